@@ -1,0 +1,72 @@
+package loop_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/loop"
+)
+
+func TestEveryBacksOffAndRecovers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 15500*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		var at []time.Duration
+		pass := func(context.Context) error {
+			at = append(at, time.Since(start))
+			if len(at) <= 3 {
+				return errors.New("peer away")
+			}
+			return nil
+		}
+
+		err := loop.Every(ctx, slog.New(slog.DiscardHandler), time.Second, 4*time.Second, nil, pass)
+
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Every returned %v, want the context's cause", err)
+		}
+		want := []time.Duration{0, 2, 6, 10, 11, 12, 13, 14, 15}
+		for i := range want {
+			want[i] *= time.Second
+		}
+		if !slices.Equal(at, want) {
+			t.Errorf("passes at %v, want %v", at, want)
+		}
+	})
+}
+
+func TestWakeRunsAPassEarlyButNotAfterAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		wake := make(chan struct{}, 1)
+		start := time.Now()
+		var at []time.Duration
+		pass := func(context.Context) error {
+			at = append(at, time.Since(start))
+			switch len(at) {
+			case 1:
+				wake <- struct{}{}
+			case 2:
+				wake <- struct{}{}
+				return errors.New("busy")
+			case 3:
+				cancel()
+			}
+			return nil
+		}
+
+		_ = loop.Every(ctx, slog.New(slog.DiscardHandler), time.Minute, time.Hour, wake, pass)
+
+		want := []time.Duration{0, 0, 2 * time.Minute}
+		if !slices.Equal(at, want) {
+			t.Errorf("passes at %v, want %v", at, want)
+		}
+	})
+}

@@ -1,0 +1,102 @@
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+)
+
+// IntentStatus is where a decided transaction is.
+type IntentStatus string
+
+// The statuses of an intent.
+const (
+	IntentPending   IntentStatus = "pending"   // Decided, not sent.
+	IntentSent      IntentStatus = "sent"      // Signed and stored; the network may have it.
+	IntentConfirmed IntentStatus = "confirmed" // Mined and deep enough.
+	IntentReverted  IntentStatus = "reverted"  // Mined, or simulated, and refused by the contract.
+	IntentExpired   IntentStatus = "expired"   // Its deadline passed before it was mined.
+)
+
+// SentTx is one signed transaction of an intent; a replacement has the same
+// nonce and a higher fee.
+type SentTx struct {
+	Hash   common.Hash `json:"hash"`
+	Raw    []byte      `json:"raw"` // Signed, RLP; can be sent again after a crash.
+	TipWei *big.Int    `json:"tip_wei"`
+	FeeWei *big.Int    `json:"fee_wei"`
+	SentAt time.Time   `json:"sent_at"`
+}
+
+// Intent is a decided transaction. Key makes it idempotent: the same decision
+// enqueued twice is one transaction.
+type Intent struct {
+	Key      string          `json:"key"`      // For example "open/<spec>/0".
+	Seq      int64           `json:"seq"`      // Order of enqueueing; set by Enqueue.
+	Contract string          `json:"contract"` // "JobManager".
+	Method   string          `json:"method"`   // "confirmRunning".
+	Args     json.RawMessage `json:"args"`     // JSON array by the ABI: numbers as decimal strings, bytes and addresses as 0x hex, tuples as objects by field name.
+	Deadline uint64          `json:"deadline"` // Chain time after which it is pointless; 0 = never.
+
+	Status   IntentStatus `json:"status"`
+	Error    string       `json:"error,omitempty"` // Why it reverted or expired, decoded.
+	Nonce    uint64       `json:"nonce"`           // Valid once sent.
+	Txs      []SentTx     `json:"txs,omitempty"`
+	MinedIn  common.Hash  `json:"mined_in,omitzero"` // Block hash.
+	MinedAt  uint64       `json:"mined_at,omitempty"`
+	TxHash   common.Hash  `json:"tx_hash,omitzero"` // The one that was mined.
+	GasUsed  uint64       `json:"gas_used,omitempty"`
+	Attempts int          `json:"attempts,omitempty"`
+	RetryAt  time.Time    `json:"retry_at,omitzero"`
+}
+
+func intents() table[Intent] {
+	return table[Intent]{
+		name: "intents", noun: "intent",
+		key: func(i *Intent) string { return i.Key },
+		cols: []column[Intent]{
+			{"seq", func(i *Intent) any { return i.Seq }},
+			{"status", func(i *Intent) any { return string(i.Status) }},
+		},
+	}
+}
+
+// Enqueue adds an intent in status pending. One with the same key that is
+// already there wins, whatever its status: enqueueing twice is harmless. It
+// reports whether the intent was new.
+func (tx *Tx) Enqueue(ctx context.Context, i Intent) (bool, error) {
+	_, err := intents().one(ctx, tx.reader, i.Key)
+	switch {
+	case err == nil:
+		return false, nil
+	case errs.KindOf(err) != errs.NotFound:
+		return false, err
+	}
+	var last int64
+	if err := tx.q.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq), 0) FROM intents").Scan(&last); err != nil {
+		return false, fmt.Errorf("number intent %s: %w", i.Key, err)
+	}
+	i.Seq, i.Status = last+1, IntentPending
+	return true, intents().put(ctx, tx, &i)
+}
+
+// PutIntent writes an intent's row; only the outbox does.
+func (tx *Tx) PutIntent(ctx context.Context, i Intent) error { return intents().put(ctx, tx, &i) }
+
+// Intent returns the intent with the key, or errs.NotFound.
+func (r reader) Intent(ctx context.Context, key string) (*Intent, error) {
+	return intents().one(ctx, r, key)
+}
+
+// IntentsWith returns up to limit intents with one of the statuses, in the
+// order of enqueueing.
+func (r reader) IntentsWith(ctx context.Context, limit int, statuses ...IntentStatus) ([]Intent, error) {
+	clause, args := in(statuses)
+	return intents().list(ctx, r, "status IN "+clause+" ORDER BY seq LIMIT ?", append(args, limit)...)
+}

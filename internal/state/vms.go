@@ -1,0 +1,171 @@
+package state
+
+import (
+	"context"
+	"fmt"
+	"math/big"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+// Resources are what a VM takes from its host.
+type Resources struct {
+	VCPUs     int   `json:"vcpus"`
+	MemoryMiB int   `json:"memory_mib"`
+	DiskMiB   int64 `json:"disk_mib"`
+}
+
+// Acceptance is a promise this compute node signed: until then, the resources
+// are kept for the job.
+type Acceptance struct {
+	Spec      message.ItemHash `json:"spec"`
+	Attempt   uint8            `json:"attempt"`
+	CoordID   uint32           `json:"coord_id"`
+	Payer     common.Address   `json:"payer"`
+	RateQ32   *big.Int         `json:"rate_q32"`
+	Resources Resources        `json:"resources"`
+	Until     uint64           `json:"until"` // Chain time: the acceptance's deadline.
+	Signature []byte           `json:"signature"`
+	SignedAt  time.Time        `json:"signed_at"`
+}
+
+func acceptances() table[Acceptance] {
+	return table[Acceptance]{
+		name: "acceptances", noun: "acceptance",
+		key:  func(a *Acceptance) string { return decisionKey(a.Spec, a.Attempt) },
+		cols: []column[Acceptance]{{"until", func(a *Acceptance) any { return int64(a.Until) }}},
+	}
+}
+
+// PutAcceptance writes an acceptance's row.
+func (tx *Tx) PutAcceptance(ctx context.Context, a Acceptance) error {
+	return acceptances().put(ctx, tx, &a)
+}
+
+// RemoveAcceptance deletes an acceptance: the chain has the job, or its time is
+// over.
+func (tx *Tx) RemoveAcceptance(ctx context.Context, spec message.ItemHash, attempt uint8) error {
+	return acceptances().remove(ctx, tx, decisionKey(spec, attempt))
+}
+
+// Acceptance returns the acceptance of the spec's attempt, or errs.NotFound.
+func (r reader) Acceptance(ctx context.Context, spec message.ItemHash, attempt uint8) (*Acceptance, error) {
+	return acceptances().one(ctx, r, decisionKey(spec, attempt))
+}
+
+// Acceptances returns every open acceptance.
+func (r reader) Acceptances(ctx context.Context) ([]Acceptance, error) {
+	return acceptances().list(ctx, r, "1 ORDER BY pk")
+}
+
+// VMState is what this host knows of a VM.
+type VMState string
+
+// The states of a VM, in order of its life.
+const (
+	VMWanted    VMState = "wanted"    // The chain gave it to this node.
+	VMFetching  VMState = "fetching"  // Its message and image are on their way.
+	VMPreparing VMState = "preparing" // Its disk, seed and network are made.
+	VMBooting   VMState = "booting"   // The process runs.
+	VMRunning   VMState = "running"   // The guest answered.
+	VMStopping  VMState = "stopping"
+	VMStopped   VMState = "stopped" // Its process is gone and its host resources are free.
+	VMFailed    VMState = "failed"  // It cannot run here; Detail says why.
+)
+
+// Port is a way into a VM from outside.
+type Port struct {
+	Protocol string `json:"protocol"` // tcp or udp.
+	Guest    uint16 `json:"guest"`
+	Host     uint16 `json:"host"`
+	HostIP   string `json:"host_ip"`
+}
+
+// VM is a job's virtual machine on this host. It holds enough to find, adopt
+// and clean up the machine after a crash at any moment.
+type VM struct {
+	Spec        message.ItemHash `json:"spec"`
+	Attempt     uint8            `json:"attempt"`
+	State       VMState          `json:"state"`
+	Detail      string           `json:"detail"` // The reason, for people.
+	StopReason  string           `json:"stop_reason,omitempty"`
+	Driver      string           `json:"driver"`
+	Accelerator string           `json:"accelerator,omitempty"`
+	ImageRef    message.ItemHash `json:"image_ref"`
+	ImageHash   message.ItemHash `json:"image_hash,omitempty"`
+	Dir         string           `json:"dir"`
+	Net         int              `json:"net"` // Its index in the address pool.
+	Ports       []Port           `json:"ports"`
+	PID         int              `json:"pid,omitempty"`
+	Resources   Resources        `json:"resources"`
+	Starts      int              `json:"starts"` // How often a process was started for it.
+	Failures    int              `json:"failures,omitempty"`
+	RetryAt     time.Time        `json:"retry_at,omitzero"`
+	TimingsMs   map[string]int64 `json:"timings_ms,omitempty"`
+	CreatedAt   time.Time        `json:"created_at"`
+	RunningAt   time.Time        `json:"running_at,omitzero"`
+	StoppedAt   time.Time        `json:"stopped_at,omitzero"`
+}
+
+func vms() table[VM] {
+	return table[VM]{
+		name: "vms", noun: "VM",
+		key:  func(v *VM) string { return string(v.Spec) },
+		cols: []column[VM]{{"state", func(v *VM) any { return string(v.State) }}},
+	}
+}
+
+// PutVM writes a VM's row.
+func (tx *Tx) PutVM(ctx context.Context, v VM) error { return vms().put(ctx, tx, &v) }
+
+// RemoveVM deletes a VM's row.
+func (tx *Tx) RemoveVM(ctx context.Context, spec message.ItemHash) error {
+	return vms().remove(ctx, tx, string(spec))
+}
+
+// VM returns the job's VM on this host, or errs.NotFound.
+func (r reader) VM(ctx context.Context, spec message.ItemHash) (*VM, error) {
+	return vms().one(ctx, r, string(spec))
+}
+
+// VMs returns the VMs with one of the states, or all when none is named.
+func (r reader) VMs(ctx context.Context, states ...VMState) ([]VM, error) {
+	if len(states) == 0 {
+		return vms().list(ctx, r, "1 ORDER BY pk")
+	}
+	clause, args := in(states)
+	return vms().list(ctx, r, "state IN "+clause+" ORDER BY pk", args...)
+}
+
+// Usage is a stretch of time in which this host ran a VM, by chain time. Rows of
+// one job neither overlap nor leave a gap while the VM runs.
+type Usage struct {
+	Spec   message.ItemHash `json:"spec"`
+	NodeID uint32           `json:"node_id"`
+	From   uint64           `json:"from"`
+	To     uint64           `json:"to"`
+	CPUMs  int64            `json:"cpu_ms,omitempty"`
+	RSSMiB int64            `json:"rss_mib,omitempty"`
+}
+
+func usages() table[Usage] {
+	return table[Usage]{
+		name: "usages", noun: "usage",
+		key: func(u *Usage) string { return fmt.Sprintf("%s/%d", u.Spec, u.From) },
+		cols: []column[Usage]{
+			{"spec", func(u *Usage) any { return string(u.Spec) }},
+			{"from_at", func(u *Usage) any { return int64(u.From) }},
+		},
+	}
+}
+
+// PutUsage writes a usage's row; writing it again with a later To extends it.
+func (tx *Tx) PutUsage(ctx context.Context, u Usage) error { return usages().put(ctx, tx, &u) }
+
+// Usages returns the job's usage, oldest first.
+func (r reader) Usages(ctx context.Context, spec message.ItemHash) ([]Usage, error) {
+	return usages().list(ctx, r, "spec = ? ORDER BY from_at", string(spec))
+}

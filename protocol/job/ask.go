@@ -1,0 +1,164 @@
+package job
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+// AskKind names a question that one node asks another about a job.
+type AskKind string
+
+// The kinds of questions.
+const (
+	AskAccept  AskKind = "accept"  // will you run this job on these terms?
+	AskStatus  AskKind = "status"  // how is the machine of this job?
+	AskLogs    AskKind = "logs"    // the owner wants the console of this job
+	AskMessage AskKind = "message" // give me this message
+)
+
+// Bounds of an ask.
+const (
+	targetMax        = 2048 // characters of the request target that an owner signed
+	authorizationMax = 2048 // characters of an Authorization header
+	reasonMax        = 1024 // characters of a reason
+)
+
+// Ask is a question; which fields count depends on Kind.
+type Ask struct {
+	Kind AskKind `json:"kind"`
+
+	// AskAccept: the INSTANCE message, the payer's signed offer, and the
+	// terms that the coordinator will sign.
+	Message        *message.Envelope `json:"message,omitempty"`
+	Offer          *Offer            `json:"offer,omitempty"`
+	OfferSignature Signature         `json:"offer_signature,omitempty"`
+	Assignment     *Assignment       `json:"assignment,omitempty"`
+
+	// AskStatus, AskLogs.
+	Spec message.ItemHash `json:"spec,omitempty"`
+
+	// AskLogs: the owner's request as it was signed. After the reply the
+	// stream carries the raw bytes of the console.
+	Follow        bool   `json:"follow,omitempty"`
+	Authorization string `json:"authorization,omitempty"`
+	Method        string `json:"method,omitempty"`
+	Target        string `json:"target,omitempty"` // path and query
+
+	// AskMessage.
+	ItemHash message.ItemHash `json:"item_hash,omitempty"`
+}
+
+// Reply is the answer to an Ask. Error is set if the question could not be
+// answered; ErrorKind is then one of the kinds of failure of the node.
+type Reply struct {
+	Accepted  bool              `json:"accepted,omitempty"`  // AskAccept
+	Signature Signature         `json:"signature,omitempty"` // AskAccept: the node signer's Accept
+	Reason    string            `json:"reason,omitempty"`    // AskAccept: why not
+	VM        *VM               `json:"vm,omitempty"`        // AskStatus
+	Message   *message.Envelope `json:"message,omitempty"`   // AskMessage
+	Error     string            `json:"error,omitempty"`
+	ErrorKind string            `json:"error_kind,omitempty"`
+}
+
+// VM is the machine of a job as its node sees it.
+type VM struct {
+	State       string           `json:"state"`
+	Driver      string           `json:"driver,omitempty"`
+	Accelerator string           `json:"accelerator,omitempty"` // kvm or tcg
+	Detail      string           `json:"detail,omitempty"`
+	Ports       []Port           `json:"ports,omitempty"`
+	TimingsMS   map[string]int64 `json:"timings_ms,omitempty"` // stage to milliseconds
+}
+
+// Port is a port of the machine and where it is reached from outside.
+type Port struct {
+	Guest    int    `json:"guest"`
+	Protocol string `json:"protocol"` // tcp or udp
+	Host     int    `json:"host"`
+	HostIP   string `json:"host_ip"`
+}
+
+// ParseAsk decodes a question and checks that it has what its kind needs.
+func ParseAsk(raw []byte) (*Ask, error) {
+	a := new(Ask)
+	if err := json.Unmarshal(raw, a); err != nil {
+		return nil, fmt.Errorf("decode ask: %w", err)
+	}
+	if err := a.check(); err != nil {
+		return nil, fmt.Errorf("ask %.20s: %w", a.Kind, err)
+	}
+	return a, nil
+}
+
+func (a *Ask) check() error {
+	switch a.Kind {
+	case AskAccept:
+		return a.checkAccept()
+	case AskStatus:
+		return checkSpec("status", a.Spec)
+	case AskLogs:
+		if len(a.Authorization) == 0 || len(a.Authorization) > authorizationMax {
+			return fmt.Errorf("authorization has %d characters, want 1 to %d", len(a.Authorization), authorizationMax)
+		}
+		if len(a.Method) == 0 || len(a.Method)+len(a.Target) > targetMax || len(a.Target) == 0 {
+			return fmt.Errorf("method and target have %d characters, want both and at most %d", len(a.Method)+len(a.Target), targetMax)
+		}
+		return checkSpec("logs", a.Spec)
+	case AskMessage:
+		if a.ItemHash == "" {
+			return fmt.Errorf("item_hash is missing")
+		}
+		return nil
+	default:
+		return fmt.Errorf("unknown kind %.40q", a.Kind)
+	}
+}
+
+func (a *Ask) checkAccept() error {
+	switch {
+	case a.Message == nil:
+		return fmt.Errorf("message is missing")
+	case a.Offer == nil:
+		return fmt.Errorf("offer is missing")
+	case a.Assignment == nil:
+		return fmt.Errorf("assignment is missing")
+	case len(a.OfferSignature) == 0:
+		return fmt.Errorf("offer_signature is missing")
+	case a.Offer.Spec != a.Message.ItemHash || a.Assignment.Spec != a.Message.ItemHash:
+		return fmt.Errorf("message is %s, offer for %s, assignment for %s; want one spec", a.Message.ItemHash, a.Offer.Spec, a.Assignment.Spec)
+	case a.Assignment.RateQ32.Cmp(a.Offer.MaxRateQ32) > 0:
+		return fmt.Errorf("rate_q32 %s is above the offered %s", a.Assignment.RateQ32, a.Offer.MaxRateQ32)
+	}
+	return nil
+}
+
+// ParseReply decodes an answer.
+func ParseReply(raw []byte) (*Reply, error) {
+	r := new(Reply)
+	if err := json.Unmarshal(raw, r); err != nil {
+		return nil, fmt.Errorf("decode reply: %w", err)
+	}
+	if len(r.Reason) > reasonMax || len(r.Error) > reasonMax {
+		return nil, fmt.Errorf("reply: a reason has more than %d characters", reasonMax)
+	}
+	if r.Accepted && len(r.Signature) == 0 {
+		return nil, fmt.Errorf("reply: accepted without a signature")
+	}
+	return r, nil
+}
+
+// CheckOffer checks an offer against the message it is for: the payer signed
+// it, and the message is the payer's own.
+func CheckOffer(d Domain, o *Offer, sig Signature, e *message.Envelope) error {
+	if o.Spec != e.ItemHash {
+		return fmt.Errorf("offer is for %s, but the message is %s", o.Spec, e.ItemHash)
+	}
+	if !common.IsHexAddress(e.Sender) || common.HexToAddress(e.Sender) != o.Payer {
+		return fmt.Errorf("offer is paid by %s, but the message is from %.80s", o.Payer, e.Sender)
+	}
+	return Verify(d, o, sig, o.Payer)
+}

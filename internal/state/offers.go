@@ -38,6 +38,8 @@ type Offer struct {
 	Status     OfferStatus      `json:"status"`
 	Reason     string           `json:"reason,omitempty"`
 	Attempts   int              `json:"attempts,omitempty"`
+	Seed       common.Hash      `json:"seed,omitzero"`        // Of the choice among nodes; set when it is first looked at.
+	Candidates []Candidate      `json:"candidates,omitempty"` // Why no node has it yet, as of the last look.
 	ReceivedAt time.Time        `json:"received_at"`
 }
 
@@ -77,7 +79,8 @@ type Candidate struct {
 	NodeID   uint32 `json:"node_id"`
 	Eligible bool   `json:"eligible"`
 	Chosen   bool   `json:"chosen"`
-	Score    string `json:"score,omitempty"` // The race key; the smallest wins.
+	Score    string `json:"score,omitempty"`     // The race key; the smallest wins.
+	ScoreBps int    `json:"score_bps,omitempty"` // The weight that the key was made with.
 	Reason   string `json:"reason"`
 }
 
@@ -89,7 +92,8 @@ type Decision struct {
 	NodeID     uint32           `json:"node_id"`
 	CoordID    uint32           `json:"coord_id"`
 	RateQ32    *big.Int         `json:"rate_q32"`
-	Deadline   uint64           `json:"deadline"` // Chain time of the acceptance's end.
+	Deadline   uint64           `json:"deadline"`      // Chain time of the acceptance's end.
+	Seed       common.Hash      `json:"seed,omitzero"` // Of the choice: with it anybody can repeat the race.
 	Reason     string           `json:"reason"`
 	Candidates []Candidate      `json:"candidates"`
 	AcceptSig  []byte           `json:"accept_signature"`

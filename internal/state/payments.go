@@ -110,3 +110,10 @@ func (r reader) Payments(ctx context.Context, payer common.Address, payee uint64
 func (r reader) PaymentsOf(ctx context.Context, payer common.Address, limit int) ([]Payment, error) {
 	return payments().list(ctx, r, "payer = ? ORDER BY block DESC, rowid DESC LIMIT ?", payer.Hex(), limit)
 }
+
+// PaymentsTo returns the events of the kinds that concern the payee, oldest
+// first.
+func (r reader) PaymentsTo(ctx context.Context, payee uint64, kinds ...PaymentKind) ([]Payment, error) {
+	clause, args := in(kinds)
+	return payments().list(ctx, r, "payee = ? AND kind IN "+clause+" ORDER BY block, rowid", append([]any{int64(payee)}, args...)...)
+}

@@ -30,6 +30,7 @@ type Acceptance struct {
 	Until     uint64           `json:"until"` // Chain time: the acceptance's deadline.
 	Signature []byte           `json:"signature"`
 	SignedAt  time.Time        `json:"signed_at"`
+	TookMs    int64            `json:"took_ms"` // From the question to the signature.
 }
 
 func acceptances() table[Acceptance] {
@@ -89,6 +90,7 @@ type Port struct {
 type VM struct {
 	Spec        message.ItemHash `json:"spec"`
 	Attempt     uint8            `json:"attempt"`
+	Until       uint64           `json:"until,omitempty"` // Chain time of the acceptance's end: a job that vanished from the chain can come back before it.
 	State       VMState          `json:"state"`
 	Detail      string           `json:"detail"` // The reason, for people.
 	StopReason  string           `json:"stop_reason,omitempty"`
@@ -164,6 +166,11 @@ func usages() table[Usage] {
 
 // PutUsage writes a usage's row; writing it again with a later To extends it.
 func (tx *Tx) PutUsage(ctx context.Context, u Usage) error { return usages().put(ctx, tx, &u) }
+
+// RemoveUsage deletes a usage: the chain moved the start of the job.
+func (tx *Tx) RemoveUsage(ctx context.Context, u Usage) error {
+	return usages().remove(ctx, tx, usages().key(&u))
+}
 
 // Usages returns the job's usage, oldest first.
 func (r reader) Usages(ctx context.Context, spec message.ItemHash) ([]Usage, error) {

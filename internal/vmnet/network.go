@@ -1,0 +1,181 @@
+package vmnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"syscall"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+)
+
+// Network is the network of a node's machines. Use Open.
+type Network struct {
+	set  settings
+	mode Mode // Tap or User.
+	log  *slog.Logger
+
+	mu sync.Mutex // held during Apply and Purge: one change of the kernel at a time
+}
+
+// Open returns the network that cfg describes. It changes nothing yet, but in
+// modes auto and tap it makes and removes a device and a table to see whether
+// it may. Mode tap without privileges gives errs.Denied.
+func Open(cfg Config, log *slog.Logger) (*Network, error) {
+	set, err := cfg.parse()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkName(cfg.Name); err != nil {
+		return nil, err
+	}
+	n := &Network{set: set, mode: set.Mode, log: log}
+	if set.Mode == User {
+		return n, nil
+	}
+	err = n.tryTap()
+	switch {
+	case err == nil:
+		n.mode = Tap
+	case set.Mode == Tap:
+		return nil, errs.New(errs.Denied, "mode tap needs CAP_NET_ADMIN and /dev/net/tun, run as root or set mode to user: %w", err)
+	default:
+		n.mode = User
+		log.Info("fell back to user-mode networking", "err", err)
+	}
+	return n, nil
+}
+
+// Mode returns Tap or User.
+func (n *Network) Mode() Mode { return n.mode }
+
+// Apply makes the kernel hold what leases, all of them, need, and removes
+// what is ours and in none of them. It may be called again at any time and
+// repairs what others have removed.
+func (n *Network) Apply(ctx context.Context, leases []Lease) error {
+	if err := n.checkAll(leases); err != nil {
+		return err
+	}
+	if n.mode == User {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	// Rules first: a device never is up without them.
+	if err := n.applyRules(leases); err != nil {
+		return fmt.Errorf("apply firewall rules: %w", err)
+	}
+	if err := n.applyTaps(ctx, leases); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Purge removes everything that is ours from the kernel. Machines that still
+// run lose their network.
+func (n *Network) Purge() error {
+	if n.mode == User {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return errors.Join(n.removeTaps(nil), n.removeRules())
+}
+
+// Close lets go of the network and leaves devices and rules to the machines,
+// which outlive the daemon.
+func (n *Network) Close() error { return nil }
+
+// FreeSlot returns the lowest slot that taken does not claim and that no
+// other network of this host overlaps; errs.Exhausted when there is none.
+func (n *Network) FreeSlot(taken func(slot int) bool) (int, error) {
+	var others []netip.Prefix
+	if n.mode == Tap {
+		var err error
+		if others, err = n.foreignNetworks(); err != nil {
+			return 0, err
+		}
+	}
+	for slot := range n.set.slots() {
+		if taken(slot) {
+			continue
+		}
+		subnet, clash := n.set.subnet(slot), false
+		for _, o := range others {
+			clash = clash || o.Overlaps(subnet)
+		}
+		if !clash {
+			return slot, nil
+		}
+	}
+	return 0, errs.New(errs.Exhausted, "pool %s has no free subnet", n.set.pool)
+}
+
+// FreePort returns a host port that can be forwarded now: prefer when it is
+// in the range and free, else the first free one after it, wrapping around.
+// errs.Exhausted when there is none.
+func (n *Network) FreePort(proto Protocol, prefer int, taken func(port int) bool) (int, error) {
+	used, err := n.forwardedPorts()
+	if err != nil {
+		return 0, err
+	}
+	count := n.set.PortMax - n.set.PortMin + 1
+	first := 0
+	if prefer >= n.set.PortMin && prefer <= n.set.PortMax {
+		first = prefer - n.set.PortMin
+	}
+	for i := range count {
+		port := n.set.PortMin + (first+i)%count
+		if !taken(port) && !used[portKey(proto, port)] && n.bindable(proto, port) {
+			return port, nil
+		}
+	}
+	return 0, errs.New(errs.Exhausted, "no free %s port between %d and %d", proto, n.set.PortMin, n.set.PortMax)
+}
+
+// PortFree reports whether nobody on this host uses the port at the bind
+// address: no process that listens and no forward, ours or another node's.
+func (n *Network) PortFree(proto Protocol, port int) bool {
+	used, err := n.forwardedPorts()
+	if err != nil {
+		n.log.Warn("list of forwarded ports failed", "err", err)
+		return false
+	}
+	return !used[portKey(proto, port)] && n.bindable(proto, port)
+}
+
+func portKey(proto Protocol, port int) string { return string(proto) + " " + strconv.Itoa(port) }
+
+// bindable reports whether this process can listen on the port.
+func (n *Network) bindable(proto Protocol, port int) bool {
+	addr := netip.AddrPortFrom(n.set.bind, uint16(port))
+	kind, sa := syscall.SOCK_STREAM, &syscall.SockaddrInet4{Port: port, Addr: n.set.bind.As4()}
+	if proto == UDP {
+		c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(addr))
+		if err != nil {
+			return false
+		}
+		c.Close()
+		return true
+	}
+	// Bind and no listen: nobody can connect to a socket that is only asked.
+	fd, err := syscall.Socket(syscall.AF_INET, kind|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer syscall.Close(fd)
+	// As servers do, so that connections that linger do not count.
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+		return false
+	}
+	if err := syscall.Bind(fd, sa); err != nil {
+		return false
+	}
+	// With SO_REUSEADDR two sockets may be bound until one listens.
+	return syscall.Listen(fd, 1) == nil
+}

@@ -6,7 +6,6 @@ import (
 	"math/big"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -214,6 +213,3 @@ func (p *Permit) Check() error {
 	}
 	return checkBig("permit: deadline", p.Deadline, bitsWord)
 }
-
-// hashBytes is how EIP-712 encodes a value of type bytes.
-func hashBytes(b []byte) []byte { return crypto.Keccak256(b) }

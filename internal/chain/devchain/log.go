@@ -1,0 +1,54 @@
+package devchain
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"syscall"
+
+	gethlog "github.com/ethereum/go-ethereum/log"
+	"github.com/ethereum/go-ethereum/node"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+)
+
+// adopted hides the concrete type of a go-ethereum logger: with it,
+// gethlog.SetDefault would replace the logger of the whole process.
+type adopted struct{ gethlog.Logger }
+
+// adoptLogs sends what go-ethereum says to log. The library keeps one logger
+// per process; the newest chain gets it.
+func adoptLogs(log *slog.Logger) { gethlog.SetDefault(adopted{gethLogger(log)}) }
+
+func gethLogger(log *slog.Logger) gethlog.Logger {
+	return gethlog.NewLogger(warnings{log.Handler()})
+}
+
+// warnings passes on only what a person may have to act on.
+type warnings struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (h warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && h.Handler.Enabled(ctx, level)
+}
+
+// WithAttrs implements slog.Handler.
+func (h warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return warnings{h.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (h warnings) WithGroup(name string) slog.Handler { return warnings{h.Handler.WithGroup(name)} }
+
+// kindOf says of a failure to start what it means.
+func kindOf(err error) error {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, node.ErrDatadirUsed):
+		return errs.New(errs.Conflict, "another process uses the directory: %w", err)
+	case errors.As(err, &op) && errors.Is(err, syscall.EADDRINUSE):
+		return errs.New(errs.Conflict, "the port is in use: %w", err)
+	}
+	return err
+}

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -42,6 +43,7 @@ func messages() table[Message] {
 			{"status", func(m *Message) any { return string(m.Status) }},
 			{"sender", func(m *Message) any { return m.Sender }},
 			{"received_at", func(m *Message) any { return m.ReceivedAt.UnixMicro() }},
+			{"retry_at", func(m *Message) any { return m.RetryAt.UnixMicro() }},
 		},
 	}
 }
@@ -57,6 +59,21 @@ func (r reader) Message(ctx context.Context, hash message.ItemHash) (*Message, e
 // MessagesWith returns up to limit messages with the status, oldest first.
 func (r reader) MessagesWith(ctx context.Context, status MessageStatus, limit int) ([]Message, error) {
 	return messages().list(ctx, r, "status = ? ORDER BY received_at, pk LIMIT ?", string(status), limit)
+}
+
+// MessagesDue returns up to limit pending messages whose RetryAt is not after
+// now, the longest due first.
+func (r reader) MessagesDue(ctx context.Context, now time.Time, limit int) ([]Message, error) {
+	return messages().list(ctx, r, "status = ? AND retry_at <= ? ORDER BY retry_at, pk LIMIT ?", string(MessagePending), now.UnixMicro(), limit)
+}
+
+// CountMessages returns how many messages have the status.
+func (r reader) CountMessages(ctx context.Context, status MessageStatus) (n int, err error) {
+	err = r.q.QueryRowContext(ctx, "SELECT COUNT(*) FROM messages WHERE status = ?", string(status)).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count %s messages: %w", status, err)
+	}
+	return n, nil
 }
 
 // File is a blob that a STORE message names.

@@ -18,8 +18,9 @@ CREATE TABLE accounts (pk TEXT PRIMARY KEY, rate_live BIGINT NOT NULL, doc TEXT 
 CREATE TABLE payments (pk TEXT PRIMARY KEY, payer TEXT NOT NULL, payee BIGINT NOT NULL, kind TEXT NOT NULL, block BIGINT NOT NULL, doc TEXT NOT NULL);
 CREATE INDEX payments_pair ON payments (payer, payee, block);
 
-CREATE TABLE messages (pk TEXT PRIMARY KEY, type TEXT NOT NULL, status TEXT NOT NULL, sender TEXT NOT NULL, received_at BIGINT NOT NULL, doc TEXT NOT NULL);
+CREATE TABLE messages (pk TEXT PRIMARY KEY, type TEXT NOT NULL, status TEXT NOT NULL, sender TEXT NOT NULL, received_at BIGINT NOT NULL, retry_at BIGINT NOT NULL, doc TEXT NOT NULL);
 CREATE INDEX messages_status ON messages (status, received_at);
+CREATE INDEX messages_due ON messages (status, retry_at);
 CREATE TABLE files (pk TEXT PRIMARY KEY, file_hash TEXT NOT NULL, owner TEXT NOT NULL, doc TEXT NOT NULL);
 CREATE INDEX files_hash ON files (file_hash);
 CREATE TABLE offers (pk TEXT PRIMARY KEY, payer TEXT NOT NULL, status TEXT NOT NULL, received_at BIGINT NOT NULL, doc TEXT NOT NULL);

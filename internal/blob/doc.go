@@ -1,0 +1,8 @@
+// Package blob keeps bytes on this machine's disk under the hash of their
+// content.
+//
+// A blob is visible once all its bytes are there, hash to its name and are on
+// the disk for good; before that they are in a file that the next Open sweeps.
+// The store is bounded: bytes that do not fit give errs.Exhausted and leave
+// nothing behind.
+package blob

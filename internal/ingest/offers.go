@@ -1,0 +1,275 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
+)
+
+const (
+	// waitingOffersMax bounds a payer's offers that are not jobs yet.
+	waitingOffersMax = 256
+	// decimalsALEPH is how many decimals the token has.
+	decimalsALEPH = 18
+)
+
+// SubmitOffer takes in an INSTANCE message and its payer's offer to pay for it.
+// Both become state together, or neither does. The payer must have signed both
+// and be able to pay the first window now: what is missing is named in an
+// errs.Exhausted. The same offer again is no error; another one for a job that
+// is on its way is errs.Conflict.
+func (p *Pipeline) SubmitOffer(ctx context.Context, raw []byte, o job.Offer, sig job.Signature, now time.Time) (*state.Offer, error) {
+	row, err := p.submitOffer(ctx, raw, &o, sig, now)
+	outcome := "accepted"
+	if err != nil {
+		outcome = string(errs.KindOf(err))
+		var rejected *message.RejectError
+		if errors.As(err, &rejected) {
+			outcome = "rejected"
+		}
+	}
+	p.offers.WithLabelValues(outcome).Inc()
+	return row, err
+}
+
+func (p *Pipeline) submitOffer(ctx context.Context, raw []byte, o *job.Offer, sig job.Signature, now time.Time) (*state.Offer, error) {
+	env, err := p.read(raw)
+	if err != nil {
+		return nil, err
+	}
+	i, err := env.Instance()
+	if err != nil {
+		return nil, err
+	}
+	if !sameAddress(env.Sender, i.Address) {
+		return nil, message.Reject(message.CodePermissionDenied, "%s may not act for %.80s", env.Sender, i.Address)
+	}
+	if err := job.CheckOffer(p.domain, o, sig, env); err != nil {
+		return nil, errs.New(errs.Denied, "%w", err)
+	}
+	if err := p.checkInstance(ctx, env); err != nil {
+		return nil, err
+	}
+	if known, err := p.knownOffer(ctx, p.db, o, sig); err != nil || known != nil {
+		return known, err
+	}
+	if err := p.checkTerms(ctx, o, i); err != nil {
+		return nil, err
+	}
+	m, row, err := p.acceptOffer(ctx, env, o, sig, now)
+	if err != nil {
+		return nil, err
+	}
+	p.tell(ctx, m)
+	return row, nil
+}
+
+// offerReader is what state.DB and state.Tx share for knownOffer.
+type offerReader interface {
+	Offer(ctx context.Context, spec message.ItemHash) (*state.Offer, error)
+	Job(ctx context.Context, spec message.ItemHash) (*state.Job, error)
+}
+
+// knownOffer returns the same offer's row if it is here, nil if this one may
+// come in, and errs.Conflict if another stands in its way.
+func (p *Pipeline) knownOffer(ctx context.Context, r offerReader, o *job.Offer, sig job.Signature) (*state.Offer, error) {
+	old, err := r.Offer(ctx, o.Spec)
+	if err != nil && !errors.Is(err, errs.NotFound) {
+		return nil, err
+	}
+	if err == nil && bytes.Equal(old.Signature, sig) {
+		return old, nil
+	}
+	if err == nil && old.Status != state.OfferRefused {
+		return nil, errs.New(errs.Conflict, "job %s has an offer that is %s already", o.Spec, old.Status)
+	}
+	j, err := r.Job(ctx, o.Spec)
+	if errors.Is(err, errs.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return nil, errs.New(errs.Conflict, "job %s is on chain already and %s; sign a new message for another", o.Spec, j.Status)
+}
+
+// acceptOffer writes the message and the offer in one transaction.
+func (p *Pipeline) acceptOffer(ctx context.Context, env *message.Envelope, o *job.Offer, sig job.Signature, now time.Time) (m *state.Message, row *state.Offer, err error) {
+	raw, err := json.Marshal(env)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode message %s: %w", env.ItemHash, err)
+	}
+	m = &state.Message{
+		ItemHash: env.ItemHash, Type: string(env.Type), Sender: env.Sender, Owner: owner(env), Envelope: raw,
+		Status: state.MessageProcessed, ReceivedAt: now,
+	}
+	fresh := &state.Offer{
+		Spec: o.Spec, Payer: o.Payer, Token: o.Token, MaxRateQ32: o.MaxRateQ32, NodeHint: o.NodeHint, MaxUntil: o.MaxUntil,
+		Deadline: o.Deadline, Nonce: o.Nonce, Signature: sig, Status: state.OfferOffered, ReceivedAt: now,
+	}
+	err = p.db.Update(ctx, func(tx *state.Tx) error {
+		// Another request may have been faster.
+		known, err := p.knownOffer(ctx, tx, o, sig)
+		if err != nil {
+			return err
+		}
+		if row = known; row != nil {
+			return nil
+		}
+		old, err := tx.Message(ctx, env.ItemHash)
+		if err != nil && !errors.Is(err, errs.NotFound) {
+			return err
+		}
+		if err == nil {
+			m.ReceivedAt = old.ReceivedAt
+		}
+		if err := tx.PutMessage(ctx, *m); err != nil {
+			return err
+		}
+		row = fresh
+		return tx.PutOffer(ctx, *fresh)
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("store offer %s: %w", o.Spec, err)
+	}
+	return m, row, nil
+}
+
+// checkTerms wants terms that can be met now: in time, at the price, and paid.
+func (p *Pipeline) checkTerms(ctx context.Context, o *job.Offer, i *message.Instance) error {
+	if o.Token != job.TokenALEPH {
+		return errs.New(errs.Invalid, "token is %d; jobs are paid in ALEPH, token %d", o.Token, job.TokenALEPH)
+	}
+	head, err := p.db.Head(ctx)
+	if err != nil {
+		return errs.New(errs.Unavailable, "the chain has not been read yet: %w", err)
+	}
+	if o.Deadline <= head.Time {
+		return errs.New(errs.Invalid, "offer's deadline %d is over: the chain's time is %d", o.Deadline, head.Time)
+	}
+	if o.MaxUntil != 0 && o.MaxUntil <= head.Time {
+		return errs.New(errs.Invalid, "offer's max_until %d is over: the chain's time is %d", o.MaxUntil, head.Time)
+	}
+	rate, err := p.quote(ctx, i, o.NodeHint)
+	if err != nil {
+		return err
+	}
+	if o.MaxRateQ32.Cmp(rate) < 0 {
+		return errs.New(errs.Invalid, "max_rate_q32 is %s, but the price is %s; ask for a quote and offer at least that", o.MaxRateQ32, rate)
+	}
+	return p.checkFunds(ctx, o, rate)
+}
+
+// quote returns the lowest rate at which some node may take the instance: the
+// table's price at the cheapest advertised multiplier, or at the wanted node's.
+func (p *Pipeline) quote(ctx context.Context, i *message.Instance, nodeHint uint32) (*big.Int, error) {
+	ads, err := p.db.Capacities(ctx)
+	if err != nil {
+		return nil, err
+	}
+	bps := 0
+	for _, c := range ads {
+		ad, err := wire.ParseCapacityAd(c.Ad)
+		if err != nil {
+			return nil, fmt.Errorf("read stored capacity of node %d: %w", c.NodeID, err)
+		}
+		if (nodeHint == 0 || nodeHint == ad.NodeID) && (bps == 0 || ad.PriceBps < bps) {
+			bps = ad.PriceBps
+		}
+	}
+	if bps == 0 {
+		bps = wire.Bps
+	}
+	flow, err := p.table.Flow(i, nil, bps)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "%w", err)
+	}
+	return flow.RateQ32, nil
+}
+
+// checkFunds wants the payer to be able to pay the first window of this job
+// and of every other offer of theirs that is not a job yet.
+func (p *Pipeline) checkFunds(ctx context.Context, o *job.Offer, rate *big.Int) error {
+	params, err := p.db.Params(ctx)
+	if err != nil {
+		return errs.New(errs.Unavailable, "the contracts' parameters have not been read yet: %w", err)
+	}
+	need := windowCost(rate, params.PrepaySeconds)
+	waiting, err := p.waitingCost(ctx, o, params.PrepaySeconds)
+	if err != nil {
+		return err
+	}
+	_, balance, allowance, err := p.funds.Funds(ctx, o.Payer, o.Token)
+	if err != nil {
+		return errs.New(errs.Unavailable, "read funds of %s: %w", o.Payer, err)
+	}
+	refund := new(big.Int)
+	switch a, err := p.db.Account(ctx, o.Payer, o.Token); {
+	case err == nil && a.ArrearsSince != 0:
+		return errs.New(errs.Exhausted, "account %s has been in arrears since %d; pay what runs before a new job", o.Payer, a.ArrearsSince)
+	case err == nil && a.Refund != nil:
+		refund = a.Refund
+	case err != nil && !errors.Is(err, errs.NotFound):
+		return err
+	}
+	available := balance
+	if allowance.Cmp(balance) < 0 {
+		available = allowance
+	}
+	have := new(big.Int).Add(available, refund)
+	missing := new(big.Int).Add(need, waiting)
+	if missing.Sub(missing, have).Sign() <= 0 {
+		return nil
+	}
+	return errs.New(errs.Exhausted,
+		"%s ALEPH missing: the first %d s cost %s ALEPH and other offers of %s need %s ALEPH; balance is %s ALEPH, allowance to PaymentManager %s ALEPH, refund %s ALEPH",
+		Tokens(missing), params.PrepaySeconds, Tokens(need), o.Payer, Tokens(waiting), Tokens(balance), Tokens(allowance), Tokens(refund))
+}
+
+// waitingCost returns what the payer's other offers will take when they open.
+func (p *Pipeline) waitingCost(ctx context.Context, o *job.Offer, window uint64) (*big.Int, error) {
+	offers, err := p.db.OffersOfPayer(ctx, o.Payer, waitingOffersMax)
+	if err != nil {
+		return nil, err
+	}
+	sum := new(big.Int)
+	for _, other := range offers {
+		if other.Spec == o.Spec || other.Token != o.Token || (other.Status != state.OfferOffered && other.Status != state.OfferDecided) {
+			continue
+		}
+		rate := other.MaxRateQ32
+		if d, err := p.db.Decision(ctx, other.Spec, 0); err == nil {
+			rate = d.RateQ32
+		} else if !errors.Is(err, errs.NotFound) {
+			return nil, err
+		}
+		sum.Add(sum, windowCost(rate, window))
+	}
+	return sum, nil
+}
+
+// windowCost returns the wei that the rate costs for so many seconds, rounded
+// up.
+func windowCost(rateQ32 *big.Int, seconds uint64) *big.Int {
+	const fractionBits = 32
+	cost := new(big.Int).Mul(rateQ32, new(big.Int).SetUint64(seconds))
+	cost.Add(cost, big.NewInt(1<<fractionBits-1))
+	return cost.Rsh(cost, fractionBits)
+}
+
+// Tokens writes an amount of wei in whole ALEPH, exactly.
+func Tokens(wei *big.Int) string {
+	s := new(big.Rat).SetFrac(wei, new(big.Int).Exp(big.NewInt(10), big.NewInt(decimalsALEPH), nil)).FloatString(decimalsALEPH)
+	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
+}

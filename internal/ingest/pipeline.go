@@ -1,0 +1,111 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/blob"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/pricing"
+)
+
+// Config says how patient the node is with messages that wait for something.
+type Config struct {
+	RetryInterval time.Duration `toml:"retry_interval"` // Time between two looks for pending messages that are due.
+	PendingMax    time.Duration `toml:"pending_max"`    // Age at which a message that still waits is refused.
+	KeepFiles     bool          `toml:"keep_files"`     // Fetch and keep every file that a STORE message names.
+}
+
+// DefaultConfig looks every second, gives up after a day and keeps files.
+func DefaultConfig() Config {
+	return Config{RetryInterval: time.Second, PendingMax: 24 * time.Hour, KeepFiles: true}
+}
+
+// Validate reports the first setting that cannot work.
+func (c Config) Validate() error {
+	if c.RetryInterval < 10*time.Millisecond {
+		return fmt.Errorf("retry_interval is %v, want at least 10ms", c.RetryInterval)
+	}
+	if c.PendingMax < c.RetryInterval {
+		return fmt.Errorf("pending_max is %v, want at least retry_interval, %v", c.PendingMax, c.RetryInterval)
+	}
+	return nil
+}
+
+// Network is how a Pipeline hears from and tells other nodes; p2p.Host is one.
+type Network interface {
+	Publish(ctx context.Context, topic string, data []byte) error
+	Subscribe(topic string, validate p2p.Validator, handle func(context.Context, p2p.Gossip)) error
+	Connected() []p2p.PeerID
+	Ask(ctx context.Context, id p2p.PeerID, request, reply any) error
+	HandleAsk(kind string, fn p2p.AskHandler)
+}
+
+// Files has the bytes that STORE messages name; storage.Keeper is one.
+type Files interface {
+	// Stat returns the length of a file that is here, or errs.NotFound.
+	Stat(hash message.ItemHash) (blob.Info, error)
+	// Fetch brings a file here from other nodes.
+	Fetch(ctx context.Context, hash message.ItemHash) (blob.Info, error)
+}
+
+// Funds reads what an address owns on chain, as of the newest block.
+type Funds interface {
+	// Funds returns the ether in wei, and of the token the balance and the
+	// allowance given to PaymentManager, in its smallest unit.
+	Funds(ctx context.Context, owner common.Address, token uint8) (etherWei, balance, allowance *big.Int, err error)
+}
+
+// Pipeline judges messages, offers and capacity ads. Use New, then Run. It is
+// safe for concurrent use.
+type Pipeline struct {
+	cfg    Config
+	domain job.Domain
+	db     *state.DB
+	net    Network
+	files  Files
+	funds  Funds
+	table  *pricing.Table
+	log    *slog.Logger
+
+	messages   *prometheus.CounterVec // outcome, code
+	offers     *prometheus.CounterVec // outcome
+	capacities *prometheus.CounterVec // outcome
+}
+
+// New returns a Pipeline that keeps what it accepts in db, and hears what
+// others publish. The domain is JobManager's. funds may be nil on a node that
+// takes no offers.
+func New(cfg Config, domain job.Domain, db *state.DB, net Network, files Files, funds Funds, reg prometheus.Registerer, log *slog.Logger) (*Pipeline, error) {
+	table, err := pricing.Default()
+	if err != nil {
+		return nil, fmt.Errorf("read price table: %w", err)
+	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	p := &Pipeline{
+		cfg: cfg, domain: domain, db: db, net: net, files: files, funds: funds, table: table, log: log,
+		messages:   counter("aleph_ingest_messages_total", "Messages by outcome and, of a refusal, code.", "outcome", "code"),
+		offers:     counter("aleph_ingest_offers_total", "Offers by outcome.", "outcome"),
+		capacities: counter("aleph_ingest_capacity_ads_total", "Capacity ads by outcome.", "outcome"),
+	}
+	for _, c := range []prometheus.Collector{p.messages, p.offers, p.capacities} {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	if err := p.listen(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}

@@ -1,0 +1,334 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/blob"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+const (
+	// hasMax bounds the time in which a peer says whether it has a blob.
+	hasMax = 5 * time.Second
+	// hasParallel bounds the peers that are asked at the same time.
+	hasParallel = 16
+	// hasPeersMax bounds the peers that are asked in all.
+	hasPeersMax = 128
+	// resumesMax bounds how often one source may break off and be resumed.
+	resumesMax = 3
+	// copyBuffer is how much is read from a peer at a time.
+	copyBuffer = 256 << 10
+	// progressStep is how many bytes pass between two reports of progress.
+	progressStep = 1 << 20
+)
+
+// Progress is told how many of total bytes are here. It must be quick.
+type Progress func(doneBytes, totalBytes int64)
+
+// FetchOptions says how to fetch.
+type FetchOptions struct {
+	Sources  []p2p.PeerID // Peers to try first; others that have the blob come after.
+	Progress Progress     // May be nil.
+}
+
+// flight is one transfer, however many wait for it.
+type flight struct {
+	done    chan struct{}
+	cancel  context.CancelCauseFunc
+	info    blob.Info
+	err     error // valid after done
+	waiters int   // guarded by Keeper.mu
+
+	mu       sync.Mutex
+	watchers []Progress // guarded by mu
+}
+
+func (f *flight) report(doneBytes, totalBytes int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, w := range f.watchers {
+		w(doneBytes, totalBytes)
+	}
+}
+
+// errAbandoned ends a transfer that nobody waits for any more.
+var errAbandoned = errors.New("nobody waits for the transfer")
+
+// Fetch is FetchFrom without preferred sources or reports of progress.
+func (k *Keeper) Fetch(ctx context.Context, hash message.ItemHash) (blob.Info, error) {
+	return k.FetchFrom(ctx, hash, FetchOptions{})
+}
+
+// FetchFrom makes the blob be here: at once if it is, else from peers. Callers
+// that want the same blob share one transfer, which ends when the last of them
+// gives up. Without a peer that has the blob the error is errs.Unavailable;
+// without room for it, errs.Exhausted.
+func (k *Keeper) FetchFrom(ctx context.Context, hash message.ItemHash, opts FetchOptions) (blob.Info, error) {
+	info, err := k.blobs.Stat(hash)
+	if err == nil || errs.KindOf(err) != errs.NotFound {
+		return info, err
+	}
+	f := k.join(ctx, hash, opts)
+	defer k.leave(f)
+	select {
+	case <-f.done:
+		return f.info, f.err
+	case <-ctx.Done():
+		return blob.Info{}, errs.New(errs.Unavailable, "fetch blob %s: %w", hash, context.Cause(ctx))
+	}
+}
+
+// join returns the transfer of the blob, starting one if there is none.
+func (k *Keeper) join(ctx context.Context, hash message.ItemHash, opts FetchOptions) *flight {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	f, ok := k.flights[hash]
+	if !ok {
+		f = &flight{done: make(chan struct{})}
+		var life context.Context
+		// The transfer outlives the caller that started it if others wait.
+		life, f.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+		k.flights[hash] = f
+		go func() {
+			f.info, f.err = k.transfer(life, hash, opts.Sources, f.report)
+			k.mu.Lock()
+			delete(k.flights, hash)
+			k.mu.Unlock()
+			close(f.done)
+		}()
+	}
+	f.waiters++
+	if opts.Progress != nil {
+		f.mu.Lock()
+		f.watchers = append(f.watchers, opts.Progress)
+		f.mu.Unlock()
+	}
+	return f
+}
+
+func (k *Keeper) leave(f *flight) {
+	k.mu.Lock()
+	f.waiters--
+	last := f.waiters == 0
+	k.mu.Unlock()
+	if last {
+		f.cancel(errAbandoned)
+		<-f.done // its files are gone when the caller goes on
+	}
+}
+
+// transfer fetches the blob into the store.
+func (k *Keeper) transfer(ctx context.Context, hash message.ItemHash, sources []p2p.PeerID, report Progress) (_ blob.Info, err error) {
+	// Another transfer may have ended between the caller's look and now.
+	if info, err := k.blobs.Stat(hash); err == nil {
+		return info, nil
+	}
+	start := time.Now()
+	w, err := k.blobs.Create()
+	if err != nil {
+		return blob.Info{}, err
+	}
+	defer func() { err = errors.Join(err, w.Abort()) }()
+	t := &transfer{k: k, hash: hash, w: w, report: report}
+	from, err := t.fromAny(ctx, sources)
+	if err != nil {
+		k.fetches.WithLabelValues("failed").Inc()
+		return blob.Info{}, fmt.Errorf("fetch blob %s: %w", hash, err)
+	}
+	info, err := w.Commit(hash)
+	if err != nil {
+		return blob.Info{}, fmt.Errorf("fetch blob %s: %w", hash, err)
+	}
+	k.fetches.WithLabelValues("fetched").Inc()
+	k.log.Info("fetched blob", "item_hash", hash, "bytes", info.Size, "peer", from, "took", time.Since(start))
+	return info, nil
+}
+
+// transfer is the state of one: what is written so far, and by whom.
+type transfer struct {
+	k      *Keeper
+	hash   message.ItemHash
+	w      *blob.Writer
+	report Progress
+	wrote  []p2p.PeerID // who sent the bytes that w has
+	tried  []p2p.PeerID
+	alone  bool // bytes of two sources made a bad whole: one at a time from now on
+}
+
+// fromAny tries the given sources, then every peer that says it has the blob.
+func (t *transfer) fromAny(ctx context.Context, sources []p2p.PeerID) (p2p.PeerID, error) {
+	var failures []error
+	try := func(id p2p.PeerID) (bool, error) {
+		ok, err := t.from(ctx, id)
+		if ctx.Err() != nil {
+			return false, errs.New(errs.Unavailable, "%w", context.Cause(ctx))
+		}
+		if errs.KindOf(err) == errs.Exhausted {
+			return false, err // no source can help against a full disk
+		}
+		failures = append(failures, err)
+		return ok, nil
+	}
+	for _, find := range []func() []p2p.PeerID{
+		func() []p2p.PeerID { return sources },
+		func() []p2p.PeerID { return t.k.holders(ctx, t.hash, t.tried) },
+	} {
+		for _, id := range find() {
+			if slices.Contains(t.tried, id) {
+				continue
+			}
+			t.tried = append(t.tried, id)
+			ok, err := try(id)
+			if err != nil || ok {
+				return id, err
+			}
+		}
+	}
+	// Two honest halves cannot make a bad whole, so one of those who sent part
+	// of it lied; each gets the chance to send all of it.
+	if t.alone {
+		for _, id := range slices.Clone(t.tried) {
+			ok, err := try(id)
+			if err != nil || ok {
+				return id, err
+			}
+		}
+	}
+	if err := errors.Join(failures...); err != nil {
+		return "", errs.New(errs.Unavailable, "%d peers asked, none gave it: %w", len(t.tried), err)
+	}
+	return "", errs.New(errs.Unavailable, "no peer that is connected has it")
+}
+
+// from fetches what is missing from one source, resuming it a few times. It
+// reports whether the whole blob is here and verified.
+func (t *transfer) from(ctx context.Context, id p2p.PeerID) (bool, error) {
+	if t.alone {
+		if err := t.w.Reset(); err != nil {
+			return false, err
+		}
+		t.wrote = nil
+	}
+	var err error
+	for range resumesMax {
+		before := t.w.Size()
+		if err = t.read(ctx, id); err == nil {
+			return t.verify(id)
+		}
+		if ctx.Err() != nil || errs.KindOf(err) != errs.Unavailable || t.w.Size() == before {
+			break
+		}
+	}
+	t.k.log.Warn("source dropped", "item_hash", t.hash, "peer", id, "bytes", t.w.Size(), "err", err)
+	t.k.fetches.WithLabelValues("source_failed").Inc()
+	return false, err
+}
+
+// read appends what one stream of the source gives, to the announced end.
+func (t *transfer) read(ctx context.Context, id p2p.PeerID) (err error) {
+	offset := t.w.Size()
+	body, size, err := t.k.net.OpenBlob(ctx, id, t.hash, offset)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = body.Close() }() // only read from: nothing is lost
+	if size < offset {
+		return errs.New(errs.Invalid, "peer %s says the blob has %d bytes, %d are here already", id, size, offset)
+	}
+	if err := t.k.blobs.Fits(size - offset); err != nil {
+		return err
+	}
+	if !slices.Contains(t.wrote, id) && size > offset {
+		t.wrote = append(t.wrote, id)
+	}
+	if err := t.copy(io.LimitReader(body, size-offset), size); err != nil {
+		return err
+	}
+	if t.w.Size() != size {
+		return errs.New(errs.Unavailable, "peer %s broke off at byte %d of %d", id, t.w.Size(), size)
+	}
+	return nil
+}
+
+// copy appends r to the blob and reports progress.
+func (t *transfer) copy(r io.Reader, size int64) error {
+	buf := make([]byte, copyBuffer)
+	reported := t.w.Size()
+	for {
+		n, err := r.Read(buf)
+		if n > 0 {
+			if _, err := t.w.Write(buf[:n]); err != nil {
+				return err
+			}
+		}
+		if t.w.Size()-reported >= progressStep || (err == io.EOF && reported != t.w.Size()) {
+			reported = t.w.Size()
+			t.report(reported, size)
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return errs.New(errs.Unavailable, "read: %w", err)
+		}
+	}
+}
+
+// verify compares the whole with its name. What does not match is thrown away.
+func (t *transfer) verify(id p2p.PeerID) (bool, error) {
+	got := t.w.Sum()
+	if got == t.hash {
+		return true, nil
+	}
+	senders := t.wrote
+	t.alone = t.alone || len(senders) > 1
+	t.k.log.Warn("source dropped", "item_hash", t.hash, "peer", id, "err", fmt.Sprintf("bytes hash to %s", got), "count", len(senders))
+	t.k.fetches.WithLabelValues("corrupt").Inc()
+	if err := t.w.Reset(); err != nil {
+		return false, err
+	}
+	t.wrote = nil
+	return false, errs.New(errs.Invalid, "bytes of peers %v hash to %s", senders, got)
+}
+
+// holders asks the peers that are connected, and the bootstrap peers, who has
+// the blob. Those in skip are not asked.
+func (k *Keeper) holders(ctx context.Context, hash message.ItemHash, skip []p2p.PeerID) []p2p.PeerID {
+	peers := slices.Concat(k.net.Bootstrap(), k.net.Connected())
+	slices.Sort(peers)
+	peers = slices.DeleteFunc(slices.Compact(peers), func(id p2p.PeerID) bool { return slices.Contains(skip, id) })
+	peers = peers[:min(len(peers), hasPeersMax)]
+	has := make([]bool, len(peers))
+	var wg sync.WaitGroup
+	turns := make(chan struct{}, hasParallel)
+	for i, id := range peers {
+		turns <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turns }()
+			ctx, cancel := context.WithTimeout(ctx, hasMax)
+			defer cancel()
+			var reply hasReply
+			if err := k.net.Ask(ctx, id, hasRequest{Kind: kindHas, Hash: hash}, &reply); err != nil {
+				k.log.Debug("peer did not say whether it has a blob", "item_hash", hash, "peer", id, "err", err)
+				return
+			}
+			has[i] = reply.Has
+		})
+	}
+	wg.Wait()
+	var out []p2p.PeerID
+	for i, id := range peers {
+		if has[i] {
+			out = append(out, id)
+		}
+	}
+	return out
+}

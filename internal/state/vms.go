@@ -105,6 +105,7 @@ type VM struct {
 	Resources   Resources        `json:"resources"`
 	Starts      int              `json:"starts"` // How often a process was started for it.
 	Failures    int              `json:"failures,omitempty"`
+	DryAt       uint64           `json:"dry_at,omitempty"` // Chain time at which its payer's money ran out; 0 = it has not.
 	RetryAt     time.Time        `json:"retry_at,omitzero"`
 	TimingsMs   map[string]int64 `json:"timings_ms,omitempty"`
 	CreatedAt   time.Time        `json:"created_at"`

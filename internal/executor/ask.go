@@ -1,0 +1,108 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/operator"
+)
+
+// Status returns the machine of a job, or errs.NotFound.
+func (s *Supervisor) Status(ctx context.Context, spec message.ItemHash) (*job.VM, error) {
+	vm, err := s.db.VM(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	out := &job.VM{
+		State: string(vm.State), Driver: vm.Driver, Accelerator: vm.Accelerator, Detail: vm.Detail, TimingsMS: vm.TimingsMs,
+	}
+	for _, p := range vm.Ports {
+		out.Ports = append(out.Ports, job.Port{Guest: int(p.Guest), Protocol: p.Protocol, Host: int(p.Host), HostIP: p.HostIP})
+	}
+	return out, nil
+}
+
+// LogRequest is an owner's signed request for the console of a job.
+type LogRequest struct {
+	Spec          message.ItemHash
+	Follow        bool
+	Authorization string // Header value, see protocol/operator.
+	Method        string // As signed.
+	Target        string // Path and query, as signed.
+}
+
+// Logs returns the console of a job's machine to the job's owner: what is kept,
+// and with Follow what comes, until ctx or the machine ends. A request that is
+// not the owner's gives errs.Denied.
+func (s *Supervisor) Logs(ctx context.Context, r LogRequest) (io.ReadCloser, error) {
+	if err := s.authorize(ctx, r, time.Now()); err != nil {
+		return nil, err
+	}
+	vm, err := s.db.VM(ctx, r.Spec)
+	if err != nil {
+		return nil, err
+	}
+	logs, err := vmm.Console(ctx, vm.Dir, 0, r.Follow)
+	if err != nil {
+		return nil, fmt.Errorf("open console of %s: %w", r.Spec, err)
+	}
+	return logs, nil
+}
+
+// authorize checks that the payer of the job signed the request.
+func (s *Supervisor) authorize(ctx context.Context, r LogRequest, now time.Time) error {
+	target, err := url.ParseRequestURI(r.Target)
+	if err != nil || r.Method != http.MethodGet || target.Path != "/api/v1/jobs/"+string(r.Spec)+"/logs" {
+		return errs.New(errs.Denied, "the signed request is not for the logs of job %s", r.Spec)
+	}
+	req, err := operator.Parse(r.Authorization)
+	if err != nil {
+		return errs.New(errs.Denied, "%w", err)
+	}
+	if err := req.Verify(r.Method, r.Target, now); err != nil {
+		return errs.New(errs.Denied, "%w", err)
+	}
+	payer, err := s.payer(ctx, r.Spec)
+	if err != nil {
+		return err
+	}
+	if req.Address != payer {
+		return errs.New(errs.Denied, "job %s belongs to %s, the request is signed by %s", r.Spec, payer, req.Address)
+	}
+	return nil
+}
+
+// payer returns who pays for the job, also while the chain does not show it.
+func (s *Supervisor) payer(ctx context.Context, spec message.ItemHash) (payer common.Address, err error) {
+	err = s.db.View(ctx, func(v *state.View) error {
+		j, err := v.Job(ctx, spec)
+		if err == nil {
+			payer = j.Payer
+			return nil
+		}
+		if !errors.Is(err, errs.NotFound) {
+			return err
+		}
+		kept, aerr := v.Acceptances(ctx)
+		for _, a := range kept {
+			if a.Spec == spec {
+				payer = a.Payer
+				return aerr
+			}
+		}
+		return errors.Join(aerr, err)
+	})
+	return payer, err
+}

@@ -1,0 +1,23 @@
+// Package executor runs the virtual machines of the jobs that the chain gave
+// to this compute node.
+//
+// A pass compares what is wanted (job rows of this node, assigned or running)
+// with what is there (VM rows and the machines behind them) and hands each VM
+// to a worker of its own, so that one slow image delays nobody else:
+//
+//	wanted -> fetching -> preparing -> booting -> running -> stopping -> stopped
+//	                                                      `-> failed
+//
+// A row is written before the step that it names has any effect, so a crash at
+// any moment is recovered from the rows: a machine that still runs is adopted,
+// never started twice, and whatever belongs to no row is removed.
+//
+// A machine is stopped on positive evidence only: the chain says that the job
+// has ended or belongs to another node, or the job vanished from the chain and
+// the acceptance that could bring it back has ended at a mined block. A chain
+// that cannot be reached, a row that is missing or any other error keeps it
+// running.
+//
+// The package also answers the questions of other nodes about jobs, meters
+// what ran by chain time, and advertises what is free.
+package executor

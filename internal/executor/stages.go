@@ -1,0 +1,363 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/cloudinit"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+const (
+	// portSSH is forwarded to every machine.
+	portSSH = 22
+	// portsMax bounds the forwarded ports of a machine, by what a hypervisor's
+	// own network takes.
+	portsMax = 128
+	// hostnameChars of the spec make a machine's name.
+	hostnameChars = 12
+	// progressEvery is how often the row tells how much of an image is here.
+	progressEvery = 2 * time.Second
+)
+
+func (s *Supervisor) dir(spec message.ItemHash) string {
+	return filepath.Join(s.self.Root, string(spec))
+}
+
+// bringUp fetches, prepares and starts the machine. No process runs in its
+// directory.
+func (w *worker) bringUp(ctx context.Context, vm state.VM) (vmm.Machine, error) {
+	s := w.s
+	if err := acquire(ctx, s.fetching); err != nil {
+		return nil, err
+	}
+	instance, path, err := w.fetch(ctx, vm)
+	release(s.fetching)
+	if err != nil {
+		return nil, err
+	}
+	if err := acquire(ctx, s.starting); err != nil {
+		return nil, err
+	}
+	defer release(s.starting)
+	spec, err := w.prepare(ctx, instance, path)
+	if err != nil {
+		return nil, err
+	}
+	return w.boot(ctx, spec)
+}
+
+func acquire(ctx context.Context, slots chan struct{}) error {
+	select {
+	case slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func release(slots chan struct{}) { <-slots }
+
+// fetch gets the message and the image of the VM.
+func (w *worker) fetch(ctx context.Context, vm state.VM) (*message.Instance, string, error) {
+	s, started := w.s, time.Now()
+	_, err := s.edit(ctx, w.spec, func(row *state.VM) {
+		row.State, row.Detail = state.VMFetching, "fetches the message"
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	instance, needs, err := s.instance(ctx, w.spec)
+	if err != nil {
+		return nil, "", err
+	}
+	ref := instance.Rootfs.Parent.Ref
+	hash, err := s.imageHash(ctx, ref)
+	if err != nil {
+		return nil, "", err
+	}
+	_, err = s.edit(ctx, w.spec, func(row *state.VM) {
+		row.ImageRef, row.ImageHash, row.Detail = ref, hash, "fetches image "+string(hash)
+		row.Resources = state.Resources{VCPUs: needs.VCPUs, MemoryMiB: needs.MemoryMiB, DiskMiB: needs.DiskMiB}
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	path, err := s.parts.Images.Fetch(ctx, hash, w.progress(ctx, hash))
+	if err != nil {
+		return nil, "", fmt.Errorf("fetch image %s: %w", hash, err)
+	}
+	if vm.RunningAt.IsZero() {
+		_, err = s.edit(ctx, w.spec, func(row *state.VM) { timing(row, "fetch", time.Since(started)) })
+	}
+	s.stages.WithLabelValues("fetch").Observe(time.Since(started).Seconds())
+	return instance, path, err
+}
+
+// progress tells in the row how much of the image has come.
+func (w *worker) progress(ctx context.Context, hash message.ItemHash) func(done, total int64) {
+	last := time.Now()
+	return func(done, total int64) {
+		if time.Since(last) < progressEvery {
+			return
+		}
+		last = time.Now()
+		detail := fmt.Sprintf("fetches image %s: %d MiB", hash, done>>20)
+		if total > 0 {
+			detail += fmt.Sprintf(" of %d (%d %%)", total>>20, done*100/total)
+		}
+		if _, err := w.s.edit(ctx, w.spec, func(row *state.VM) { row.Detail = detail }); err != nil && ctx.Err() == nil {
+			w.s.log.Warn("writing progress failed", "job_id", w.spec, "err", err)
+		}
+	}
+}
+
+// instance returns the job's message and what it needs.
+func (s *Supervisor) instance(ctx context.Context, spec message.ItemHash) (*message.Instance, job.Needs, error) {
+	env, err := s.parts.Messages.Message(ctx, spec)
+	if err != nil {
+		return nil, job.Needs{}, fmt.Errorf("fetch message %s: %w", spec, err)
+	}
+	instance, err := env.Instance()
+	if err != nil {
+		return nil, job.Needs{}, errs.New(errs.Invalid, "message %s: %w", spec, err)
+	}
+	needs, err := job.NeedsOf(instance)
+	if err != nil {
+		return nil, job.Needs{}, errs.New(errs.Invalid, "message %s: %w", spec, err)
+	}
+	return instance, needs, nil
+}
+
+// imageHash returns the hash of the file that the STORE message ref names.
+func (s *Supervisor) imageHash(ctx context.Context, ref message.ItemHash) (message.ItemHash, error) {
+	file, err := s.db.File(ctx, ref)
+	if err == nil {
+		return file.Hash, nil
+	}
+	if !errors.Is(err, errs.NotFound) {
+		return "", err
+	}
+	env, err := s.parts.Messages.Message(ctx, ref)
+	if err != nil {
+		return "", fmt.Errorf("fetch STORE message %s of the image: %w", ref, err)
+	}
+	store, err := env.Store()
+	if err != nil {
+		return "", errs.New(errs.Invalid, "image %s: %w", ref, err)
+	}
+	return store.ItemHash, nil
+}
+
+// prepare unpacks the image and makes the machine's place in the network.
+func (w *worker) prepare(ctx context.Context, instance *message.Instance, path string) (vmm.Spec, error) {
+	s, started := w.s, time.Now()
+	ports, err := wantedPorts(instance)
+	if err != nil {
+		return vmm.Spec{}, err
+	}
+	vm, err := s.settleNetwork(ctx, w.spec, ports)
+	if err != nil {
+		return vmm.Spec{}, fmt.Errorf("give the machine its ports: %w", err)
+	}
+	image, err := s.parts.OpenImage(ctx, path, s.self.ImageCache)
+	if err != nil {
+		return vmm.Spec{}, fmt.Errorf("open image: %w", err)
+	}
+	if err := s.applyNetwork(ctx); err != nil {
+		return vmm.Spec{}, fmt.Errorf("set up the network: %w", err)
+	}
+	device, err := s.parts.Network.Device(lease(*vm))
+	if err != nil {
+		return vmm.Spec{}, fmt.Errorf("plan the network device: %w", err)
+	}
+	if vm.RunningAt.IsZero() {
+		if _, err := s.edit(ctx, w.spec, func(row *state.VM) { timing(row, "prepare", time.Since(started)) }); err != nil {
+			return vmm.Spec{}, err
+		}
+	}
+	s.stages.WithLabelValues("prepare").Observe(time.Since(started).Seconds())
+	return vmm.Spec{
+		ID: string(w.spec), VCPUs: vm.Resources.VCPUs, MemoryMiB: vm.Resources.MemoryMiB, DiskMiB: int(vm.Resources.DiskMiB),
+		Image: image, Dir: vm.Dir, Seed: seed(w.spec, instance, device), Net: netDevice(device, *vm),
+	}, nil
+}
+
+// boot starts the process. The row says so before, so that after a crash the
+// process is looked for.
+func (w *worker) boot(ctx context.Context, spec vmm.Spec) (vmm.Machine, error) {
+	s := w.s
+	_, err := s.edit(ctx, w.spec, func(row *state.VM) {
+		row.State, row.Detail = state.VMBooting, "the machine starts"
+		row.Starts++
+	})
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.parts.Driver.Start(ctx, spec)
+	if errors.Is(err, errs.Conflict) {
+		m, err = s.parts.Driver.Adopt(ctx, spec.Dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start machine: %w", err)
+	}
+	s.outcomes.WithLabelValues("started").Inc()
+	s.log.Info("started", "job_id", w.spec, "pid", m.PID())
+	return m, nil
+}
+
+func seed(spec message.ItemHash, i *message.Instance, d vmnet.Device) cloudinit.Seed {
+	out := cloudinit.Seed{
+		InstanceID: string(spec), Hostname: "aleph-" + string(spec)[:hostnameChars],
+		AuthorizedKeys: i.AuthorizedKeys, Variables: i.Variables,
+	}
+	if d.Address.IsValid() {
+		out.Network = &cloudinit.Network{MAC: d.MAC, Address: d.Address, Gateway: d.Gateway, Nameservers: d.Nameservers}
+	}
+	return out
+}
+
+func netDevice(d vmnet.Device, vm state.VM) vmm.NetDevice {
+	if d.Mode == vmnet.Tap {
+		return vmm.NetDevice{Kind: vmm.NetTap, Tap: d.TapName, MAC: d.MAC}
+	}
+	out := vmm.NetDevice{Kind: vmm.NetUser, MAC: d.MAC, Egress: d.Egress}
+	for _, p := range vm.Ports {
+		out.Forwards = append(out.Forwards, vmm.Forward{
+			Protocol: vmm.Protocol(p.Protocol), HostIP: d.Bind, HostPort: int(p.Host), GuestPort: int(p.Guest),
+		})
+	}
+	return out
+}
+
+// wantedPorts returns the guest ports to forward: SSH, then the published
+// ones.
+func wantedPorts(i *message.Instance) ([]state.Port, error) {
+	ports := []state.Port{{Protocol: string(vmnet.TCP), Guest: portSSH}}
+	seen := map[message.PublishedPort]bool{{Protocol: string(vmnet.TCP), Port: portSSH}: true}
+	for _, p := range i.Resources.PublishedPorts {
+		if seen[p] {
+			continue
+		}
+		seen[p] = true
+		ports = append(ports, state.Port{Protocol: p.Protocol, Guest: uint16(p.Port)})
+	}
+	if len(ports) > portsMax {
+		return nil, errs.New(errs.Invalid, "%d forwarded ports, at most %d", len(ports), portsMax)
+	}
+	return ports, nil
+}
+
+// settleNetwork gives the VM its subnet and host ports, once: whatever its row
+// has already stays as it is, so that ports are stable over restarts.
+func (s *Supervisor) settleNetwork(ctx context.Context, spec message.ItemHash, ports []state.Port) (*state.VM, error) {
+	s.network.Lock()
+	defer s.network.Unlock()
+	all, err := s.db.VMs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slots, taken := map[int]bool{}, map[vmnet.Protocol]map[int]bool{vmnet.TCP: {}, vmnet.UDP: {}}
+	var have []state.Port
+	slot := 0
+	for _, vm := range all {
+		if vm.Spec == spec {
+			have, slot = vm.Ports, vm.Net
+			continue
+		}
+		if len(vm.Ports) > 0 {
+			slots[vm.Net] = true
+		}
+		for _, p := range vm.Ports {
+			taken[vmnet.Protocol(p.Protocol)][int(p.Host)] = true
+		}
+	}
+	if len(have) == 0 {
+		if slot, err = s.parts.Network.FreeSlot(func(n int) bool { return slots[n] }); err != nil {
+			return nil, err
+		}
+		if have, err = s.choosePorts(ports, taken); err != nil {
+			return nil, err
+		}
+		bind, err := s.bind(spec, slot, have)
+		if err != nil {
+			return nil, err
+		}
+		for i := range have {
+			have[i].HostIP = bind
+		}
+	}
+	return s.edit(ctx, spec, func(row *state.VM) {
+		row.State, row.Detail, row.Net, row.Ports = state.VMPreparing, "makes disk and network", slot, have
+	})
+}
+
+func (s *Supervisor) choosePorts(ports []state.Port, taken map[vmnet.Protocol]map[int]bool) ([]state.Port, error) {
+	for i := range ports {
+		protocol := vmnet.Protocol(ports[i].Protocol)
+		host, err := s.parts.Network.FreePort(protocol, 0, func(n int) bool { return taken[protocol][n] })
+		if err != nil {
+			return nil, err
+		}
+		taken[protocol][host] = true
+		ports[i].Host = uint16(host)
+	}
+	return ports, nil
+}
+
+// bind returns the address at which the ports are reached: the public one,
+// when the host listens on all of its addresses.
+func (s *Supervisor) bind(spec message.ItemHash, slot int, ports []state.Port) (string, error) {
+	device, err := s.parts.Network.Device(lease(state.VM{Spec: spec, Net: slot, Ports: ports}))
+	if err != nil {
+		return "", err
+	}
+	if !device.Bind.IsValid() || device.Bind.IsUnspecified() {
+		return s.self.PublicIP, nil
+	}
+	return netip.Addr.String(device.Bind), nil
+}
+
+func lease(vm state.VM) vmnet.Lease {
+	l := vmnet.Lease{ID: string(vm.Spec), Slot: vm.Net}
+	for _, p := range vm.Ports {
+		l.Forwards = append(l.Forwards, vmnet.Forward{
+			Protocol: vmnet.Protocol(p.Protocol), HostPort: int(p.Host), GuestPort: int(p.Guest),
+		})
+	}
+	return l
+}
+
+// applyNetwork makes the host's network what the rows say.
+func (s *Supervisor) applyNetwork(ctx context.Context) error {
+	s.network.Lock()
+	defer s.network.Unlock()
+	all, err := s.db.VMs(ctx, state.VMPreparing, state.VMBooting, state.VMRunning, state.VMStopping)
+	if err != nil {
+		return err
+	}
+	var leases []vmnet.Lease
+	for _, vm := range all {
+		if len(vm.Ports) > 0 {
+			leases = append(leases, lease(vm))
+		}
+	}
+	return s.parts.Network.Apply(ctx, leases)
+}
+
+// freeNetwork removes everything of ours from the host's network; ctx has
+// ended.
+func (s *Supervisor) freeNetwork(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), haltMargin)
+	defer cancel()
+	return s.applyNetwork(ctx)
+}

@@ -1,0 +1,372 @@
+package executor
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/loop"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/pricing"
+	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
+)
+
+// passDelayMax bounds the pause after failed passes.
+const passDelayMax = 30 * time.Second
+
+// Messages gets a message by its hash, from here or from another node. It has
+// checked hash and signature. errs.NotFound and errs.Unavailable mean that it
+// may be had later.
+type Messages interface {
+	Message(ctx context.Context, hash message.ItemHash) (*message.Envelope, error)
+}
+
+// Images gets a file by its hash, from here or from another node, and returns
+// where it is. It has checked the hash. progress is told bytes; total is 0
+// while it is not known.
+type Images interface {
+	Fetch(ctx context.Context, hash message.ItemHash, progress func(done, total int64)) (path string, err error)
+}
+
+// Publisher spreads a capacity ad to the other nodes.
+type Publisher interface {
+	PublishCapacity(ctx context.Context, ad *wire.CapacityAd) error
+}
+
+// Chain tells whether the rows that mirror the chain are up to its head.
+type Chain interface {
+	Synced() bool
+}
+
+// Network is the part of *vmnet.Network that machines need.
+type Network interface {
+	Device(vmnet.Lease) (vmnet.Device, error)
+	FreeSlot(taken func(int) bool) (int, error)
+	FreePort(protocol vmnet.Protocol, prefer int, taken func(int) bool) (int, error)
+	Apply(ctx context.Context, leases []vmnet.Lease) error
+}
+
+// Self is the compute node that executes.
+type Self struct {
+	NodeID      uint32
+	Key         *ecdsa.PrivateKey // Of the node's signer.
+	Domain      job.Domain        // Of JobManager.
+	PeerID      string
+	Endpoint    string // Base URL of the node's HTTP interface, for its ads.
+	PublicIP    string // Where forwarded ports are reached.
+	Accelerator vmm.Accelerator
+	Root        string // Directory of the machines' directories.
+	ImageCache  string // Directory of unpacked images.
+}
+
+// Parts are what the Supervisor works with.
+type Parts struct {
+	DB        *state.DB
+	Driver    vmm.Driver
+	OpenImage func(ctx context.Context, path, cacheDir string) (vmm.Image, error) // vmm.OpenImage
+	Network   Network
+	Messages  Messages
+	Images    Images
+	Publisher Publisher
+	Chain     Chain
+}
+
+// Supervisor runs machines. Use New.
+type Supervisor struct {
+	cfg    Config
+	self   Self
+	parts  Parts
+	db     *state.DB
+	table  *pricing.Table
+	log    *slog.Logger
+	totals state.Resources
+
+	fetching chan struct{} // slots
+	starting chan struct{} // slots
+	network  sync.Mutex    // held while ports and slots are chosen, and over Apply
+
+	mu      sync.Mutex
+	workers map[message.ItemHash]*worker // guarded by mu
+	cleaned time.Time                    // of the last look for leftovers; guarded by mu
+	metered time.Time                    // guarded by mu
+	ad      wire.CapacityAd              // the last one; guarded by mu
+
+	states   *prometheus.GaugeVec
+	outcomes *prometheus.CounterVec
+	stages   *prometheus.HistogramVec
+}
+
+// New returns a Supervisor. It makes its directories and looks at the host.
+func New(cfg Config, self Self, parts Parts, reg prometheus.Registerer, log *slog.Logger) (*Supervisor, error) {
+	for _, dir := range []string{self.Root, self.ImageCache} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make directory for machines: %w", err)
+		}
+	}
+	totals, err := detect(cfg, self.Root)
+	if err != nil {
+		return nil, err
+	}
+	table, err := pricing.Default()
+	if err != nil {
+		return nil, fmt.Errorf("read price table: %w", err)
+	}
+	s := &Supervisor{
+		cfg: cfg, self: self, parts: parts, db: parts.DB, table: table, log: log, totals: totals,
+		fetching: make(chan struct{}, cfg.Fetches), starting: make(chan struct{}, cfg.Boots),
+		workers: map[message.ItemHash]*worker{},
+		states: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "aleph_executor_vms", Help: "VMs of this node by state.",
+		}, []string{"state"}),
+		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "aleph_executor_outcomes_total",
+			Help: "Accepted and declined jobs; machines started, adopted, died, stopped, failed, removed.",
+		}, []string{"outcome"}),
+		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "aleph_executor_stage_seconds", Help: "Time of each stage of a machine's start.",
+			Buckets: prometheus.ExponentialBuckets(0.005, 3, 10),
+		}, []string{"stage"}),
+	}
+	for _, c := range []prometheus.Collector{s.states, s.outcomes, s.stages} {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Totals returns what this node offers.
+func (s *Supervisor) Totals() state.Resources { return s.totals }
+
+// Run runs machines until ctx ends, then lets go of them or stops them, as the
+// settings say. It returns when nothing of it runs any more.
+func (s *Supervisor) Run(ctx context.Context) error {
+	if err := s.applyNetwork(ctx); err != nil {
+		// Forwarding is tried again with every machine; none is lost by it.
+		s.log.Warn("network not applied", "err", err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		wake := s.db.Wake("vms", "acceptances", "nodes")
+		_ = loop.Every(ctx, s.log, s.cfg.AdInterval, passDelayMax, wake, s.advertise) // It ends with ctx, as the pass below.
+	})
+	wake := s.db.Wake("jobs", "vms", "acceptances", "accounts")
+	err := loop.Every(ctx, s.log, s.cfg.Interval, passDelayMax, wake, s.pass)
+	wg.Wait()
+	s.wait()
+	if s.cfg.OnExit == OnExitStop {
+		err = errors.Join(err, s.freeNetwork(ctx))
+	}
+	return err
+}
+
+// wait returns when all workers have ended.
+func (s *Supervisor) wait() {
+	s.mu.Lock()
+	workers := make([]*worker, 0, len(s.workers))
+	for _, w := range s.workers {
+		workers = append(workers, w)
+	}
+	s.mu.Unlock()
+	for _, w := range workers {
+		<-w.done
+	}
+}
+
+// view is what a pass knows.
+type view struct {
+	now  time.Time
+	head state.Block
+	jobs map[message.ItemHash]*state.Job // of all live jobs of this node, and of all VMs
+	live []state.Job
+	vms  []state.VM
+	kept []state.Acceptance
+}
+
+// pass compares what is wanted with what is there.
+func (s *Supervisor) pass(ctx context.Context) error {
+	v, err := s.look(ctx)
+	if err != nil {
+		return fmt.Errorf("look at jobs and machines: %w", err)
+	}
+	var failed error
+	for _, step := range []func(context.Context, *view) error{s.adopt, s.reconcile, s.forgetAcceptances, s.meter, s.clean} {
+		failed = errors.Join(failed, step(ctx, v))
+	}
+	return failed
+}
+
+// look reads one consistent picture.
+func (s *Supervisor) look(ctx context.Context) (*view, error) {
+	v := &view{now: time.Now(), jobs: map[message.ItemHash]*state.Job{}}
+	err := s.db.View(ctx, func(r *state.View) error {
+		head, err := r.Head(ctx)
+		if err != nil && !errors.Is(err, errs.NotFound) {
+			return err
+		}
+		if head != nil {
+			v.head = *head
+		}
+		if v.live, err = r.JobsOfNode(ctx, s.self.NodeID, state.JobAssigned, state.JobRunning); err != nil {
+			return err
+		}
+		for i := range v.live {
+			v.jobs[v.live[i].Spec] = &v.live[i]
+		}
+		if v.kept, err = r.Acceptances(ctx); err != nil {
+			return err
+		}
+		if v.vms, err = r.VMs(ctx); err != nil {
+			return err
+		}
+		for _, vm := range v.vms {
+			if v.jobs[vm.Spec] != nil {
+				continue
+			}
+			j, err := r.Job(ctx, vm.Spec)
+			if errors.Is(err, errs.NotFound) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			v.jobs[vm.Spec] = j
+		}
+		return nil
+	})
+	return v, err
+}
+
+// adopt makes a row for every job that the chain gave to this node and that
+// has none.
+func (s *Supervisor) adopt(ctx context.Context, v *view) error {
+	have := map[message.ItemHash]bool{}
+	for _, vm := range v.vms {
+		have[vm.Spec] = true
+	}
+	for _, j := range v.live {
+		if have[j.Spec] {
+			continue
+		}
+		vm := state.VM{
+			Spec: j.Spec, Attempt: j.Attempt, State: state.VMWanted, Detail: "the chain gave the job to this node",
+			Driver: s.parts.Driver.Name(), Dir: s.dir(j.Spec), TimingsMs: map[string]int64{}, CreatedAt: v.now.UTC(),
+		}
+		for _, a := range v.kept {
+			if a.Spec == j.Spec && a.Attempt == j.Attempt {
+				vm.Resources, vm.Until, vm.TimingsMs["accept"] = a.Resources, a.Until, a.TookMs
+			}
+		}
+		if err := s.db.Update(ctx, func(tx *state.Tx) error { return tx.PutVM(ctx, vm) }); err != nil {
+			return fmt.Errorf("take on job %s: %w", j.Spec, err)
+		}
+		s.log.Info("took on job", "job_id", j.Spec)
+		v.vms = append(v.vms, vm)
+	}
+	return nil
+}
+
+// reconcile does with each VM what its job says.
+func (s *Supervisor) reconcile(ctx context.Context, v *view) error {
+	var failed error
+	counts := map[state.VMState]int{}
+	for _, vm := range v.vms {
+		counts[vm.State]++
+		if err := s.reconcileOne(ctx, v, vm); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("VM %s: %w", vm.Spec, err))
+		}
+	}
+	s.states.Reset()
+	for st, n := range counts {
+		s.states.WithLabelValues(string(st)).Set(float64(n))
+	}
+	return failed
+}
+
+func (s *Supervisor) reconcileOne(ctx context.Context, v *view, vm state.VM) error {
+	wish, reason := decide(vm, v.jobs[vm.Spec], s.self.NodeID, v.head, s.parts.Chain.Synced())
+	switch {
+	case wish == wishKeep && vm.State == state.VMFailed:
+		return nil // Its job ends when the chain has the node's word.
+	case wish == wishKeep && vm.State == state.VMStopped && v.jobs[vm.Spec] == nil:
+		return nil // Nothing is started on doubt either.
+	case wish == wishKeep:
+		s.work(ctx, vm.Spec)
+		return s.watchMoney(ctx, v, vm)
+	case vm.State != state.VMStopped && vm.State != state.VMFailed:
+		s.work(ctx, vm.Spec).end(reason)
+		return nil
+	case v.now.Sub(vm.StoppedAt) < s.cfg.Retention:
+		return nil
+	default:
+		return s.remove(ctx, vm)
+	}
+}
+
+// work returns the VM's worker, a new one if there is none at work.
+func (s *Supervisor) work(ctx context.Context, spec message.ItemHash) *worker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.workers[spec]; w != nil && !w.ended() {
+		return w
+	}
+	w := newWorker(s, spec)
+	s.workers[spec] = w
+	go w.run(ctx)
+	return w
+}
+
+// remove deletes what is left of an ended VM: the directory first, so that a
+// crash leaves the row to try again.
+func (s *Supervisor) remove(ctx context.Context, vm state.VM) error {
+	s.mu.Lock()
+	w := s.workers[vm.Spec]
+	busy := w != nil && !w.ended()
+	if !busy {
+		delete(s.workers, vm.Spec)
+	}
+	s.mu.Unlock()
+	if busy {
+		return nil
+	}
+	if err := vmm.Remove(vm.Dir); err != nil {
+		if errors.Is(err, errs.Conflict) {
+			return s.evict(ctx, vm.Dir)
+		}
+		return err
+	}
+	if err := s.db.Update(ctx, func(tx *state.Tx) error { return tx.RemoveVM(ctx, vm.Spec) }); err != nil {
+		return err
+	}
+	s.outcomes.WithLabelValues("removed").Inc()
+	s.log.Info("removed", "job_id", vm.Spec)
+	return nil
+}
+
+// forgetAcceptances frees what was kept for jobs that cannot come any more.
+// An acceptance stays to its end even when the chain has the job, because a
+// reorganisation may take the job back and bring it again.
+func (s *Supervisor) forgetAcceptances(ctx context.Context, v *view) error {
+	for _, a := range v.kept {
+		if v.head.Time <= a.Until {
+			continue
+		}
+		err := s.db.Update(ctx, func(tx *state.Tx) error { return tx.RemoveAcceptance(ctx, a.Spec, a.Attempt) })
+		if err != nil {
+			return fmt.Errorf("forget acceptance of %s: %w", a.Spec, err)
+		}
+	}
+	return nil
+}

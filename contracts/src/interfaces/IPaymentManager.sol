@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.24;
+
+/// @title IPaymentManager
+/// @notice Streams of tokens from payers to nodes, pulled from the payers' ERC-20 allowance. There is no deposit: a payer
+/// has at most one prepay window in here, plus what is reserved for jobs that have not started.
+/// @dev Rates are token wei per second scaled by 2^32. Payee ids: 1 to 2^32-1 are nodes, the pools are in Payees.
+interface IPaymentManager {
+    /// @notice A payer's account in one token.
+    struct AccountView {
+        uint128 rateQ32;
+        uint40 paidUntil;
+        uint40 arrearsSince;
+        uint24 flows;
+        uint24 debts;
+        uint128 refund;
+        uint128 reserved;
+    }
+
+    /// @notice What one payer pays one payee in one token. `pendingQ32` was earned before
+    /// `since`, in wei scaled by 2^32; `claimable` is the wei that a claim now would give.
+    struct PairView {
+        uint128 rateQ32;
+        uint40 since;
+        uint128 pendingQ32;
+        uint256 claimable;
+        uint256 debt;
+    }
+
+    /// @notice A token that can be paid in.
+    struct TokenView {
+        address erc20;
+        uint8 decimals;
+        bool enabled;
+        uint40 listedAt;
+    }
+
+    /// @notice How revenue is shared, in 1/10,000; the parts make 10,000.
+    struct Split {
+        uint16 nodeBps;
+        uint16 coordinatorBps;
+        uint16 stakerBps;
+        uint16 developmentBps;
+    }
+
+    /// @notice A rate changed. All values are the new ones.
+    event FlowChanged(
+        address indexed payer,
+        uint64 indexed payee,
+        uint8 indexed token,
+        uint128 pairRateQ32,
+        uint40 pairSince,
+        uint128 pairPendingQ32,
+        uint128 accountRateQ32,
+        uint40 paidUntil
+    );
+
+    /// @notice `amount` was reserved for a flow that has not started; `fromRefund` of it came from the refund.
+    event Reserved(
+        address indexed payer,
+        uint64 indexed payee,
+        uint8 indexed token,
+        uint256 amount,
+        uint256 fromRefund,
+        uint128 reserved,
+        uint128 refund
+    );
+
+    /// @notice A reserve was given back as a refund.
+    event Released(
+        address indexed payer,
+        uint64 indexed payee,
+        uint8 indexed token,
+        uint256 amount,
+        uint128 reserved,
+        uint128 refund
+    );
+
+    /// @notice A reserve became prepaid time of a flow that starts now.
+    event Activated(address indexed payer, uint64 indexed payee, uint8 indexed token, uint256 amount, uint128 reserved);
+
+    /// @notice Prepaid time was bought with `amount` of the wallet and `fromRefund` of the refund. `short`: the account
+    /// holds less than a whole window still.
+    event Pulled(
+        address indexed payer,
+        uint8 indexed token,
+        uint256 amount,
+        uint256 fromRefund,
+        uint128 refund,
+        uint40 paidUntil,
+        bool short
+    );
+
+    /// @notice The account's prepaid time ran out at `since`.
+    event ArrearsStarted(address indexed payer, uint8 indexed token, uint40 since);
+
+    /// @notice The account is no longer in arrears.
+    event ArrearsCleared(address indexed payer, uint8 indexed token);
+
+    /// @notice Prepaid money went to the refund, which is `refund` now.
+    event Refunded(address indexed payer, uint8 indexed token, uint256 amount, uint128 refund);
+
+    /// @notice The whole refund was paid to the payer.
+    event RefundPaid(address indexed payer, uint8 indexed token, uint256 amount);
+
+    /// @notice A flow ended in arrears: its unpaid time is the payer's debt to the payee, `debt` now.
+    event DebtRecorded(address indexed payer, uint64 indexed payee, uint8 indexed token, uint256 amount, uint256 debt);
+
+    /// @notice `by` paid the payer's whole debt to the payee.
+    event DebtPaid(address indexed payer, uint64 indexed payee, uint8 indexed token, uint256 amount, address by);
+
+    /// @notice What a payer owed a payee until `since` was taken; {RevenueSplit} follows for the sum.
+    event Claimed(address indexed payer, uint64 indexed payee, uint8 indexed token, uint256 gross, uint40 since);
+
+    /// @notice `gross` was credited: the parts to the payee and to the pools. `credit` is the payee's new credit.
+    event RevenueSplit(
+        uint64 indexed payee,
+        uint8 indexed token,
+        uint8 class,
+        uint256 gross,
+        uint256 node,
+        uint256 coordinator,
+        uint256 staker,
+        uint256 development,
+        uint128 credit
+    );
+
+    /// @notice A payee was paid; `credit` is left.
+    event Withdrawn(uint64 indexed payee, uint8 indexed token, address to, uint256 amount, uint128 credit);
+
+    /// @notice A token was listed.
+    event TokenListed(uint8 indexed token, address indexed erc20, uint8 decimals);
+
+    /// @notice New obligations in this token are possible, or not.
+    event TokenEnabled(uint8 indexed token, bool enabled);
+
+    /// @notice Revenue of a class is shared so from now on.
+    event SplitSet(uint8 indexed class, uint16 nodeBps, uint16 coordinatorBps, uint16 stakerBps, uint16 developmentBps);
+
+    /// @notice The prepay window is this many seconds.
+    event PrepaySet(uint32 duration);
+
+    /// @notice In arrears a node may pause after `soft` seconds and anyone may close after `hard` seconds.
+    event GraceSet(uint32 soft, uint32 hard);
+
+    /// @notice A pool is paid to this address.
+    event PoolPayoutSet(uint64 indexed payee, address payout);
+
+    /// @dev The payer has been in arrears since then; no new obligations.
+    error InArrears(uint40 since);
+
+    /// @dev The payer owes this payee from a flow that ended in arrears; no new flow between the two until paid.
+    error HasDebt(address payer, uint64 payee, uint256 debt);
+
+    /// @dev The token is not listed or takes no new obligations.
+    error TokenDisabled(uint8 token);
+
+    /// @dev The token delivered less than it said.
+    error FeeOnTransfer(uint256 got, uint256 want);
+
+    /// @dev The parts do not make 10,000, or one of them is above its bound.
+    error BadSplit();
+
+    /// @dev The rate of a pair is above 2^96 - 1, or that of an account above 2^112 - 1.
+    error RateOverflow(uint256 rateQ32);
+
+    /// @dev The payee has no debt to be paid.
+    error NoDebt(address payer, uint64 payee);
+
+    /// @dev Nobody can withdraw for this payee: it is no node and no pool with a payout address.
+    error NoPayout(uint64 payee);
+
+    /// @dev The class of revenue is unknown.
+    error UnknownClass(uint8 class);
+
+    /// @notice Takes one prepay window at a rate from the payer and keeps it for a flow that has not started. The refund
+    /// is used before the allowance. Only a flow controller.
+    /// @return reservedMinutes The window in minutes; {activate} and {release} are called with it.
+    function reserve(address payer, uint8 token, uint64 payee, uint128 rateQ32)
+        external
+        returns (uint16 reservedMinutes);
+
+    /// @notice Gives a reserve back to the payer's refund. Only a flow controller.
+    function release(address payer, uint8 token, uint64 payee, uint128 rateQ32, uint16 reservedMinutes) external;
+
+    /// @notice Starts the flow a reserve was made for. Only a flow controller.
+    /// @return ok False when the payer is in arrears: then the reserve was released and nothing flows.
+    function activate(address payer, uint8 token, uint64 payee, uint128 rateQ32, uint16 reservedMinutes)
+        external
+        returns (bool ok);
+
+    /// @notice Changes the rate between a payer and a payee by `deltaQ32`. An increase must be prepaid in full and
+    /// reverts otherwise; a decrease always succeeds. Only a flow controller.
+    function setFlow(address payer, uint8 token, uint64 payee, int256 deltaQ32) external;
+
+    /// @notice Decreases a rate when the payer has been in arrears for longer than the hard grace, after a last attempt to
+    /// pull. Only a flow controller.
+    /// @return closed Whether the rate was decreased.
+    function closeOverdue(address payer, uint8 token, uint64 payee, uint128 rateQ32) external returns (bool closed);
+
+    /// @notice Fills the payer's prepay window from the refund, then from the allowance, as far as both go. Anyone may
+    /// call; a token that fails counts as an empty allowance.
+    /// @return pulled What came from the allowance.
+    /// @return paidUntil Until when all flows of the account are paid now.
+    function pull(address payer, uint8 token) external returns (uint256 pulled, uint40 paidUntil);
+
+    /// @notice {pull} for many payers.
+    /// @return okBitmap Bit i is set when payer i has a full window now.
+    function pullMany(address[] calldata payers, uint8 token) external returns (uint256 okBitmap);
+
+    /// @notice Credits a payee and the pools with what these payers have paid for so far. Anyone may call.
+    /// @return gross The sum, before the split.
+    function claim(uint64 payee, uint8 token, address[] calldata payers) external returns (uint256 gross);
+
+    /// @notice Pays a credit to the payee's payout address. Only the payout address or the node's signer.
+    function withdraw(uint64 payee, uint8 token, uint128 amount) external;
+
+    /// @notice Pays a payer's whole refund to the payer. Anyone may call.
+    /// @return amount What was paid.
+    function withdrawRefund(address payer, uint8 token) external returns (uint256 amount);
+
+    /// @notice Pays the whole debt of a payer to a payee, from the caller's allowance. Anyone may call.
+    /// @return amount What was paid.
+    function payDebt(address payer, uint8 token, uint64 payee) external returns (uint256 amount);
+
+    /// @notice Gives an ERC-2612 allowance to this contract. A permit that fails, for instance because somebody sent it
+    /// already, is ignored when the allowance suffices.
+    function permit(address owner, uint8 token, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
+
+    /// @notice Lists a token. It must move exactly what it is told to.
+    /// @return token Its number; numbers start at 1.
+    function listToken(address erc20) external returns (uint8 token);
+
+    /// @notice Ends new obligations in a token. Running flows and payouts go on.
+    function delistToken(uint8 token) external;
+
+    /// @notice Allows new obligations in a listed token again.
+    function relistToken(uint8 token) external;
+
+    /// @notice Sets how revenue of a class is shared; each part at most 8,000.
+    function setSplit(uint8 class, uint16 nodeBps, uint16 coordinatorBps, uint16 stakerBps, uint16 developmentBps)
+        external;
+
+    /// @notice Sets the prepay window: 300 to 86,400 seconds, whole minutes.
+    function setPrepay(uint32 duration) external;
+
+    /// @notice Sets the graces: soft at most 72 hours, hard 1 hour to 168 hours and not less than soft.
+    function setGrace(uint32 soft, uint32 hard) external;
+
+    /// @notice Sets where a pool is paid.
+    function setPoolPayout(uint64 payee, address payout) external;
+
+    /// @notice A payer's account.
+    function account(address payer, uint8 token) external view returns (AccountView memory);
+
+    /// @notice What a payer pays a payee.
+    function pair(address payer, uint8 token, uint64 payee) external view returns (PairView memory);
+
+    /// @notice How long the money lasts at the present rate.
+    /// @return paidUntil The end of the prepaid time.
+    /// @return allowanceUntil The end when refund, allowance and balance are used up.
+    /// @return softStop When a node may pause if nothing more can be pulled.
+    /// @return hardStop After when anyone may close if nothing more can be pulled.
+    function runway(address payer, uint8 token)
+        external
+        view
+        returns (uint40 paidUntil, uint40 allowanceUntil, uint40 softStop, uint40 hardStop);
+
+    /// @notice What a claim now would give, before the split.
+    function owed(uint64 payee, uint8 token, address[] calldata payers) external view returns (uint256);
+
+    /// @notice What the contract holds, and what it owes to these payers and payees: refunds, reserves, prepaid time,
+    /// unclaimed flows and credits. With all of them given, `held` is never below `owes`.
+    function solvency(uint8 token, address[] calldata payers, uint64[] calldata payees)
+        external
+        view
+        returns (uint256 held, uint256 owes);
+
+    /// @notice What a payee can withdraw.
+    function creditOf(uint64 payee, uint8 token) external view returns (uint128);
+
+    /// @notice Where a payee is paid; zero when nowhere.
+    function payoutOf(uint64 payee) external view returns (address);
+
+    /// @notice A listed token.
+    function tokenOf(uint8 token) external view returns (TokenView memory);
+
+    /// @notice The highest number of a listed token.
+    function lastToken() external view returns (uint8);
+
+    /// @notice How revenue of a class is shared.
+    function splitOf(uint8 class) external view returns (Split memory);
+
+    /// @notice The prepay window and the graces, in seconds.
+    function params() external view returns (uint32 prepay, uint32 soft, uint32 hard);
+}

@@ -281,7 +281,7 @@ func confirmRunning(ctx context.Context, tx *state.Tx, vm state.VM, j state.Job)
 	}
 	i := state.Intent{
 		Key:      fmt.Sprintf("running/%s/%d", vm.Spec, vm.Attempt),
-		Contract: "JobManager", Method: "confirmRunning", Args: args,
+		Contract: "JobManager", Method: "confirmRunning", Args: args, Reason: "the guest is ready",
 	}
 	params, err := tx.Params(ctx)
 	switch {
@@ -363,7 +363,7 @@ func (s *Supervisor) giveUp(ctx context.Context, tx *state.Tx, row *state.VM, ca
 		return fmt.Errorf("encode arguments of nodeStop: %w", err)
 	}
 	_, err = tx.Enqueue(ctx, state.Intent{
-		Key: "nodestop/" + string(row.Spec), Contract: "JobManager", Method: "nodeStop", Args: args,
+		Key: "nodestop/" + string(row.Spec), Contract: "JobManager", Method: "nodeStop", Args: args, Reason: row.Detail,
 	})
 	return err
 }

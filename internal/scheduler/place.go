@@ -194,6 +194,7 @@ func (p *Planner) decide(ctx context.Context, m *market, o state.Offer, c choice
 	if err != nil {
 		return err
 	}
+	intent.Reason = chosenReason(c)
 	d := state.Decision{
 		Spec: o.Spec, Attempt: attempt, NodeID: terms.NodeID, CoordID: terms.CoordID, RateQ32: terms.RateQ32,
 		Deadline: terms.Deadline, Seed: o.Seed, Reason: chosenReason(c), Candidates: c.candidates,

@@ -37,12 +37,13 @@ type SentTx struct {
 // Intent is a decided transaction. Key makes it idempotent: the same decision
 // enqueued twice is one transaction.
 type Intent struct {
-	Key      string          `json:"key"`      // For example "open/<spec>/0".
-	Seq      int64           `json:"seq"`      // Order of enqueueing; set by Enqueue.
-	Contract string          `json:"contract"` // "JobManager".
-	Method   string          `json:"method"`   // "confirmRunning".
-	Args     json.RawMessage `json:"args"`     // JSON array by the ABI: numbers as decimal strings, bytes and addresses as 0x hex, tuples as objects by field name.
-	Deadline uint64          `json:"deadline"` // Chain time after which it is pointless; 0 = never.
+	Key      string          `json:"key"`              // For example "open/<spec>/0".
+	Seq      int64           `json:"seq"`              // Order of enqueueing; set by Enqueue.
+	Contract string          `json:"contract"`         // "JobManager".
+	Method   string          `json:"method"`           // "confirmRunning".
+	Args     json.RawMessage `json:"args"`             // JSON array by the ABI: numbers as decimal strings, bytes and addresses as 0x hex, tuples as objects by field name.
+	Deadline uint64          `json:"deadline"`         // Chain time after which it is pointless; 0 = never.
+	Reason   string          `json:"reason,omitempty"` // Why it was decided, for people.
 
 	Status   IntentStatus `json:"status"`
 	Error    string       `json:"error,omitempty"` // Why it reverted or expired, decoded.

@@ -151,6 +151,9 @@ func (c *Chain) send(ctx context.Context, from *ecdsa.PrivateKey, to common.Addr
 	if err != nil {
 		return common.Hash{}, fmt.Errorf("read head: %w", err)
 	}
+	if head.BaseFee == nil {
+		return common.Hash{}, fmt.Errorf("chain %s has no base fee; transfers there are not supported", id)
+	}
 	gas, err := c.eth.EstimateGas(ctx, ethereum.CallMsg{From: sender, To: &to, Value: value, Data: data})
 	if err != nil {
 		return common.Hash{}, fmt.Errorf("estimate transfer from %s to %s: %w", sender, to, err)

@@ -74,7 +74,7 @@ func tokenUnit() *big.Int {
 // ParseTokens reads an amount in tokens of 18 decimals, such as "12.5".
 func ParseTokens(s string) (Wei, error) {
 	const charsMax = 80
-	if len(s) == 0 || len(s) > charsMax || strings.Trim(s, "0123456789.") != "" {
+	if len(s) > charsMax || strings.Trim(s, "0123456789.") != "" || strings.Trim(s, ".") == "" {
 		return Wei{}, fmt.Errorf("amount %.100q is not a number of tokens, such as 12.5", s)
 	}
 	whole, frac, _ := strings.Cut(s, ".")

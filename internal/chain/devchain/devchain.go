@@ -53,6 +53,9 @@ const (
 	// cacheMiB and handles keep the process small; a local chain is.
 	cacheMiB = 32
 	handles  = 256
+	// indexMax is how long the look-up of transactions may take to become ready;
+	// of an old chain it reads every block.
+	indexMax = time.Minute
 	// genesisFile holds what the first block was made from, so that the same
 	// directory gives the same chain.
 	genesisFile = "genesis.json"
@@ -104,10 +107,6 @@ func Open(cfg Config, log *slog.Logger) (_ *Chain, err error) {
 		return nil, fmt.Errorf("open chain in %q: %w", cfg.DataDir, err)
 	}
 	c := &Chain{log: log, stack: stack, eth: backend}
-	head := backend.BlockChain().CurrentBlock()
-	if head.Number.Sign() > 0 {
-		c.offset = time.Until(time.Unix(int64(head.Time), 0))
-	}
 	stack.RegisterAPIs([]rpc.API{
 		{Namespace: "eth", Service: filters.NewFilterAPI(filters.NewFilterSystem(backend.APIBackend, filters.Config{}))},
 		{Namespace: "evm", Service: &evmAPI{c}},
@@ -116,7 +115,36 @@ func Open(cfg Config, log *slog.Logger) (_ *Chain, err error) {
 	if err := stack.Start(); err != nil {
 		return nil, fmt.Errorf("start chain on port %d: %w", cfg.Port, kindOf(err))
 	}
+	if err := c.begin(); err != nil {
+		return nil, err
+	}
 	return c, nil
+}
+
+// begin sets chain time going. A new chain gets an empty block: only with one
+// does the library index transactions, and until then it refuses to look any up.
+func (c *Chain) begin() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	head := c.eth.BlockChain().CurrentBlock()
+	if head.Number.Sign() == 0 {
+		if _, err := c.seal(head.Time + 1); err != nil {
+			return err
+		}
+	} else {
+		c.offset = time.Until(time.Unix(int64(head.Time), 0))
+	}
+	end, tick := time.NewTimer(indexMax), time.NewTicker(time.Millisecond)
+	defer end.Stop()
+	defer tick.Stop()
+	for !c.eth.BlockChain().TxIndexDone() {
+		select {
+		case <-tick.C:
+		case <-end.C:
+			return errs.New(errs.Internal, "the chain's transactions are not indexed after %v", indexMax)
+		}
+	}
+	return nil
 }
 
 // Close stops answering and closes the database. Run must have returned.
@@ -190,8 +218,8 @@ func (g genesis) block() *core.Genesis {
 // readGenesis returns what the chain in dir was made from, and for a new one
 // decides it and writes it down.
 func readGenesis(dir string) (genesis, error) {
-	// A second in the past leaves room for two blocks at once.
-	g := genesis{ChainID: ChainID, Time: uint64(time.Now().Unix()) - 1}
+	// In the past, so that the first block and two more have room at once.
+	g := genesis{ChainID: ChainID, Time: uint64(time.Now().Unix()) - 2}
 	if dir == "" {
 		return g, nil
 	}

@@ -1,0 +1,100 @@
+package chain
+
+import (
+	"github.com/ethereum/go-ethereum/accounts/abi"
+	"github.com/ethereum/go-ethereum/accounts/abi/bind/v2"
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+)
+
+// Contracts are the addresses of the product's contracts, of the proxies where
+// there are any.
+type Contracts struct {
+	AccessManager  common.Address `toml:"AccessManager" json:"AccessManager"`
+	AlephToken     common.Address `toml:"AlephToken" json:"AlephToken"`
+	NodeRegistry   common.Address `toml:"NodeRegistry" json:"NodeRegistry"`
+	StakingManager common.Address `toml:"StakingManager" json:"StakingManager"`
+	JobManager     common.Address `toml:"JobManager" json:"JobManager"`
+	PaymentManager common.Address `toml:"PaymentManager" json:"PaymentManager"`
+}
+
+// Names returns the names of the contracts in the order in which they depend on
+// each other.
+func Names() []string {
+	return []string{"AccessManager", "AlephToken", "NodeRegistry", "StakingManager", "JobManager", "PaymentManager"}
+}
+
+// Address returns the address of the contract with the name, or errs.NotFound.
+func (c Contracts) Address(name string) (common.Address, error) {
+	if a := c.field(name); a != nil {
+		return *a, nil
+	}
+	return common.Address{}, errs.New(errs.NotFound, "no contract %q", name)
+}
+
+// Set sets the address of the contract with the name; errs.NotFound if there is
+// no such contract.
+func (c *Contracts) Set(name string, address common.Address) error {
+	a := c.field(name)
+	if a == nil {
+		return errs.New(errs.NotFound, "no contract %q", name)
+	}
+	*a = address
+	return nil
+}
+
+// Validate reports the first contract without an address.
+func (c Contracts) Validate() error {
+	for _, name := range Names() {
+		if *c.field(name) == (common.Address{}) {
+			return errs.New(errs.Invalid, "contracts.%s is missing, want an address as in deployments/<chain id>.json", name)
+		}
+	}
+	return nil
+}
+
+func (c *Contracts) field(name string) *common.Address {
+	switch name {
+	case "AccessManager":
+		return &c.AccessManager
+	case "AlephToken":
+		return &c.AlephToken
+	case "NodeRegistry":
+		return &c.NodeRegistry
+	case "StakingManager":
+		return &c.StakingManager
+	case "JobManager":
+		return &c.JobManager
+	case "PaymentManager":
+		return &c.PaymentManager
+	}
+	return nil
+}
+
+// ABI returns the interface of the contract with the name, or errs.NotFound.
+func ABI(name string) (*abi.ABI, error) {
+	var meta *bind.MetaData
+	switch name {
+	case "AccessManager":
+		meta = &bindings.AccessManagerMetaData
+	case "AlephToken":
+		meta = &bindings.AlephTokenMetaData
+	case "NodeRegistry":
+		meta = &bindings.NodeRegistryMetaData
+	case "StakingManager":
+		meta = &bindings.StakingManagerMetaData
+	case "JobManager":
+		meta = &bindings.JobManagerMetaData
+	case "PaymentManager":
+		meta = &bindings.PaymentManagerMetaData
+	default:
+		return nil, errs.New(errs.NotFound, "no contract %q", name)
+	}
+	parsed, err := meta.ParseABI()
+	if err != nil {
+		return nil, errs.New(errs.Internal, "read the interface of %s: %w", name, err)
+	}
+	return parsed, nil
+}

@@ -1,0 +1,145 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/chain"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+)
+
+// block is a block on its way into rows.
+type block struct {
+	tx        *state.Tx
+	header    *chain.Header
+	contracts chain.Contracts
+	counts    map[string]int
+	unsplit   []state.Payment // Income whose division the next event tells.
+}
+
+// handler folds one kind of event; nil means that it becomes no row.
+type handler func(b *block, ctx context.Context, l *types.Log) error
+
+// handlers is every event of the contracts we watch. A test holds it against
+// the ABIs, so that a new event cannot be forgotten.
+func handlers() map[string]map[string]handler {
+	shared := func(own map[string]handler) map[string]handler {
+		// What every upgradeable contract has: for people, not for rows.
+		for _, name := range []string{
+			"Initialized", "Upgraded", "PauseSet", "PauseRenewed", "UpgradeAnnounced", "UpgradeCancelled",
+		} {
+			own[name] = nil
+		}
+		return own
+	}
+	return map[string]map[string]handler{
+		"NodeRegistry": shared(map[string]handler{
+			"NodeRegistered":      (*block).nodeRegistered,
+			"NodeMetaUpdated":     (*block).nodeMetaUpdated,
+			"NodeStatusChanged":   (*block).nodeStatusChanged,
+			"NodeSignerChanged":   (*block).nodeSignerChanged,
+			"NodePayoutChanged":   (*block).nodePayoutChanged,
+			"NodePayoutScheduled": nil, // Only the change itself matters.
+			"EIP712DomainChanged": nil, // Never emitted.
+		}),
+		"StakingManager": shared(map[string]handler{
+			"Staked":         (*block).staked,
+			"SelfUnbonding":  (*block).selfUnbonding,
+			"SelfWithdrawn":  nil, // The stake went down when it was taken out.
+			"RequirementSet": nil, // The registry's status events tell the effect.
+			"UnbondingSet":   nil, // Only owners ask, and they ask the contract.
+		}),
+		"JobManager": shared(map[string]handler{
+			"JobAssigned":         (*block).jobAssigned,
+			"JobRunning":          (*block).jobRunning,
+			"JobStopped":          (*block).jobStopped,
+			"ItemRefused":         nil, // Nothing changed; the sender's outbox reads it.
+			"NoncesInvalidated":   nil, // The offer's simulation tells.
+			"EIP712DomainChanged": nil, // Never emitted.
+		}),
+		"PaymentManager": shared(map[string]handler{
+			"FlowChanged":    (*block).flowChanged,
+			"Reserved":       (*block).reserved,
+			"Released":       (*block).released,
+			"Activated":      nil, // FlowChanged follows with the account's values.
+			"Pulled":         (*block).pulled,
+			"ArrearsStarted": (*block).arrearsStarted,
+			"ArrearsCleared": (*block).arrearsCleared,
+			"Refunded":       (*block).refunded,
+			"RefundPaid":     (*block).refundPaid,
+			"DebtRecorded":   (*block).debtRecorded,
+			"DebtPaid":       (*block).debtPaid,
+			"Claimed":        (*block).claimed,
+			"RevenueSplit":   (*block).revenueSplit,
+			"Withdrawn":      (*block).withdrawn,
+			"SplitSet":       (*block).splitSet,
+			"PrepaySet":      (*block).prepaySet,
+			"GraceSet":       (*block).graceSet,
+			"TokenListed":    nil, // The node's tokens are part of its release.
+			"TokenEnabled":   nil, // An offer in a disabled token is refused by simulation.
+			"PoolPayoutSet":  nil, // No node acts on it.
+		}),
+	}
+}
+
+// fold writes the block's row and the effects of its logs, in order.
+func (b *block) fold(ctx context.Context, logs []types.Log) error {
+	all := handlers()
+	for i := range logs {
+		if err := b.foldLog(ctx, all, &logs[i]); err != nil {
+			return err
+		}
+	}
+	h := b.header
+	return b.tx.PutBlock(ctx, state.Block{Number: h.Number, Hash: h.Hash, Parent: h.Parent, Time: h.Time})
+}
+
+func (b *block) foldLog(ctx context.Context, all map[string]map[string]handler, l *types.Log) error {
+	name := b.contractAt(l.Address)
+	if name == "" || l.Removed || len(l.Topics) == 0 {
+		return nil // Not what we asked for.
+	}
+	parsed, err := chain.ABI(name)
+	if err != nil {
+		return err
+	}
+	event, err := parsed.EventByID(l.Topics[0])
+	if err != nil {
+		// A newer implementation may say things that this release does not know.
+		b.counts[name+".unknown"]++
+		return nil
+	}
+	b.counts[name+"."+event.Name]++
+	handle := all[name][event.Name]
+	if handle == nil {
+		return nil
+	}
+	if err := handle(b, ctx, l); err != nil {
+		return fmt.Errorf("fold %s.%s (log %d of %s): %w", name, event.Name, l.Index, l.TxHash, err)
+	}
+	return nil
+}
+
+func (b *block) contractAt(address common.Address) string {
+	switch address {
+	case b.contracts.NodeRegistry:
+		return "NodeRegistry"
+	case b.contracts.StakingManager:
+		return "StakingManager"
+	case b.contracts.JobManager:
+		return "JobManager"
+	case b.contracts.PaymentManager:
+		return "PaymentManager"
+	}
+	return ""
+}
+
+// malformed is the error of an event that its contract cannot have emitted: the
+// addresses in the configuration are of something else.
+func malformed(err error) error {
+	return errs.New(errs.Internal, "decode event: is this the right contract? %w", err)
+}

@@ -1,0 +1,139 @@
+package mirror
+
+import (
+	"context"
+	"math/big"
+
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+)
+
+func (b *block) nodeRegistered(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewNodeRegistry().UnpackNodeRegisteredEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	kind, err := nodeKind(e.Kind)
+	if err != nil {
+		return err
+	}
+	return b.tx.PutNode(ctx, state.Node{
+		ID: e.NodeId, Kind: kind, Status: state.NodePending, Owner: e.Owner, Signer: e.Signer, Payout: e.Owner,
+		PeerIDHash: crypto.Keccak256Hash(e.PeerId), MetaHash: e.MetaHash, Features: e.Features, Region: e.Region,
+		SelfStake: new(big.Int), SinceAt: b.header.Time, Block: b.header.Number,
+	})
+}
+
+func (b *block) nodeMetaUpdated(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewNodeRegistry().UnpackNodeMetaUpdatedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeNode(ctx, e.NodeId, func(n *state.Node) {
+		n.MetaHash, n.Features, n.Region = e.MetaHash, e.Features, e.Region
+	})
+}
+
+func (b *block) nodeStatusChanged(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewNodeRegistry().UnpackNodeStatusChangedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	status, err := nodeStatus(e.NewStatus)
+	if err != nil {
+		return err
+	}
+	return b.changeNode(ctx, e.NodeId, func(n *state.Node) {
+		n.Status, n.SinceAt = status, b.header.Time
+	})
+}
+
+func (b *block) nodeSignerChanged(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewNodeRegistry().UnpackNodeSignerChangedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeNode(ctx, e.NodeId, func(n *state.Node) { n.Signer = e.NewSigner })
+}
+
+func (b *block) nodePayoutChanged(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewNodeRegistry().UnpackNodePayoutChangedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeNode(ctx, e.NodeId, func(n *state.Node) { n.Payout = e.Payout })
+}
+
+func (b *block) staked(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewStakingManager().UnpackStakedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeNode(ctx, e.NodeId, func(n *state.Node) { n.SelfStake = e.SelfStake })
+}
+
+func (b *block) selfUnbonding(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewStakingManager().UnpackSelfUnbondingEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeNode(ctx, e.NodeId, func(n *state.Node) { n.SelfStake = e.SelfStake })
+}
+
+// changeNode changes a node's row.
+func (b *block) changeNode(ctx context.Context, id uint32, change func(*state.Node)) error {
+	n, err := b.tx.Node(ctx, id)
+	if err != nil {
+		return missed(err)
+	}
+	change(n)
+	n.Block = b.header.Number
+	return b.tx.PutNode(ctx, *n)
+}
+
+// missed is the error of a change to something that was never made: from_block
+// is too late.
+func missed(err error) error {
+	if errs.KindOf(err) == errs.NotFound {
+		return errs.New(errs.Internal, "an event is about something unknown (%w): set from_block to the block of the deployment and start with an empty data_dir", err)
+	}
+	return err
+}
+
+// nodeKind returns the kind with the number in INodeRegistry.Kind.
+func nodeKind(n uint8) (state.NodeKind, error) {
+	switch n {
+	case 1:
+		return state.KindCoordinator, nil
+	case 2:
+		return state.KindCompute, nil
+	case 3:
+		return state.KindStorage, nil
+	}
+	return "", errs.New(errs.Internal, "no kind of node has the number %d", n)
+}
+
+// nodeStatus returns the status with the number in INodeRegistry.Status.
+func nodeStatus(n uint8) (state.NodeStatus, error) {
+	switch n {
+	case 1:
+		return state.NodePending, nil
+	case 2:
+		return state.NodeActive, nil
+	case 3:
+		return state.NodeSuspended, nil
+	case 4:
+		return state.NodeDraining, nil
+	case 5:
+		return state.NodeJailed, nil
+	case 6:
+		return state.NodeExited, nil
+	case 7:
+		return state.NodeBanned, nil
+	}
+	return "", errs.New(errs.Internal, "no status of a node has the number %d", n)
+}

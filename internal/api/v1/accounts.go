@@ -1,0 +1,179 @@
+package v1
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"reflect"
+	"strconv"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+)
+
+// paymentManager is the contract that permits are for.
+const paymentManager = "PaymentManager"
+
+func typeOf(v any) reflect.Type { return reflect.TypeOf(v).Elem() }
+
+type accountInput struct {
+	Address string `path:"address"`
+}
+
+type accountView struct {
+	Address      string `json:"address"`
+	EthWei       string `json:"eth_wei"`
+	TokenBalance string `json:"token_balance"`
+	Allowance    string `json:"allowance" doc:"Given to the payment contract."`
+	Refund       string `json:"refund" doc:"Prepaid money that was given back; it is used before the allowance."`
+	RateQ32      string `json:"rate_q32" doc:"Of all running machines."`
+	PaidUntil    uint64 `json:"paid_until"`
+	ArrearsSince uint64 `json:"arrears_since"`
+	SoftStop     uint64 `json:"soft_stop" doc:"When nodes may pause the machines if nothing more is paid; 0 when nothing runs."`
+	HardStop     uint64 `json:"hard_stop" doc:"When anyone may end the machines if nothing more is paid; 0 when nothing runs."`
+}
+
+type accountOutput struct{ Body accountView }
+
+func (s *Server) account(ctx context.Context, in *accountInput) (*accountOutput, error) {
+	addr, err := parseAddress("address", in.Address)
+	if err != nil {
+		return nil, err
+	}
+	eth, balance, allowance, err := s.parts.Funds.Funds(ctx, addr, job.TokenALEPH)
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "read funds of %s: %w", addr, err)
+	}
+	v := accountView{
+		Address: addr.Hex(), EthWei: decimal(eth), TokenBalance: decimal(balance), Allowance: decimal(allowance), Refund: "0", RateQ32: "0",
+	}
+	err = s.parts.DB.View(ctx, func(view *state.View) error {
+		a, err := maybe(view.Account(ctx, addr, job.TokenALEPH))
+		if err != nil || a == nil {
+			return err
+		}
+		v.Refund, v.RateQ32, v.PaidUntil, v.ArrearsSince = decimal(a.Refund), decimal(a.RateQ32), a.PaidUntil, a.ArrearsSince
+		p, err := maybe(view.Params(ctx))
+		if err != nil || p == nil || a.RateQ32 == nil || a.RateQ32.Sign() == 0 {
+			return err
+		}
+		dry := a.PaidUntil
+		if a.ArrearsSince != 0 {
+			dry = a.ArrearsSince
+		}
+		v.SoftStop, v.HardStop = dry+p.GraceSoftSeconds, dry+p.GraceHardSeconds
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &accountOutput{v}, nil
+}
+
+type permitInput struct {
+	Body struct {
+		Owner    string `json:"owner"`
+		Spender  string `json:"spender" doc:"The payment contract."`
+		Value    string `json:"value" doc:"The new allowance in wei."`
+		Deadline uint64 `json:"deadline"`
+		V        uint8  `json:"v" enum:"27,28"`
+		R        string `json:"r" doc:"32 bytes, 0x and hex."`
+		S        string `json:"s" doc:"32 bytes, 0x and hex."`
+	}
+}
+
+type permitView struct {
+	Intent string `json:"intent" doc:"Name of the transaction that is on its way."`
+}
+
+type permitOutput struct{ Body permitView }
+
+// permit relays a permit of somebody who has something to spend: the node pays
+// for the transaction.
+func (s *Server) permit(ctx context.Context, in *permitInput) (*permitOutput, error) {
+	owner, value, err := s.checkPermit(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	r, err := parseWord("r", in.Body.R)
+	if err != nil {
+		return nil, err
+	}
+	sWord, err := parseWord("s", in.Body.S)
+	if err != nil {
+		return nil, err
+	}
+	_, balance, allowance, err := s.parts.Funds.Funds(ctx, owner, job.TokenALEPH)
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "read funds of %s: %w", owner, err)
+	}
+	if balance.Sign() == 0 {
+		return nil, errs.New(errs.Exhausted, "%s has no ALEPH to allow", owner)
+	}
+	if allowance.Cmp(value) == 0 {
+		return nil, errs.New(errs.Conflict, "the allowance of %s is %s already", owner, value)
+	}
+	args, err := json.Marshal([]any{
+		owner, strconv.Itoa(job.TokenALEPH), value.String(), strconv.FormatUint(in.Body.Deadline, 10), strconv.Itoa(int(in.Body.V)), r, sWord,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encode permit of %s: %w", owner, err)
+	}
+	i := state.Intent{
+		Key: "permit/" + owner.Hex() + "/" + crypto.Keccak256Hash(args).Hex(), Contract: paymentManager, Method: "permit",
+		Args: args, Deadline: in.Body.Deadline,
+	}
+	err = s.parts.DB.Update(ctx, func(tx *state.Tx) error {
+		_, err := tx.Enqueue(ctx, i)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("relay permit of %s: %w", owner, err)
+	}
+	return &permitOutput{permitView{Intent: i.Key}}, nil
+}
+
+// checkPermit judges what needs no balance.
+func (s *Server) checkPermit(ctx context.Context, in *permitInput) (common.Address, *big.Int, error) {
+	owner, err := parseAddress("owner", in.Body.Owner)
+	if err != nil {
+		return owner, nil, err
+	}
+	spender, err := parseAddress("spender", in.Body.Spender)
+	if err != nil {
+		return owner, nil, err
+	}
+	if want := s.self.Contracts[paymentManager]; spender != want {
+		return owner, nil, errs.New(errs.Invalid, "spender is %s, want the payment contract, %s", spender, want)
+	}
+	value, err := parseAmount("value", in.Body.Value)
+	if err != nil {
+		return owner, nil, err
+	}
+	if value.Sign() == 0 {
+		return owner, nil, errs.New(errs.Invalid, "value is 0; only the owner's own transaction takes an allowance back")
+	}
+	head, err := s.parts.DB.Head(ctx)
+	if err != nil {
+		return owner, nil, errs.New(errs.Unavailable, "the chain has not been read yet: %w", err)
+	}
+	if in.Body.Deadline <= head.Time {
+		return owner, nil, errs.New(errs.Invalid, "permit's deadline %d is over: the chain's time is %d", in.Body.Deadline, head.Time)
+	}
+	return owner, value, nil
+}
+
+// parseWord reads 32 bytes, 0x and hex.
+func parseWord(name, s string) (common.Hash, error) {
+	b, err := hexutil.Decode(s)
+	if err != nil || len(b) != common.HashLength {
+		return common.Hash{}, errs.New(errs.Invalid, "%s is %.80q, want 32 bytes as 0x and 64 hex digits", name, s)
+	}
+	return common.BytesToHash(b), nil
+}

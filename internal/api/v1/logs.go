@@ -1,0 +1,125 @@
+package v1
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+)
+
+const (
+	// logBuffer is how much of a console is passed on at a time.
+	logBuffer = 32 << 10
+	// streamIdle is how long a client may leave bytes unread, or send none of
+	// an upload.
+	streamIdle = 60 * time.Second
+)
+
+type logsInput struct {
+	Spec   string `path:"spec" doc:"Item hash of the job's INSTANCE message."`
+	Follow bool   `query:"follow" doc:"Go on with what the machine writes."`
+	Signed string `header:"Authorization" doc:"The owner's signed request: Aleph base64url(JSON{address,expires,nonce,signature})."`
+}
+
+// logs streams a console to its owner: this host's own, or, on a coordinator,
+// the job's node's.
+func (s *Server) logs(w http.ResponseWriter, r *http.Request, in *logsInput) error {
+	spec, err := parseSpec(in.Spec)
+	if err != nil {
+		return err
+	}
+	caller, err := s.authenticate(in.Signed, r.Method, r.URL.RequestURI(), time.Now())
+	if err != nil {
+		return err
+	}
+	body, err := s.openLogs(r.Context(), caller, executor.LogRequest{
+		Spec: spec, Follow: in.Follow, Authorization: in.Signed, Method: r.Method, Target: r.URL.RequestURI(),
+	})
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if err := pass(w, body); err != nil && r.Context().Err() == nil {
+		// The answer has begun: only a broken connection tells of the failure.
+		s.log.Debug("logs broke off", "job_id", spec, "err", err)
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// openLogs opens the console where the machine is.
+func (s *Server) openLogs(ctx context.Context, caller common.Address, r executor.LogRequest) (io.ReadCloser, error) {
+	if s.parts.Console != nil {
+		return s.parts.Console.Logs(ctx, r)
+	}
+	rows, err := s.readJob(ctx, r.Spec)
+	if err != nil {
+		return nil, err
+	}
+	if caller != rows.payer() {
+		return nil, errs.New(errs.Denied, "job %s belongs to %s, not to %s", r.Spec, rows.payer(), caller)
+	}
+	if rows.job == nil {
+		return nil, errs.New(errs.NotFound, "job %s has no machine yet", r.Spec)
+	}
+	id, err := rows.peer()
+	if err != nil {
+		return nil, err
+	}
+	var reply job.Reply
+	body, err := s.parts.Peers.AskStream(ctx, id, job.Ask{
+		Kind: job.AskLogs, Spec: r.Spec, Follow: r.Follow, Authorization: r.Authorization, Method: r.Method, Target: r.Target,
+	}, &reply)
+	if err != nil {
+		return nil, errNode(rows, err)
+	}
+	return body, nil
+}
+
+// pass copies body to the client, each piece at once.
+func pass(w http.ResponseWriter, body io.Reader) error {
+	rc := http.NewResponseController(w)
+	buf := make([]byte, logBuffer)
+	begun := false
+	for {
+		if !begun {
+			// The client learns at once that it may read.
+			begun = true
+			if err := flush(rc, w, nil); err != nil {
+				return err
+			}
+		}
+		n, err := body.Read(buf)
+		if n > 0 {
+			if err := flush(rc, w, buf[:n]); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// flush writes p and sends it on, within streamIdle.
+func flush(rc *http.ResponseController, w io.Writer, p []byte) error {
+	if err := rc.SetWriteDeadline(time.Now().Add(streamIdle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	if _, err := w.Write(p); err != nil {
+		return err
+	}
+	return rc.Flush()
+}

@@ -169,7 +169,7 @@ func (w *worker) prepare(ctx context.Context, instance *message.Instance, path s
 	if err != nil {
 		return vmm.Spec{}, fmt.Errorf("give the machine its ports: %w", err)
 	}
-	image, err := s.parts.OpenImage(ctx, path, s.self.ImageCache)
+	image, err := vmm.OpenImage(ctx, path, s.self.ImageCache)
 	if err != nil {
 		return vmm.Spec{}, fmt.Errorf("open image: %w", err)
 	}

@@ -75,7 +75,6 @@ type Self struct {
 type Parts struct {
 	DB        *state.DB
 	Driver    vmm.Driver
-	OpenImage func(ctx context.Context, path, cacheDir string) (vmm.Image, error) // vmm.OpenImage
 	Network   Network
 	Messages  Messages
 	Images    Images

@@ -100,7 +100,7 @@ func (s *Settler) claimRunning(ctx context.Context, sc *scene) error {
 
 // withdraw sends the node's credit to its payout address when it is worth it.
 func (s *Settler) withdraw(ctx context.Context, sc *scene) error {
-	payments, err := s.db.PaymentsTo(ctx, uint64(s.self.NodeID), state.PaymentClaimed, state.PaymentWithdrawn)
+	payments, err := s.db.PaymentsTo(ctx, uint64(s.self.NodeID), state.PaymentClaimed, state.PaymentDebt, state.PaymentWithdrawn)
 	if err != nil {
 		return err
 	}
@@ -109,12 +109,10 @@ func (s *Settler) withdraw(ctx context.Context, sc *scene) error {
 		if credit[p.Token] == nil {
 			credit[p.Token] = new(big.Int)
 		}
-		switch p.Kind {
-		case state.PaymentClaimed:
-			if part := p.Split[partNode]; part != nil {
-				credit[p.Token].Add(credit[p.Token], part)
-			}
-		case state.PaymentWithdrawn:
+		if part := p.Split[partNode]; part != nil { // Claimed, or a debt that was paid.
+			credit[p.Token].Add(credit[p.Token], part)
+		}
+		if p.Kind == state.PaymentWithdrawn {
 			credit[p.Token].Sub(credit[p.Token], p.Amount)
 			paid[p.Token]++
 		}

@@ -97,3 +97,12 @@ func Remove(dir string) error {
 	}
 	return nil
 }
+
+// DiskError gives errs.Exhausted to an error that is a full disk, and returns
+// others as they are.
+func DiskError(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return errs.New(errs.Exhausted, "the disk is full: %w", err)
+	}
+	return err
+}

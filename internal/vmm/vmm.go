@@ -2,6 +2,7 @@ package vmm
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"time"
 
@@ -204,11 +205,14 @@ func (n NetDevice) validate() error {
 	switch n.Kind {
 	case NetNone, NetUser:
 	case NetTap:
-		if n.Tap == "" {
-			return errs.New(errs.Invalid, "TAP network device has no name")
+		if !isMemberName(n.Tap) {
+			return errs.New(errs.Invalid, "TAP network device %q is not a device name", n.Tap)
 		}
 	default:
 		return errs.New(errs.Invalid, "network device of kind %q, want none, tap or user", n.Kind)
+	}
+	if _, err := net.ParseMAC(n.MAC); n.MAC != "" && err != nil {
+		return errs.New(errs.Invalid, "network device has hardware address %q", n.MAC)
 	}
 	if len(n.Forwards) > forwardsMax {
 		return errs.New(errs.Invalid, "%d forwarded ports, at most %d", len(n.Forwards), forwardsMax)

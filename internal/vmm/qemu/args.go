@@ -1,0 +1,106 @@
+package qemu
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/agent"
+)
+
+// The files of a machine's directory that are ours; the hypervisor runs in it
+// and knows them by these names, which fit into a socket's address however
+// long the path is.
+const (
+	diskFile    = "disk.qcow2"
+	seedFile    = "seed.iso"
+	machineFile = "machine.json"
+	logFile     = "qemu.log"
+	qmpSocket   = "qmp.sock"
+	agentSocket = "agent.sock"
+)
+
+// baseArgs are the same for machines and probes. Nothing that is not asked
+// for: no default devices, no user configuration, no display.
+func baseArgs(acc vmm.Accelerator, vcpus, memoryMiB int) []string {
+	cpu := "max"
+	if acc == vmm.KVM {
+		cpu = "host"
+	}
+	return []string{
+		"-nodefaults", "-no-user-config", "-display", "none",
+		"-machine", "pc,usb=off,vmport=off,hpet=off,graphics=off",
+		"-accel", string(acc), "-cpu", cpu,
+		"-smp", fmt.Sprint(vcpus), "-m", fmt.Sprintf("%dM", memoryMiB),
+		// A guest that breaks out finds no other programs to start.
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+	}
+}
+
+// machineArgs is the command line of a machine, without the program.
+func machineArgs(spec vmm.Spec, acc vmm.Accelerator) []string {
+	args := append(baseArgs(acc, spec.VCPUs, spec.MemoryMiB),
+		"-name", spec.ID, "-uuid", uuidOf(spec.ID), "-rtc", "base=utc",
+		"-chardev", "socket,id=qmp,path="+qmpSocket+",server=on,wait=off", "-mon", "chardev=qmp,mode=control",
+		"-chardev", "file,id=console,path="+vmm.ConsoleFile+",append=on", "-serial", "chardev:console",
+		"-blockdev", "driver=qcow2,node-name=root,discard=unmap,detect-zeroes=unmap,file.driver=file,file.filename="+diskFile,
+		"-device", "virtio-blk-pci,drive=root", // First, so that firmware boots it.
+		"-blockdev", "driver=raw,node-name=seed,read-only=on,file.driver=file,file.filename="+seedFile,
+		"-device", "virtio-blk-pci,drive=seed",
+		"-device", "virtio-rng-pci",
+		"-device", "virtio-serial-pci",
+		"-chardev", "socket,id=agent,path="+agentSocket+",server=on,wait=off",
+		"-device", "virtserialport,chardev=agent,name="+agent.PortName,
+	)
+	args = append(args, netArgs(spec.Net)...)
+	return append(args, kernelArgs(spec.Image, acc)...)
+}
+
+// kernelArgs boots the image's kernel directly, when it has one.
+func kernelArgs(img vmm.Image, acc vmm.Accelerator, more ...string) []string {
+	if img.Kernel == "" {
+		return nil
+	}
+	args := []string{"-kernel", img.Kernel}
+	if img.Initrd != "" {
+		args = append(args, "-initrd", img.Initrd)
+	}
+	cmdline := append([]string{img.Cmdline}, more...)
+	if acc == vmm.TCG {
+		// Under translation the guest would calibrate a clock and test a timer
+		// that are known to work.
+		cmdline = append(cmdline, "no_timer_check", "lpj=10400000")
+	}
+	return append(args, "-append", strings.TrimSpace(strings.Join(cmdline, " ")))
+}
+
+// netArgs are the network device. It has no boot ROM: guests boot from disk.
+func netArgs(n vmm.NetDevice) []string {
+	if n.Kind == vmm.NetNone {
+		return nil
+	}
+	device := "virtio-net-pci,netdev=net,romfile="
+	if n.MAC != "" {
+		device += ",mac=" + n.MAC
+	}
+	var dev strings.Builder
+	switch n.Kind {
+	case vmm.NetTap:
+		dev.WriteString("tap,id=net,script=no,downscript=no,ifname=" + n.Tap)
+	case vmm.NetUser:
+		dev.WriteString("user,id=net,ipv6=off")
+		if !n.Egress {
+			dev.WriteString(",restrict=on")
+		}
+		for _, f := range n.Forwards {
+			fmt.Fprintf(&dev, ",hostfwd=%s:%s:%d-:%d", f.Protocol, f.HostIP, f.HostPort, f.GuestPort)
+		}
+	case vmm.NetNone:
+	}
+	return []string{"-netdev", dev.String(), "-device", device}
+}
+
+// uuidOf makes the machine's UUID from its id.
+func uuidOf(id string) string {
+	return id[:8] + "-" + id[8:12] + "-" + id[12:16] + "-" + id[16:20] + "-" + id[20:32]
+}

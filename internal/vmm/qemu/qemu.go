@@ -1,0 +1,325 @@
+// Package qemu runs machines with QEMU, by KVM where that works and by
+// translation (TCG) everywhere else.
+//
+// A machine is one QEMU process in a session of its own, working in the
+// machine's directory (see package vmm), with the directory's lock inherited.
+// The driver talks to it over a QMP socket and to the guest's agent over a
+// virtio-serial port. Both are connections that a later daemon makes anew, so
+// nothing is lost when this one dies.
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/cloudinit/iso"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qcow2"
+)
+
+// Name is the driver's name.
+const Name = "qemu"
+
+const (
+	// startMax bounds the time from the start of the process to its answer:
+	// some 0.1 s are usual, a loaded host takes seconds.
+	startMax = 20 * time.Second
+	// adoptMax bounds how long a process that runs may take to answer.
+	adoptMax   = 10 * time.Second
+	versionMax = 10 * time.Second
+	// consoleSlackBytes is what a machine may write beside its disk before
+	// its files are cut off: tables of the disk, and the console.
+	consoleSlackBytes = 1 << 30
+)
+
+// Config says where QEMU is.
+type Config struct {
+	Binary   string // "" looks for qemu-system-x86_64 in the usual places.
+	CacheDir string // Where the result of a probe is kept.
+}
+
+// Driver runs machines. Use New.
+type Driver struct {
+	cfg Config
+	log *slog.Logger
+
+	probeMu sync.Mutex // held over a probe: one at a time
+	caps    *vmm.Capabilities
+	cgroups cgroups
+
+	machines sync.WaitGroup // The goroutines that watch machines.
+	closing  chan struct{}
+	once     sync.Once
+}
+
+// New returns a driver. It starts nothing and looks for nothing: what is
+// missing is reported by Probe.
+func New(cfg Config, log *slog.Logger) *Driver {
+	return &Driver{cfg: cfg, log: log, closing: make(chan struct{})}
+}
+
+// Name implements vmm.Driver.
+func (d *Driver) Name() string { return Name }
+
+// Close implements vmm.Driver.
+func (d *Driver) Close() error {
+	d.once.Do(func() { close(d.closing) })
+	d.machines.Wait()
+	return nil
+}
+
+// binary finds QEMU.
+func (d *Driver) binary() (string, error) {
+	name := d.cfg.Binary
+	if name == "" {
+		name = "qemu-system-x86_64"
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", errs.New(errs.Unavailable, "QEMU (%s) is not installed: run apt-get install qemu-system-x86, then start the node again", name)
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return "", fmt.Errorf("find QEMU: %w", err)
+	}
+	return path, nil
+}
+
+// version asks QEMU for its version.
+func version(ctx context.Context, binary string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, versionMax)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, binary, "--version").Output()
+	if err != nil {
+		return "", errs.New(errs.Unavailable, "ask QEMU for its version: %w", err)
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSpace(strings.TrimPrefix(line, "QEMU emulator version ")), nil
+}
+
+// Start implements vmm.Driver.
+func (d *Driver) Start(ctx context.Context, spec vmm.Spec) (_ vmm.Machine, err error) {
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	binary, err := d.binary()
+	if err != nil {
+		return nil, err
+	}
+	if spec.Dir, err = filepath.Abs(spec.Dir); err != nil {
+		return nil, fmt.Errorf("find machine directory: %w", err)
+	}
+	caps, err := d.Probe(ctx, spec.Image)
+	if err != nil {
+		return nil, err
+	}
+	_, statErr := os.Stat(spec.Dir)
+	lock, err := vmm.LockDir(spec.Dir)
+	if err != nil {
+		return nil, vmm.DiskError(err)
+	}
+	defer lock.Close()
+	// On an error nothing new stays: neither a directory nor a file in it.
+	undo := &undo{}
+	if errors.Is(statErr, os.ErrNotExist) {
+		undo.add(spec.Dir)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(vmm.DiskError(err), undo.run())
+		}
+	}()
+	if err := d.prepare(spec, caps.Accelerator, undo); err != nil {
+		return nil, fmt.Errorf("prepare machine %s: %w", spec.ID, err)
+	}
+	return d.launch(ctx, spec, caps.Accelerator, binary, lock)
+}
+
+// undo removes files that a start has made when it fails.
+type undo struct{ paths []string }
+
+func (u *undo) add(path string) { u.paths = append(u.paths, path) }
+
+func (u *undo) run() error {
+	var all error
+	for _, p := range u.paths {
+		all = errors.Join(all, os.RemoveAll(p))
+	}
+	return all
+}
+
+// prepare writes the machine's files.
+func (d *Driver) prepare(spec vmm.Spec, acc vmm.Accelerator, u *undo) error {
+	for _, name := range []string{processFile, qmpSocket, agentSocket} {
+		if err := os.Remove(filepath.Join(spec.Dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove what an earlier run left: %w", err)
+		}
+	}
+	disk := filepath.Join(spec.Dir, diskFile)
+	err := qcow2.WriteOverlay(disk, spec.Image.Rootfs, string(spec.Image.Format), int64(spec.DiskMiB)<<20)
+	switch {
+	case errors.Is(err, errs.Conflict):
+		if err := checkDisk(disk, spec); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	default:
+		u.add(disk)
+	}
+	seed := filepath.Join(spec.Dir, seedFile)
+	if _, err := os.Stat(seed); errors.Is(err, os.ErrNotExist) {
+		u.add(seed)
+	}
+	if err := iso.Write(seed, spec.Seed); err != nil {
+		return err
+	}
+	record := filepath.Join(spec.Dir, machineFile)
+	if _, err := os.Stat(record); errors.Is(err, os.ErrNotExist) {
+		u.add(record)
+	}
+	return writeRecord(spec, acc, time.Now())
+}
+
+// checkDisk reports a disk that is not an overlay over the spec's image.
+func checkDisk(name string, spec vmm.Spec) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("open disk: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("look at disk: %w", err)
+	}
+	h, err := qcow2.Read(f, info.Size())
+	if err != nil {
+		return fmt.Errorf("read disk of machine %s: %w", spec.ID, err)
+	}
+	if h.Backing != spec.Image.Rootfs || h.BackingFormat != string(spec.Image.Format) || h.DataFile {
+		return errs.New(errs.Invalid, "disk of machine %s is over the image %q (%s), not %q", spec.ID, h.Backing, h.BackingFormat, spec.Image.Rootfs)
+	}
+	return nil
+}
+
+// launch starts the process and waits until it answers.
+func (d *Driver) launch(ctx context.Context, spec vmm.Spec, acc vmm.Accelerator, binary string, lock *os.File) (vmm.Machine, error) {
+	group, err := d.cgroups.make(spec.ID, spec.VCPUs, spec.MemoryMiB)
+	if err != nil {
+		return nil, err
+	}
+	l := launch{
+		binary: binary, args: machineArgs(spec, acc), dir: spec.Dir, lock: lock, cgroup: group,
+		fileBytes: int64(spec.DiskMiB)<<20*9/8 + consoleSlackBytes, log: logFile,
+	}
+	child, err := l.start()
+	if err != nil {
+		return nil, errors.Join(err, d.cgroups.remove(spec.ID))
+	}
+	ctx, cancel := context.WithTimeout(ctx, startMax)
+	defer cancel()
+	m, err := d.attachChild(ctx, spec.Dir, child.Pid)
+	// From here on the process is reached by its descriptor.
+	err = errors.Join(err, child.Release())
+	if err != nil {
+		return nil, errors.Join(err, d.cgroups.remove(spec.ID))
+	}
+	d.log.Info("machine started", "vm_id", spec.ID, "pid", m.PID(), "accelerator", acc)
+	return m, nil
+}
+
+// attachChild attaches to a process that this one has just started, and ends
+// it when that fails.
+func (d *Driver) attachChild(ctx context.Context, dir string, pid int) (*machine, error) {
+	s, err := readStat(pid)
+	if err != nil {
+		return nil, err
+	}
+	p, err := openProcess(pid, s.start)
+	if err != nil {
+		return nil, err
+	}
+	m, err := d.attach(ctx, dir, p)
+	if err == nil {
+		return m, nil
+	}
+	said := lastLine(filepath.Join(dir, logFile))
+	kill := p.signal(killSignal)
+	kill = errors.Join(kill, p.wait())
+	p.reap()
+	p.close()
+	if said != "" {
+		return nil, errs.New(errs.Unavailable, "QEMU did not start: %s", said)
+	}
+	return nil, errs.New(errs.Unavailable, "QEMU did not start: %w", errors.Join(err, kill))
+}
+
+// Adopt implements vmm.Driver.
+func (d *Driver) Adopt(ctx context.Context, dir string) (vmm.Machine, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("find machine directory: %w", err)
+	}
+	running, err := vmm.Running(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !running {
+		return nil, errs.New(errs.NotFound, "no machine runs in %s", dir)
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, processFile))
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "a process holds %s and has not said which yet: %w", dir, err)
+	}
+	s, err := parseStat(string(raw))
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "read the process of %s: %w", dir, err)
+	}
+	p, err := openProcess(s.pid, s.start)
+	if err != nil {
+		// Not NotFound: somebody holds the lock, a daemon in the middle of
+		// something for example.
+		return nil, errs.New(errs.Unavailable, "the lock of %s is held, but not by its process: %v", dir, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, adoptMax)
+	defer cancel()
+	m, err := d.attach(ctx, dir, p)
+	if err != nil {
+		ended := p.hasEnded()
+		p.close()
+		if ended {
+			return nil, errs.New(errs.NotFound, "the machine in %s has just ended", dir)
+		}
+		return nil, errs.New(errs.Unavailable, "adopt process %d: %w", s.pid, err)
+	}
+	d.log.Info("machine adopted", "vm_id", m.ID(), "pid", m.PID())
+	return m, nil
+}
+
+// lastLine returns the last line of a small text file, "" when there is none.
+func lastLine(name string) string {
+	const tailBytes = 4096
+	f, err := os.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	b := make([]byte, min(info.Size(), tailBytes))
+	if _, err := f.ReadAt(b, info.Size()-int64(len(b))); err != nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return lines[len(lines)-1]
+}

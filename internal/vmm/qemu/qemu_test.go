@@ -1,0 +1,35 @@
+package qemu_test
+
+import (
+	"log/slog"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qemu"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/vmmtest"
+)
+
+// opener returns what makes drivers that share the result of one probe.
+func opener(t *testing.T) func(*testing.T) vmm.Driver {
+	t.Helper()
+	cache := filepath.Join(filepath.Dir(vmmtest.GuestImageFile(t)), "probe")
+	return func(*testing.T) vmm.Driver {
+		return qemu.New(qemu.Config{CacheDir: cache}, slog.New(slog.DiscardHandler))
+	}
+}
+
+func TestDriver(t *testing.T) {
+	vmmtest.TestDriver(t, vmmtest.Subject{
+		Open:  opener(t),
+		Image: vmmtest.GuestImage(t),
+		Crash: func(t *testing.T, m vmm.Machine) {
+			t.Helper()
+			if err := syscall.Kill(m.PID(), syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		},
+		Greeting: "aleph-guest: ready",
+	})
+}

@@ -102,8 +102,11 @@ func (w *worker) run(ctx context.Context) {
 		}
 	}()
 	log := w.s.log.With("job_id", w.spec)
-	for tries := 0; ; {
-		err := w.keep(alive)
+	for tries := 0; ; tries++ {
+		ran, err := w.keep(alive)
+		if ran {
+			tries = 0
+		}
 		switch {
 		case errors.Is(context.Cause(alive), errEnd):
 			w.halt(ctx)
@@ -123,7 +126,6 @@ func (w *worker) run(ctx context.Context) {
 			return
 		}
 		log.Warn("machine does not run", "err", err, "retry_in", pause)
-		tries++
 		sleep(alive, pause)
 	}
 }
@@ -139,8 +141,9 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 // keep brings the machine up, or takes it over, and returns when it has ended
-// or could not be brought up. It never returns nil.
-func (w *worker) keep(ctx context.Context) error {
+// or could not be brought up, never without an error. It reports whether the
+// guest was up.
+func (w *worker) keep(ctx context.Context) (ran bool, err error) {
 	vm, err := w.s.edit(ctx, w.spec, func(row *state.VM) {
 		if row.State == state.VMStopped { // The chain brought the job back.
 			row.State, row.Detail, row.StopReason = state.VMWanted, "starts again", ""
@@ -148,7 +151,7 @@ func (w *worker) keep(ctx context.Context) error {
 		}
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	m, err := w.s.parts.Driver.Adopt(ctx, vm.Dir)
 	adopted := err == nil
@@ -157,24 +160,24 @@ func (w *worker) keep(ctx context.Context) error {
 		w.s.outcomes.WithLabelValues("adopted").Inc()
 	case errors.Is(err, errs.NotFound):
 		if m, err = w.bringUp(ctx, *vm); err != nil {
-			return err
+			return false, err
 		}
 	default:
-		return doubt{fmt.Errorf("look for a running machine: %w", err)}
+		return false, doubt{fmt.Errorf("look for a running machine: %w", err)}
 	}
 	w.set(m, adopted)
 	defer w.set(nil, false)
 	if err := w.settle(ctx, m); err != nil {
-		return err
+		return false, err
 	}
 	stable := time.AfterFunc(w.s.cfg.StableAfter, func() { w.forgive(ctx) })
 	defer stable.Stop()
 	select {
 	case <-m.Done():
 		w.s.outcomes.WithLabelValues("died").Inc()
-		return errs.New(errs.Unavailable, "the machine ended: %s", m.Exit().Reason)
+		return true, errs.New(errs.Unavailable, "the machine ended: %s", m.Exit().Reason)
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return true, context.Cause(ctx)
 	}
 }
 

@@ -95,7 +95,7 @@ func newRoot(a *app) *cobra.Command {
 			"Machine data goes to standard output, words for people to standard error. The exit code is 0 for\n" +
 			"success, 1 for a failure, 2 for a wrong command line.",
 		SilenceUsage: true, SilenceErrors: true,
-		Args: cobra.ArbitraryArgs, RunE: group,
+		Args: cobra.ArbitraryArgs, RunE: group, SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	f := root.PersistentFlags()

@@ -62,14 +62,16 @@ func (a *app) allow(ctx context.Context, want aleph.Wei) (*allowance, error) {
 		return nil, err
 	}
 	defer chain.Close()
-	if _, err := aleph.Grant(ctx, c, chain, account, want); err != nil {
+	granted, err := aleph.Grant(ctx, c, chain, account, want)
+	if err != nil {
 		return nil, err
 	}
 	a.say("The permit is sent; waiting for the chain.")
-	if _, err := c.WaitAllowance(ctx, account.Address(), want); err != nil {
+	v, err := aleph.WaitGranted(ctx, c, chain, granted)
+	if err != nil {
 		return nil, err
 	}
-	return a.allowanceOf(ctx, c, account.Address())
+	return &allowance{Address: granted.Owner, Spender: granted.Spender, Allowance: v.Allowance, Balance: v.TokenBalance}, nil
 }
 
 func (a *app) allowanceOf(ctx context.Context, c *aleph.Client, address common.Address) (*allowance, error) {

@@ -383,7 +383,7 @@ func showReceipt(w io.Writer, r *aleph.Receipt) {
 	t.row("refund", r.RefundWei.Tokens()+" ALEPH")
 	t.row("complete", yes(r.Complete))
 	for _, c := range r.Claims {
-		t.row("claim", c.Tx.Hex()+" "+c.Gross.Tokens()+" ALEPH")
+		t.row("claim", c.Tx.Hex()+" "+c.Amount.Tokens()+" ALEPH")
 	}
 	t.flush()
 }

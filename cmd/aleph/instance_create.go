@@ -84,7 +84,7 @@ func (a *app) create(ctx context.Context, m machine) error {
 	if err != nil {
 		return usageError{err}
 	}
-	quote, err := a.quote(ctx, c, content)
+	quote, err := a.quote(ctx, c, content, m.node)
 	if err != nil {
 		return err
 	}
@@ -171,12 +171,12 @@ func (m *machine) until(now uint64) (uint64, error) {
 }
 
 // quote asks for the price and shows it.
-func (a *app) quote(ctx context.Context, c *aleph.Client, content *message.Instance) (*aleph.Quote, error) {
+func (a *app) quote(ctx context.Context, c *aleph.Client, content *message.Instance, nodeHint uint32) (*aleph.Quote, error) {
 	hash, err := aleph.SpecOf(content)
 	if err != nil {
 		return nil, err
 	}
-	q, err := c.Quote(ctx, aleph.QuoteRequest{Spec: hash, Content: content})
+	q, err := c.Quote(ctx, aleph.QuoteRequest{Spec: hash, NodeHint: nodeHint, Content: content})
 	if err != nil {
 		return nil, err
 	}
@@ -189,6 +189,9 @@ func (a *app) quote(ctx context.Context, c *aleph.Client, content *message.Insta
 	t.row("prepaid", fmt.Sprintf("%s ALEPH for %s; what is not used comes back", q.PrepayWei.Tokens(), time.Duration(q.PrepaySeconds)*time.Second))
 	t.flush()
 	showCandidates(a.err, q.Candidates)
+	if q.NodeID == 0 {
+		return nil, fmt.Errorf("no node can run it now: %s; 'aleph node list' shows what is free", q.Reason)
+	}
 	return q, nil
 }
 

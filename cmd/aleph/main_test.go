@@ -48,7 +48,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			node := alephtest.New()
-			node.SetInfo(func(i *aleph.Info) { i.Contracts.AlephToken = chain.Token })
+			node.Relay(chain)
 			env.Defer(node.Close)
 			env.Values[nodeKey{}] = node
 			for k, v := range map[string]string{

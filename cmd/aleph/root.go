@@ -62,8 +62,8 @@ func run(ctx context.Context, a *app, args []string) int {
 		return exitOK
 	}
 	fmt.Fprintf(a.err, "aleph: %v\n", err)
-	if hint := hint(err); hint != "" {
-		fmt.Fprintf(a.err, "%s\n", hint)
+	if next := hint(err); next != "" {
+		a.say("%s", next)
 	}
 	var usage usageError
 	if errors.As(err, &usage) {

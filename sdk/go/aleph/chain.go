@@ -22,6 +22,7 @@ import (
 // tokenABI is what the client asks of the token.
 const tokenABI = `[
 {"type":"function","name":"nonces","stateMutability":"view","inputs":[{"name":"owner","type":"address"}],"outputs":[{"name":"","type":"uint256"}]},
+{"type":"function","name":"allowance","stateMutability":"view","inputs":[{"name":"owner","type":"address"},{"name":"spender","type":"address"}],"outputs":[{"name":"","type":"uint256"}]},
 {"type":"function","name":"eip712Domain","stateMutability":"view","inputs":[],"outputs":[{"name":"fields","type":"bytes1"},{"name":"name","type":"string"},{"name":"version","type":"string"},{"name":"chainId","type":"uint256"},{"name":"verifyingContract","type":"address"},{"name":"salt","type":"bytes32"},{"name":"extensions","type":"uint256[]"}]},
 {"type":"function","name":"transfer","stateMutability":"nonpayable","inputs":[{"name":"to","type":"address"},{"name":"value","type":"uint256"}],"outputs":[{"name":"","type":"bool"}]}]`
 
@@ -65,19 +66,34 @@ func (c *Chain) PermitDomain(ctx context.Context, token, owner common.Address) (
 	if err != nil {
 		return d, nil, err
 	}
-	nonce, err := c.view(ctx, token, "nonces", owner)
-	if err != nil {
-		return d, nil, err
-	}
 	name, ok1 := out[1].(string)
 	version, ok2 := out[2].(string)
 	id, ok3 := out[3].(*big.Int)
 	contract, ok4 := out[4].(common.Address)
-	next, ok5 := nonce[0].(*big.Int)
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
+	if !ok1 || !ok2 || !ok3 || !ok4 {
 		return d, nil, fmt.Errorf("token %s answers in an unknown form", token)
 	}
-	return job.Domain{Name: name, Version: version, ChainID: id, Contract: contract}, next, nil
+	nonce, err := c.number(ctx, token, "nonces", owner)
+	return job.Domain{Name: name, Version: version, ChainID: id, Contract: contract}, nonce, err
+}
+
+// Allowance returns what a spender may take of an owner's tokens.
+func (c *Chain) Allowance(ctx context.Context, token, owner, spender common.Address) (Wei, error) {
+	v, err := c.number(ctx, token, "allowance", owner, spender)
+	return Wei{v}, err
+}
+
+// number asks a view of the token for one number.
+func (c *Chain) number(ctx context.Context, token common.Address, method string, args ...any) (*big.Int, error) {
+	out, err := c.view(ctx, token, method, args...)
+	if err != nil {
+		return nil, err
+	}
+	v, ok := out[0].(*big.Int)
+	if !ok {
+		return nil, fmt.Errorf("token %s answers %s in an unknown form", token, method)
+	}
+	return v, nil
 }
 
 func (c *Chain) view(ctx context.Context, to common.Address, method string, args ...any) ([]any, error) {
@@ -96,10 +112,19 @@ func (c *Chain) view(ctx context.Context, to common.Address, method string, args
 	return out, nil
 }
 
-// Grant signs a permit of the token for a spender and relays it through the
-// node. It returns once the node has taken it; WaitAllowance waits for the
-// chain.
-func Grant(ctx context.Context, node *Client, chain *Chain, a *Account, value Wei) (*Relayed, error) {
+// Granted is a permit on its way to the chain.
+type Granted struct {
+	Intent  string
+	Token   common.Address
+	Owner   common.Address
+	Spender common.Address
+	Nonce   *big.Int // of the permit
+}
+
+// Grant signs a permit of the token for the payment contract and relays it
+// through the node. It returns once the node has taken it; WaitGranted waits
+// for the chain.
+func Grant(ctx context.Context, node *Client, chain *Chain, a *Account, value Wei) (*Granted, error) {
 	info, err := node.Info(ctx)
 	if err != nil {
 		return nil, err
@@ -116,7 +141,33 @@ func Grant(ctx context.Context, node *Client, chain *Chain, a *Account, value We
 	if err != nil {
 		return nil, err
 	}
-	return node.Permit(ctx, permit)
+	relayed, err := node.Permit(ctx, permit)
+	if err != nil {
+		return nil, err
+	}
+	return &Granted{
+		Intent: relayed.Intent, Token: info.Contracts.AlephToken, Owner: a.Address(), Spender: info.Contracts.PaymentManager, Nonce: nonce,
+	}, nil
+}
+
+// WaitGranted waits until a permit is used and the node knows the allowance
+// that the chain has: running jobs may have taken of it already.
+func WaitGranted(ctx context.Context, node *Client, chain *Chain, g *Granted) (*AccountView, error) {
+	return wait(ctx, fmt.Sprintf("permit of %s", g.Owner), func() (*AccountView, bool, error) {
+		next, err := chain.number(ctx, g.Token, "nonces", g.Owner)
+		if err != nil || next.Cmp(g.Nonce) <= 0 {
+			return nil, false, err
+		}
+		allowance, err := chain.Allowance(ctx, g.Token, g.Owner, g.Spender)
+		if err != nil {
+			return nil, false, err
+		}
+		v, err := node.Account(ctx, g.Owner)
+		if err != nil {
+			return nil, false, err
+		}
+		return v, v.Allowance.Cmp(allowance) == 0, nil
+	})
 }
 
 // SendETH sends ether and waits until it is mined.

@@ -33,7 +33,7 @@ func TestAgainstARealToken(t *testing.T) {
 	node, c, a := start(t)
 	real := alephtest.StartChain(t)
 	chain := dial(t, real.URL)
-	node.SetInfo(func(i *aleph.Info) { i.Contracts.AlephToken = real.Token })
+	node.Relay(real)
 	from := devchain.Accounts()[9].Key
 
 	t.Run("transfers arrive", func(t *testing.T) {
@@ -48,31 +48,36 @@ func TestAgainstARealToken(t *testing.T) {
 			t.Errorf("balance %s, want %s", got, want)
 		}
 	})
-	t.Run("a permit is relayed and seen", func(t *testing.T) {
-		want := aleph.NewWei(big.NewInt(1e18))
-		if _, err := aleph.Grant(t.Context(), c, chain, a, want); err != nil {
-			t.Fatal(err)
-		}
-		if v, err := c.WaitAllowance(t.Context(), a.Address(), want); err != nil || v.Allowance.Cmp(want) != 0 {
-			t.Errorf("allowance %+v, %v; want %s", v, err, want)
+	t.Run("the token takes a permit, again and again", func(t *testing.T) {
+		for n, text := range []string{"1", "0.5", "0.5"} {
+			want, err := aleph.ParseTokens(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			granted, err := aleph.Grant(t.Context(), c, chain, a, want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v, err := aleph.WaitGranted(t.Context(), c, chain, granted); err != nil || v.Allowance.Cmp(want) != 0 {
+				t.Errorf("allowance %+v, %v; want %s", v, err, want)
+			}
+			if granted.Nonce.Int64() != int64(n) {
+				t.Errorf("nonce %s, want %d", granted.Nonce, n)
+			}
 		}
 	})
-	t.Run("the token takes the permit", func(t *testing.T) {
-		spender := common.BytesToAddress([]byte{9})
+	t.Run("a forged permit is refused", func(t *testing.T) {
 		domain, nonce, err := chain.PermitDomain(t.Context(), real.Token, a.Address())
 		if err != nil {
 			t.Fatal(err)
 		}
-		permit, err := a.SignPermit(domain, spender, aleph.NewWei(big.NewInt(77)), nonce, uint64(time.Now().Add(time.Hour).Unix()))
+		permit, err := a.SignPermit(domain, common.BytesToAddress([]byte{9}), aleph.NewWei(big.NewInt(77)), nonce, uint64(time.Now().Add(time.Hour).Unix()))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := real.Permit(t, permit); got.String() != "77" {
-			t.Errorf("allowance %s, want 77", got)
-		}
-		if _, next, err := chain.PermitDomain(t.Context(), real.Token, a.Address()); err != nil || next.Int64() != 1 {
-			t.Errorf("next nonce %s, %v; want 1", next, err)
-		}
+		permit.Value = aleph.NewWei(big.NewInt(78))
+		_, err = c.Permit(t.Context(), permit)
+		wantKind(t, err, aleph.Denied, "permit")
 	})
 	t.Run("another chain is noticed", func(t *testing.T) {
 		node.SetInfo(func(i *aleph.Info) { i.Chain.ID = 42161 })

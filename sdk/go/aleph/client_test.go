@@ -399,3 +399,17 @@ func FuzzWei(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseTokens(f *testing.F) {
+	f.Add("12.5")
+	f.Fuzz(func(t *testing.T, text string) {
+		w, err := aleph.ParseTokens(text)
+		if err != nil {
+			return
+		}
+		again, err := aleph.ParseTokens(w.Tokens())
+		if err != nil || again.Cmp(w) != 0 || w.Sign() < 0 {
+			t.Fatalf("%q is %s wei, reads back as %s, %v", text, w, again, err)
+		}
+	})
+}

@@ -172,17 +172,6 @@ func (c *Client) WaitReceipt(ctx context.Context, spec message.ItemHash) (*Recei
 	})
 }
 
-// WaitAllowance waits until the chain has an allowance of an account.
-func (c *Client) WaitAllowance(ctx context.Context, address common.Address, want Wei) (*AccountView, error) {
-	return wait(ctx, fmt.Sprintf("allowance of %s", address), func() (*AccountView, bool, error) {
-		v, err := c.Account(ctx, address)
-		if err != nil {
-			return nil, false, err
-		}
-		return v, v.Allowance.Cmp(want) == 0, nil
-	})
-}
-
 // WaitMessage waits until a message is processed; a rejection is an *Error.
 func (c *Client) WaitMessage(ctx context.Context, hash message.ItemHash) (*MessageView, error) {
 	return wait(ctx, fmt.Sprintf("message %s", hash), func() (*MessageView, bool, error) {

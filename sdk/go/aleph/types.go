@@ -141,6 +141,7 @@ type Node struct {
 	PriceBps    int            `json:"price_bps"`
 	Accelerator string         `json:"accelerator"`
 	Endpoint    string         `json:"endpoint"`
+	Draining    bool           `json:"draining"` // takes no new jobs
 	SeenAt      int64          `json:"seen_at"`
 }
 
@@ -156,8 +157,9 @@ type Capacity struct {
 
 // QuoteRequest asks what an instance costs and where it could run.
 type QuoteRequest struct {
-	Spec    message.ItemHash  `json:"spec,omitempty"` // decides ties as the job's own spec will
-	Content *message.Instance `json:"content"`
+	Spec     message.ItemHash  `json:"spec,omitempty"`      // decides ties as the job's own spec will
+	NodeHint uint32            `json:"node_hint,omitempty"` // node to run on; 0 leaves the choice open
+	Content  *message.Instance `json:"content"`
 }
 
 // Quote is the price of an instance and the nodes that could run it.
@@ -169,6 +171,8 @@ type Quote struct {
 	PrepaySeconds int64       `json:"prepay_seconds"`
 	PrepayWei     Wei         `json:"prepay_wei"`
 	Token         uint8       `json:"token"`
+	NodeID        uint32      `json:"node_id"` // that would be chosen; 0 for none
+	Reason        string      `json:"reason"`  // why that node, or why none
 	Lines         []QuoteLine `json:"lines"`
 	Candidates    []Candidate `json:"candidates"`
 }
@@ -319,7 +323,9 @@ func (s Split) Sum() Wei {
 // Claim is one settlement on chain.
 type Claim struct {
 	Tx          common.Hash `json:"tx"`
-	Gross       Wei         `json:"gross"`
+	Gross       Wei         `json:"gross"`  // taken from the payer for all jobs on the node
+	Amount      Wei         `json:"amount"` // what of it is this job's; the shares add up to it
+	At          int64       `json:"at"`
 	Node        Wei         `json:"node"`
 	Coordinator Wei         `json:"coordinator"`
 	Staker      Wei         `json:"staker"`

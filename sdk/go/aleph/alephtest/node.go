@@ -52,6 +52,7 @@ type Node struct {
 	nodes    []aleph.Node
 	path     []aleph.JobStatus // that a job takes, one step each look
 	reason   string            // of the last status
+	relay    *Chain            // that permits are sent to
 }
 
 // New starts a node; Close stops it. Jobs go from offered to running.
@@ -200,7 +201,13 @@ func (n *Node) quote(r *http.Request) answer {
 	q := aleph.Quote{
 		RateQ32: aleph.NewWei(f.RateQ32), WeiPerSecond: aleph.NewWei(f.WeiPerSecond), WeiPerHour: aleph.NewWei(f.PerHour()),
 		WeiPerMonth: aleph.NewWei(f.PerMonth()), PrepaySeconds: prepaySeconds, PrepayWei: aleph.NewWei(f.For(prepaySeconds)),
-		Token: job.TokenALEPH, Candidates: candidates(),
+		Token: job.TokenALEPH, NodeID: 2, Reason: "highest weight of 1 node that fits", Candidates: candidates(),
+	}
+	if in.NodeHint == 3 {
+		for i := range q.Candidates {
+			q.Candidates[i].Eligible, q.Candidates[i].Chosen = false, false
+		}
+		q.NodeID, q.Reason = 0, "node 3 is draining"
 	}
 	for _, l := range f.Lines {
 		q.Lines = append(q.Lines, aleph.QuoteLine{Name: l.Name, WeiPerHour: aleph.NewWei(l.WeiPerHour)})
@@ -378,7 +385,7 @@ func (n *Node) receipt(r *http.Request) answer {
 		Spec: j.Spec, RateQ32: j.RateQ32, StartedAt: j.StartedAt, StoppedAt: j.StartedAt + jobSeconds, Seconds: jobSeconds,
 		QuotedWei: aleph.NewWei(gross), SettledWei: aleph.NewWei(gross), Split: split,
 		Claims: []aleph.Claim{{
-			Tx: common.BytesToHash([]byte{1}), Gross: aleph.NewWei(gross), Node: split.Node, Coordinator: split.Coordinator,
+			Tx: common.BytesToHash([]byte{1}), Gross: aleph.NewWei(gross), Amount: aleph.NewWei(gross), At: j.StartedAt + jobSeconds, Node: split.Node, Coordinator: split.Coordinator,
 			Staker: split.Staker, Development: split.Development,
 		}},
 		RefundWei: aleph.NewWei(pricing.Amount(j.RateQ32.Big(), prepaySeconds-jobSeconds)), Complete: j.Status.Ended(),
@@ -390,18 +397,21 @@ func (n *Node) permit(r *http.Request) answer {
 	if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
 		return problem(http.StatusUnprocessableEntity, "%v", err)
 	}
-	sig := append(append(append(job.Signature{}, in.R[:]...), in.S[:]...), in.V)
-	word := &job.Permit{Owner: in.Owner, Spender: in.Spender, Value: in.Value.Big(), Nonce: new(big.Int), Deadline: new(big.Int).SetUint64(in.Deadline)}
-	if err := job.Verify(n.TokenDomain(), word, sig, in.Owner); err != nil {
+	if n.relay == nil {
+		return problem(http.StatusServiceUnavailable, "this node has no chain to send permits to")
+	}
+	if err := n.relay.permit(r.Context(), in); err != nil {
 		return problem(http.StatusForbidden, "%v", err)
 	}
 	n.account(in.Owner).Allowance = in.Value
 	return answer{http.StatusAccepted, aleph.Relayed{Intent: "permit-1"}}
 }
 
-// TokenDomain is the domain of the token's permits.
-func (n *Node) TokenDomain() job.Domain {
-	return job.Domain{Name: "Aleph", Version: "1", ChainID: big.NewInt(ChainID), Contract: n.info.Contracts.AlephToken}
+// Relay makes the node send permits to a chain, whose token it names.
+func (n *Node) Relay(c *Chain) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.relay, n.info.Contracts.AlephToken, n.info.Chain.Time = c, c.Token, uint64(time.Now().Unix())
 }
 
 func (n *Node) upload(r *http.Request) answer {

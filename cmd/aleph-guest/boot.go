@@ -82,9 +82,11 @@ func (g *guest) bringUp(ctx context.Context) error {
 		return err
 	}
 	seed, seedErr := readSeed(seedDevice)
+	g.mark("seed")
 	if err := mountRoot(); err != nil {
 		return err
 	}
+	g.mark("mounted")
 	if err := <-others; err != nil {
 		return err
 	}
@@ -93,11 +95,6 @@ func (g *guest) bringUp(ctx context.Context) error {
 	}
 	g.mark("root")
 	go g.serveAgent(ctx)
-	if err := growRoot(); err != nil {
-		// A disk smaller than it could be is better than no machine.
-		g.logf("grow root file system: %v", err)
-	}
-	g.mark("grown")
 	if seedErr != nil {
 		g.logf("no seed: %v", seedErr)
 		seed = cloudinit.Seed{Hostname: "aleph"}
@@ -107,6 +104,7 @@ func (g *guest) bringUp(ctx context.Context) error {
 	}
 	g.mark("network")
 	g.startServices(ctx, "/etc/aleph/services.d", seed.Variables)
+	g.mark("started")
 	if err := g.listenSSH(ctx); err != nil {
 		g.logf("ssh: %v", err)
 	}
@@ -114,6 +112,13 @@ func (g *guest) bringUp(ctx context.Context) error {
 	g.mark("ready")
 	close(g.ready)
 	g.logf("ready after %d ms", g.Info().Timings["ready"])
+	// Last, since a large disk takes a second; until then the image's own
+	// free space must do.
+	if err := growRoot(); err != nil {
+		// A disk smaller than it could be is better than no machine.
+		g.logf("grow root file system: %v", err)
+	}
+	g.mark("grown")
 	return nil
 }
 

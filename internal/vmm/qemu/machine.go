@@ -85,6 +85,7 @@ func (d *Driver) attach(ctx context.Context, dir string, p *process) (_ *machine
 			return nil, fmt.Errorf("connect to the guest's agent: %w", err)
 		}
 	}
+	d.keep(m)
 	d.machines.Go(m.watch)
 	return m, nil
 }
@@ -206,6 +207,7 @@ func (m *machine) finish() {
 	m.exit.Reason = m.reason(status, ours)
 	exit := m.exit
 	m.mu.Unlock()
+	m.d.forget(m)
 	m.d.log.Info("machine ended", "vm_id", m.rec.ID, "reason", exit.Reason)
 	close(m.done)
 }

@@ -159,7 +159,8 @@ func bootProbe(ctx context.Context, binary string, img vmm.Image, acc vmm.Accele
 	case ctx.Err() != nil:
 		return fmt.Errorf("no kernel has booted by %s in %v", acc, most)
 	case err != nil:
-		return fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr.String()))
+		said, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
+		return fmt.Errorf("QEMU ended by %s: %w: %s", acc, err, said)
 	}
 	return fmt.Errorf("QEMU ended without a sign of the guest")
 }

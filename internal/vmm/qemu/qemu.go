@@ -56,6 +56,9 @@ type Driver struct {
 	caps    *vmm.Capabilities
 	cgroups cgroups
 
+	mu       sync.Mutex
+	attached map[string]*machine // By directory, until they end; guarded by mu
+
 	machines sync.WaitGroup // The goroutines that watch machines.
 	closing  chan struct{}
 	once     sync.Once
@@ -64,7 +67,7 @@ type Driver struct {
 // New returns a driver. It starts nothing and looks for nothing: what is
 // missing is reported by Probe.
 func New(cfg Config, log *slog.Logger) *Driver {
-	return &Driver{cfg: cfg, log: log, closing: make(chan struct{})}
+	return &Driver{cfg: cfg, log: log, attached: map[string]*machine{}, closing: make(chan struct{})}
 }
 
 // Name implements vmm.Driver.
@@ -268,6 +271,9 @@ func (d *Driver) Adopt(ctx context.Context, dir string) (vmm.Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find machine directory: %w", err)
 	}
+	if m := d.find(dir); m != nil {
+		return m, nil
+	}
 	running, err := vmm.Running(dir)
 	if err != nil {
 		return nil, err
@@ -302,6 +308,28 @@ func (d *Driver) Adopt(ctx context.Context, dir string) (vmm.Machine, error) {
 	}
 	d.log.Info("machine adopted", "vm_id", m.ID(), "pid", m.PID())
 	return m, nil
+}
+
+// find returns the machine of the directory that this driver has already.
+func (d *Driver) find(dir string) *machine {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.attached[dir]
+}
+
+// keep remembers a machine, and forget forgets it when it has ended.
+func (d *Driver) keep(m *machine) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.attached[m.dir] = m
+}
+
+func (d *Driver) forget(m *machine) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.attached[m.dir] == m {
+		delete(d.attached, m.dir)
+	}
 }
 
 // lastLine returns the last line of a small text file, "" when there is none.

@@ -12,12 +12,20 @@ import (
 )
 
 // opener returns what makes drivers that share the result of one probe.
-func opener(t *testing.T) func(*testing.T) vmm.Driver {
+func opener(t testing.TB) func(*testing.T) vmm.Driver {
 	t.Helper()
 	cache := filepath.Join(filepath.Dir(vmmtest.GuestImageFile(t)), "probe")
 	return func(*testing.T) vmm.Driver {
 		return qemu.New(qemu.Config{CacheDir: cache}, slog.New(slog.DiscardHandler))
 	}
+}
+
+// open returns a driver that is closed when the test ends.
+func open(t testing.TB) vmm.Driver {
+	t.Helper()
+	d := opener(t)(nil)
+	t.Cleanup(func() { d.Close() })
+	return d
 }
 
 func TestDriver(t *testing.T) {

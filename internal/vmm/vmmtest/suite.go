@@ -82,7 +82,11 @@ func (s Subject) start(t *testing.T, d vmm.Driver, spec vmm.Spec) vmm.Machine {
 		t.Fatalf("Start: %v", err)
 	}
 	t.Cleanup(func() {
-		// By a driver of its own: the test may have closed d.
+		// By a driver of its own: the test may have closed d, and a machine
+		// listens to one daemon at a time.
+		if err := d.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
 		last := s.Open(t)
 		defer last.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), stepMax)
@@ -187,6 +191,9 @@ func (s Subject) startsOnce(t *testing.T) {
 	d, spec := s.driver(t), NewSpec(t, s.Image)
 	m := s.start(t, d, spec)
 
+	if same, err := d.Adopt(bounded(t), spec.Dir); err != nil || same.PID() != m.PID() {
+		t.Errorf("Adopt of a machine that the driver has: %v, want the same", err)
+	}
 	if _, err := d.Start(bounded(t), spec); !errors.Is(err, errs.Conflict) {
 		t.Errorf("second Start: %v, want a conflict", err)
 	}

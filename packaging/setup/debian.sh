@@ -1,0 +1,65 @@
+#!/bin/sh
+# Installs what a command of the Makefile needs from Debian, and only what is
+# missing. It does nothing when all is there.
+#
+#   packaging/setup/debian.sh demo    to run machines and build their image
+#   packaging/setup/debian.sh test    the same, and what only tests use
+set -eu
+
+group=${1:-}
+
+# PROGRAM:PACKAGE, by group. Programs are looked for, not packages, so that a
+# QEMU of your own counts too.
+demo='qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs debugfs:e2fsprogs dpkg-deb:dpkg apt-get:apt ssh:openssh-client ssh-keygen:openssh-client curl:curl'
+test='qemu-img:qemu-utils nft:nftables ip:iproute2'
+
+case $group in
+demo) wanted=$demo ;;
+test) wanted="$demo $test" ;;
+*)
+	echo "usage: $0 demo|test" >&2
+	exit 2
+	;;
+esac
+
+# System programs are not on every user's path.
+PATH=$PATH:/usr/sbin:/sbin
+
+missing=
+for pair in $wanted; do
+	command -v "${pair%%:*}" >/dev/null 2>&1 && continue
+	package=${pair##*:}
+	case " $missing " in
+	*" $package "*) ;;
+	*) missing="$missing $package" ;;
+	esac
+done
+# QEMU starts without these, but not a machine: its firmware, and Debian's keys
+# that the image's packages are checked with.
+[ -e /usr/share/seabios/bios-256k.bin ] || [ -e /usr/share/qemu/bios-256k.bin ] || missing="$missing seabios"
+[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
+[ -n "$missing" ] || exit 0
+
+fail() {
+	echo "setup: $1" >&2
+	exit 1
+}
+
+command -v apt-get >/dev/null 2>&1 ||
+	fail "missing:$missing; this is not a Debian, so install them by your system's own means and run this again."
+root=
+if [ "$(id -u)" -ne 0 ]; then
+	command -v sudo >/dev/null 2>&1 ||
+		fail "missing:$missing; ask an administrator to run: apt-get install --no-install-recommends$missing"
+	root=sudo
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+echo "setup: updating the package lists" >&2
+$root apt-get -q=2 update >&2 ||
+	echo "setup: the package lists could not be updated, going on with those that are there" >&2
+for package in $missing; do
+	echo "setup: installing $package (apt-get install --no-install-recommends $package)" >&2
+	$root apt-get -q=2 -o Dpkg::Use-Pty=0 install --no-install-recommends "$package" >&2 ||
+		fail "$package could not be installed; check this machine's network and /etc/apt/sources.list, then run this again."
+done

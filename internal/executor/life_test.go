@@ -1,6 +1,7 @@
 package executor_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,8 +10,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"context"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
@@ -224,6 +223,23 @@ func TestAnImageThatCannotBeHadYetIsWaitedFor(t *testing.T) {
 	})
 }
 
+func TestTheImageOfAPromisedJobIsFetchedAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		stop := w.start()
+		defer stop()
+		w.supervisorAccept(1)
+
+		time.Sleep(3 * time.Second)
+
+		w.src.mu.Lock()
+		defer w.src.mu.Unlock()
+		if w.src.fetched != 1 {
+			t.Errorf("images were fetched %d times, want once", w.src.fetched)
+		}
+	})
+}
+
 func TestASlowImageDelaysOnlyItsOwnJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -270,11 +286,11 @@ func TestAMachineIsNotStoppedOnDoubt(t *testing.T) {
 		w.block(300)
 		time.Sleep(10 * time.Minute)
 		w.wantState(spec, state.VMRunning)
-		w.synced = false
+		w.synced.Store(false)
 		w.block(1)
 		time.Sleep(10 * time.Minute)
 		w.wantState(spec, state.VMRunning)
-		w.synced = true
+		w.synced.Store(true)
 		time.Sleep(3 * time.Second)
 
 		if vm := w.wantState(spec, state.VMStopped); !strings.Contains(vm.StopReason, "dropped the job") {
@@ -437,7 +453,7 @@ func crashAt(t *testing.T, at int, after bool) (over bool) {
 	var ports []state.Port
 	step := func() {
 		time.Sleep(5 * time.Second)
-		if w.hook != nil && w.hook.calls >= at {
+		if w.hook != nil && w.hook.reached() {
 			stop()
 			w.reopen()
 			w.hook = nil

@@ -101,6 +101,8 @@ type Supervisor struct {
 	cleaned time.Time                    // of the last look for leftovers; guarded by mu
 	metered time.Time                    // guarded by mu
 	ad      wire.CapacityAd              // the last one; guarded by mu
+	warmed  map[message.ItemHash]bool    // promised jobs whose image was asked for; guarded by mu
+	warming sync.WaitGroup
 
 	states   *prometheus.GaugeVec
 	outcomes *prometheus.CounterVec
@@ -125,7 +127,7 @@ func New(cfg Config, self Self, parts Parts, reg prometheus.Registerer, log *slo
 	s := &Supervisor{
 		cfg: cfg, self: self, parts: parts, db: parts.DB, table: table, log: log, totals: totals,
 		fetching: make(chan struct{}, cfg.Fetches), starting: make(chan struct{}, cfg.Boots),
-		workers: map[message.ItemHash]*worker{},
+		workers: map[message.ItemHash]*worker{}, warmed: map[message.ItemHash]bool{},
 		states: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "aleph_executor_vms", Help: "VMs of this node by state.",
 		}, []string{"state"}),
@@ -182,6 +184,7 @@ func (s *Supervisor) wait() {
 	for _, w := range workers {
 		<-w.done
 	}
+	s.warming.Wait()
 }
 
 // view is what a pass knows.
@@ -201,7 +204,7 @@ func (s *Supervisor) pass(ctx context.Context) error {
 		return fmt.Errorf("look at jobs and machines: %w", err)
 	}
 	var failed error
-	for _, step := range []func(context.Context, *view) error{s.adopt, s.reconcile, s.forgetAcceptances, s.meter, s.clean} {
+	for _, step := range []func(context.Context, *view) error{s.adopt, s.reconcile, s.warm, s.forgetAcceptances, s.meter, s.clean} {
 		failed = errors.Join(failed, step(ctx, v))
 	}
 	return failed

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -70,15 +71,16 @@ type world struct {
 	head uint64
 
 	hook   *hook // nil for none
-	synced bool
+	synced atomic.Bool
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{
 		t: t, dir: t.TempDir(), cfg: executor.DefaultConfig(), host: vmmtest.NewHost(), net: &network{t: t},
-		ads: &ads{}, head: chainNow, synced: true,
+		ads: &ads{}, head: chainNow,
 	}
+	w.synced.Store(true)
 	w.src = newSource(t, w.dir)
 	w.cfg.VCPUs, w.cfg.MemoryMiB, w.cfg.DiskMiB = 64, 65536, 1_000_000
 	w.cfg.Retention = 30 * time.Second
@@ -97,7 +99,7 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-func (w *world) Synced() bool { return w.synced }
+func (w *world) Synced() bool { return w.synced.Load() }
 
 func (w *world) open() {
 	w.t.Helper()
@@ -278,6 +280,12 @@ type hook struct {
 
 var errCrash = errors.New("crashed")
 
+func (h *hook) reached() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.calls >= h.at
+}
+
 // around runs effect, unless the crash comes before it.
 func (h *hook) around(effect func() error) error {
 	if h == nil {
@@ -424,11 +432,10 @@ type source struct {
 	hook *hook
 	path string // of the one image
 
-	mu    sync.Mutex
-	known map[message.ItemHash]*message.Envelope
-	fail  error         // of Fetch
-	slow  chan struct{} // Fetch of slowFor waits for it
-	only  message.ItemHash
+	mu      sync.Mutex
+	known   map[message.ItemHash]*message.Envelope
+	fail    error // of Fetch
+	fetched int   // images
 }
 
 const imageText = "image"
@@ -507,6 +514,7 @@ func (s *source) Fetch(ctx context.Context, hash message.ItemHash, progress func
 	err := s.hook.around(func() error {
 		s.mu.Lock()
 		fail := s.fail
+		s.fetched++
 		s.mu.Unlock()
 		if !strings.HasSuffix(s.path, string(hash)) {
 			// An image that never comes.

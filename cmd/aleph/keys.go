@@ -52,17 +52,21 @@ func (a *app) keyPath(name string) (string, error) {
 
 // storedAccounts lists the accounts on disk by name.
 func (a *app) storedAccounts() ([]stored, error) {
-	pattern, err := a.keyPath("*")
+	home, err := a.homeDir()
 	if err != nil {
 		return nil, err
 	}
-	paths, err := filepath.Glob(pattern)
-	if err != nil {
+	dir := filepath.Join(home, "accounts")
+	entries, err := os.ReadDir(dir) // sorted by name
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list accounts: %w", err)
 	}
 	accounts := []stored{}
-	for _, p := range paths {
-		s, err := readStored(p)
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".json") {
+			continue
+		}
+		s, err := readStored(filepath.Join(dir, e.Name()))
 		if err != nil {
 			return nil, err
 		}

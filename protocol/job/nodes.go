@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -99,7 +100,7 @@ type CoordSignature struct {
 // then its signature, ascending by id. Two signatures of one id are refused.
 func PackQuorum(sigs []CoordSignature) ([]byte, error) {
 	sorted := slices.SortedFunc(slices.Values(sigs), func(a, b CoordSignature) int {
-		return int(int64(a.CoordID) - int64(b.CoordID))
+		return cmp.Compare(a.CoordID, b.CoordID)
 	})
 	var out []byte
 	for i, s := range sorted {

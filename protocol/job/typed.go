@@ -57,7 +57,8 @@ type Signable interface {
 	Check() error
 }
 
-// Digest returns the 32 bytes to sign for s in the domain.
+// Digest returns the 32 bytes to sign for s in the domain. It means something
+// only if s passes its Check, which Sign and Recover run.
 func Digest(d Domain, s Signable) common.Hash {
 	return crypto.Keccak256Hash([]byte("\x19\x01"), d.Separator().Bytes(), s.StructHash().Bytes())
 }

@@ -47,12 +47,14 @@ func (c Config) listen() ([]ma.Multiaddr, error) {
 
 // protocolOf returns "tcp" or "quic", and false for any other transport.
 func protocolOf(addr ma.Multiaddr) (string, bool) {
-	_, err := addr.ValueForProtocol(ma.P_QUIC_V1)
-	if err == nil {
+	switch _, last := ma.SplitLast(addr); {
+	case last == nil:
+		return "", false
+	case last.Protocol().Code == ma.P_QUIC_V1:
 		return "quic", true
+	default:
+		return "tcp", last.Protocol().Code == ma.P_TCP
 	}
-	_, err = addr.ValueForProtocol(ma.P_TCP)
-	return "tcp", err == nil && manet.IsThinWaist(addr)
 }
 
 // bootstrap returns the first peers, addresses of one peer gathered.

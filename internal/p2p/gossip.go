@@ -70,6 +70,9 @@ func newGossip(ctx context.Context, h host.Host, log *slog.Logger) (*pubsub.PubS
 		pubsub.WithPeerOutboundQueueSize(outboundQueue),
 		pubsub.WithValidateQueueSize(validateQueue),
 		pubsub.WithValidateWorkers(runtime.GOMAXPROCS(0)),
+		// Publish to every listener that is connected and not only to the mesh,
+		// which takes a second to form: the first message of a node counts.
+		pubsub.WithFloodPublish(true),
 		pubsub.WithPeerExchange(true),
 		pubsub.WithPeerScore(params, thresholds),
 		pubsub.WithLogger(log),

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -25,6 +25,7 @@ import (
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/build"
@@ -156,6 +157,9 @@ func newHost(listen []ma.Multiaddr, key ed25519.PrivateKey) (host.Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read identity key: %w", err)
 	}
+	if err := checkPorts(listen); err != nil {
+		return nil, err
+	}
 	resources, err := newResourceManager()
 	if err != nil {
 		return nil, err
@@ -167,7 +171,8 @@ func newHost(listen []ma.Multiaddr, key ed25519.PrivateKey) (host.Host, error) {
 	opts := []libp2p.Option{
 		libp2p.Identity(priv), libp2p.ListenAddrs(listen...), libp2p.UserAgent("aleph-onchain/" + build.Version),
 		libp2p.Security(noise.ID, noise.New), libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
-		libp2p.Transport(tcp.NewTCPTransport), libp2p.ResourceManager(resources), libp2p.ConnectionManager(conns),
+		// Two nodes on one port would each get some of the other's peers.
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), libp2p.ResourceManager(resources), libp2p.ConnectionManager(conns),
 		libp2p.DisableRelay(), libp2p.DisableMetrics(), libp2p.DisableIdentifyAddressDiscovery(), libp2p.WithDialTimeout(dialMax),
 	}
 	for _, addr := range listen {
@@ -178,13 +183,30 @@ func newHost(listen []ma.Multiaddr, key ed25519.PrivateKey) (host.Host, error) {
 	}
 	h, err := libp2p.New(opts...)
 	if err != nil {
-		err = errors.Join(err, conns.Close(), resources.Close())
-		if strings.Contains(err.Error(), "address already in use") {
-			return nil, errs.New(errs.Conflict, "another process already listens on %v; stop it or set another [network] listen_addr", listen)
-		}
-		return nil, fmt.Errorf("listen on %v: %w", listen, err)
+		return nil, fmt.Errorf("listen on %v: %w", listen, errors.Join(err, conns.Close(), resources.Close()))
 	}
 	return h, nil
+}
+
+// checkPorts reports a TCP port that is taken, which the library would say in
+// many words.
+func checkPorts(listen []ma.Multiaddr) error {
+	for _, addr := range listen {
+		if name, _ := protocolOf(addr); name != "tcp" {
+			continue
+		}
+		l, err := manet.Listen(addr)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return errs.New(errs.Conflict, "another process already listens on %s; stop it or set another [network] listen_addr", addr)
+		}
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", addr, err)
+		}
+		if err := l.Close(); err != nil {
+			return fmt.Errorf("listen on %s: %w", addr, err)
+		}
+	}
+	return nil
 }
 
 // newResourceManager bounds memory, connections and streams by the size of the

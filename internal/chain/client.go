@@ -38,8 +38,9 @@ type Client struct {
 	rpcs    []*rpc.Client
 	names   []string // Of the RPCs, without secrets that URLs carry.
 
-	mu    sync.Mutex
-	first int // The RPC that answered last; guarded by mu.
+	mu      sync.Mutex // Guards the fields below.
+	first   int        // The RPC that answered last.
+	checked []bool     // Of each RPC: it serves the right chain.
 }
 
 // Dial returns a client for the chain that cfg names. An RPC that is away is no
@@ -65,6 +66,7 @@ func Dial(ctx context.Context, cfg Config, log *slog.Logger) (_ *Client, err err
 	if len(c.rpcs) == 0 {
 		return nil, errs.New(errs.Invalid, "rpc_url is empty")
 	}
+	c.checked = make([]bool, len(c.rpcs))
 	return c, nil
 }
 
@@ -82,14 +84,6 @@ func (c *Client) ChainID() *big.Int { return new(big.Int).Set(c.chainID) }
 // first block. Another chain gives errs.Invalid, an RPC that does not answer
 // errs.Unavailable.
 func (c *Client) Check(ctx context.Context) (genesis common.Hash, err error) {
-	var id hexutil.Big
-	if err := c.call(ctx, &id, "eth_chainId"); err != nil {
-		return genesis, fmt.Errorf("ask RPC for its chain: %w", err)
-	}
-	if id.ToInt().Cmp(c.chainID) != 0 {
-		return genesis, errs.New(errs.Invalid,
-			"the RPC serves chain %s, but chain_id says %s: correct rpc_url or chain_id", id.ToInt(), c.chainID)
-	}
 	first, err := c.Header(ctx, 0)
 	if err != nil {
 		return genesis, err
@@ -154,17 +148,26 @@ func (c *Client) batch(ctx context.Context, elems []rpc.BatchElem) error {
 }
 
 // each runs ask with one RPC after the other until one answers; an answer that
-// is an error of the request itself is an answer.
+// is an error of the request itself is an answer. An RPC of another chain is
+// never asked: its answers would undo every row.
 func (c *Client) each(ctx context.Context, ask func(context.Context, *rpc.Client) error) error {
 	c.mu.Lock()
 	first := c.first
 	c.mu.Unlock()
-	var away error
+	var failures []error
+	kind := errs.Invalid
 	for i := range c.rpcs {
 		n := (first + i) % len(c.rpcs)
-		err := c.one(ctx, c.rpcs[n], ask)
-		if errs.KindOf(err) == errs.Unavailable && ctx.Err() == nil {
-			away = errors.Join(away, fmt.Errorf("%s: %w", c.names[n], err))
+		wrong := c.verify(ctx, n)
+		err := wrong
+		if wrong == nil {
+			err = limited(ctx, c.rpcs[n], ask)
+		}
+		if (wrong != nil || errors.Is(err, errs.Unavailable)) && ctx.Err() == nil {
+			failures = append(failures, fmt.Errorf("%s: %w", c.names[n], err))
+			if !errors.Is(err, errs.Invalid) {
+				kind = errs.Unavailable
+			}
 			continue
 		}
 		if n != first {
@@ -175,10 +178,32 @@ func (c *Client) each(ctx context.Context, ask func(context.Context, *rpc.Client
 		}
 		return err
 	}
-	return errs.New(errs.Unavailable, "no RPC answers: %w", away)
+	return errs.New(kind, "no RPC can be used: %w", errors.Join(failures...))
 }
 
-func (c *Client) one(ctx context.Context, r *rpc.Client, ask func(context.Context, *rpc.Client) error) error {
+// verify makes sure, once, that an RPC serves the right chain.
+func (c *Client) verify(ctx context.Context, n int) error {
+	c.mu.Lock()
+	checked := c.checked[n]
+	c.mu.Unlock()
+	if checked {
+		return nil
+	}
+	var id hexutil.Big
+	err := limited(ctx, c.rpcs[n], func(ctx context.Context, r *rpc.Client) error { return r.CallContext(ctx, &id, "eth_chainId") })
+	if err != nil {
+		return fmt.Errorf("ask for its chain: %w", err)
+	}
+	if id.ToInt().Cmp(c.chainID) != 0 {
+		return errs.New(errs.Invalid, "it serves chain %s, but chain_id is %s: correct rpc_url or chain_id", id.ToInt(), c.chainID)
+	}
+	c.mu.Lock()
+	c.checked[n] = true
+	c.mu.Unlock()
+	return nil
+}
+
+func limited(ctx context.Context, r *rpc.Client, ask func(context.Context, *rpc.Client) error) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return classify(ask(ctx, r))

@@ -10,18 +10,16 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 )
-
-// tokenALEPH is the number of the ALEPH token in PaymentManager.
-const tokenALEPH = 1
 
 // Funds returns what a payer can pay with in a token now, in token wei: its
 // balance, the allowance it gave PaymentManager, and what waits for it as a
 // refund. It asks the chain, because transfers and approvals are no rows. A
 // token that this release does not know gives errs.Invalid.
 func (s *Syncer) Funds(ctx context.Context, payer common.Address, token uint8) (balance, allowance, refund *big.Int, err error) {
-	if token != tokenALEPH {
-		return nil, nil, nil, errs.New(errs.Invalid, "token is %d, want %d (ALEPH)", token, tokenALEPH)
+	if token != job.TokenALEPH {
+		return nil, nil, nil, errs.New(errs.Invalid, "token is %d, want %d (ALEPH)", token, job.TokenALEPH)
 	}
 	erc20, payments := bindings.NewAlephToken(), bindings.NewPaymentManager()
 	out, err := s.chain.Calls(ctx, []chain.Call{

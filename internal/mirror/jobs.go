@@ -3,13 +3,13 @@ package mirror
 import (
 	"context"
 	"encoding/hex"
-	"fmt"
 
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -78,8 +78,8 @@ func jobStatus(n uint8) (state.JobStatus, error) {
 	return "", errs.New(errs.Internal, "no final status of a job has the number %d", n)
 }
 
-// endReason says for people what a number of EndReason means; from 16 on the
-// node gave it.
+// endReason says for people what a number of EndReason means; the larger ones
+// are the node's.
 func endReason(n uint8) string {
 	switch n {
 	case 1:
@@ -93,5 +93,5 @@ func endReason(n uint8) string {
 	case 5:
 		return "its payer was in arrears when it was to start"
 	}
-	return fmt.Sprintf("ended by its node (reason %d)", n)
+	return "ended by its node: " + job.NodeReason(n).String()
 }

@@ -14,6 +14,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -92,20 +93,31 @@ func New(cfg Config, db *state.DB, c Chain, contracts chain.Contracts, log *slog
 	return &Syncer{cfg: cfg, db: db, chain: c, contracts: contracts, log: log, metrics: m}
 }
 
-// Run mirrors the chain until ctx ends. It ends by itself, with errs.Invalid,
-// when the RPC serves another chain than the one the rows are of: no row could
-// be trusted.
+// Run mirrors the chain until ctx ends. It ends by itself when no row could be
+// trusted: with errs.Invalid when the RPC serves another chain than the one the
+// rows are of, with errs.Internal when the chain changed deeper than can be
+// taken back.
 func (s *Syncer) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	return loop.Every(ctx, s.log, s.cfg.Interval, delayMax, nil, func(ctx context.Context) error {
 		err := s.pass(ctx)
-		if errs.KindOf(err) == errs.Invalid || errs.KindOf(err) == errs.Internal {
-			stop(err)
+		var end *fatal
+		if errors.As(err, &end) {
+			stop(end.err)
 		}
 		return err
 	})
 }
+
+// fatal is an error after which no row can be trusted.
+type fatal struct{ err error }
+
+// Error implements error.
+func (f *fatal) Error() string { return f.err.Error() }
+
+// Unwrap makes errors.Is find the cause.
+func (f *fatal) Unwrap() error { return f.err }
 
 // Time returns chain time: the time of the newest block in the database, unix
 // seconds. errs.NotFound before the first.
@@ -152,6 +164,9 @@ func (s *Syncer) check(ctx context.Context) error {
 		return nil
 	}
 	genesis, err := s.chain.Check(ctx)
+	if errors.Is(err, errs.Invalid) {
+		return &fatal{err}
+	}
 	if err != nil {
 		return err
 	}
@@ -161,8 +176,8 @@ func (s *Syncer) check(ctx context.Context) error {
 	case err != nil:
 		return err
 	case id.Genesis != "" && common.HexToHash(id.Genesis) != genesis:
-		return errs.New(errs.Invalid,
-			"data_dir belongs to the chain with genesis %s, but the RPC serves %s: correct rpc_url, or use an empty data_dir", id.Genesis, genesis)
+		return &fatal{errs.New(errs.Invalid,
+			"data_dir belongs to the chain with genesis %s, but the RPC serves %s: correct rpc_url, or use an empty data_dir", id.Genesis, genesis)}
 	}
 	s.checked = true
 	return nil
@@ -351,8 +366,8 @@ func (s *Syncer) ancestor(ctx context.Context, last *state.Block) (uint64, error
 		}
 	}
 	if low > 0 {
-		return 0, errs.New(errs.Internal,
-			"the chain reorganised more than %d blocks deep: start again with an empty data_dir", undoMax)
+		return 0, &fatal{errs.New(errs.Internal,
+			"the chain reorganised more than %d blocks deep: start again with an empty data_dir", undoMax)}
 	}
 	return max(s.cfg.FromBlock, 1) - 1, nil
 }

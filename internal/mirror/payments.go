@@ -149,21 +149,22 @@ func (b *block) revenueSplit(ctx context.Context, l *types.Log) error {
 	}
 	income := b.unsplit
 	b.unsplit = nil
-	sum := new(big.Int)
-	for _, p := range income {
+	sum, amounts := new(big.Int), make([]*big.Int, len(income))
+	for i, p := range income {
 		if p.Payee != e.Payee || p.Token != e.Token || p.Tx != l.TxHash {
 			return errs.New(errs.Internal, "the split of payee %d follows income of payee %d", e.Payee, p.Payee)
 		}
-		sum.Add(sum, new(big.Int).Abs(p.Amount))
+		amounts[i] = new(big.Int).Abs(p.Amount)
+		sum.Add(sum, amounts[i])
 	}
 	if sum.Cmp(e.Gross) != 0 {
 		return errs.New(errs.Internal, "the split of payee %d is of %s wei, its income was %s", e.Payee, e.Gross, sum)
 	}
-	parts := map[string]*big.Int{
+	shares := divide(amounts, e.Gross, map[string]*big.Int{
 		shareNode: e.Node, shareCoordinator: e.Coordinator, shareStaker: e.Staker, shareDevelopment: e.Development,
-	}
+	})
 	for i, p := range income {
-		p.Split = share(parts, new(big.Int).Abs(p.Amount), e.Gross, i == len(income)-1)
+		p.Split = shares[i]
 		if err := b.tx.PutPayment(ctx, p); err != nil {
 			return err
 		}
@@ -179,21 +180,40 @@ const (
 	shareDevelopment = "development"
 )
 
-// share takes from parts what falls on amount of gross. What rounding leaves of
-// one payer's amount is development's, as in the contract; the last payer gets
-// what is left, so that all payers' shares add up to what was divided.
-func share(parts map[string]*big.Int, amount, gross *big.Int, last bool) map[string]*big.Int {
-	out := map[string]*big.Int{}
-	rest := new(big.Int).Set(amount)
+// divide divides each amount as gross, their sum, was divided into parts. What
+// rounding leaves of an amount is development's, as in the contract; the largest
+// amount gets what the others left of each part, so that every amount and every
+// part adds up.
+func divide(amounts []*big.Int, gross *big.Int, parts map[string]*big.Int) []map[string]*big.Int {
+	left := map[string]*big.Int{}
 	for name, part := range parts {
-		out[name] = new(big.Int).Set(part)
-		if !last && name != shareDevelopment {
-			out[name].Mul(part, amount).Div(out[name], gross)
-		}
-		rest.Sub(rest, out[name])
+		left[name] = new(big.Int).Set(part)
 	}
-	if !last {
-		out[shareDevelopment].Add(out[shareDevelopment], rest)
+	largest := 0
+	for i, amount := range amounts {
+		if amount.Cmp(amounts[largest]) > 0 {
+			largest = i
+		}
+	}
+	out := make([]map[string]*big.Int, len(amounts))
+	for i, amount := range amounts {
+		if i == largest {
+			out[i] = left // Complete when the others have theirs.
+			continue
+		}
+		out[i] = map[string]*big.Int{shareDevelopment: new(big.Int).Set(amount)}
+		for name, part := range parts {
+			if name == shareDevelopment {
+				continue
+			}
+			mine := new(big.Int).Mul(part, amount)
+			mine.Div(mine, gross)
+			out[i][name] = mine
+			out[i][shareDevelopment].Sub(out[i][shareDevelopment], mine)
+		}
+		for name, mine := range out[i] {
+			left[name].Sub(left[name], mine)
+		}
 	}
 	return out
 }

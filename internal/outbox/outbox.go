@@ -13,6 +13,7 @@ package outbox
 import (
 	"context"
 	"crypto/ecdsa"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,6 +50,10 @@ const (
 	retryMax = time.Minute
 	// delayMax bounds the wait after a pass that failed.
 	delayMax = 30 * time.Second
+	// gasMin and gasItem are the least a transaction may use, and what each item
+	// of a batch adds: a pull from a token needs that much.
+	gasMin  = 600_000
+	gasItem = 100_000
 	// repeatEvery is how often a transaction that is not mined is sent again;
 	// nodes forget.
 	repeatEvery = 5 * time.Second
@@ -245,10 +250,10 @@ func (s *Sender) start(ctx context.Context, f *flight, i *state.Intent) error {
 	switch {
 	case errors.As(err, &revert):
 		return s.refuse(ctx, f, i, revert)
-	case errs.KindOf(err) == errs.Exhausted:
-		return s.postpone(ctx, i, err)
+	case errors.Is(err, errs.Unavailable):
+		return err // Of no intent in particular.
 	case err != nil:
-		return err
+		return s.postpone(ctx, i, err)
 	}
 	fee, err := s.fees(ctx, f)
 	if err != nil {
@@ -341,7 +346,24 @@ func (s *Sender) simulate(ctx context.Context, i *state.Intent, call chain.Call)
 			return 0, refusedItems()
 		}
 	}
-	return gas + gas/4, nil // State may change before it is mined.
+	// State may change before it is mined, and a contract that tries to pull
+	// money takes less gas when the pull fails: the estimate alone is not enough.
+	return max(gas+gas/4, gasMin+gasItem*items(i)), nil
+}
+
+// items returns how many elements the lists among an intent's arguments have.
+func items(i *state.Intent) (n uint64) {
+	var args []json.RawMessage
+	if err := json.Unmarshal(i.Args, &args); err != nil {
+		return 0 // It was packed before, so it is an array.
+	}
+	for _, arg := range args {
+		var elements []json.RawMessage
+		if json.Unmarshal(arg, &elements) == nil {
+			n += uint64(len(elements))
+		}
+	}
+	return n
 }
 
 // batchOfItems reports whether the method skips items that it refuses instead

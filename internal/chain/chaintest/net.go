@@ -1,0 +1,294 @@
+// Package chaintest gives tests a real chain with the real contracts, a
+// coordinator, a compute node and a payer, and a wire to it that can be cut.
+package chaintest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/chain"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/deploy"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/devchain"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+// Net is a chain with the contracts on it. It makes a block when Mine is
+// called, and by itself only while Run runs.
+type Net struct {
+	Chain      *devchain.Chain
+	Client     *chain.Client
+	Deployment *deploy.Deployment
+	Admin      devchain.Account // Holds every role.
+	Owner      devchain.Account // Of both nodes.
+	Payer      devchain.Account // Has ALEPH and has approved all of it.
+	Coord      Node
+	Compute    Node
+
+	offers int64 // Nonce of the next offer.
+}
+
+// Node is a node that has joined.
+type Node struct {
+	ID     uint32
+	Signer *ecdsa.PrivateKey
+}
+
+// Address returns the account of the node's signer.
+func (n Node) Address() common.Address { return crypto.PubkeyToAddress(n.Signer.PublicKey) }
+
+// Aleph returns n tokens in wei.
+func Aleph(n int64) *big.Int { return new(big.Int).Mul(big.NewInt(n), big.NewInt(1e18)) }
+
+// Start returns a new chain with everything on it. It ends with the test.
+func Start(tb testing.TB) *Net {
+	tb.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	c, err := devchain.Open(devchain.Config{}, quiet)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			tb.Errorf("close chain: %v", err)
+		}
+	})
+	client, err := chain.Dial(tb.Context(), chain.Config{RPCURL: c.URL(), ChainID: devchain.ChainID}, quiet)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(client.Close)
+	a := devchain.Accounts()
+	n := &Net{Chain: c, Client: client, Admin: a[0], Owner: a[1], Payer: a[2]}
+	stop := n.Run(tb)
+	defer stop()
+	n.deploy(tb)
+	n.join(tb)
+	return n
+}
+
+func (n *Net) deploy(tb testing.TB) {
+	tb.Helper()
+	d, err := deploy.Deploy(tb.Context(), n.Client, n.Admin.Key, deploy.Options{
+		Requirements: map[job.NodeKind]*big.Int{job.KindCoordinator: Aleph(200), job.KindCompute: Aleph(10)},
+		Pools: map[uint64]common.Address{
+			deploy.PayeeStakers: n.Admin.Address, deploy.PayeeCoordinators: n.Admin.Address, deploy.PayeeDevelopment: n.Admin.Address,
+		},
+		Grants: []deploy.Grant{{To: n.Owner.Address, AlephWei: Aleph(1000)}, {To: n.Payer.Address, AlephWei: Aleph(1000)}},
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	n.Deployment = d
+}
+
+func (n *Net) join(tb testing.TB) {
+	tb.Helper()
+	for i, node := range []*Node{&n.Coord, &n.Compute} {
+		key, err := crypto.ToECDSA(crypto.Keccak256([]byte{byte(i)}))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		node.Signer = key
+	}
+	ids, err := deploy.Join(tb.Context(), n.Client, n.Deployment.Contracts,
+		deploy.Node{Owner: n.Owner.Key, Signer: n.Coord.Signer, Kind: job.KindCoordinator, PeerID: []byte("coordinator"), EtherWei: Aleph(1)},
+		deploy.Node{Owner: n.Owner.Key, Signer: n.Compute.Signer, Kind: job.KindCompute, PeerID: []byte("compute"), EtherWei: Aleph(1)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	n.Coord.ID, n.Compute.ID = ids[0], ids[1]
+	b, err := deploy.NewBatch(tb.Context(), n.Client, n.Payer.Key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	const gas = 100_000
+	b.Call(n.Deployment.Contracts.AlephToken, bindings.NewAlephToken().PackApprove(n.Deployment.Contracts.PaymentManager, Aleph(1000)), gas)
+	if _, err := b.Send(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Run makes blocks until stop is called.
+func (n *Net) Run(tb testing.TB) (stop func()) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
+	done := make(chan error, 1)
+	go func() { done <- n.Chain.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			tb.Errorf("run chain: %v", err)
+		}
+	}
+}
+
+// Mine makes a block.
+func (n *Net) Mine(tb testing.TB) {
+	tb.Helper()
+	if _, err := n.Chain.Mine(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Head returns the newest block.
+func (n *Net) Head(tb testing.TB) *chain.Header {
+	tb.Helper()
+	head, err := n.Client.Head(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return head
+}
+
+// Do sends a call, makes a block and returns the receipt of the call, which
+// must have succeeded.
+func (n *Net) Do(tb testing.TB, key *ecdsa.PrivateKey, contract string, data []byte) *chain.Receipt {
+	tb.Helper()
+	ctx, from := tb.Context(), crypto.PubkeyToAddress(key.PublicKey)
+	to, err := n.Deployment.Contracts.Address(contract)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	nonce, err := n.Client.Nonce(ctx, from, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if _, err := n.Client.Call(ctx, chain.Call{From: from, To: to, Data: data}); err != nil {
+		tb.Fatalf("call %s: %v", contract, err)
+	}
+	const gas, feeWei = 2_000_000, 1e9
+	tx, err := types.SignNewTx(key, types.LatestSignerForChainID(n.Client.ChainID()), &types.DynamicFeeTx{
+		ChainID: n.Client.ChainID(), Nonce: nonce, Gas: gas, GasTipCap: big.NewInt(1), GasFeeCap: big.NewInt(feeWei), To: &to, Data: data,
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	raw, err := tx.MarshalBinary()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := n.Client.Send(ctx, raw); err != nil {
+		tb.Fatal(err)
+	}
+	n.Mine(tb)
+	r, err := n.Client.Receipt(ctx, tx.Hash())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if !r.OK {
+		tb.Fatalf("call %s was refused, %d gas used", contract, r.GasUsed)
+	}
+	return r
+}
+
+// Spec returns the name of a job, the same for the same text.
+func Spec(text string) message.ItemHash {
+	sum := sha256.Sum256([]byte(text))
+	return message.ItemHash(hex.EncodeToString(sum[:]))
+}
+
+// Bytes returns a spec as the contracts take it.
+func Bytes(spec message.ItemHash) [32]byte { return common.HexToHash(string(spec)) }
+
+// RateQ32 returns the rate of so many wei per second.
+func RateQ32(weiPerSecond int64) *big.Int { return new(big.Int).Lsh(big.NewInt(weiPerSecond), 32) }
+
+// Signed is all that opening a job takes.
+type Signed struct {
+	Offer      job.Offer
+	OfferSig   job.Signature
+	Assignment job.Assignment
+	AcceptSig  job.Signature
+	CoordSigs  []byte
+}
+
+// Sign returns an offer of the payer for a job at the rate, accepted by the
+// compute node and assigned by the coordinator, for ten minutes from now.
+func (n *Net) Sign(tb testing.TB, spec message.ItemHash, rateQ32 *big.Int) *Signed {
+	tb.Helper()
+	deadline := n.Head(tb).Time + 600
+	s := &Signed{
+		Offer: job.Offer{
+			Spec: spec, Payer: n.Payer.Address, Token: job.TokenALEPH, MaxRateQ32: rateQ32, Deadline: deadline, Nonce: big.NewInt(n.offers),
+		},
+		Assignment: job.Assignment{Spec: spec, NodeID: n.Compute.ID, RateQ32: rateQ32, CoordID: n.Coord.ID, Deadline: deadline},
+	}
+	n.offers++
+	d := job.Jobs(n.Client.ChainID(), n.Deployment.Contracts.JobManager)
+	accept := job.Accept(s.Assignment)
+	var errAccept, errAssign, errPack, errOffer error
+	s.OfferSig, errOffer = job.Sign(n.Payer.Key, d, &s.Offer)
+	s.AcceptSig, errAccept = job.Sign(n.Compute.Signer, d, &accept)
+	sig, errAssign := job.Sign(n.Coord.Signer, d, &s.Assignment)
+	s.CoordSigs, errPack = job.PackQuorum([]job.CoordSignature{{CoordID: n.Coord.ID, Signature: sig}})
+	if err := errors.Join(errOffer, errAccept, errAssign, errPack); err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+// Args returns the arguments of JobManager.open as an intent has them.
+func (s *Signed) Args(tb testing.TB) json.RawMessage {
+	tb.Helper()
+	o, a := s.Offer, s.Assignment
+	raw, err := json.Marshal([]any{
+		map[string]string{
+			"spec": "0x" + string(o.Spec), "payer": o.Payer.Hex(), "token": fmt.Sprint(o.Token), "maxRateQ32": o.MaxRateQ32.String(),
+			"nodeHint": fmt.Sprint(o.NodeHint), "maxUntil": fmt.Sprint(o.MaxUntil), "deadline": fmt.Sprint(o.Deadline), "nonce": o.Nonce.String(),
+		},
+		s.OfferSig.String(),
+		map[string]string{
+			"spec": "0x" + string(a.Spec), "nodeId": fmt.Sprint(a.NodeID), "rateQ32": a.RateQ32.String(),
+			"attempt": fmt.Sprint(a.Attempt), "coordId": fmt.Sprint(a.CoordID), "deadline": fmt.Sprint(a.Deadline),
+		},
+		s.AcceptSig.String(), hexutil.Encode(s.CoordSigs),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return raw
+}
+
+// Open opens a job and makes a block.
+func (n *Net) Open(tb testing.TB, spec message.ItemHash, rateQ32 *big.Int) *chain.Receipt {
+	tb.Helper()
+	s := n.Sign(tb, spec, rateQ32)
+	until := func(t uint64) *big.Int { return new(big.Int).SetUint64(t) }
+	data := bindings.NewJobManager().PackOpen(
+		bindings.IJobManagerJobOffer{
+			Spec: Bytes(spec), Payer: s.Offer.Payer, Token: s.Offer.Token, MaxRateQ32: s.Offer.MaxRateQ32, NodeHint: s.Offer.NodeHint,
+			MaxUntil: until(s.Offer.MaxUntil), Deadline: until(s.Offer.Deadline), Nonce: s.Offer.Nonce,
+		}, s.OfferSig,
+		bindings.IJobManagerAssignment{
+			Spec: Bytes(spec), NodeId: s.Assignment.NodeID, RateQ32: s.Assignment.RateQ32, Attempt: s.Assignment.Attempt,
+			CoordId: s.Assignment.CoordID, Deadline: until(s.Assignment.Deadline),
+		}, s.AcceptSig, s.CoordSigs)
+	return n.Do(tb, n.Coord.Signer, "JobManager", data)
+}
+
+// Confirm reports the job running and makes a block.
+func (n *Net) Confirm(tb testing.TB, spec message.ItemHash) *chain.Receipt {
+	tb.Helper()
+	return n.Do(tb, n.Compute.Signer, "JobManager", bindings.NewJobManager().PackConfirmRunning([][32]byte{Bytes(spec)}))
+}
+
+// Stop ends the job as its payer and makes a block.
+func (n *Net) Stop(tb testing.TB, spec message.ItemHash) *chain.Receipt {
+	tb.Helper()
+	return n.Do(tb, n.Payer.Key, "JobManager", bindings.NewJobManager().PackStop(Bytes(spec)))
+}

@@ -1,0 +1,143 @@
+package job_test
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"math/big"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+// typedCase is a case that the contracts' tests write: what Solidity computes.
+type typedCase struct {
+	Domain struct {
+		Name, Version     string
+		ChainID           int64
+		VerifyingContract common.Address
+	}
+	PrimaryType string
+	EncodeType  string
+	TypeHash    common.Hash
+	Message     map[string]string
+	StructHash  common.Hash
+	Digest      common.Hash
+	PrivateKey  string
+	Signer      common.Address
+	Signature   job.Signature
+}
+
+// registeredPeer is the peer id whose hash the case of Register holds.
+const registeredPeer = "002408011220aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+// word reads the case's values into the Go word.
+func (c *typedCase) word(t *testing.T) job.Signable {
+	t.Helper()
+	num := func(key string) uint64 {
+		v, err := strconv.ParseUint(c.Message[key], 10, 64)
+		if err != nil {
+			t.Fatalf("%s: %v", key, err)
+		}
+		return v
+	}
+	wide := func(key string) *big.Int {
+		v, ok := new(big.Int).SetString(c.Message[key], 10)
+		if !ok {
+			t.Fatalf("%s is %q", key, c.Message[key])
+		}
+		return v
+	}
+	hash := message.ItemHash(strings.TrimPrefix(c.Message["spec"], "0x"))
+	agreed := func() job.Terms {
+		return job.Terms{
+			Spec: hash, NodeID: uint32(num("nodeId")), RateQ32: wide("rateQ32"), Attempt: uint8(num("attempt")),
+			CoordID: uint32(num("coordId")), Deadline: num("deadline"),
+		}
+	}
+	switch c.PrimaryType {
+	case "JobOffer":
+		return &job.Offer{
+			Spec: hash, Payer: common.HexToAddress(c.Message["payer"]), Token: uint8(num("token")), MaxRateQ32: wide("maxRateQ32"),
+			NodeHint: uint32(num("nodeHint")), MaxUntil: num("maxUntil"), Deadline: num("deadline"), Nonce: wide("nonce"),
+		}
+	case "Accept":
+		a := job.Accept(agreed())
+		return &a
+	case "Assignment":
+		a := job.Assignment(agreed())
+		return &a
+	case "Stop":
+		return &job.Stop{Spec: hash, Deadline: num("deadline")}
+	case "Register":
+		peer, err := hex.DecodeString(registeredPeer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &job.Register{Owner: common.HexToAddress(c.Message["owner"]), Kind: job.NodeKind(num("kind")), PeerID: peer}
+	case "SetSigner":
+		return &job.SetSigner{NodeID: uint32(num("nodeId")), Owner: common.HexToAddress(c.Message["owner"])}
+	}
+	t.Fatalf("no word for %s", c.PrimaryType)
+	return nil
+}
+
+// TestTypedVectors holds the words to what the contracts compute and sign.
+func TestTypedVectors(t *testing.T) {
+	raw, err := os.ReadFile("../testdata/vectors/eip712.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []typedCase
+	if err := json.Unmarshal(raw, &cases); err != nil {
+		t.Fatal(err)
+	}
+	types := map[string]string{
+		"JobOffer": job.OfferType, "Accept": job.AcceptType, "Assignment": job.AssignmentType, "Stop": job.StopType,
+		"Register": job.RegisterType, "SetSigner": job.SetSignerType,
+	}
+	seen := map[string]bool{}
+	for _, tt := range cases {
+		seen[tt.PrimaryType] = true
+		t.Run(tt.PrimaryType, func(t *testing.T) {
+			word := tt.word(t)
+			domain := job.Domain{
+				Name: tt.Domain.Name, Version: tt.Domain.Version, ChainID: big.NewInt(tt.Domain.ChainID), Contract: tt.Domain.VerifyingContract,
+			}
+			key, err := crypto.HexToECDSA(strings.TrimPrefix(tt.PrivateKey, "0x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			if got := types[tt.PrimaryType]; got != tt.EncodeType {
+				t.Errorf("type %s, want %s", got, tt.EncodeType)
+			}
+			if got := crypto.Keccak256Hash([]byte(tt.EncodeType)); got != tt.TypeHash {
+				t.Errorf("type hash %s, want %s", got, tt.TypeHash)
+			}
+			if got := word.StructHash(); got != tt.StructHash {
+				t.Errorf("struct hash %s, want %s", got, tt.StructHash)
+			}
+			if got := job.Digest(domain, word); got != tt.Digest {
+				t.Errorf("digest %s, want %s", got, tt.Digest)
+			}
+			if got, err := job.Sign(key, domain, word); err != nil || got.String() != tt.Signature.String() {
+				t.Errorf("signature %s, %v; want %s", got, err, tt.Signature)
+			}
+			if got, err := job.Recover(domain, word, tt.Signature); err != nil || got != tt.Signer {
+				t.Errorf("signer %s, %v; want %s", got, err, tt.Signer)
+			}
+		})
+	}
+	for name := range types {
+		if !seen[name] {
+			t.Errorf("no case for %s", name)
+		}
+	}
+}

@@ -204,6 +204,37 @@ func TestWhatCanNeverRunEndsTheJobAtOnce(t *testing.T) {
 	})
 }
 
+func TestTheChainIsToldAgainWhenTheWordWasLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.src.set(errs.New(errs.Invalid, "it is no image"))
+		spec := w.job(1)
+		stop := w.start()
+		defer stop()
+		time.Sleep(3 * time.Second)
+		w.wantState(spec, state.VMFailed)
+		for n := range 3 {
+			got := w.intents()
+			if len(got) != 1 {
+				t.Fatalf("intents are %v after %d were lost, want one", got, n)
+			}
+			w.update(func(ctx context.Context, tx *state.Tx) error {
+				i, err := tx.Intent(ctx, got[0])
+				if err != nil {
+					return err
+				}
+				i.Status = state.IntentReverted
+				return tx.PutIntent(ctx, *i)
+			})
+			time.Sleep(time.Minute)
+		}
+
+		if got := w.intents(); !slices.Equal(got, []string{"nodestop/" + string(spec) + "/3"}) {
+			t.Errorf("intents are %v, want the fourth word", got)
+		}
+	})
+}
+
 func TestAnImageThatCannotBeHadYetIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -301,7 +301,7 @@ func (s *Supervisor) reconcileOne(ctx context.Context, v *view, vm state.VM) err
 	wish, reason := decide(vm, v.jobs[vm.Spec], s.self.NodeID, v.head, s.parts.Chain.Synced())
 	switch {
 	case wish == wishKeep && vm.State == state.VMFailed:
-		return nil // Its job ends when the chain has the node's word.
+		return s.insist(ctx, v, vm) // Its job ends when the chain has the node's word.
 	case wish == wishKeep && vm.State == state.VMStopped && v.jobs[vm.Spec] == nil:
 		return nil // Nothing is started on doubt either.
 	case wish == wishKeep:
@@ -315,6 +315,41 @@ func (s *Supervisor) reconcileOne(ctx context.Context, v *view, vm state.VM) err
 	default:
 		return s.remove(ctx, vm)
 	}
+}
+
+// insistAfter is how long, times the number of tries, the node waits before it
+// tells the chain again that it cannot run a job.
+const insistAfter = time.Minute
+
+// insist tells the chain again that a VM has failed, when the word before did
+// not get through.
+func (s *Supervisor) insist(ctx context.Context, v *view, vm state.VM) error {
+	return s.db.Update(ctx, func(tx *state.Tx) error {
+		last, err := tx.Intent(ctx, nodeStopKey(vm.Spec, 0))
+		for n := 1; err == nil; n++ {
+			next, nerr := tx.Intent(ctx, nodeStopKey(vm.Spec, n))
+			if nerr == nil {
+				last = next
+				continue
+			}
+			lost := last.Status == state.IntentReverted || last.Status == state.IntentExpired
+			if !errors.Is(nerr, errs.NotFound) || !lost || v.now.Sub(vm.StoppedAt) < time.Duration(n)*insistAfter {
+				return ignoreNotFound(nerr)
+			}
+			_, err := tx.Enqueue(ctx, state.Intent{
+				Key: nodeStopKey(vm.Spec, n), Contract: last.Contract, Method: last.Method, Args: last.Args, Reason: last.Reason,
+			})
+			return err
+		}
+		return err
+	})
+}
+
+func nodeStopKey(spec message.ItemHash, n int) string {
+	if n == 0 {
+		return "nodestop/" + string(spec)
+	}
+	return fmt.Sprintf("nodestop/%s/%d", spec, n)
 }
 
 // work returns the VM's worker, a new one if there is none at work.

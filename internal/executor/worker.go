@@ -366,7 +366,7 @@ func (s *Supervisor) giveUp(ctx context.Context, tx *state.Tx, row *state.VM, ca
 		return fmt.Errorf("encode arguments of nodeStop: %w", err)
 	}
 	_, err = tx.Enqueue(ctx, state.Intent{
-		Key: "nodestop/" + string(row.Spec), Contract: "JobManager", Method: "nodeStop", Args: args, Reason: row.Detail,
+		Key: nodeStopKey(row.Spec, 0), Contract: "JobManager", Method: "nodeStop", Args: args, Reason: row.Detail,
 	})
 	return err
 }

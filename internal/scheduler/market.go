@@ -150,12 +150,13 @@ func choose(m *market, q request, maxAge time.Duration, claims map[message.ItemH
 
 // explain writes the outcome of the race into the candidates.
 func explain(candidates []state.Candidate, entrants []entrant, win int, pinned bool) {
+	outdrawn := fmt.Sprintf("eligible, but the draw favoured node %d", entrants[win].id)
 	for i, e := range entrants {
 		c := &candidates[e.index]
 		c.Score = raceKey(e.u, e.score).String()
 		switch {
 		case i != win:
-			c.Reason = fmt.Sprintf("eligible, but the draw favoured node %d", entrants[win].id)
+			c.Reason = outdrawn
 		case pinned:
 			c.Chosen, c.Reason = true, "chosen: the offer names it"
 		case len(entrants) == 1:

@@ -49,10 +49,7 @@ type assignmentTuple struct {
 }
 
 // open signs the assignment and returns the transaction that opens the job.
-func (p *Planner) open(m *market, o state.Offer, terms job.Terms, accept job.Signature) (state.Intent, error) {
-	if need := min(quorumMax, m.coordinators); need > 1 {
-		return state.Intent{}, errs.New(errs.Unavailable, "the contract wants the signatures of %d coordinators, there is 1", need)
-	}
+func (p *Planner) open(o state.Offer, terms job.Terms, accept job.Signature) (state.Intent, error) {
 	assignment := job.Assignment(terms)
 	signature, err := job.Sign(p.self.Key, p.self.Domain, &assignment)
 	if err != nil {

@@ -74,6 +74,9 @@ func (p *Planner) place(ctx context.Context, m *market, o state.Offer) error {
 	case err != nil:
 		return err
 	}
+	if need := min(quorumMax, m.coordinators); need > 1 {
+		return p.wait(ctx, o, nil, fmt.Sprintf("the contract wants the signatures of %d coordinators, and this one can give its own only", need))
+	}
 	if o.Seed == (common.Hash{}) {
 		// Kept before anybody is asked, so that a restart asks the same node.
 		o.Seed = m.head.Hash
@@ -98,7 +101,7 @@ func (p *Planner) place(ctx context.Context, m *market, o state.Offer) error {
 			p.passOver(o.Spec, c.chosen.node.ID, refused)
 			continue
 		}
-		err = p.decide(ctx, m, o, c, terms, signature)
+		err = p.decide(ctx, o, c, terms, signature)
 		p.settleClaim(o.Spec, c.chosen.node.ID, needs, err == nil)
 		if err == nil {
 			p.took.Observe(time.Since(started).Seconds())
@@ -189,8 +192,8 @@ func (p *Planner) ask(ctx context.Context, m *market, o state.Offer, env *messag
 
 // decide commits the decision, its transaction and the offer's new status, all
 // or nothing, unless the offer has been decided meanwhile.
-func (p *Planner) decide(ctx context.Context, m *market, o state.Offer, c choice, terms job.Terms, accept job.Signature) error {
-	intent, err := p.open(m, o, terms, accept)
+func (p *Planner) decide(ctx context.Context, o state.Offer, c choice, terms job.Terms, accept job.Signature) error {
+	intent, err := p.open(o, terms, accept)
 	if err != nil {
 		return err
 	}

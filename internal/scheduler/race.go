@@ -2,8 +2,8 @@ package scheduler
 
 import (
 	"encoding/binary"
-	"math/big"
 	"math/bits"
+	"strconv"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
@@ -39,14 +39,22 @@ func (a uint128) less(b uint128) bool { return a.hi < b.hi || a.hi == b.hi && a.
 
 // String returns the decimal digits.
 func (a uint128) String() string {
-	v := new(big.Int).SetUint64(a.hi)
-	return v.Lsh(v, 64).Or(v, new(big.Int).SetUint64(a.lo)).String()
+	const base, baseDigits = 1e19, 19 // The greatest power of ten in a word.
+	if a.hi == 0 {
+		return strconv.FormatUint(a.lo, 10)
+	}
+	q := uint128{hi: a.hi / base}
+	var low uint64
+	q.lo, low = bits.Div64(a.hi%base, a.lo, base)
+	digits := strconv.FormatUint(low, 10)
+	return q.String() + "0000000000000000000"[:baseDigits-len(digits)] + digits
 }
 
 // racer draws for the nodes that race for one spec and attempt.
 type racer struct {
 	state crypto.KeccakState
 	input [32 + 32 + 1 + 4]byte
+	sum   [32]byte // Here, because a local one would escape to the heap at each draw.
 }
 
 func newRacer(seed common.Hash, spec message.ItemHash, attempt uint8) *racer {
@@ -61,11 +69,10 @@ func newRacer(seed common.Hash, spec message.ItemHash, attempt uint8) *racer {
 // draw returns the node's u.
 func (r *racer) draw(nodeID uint32) uint128 {
 	binary.BigEndian.PutUint32(r.input[65:], nodeID)
-	var sum [32]byte
 	r.state.Reset()
 	r.state.Write(r.input[:]) //nolint:errcheck // hash.Hash never fails
-	r.state.Read(sum[:])      //nolint:errcheck // nor does its reader
-	u := uint128{binary.BigEndian.Uint64(sum[:8]), binary.BigEndian.Uint64(sum[8:16])}
+	r.state.Read(r.sum[:])    //nolint:errcheck // nor does its reader
+	u := uint128{binary.BigEndian.Uint64(r.sum[:8]), binary.BigEndian.Uint64(r.sum[8:16])}
 	if u == (uint128{}) {
 		u.lo = 1
 	}

@@ -6,10 +6,15 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/pricing"
+	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
 )
 
 func specOf(n int) message.ItemHash { return message.HashOf(fmt.Appendf(nil, "spec %d", n)) }
@@ -75,6 +80,21 @@ func TestRaceKeysAreFixed(t *testing.T) {
 		}
 		if key := raceKey(u, tt.score); key.String() != tt.key {
 			t.Errorf("key of node %d is %s, want %s", tt.node, key, tt.key)
+		}
+	}
+}
+
+func TestUint128IsWrittenInDecimal(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 10))
+	all := []uint128{{}, {0, 1}, {1, 0}, {0, math.MaxUint64}, {math.MaxUint64, math.MaxUint64}}
+	for i := range 200 {
+		all = append(all, uint128{rng.Uint64() >> (i % 64), rng.Uint64()})
+	}
+	for _, a := range all {
+		want := new(big.Int).SetUint64(a.hi)
+		want.Lsh(want, 64).Or(want, new(big.Int).SetUint64(a.lo))
+		if a.String() != want.String() {
+			t.Errorf("%d and %d are written %s, want %s", a.hi, a.lo, a, want)
 		}
 	}
 }
@@ -153,4 +173,39 @@ func BenchmarkRace(b *testing.B) {
 		winner(newRacer(common.Hash{byte(n), byte(n >> 8)}, spec, attempt), entrants)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/nodes, "ns/node")
+}
+
+// BenchmarkChoose is one whole choice among 10,000 nodes: reasons, capacity,
+// prices, draws and recorded keys.
+func BenchmarkChoose(b *testing.B) {
+	const nodes = 10_000
+	table, err := pricing.Default()
+	if err != nil {
+		b.Fatal(err)
+	}
+	now := time.Unix(1_700_000_000, 0)
+	m := &market{now: now}
+	for i := range nodes {
+		m.hosts = append(m.hosts, host{
+			node: state.Node{ID: uint32(i + 1), Status: state.NodeActive}, receivedAt: now,
+			ad: &wire.CapacityAd{
+				VCPUsFree: 1 + i%8, MemoryFreeMiB: 8192, DiskFreeMiB: 100_000, PriceBps: wire.Bps, ScoreBps: wire.Bps - i%5*500,
+				Drivers: []string{"qemu"},
+			},
+		})
+	}
+	q := request{
+		table: table, seed: common.Hash{1}, needs: job.Needs{Driver: "qemu", VCPUs: 2, MemoryMiB: 2048, DiskMiB: 10_000},
+		instance: &message.Instance{
+			Payment: &message.Payment{Type: message.PayCredit}, Resources: message.Resources{VCPUs: 2, MemoryMiB: 2048},
+			Rootfs: message.Rootfs{SizeMiB: 10_000},
+		},
+	}
+	for n := 0; b.Loop(); n++ {
+		q.spec = specOf(n)
+		c, err := choose(m, q, time.Minute, nil, nil)
+		if err != nil || c.chosen == nil {
+			b.Fatalf("no choice: %v", err)
+		}
+	}
 }

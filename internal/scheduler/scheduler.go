@@ -163,7 +163,8 @@ func (p *Planner) recall(ctx context.Context) error {
 			}
 			_, needs, _, err := read(ctx, v, o.Spec)
 			if err != nil {
-				return fmt.Errorf("read decided offer %s: %w", o.Spec, err)
+				p.log.Warn("decided offer not counted", "job_id", o.Spec, "err", err)
+				continue // The node counts it in its ads.
 			}
 			p.claims[o.Spec] = claim{d.NodeID, needs, d.DecidedAt}
 		}

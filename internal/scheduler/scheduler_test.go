@@ -500,7 +500,9 @@ func TestMoreCoordinatorsThanSignaturesKeepTheOfferWaiting(t *testing.T) {
 
 		w.run(time.Second)
 
-		w.wantStatus(spec, state.OfferOffered)
+		if o := w.wantStatus(spec, state.OfferOffered); !strings.Contains(o.Reason, "the signatures of 2 coordinators") || len(w.asks.order()) != 0 {
+			t.Errorf("offer says %q after %d asks, want that a signature lacks, 0", o.Reason, len(w.asks.order()))
+		}
 	})
 }
 

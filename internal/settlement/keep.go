@@ -38,7 +38,7 @@ func (s *Settler) lowWater(window uint64) uint64 {
 
 func (s *Settler) refillOne(ctx context.Context, sc *scene, a state.Account) error {
 	reason := fmt.Sprintf("prepaid time ends at %s, it is %s", chainTime(a.PaidUntil), chainTime(sc.now))
-	_, balance, allowance, err := s.funds.Funds(ctx, a.Payer, a.Token)
+	balance, allowance, refund, err := s.funds.Funds(ctx, a.Payer, a.Token)
 	if err != nil {
 		return fmt.Errorf("ask for the funds of %s: %w", a.Payer, err)
 	}
@@ -46,8 +46,7 @@ func (s *Settler) refillOne(ctx context.Context, sc *scene, a state.Account) err
 	if allowance.Cmp(balance) < 0 {
 		spendable = allowance
 	}
-	refund := a.Refund != nil && a.Refund.Sign() > 0
-	if spendable.Sign() == 0 && !refund {
+	if spendable.Sign() == 0 && refund.Sign() == 0 {
 		if a.PaidUntil >= sc.now || a.ArrearsSince != 0 {
 			return nil // Nothing to pull; it is looked at again at each pass.
 		}

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -41,7 +42,11 @@ type model struct {
 	paidOut  int64 // to the node
 	events   int
 	done     map[string]int // executions by key
-	idle     map[string]int // executions that changed nothing, by method
+
+	mu    sync.Mutex
+	funds map[common.Address]account // copies for Funds; guarded by mu
+	away  error                      // what Funds gives; guarded by mu
+	idle  map[string]int             // executions that changed nothing, by method
 }
 
 type account struct {
@@ -66,7 +71,7 @@ type modelJob struct {
 func newModel(t testing.TB, db *state.DB) *model {
 	return &model{
 		t: t, db: db, now: 1_000_000, accounts: map[common.Address]*account{}, jobs: map[message.ItemHash]*modelJob{},
-		done: map[string]int{}, idle: map[string]int{},
+		funds: map[common.Address]account{}, done: map[string]int{}, idle: map[string]int{},
 	}
 }
 
@@ -80,9 +85,11 @@ func (m *model) account(payer common.Address) *account {
 }
 
 // Funds implements settlement.Funds.
-func (m *model) Funds(_ context.Context, owner common.Address, _ uint8) (ether, balance, allowance *big.Int, err error) {
-	a := m.account(owner)
-	return new(big.Int), big.NewInt(a.wallet + 5), big.NewInt(a.wallet), nil
+func (m *model) Funds(_ context.Context, payer common.Address, _ uint8) (balance, allowance, refund *big.Int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.funds[payer]
+	return big.NewInt(f.wallet + 5), big.NewInt(f.wallet), big.NewInt(f.refund), m.away
 }
 
 // take moves up to need from the refund and the wallet.
@@ -321,6 +328,11 @@ func (m *model) mine(seconds uint64, pick func(state.Intent) bool) {
 
 func (m *model) mirror() {
 	m.t.Helper()
+	m.mu.Lock()
+	for payer, a := range m.accounts {
+		m.funds[payer] = *a
+	}
+	m.mu.Unlock()
 	m.update(func(ctx context.Context, tx *state.Tx) error {
 		for _, a := range m.accounts {
 			row := state.Account{

@@ -70,9 +70,9 @@ func wei(text string) (*big.Int, error) {
 	return v, nil
 }
 
-// Funds tells what an address holds, as of now.
+// Funds tells what a payer can be asked for, as of now, in token wei.
 type Funds interface {
-	Funds(ctx context.Context, owner common.Address, token uint8) (etherWei, balance, allowance *big.Int, err error)
+	Funds(ctx context.Context, payer common.Address, token uint8) (balance, allowance, refund *big.Int, err error)
 }
 
 // Self is the node that settles.

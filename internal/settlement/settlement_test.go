@@ -119,8 +119,10 @@ func TestTheKeeperDoesWhatIsDue(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				db := openDB(t)
 				m := newModel(t, db)
-				m.account(payer).wallet = tt.wallet
-				delete(m.accounts, common.Address{})
+				m.funds[payer] = account{wallet: tt.wallet}
+				if tt.account != nil {
+					m.funds[payer] = account{wallet: tt.wallet, refund: tt.account.Refund.Int64()}
+				}
 				m.update(func(ctx context.Context, tx *state.Tx) error {
 					if tt.account != nil {
 						if err := tx.PutAccount(ctx, *tt.account); err != nil {
@@ -190,6 +192,28 @@ func TestWhatChangedNothingIsDoneAgainLater(t *testing.T) {
 
 		if j.Status != state.JobRunning || a.arrears != 0 || a.paidUntil < m.now {
 			t.Errorf("job is %s, arrears since %d, paid until %d at %d; want it running and paid", j.Status, a.arrears, a.paidUntil, m.now)
+		}
+	})
+}
+
+func TestFundsThatCannotBeReadHoldNothingElseUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := openDB(t)
+		m := newModel(t, db)
+		a := m.account(common.Address{7})
+		a.wallet = window * 10
+		m.open(&modelJob{Job: state.Job{Spec: specOf(1), Payer: a.payer, Token: token, NodeID: compute}, rate: 10})
+		m.confirm(m.jobs[specOf(1)])
+		m.open(&modelJob{Job: state.Job{Spec: specOf(2), Payer: common.Address{8}, Token: token, NodeID: compute}})
+		m.away = errors.New("the RPC is away")
+		m.mirrorAt(window)
+		stop := start(t, db, settlement.Self{NodeID: coordinator, Kind: state.KindCoordinator}, m)
+		defer stop()
+
+		time.Sleep(time.Minute)
+
+		if got := keys(t, db); len(got) != 1 || got[0] != "failstart/"+string(specOf(2)) {
+			t.Errorf("intents are %v, want the other job's failstart", got)
 		}
 	})
 }

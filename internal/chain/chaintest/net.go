@@ -75,9 +75,11 @@ func Start(tb testing.TB) *Net {
 	a := devchain.Accounts()
 	n := &Net{Chain: c, Client: client, Admin: a[0], Owner: a[1], Payer: a[2]}
 	stop := n.Run(tb)
-	defer stop()
 	n.deploy(tb)
 	n.join(tb)
+	stop()
+	approve := bindings.NewAlephToken().PackApprove(n.Deployment.Contracts.PaymentManager, Aleph(1000))
+	n.Do(tb, n.Payer.Key, "AlephToken", approve)
 	return n
 }
 
@@ -112,15 +114,6 @@ func (n *Net) join(tb testing.TB) {
 		tb.Fatal(err)
 	}
 	n.Coord.ID, n.Compute.ID = ids[0], ids[1]
-	b, err := deploy.NewBatch(tb.Context(), n.Client, n.Payer.Key)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	const gas = 100_000
-	b.Call(n.Deployment.Contracts.AlephToken, bindings.NewAlephToken().PackApprove(n.Deployment.Contracts.PaymentManager, Aleph(1000)), gas)
-	if _, err := b.Send(tb.Context()); err != nil {
-		tb.Fatal(err)
-	}
 }
 
 // Run makes blocks until stop is called.

@@ -5,15 +5,20 @@ import (
 	"errors"
 	"log/slog"
 	"math/big"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
-	"time"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/deploy"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/devchain"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 )
 
@@ -22,14 +27,27 @@ var quiet = slog.New(slog.DiscardHandler)
 // running returns a client of a chain that makes blocks.
 func running(tb testing.TB) *chain.Client {
 	tb.Helper()
+	client, end := start(tb)
+	tb.Cleanup(end)
+	return client
+}
+
+// start is running with an end that the caller chooses.
+func start(tb testing.TB) (client *chain.Client, end func()) {
+	tb.Helper()
 	c, err := devchain.Open(devchain.Config{}, quiet)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(tb.Context())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
-	tb.Cleanup(func() {
+	client, err = chain.Dial(tb.Context(), chain.Config{RPCURL: c.URL(), ChainID: devchain.ChainID}, quiet)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return client, func() {
+		client.Close()
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			tb.Errorf("Run: %v", err)
@@ -37,13 +55,7 @@ func running(tb testing.TB) *chain.Client {
 		if err := c.Close(); err != nil {
 			tb.Errorf("Close: %v", err)
 		}
-	})
-	client, err := chain.Dial(tb.Context(), chain.Config{RPCURL: c.URL(), ChainID: devchain.ChainID}, quiet)
-	if err != nil {
-		tb.Fatal(err)
 	}
-	tb.Cleanup(client.Close)
-	return client
 }
 
 func aleph(n int64) *big.Int { return new(big.Int).Mul(big.NewInt(n), big.NewInt(1e18)) }
@@ -51,26 +63,165 @@ func aleph(n int64) *big.Int { return new(big.Int).Mul(big.NewInt(n), big.NewInt
 func TestDeployAndJoin(t *testing.T) {
 	client := running(t)
 	a := devchain.Accounts()
-	start := time.Now()
-
 	d, err := deploy.Deploy(t.Context(), client, a[0].Key, deploy.Options{
-		Requirements: map[job.NodeKind]*big.Int{job.KindCoordinator: aleph(200), job.KindCompute: aleph(10)},
-		Pools:        map[uint64]common.Address{deploy.PayeeStakers: a[7].Address},
-		Grants:       []deploy.Grant{{To: a[1].Address, AlephWei: aleph(1000)}},
+		Requirements:  map[job.NodeKind]*big.Int{job.KindCoordinator: aleph(200), job.KindCompute: aleph(10)},
+		Pools:         map[uint64]common.Address{deploy.PayeeStakers: a[7].Address},
+		PrepaySeconds: 600, GraceSoftSeconds: 60, GraceHardSeconds: 7200,
+		Grants: []deploy.Grant{{To: a[1].Address, AlephWei: aleph(1000)}, {To: a[2].Address, AlephWei: aleph(500), EtherWei: aleph(1)}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("deployed in %v", time.Since(start))
-	key1, _ := crypto.GenerateKey()
-	key2, _ := crypto.GenerateKey()
-	start = time.Now()
-	ids, err := deploy.Join(t.Context(), client, d.Contracts,
-		deploy.Node{Owner: a[1].Key, Signer: key1, Kind: job.KindCoordinator, PeerID: []byte("one"), EtherWei: aleph(1)},
-		deploy.Node{Owner: a[1].Key, Signer: key2, Kind: job.KindCompute, PeerID: []byte("two"), EtherWei: aleph(1)})
+	payments := bindings.NewPaymentManager()
+	out, err := client.Calls(t.Context(), []chain.Call{
+		{To: d.Contracts.PaymentManager, Data: payments.PackParams()},
+		{To: d.Contracts.PaymentManager, Data: payments.PackTokenOf(job.TokenALEPH)},
+		{To: d.Contracts.PaymentManager, Data: payments.PackPayoutOf(deploy.PayeeStakers)},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("joined in %v: %v", time.Since(start), ids)
-	_ = time.Now
+	params, err := payments.UnpackParams(out[0])
+	if err != nil || params.Prepay != 600 || params.Soft != 60 || params.Hard != 7200 {
+		t.Errorf("params %+v, %v", params, err)
+	}
+	if token, err := payments.UnpackTokenOf(out[1]); err != nil || token.Erc20 != d.Contracts.AlephToken || !token.Enabled {
+		t.Errorf("token 1 is %+v, %v", token, err)
+	}
+	if payout, err := payments.UnpackPayoutOf(out[2]); err != nil || payout != a[7].Address {
+		t.Errorf("stakers are paid to %s, %v", payout, err)
+	}
+	if d.Version == "" || d.FromBlock == 0 || d.Contracts.Validate() != nil || len(d.Implementations) != 4 {
+		t.Errorf("deployment %+v", d)
+	}
+
+	ids, err := deploy.Join(t.Context(), client, d.Contracts,
+		deploy.Node{Owner: a[1].Key, Signer: a[5].Key, Kind: job.KindCoordinator, PeerID: []byte("one"), EtherWei: aleph(1)},
+		deploy.Node{Owner: a[1].Key, Signer: a[6].Key, Kind: job.KindCompute, PeerID: []byte("two")},
+		deploy.Node{Owner: a[2].Key, Signer: a[7].Key, Kind: job.KindCompute, PeerID: []byte("three"), StakeWei: aleph(11)})
+
+	if err != nil || !slices.Equal(ids, []uint32{1, 2, 3}) {
+		t.Fatalf("joined as %v, %v", ids, err)
+	}
+	for _, id := range ids {
+		out, err := client.Call(t.Context(), chain.Call{To: d.Contracts.NodeRegistry, Data: bindings.NewNodeRegistry().PackIsActive(id)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if active, err := bindings.NewNodeRegistry().UnpackIsActive(out); err != nil || !active {
+			t.Errorf("node %d is active: %t, %v", id, active, err)
+		}
+	}
+	if err := deploy.Give(t.Context(), client, a[0].Key, d, deploy.Grant{To: a[9].Address, AlephWei: aleph(3)}); err != nil {
+		t.Errorf("give: %v", err)
+	}
+	if err := deploy.Give(t.Context(), client, a[0].Key, d); err != nil {
+		t.Errorf("give nothing: %v", err)
+	}
+	token := bindings.NewAlephToken()
+	raw, err := client.Call(t.Context(), chain.Call{To: d.Contracts.AlephToken, Data: token.PackBalanceOf(a[9].Address)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if wei, err := token.UnpackBalanceOf(raw); err != nil || wei.Cmp(aleph(3)) != 0 {
+		t.Errorf("balance %v, %v, want the gift", wei, err)
+	}
+	testRefusals(t, client, d)
+	testFile(t, d)
+}
+
+func testRefusals(t *testing.T, client *chain.Client, d *deploy.Deployment) {
+	t.Helper()
+	a := devchain.Accounts()
+	node := deploy.Node{Owner: a[1].Key, Signer: a[8].Key, Kind: job.KindCompute, PeerID: []byte("two")}
+	if _, err := deploy.Join(t.Context(), client, d.Contracts, node); !errors.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "PeerIdTaken") {
+		t.Errorf("join with a taken peer id: %v, want the contract's reason", err)
+	}
+	node.Kind = 9
+	if _, err := deploy.Join(t.Context(), client, d.Contracts, node); !errors.Is(err, errs.Invalid) {
+		t.Errorf("join as an unknown kind: %v", err)
+	}
+	node.Kind = job.KindCompute
+	other := deploy.Node{Owner: a[2].Key, Signer: a[9].Key, Kind: job.KindCompute, PeerID: []byte("x")}
+	if _, err := deploy.Join(t.Context(), client, d.Contracts, node, other, node); !errors.Is(err, errs.Invalid) {
+		t.Errorf("nodes of an owner apart: %v", err)
+	}
+	if ids, err := deploy.Join(t.Context(), client, d.Contracts); len(ids) != 0 || err != nil {
+		t.Errorf("nobody joins: %v, %v", ids, err)
+	}
+	elsewhere := *d
+	elsewhere.DevGateway = common.Address{}
+	if err := deploy.Give(t.Context(), client, a[0].Key, &elsewhere); !errors.Is(err, errs.Invalid) {
+		t.Errorf("play money without a gateway: %v", err)
+	}
+	far, err := chain.Dial(t.Context(), chain.Config{RPCURL: "http://127.0.0.1:1", ChainID: 42161}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	if _, err := deploy.Deploy(t.Context(), far, a[0].Key, deploy.Options{}); !errors.Is(err, errs.Invalid) {
+		t.Errorf("a token out of nothing on Arbitrum One: %v", err)
+	}
+	if _, err := deploy.Deploy(t.Context(), far, a[0].Key, deploy.Options{Token: common.Address{1}}); !errors.Is(err, errs.Unavailable) {
+		t.Errorf("deploy without an RPC: %v", err)
+	}
+}
+
+func testFile(t *testing.T, d *deploy.Deployment) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "deployments", "31337.json")
+	if _, err := deploy.Read(path); !errors.Is(err, errs.NotFound) {
+		t.Errorf("read before it is written: %v", err)
+	}
+	if err := d.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	back, err := deploy.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(d, back); diff != "" {
+		t.Errorf("read back (-want +got):\n%s", diff)
+	}
+	left, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(left) != 1 {
+		t.Errorf("%d files in the folder, %v, want one", len(left), err)
+	}
+	if err := d.Write(filepath.Join(path, "below a file")); err == nil {
+		t.Error("writing below a file succeeded")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"chain_id":1}`))
+	f.Add([]byte(`{"chain_id":1,"contracts":{"AlephToken":"0x0000000000000000000000000000000000000001"}}`))
+	f.Add([]byte(`[`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		d, err := deploy.Parse(raw)
+		if err == nil && d.Contracts.Validate() != nil || err != nil && !errors.Is(err, errs.Invalid) {
+			t.Errorf("%q: %+v, %v", raw, d, err)
+		}
+	})
+}
+
+// BenchmarkDevnet measures the chain part of a cold start: open, deploy, let
+// three nodes join.
+func BenchmarkDevnet(b *testing.B) {
+	a := devchain.Accounts()
+	for b.Loop() {
+		client, end := start(b)
+		d, err := deploy.Deploy(b.Context(), client, a[0].Key, deploy.Options{
+			Grants: []deploy.Grant{{To: a[1].Address, AlephWei: aleph(1_000_000)}},
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := deploy.Join(b.Context(), client, d.Contracts,
+			deploy.Node{Owner: a[1].Key, Signer: a[5].Key, Kind: job.KindCoordinator, PeerID: []byte("one"), EtherWei: aleph(1)},
+			deploy.Node{Owner: a[1].Key, Signer: a[6].Key, Kind: job.KindCompute, PeerID: []byte("two"), EtherWei: aleph(1)},
+			deploy.Node{Owner: a[1].Key, Signer: a[7].Key, Kind: job.KindCompute, PeerID: []byte("three"), EtherWei: aleph(1)}); err != nil {
+			b.Fatal(err)
+		}
+		end()
+	}
 }

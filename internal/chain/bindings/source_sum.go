@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "d187696c2c0269a1a770d728d7c983ab88e976031f888f9705cc1d7dc1549e03"
+const sourceSum = "1ad5c8fe1ee90b1e003488f507249e6b1af169c373e76f7d896f207e88bd8945"

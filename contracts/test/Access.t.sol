@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.24;
+
+import {AlephErrors} from "../src/libraries/AlephErrors.sol";
+import {Roles} from "../src/libraries/Roles.sol";
+import {Suite} from "./utils/Suite.sol";
+
+/// @title Access
+/// @notice Every function that changes state is in access.json with who may call it, and those that need a role refuse
+/// everybody else.
+contract AccessTest is Suite {
+    function test_access_everyFunctionIsListed() public view {
+        string[4] memory names = ["NodeRegistry", "StakingManager", "JobManager", "PaymentManager"];
+        string memory access = vm.readFile("access.json");
+        for (uint256 i; i < 4; ++i) {
+            string memory path = string.concat("out/", names[i], ".sol/", names[i], ".json");
+            string memory artifact = vm.readFile(path);
+            string[] memory functions = vm.parseJsonKeys(artifact, ".methodIdentifiers");
+            uint256 changing = _countChanging(artifact);
+            uint256 listed;
+            for (uint256 j; j < functions.length; ++j) {
+                if (_listed(access, "Base", functions[j]) || _listed(access, names[i], functions[j])) ++listed;
+            }
+            assertEq(listed, changing, string.concat(names[i], ": functions that change state and are in access.json"));
+            assertEq(
+                listed,
+                vm.parseJsonKeys(access, ".Base").length
+                    + vm.parseJsonKeys(access, string.concat(".", names[i])).length,
+                string.concat(names[i], ": entries of access.json without a function")
+            );
+        }
+    }
+
+    function testFuzz_access_rolesRefuseEverybodyElse(address caller) public {
+        vm.assume(caller != address(this) && caller != address(jobs) && caller != address(authority));
+        string memory access = vm.readFile("access.json");
+        address[4] memory targets = [address(nodes), address(staking), address(jobs), address(payments)];
+        string[4] memory names = ["NodeRegistry", "StakingManager", "JobManager", "PaymentManager"];
+        for (uint256 i; i < 4; ++i) {
+            _refusesAll(access, "Base", targets[i], caller);
+            _refusesAll(access, names[i], targets[i], caller);
+        }
+    }
+
+    function test_access_flowIsOnlyTheJobManager() public view {
+        (bool jobManager,) = authority.hasRole(Roles.FLOW, address(jobs));
+        (bool admin,) = authority.hasRole(Roles.FLOW, address(this));
+        assertTrue(jobManager);
+        assertFalse(admin);
+    }
+
+    function test_access_flowWithADelayDoesNotCount() public {
+        authority.grantRole(Roles.FLOW, payer, 1);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, payer));
+        vm.prank(payer);
+        payments.setFlow(payer, ALEPH, 1, 1);
+    }
+
+    function _refusesAll(string memory access, string memory section, address target, address caller) private {
+        string[] memory functions = vm.parseJsonKeys(access, string.concat(".", section));
+        for (uint256 i; i < functions.length; ++i) {
+            (bool isRole,) = _roleOf(_who(access, section, functions[i]));
+            if (!isRole) continue;
+            // Arguments of zeros decode for every function here; upgradeToAndCall's offset is the only dynamic one.
+            bytes memory zeros = new bytes(32 * 8);
+            if (bytes4(keccak256(bytes(functions[i]))) == bytes4(keccak256("upgradeToAndCall(address,bytes)"))) {
+                zeros = abi.encode(address(0), "");
+            }
+            vm.prank(caller);
+            (bool ok, bytes memory err) = target.call(abi.encodePacked(bytes4(keccak256(bytes(functions[i]))), zeros));
+            assertFalse(ok, functions[i]);
+            assertEq(err, abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, caller), functions[i]);
+        }
+    }
+
+    function _who(string memory access, string memory section, string memory f) private pure returns (string memory) {
+        return vm.parseJsonString(access, string.concat(".", section, "['", f, "']"));
+    }
+
+    function _listed(string memory access, string memory section, string memory f) private view returns (bool) {
+        return vm.keyExistsJson(access, string.concat(".", section, "['", f, "']"));
+    }
+
+    /// @dev How many functions of the ABI are neither view nor pure.
+    function _countChanging(string memory artifact) private view returns (uint256 n) {
+        for (uint256 i;; ++i) {
+            string memory at = string.concat(".abi[", vm.toString(i), "]");
+            if (!vm.keyExistsJson(artifact, at)) return n;
+            if (keccak256(bytes(vm.parseJsonString(artifact, string.concat(at, ".type")))) != keccak256("function")) {
+                continue;
+            }
+            bytes32 kind = keccak256(bytes(vm.parseJsonString(artifact, string.concat(at, ".stateMutability"))));
+            if (kind != keccak256("view") && kind != keccak256("pure")) ++n;
+        }
+    }
+}

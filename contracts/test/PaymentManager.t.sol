@@ -1,0 +1,531 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.24;
+
+import {IPaymentManager} from "../src/interfaces/IPaymentManager.sol";
+import {AlephErrors} from "../src/libraries/AlephErrors.sol";
+import {Pausing} from "../src/libraries/Pausing.sol";
+import {Payees} from "../src/libraries/Payees.sol";
+import {Roles} from "../src/libraries/Roles.sol";
+import {BadToken} from "./utils/BadToken.sol";
+import {Suite} from "./utils/Suite.sol";
+import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+
+contract PaymentManagerTest is Suite {
+    uint128 internal constant R = uint128(1000 * Q);
+    uint64 internal node;
+
+    function setUp() public override {
+        super.setUp();
+        authority.grantRole(Roles.FLOW, address(this), 0);
+        node = workers[0].id;
+    }
+
+    function _flow(uint64 payee, int256 delta) private {
+        payments.setFlow(payer, ALEPH, payee, delta);
+    }
+
+    function _account() private view returns (IPaymentManager.AccountView memory) {
+        return payments.account(payer, ALEPH);
+    }
+
+    function _approve(uint256 amount) private {
+        vm.prank(payer);
+        token.approve(address(payments), amount);
+    }
+
+    /* RESERVES */
+
+    function test_reserve_thenRelease() public {
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Reserved(payer, node, ALEPH, 3_600_000, 0, 3_600_000, 0);
+        assertEq(payments.reserve(payer, ALEPH, node, R), 60);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Released(payer, node, ALEPH, 3_600_000, 0, 3_600_000);
+        payments.release(payer, ALEPH, node, R, 60);
+        // The next reserve uses the refund first.
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Reserved(payer, node, ALEPH, 7_200_000, 3_600_000, 7_200_000, 0);
+        payments.reserve(payer, ALEPH, node, 2 * R);
+        assertEq(token.balanceOf(address(payments)), 7_200_000);
+    }
+
+    function test_reserve_refuses() public {
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.TokenDisabled.selector, 9));
+        payments.reserve(payer, 9, node, R);
+        vm.expectRevert(AlephErrors.ZeroAmount.selector);
+        payments.reserve(payer, ALEPH, node, 0);
+        uint128 high = uint128(type(uint96).max) + 1;
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.RateOverflow.selector, high));
+        payments.reserve(payer, ALEPH, node, high);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 0, 1, type(uint32).max));
+        payments.reserve(payer, ALEPH, 0, R);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, Payees.TREASURY, 1, type(uint32).max));
+        payments.reserve(payer, ALEPH, Payees.TREASURY, R);
+        _approve(5);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Insufficient.selector, 5, 3_600_000));
+        payments.reserve(payer, ALEPH, node, R);
+        payments.pause(Pausing.ENTRY, 1);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Paused.selector, Pausing.ENTRY));
+        payments.reserve(payer, ALEPH, node, R);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Paused.selector, Pausing.ENTRY));
+        _flow(node, 1);
+    }
+
+    function test_reserve_pullsWhatIsLateFirst() public {
+        _flow(node, int256(uint256(R)));
+        skip(2 hours);
+        payments.reserve(payer, ALEPH, node, R);
+        assertEq(_account().paidUntil, block.timestamp + 3600);
+        _approve(0);
+        skip(2 hours);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.InArrears.selector, block.timestamp - 3600));
+        payments.reserve(payer, ALEPH, node, R);
+    }
+
+    function test_activate_spreadsTheReserveOverAll() public {
+        _flow(node, int256(uint256(R)));
+        payments.reserve(payer, ALEPH, workers[1].id, 3 * R);
+        skip(1800);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Activated(payer, workers[1].id, ALEPH, 10_800_000, 0);
+        assertTrue(payments.activate(payer, ALEPH, workers[1].id, 3 * R, 60));
+        // 1800 s at 1000 and 3600 s at 3000 are 3150 s at 4000.
+        assertEq(_account().paidUntil, block.timestamp + 3150);
+        assertEq(_account().flows, 2);
+    }
+
+    function test_activate_keepsAtMostAWindow() public {
+        payments.reserve(payer, ALEPH, node, R);
+        payments.setPrepay(600);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Refunded(payer, ALEPH, 3_000_000, 3_000_000);
+        payments.activate(payer, ALEPH, node, R, 60);
+        assertEq(_account().paidUntil, block.timestamp + 600);
+    }
+
+    /* FLOWS */
+
+    function test_setFlow_raisesAndLowers() public {
+        _flow(node, int256(uint256(R)));
+        assertEq(_account().paidUntil, START + 3600);
+        skip(100);
+        _flow(node, int256(uint256(R)));
+        assertEq(_account().paidUntil, START + 3700);
+        assertEq(token.balanceOf(address(payments)), 100_000 + 7_200_000, "the window of the new rate");
+        skip(100);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Refunded(payer, ALEPH, 3_400_000, 3_400_000);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.FlowChanged(
+            payer, node, ALEPH, R, START + 200, uint128(300_000 * Q), R, START + 200 + 3600
+        );
+        _flow(node, -int256(uint256(R)));
+        _flow(node, -int256(uint256(R)));
+        IPaymentManager.AccountView memory a = _account();
+        assertEq(a.rateQ32, 0);
+        assertEq(a.flows, 0);
+        assertEq(a.refund, 7_000_000);
+        assertEq(payments.pair(payer, ALEPH, node).claimable, 300_000);
+    }
+
+    function test_setFlow_refuses() public {
+        vm.expectRevert(AlephErrors.ZeroAmount.selector);
+        _flow(node, 0);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.RateOverflow.selector, type(uint256).max));
+        _flow(node, -1);
+        uint256 most = type(uint96).max;
+        gateway.mint(token, payer, 1e27);
+        payments.setPrepay(300);
+        _flow(node, int256(most));
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.RateOverflow.selector, most + 1));
+        _flow(node, 1);
+    }
+
+    function test_setFlow_refusesInArrears() public {
+        _flow(node, int256(uint256(R)));
+        _approve(0);
+        skip(3601);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.InArrears.selector, START + 3600));
+        _flow(node, 1);
+    }
+
+    function test_setFlow_usesTheRefundFirst() public {
+        _flow(node, int256(uint256(R)));
+        _flow(node, -int256(uint256(R)));
+        assertEq(_account().refund, 3_600_000);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Pulled(payer, ALEPH, 0, 3_600_000, 0, START + 3600, false);
+        _flow(node, int256(uint256(R)));
+    }
+
+    function test_setFlow_shorterWindowGivesBack() public {
+        _flow(node, int256(uint256(R)));
+        payments.setPrepay(300);
+        _flow(node, int256(uint256(R)));
+        assertEq(_account().refund, 3_600_000 - 2_000 * 300);
+    }
+
+    /* ARREARS */
+
+    function test_close_inArrearsLeavesDebtAndNoClaim() public {
+        _flow(node, int256(uint256(R)));
+        _flow(node, int256(uint256(R)));
+        _approve(0);
+        skip(3600 + 500);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.ArrearsStarted(payer, ALEPH, START + 3600);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.DebtRecorded(payer, node, ALEPH, 500_000, 500_000);
+        _flow(node, -int256(uint256(R)));
+        assertEq(_account().debts, 1);
+        assertEq(_account().paidUntil, START + 3600, "the other flow's gap stays claimable when paid");
+        // Money comes: the rest of the pair is made good, the closed flow's gap is not.
+        _approve(type(uint256).max);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.ArrearsCleared(payer, ALEPH);
+        payments.pull(payer, ALEPH);
+        assertEq(_claim(node), 7_200_000 + 500_000);
+        _flow(node, -int256(uint256(R)));
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.HasDebt.selector, payer, node, 500_000));
+        payments.reserve(payer, ALEPH, node, R);
+        payments.reserve(payer, ALEPH, workers[1].id, R);
+    }
+
+    function test_payDebt_creditsThePayee() public {
+        test_close_inArrearsLeavesDebtAndNoClaim();
+        uint128 before = payments.creditOf(node, ALEPH);
+        _fund(address(this), 500_000);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.DebtPaid(payer, node, ALEPH, 500_000, address(this));
+        assertEq(payments.payDebt(payer, ALEPH, node), 500_000);
+        assertEq(payments.creditOf(node, ALEPH), before + 300_000);
+        assertEq(_account().debts, 0);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.NoDebt.selector, payer, node));
+        payments.payDebt(payer, ALEPH, node);
+        payments.reserve(payer, ALEPH, node, R);
+    }
+
+    function test_arrears_partialPaymentMovesTheClock() public {
+        _flow(node, int256(uint256(R)));
+        _approve(0);
+        skip(2 hours);
+        payments.pull(payer, ALEPH);
+        assertEq(_account().arrearsSince, START + 3600);
+        _approve(100_999);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Pulled(payer, ALEPH, 100_000, 0, 0, START + 3700, true);
+        payments.pull(payer, ALEPH);
+        assertEq(_account().arrearsSince, START + 3600);
+        assertFalse(payments.closeOverdue(payer, ALEPH, node, R));
+        skip(24 hours);
+        assertTrue(payments.closeOverdue(payer, ALEPH, node, R));
+        assertEq(_account().arrearsSince, 0);
+        assertEq(payments.pair(payer, ALEPH, node).debt, 1000 * (3500 + 24 hours));
+    }
+
+    function test_runway_tellsTheTimes() public {
+        (, uint40 endless,,) = payments.runway(payer, ALEPH);
+        assertEq(endless, type(uint40).max);
+        _flow(node, int256(uint256(R)));
+        _approve(1_000_000);
+        (uint40 paidUntil, uint40 allowanceUntil, uint40 softStop, uint40 hardStop) = payments.runway(payer, ALEPH);
+        assertEq(paidUntil, START + 3600);
+        assertEq(allowanceUntil, START + 4600);
+        assertEq(softStop, START + 7200);
+        assertEq(hardStop, START + 3600 + 24 hours);
+    }
+
+    /* SETTLEMENT */
+
+    function test_pull_neverReverts() public {
+        payments.pull(payer, ALEPH);
+        _flow(node, int256(uint256(R)));
+        (uint256 pulled, uint40 until) = payments.pull(payer, ALEPH);
+        assertEq(pulled, 0);
+        assertEq(until, START + 3600);
+        skip(10);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Pulled(payer, ALEPH, 10_000, 0, 0, START + 3610, false);
+        payments.pull(payer, ALEPH);
+        uint256 rest = token.balanceOf(payer) - 5_000;
+        vm.prank(payer);
+        token.transfer(address(1), rest);
+        skip(10);
+        (pulled, until) = payments.pull(payer, ALEPH);
+        assertEq(pulled, 5_000, "as far as the balance goes");
+        assertEq(until, START + 3615);
+    }
+
+    function test_pullMany_tellsWhoIsFull() public {
+        address[] memory list = new address[](2);
+        (list[0], list[1]) = (payer, address(77));
+        _flow(node, int256(uint256(R)));
+        _approve(0);
+        skip(10);
+        assertEq(payments.pullMany(list, ALEPH), 2);
+        _approve(type(uint256).max);
+        assertEq(payments.pullMany(list, ALEPH), 3);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 0, 1, 200));
+        payments.pullMany(new address[](0), ALEPH);
+    }
+
+    function test_claim_splitsAndLeavesDustToDevelopment() public {
+        _flow(node, int256(uint256(R)) / 1000);
+        skip(33);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Claimed(payer, node, ALEPH, 33, START + 33);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.RevenueSplit(node, ALEPH, 0, 33, 19, 4, 6, 4, 19);
+        assertEq(_claim(node), 33);
+        assertEq(payments.creditOf(Payees.COORDINATORS, ALEPH), 4);
+        assertEq(payments.creditOf(Payees.STAKERS, ALEPH), 6);
+        assertEq(payments.creditOf(Payees.DEVELOPMENT, ALEPH), 4);
+        assertEq(_claim(node), 0, "PM-7");
+        assertEq(payments.owed(node, ALEPH, _payers()), 0);
+        skip(1);
+        assertEq(payments.owed(node, ALEPH, _payers()), 1);
+    }
+
+    function testFuzz_claim_partsMakeTheGross(uint64 gross, uint16 a, uint16 b, uint16 c) public {
+        gross = uint64(bound(gross, 1, 1e15));
+        a = uint16(bound(a, 0, 8_000));
+        b = uint16(bound(b, 0, 10_000 - a > 8_000 ? 8_000 : 10_000 - a));
+        c = uint16(bound(c, 0, 10_000 - a - b > 8_000 ? 8_000 : 10_000 - a - b));
+        vm.assume(10_000 - a - b - c <= 8_000);
+        payments.setSplit(0, a, b, c, 10_000 - a - b - c);
+        _flow(node, int256(uint256(gross) * Q));
+        skip(1);
+        assertEq(_claim(node), gross);
+        uint256 sum = payments.creditOf(node, ALEPH) + payments.creditOf(Payees.COORDINATORS, ALEPH)
+            + payments.creditOf(Payees.STAKERS, ALEPH) + payments.creditOf(Payees.DEVELOPMENT, ALEPH);
+        assertEq(sum, gross, "PM-8");
+    }
+
+    function test_withdraw_paysThePayoutOnly() public {
+        _flow(node, int256(uint256(R)));
+        skip(100);
+        _claim(node);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, address(this)));
+        payments.withdraw(node, ALEPH, 1);
+        vm.startPrank(workers[0].signer);
+        vm.expectRevert(AlephErrors.ZeroAmount.selector);
+        payments.withdraw(node, ALEPH, 0);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Insufficient.selector, 60_000, 60_001));
+        payments.withdraw(node, ALEPH, 60_001);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Withdrawn(node, ALEPH, workers[0].owner, 10_000, 50_000);
+        payments.withdraw(node, ALEPH, 10_000);
+        vm.stopPrank();
+        vm.prank(workers[0].owner);
+        payments.withdraw(node, ALEPH, 50_000);
+        assertEq(token.balanceOf(workers[0].owner), 60_000);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.NoPayout.selector, 99));
+        payments.withdraw(99, ALEPH, 1);
+    }
+
+    function test_withdraw_poolsHaveAPayout() public {
+        _flow(node, int256(uint256(R)));
+        skip(100);
+        _claim(node);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.NoPayout.selector, Payees.STAKERS));
+        payments.withdraw(Payees.STAKERS, ALEPH, 1);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.PoolPayoutSet(Payees.STAKERS, address(77));
+        payments.setPoolPayout(Payees.STAKERS, address(77));
+        assertEq(payments.payoutOf(Payees.STAKERS), address(77));
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, address(this)));
+        payments.withdraw(Payees.STAKERS, ALEPH, 1);
+        vm.prank(address(77));
+        payments.withdraw(Payees.STAKERS, ALEPH, 20_000);
+        assertEq(token.balanceOf(address(77)), 20_000);
+    }
+
+    function test_withdrawRefund_paysThePayer() public {
+        vm.expectRevert(AlephErrors.ZeroAmount.selector);
+        payments.withdrawRefund(payer, ALEPH);
+        payments.reserve(payer, ALEPH, node, R);
+        payments.release(payer, ALEPH, node, R, 60);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.RefundPaid(payer, ALEPH, 3_600_000);
+        vm.prank(address(77));
+        assertEq(payments.withdrawRefund(payer, ALEPH), 3_600_000);
+        assertEq(token.balanceOf(payer), 1_000_000 ether);
+    }
+
+    function test_exits_pausedByGuardian() public {
+        payments.pause(Pausing.EXIT, 14 days);
+        bytes memory err = abi.encodeWithSelector(AlephErrors.Paused.selector, Pausing.EXIT);
+        vm.expectRevert(err);
+        payments.withdraw(node, ALEPH, 1);
+        vm.expectRevert(err);
+        payments.withdrawRefund(payer, ALEPH);
+    }
+
+    function test_permit_worksOnceAndWhenFrontRun() public {
+        _approve(0);
+        bytes32 typeHash =
+            keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
+        bytes32 digest =
+            _digest("Aleph", address(token), keccak256(abi.encode(typeHash, payer, address(payments), 5, 0, START)));
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(payerKey, digest);
+        payments.permit(payer, ALEPH, 5, START, v, r, s);
+        assertEq(token.allowance(payer, address(payments)), 5);
+        payments.permit(payer, ALEPH, 5, START, v, r, s);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Insufficient.selector, 5, 6));
+        payments.permit(payer, ALEPH, 6, START, v, r, s);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.TokenDisabled.selector, 9));
+        payments.permit(payer, 9, 6, START, v, r, s);
+    }
+
+    /* TOKENS */
+
+    function _listBad() private returns (BadToken bad) {
+        bad = new BadToken();
+        assertEq(payments.listToken(address(bad)), 2);
+        bad.mint(payer, 1e15);
+        vm.prank(payer);
+        bad.approve(address(payments), type(uint256).max);
+    }
+
+    function test_listToken_andDelist() public {
+        BadToken bad = _listBad();
+        IPaymentManager.TokenView memory t = payments.tokenOf(2);
+        assertEq(t.erc20, address(bad));
+        assertEq(t.decimals, 6);
+        assertTrue(t.enabled);
+        assertEq(payments.lastToken(), 2);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Duplicate.selector, bytes32(uint256(uint160(address(bad))))));
+        payments.listToken(address(bad));
+        vm.expectRevert(AlephErrors.ZeroAddress.selector);
+        payments.listToken(address(0));
+        payments.setFlow(payer, 2, node, int256(uint256(R)));
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.TokenEnabled(2, false);
+        payments.delistToken(2);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.TokenDisabled.selector, 2));
+        payments.setFlow(payer, 2, node, 1);
+        payments.setFlow(payer, 2, node, -int256(uint256(R)));
+        payments.relistToken(2);
+        payments.reserve(payer, 2, node, R);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.TokenDisabled.selector, 3));
+        payments.delistToken(3);
+    }
+
+    function test_token_feeOnTransferIsRefused() public {
+        BadToken bad = _listBad();
+        bad.setMode(BadToken.Mode.Fee, payments);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.FeeOnTransfer.selector, 3_564_000, 3_600_000));
+        payments.reserve(payer, 2, node, R);
+        bad.setMode(BadToken.Mode.Silent, payments);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.FeeOnTransfer.selector, 0, 3_600_000));
+        payments.reserve(payer, 2, node, R);
+    }
+
+    function test_token_misbehavingNeverBlocksAStop() public {
+        BadToken bad = _listBad();
+        for (uint8 mode = 1; mode <= 5; ++mode) {
+            bad.setMode(BadToken.Mode.Honest, payments);
+            uint64 payee = node + mode;
+            payments.setFlow(payer, 2, payee, int256(uint256(R)));
+            skip(2 hours);
+            bad.setMode(BadToken.Mode(mode), payments);
+            payments.pull(payer, 2);
+            payments.setFlow(payer, 2, payee, -int256(uint256(R)));
+            assertEq(payments.account(payer, 2).rateQ32, 0, "PM-10");
+            address[] memory list = new address[](1);
+            list[0] = payer;
+            payments.claim(payee, 2, list);
+            assertEq(payments.account(payer, ALEPH).rateQ32, 0, "PM-11");
+        }
+    }
+
+    function test_token_reentranceIsRefused() public {
+        BadToken bad = _listBad();
+        payments.reserve(payer, 2, node, R);
+        payments.release(payer, 2, node, R, 60);
+        bad.setMode(BadToken.Mode.Reenter, payments);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Insufficient.selector, 1e15 - 3_600_000, 3_600_000));
+        payments.reserve(payer, 2, node, 2 * R);
+    }
+
+    function test_pull_needsEnoughGasForTheToken() public {
+        _flow(node, int256(uint256(R)));
+        skip(2 hours);
+        (bool ok, bytes memory err) =
+            address(payments).call{gas: 150_000}(abi.encodeCall(payments.pull, (payer, ALEPH)));
+        assertFalse(ok);
+        assertEq(bytes4(err), AlephErrors.Insufficient.selector, "nobody makes a pull fail by giving it little gas");
+    }
+
+    /* PARAMETERS */
+
+    function test_setSplit_refuses() public {
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.UnknownClass.selector, 1));
+        payments.setSplit(1, 6_000, 1_500, 2_000, 500);
+        vm.expectRevert(IPaymentManager.BadSplit.selector);
+        payments.setSplit(0, 6_000, 1_500, 2_000, 501);
+        vm.expectRevert(IPaymentManager.BadSplit.selector);
+        payments.setSplit(0, 8_001, 1_999, 0, 0);
+        vm.expectRevert(IPaymentManager.BadSplit.selector);
+        payments.setSplit(0, 0, 0, 0, 10_000);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.SplitSet(0, 8_000, 0, 0, 2_000);
+        payments.setSplit(0, 8_000, 0, 0, 2_000);
+        assertEq(payments.splitOf(0).nodeBps, 8_000);
+    }
+
+    function test_setPrepay_wholeMinutesInBounds() public {
+        uint32[3] memory bad = [uint32(240), 86_460, 301];
+        for (uint256 i; i < 3; ++i) {
+            vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, bad[i], 300, 86_400));
+            payments.setPrepay(bad[i]);
+        }
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.PrepaySet(86_400);
+        payments.setPrepay(86_400);
+        (uint32 prepay, uint32 soft, uint32 hard) = payments.params();
+        assertEq(prepay, 86_400);
+        assertEq(soft, 1 hours);
+        assertEq(hard, 24 hours);
+    }
+
+    function test_setGrace_inBounds() public {
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 73 hours, 0, 72 hours));
+        payments.setGrace(73 hours, 80 hours);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 59 minutes, 1 hours, 168 hours));
+        payments.setGrace(0, 59 minutes);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 2 hours, 3 hours, 168 hours));
+        payments.setGrace(3 hours, 2 hours);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 169 hours, 1 hours, 168 hours));
+        payments.setGrace(0, 169 hours);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.GraceSet(0, 1 hours);
+        payments.setGrace(0, 1 hours);
+    }
+
+    function test_setPoolPayout_refuses() public {
+        vm.expectRevert(
+            abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 1, Payees.TREASURY, Payees.DEVELOPMENT)
+        );
+        payments.setPoolPayout(1, payer);
+        vm.expectRevert(AlephErrors.ZeroAddress.selector);
+        payments.setPoolPayout(Payees.STAKERS, address(0));
+    }
+
+    function test_pull_costsTheSameAfterManyRateChanges() public {
+        _flow(node, int256(uint256(R)));
+        skip(60);
+        uint256 first = _gasOfPull();
+        for (uint256 i; i < 1000; ++i) {
+            _flow(node, int256(1));
+        }
+        skip(60);
+        assertLe(_gasOfPull(), first + 500, "history does not make settlement dearer");
+    }
+
+    function _gasOfPull() private returns (uint256) {
+        uint256 before = gasleft();
+        payments.pull(payer, ALEPH);
+        return before - gasleft();
+    }
+}

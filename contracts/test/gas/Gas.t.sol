@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.24;
+
+import {INodeRegistry} from "../../src/interfaces/INodeRegistry.sol";
+import {Roles} from "../../src/libraries/Roles.sol";
+import {Suite} from "../utils/Suite.sol";
+
+/// @title Gas
+/// @notice The gas of every call as a whole transaction: release bytecode, behind proxies, cold, base fee and calldata
+/// included. Fails when a figure is more than 2 % above the one in snapshots/gas.json; with WRITE_GAS=true the file is
+/// written instead.
+/// @dev Runs with --isolate, which makes each top-level call a transaction of its own.
+contract GasTest is Suite {
+    uint128 internal constant RATE = uint128(1e12 * Q);
+    string internal _json;
+    string internal _committed;
+    bool internal _write;
+
+    function _out() internal pure override returns (string memory) {
+        return "out/release/";
+    }
+
+    function test_gas() public {
+        _json = "{\n";
+        _write = vm.envOr("WRITE_GAS", false);
+        if (!_write) _committed = vm.readFile("snapshots/gas.json");
+        _nodes();
+        _jobs();
+        _batches();
+        _payments();
+        _json = string.concat(_json, "\n}\n");
+        if (_write) vm.writeFile("snapshots/gas.json", _json);
+    }
+
+    /// @dev `target` is the design's.
+    function _record(string memory name, uint256 target) private {
+        _note(name, vm.lastCallGas().gasTotalUsed, target);
+    }
+
+    function _note(string memory name, uint256 gas, uint256 target) private {
+        string memory comma = bytes(_json).length > 2 ? ",\n" : "";
+        _json = string.concat(_json, comma, '  "', name, '": {"gas": ', vm.toString(gas));
+        _json =
+            string.concat(_json, ', "target": ', vm.toString(target), ', "met": ', gas <= target ? "true}" : "false}");
+        if (_write) return;
+        uint256 before = vm.parseJsonUint(_committed, string.concat("['", name, "'].gas"));
+        assertLe(gas, before + before / 50, name);
+    }
+
+    function _nodes() private {
+        Party memory p = _party("gas node");
+        bytes memory peerId = abi.encodePacked(keccak256("gas node"), hex"0024080112");
+        bytes memory sig = _registerSig(p, INodeRegistry.Kind.Compute, peerId);
+        vm.prank(p.owner);
+        p.id = nodes.registerNode(INodeRegistry.Kind.Compute, peerId, p.signer, keccak256("meta"), 1, 1, sig);
+        _record("registerNode", 190_000);
+        gateway.mint(token, p.owner, 20_000 ether);
+        vm.prank(p.owner);
+        token.approve(address(staking), 20_000 ether);
+        vm.prank(p.owner);
+        staking.stake(p.id, 10_000 ether);
+        _record("stake", 110_000);
+        nodes.activate(p.id);
+        _record("activate", 45_000);
+    }
+
+    function _jobs() private {
+        _open("first", RATE, workers[0]);
+        _record("open, 3 signatures, first of a payer", 220_000);
+        _open("second", RATE, workers[0]);
+        _record("open, 3 signatures", 165_000);
+        _confirm("first", workers[0]);
+        _record("confirmRunning, first of a pair", 57_100);
+        skip(60);
+        _confirm("second", workers[0]);
+        _record("confirmRunning, one", 40_000);
+        skip(60);
+        _stop("second");
+        _record("stop", 58_000);
+    }
+
+    function _batches() private {
+        bytes32[] memory specs = new bytes32[](10);
+        for (uint256 i; i < 10; ++i) {
+            specs[i] = keccak256(abi.encode(i));
+            _open(specs[i], RATE, workers[0]);
+        }
+        skip(60);
+        vm.prank(workers[0].signer);
+        jobs.confirmRunning(specs);
+        _note("confirmRunning, each of 10", vm.lastCallGas().gasTotalUsed / 10, 14_000);
+        vm.prank(workers[0].signer);
+        jobs.nodeStop(specs[0], 16);
+        _record("nodeStop", 58_000);
+        _open("never", RATE, workers[0]);
+        skip(901);
+        jobs.failStart("never");
+        _record("failStart", 58_000);
+    }
+
+    function _payments() private {
+        payments.withdrawRefund(payer, ALEPH);
+        _record("withdrawRefund", 62_000);
+        skip(60);
+        payments.pull(payer, ALEPH);
+        _record("pull", 60_000);
+        _claim(workers[0].id);
+        _record("claim, first of a payee", 120_000);
+        skip(600);
+        _claim(workers[0].id);
+        _record("claim, one pair", 39_208);
+        _manyPayers();
+        vm.prank(workers[0].owner);
+        payments.withdraw(workers[0].id, ALEPH, 1e12);
+        _record("withdraw", 62_000);
+        authority.grantRole(Roles.FLOW, address(this), 0);
+        payments.setFlow(payer, ALEPH, workers[0].id, 1e12);
+        _record("setFlow, existing pair", 70_000);
+        payments.reserve(payer, ALEPH, workers[0].id, RATE);
+        _record("reserve", 70_000);
+        payments.release(payer, ALEPH, workers[0].id, RATE, 60);
+        _record("release", 45_000);
+    }
+
+    /// @dev 50 payers with a running flow to one node.
+    function _manyPayers() private {
+        authority.grantRole(Roles.FLOW, address(this), 0);
+        address[] memory many = new address[](50);
+        for (uint256 i; i < 50; ++i) {
+            many[i] = makeAddr(string.concat("many", vm.toString(i)));
+            _fund(many[i], 1 ether);
+            payments.setFlow(many[i], ALEPH, workers[0].id, int256(uint256(RATE)));
+        }
+        skip(60);
+        payments.claim(workers[0].id, ALEPH, many);
+        skip(60);
+        payments.claim(workers[0].id, ALEPH, many);
+        _note("claim, each of 50 pairs", vm.lastCallGas().gasTotalUsed / 50, 11_000);
+        skip(60);
+        payments.pullMany(many, ALEPH);
+        _note("pullMany, each of 50 payers", vm.lastCallGas().gasTotalUsed / 50, 24_000);
+        authority.revokeRole(Roles.FLOW, address(this));
+    }
+}

@@ -161,6 +161,27 @@ func TestAPromiseKeepsResourcesUntilItsEnd(t *testing.T) {
 	})
 }
 
+func TestAnEndedJobFreesItsPromiseToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.cfg.Retention = time.Second
+		w.supervisorAccept(1)
+		spec := w.job(1)
+		stop := w.start()
+		defer stop()
+		time.Sleep(3 * time.Second)
+		w.wantState(spec, state.VMRunning)
+		w.end(spec, state.JobStopped, "stopped")
+
+		time.Sleep(10 * time.Second)
+
+		w.wantNothing()
+		if ad := w.ads.last(); ad.VCPUsFree != 64 || ad.DiskFreeMiB != 1_000_000 {
+			t.Errorf("ad says %d vCPUs and %d MiB of disk are free, want all", ad.VCPUsFree, ad.DiskFreeMiB)
+		}
+	})
+}
+
 func TestCapacityIsAdvertisedOnChangeAndRegularly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

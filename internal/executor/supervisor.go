@@ -384,7 +384,11 @@ func (s *Supervisor) remove(ctx context.Context, vm state.VM) error {
 		}
 		return err
 	}
-	if err := s.db.Update(ctx, func(tx *state.Tx) error { return tx.RemoveVM(ctx, vm.Spec) }); err != nil {
+	err := s.db.Update(ctx, func(tx *state.Tx) error {
+		// The promise goes with the VM, or it would be counted on its own.
+		return errors.Join(tx.RemoveVM(ctx, vm.Spec), tx.RemoveAcceptance(ctx, vm.Spec, vm.Attempt))
+	})
+	if err != nil {
 		return err
 	}
 	s.outcomes.WithLabelValues("removed").Inc()

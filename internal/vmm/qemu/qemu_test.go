@@ -14,10 +14,16 @@ import (
 // opener returns what makes drivers that share the result of one probe.
 func opener(t testing.TB) func(*testing.T) vmm.Driver {
 	t.Helper()
-	cache := filepath.Join(filepath.Dir(vmmtest.GuestImageFile(t)), "probe")
+	cache := probeCache(t)
 	return func(*testing.T) vmm.Driver {
 		return qemu.New(qemu.Config{CacheDir: cache}, slog.New(slog.DiscardHandler))
 	}
+}
+
+// probeCache is where the result of the probe is kept.
+func probeCache(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(filepath.Dir(vmmtest.GuestImageFile(t)), "probe")
 }
 
 // open returns a driver that is closed when the test ends.

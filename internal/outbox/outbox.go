@@ -114,7 +114,9 @@ type Sender struct {
 	outcomes  *prometheus.CounterVec
 	waiting   *prometheus.GaugeVec
 
-	lastSent map[common.Hash]time.Time // When each transaction in flight was last sent; only Run's goroutine uses it.
+	// Only Run's goroutine uses these.
+	lastSent map[common.Hash]time.Time // When each transaction in flight was last sent.
+	seen     *state.Block              // mirror's head when finished intents were last known to be on the chain.
 }
 
 // New returns a Sender for the intents in db, which signs with key.
@@ -145,6 +147,9 @@ func (s *Sender) Run(ctx context.Context) error {
 
 // pass follows what was sent and then sends what is due.
 func (s *Sender) pass(ctx context.Context) error {
+	if err := s.reopen(ctx); err != nil {
+		return err
+	}
 	sent, err := s.db.IntentsWith(ctx, sentMax, state.IntentSent)
 	if err != nil {
 		return err

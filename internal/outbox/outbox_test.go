@@ -21,6 +21,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/devchain"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/mirror"
 	"github.com/aleph-onchain/aleph-onchain/internal/outbox"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 )
@@ -317,6 +318,70 @@ func TestReorganisedTransactionIsSentAgain(t *testing.T) {
 		if got := events(t, n, key); got != 1 {
 			t.Errorf("%s was opened %d times, want once", key, got)
 		}
+	}
+}
+
+// TestDeepReorganisationIsNoticed takes back a block under more confirmations
+// than the outbox waits for.
+func TestDeepReorganisationIsNoticed(t *testing.T) {
+	n := chaintest.Start(t)
+	o := openOffice(t, n, t.TempDir(), fast(), n.Client)
+	m := mirror.New(mirror.Config{Interval: 10 * time.Millisecond, FromBlock: n.Deployment.FromBlock}, o.db, n.Client,
+		n.Deployment.Contracts, quiet, prometheus.NewRegistry())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("mirror: %v", err)
+		}
+	}()
+	mirrored := func() {
+		t.Helper()
+		wake, deadline := o.db.Wake("blocks"), time.NewTimer(20*time.Second)
+		defer deadline.Stop()
+		for {
+			if head, err := o.db.Head(t.Context()); err == nil && head.Hash == n.Head(t).Hash {
+				return
+			}
+			select {
+			case <-wake:
+			case <-deadline.C:
+				t.Fatal("the mirror does not follow")
+			}
+		}
+	}
+	o.enqueue(t, opening(t, n, "deep"))
+	o.pass(t)
+	for range 3 {
+		n.Mine(t)
+	}
+	o.pass(t)
+	mirrored()
+	o.pass(t)
+	if i := o.intent(t, "open/deep"); i.Status != state.IntentConfirmed {
+		t.Fatalf("%s, want confirmed", i.Status)
+	}
+
+	if err := n.Chain.Reorg(3); err != nil {
+		t.Fatal(err)
+	}
+	mirrored()
+	if _, err := o.db.Job(t.Context(), chaintest.Spec("deep")); !errors.Is(err, errs.NotFound) {
+		t.Errorf("job after the reorganisation: %v, want none", err)
+	}
+	for range 3 {
+		o.pass(t)
+		n.Mine(t)
+	}
+	mirrored()
+
+	if i := o.intent(t, "open/deep"); i.Status != state.IntentConfirmed || len(i.Txs) != 1 || events(t, n, "deep") != 1 {
+		t.Errorf("%s (%s), opened %d times, want confirmed and once", i.Status, i.Error, events(t, n, "deep"))
+	}
+	if j, err := o.db.Job(t.Context(), chaintest.Spec("deep")); err != nil || j.Status != state.JobAssigned {
+		t.Errorf("job is %+v, %v, want assigned again", j, err)
 	}
 }
 

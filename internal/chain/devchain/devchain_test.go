@@ -413,6 +413,17 @@ func TestOpenAndCloseLeavesNothing(t *testing.T) {
 	}
 }
 
+func FuzzQuantity(f *testing.F) {
+	for _, seed := range []string{`12`, `"12"`, `"0xc"`, `-1`, `null`, `"soon"`, `99999999999999999999`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if n, err := devchain.ParseQuantity(raw); err == nil && n > 1<<63-1 {
+			t.Errorf("%q is %d, more than a time can be", raw, n)
+		}
+	})
+}
+
 func BenchmarkOpen(b *testing.B) {
 	for b.Loop() {
 		c, err := devchain.Open(devchain.Config{}, quiet)

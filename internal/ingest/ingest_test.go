@@ -32,12 +32,12 @@ import (
 
 // funds answers for the chain: what everyone has.
 type funds struct {
-	balance, allowance *big.Int
-	err                error
+	balance, allowance, refund *big.Int
+	err                        error
 }
 
-func (f *funds) Funds(context.Context, common.Address, uint8) (eth, balance, allowance *big.Int, err error) {
-	return new(big.Int), f.balance, f.allowance, f.err
+func (f *funds) Funds(context.Context, common.Address, uint8) (balance, allowance, refund *big.Int, err error) {
+	return f.balance, f.allowance, f.refund, f.err
 }
 
 func domain() job.Domain { return job.Jobs(big.NewInt(31337), common.HexToAddress("0xA1")) }
@@ -60,7 +60,7 @@ func config(keepFiles bool) ingest.Config {
 func open(t *testing.T, name string, cfg ingest.Config, bootstrap ...string) *node {
 	t.Helper()
 	log, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
-	n := &node{host: p2ptest.Open(t, name, bootstrap...), funds: &funds{aleph(1000), aleph(1000), nil}}
+	n := &node{host: p2ptest.Open(t, name, bootstrap...), funds: &funds{aleph(1000), aleph(1000), new(big.Int), nil}}
 	var err error
 	if n.db, err = state.Open(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)

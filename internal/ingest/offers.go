@@ -210,18 +210,16 @@ func (p *Pipeline) checkFunds(ctx context.Context, o *job.Offer, rate *big.Int) 
 	if err != nil {
 		return err
 	}
-	_, balance, allowance, err := p.funds.Funds(ctx, o.Payer, o.Token)
+	balance, allowance, refund, err := p.funds.Funds(ctx, o.Payer, o.Token)
 	if err != nil {
 		return errs.New(errs.Unavailable, "read funds of %s: %w", o.Payer, err)
 	}
-	refund := new(big.Int)
-	switch a, err := p.db.Account(ctx, o.Payer, o.Token); {
-	case err == nil && a.ArrearsSince != 0:
-		return errs.New(errs.Exhausted, "account %s has been in arrears since %d; pay what runs before a new job", o.Payer, a.ArrearsSince)
-	case err == nil && a.Refund != nil:
-		refund = a.Refund
-	case err != nil && !errors.Is(err, errs.NotFound):
+	a, err := p.db.Account(ctx, o.Payer, o.Token)
+	if err != nil && !errors.Is(err, errs.NotFound) {
 		return err
+	}
+	if err == nil && a.ArrearsSince != 0 {
+		return errs.New(errs.Exhausted, "account %s has been in arrears since %d; pay what runs before a new job", o.Payer, a.ArrearsSince)
 	}
 	available := balance
 	if allowance.Cmp(balance) < 0 {

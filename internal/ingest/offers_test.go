@@ -177,15 +177,15 @@ func TestFundsThatAreShortAreNamed(t *testing.T) {
 	one := big.NewInt(1)
 	oneWei := "0.000000000000000001 ALEPH missing"
 
-	*n.funds = funds{balance: new(big.Int).Sub(cost, one), allowance: aleph(1000)}
+	*n.funds = funds{balance: new(big.Int).Sub(cost, one), allowance: aleph(1000), refund: new(big.Int)}
 	if err := submit(1); errs.KindOf(err) != errs.Exhausted || !strings.Contains(err.Error(), oneWei) {
 		t.Errorf("one wei short of balance: %v, want errs.Exhausted with %q", err, oneWei)
 	}
-	*n.funds = funds{balance: aleph(1000), allowance: new(big.Int).Sub(cost, one)}
+	*n.funds = funds{balance: aleph(1000), allowance: new(big.Int).Sub(cost, one), refund: new(big.Int)}
 	if err := submit(1); errs.KindOf(err) != errs.Exhausted || !strings.Contains(err.Error(), oneWei) {
 		t.Errorf("one wei short of allowance: %v, want errs.Exhausted with %q", err, oneWei)
 	}
-	account(state.Account{Refund: one})
+	n.funds.refund = one
 	if err := submit(1); err != nil {
 		t.Errorf("with the refund it is enough: %v", err)
 	}
@@ -206,7 +206,7 @@ func TestFundsThatAreShortAreNamed(t *testing.T) {
 	if err := submit(2); err != nil {
 		t.Errorf("the first was decided at no cost: %v", err)
 	}
-	account(state.Account{ArrearsSince: 5, Refund: aleph(1000)})
+	account(state.Account{ArrearsSince: 5})
 	if err := submit(3); errs.KindOf(err) != errs.Exhausted || !strings.Contains(err.Error(), "arrears") {
 		t.Errorf("in arrears: %v, want errs.Exhausted", err)
 	}

@@ -58,11 +58,12 @@ type Files interface {
 	Fetch(ctx context.Context, hash message.ItemHash) (blob.Info, error)
 }
 
-// Funds reads what an address owns on chain, as of the newest block.
+// Funds reads what an address can pay with, as of the newest block;
+// mirror.Syncer is one.
 type Funds interface {
-	// Funds returns the ether in wei, and of the token the balance and the
-	// allowance given to PaymentManager, in its smallest unit.
-	Funds(ctx context.Context, owner common.Address, token uint8) (etherWei, balance, allowance *big.Int, err error)
+	// Funds returns, in the token's smallest unit, the balance, the allowance
+	// given to PaymentManager and the refund that waits there.
+	Funds(ctx context.Context, owner common.Address, token uint8) (balance, allowance, refund *big.Int, err error)
 }
 
 // Pipeline judges messages, offers and capacity ads. Use New, then Run. It is

@@ -46,19 +46,23 @@ func (s *Server) account(ctx context.Context, in *accountInput) (*accountOutput,
 	if err != nil {
 		return nil, err
 	}
-	eth, balance, allowance, err := s.parts.Funds.Funds(ctx, addr, job.TokenALEPH)
+	balance, allowance, refund, err := s.parts.Funds.Funds(ctx, addr, job.TokenALEPH)
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "read funds of %s: %w", addr, err)
 	}
+	eth, err := s.parts.Ether.Balance(ctx, addr)
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "read ether of %s: %w", addr, err)
+	}
 	v := accountView{
-		Address: addr.Hex(), EthWei: decimal(eth), TokenBalance: decimal(balance), Allowance: decimal(allowance), Refund: "0", RateQ32: "0",
+		Address: addr.Hex(), EthWei: decimal(eth), TokenBalance: decimal(balance), Allowance: decimal(allowance), Refund: decimal(refund), RateQ32: "0",
 	}
 	err = s.parts.DB.View(ctx, func(view *state.View) error {
 		a, err := maybe(view.Account(ctx, addr, job.TokenALEPH))
 		if err != nil || a == nil {
 			return err
 		}
-		v.Refund, v.RateQ32, v.PaidUntil, v.ArrearsSince = decimal(a.Refund), decimal(a.RateQ32), a.PaidUntil, a.ArrearsSince
+		v.RateQ32, v.PaidUntil, v.ArrearsSince = decimal(a.RateQ32), a.PaidUntil, a.ArrearsSince
 		p, err := maybe(view.Params(ctx))
 		if err != nil || p == nil || a.RateQ32 == nil || a.RateQ32.Sign() == 0 {
 			return err
@@ -109,15 +113,17 @@ func (s *Server) permit(ctx context.Context, in *permitInput) (*permitOutput, er
 	if err != nil {
 		return nil, err
 	}
-	_, balance, allowance, err := s.parts.Funds.Funds(ctx, owner, job.TokenALEPH)
+	balance, allowance, _, err := s.parts.Funds.Funds(ctx, owner, job.TokenALEPH)
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "read funds of %s: %w", owner, err)
 	}
 	if balance.Sign() == 0 {
 		return nil, errs.New(errs.Exhausted, "%s has no ALEPH to allow", owner)
 	}
-	if allowance.Cmp(value) == 0 {
-		return nil, errs.New(errs.Conflict, "the allowance of %s is %s already", owner, value)
+	if allowance.Cmp(value) >= 0 {
+		// The contract takes any signature for what is allowed already, so
+		// anybody could make this node pay for nothing.
+		return nil, errs.New(errs.Conflict, "the allowance of %s is %s already; only the owner's own transaction lowers it", owner, allowance)
 	}
 	args, err := json.Marshal([]any{
 		owner, strconv.Itoa(job.TokenALEPH), value.String(), strconv.FormatUint(in.Body.Deadline, 10), strconv.Itoa(int(in.Body.V)), r, sWord,

@@ -51,10 +51,15 @@ type Peers interface {
 	AskStream(ctx context.Context, id p2p.PeerID, request, reply any) (io.ReadCloser, error)
 }
 
-// Funds reads what an address owns on chain, as of the newest block: ether in
-// wei, and of the token the balance and the allowance given to PaymentManager.
+// Funds reads what an address can pay with, as of the newest block, in the
+// token's smallest unit; mirror.Syncer is one.
 type Funds interface {
-	Funds(ctx context.Context, owner common.Address, token uint8) (etherWei, balance, allowance *big.Int, err error)
+	Funds(ctx context.Context, owner common.Address, token uint8) (balance, allowance, refund *big.Int, err error)
+}
+
+// Ether reads how much ether an account has, in wei; chain.Client is one.
+type Ether interface {
+	Balance(ctx context.Context, account common.Address) (*big.Int, error)
 }
 
 // Console gives the console of a machine on this host to its owner;
@@ -87,6 +92,7 @@ type Parts struct {
 	Planner  Planner
 	Peers    Peers
 	Funds    Funds
+	Ether    Ether
 	Blobs    *blob.Store
 	Console  Console
 	Gatherer prometheus.Gatherer

@@ -178,7 +178,6 @@ func humaConfig(version string) huma.Config {
 	cfg.Info.Description = "The HTTP interface of a node. Amounts are decimal texts of wei, times are Unix seconds of chain time."
 	cfg.CreateHooks = nil // they add a $schema field to every answer
 	cfg.OpenAPIPath, cfg.DocsPath, cfg.SchemasPath = "/openapi", "", ""
-	cfg.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat}
 	cfg.Transformers = []huma.Transformer{plainProblem}
 	return cfg
 }

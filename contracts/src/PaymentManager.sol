@@ -633,12 +633,15 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
         _noteArrears(c);
     }
 
-    /// @dev Takes what is missing to `need`, or what whole seconds the wallet and the refund allow.
-    function _tryTake(Context memory c, uint256 refund, uint256 need) private returns (uint256) {
+    /// @dev Takes what is missing to `need`; when that fails, what makes whole seconds of what refund and wallet have.
+    function _tryTake(Context memory c, uint256 refund, uint256 need) private returns (uint256 got) {
         address erc20 = _storage().tokens[c.token].erc20;
+        got = TokenCalls.tryTake(erc20, c.payer, need - refund);
+        if (got != 0) return got;
         uint256 have = refund + Math.min(TokenCalls.available(erc20, c.payer), need - refund);
-        if (have < need) need = Q32.ceilWei(c.flow.rateQ32, (have << 32) / c.flow.rateQ32);
-        return need > refund ? TokenCalls.tryTake(erc20, c.payer, need - refund) : 0;
+        uint256 part = Q32.ceilWei(c.flow.rateQ32, (have << 32) / c.flow.rateQ32);
+        // With enough in the wallet the token itself fails, and asking again helps nothing.
+        if (have < need && part > refund) got = TokenCalls.tryTake(erc20, c.payer, part - refund);
     }
 
     /// @dev Buys whole seconds with `refund` of the refund and `got`; what is left of both is the new refund.

@@ -223,6 +223,24 @@ contract PaymentManagerTest is Suite {
         assertEq(payments.pair(payer, ALEPH, node).debt, 1000 * (3500 + 24 hours));
     }
 
+    function test_solvency_countsEverything() public {
+        _flow(node, int256(uint256(R)));
+        payments.reserve(payer, ALEPH, node, R);
+        skip(100);
+        (uint256 held, uint256 owes) = payments.solvency(ALEPH, _payers(), _nodesAndPools());
+        assertEq(held, 7_200_000);
+        assertEq(owes, held);
+        _claim(node);
+        payments.release(payer, ALEPH, node, R, 60);
+        (held, owes) = payments.solvency(ALEPH, _payers(), _nodesAndPools());
+        assertEq(owes, held);
+    }
+
+    function _nodesAndPools() private view returns (uint64[] memory list) {
+        list = new uint64[](4);
+        (list[0], list[1], list[2], list[3]) = (node, Payees.STAKERS, Payees.COORDINATORS, Payees.DEVELOPMENT);
+    }
+
     function test_runway_tellsTheTimes() public {
         (, uint40 endless,,) = payments.runway(payer, ALEPH);
         assertEq(endless, type(uint40).max);

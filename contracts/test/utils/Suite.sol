@@ -62,13 +62,18 @@ abstract contract Suite is Test {
 
     /* DEPLOYMENT */
 
-    /// @dev Where the artifacts are; the gas bench takes the release ones.
-    function _out() internal pure virtual returns (string memory) {
-        return "out/";
-    }
-
-    function _code(string memory name) internal view returns (bytes memory) {
-        return vm.getCode(string.concat(_out(), name, ".sol/", name, ".json"));
+    /// @dev The creation code of a contract, as the tests are compiled; the gas bench takes the release's.
+    function _code(string memory name) internal view virtual returns (bytes memory) {
+        bytes32 h = keccak256(bytes(name));
+        if (h == keccak256("Deployer")) return type(Deployer).creationCode;
+        if (h == keccak256("AccessManager")) return type(AccessManager).creationCode;
+        if (h == keccak256("DevGateway")) return type(DevGateway).creationCode;
+        if (h == keccak256("AlephToken")) return type(AlephToken).creationCode;
+        if (h == keccak256("ERC1967Proxy")) return type(ERC1967Proxy).creationCode;
+        if (h == keccak256("NodeRegistry")) return type(NodeRegistry).creationCode;
+        if (h == keccak256("StakingManager")) return type(StakingManager).creationCode;
+        if (h == keccak256("JobManager")) return type(JobManager).creationCode;
+        return type(PaymentManager).creationCode;
     }
 
     function _create(bytes memory initCode) internal returns (address at) {

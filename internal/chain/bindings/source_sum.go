@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "1ad5c8fe1ee90b1e003488f507249e6b1af169c373e76f7d896f207e88bd8945"
+const sourceSum = "13ed02a17f0bd27fa818091babb1aa0ad55a506d709309aeb3660e0ad268d4ad"

@@ -169,6 +169,7 @@ type jobsInput struct {
 
 type jobsOutput struct{ Body []jobView }
 
+// jobs lists without asking about machines that are gone.
 func (s *Server) jobs(ctx context.Context, in *jobsInput) (*jobsOutput, error) {
 	owner, err := parseAddress("owner", in.Owner)
 	if err != nil {
@@ -181,7 +182,7 @@ func (s *Server) jobs(ctx context.Context, in *jobsInput) (*jobsOutput, error) {
 	out := &jobsOutput{Body: make([]jobView, len(specs))}
 	turns := make(chan struct{}, statusParallel)
 	failed := make([]error, len(specs))
-	ctx, cancel := context.WithTimeout(ctx, 2*statusMax)
+	asking, cancel := context.WithTimeout(ctx, 2*statusMax)
 	defer cancel()
 	var wg sync.WaitGroup
 	for i, spec := range specs {
@@ -194,7 +195,9 @@ func (s *Server) jobs(ctx context.Context, in *jobsInput) (*jobsOutput, error) {
 				return
 			}
 			out.Body[i] = rows.view()
-			s.addMachine(ctx, rows, &out.Body[i])
+			if rows.job != nil && !rows.job.Status.Ended() {
+				s.addMachine(asking, rows, &out.Body[i])
+			}
 		})
 	}
 	wg.Wait()

@@ -88,16 +88,17 @@ func (s *Server) openLogs(ctx context.Context, caller common.Address, r executor
 // pass copies body to the client, each piece at once.
 func pass(w http.ResponseWriter, body io.Reader) error {
 	rc := http.NewResponseController(w)
+	// The request is read: the connection may be silent for as long as the
+	// machine is.
+	if err := rc.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	// The client learns at once that it may read.
+	if err := flush(rc, w, nil); err != nil {
+		return err
+	}
 	buf := make([]byte, logBuffer)
-	begun := false
 	for {
-		if !begun {
-			// The client learns at once that it may read.
-			begun = true
-			if err := flush(rc, w, nil); err != nil {
-				return err
-			}
-		}
 		n, err := body.Read(buf)
 		if n > 0 {
 			if err := flush(rc, w, buf[:n]); err != nil {

@@ -28,25 +28,53 @@ const dirMode = 0o700
 // the caller closed it or died. A lock that another process has gives
 // errs.Conflict.
 func LockDir(dir string) (*os.File, error) {
+	// Somebody may remove the directory at any moment, and then the file that
+	// we hold is not the one that others will see.
+	for range lockTriesMax {
+		f, err := tryLock(dir)
+		if err != nil || f != nil {
+			return f, err
+		}
+	}
+	return nil, errs.New(errs.Conflict, "directory %s is being removed", dir)
+}
+
+// lockTriesMax bounds the races against removals that LockDir loses.
+const lockTriesMax = 10
+
+// tryLock is LockDir, or nil and no error when the directory went away.
+func tryLock(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return nil, fmt.Errorf("make machine directory: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	name := filepath.Join(dir, lockFile)
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open machine lock: %w", err)
 	}
 	// An open-file-description lock: unlike flock it can be asked about
 	// without taking it, so Running never makes a Start fail.
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
-	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock)
-	if err == nil {
-		return f, nil
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+			return nil, errs.New(errs.Conflict, "a process runs in %s", dir)
+		}
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
 	}
-	f.Close()
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		return nil, errs.New(errs.Conflict, "a process runs in %s", dir)
+	held, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("look at machine lock: %w", err)
 	}
-	return nil, fmt.Errorf("lock %s: %w", dir, err)
+	if seen, err := os.Stat(name); err != nil || !os.SameFile(held, seen) {
+		f.Close()
+		return nil, nil
+	}
+	return f, nil
 }
 
 // Running reports whether a process of the machine in dir lives.

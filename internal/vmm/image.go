@@ -114,10 +114,14 @@ func OpenImage(ctx context.Context, path, cacheDir string) (Image, error) {
 // unpackPoll is how often a second caller looks whether the first is done.
 const unpackPoll = 50 * time.Millisecond
 
+// unpackDir in the cache is where an image is unpacked before it is moved to
+// its place, one at a time.
+const unpackDir = ".unpack"
+
 // unpackOnce unpacks to dir unless somebody else does meanwhile. What a crash
 // has left half unpacked is thrown away.
 func unpackOnce(ctx context.Context, r io.Reader, dir string) error {
-	part := dir + ".part"
+	part := filepath.Join(filepath.Dir(dir), unpackDir)
 	for {
 		lock, err := LockDir(part)
 		if err == nil {
@@ -134,10 +138,14 @@ func unpackOnce(ctx context.Context, r io.Reader, dir string) error {
 		}
 	}
 	_, err := loadUnpacked(dir)
-	if errors.Is(err, errs.NotFound) {
-		err = unpack(ctx, r, part, dir)
+	if !errors.Is(err, errs.NotFound) {
+		return err
 	}
-	return errors.Join(err, os.RemoveAll(part))
+	tmp := filepath.Join(part, "image")
+	if err := os.RemoveAll(tmp); err != nil {
+		return fmt.Errorf("remove what an earlier try left: %w", err)
+	}
+	return errors.Join(unpack(ctx, r, tmp, dir), os.RemoveAll(tmp))
 }
 
 // isTar reports whether the file is a POSIX tar.
@@ -245,13 +253,9 @@ func isMemberName(name string) bool {
 	return true
 }
 
-// unpack writes the members of the tar to the directory part and renames it
-// to dir, which so appears whole or not at all.
-func unpack(ctx context.Context, r io.Reader, part, dir string) error {
-	tmp := filepath.Join(part, "image")
-	if err := os.RemoveAll(tmp); err != nil {
-		return fmt.Errorf("remove what an earlier try left: %w", err)
-	}
+// unpack writes the members of the tar to the directory tmp and renames it to
+// dir, which so appears whole or not at all.
+func unpack(ctx context.Context, r io.Reader, tmp, dir string) error {
 	if err := os.Mkdir(tmp, dirMode); err != nil {
 		return fmt.Errorf("make image directory: %w", err)
 	}

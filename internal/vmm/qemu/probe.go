@@ -179,14 +179,17 @@ func (m *marker) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// bounded keeps the first bytes that are written to it.
-type bounded struct{ bytes.Buffer }
+// bounded keeps the first bytes that are written to it. It embeds nothing, or
+// io.Copy would find another way in.
+type bounded struct{ kept []byte }
 
 func (b *bounded) Write(p []byte) (int, error) {
 	const keepBytes = 1024
-	b.Buffer.Write(p[:min(len(p), max(0, keepBytes-b.Len()))])
+	b.kept = append(b.kept, p[:min(len(p), keepBytes-len(b.kept))]...)
 	return len(p), nil
 }
+
+func (b *bounded) String() string { return string(b.kept) }
 
 // probeKey names what a result depends on: this boot of the host, QEMU, and
 // the kernel that was booted.

@@ -1,0 +1,307 @@
+package qemu
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+)
+
+// qemuEnd plays QEMU: it answers each command as the test says.
+func qemuEnd(t *testing.T, answer func(qmpCommand) string) *qmp {
+	t.Helper()
+	us, them := net.Pipe()
+	var events []string
+	q := newQMP(us, func(e event) { events = append(events, e.Event) })
+	ran := make(chan error, 1)
+	go func() { ran <- q.run() }()
+	go func() {
+		io.WriteString(them, `{"QMP":{"version":{}}}`+"\r\n")
+		lines := bufio.NewScanner(them)
+		for lines.Scan() {
+			var c qmpCommand
+			if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
+				t.Error(err)
+			}
+			if _, err := io.WriteString(them, answer(c)); err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		us.Close()
+		them.Close()
+		<-ran
+	})
+	return q
+}
+
+func TestQMPAnswersAreMatched(t *testing.T) {
+	q := qemuEnd(t, func(c qmpCommand) string {
+		switch c.Execute {
+		case "query-name":
+			// An event, and an answer to somebody else, come in between.
+			return `{"event":"RESET","data":{}}` + "\n" + `{"return":{},"id":"99"}` + "\n" + fmt.Sprintf(`{"return":{"name":"x"},"id":%q}`, c.ID) + "\n"
+		case "fail":
+			return fmt.Sprintf(`{"error":{"class":"GenericError","desc":"no luck"},"id":%q}`, c.ID) + "\n"
+		}
+		return fmt.Sprintf(`{"return":{},"id":%q}`, c.ID) + "\n"
+	})
+	if err := q.negotiate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var out struct{ Name string }
+	if err := q.do(t.Context(), "query-name", nil, &out); err != nil || out.Name != "x" {
+		t.Errorf("query-name: %q, %v; want x", out.Name, err)
+	}
+	if err := q.do(t.Context(), "fail", nil, nil); err == nil || !strings.Contains(err.Error(), "no luck") {
+		t.Errorf("fail: %v, want QEMU's words", err)
+	}
+	var number int
+	if err := q.do(t.Context(), "other", nil, &number); err == nil {
+		t.Error("an answer of another shape was taken")
+	}
+}
+
+func TestQMPThatHangsOrGoes(t *testing.T) {
+	q := qemuEnd(t, func(qmpCommand) string { return "" })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := q.do(ctx, "query-name", nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("do: %v, want it canceled", err)
+	}
+	us, them := net.Pipe()
+	q = newQMP(us, func(event) {})
+	ran := make(chan error)
+	go func() { ran <- q.run() }()
+	go func() {
+		bufio.NewReader(them).ReadString('\n')
+		them.Close()
+	}()
+	if err := q.do(t.Context(), "query-name", nil, nil); !errors.Is(err, errs.Unavailable) {
+		t.Errorf("do: %v, want unavailable", err)
+	}
+	if err := <-ran; !errors.Is(err, io.EOF) {
+		t.Errorf("run: %v, want the end", err)
+	}
+	if err := q.do(t.Context(), "query-name", nil, nil); !errors.Is(err, errs.Unavailable) {
+		t.Errorf("do after the end: %v, want unavailable", err)
+	}
+}
+
+func FuzzQMP(f *testing.F) {
+	f.Add([]byte(`{"return":{},"id":"1"}` + "\n" + `{"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-shutdown"}}` + "\n"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		m := &machine{d: New(Config{}, slog.New(slog.DiscardHandler))}
+		q := newQMP(struct {
+			io.Reader
+			io.Writer
+		}{bytes.NewReader(raw), io.Discard}, m.onEvent)
+		if err := q.run(); err == nil {
+			t.Fatal("run ended without a reason")
+		}
+	})
+}
+
+func TestParseStat(t *testing.T) {
+	line := "4242 (qemu (x) y) S 1 4242 4242 0 -1 4194624 1 2 3 4 150 25 0 0 20 0 3 0 987654 500000000 60000 18446744073709551615"
+	got, err := parseStat(line)
+	if want := (stat{pid: 4242, start: 987654, user: 150, system: 25, rssPages: 60000}); err != nil || got != want {
+		t.Errorf("parseStat = %+v, %v; want %+v", got, err, want)
+	}
+	for _, bad := range []string{"", "1", "1 x", "(x) S", "x (y) S 1", "1 (y) S", ")1("} {
+		if _, err := parseStat(bad); err == nil {
+			t.Errorf("parseStat(%q) was taken", bad)
+		}
+	}
+}
+
+func FuzzParseStat(f *testing.F) {
+	f.Add("1 (init) S 0 1 1 0 -1 4194560 1 1 1 1 1 1 1 1 20 0 1 0 2 1 1 1")
+	f.Fuzz(func(_ *testing.T, line string) { _, _ = parseStat(line) })
+}
+
+func FuzzParseRecord(f *testing.F) {
+	f.Add([]byte(`{"id":"x","driver":"qemu"}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if r, err := parseRecord(raw); err == nil && r.Driver != Name {
+			t.Fatalf("accepted %+v", r)
+		}
+	})
+}
+
+func FuzzParseProbe(f *testing.F) {
+	f.Add([]byte(`{"key":"k","capabilities":{"accelerator":"tcg"}}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if r, err := parseProbe(raw); err == nil && r.Capabilities.Accelerator == "" {
+			t.Fatalf("accepted %+v", r)
+		}
+	})
+}
+
+func TestProcessIsNotMistaken(t *testing.T) {
+	self, err := readStat(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := openProcess(os.Getpid(), self.start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.hasEnded() {
+		t.Error("this process has ended")
+	}
+	p.close()
+	if _, err := openProcess(os.Getpid(), self.start+1); !errors.Is(err, errs.NotFound) {
+		t.Errorf("a process of another time: %v, want not found", err)
+	}
+	if _, err := openProcess(1<<22+1, 1); err == nil {
+		t.Error("a process that cannot exist was opened")
+	}
+}
+
+// TestLockHeldByOthersIsNotNothing: a directory whose lock somebody holds who
+// is not its process must never look free.
+func TestLockHeldByOthersIsNotNothing(t *testing.T) {
+	dir := t.TempDir()
+	d := New(Config{}, slog.New(slog.DiscardHandler))
+	lock, err := vmm.LockDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	self, err := readStat(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, line := range map[string]string{
+		"no file":         "",
+		"garbage":         "x",
+		"another process": fmt.Sprintf("%d (x) S 1 1 1 0 -1 1 1 1 1 1 1 1 1 1 1 1 1 1 %d 1 1 1", os.Getpid(), self.start+5),
+	} {
+		if line != "" {
+			if err := os.WriteFile(filepath.Join(dir, processFile), []byte(line), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := d.Adopt(t.Context(), dir); !errors.Is(err, errs.Unavailable) {
+			t.Errorf("%s: Adopt returned %v, want unavailable", name, err)
+		}
+	}
+}
+
+// fakeCgroups makes files as a control group's root has them.
+func fakeCgroups(t *testing.T, controllers string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range map[string]string{"cgroup.controllers": controllers, "cgroup.subtree_control": ""} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := filepath.Join(root, cgroupName)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func TestCgroupLimits(t *testing.T) {
+	c, err := openCgroups(fakeCgroups(t, "cpuset cpu io memory pids\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := c.make("vm", 2, 256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"cpu.max": "200000 100000", "memory.max": fmt.Sprint(768 << 20)} {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
+			t.Errorf("%s is %q, %v; want %q", name, got, err, want)
+		}
+	}
+	for _, f := range []string{"cpu.max", "memory.max", "memory.swap.max"} {
+		// The kernel's own files go with their directory.
+		if err := os.Remove(filepath.Join(dir, f)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(c.remove("vm"), c.remove("vm")); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	for name, root := range map[string]string{"no memory": fakeCgroups(t, "cpu"), "nothing": t.TempDir()} {
+		if _, err := openCgroups(root); err == nil {
+			t.Errorf("%s: opened", name)
+		}
+	}
+	if dir, err := (cgroups{}).make("vm", 1, 1); err != nil || dir != "" {
+		t.Errorf("without control groups: %q, %v; want nothing", dir, err)
+	}
+}
+
+func TestArguments(t *testing.T) {
+	spec := vmm.Spec{
+		ID: strings.Repeat("0a", 32), VCPUs: 2, MemoryMiB: 300, Dir: "/vm", Image: vmm.Image{Kernel: "/k", Initrd: "/i", Cmdline: "quiet"},
+		Net: vmm.NetDevice{Kind: vmm.NetTap, Tap: "al0", MAC: "52:54:00:00:00:01"},
+	}
+	has := func(args []string, want ...string) {
+		t.Helper()
+		for i := range args {
+			if i+len(want) <= len(args) && slices.Equal(args[i:i+len(want)], want) {
+				return
+			}
+		}
+		t.Errorf("arguments %q lack %q", args, want)
+	}
+	args := machineArgs(spec, vmm.KVM)
+	has(args, "-m", "300M")
+	has(args, "-smp", "2")
+	has(args, "-accel", "kvm", "-cpu", "host")
+	has(args, "-append", "quiet")
+	has(args, "-netdev", "tap,id=net,script=no,downscript=no,ifname=al0")
+	has(args, "-uuid", "0a0a0a0a-0a0a-0a0a-0a0a-0a0a0a0a0a0a")
+	if text := strings.Join(args, " "); strings.Contains(text, "mitigations=off") {
+		t.Errorf("a tenant's machine is started with %q", text)
+	}
+	forward := vmm.Forward{Protocol: vmm.UDP, HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 1000, GuestPort: 53}
+	spec.Net = vmm.NetDevice{Kind: vmm.NetUser, Forwards: []vmm.Forward{forward}}
+	has(machineArgs(spec, vmm.TCG), "-netdev", "user,id=net,ipv6=off,restrict=on,hostfwd=udp:127.0.0.1:1000-:53")
+	spec.Net.Egress = true
+	has(machineArgs(spec, vmm.TCG), "-netdev", "user,id=net,ipv6=off,hostfwd=udp:127.0.0.1:1000-:53")
+	has(machineArgs(spec, vmm.TCG), "-append", "quiet no_timer_check lpj=10400000")
+}
+
+func TestMarkerIsFoundAcrossWrites(t *testing.T) {
+	m := &marker{want: []byte("probe ok")}
+	for _, s := range []string{"noise pro", "be o", "k\n"} {
+		if _, err := io.WriteString(m, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !m.found {
+		t.Error("the marker was not found")
+	}
+	b := &bounded{}
+	io.WriteString(b, strings.Repeat("x", 5000))
+	io.WriteString(b, "more")
+	if len(b.String()) != 1024 {
+		t.Errorf("kept %d bytes, want 1024", len(b.String()))
+	}
+}

@@ -152,7 +152,8 @@ func (b *builder) apt(args ...string) ([]byte, error) {
 		"-o", "Dir::Etc::SourceParts=" + filepath.Join(dir, "empty"),
 		"-o", "Dir::Etc::Preferences=/dev/null", "-o", "Dir::Etc::PreferencesParts=" + filepath.Join(dir, "empty"),
 		"-o", "APT::Architecture=amd64", "-o", "APT::Architectures=amd64",
-		"-o", "APT::Sandbox::User=", "-o", "Acquire::Languages=none", "-o", "Acquire::Retries=3",
+		"-o", "APT::Sandbox::User=", "-o", "Acquire::Languages=none", "-o", "Acquire::Retries=1",
+		"-o", "APT::Update::Error-Mode=any", // Or a mirror that is away would be a warning.
 	}
 	cmd := b.command("apt-get", append(options, args...)...)
 	cmd.Dir = b.cache

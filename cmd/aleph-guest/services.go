@@ -23,8 +23,10 @@ const (
 	steadyAfter = time.Minute
 	// upMax bounds how long the machine waits for its services to listen
 	// before it calls itself ready without them.
-	upMax  = 30 * time.Second
-	upPoll = 5 * time.Millisecond
+	upMax = 30 * time.Second
+	// upPoll is how often a service is asked. Each try takes time that the
+	// service could use to start.
+	upPoll = 10 * time.Millisecond
 	// readyHeader in the first lines of a service names where it listens when
 	// it is up, for example "# aleph-ready: tcp 8080".
 	readyHeader = "# aleph-ready:"

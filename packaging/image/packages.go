@@ -27,7 +27,7 @@ const kernelMeta = "linux-image-cloud-amd64"
 // they need (perl, debconf, adduser) stays out. checkLibraries sees to it that
 // every shared library is there.
 var rootPackages = []string{ //nolint:gochecknoglobals // The recipe.
-	"base-files", "base-passwd", "bash", "busybox", "ca-certificates", "dash",
+	"base-files", "base-passwd", "bash", "busybox-static", "ca-certificates", "dash",
 	"libaudit1", "libc-bin", "libc6", "libcap-ng0", "libcap2", "libcom-err2", "libcrypt1",
 	"libgcc-s1", "libgcrypt20", "libgpg-error0", "libgssapi-krb5-2", "libk5crypto3",
 	"libkeyutils1", "libkrb5-3", "libkrb5support0", "liblz4-1", "liblzma5", "libnsl2",
@@ -125,8 +125,10 @@ func (b *builder) check(p debPackage) error {
 }
 
 // apt prepares apt-get with directories of our own, so that it needs no
-// privileges and sees neither the packages nor the sources of this machine.
-func (b *builder) apt(args ...string) ([]byte, error) {
+// privileges and sees neither the packages nor the sources of this machine. It
+// runs in workDir, where it puts what it downloads and leaves out what is
+// there already.
+func (b *builder) apt(workDir string, args ...string) ([]byte, error) {
 	dir := filepath.Join(b.cache, "apt")
 	for _, d := range []string{"lists/partial", "cache/archives/partial", "empty"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
@@ -156,14 +158,14 @@ func (b *builder) apt(args ...string) ([]byte, error) {
 		"-o", "APT::Update::Error-Mode=any", // Or a mirror that is away would be a warning.
 	}
 	cmd := b.command("apt-get", append(options, args...)...)
-	cmd.Dir = b.cache
+	cmd.Dir = workDir
 	return b.output(cmd)
 }
 
 // updateLists fetches the mirror's lists of packages.
 func (b *builder) updateLists() error {
 	b.sayf("fetching the package lists of Debian %s from %s", suite, b.mirror)
-	if _, err := b.apt("update"); err != nil {
+	if _, err := b.apt(b.cache, "update"); err != nil {
 		return fmt.Errorf("fetch package lists, is %s reachable: %w", b.mirror, err)
 	}
 	return nil
@@ -179,7 +181,7 @@ func (b *builder) download(all []debPackage) error {
 			b.sayf("downloading %s %s (%s bytes, %d of %d)", p.name, p.version, p.size, done, len(all))
 			args = append(args, p.name+"="+p.version)
 		}
-		if _, err := b.apt(args...); err != nil {
+		if _, err := b.apt(b.cache, args...); err != nil {
 			return fmt.Errorf("download packages: %w", err)
 		}
 		for _, p := range batch {
@@ -193,20 +195,32 @@ func (b *builder) download(all []debPackage) error {
 
 // resolve finds the mirror's current version of every package.
 func (b *builder) resolve() ([]debPackage, error) {
-	kernel, err := b.currentKernel()
+	empty, err := os.MkdirTemp(b.cache, "resolve-")
+	if err != nil {
+		return nil, fmt.Errorf("make empty directory: %w", err)
+	}
+	defer os.RemoveAll(empty)
+	kernel, err := b.currentKernel(empty)
 	if err != nil {
 		return nil, err
 	}
-	out, err := b.apt(append([]string{"--print-uris", "download", kernel}, rootPackages...)...)
+	out, err := b.apt(empty, append([]string{"--print-uris", "download", kernel}, rootPackages...)...)
 	if err != nil {
 		return nil, fmt.Errorf("resolve packages: %w", err)
 	}
-	return parseURIs(string(out))
+	all, err := parseURIs(string(out))
+	if err != nil {
+		return nil, err
+	}
+	if want := len(rootPackages) + 1; len(all) != want {
+		return nil, fmt.Errorf("resolve packages: the mirror named %d, want %d", len(all), want)
+	}
+	return all, nil
 }
 
 // currentKernel returns the package that the kernel's meta package stands for.
-func (b *builder) currentKernel() (string, error) {
-	out, err := b.apt("--print-uris", "-o", "APT::Install-Recommends=false", "install", kernelMeta)
+func (b *builder) currentKernel(empty string) (string, error) {
+	out, err := b.apt(empty, "--print-uris", "-o", "APT::Install-Recommends=false", "install", kernelMeta)
 	if err != nil {
 		return "", fmt.Errorf("resolve %s: %w", kernelMeta, err)
 	}

@@ -33,9 +33,9 @@ sha256sum sleep sort stat stty su sync tail tar tee test time timeout top touch 
 uniq uptime vi watch wc wget which whoami xargs yes zcat halt poweroff reboot`
 
 // webService serves /var/www, where a page carries a token that is made at
-// the first boot and that only this machine knows. The shell itself does all:
-// each further program would cost the boot a hundredth.
-const webService = `#!/bin/sh
+// the first boot and that only this machine knows. One static program does
+// all: each further one, or a dynamic linker, would cost the boot a hundredth.
+const webService = `#!/usr/bin/busybox sh
 # aleph-ready: tcp 8080
 www=/var/www
 if [ ! -s $www/token ]; then

@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
@@ -56,12 +57,20 @@ func machineArgs(spec vmm.Spec, acc vmm.Accelerator) []string {
 	return append(args, kernelArgs(spec.Image, acc)...)
 }
 
+// quickFirmware starts a kernel and nothing else, some 0.15 s sooner than the
+// usual firmware under translation. It comes with Debian's QEMU; where it is
+// not, the usual one does.
+const quickFirmware = "/usr/share/qemu/qboot.rom"
+
 // kernelArgs boots the image's kernel directly, when it has one.
 func kernelArgs(img vmm.Image, acc vmm.Accelerator, more ...string) []string {
 	if img.Kernel == "" {
 		return nil
 	}
 	args := []string{"-kernel", img.Kernel}
+	if _, err := os.Stat(quickFirmware); err == nil {
+		args = append(args, "-bios", quickFirmware)
+	}
 	if img.Initrd != "" {
 		args = append(args, "-initrd", img.Initrd)
 	}

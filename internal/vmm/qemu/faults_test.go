@@ -122,15 +122,8 @@ func TestDiskOfAnotherImageIsRefused(t *testing.T) {
 // runDaemon is the process that starts a machine and is killed: it reads the
 // spec from a file, says the machine's process number and waits.
 func runDaemon(file string) error {
-	var spec struct {
-		Spec  vmm.Spec
-		Cache string
-	}
-	raw, err := os.ReadFile(file)
+	spec, err := readRole(file)
 	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(raw, &spec); err != nil {
 		return err
 	}
 	d := qemu.New(qemu.Config{CacheDir: spec.Cache}, slog.New(slog.DiscardHandler))
@@ -143,16 +136,36 @@ func runDaemon(file string) error {
 	return err
 }
 
-func TestMachineOutlivesItsDaemon(t *testing.T) {
-	spec := vmmtest.NewSpec(t, vmmtest.GuestImage(t))
-	raw, err := json.Marshal(map[string]any{"Spec": spec, "Cache": probeCache(t)})
+// role is what another process of a test is told.
+type role struct {
+	Spec  vmm.Spec
+	Cache string
+}
+
+func writeRole(t *testing.T, spec vmm.Spec) string {
+	t.Helper()
+	raw, err := json.Marshal(role{spec, probeCache(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "spec.json")
+	file := filepath.Join(t.TempDir(), "role.json")
 	if err := os.WriteFile(file, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return file
+}
+
+func readRole(file string) (r role, err error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(raw, &r)
+}
+
+func TestMachineOutlivesItsDaemon(t *testing.T) {
+	spec := vmmtest.NewSpec(t, vmmtest.GuestImage(t))
+	file := writeRole(t, spec)
 	cmd := exec.CommandContext(bounded(t), os.Args[0], file)
 	cmd.Env = append(os.Environ(), roleVar+"="+daemon)
 	cmd.Stderr = os.Stderr

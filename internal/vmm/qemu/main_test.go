@@ -16,6 +16,7 @@ const (
 	roleVar = "ALEPH_QEMU_TEST_ROLE"
 	inside  = "inside" // Runs the tests.
 	daemon  = "daemon" // Starts one machine and waits to be killed.
+	tapHost = "tap"    // Runs one machine on a TAP device, in a namespace.
 )
 
 // TestMain runs the tests in a mount namespace of their own, where they can
@@ -28,6 +29,12 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(m.Run())
+	case tapHost:
+		if err := runTapHost(os.Args[len(os.Args)-1]); err != nil {
+			fmt.Fprintln(os.Stderr, "tap host:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	case daemon:
 		if err := runDaemon(os.Args[len(os.Args)-1]); err != nil {
 			fmt.Fprintln(os.Stderr, "daemon:", err)

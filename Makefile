@@ -1,0 +1,136 @@
+# What to run here, and what it does: `make help`.
+
+# One set of flags for every build, so that the build cache serves them all.
+GOFLAGS := $(strip $(filter-out -trimpath,$(GOFLAGS)) -trimpath)
+# The commit is stamped into binaries where git may be asked for it.
+ifneq ($(shell git status --porcelain >/dev/null 2>&1 && echo yes),yes)
+GOFLAGS := $(strip $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false)
+endif
+export GOFLAGS
+
+MODULE := github.com/aleph-onchain/aleph-onchain
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -X $(MODULE)/internal/build.Version=$(VERSION)
+IMAGE := build/images/debian.aleph
+LINTER := build/tools/golangci-lint
+CHECK := packaging/setup/check.sh
+SETUP := packaging/setup/debian.sh
+PHASES := packaging/setup/phases.sh
+
+# Where tests and the demo find what was built.
+export ALEPH_BIN ?= $(abspath bin)
+export ALEPH_IMAGE ?= $(abspath $(IMAGE))
+
+# How long `make fuzz` spends on each target.
+FUZZTIME ?= 10s
+# Arguments for devnet, demo, bench and e2e, as in make devnet ARGS=--ephemeral.
+ARGS ?=
+
+.DEFAULT_GOAL := help
+
+include contracts/contracts.mk
+
+.PHONY: help build image test check demo devnet bench unit e2e race cover fuzz lint fmt generate check-generated clean check-go
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+check-go:
+	@$(CHECK) go git
+
+build: check-go ## build bin/aleph-node, bin/aleph and bin/aleph-guest
+	@echo "build: compiling (minutes when nothing is cached, seconds after)"
+	@mkdir -p bin
+	@go build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/aleph-node ./cmd/aleph
+	@CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/aleph-guest
+
+image: check-go ## build the guest image from Debian packages
+	@$(SETUP) demo
+	@go run ./packaging/image -o $(IMAGE)
+
+test: ## install what is missing, build everything, run every test
+	@$(CHECK) go git node npm
+	@$(PHASES) test "the next thing to try is make demo." \
+		"system packages" "$(SETUP) test" \
+		"contract tools" "$(MAKE) --no-print-directory contracts-deps" \
+		"binaries" "$(MAKE) --no-print-directory build" \
+		"guest image" "$(MAKE) --no-print-directory image" \
+		"contract tests" "$(MAKE) --no-print-directory contracts-test" \
+		"unit tests" "$(MAKE) --no-print-directory unit" \
+		"end-to-end tests" "$(MAKE) --no-print-directory e2e"
+
+check: ## what a commit must pass: lint, format, generated files, every test
+	@$(CHECK) go git node npm
+	@$(PHASES) check "this tree may be committed." \
+		"lint" "$(MAKE) --no-print-directory lint" \
+		"contract format" "$(MAKE) --no-print-directory contracts-fmt-check" \
+		"generated files" "$(MAKE) --no-print-directory check-generated" \
+		"tests" "$(MAKE) --no-print-directory test"
+
+demo: ## show it: a local network runs a paid job in a real virtual machine
+	@$(CHECK) go git
+	@$(SETUP) demo
+	@$(MAKE) --no-print-directory build image
+	@go build -o build/demo ./test/demo
+	@build/demo $(ARGS)
+
+devnet: ## run a local network until Ctrl-C
+	@$(CHECK) go git
+	@$(SETUP) demo
+	@$(MAKE) --no-print-directory build
+	@exec bin/aleph-node devnet $(ARGS)
+
+bench: build image ## measure, and write bench/results.json
+	@go run ./test/bench $(ARGS)
+
+unit: check-go ## unit tests of the Go code, with real machines where packages need them
+	@go test -timeout 20m ./...
+
+e2e: build image ## tests with the real binaries, chain and machines
+	@go test -tags e2e -count=1 -timeout 60m ./test/e2e/... $(ARGS)
+
+race: check-go ## unit tests under the race detector
+	@$(CHECK) cc
+	@CGO_ENABLED=1 go test -race -timeout 40m ./...
+
+# Binaries that record coverage are apart from bin, and tell of what e2e ran.
+COVER := build/cover
+cover: image contracts-cover ## coverage of Go, at least 80 %, and of the contracts, at least 95 %
+	@rm -rf $(COVER) && mkdir -p $(COVER)/bin $(COVER)/data
+	@echo "cover: unit tests"
+	@go test -timeout 30m -covermode=atomic -coverpkg=./... -coverprofile=$(COVER)/unit.out ./...
+	@echo "cover: end-to-end tests"
+	@go build -cover -covermode=atomic -coverpkg=./... -ldflags '$(LDFLAGS)' -o $(COVER)/bin/ ./cmd/aleph-node ./cmd/aleph
+	@CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o $(COVER)/bin/ ./cmd/aleph-guest
+	@GOCOVERDIR=$(abspath $(COVER)/data) ALEPH_BIN=$(abspath $(COVER)/bin) \
+		go test -tags e2e -count=1 -timeout 60m ./test/e2e/...
+	@go tool covdata textfmt -i=$(COVER)/data -o=$(COVER)/e2e.out
+	@go run ./test/cover -min 80 $(COVER)/unit.out $(COVER)/e2e.out
+
+fuzz: check-go ## each fuzz target for FUZZTIME (10s)
+	@grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9]*' cmd internal packaging protocol sdk | \
+		sed 's|/[^/]*:func | |' | while read -r dir target; do \
+			echo "fuzz: $$dir $$target for $(FUZZTIME)"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$dir" || exit 1; \
+		done
+
+$(LINTER): tools/go.mod tools/go.sum
+	@$(CHECK) go
+	@echo "lint: building golangci-lint from tools/go.mod (minutes the first time)"
+	@go build -C tools -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+lint: $(LINTER) ## lint the Go code and check its format
+	@$(LINTER) run
+
+fmt: $(LINTER) $(CONTRACTS_DEPS) ## format Go and Solidity
+	@$(LINTER) fmt
+	@cd $(CONTRACTS) && $(FORGE) fmt
+
+generate: bindings ## write anew all that is generated and committed
+	@go generate ./cmd/... ./internal/api/...
+
+check-generated: bindings-check ## fail when a generated file is not what its source gives
+	@go test ./cmd/aleph ./internal/api/v1 ./internal/chain/bindings
+
+clean: ## remove what was built, but not what was downloaded
+	rm -rf bin build/bin build/cover build/images build/logs build/demo $(CONTRACTS)/out $(CONTRACTS)/cache $(CONTRACTS)/lcov.info

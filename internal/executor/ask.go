@@ -12,12 +12,77 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/operator"
 )
+
+// Answers are the handlers of the questions that other nodes ask about jobs,
+// by kind.
+func (s *Supervisor) Answers() map[job.AskKind]p2p.AskHandler {
+	return map[job.AskKind]p2p.AskHandler{
+		job.AskAccept: s.answerAccept, job.AskStatus: s.answerStatus, job.AskLogs: s.answerLogs,
+	}
+}
+
+func parseAsk(raw []byte) (*job.Ask, error) {
+	ask, err := job.ParseAsk(raw)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "%w", err)
+	}
+	return ask, nil
+}
+
+func (s *Supervisor) answerAccept(ctx context.Context, _ p2p.PeerID, raw []byte) (p2p.Answer, error) {
+	ask, err := parseAsk(raw)
+	if err != nil {
+		return p2p.Answer{}, err
+	}
+	return p2p.Answer{Reply: s.Accept(ctx, ask)}, nil
+}
+
+func (s *Supervisor) answerStatus(ctx context.Context, _ p2p.PeerID, raw []byte) (p2p.Answer, error) {
+	ask, err := parseAsk(raw)
+	if err != nil {
+		return p2p.Answer{}, err
+	}
+	vm, err := s.Status(ctx, ask.Spec)
+	if err != nil {
+		return p2p.Answer{}, err
+	}
+	return p2p.Answer{Reply: job.Reply{VM: vm}}, nil
+}
+
+// answerLogs checks the owner's signature before the reply, so that a refusal
+// has its kind, and streams the console after it.
+func (s *Supervisor) answerLogs(ctx context.Context, _ p2p.PeerID, raw []byte) (p2p.Answer, error) {
+	ask, err := parseAsk(raw)
+	if err != nil {
+		return p2p.Answer{}, err
+	}
+	r := LogRequest{Spec: ask.Spec, Follow: ask.Follow, Authorization: ask.Authorization, Method: ask.Method, Target: ask.Target}
+	if err := s.authorize(ctx, r, time.Now()); err != nil {
+		return p2p.Answer{}, err
+	}
+	if _, err := s.db.VM(ctx, r.Spec); err != nil {
+		return p2p.Answer{}, err
+	}
+	stream := func(ctx context.Context, w io.Writer) error {
+		console, err := s.console(ctx, r)
+		if err != nil {
+			return err
+		}
+		defer console.Close()
+		if _, err := io.Copy(w, console); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("stream console of %s: %w", r.Spec, err)
+		}
+		return nil
+	}
+	return p2p.Answer{Reply: job.Reply{}, Body: stream}, nil
+}
 
 // Status returns the machine of a job, or errs.NotFound.
 func (s *Supervisor) Status(ctx context.Context, spec message.ItemHash) (*job.VM, error) {
@@ -50,6 +115,11 @@ func (s *Supervisor) Logs(ctx context.Context, r LogRequest) (io.ReadCloser, err
 	if err := s.authorize(ctx, r, time.Now()); err != nil {
 		return nil, err
 	}
+	return s.console(ctx, r)
+}
+
+// console opens what the machine has written, and with Follow what comes.
+func (s *Supervisor) console(ctx context.Context, r LogRequest) (io.ReadCloser, error) {
 	vm, err := s.db.VM(ctx, r.Spec)
 	if err != nil {
 		return nil, err

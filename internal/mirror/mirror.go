@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -43,6 +44,9 @@ const (
 	undoMax = 2048
 	// delayMax bounds the wait after a pass that failed.
 	delayMax = 15 * time.Second
+	// syncedMax is how long the word of a pass that reached the head holds: some
+	// intervals, and a slow answer.
+	syncedMax = 10 * time.Second
 )
 
 // Config says what to mirror and how often to look.
@@ -69,7 +73,8 @@ type Syncer struct {
 	contracts chain.Contracts
 	log       *slog.Logger
 	metrics   metrics
-	checked   bool // The RPC serves the chain that the rows are of; only Run's goroutine uses it.
+	checked   bool                      // The RPC serves the chain that the rows are of; only Run's goroutine uses it.
+	reached   atomic.Pointer[time.Time] // When the last pass reached the head; nil when it did not.
 }
 
 type metrics struct {
@@ -102,12 +107,37 @@ func (s *Syncer) Run(ctx context.Context) error {
 	defer stop(nil)
 	return loop.Every(ctx, s.log, s.cfg.Interval, delayMax, nil, func(ctx context.Context) error {
 		err := s.pass(ctx)
+		s.reach(time.Now(), err)
 		var end *fatal
 		if errors.As(err, &end) {
 			stop(end.err)
 		}
 		return err
 	})
+}
+
+// reach notes how a pass ended.
+func (s *Syncer) reach(now time.Time, err error) {
+	if err != nil {
+		s.reached.Store(nil)
+		return
+	}
+	s.reached.Store(&now)
+}
+
+// Synced reports whether the rows were those of the chain's head a moment ago:
+// what is not in them is then not on the chain either.
+func (s *Syncer) Synced() bool {
+	at := s.reached.Load()
+	return at != nil && time.Since(*at) < max(syncedMax, 3*s.cfg.Interval)
+}
+
+// Ready reports nil when Synced, else what is missing.
+func (s *Syncer) Ready(context.Context) error {
+	if s.Synced() {
+		return nil
+	}
+	return errs.New(errs.Unavailable, "the rows are behind the chain")
 }
 
 // fatal is an error after which no row can be trusted.

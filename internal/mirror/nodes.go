@@ -2,11 +2,14 @@ package mirror
 
 import (
 	"context"
+	"fmt"
 	"math/big"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/chain"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
@@ -136,4 +139,19 @@ func nodeStatus(n uint8) (state.NodeStatus, error) {
 		return state.NodeBanned, nil
 	}
 	return "", errs.New(errs.Internal, "no status of a node has the number %d", n)
+}
+
+// NodeOfSigner asks the chain which node has the signer; 0 is none. A node asks
+// this once, before it has rows.
+func NodeOfSigner(ctx context.Context, c Chain, contracts chain.Contracts, signer common.Address) (uint32, error) {
+	registry := bindings.NewNodeRegistry()
+	out, err := c.Calls(ctx, []chain.Call{{To: contracts.NodeRegistry, Data: registry.PackNodeOfSigner(signer)}})
+	if err != nil {
+		return 0, fmt.Errorf("ask the registry for signer %s: %w", signer, err)
+	}
+	id, err := registry.UnpackNodeOfSigner(out[0])
+	if err != nil {
+		return 0, errs.New(errs.Invalid, "there is no NodeRegistry at %s; correct [chain.contracts]: %w", contracts.NodeRegistry, err)
+	}
+	return id, nil
 }

@@ -74,11 +74,11 @@ type Chain interface {
 
 // Config says how transactions are sent.
 type Config struct {
-	Interval      time.Duration `toml:"interval"`      // Time between two looks at what was sent.
-	Confirmations uint64        `toml:"confirmations"` // Blocks on top of a transaction's before it is done.
-	StuckAfter    time.Duration `toml:"stuck_after"`   // Time after which a transaction that could be mined is replaced by one that pays more.
-	MaxFeeGwei    uint64        `toml:"max_fee_gwei"`  // The most a unit of gas may cost.
-	Replacements  int           `toml:"replacements"`  // How often a transaction is replaced at most.
+	Interval      time.Duration `toml:"interval"`     // Time between two looks at what was sent.
+	Confirmations uint64        `toml:"-"`            // Blocks on top of a transaction's before it is done.
+	StuckAfter    time.Duration `toml:"stuck_after"`  // Time after which a transaction that could be mined is replaced by one that pays more.
+	MaxFeeGwei    uint64        `toml:"max_fee_gwei"` // The most a unit of gas may cost.
+	Replacements  int           `toml:"replacements"` // How often a transaction is replaced at most.
 }
 
 // DefaultConfig is for Arbitrum One.

@@ -42,6 +42,7 @@ const (
 type DB struct {
 	reader
 	w, r *sql.DB
+	held *os.File // the lock of the directory
 
 	mu    sync.Mutex
 	wakes map[string][]chan struct{} // by topic; guarded by mu
@@ -53,6 +54,15 @@ func Open(ctx context.Context, dir string) (_ *DB, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
 	}
+	held, err := lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, held.Close())
+		}
+	}()
 	path := filepath.Join(dir, fileName)
 	w, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&"+pragmas)
 	if err != nil {
@@ -80,11 +90,12 @@ func Open(ctx context.Context, dir string) (_ *DB, err error) {
 		return nil, fmt.Errorf("open %s for reading: %w", path, err)
 	}
 	r.SetMaxOpenConns(readersMax)
-	return &DB{reader: reader{q: r}, w: w, r: r, wakes: map[string][]chan struct{}{}}, nil
+	return &DB{reader: reader{q: r}, w: w, r: r, held: held, wakes: map[string][]chan struct{}{}}, nil
 }
 
-// Close closes the database. Everything committed is on disk already.
-func (db *DB) Close() error { return errors.Join(db.r.Close(), db.w.Close()) }
+// Close closes the database and frees its directory. Everything committed is on
+// disk already.
+func (db *DB) Close() error { return errors.Join(db.r.Close(), db.w.Close(), db.held.Close()) }
 
 // Wake returns a channel that receives after a commit that touched one of the
 // topics (a topic is the table's name: "jobs", "intents", ...). Several commits

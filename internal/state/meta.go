@@ -35,10 +35,10 @@ type Params struct {
 
 // Identity is who this node is; it never changes for a data directory.
 type Identity struct {
-	ChainID *big.Int          `json:"chain_id"`
-	Genesis string            `json:"genesis"` // Hash of block 0.
-	NodeID  uint32            `json:"node_id"`
-	Peers   map[string]string `json:"contracts,omitempty"`
+	ChainID   *big.Int          `json:"chain_id"`
+	Genesis   string            `json:"genesis"` // Hash of block 0.
+	NodeID    uint32            `json:"node_id"`
+	Contracts map[string]string `json:"contracts,omitempty"` // Address by name.
 }
 
 func putMeta[T any](ctx context.Context, tx *Tx, name string, value T) error {

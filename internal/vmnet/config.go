@@ -1,7 +1,10 @@
 package vmnet
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"net/netip"
+	"path/filepath"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
@@ -102,6 +105,14 @@ func (c Config) parse() (settings, error) {
 		s.nameservers = append(s.nameservers, a)
 	}
 	return s, nil
+}
+
+// NameOf returns the name that tells the network of the node with the data
+// directory, an absolute path, from those of others on this host.
+func NameOf(dataDir string) string {
+	sum := sha256.Sum256([]byte(filepath.Clean(dataDir)))
+	const nameBytes = 4 // It has to fit in the name of a device.
+	return hex.EncodeToString(sum[:nameBytes])
 }
 
 // checkName reports a name that cannot be part of a table's name.

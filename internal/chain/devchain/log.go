@@ -22,24 +22,25 @@ type adopted struct{ gethlog.Logger }
 func adoptLogs(log *slog.Logger) { gethlog.SetDefault(adopted{gethLogger(log)}) }
 
 func gethLogger(log *slog.Logger) gethlog.Logger {
-	return gethlog.NewLogger(warnings{log.Handler()})
+	return gethlog.NewLogger(failures{log.Handler()})
 }
 
-// warnings passes on only what a person may have to act on.
-type warnings struct{ slog.Handler }
+// failures passes on only what a person may have to act on: the library warns of
+// things that a chain without peers and finality always has.
+type failures struct{ slog.Handler }
 
 // Enabled implements slog.Handler.
-func (h warnings) Enabled(ctx context.Context, level slog.Level) bool {
-	return level >= slog.LevelWarn && h.Handler.Enabled(ctx, level)
+func (h failures) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelError && h.Handler.Enabled(ctx, level)
 }
 
 // WithAttrs implements slog.Handler.
-func (h warnings) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return warnings{h.Handler.WithAttrs(attrs)}
+func (h failures) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return failures{h.Handler.WithAttrs(attrs)}
 }
 
 // WithGroup implements slog.Handler.
-func (h warnings) WithGroup(name string) slog.Handler { return warnings{h.Handler.WithGroup(name)} }
+func (h failures) WithGroup(name string) slog.Handler { return failures{h.Handler.WithGroup(name)} }
 
 // kindOf says of a failure to start what it means.
 func kindOf(err error) error {

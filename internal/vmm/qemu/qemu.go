@@ -43,8 +43,20 @@ const (
 
 // Config says where QEMU is.
 type Config struct {
-	Binary   string // "" looks for qemu-system-x86_64 in the usual places.
-	CacheDir string // Where the result of a probe is kept.
+	Binary     string `toml:"binary"`      // QEMU's program; "" looks for qemu-system-x86_64 in the usual places.
+	ProbeImage string `toml:"probe_image"` // Image that is booted to see whether KVM works; "" = the first machine's, and until then guests run by translation.
+	CacheDir   string `toml:"cache_dir"`   // Where the result of that is kept, for as long as the host is up; "" = in the data directory.
+}
+
+// Validate reports the first setting that cannot work.
+func (c Config) Validate() error {
+	if c.ProbeImage == "" {
+		return nil
+	}
+	if _, err := os.Stat(c.ProbeImage); err != nil {
+		return errs.New(errs.Invalid, "probe_image is %q, want a file: %w", c.ProbeImage, err)
+	}
+	return nil
 }
 
 // Driver runs machines. Use New.

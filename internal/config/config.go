@@ -1,0 +1,167 @@
+// Package config gathers the settings of every part of a node: the defaults,
+// then the file, then ALEPH_<SECTION>_<KEY> of the environment, then flags.
+//
+// Each section is the Config struct of the package that it steers, and the
+// comments of its fields are the documentation: config.example.toml and
+// docs/operator/config.md are made from them. A key that nobody knows is an
+// error that names the nearest one there is.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/api"
+	"github.com/aleph-onchain/aleph-onchain/internal/blob"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
+	"github.com/aleph-onchain/aleph-onchain/internal/outbox"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
+	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
+	"github.com/aleph-onchain/aleph-onchain/internal/settlement"
+	"github.com/aleph-onchain/aleph-onchain/internal/telemetry"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qemu"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
+)
+
+// The roles of a node.
+const (
+	Coordinator = "coordinator"
+	Compute     = "compute"
+)
+
+// engineEmbedded is the storage engine inside the process.
+const engineEmbedded = "embedded"
+
+// Config is every setting of a node.
+type Config struct {
+	Node       Node              `toml:"node"`
+	Chain      chain.Config      `toml:"chain"`
+	Storage    Storage           `toml:"storage"`
+	Network    p2p.Config        `toml:"network"`
+	API        api.Config        `toml:"api"`
+	Log        telemetry.Config  `toml:"log"`
+	Ingest     ingest.Config     `toml:"ingest"`
+	Outbox     outbox.Config     `toml:"outbox"`
+	Scheduler  scheduler.Config  `toml:"scheduler"`
+	Executor   executor.Config   `toml:"executor"`
+	Settlement settlement.Config `toml:"settlement"`
+	VMNet      vmnet.Config      `toml:"vmnet"`
+	QEMU       qemu.Config       `toml:"qemu"`
+}
+
+// Node says what the node is.
+type Node struct {
+	Role      string `toml:"role"`       // coordinator or compute.
+	DataDir   string `toml:"data_dir"`   // Directory of everything that the node keeps.
+	PublicURL string `toml:"public_url"` // Base URL under which others reach the HTTP interface; "" = the address it listens on.
+	PublicIP  string `toml:"public_ip"`  // Address under which others reach forwarded ports; "" = the one they listen on.
+}
+
+// Storage says how the node keeps bytes and rows.
+type Storage struct {
+	Engine string `toml:"engine"` // Of the database: embedded.
+	blob.Config
+}
+
+// Default is a node on loopback that knows its chain but neither its RPC nor
+// its contracts.
+func Default() Config {
+	return Config{
+		Node: Node{Role: Coordinator, DataDir: "aleph-data"}, Chain: chain.DefaultConfig(),
+		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, Network: p2p.DefaultConfig(), API: api.DefaultConfig(),
+		Log: telemetry.DefaultConfig(), Ingest: ingest.DefaultConfig(), Outbox: outbox.DefaultConfig(), Scheduler: scheduler.DefaultConfig(),
+		Executor: executor.DefaultConfig(), Settlement: settlement.DefaultConfig(), VMNet: vmnet.DefaultConfig(), QEMU: qemu.Config{},
+	}
+}
+
+// Load returns the settings of the file, "" for none, under those of the
+// environment, a list of KEY=value. They are not validated yet: flags come
+// last.
+func Load(path string, environ []string) (Config, error) {
+	cfg := Default()
+	if path != "" {
+		raw, err := readFile(path)
+		if err != nil {
+			return cfg, err
+		}
+		if err := Apply(&cfg, raw); err != nil {
+			return cfg, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return cfg, applyEnviron(&cfg, environ)
+}
+
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, errs.New(errs.NotFound, "there is no configuration %s; config.example.toml shows what it holds", path)
+	case err == nil && info.Size() > fileMax:
+		return nil, errs.New(errs.Invalid, "configuration %s has %d bytes, at most %d are read", path, info.Size(), fileMax)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return raw, nil
+}
+
+// Validate reports the first setting that cannot work, by section and key.
+func (c Config) Validate() error {
+	for _, s := range []struct {
+		name  string
+		check func() error
+	}{
+		{"node", c.Node.validate}, {"chain", c.Chain.Validate}, {"storage", c.Storage.validate}, {"network", c.Network.Validate},
+		{"api", c.API.Validate}, {"log", c.Log.Validate}, {"ingest", c.Ingest.Validate}, {"outbox", c.Outbox.Validate},
+		{"scheduler", c.Scheduler.Validate}, {"executor", c.Executor.Validate}, {"settlement", c.Settlement.Validate},
+		{"vmnet", c.VMNet.Validate}, {"qemu", c.QEMU.Validate},
+	} {
+		if err := s.check(); err != nil {
+			return errs.New(errs.Invalid, "[%s] %w", s.name, err)
+		}
+	}
+	return c.validateReach()
+}
+
+// validateReach reports an address that others could not use.
+func (c Config) validateReach() error {
+	if c.Node.Role == Compute && c.Node.PublicIP == "" && isUnspecified(c.VMNet.Bind) {
+		return errs.New(errs.Invalid, "[node] public_ip is empty, and ports are forwarded at %s: name the address under which others reach this host", c.VMNet.Bind)
+	}
+	if host := hostOf(c.API.Bind); c.Node.PublicURL == "" && isUnspecified(host) {
+		return errs.New(errs.Invalid, "[node] public_url is empty, and the HTTP interface listens on %s: name the URL under which others reach it", c.API.Bind)
+	}
+	return nil
+}
+
+func (n Node) validate() error {
+	if !slices.Contains([]string{Coordinator, Compute}, n.Role) {
+		return errs.New(errs.Invalid, "role is %q, want coordinator or compute", n.Role)
+	}
+	if n.DataDir == "" {
+		return errs.New(errs.Invalid, "data_dir is empty, want a directory")
+	}
+	if err := checkURL(n.PublicURL); err != nil {
+		return err
+	}
+	return checkIP(n.PublicIP)
+}
+
+func (s Storage) validate() error {
+	if s.Engine != engineEmbedded {
+		return errs.New(errs.Invalid, "engine is %q, want %s", s.Engine, engineEmbedded)
+	}
+	return s.Config.Validate()
+}
+
+// Dir returns the path of something in the data directory.
+func (c Config) Dir(elem ...string) string {
+	return filepath.Join(append([]string{c.Node.DataDir}, elem...)...)
+}

@@ -1,0 +1,116 @@
+package config
+
+import (
+	"bytes"
+	"encoding"
+	"fmt"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Write returns every setting of cfg in the form of a configuration file.
+// comments, by path ("executor.interval"), are written above their settings;
+// nil for none.
+func Write(cfg Config, comments map[string]string) []byte {
+	var b bytes.Buffer
+	v := reflect.ValueOf(&cfg).Elem()
+	for i := range v.NumField() {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		writeTable(&b, v.Field(i), v.Type().Field(i).Tag.Get("toml"), comments)
+	}
+	return b.Bytes()
+}
+
+func writeTable(b *bytes.Buffer, v reflect.Value, path string, comments map[string]string) {
+	writeComment(b, comments[path])
+	fmt.Fprintf(b, "[%s]\n", path)
+	var tables []int
+	writeKeys(b, v, path, comments, &tables)
+	for _, i := range tables {
+		b.WriteString("\n")
+		writeTable(b, v.Field(i), join(path, v.Type().Field(i).Tag.Get("toml")), comments)
+	}
+}
+
+// writeKeys writes the single values of a table, in the order of the struct,
+// and collects the tables in it, which a file has last.
+func writeKeys(b *bytes.Buffer, v reflect.Value, path string, comments map[string]string, tables *[]int) {
+	for i := range v.NumField() {
+		f, key := v.Type().Field(i), v.Type().Field(i).Tag.Get("toml")
+		switch {
+		case f.Anonymous:
+			writeKeys(b, v.Field(i), path, comments, tables)
+		case key == "" || key == "-":
+		case isTable(v.Field(i)):
+			*tables = append(*tables, i)
+		default:
+			writeComment(b, comments[join(path, key)])
+			fmt.Fprintf(b, "%s = %s\n", key, text(v.Field(i)))
+		}
+	}
+}
+
+func writeComment(b *bytes.Buffer, comment string) {
+	for line := range strings.Lines(comment) {
+		fmt.Fprintf(b, "# %s\n", strings.TrimSpace(line))
+	}
+}
+
+// text returns a value as a file has it.
+func text(v reflect.Value) string {
+	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
+		if raw, err := m.MarshalText(); err == nil {
+			return strconv.Quote(string(raw))
+		}
+	}
+	switch x := v.Interface().(type) {
+	case time.Duration:
+		return strconv.Quote(x.String())
+	case []string:
+		words := make([]string, len(x))
+		for i, w := range x {
+			words[i] = strconv.Quote(w)
+		}
+		return "[" + strings.Join(words, ", ") + "]"
+	case float64:
+		s := strconv.FormatFloat(x, 'f', -1, 64)
+		if !strings.Contains(s, ".") {
+			s += ".0"
+		}
+		return s
+	}
+	if v.Kind() == reflect.String {
+		return strconv.Quote(v.String())
+	}
+	return fmt.Sprint(v.Interface())
+}
+
+// Masked returns the settings without secrets: a key or a password in the URL
+// of an RPC.
+func (c Config) Masked() Config {
+	var urls []string
+	for one := range strings.SplitSeq(c.Chain.RPCURL, ",") {
+		urls = append(urls, maskURL(strings.TrimSpace(one)))
+	}
+	c.Chain.RPCURL = strings.Join(urls, ",")
+	return c
+}
+
+// maskURL hides what providers put keys into: user and password, path and
+// query.
+func maskURL(s string) string {
+	const mask = "***"
+	u, err := url.Parse(s)
+	if err != nil {
+		return mask
+	}
+	if u.User == nil && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" {
+		return s
+	}
+	return u.Scheme + "://" + u.Host + "/" + mask
+}

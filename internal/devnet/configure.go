@@ -1,0 +1,202 @@
+package devnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/devchain"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qemu"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
+)
+
+const (
+	loopback = "127.0.0.1"
+	// A compute node forwards from a range of ports of its own.
+	portFirst, portsEach = 24000, 2400
+	// pollInterval and the outbox's are short: the chain is on this machine.
+	pollInterval = "100ms"
+	// memoryMin is offered by a compute node of a small host too.
+	memoryMinMiB = 512
+	// reserveMiB of the host's memory are kept for the network itself.
+	reserveMiB = 2048
+
+	probeDir = "probe"
+)
+
+// table is a table of a configuration file.
+type table map[string]any
+
+// configure writes the node's configuration file.
+func (m *member) configure(n *Network) error {
+	contracts := n.deployed.Contracts
+	file := map[string]table{
+		"node": {"role": role(m.index), "data_dir": m.dir},
+		"chain": {
+			"rpc_url": n.chain.URL(), "chain_id": devchain.ChainID, "from_block": n.deployed.FromBlock, "confirmations": 2,
+			"poll_interval": pollInterval,
+			"contracts": table{
+				"AccessManager": contracts.AccessManager.Hex(), "AlephToken": contracts.AlephToken.Hex(), "NodeRegistry": contracts.NodeRegistry.Hex(),
+				"StakingManager": contracts.StakingManager.Hex(), "JobManager": contracts.JobManager.Hex(), "PaymentManager": contracts.PaymentManager.Hex(),
+			},
+		},
+		"network": {"listen_addr": fmt.Sprintf("/ip4/%s/tcp/%d", loopback, m.p2p)},
+		"api":     {"bind": net.JoinHostPort(loopback, strconv.Itoa(m.api))},
+		"log":     {"level": n.opts.LogLevel},
+		"outbox":  {"interval": pollInterval},
+	}
+	if m.index > 0 {
+		first := n.members[0]
+		peer, err := p2p.PeerIDOf(first.keys.Identity)
+		if err != nil {
+			return err
+		}
+		file["network"]["bootstrap_peers"] = []string{fmt.Sprintf("/ip4/%s/tcp/%d/p2p/%s", loopback, first.p2p, peer)}
+		memory, err := memoryMiB()
+		if err != nil {
+			return err
+		}
+		file["executor"] = table{"on_exit": executor.OnExitStop, "memory_mib": memory}
+		start := portFirst + (m.index-1)*portsEach
+		file["vmnet"] = table{"port_min": start, "port_max": start + portsEach - 1}
+		file["qemu"] = table{"probe_image": n.opts.Image, "cache_dir": filepath.Join(n.opts.DataDir, probeDir)}
+	}
+	raw, err := toml.Marshal(file)
+	if err != nil {
+		return fmt.Errorf("encode configuration of %s: %w", m.name, err)
+	}
+	if err := os.WriteFile(filepath.Join(m.dir, configFile), raw, 0o600); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return nil
+}
+
+// memoryMiB is what each compute node offers: an equal part of the host's.
+func memoryMiB() (int64, error) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0, fmt.Errorf("read host memory: %w", err)
+	}
+	total := int64(info.Totalram) * int64(info.Unit) >> 20
+	return max(memoryMinMiB, (total-reserveMiB)/computeNodes), nil
+}
+
+// ports are the ports of the members.
+type ports struct{ api, p2p []int }
+
+// choosePorts finds free ports: those from first on, or any.
+func choosePorts(first, count int) (ports, error) {
+	var p ports
+	var held []net.Listener
+	defer func() {
+		for _, l := range held {
+			l.Close()
+		}
+	}()
+	take := func(port int) (int, error) {
+		l, err := net.Listen("tcp", net.JoinHostPort(loopback, strconv.Itoa(port))) //nolint:noctx // it is at once
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return 0, errs.New(errs.Conflict, "another process already listens on %s:%d; stop it, or choose another --api-port", loopback, port)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("find a free port: %w", err)
+		}
+		held = append(held, l)
+		addr, ok := l.Addr().(*net.TCPAddr)
+		if !ok {
+			return 0, errs.New(errs.Internal, "BUG: %s is no TCP address", l.Addr())
+		}
+		return addr.Port, nil
+	}
+	for i := range count {
+		want := 0
+		if first != 0 {
+			want = first + i
+		}
+		api, err := take(want)
+		if err != nil {
+			return p, err
+		}
+		peer, err := take(0)
+		if err != nil {
+			return p, err
+		}
+		p.api, p.p2p = append(p.api, api), append(p.p2p, peer)
+	}
+	return p, nil
+}
+
+// probeAhead finds out whether KVM works while the contracts are deployed. The
+// nodes find the answer where they would keep theirs.
+func (n *Network) probeAhead(ctx context.Context) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- n.probe(ctx) }()
+	return done
+}
+
+func (n *Network) probe(ctx context.Context) error {
+	dir := filepath.Join(n.opts.DataDir, probeDir)
+	driver := qemu.New(qemu.Config{CacheDir: dir}, n.log.With("part", "vmm"))
+	var img vmm.Image
+	if n.opts.Image != "" {
+		var err error
+		if img, err = vmm.OpenImage(ctx, n.opts.Image, filepath.Join(dir, probeDir)); err != nil {
+			return fmt.Errorf("open guest image: %w", err)
+		}
+	}
+	_, err := driver.Probe(ctx, img)
+	return errors.Join(err, driver.Close())
+}
+
+// sweepGrace is what a machine gets to shut down when its node could not see to
+// it.
+const sweepGrace = 10 * time.Second
+
+// sweep ends what the node has left on the host: nothing, unless it was killed.
+func (m *member) sweep(ctx context.Context) error {
+	if m.index == 0 {
+		return nil
+	}
+	dirs, err := filepath.Glob(filepath.Join(m.dir, "vms", "*"))
+	if err != nil {
+		return fmt.Errorf("list machines: %w", err)
+	}
+	driver := qemu.New(qemu.Config{}, m.log)
+	var all error
+	for _, dir := range dirs {
+		running, err := vmm.Running(dir)
+		if err != nil || !running {
+			all = errors.Join(all, err)
+			continue
+		}
+		machine, err := driver.Adopt(ctx, dir)
+		if errors.Is(err, errs.NotFound) {
+			continue
+		}
+		if err == nil {
+			m.log.Warn("stopping a machine that its node has left", "vm_id", machine.ID())
+			err = machine.Stop(ctx, sweepGrace)
+		}
+		all = errors.Join(all, err)
+	}
+	cfg := vmnet.DefaultConfig()
+	cfg.Name = vmnet.NameOf(m.dir)
+	network, err := vmnet.Open(cfg, m.log)
+	if err == nil {
+		err = errors.Join(network.Purge(), network.Close())
+	}
+	return errors.Join(all, driver.Close(), err)
+}

@@ -1,0 +1,103 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	v1 "github.com/aleph-onchain/aleph-onchain/internal/api/v1"
+	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
+	"github.com/aleph-onchain/aleph-onchain/internal/settlement"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qemu"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
+)
+
+// addCompute adds the parts that only a compute node runs: it runs the machines
+// of jobs and collects what they earn.
+func (n *Node) addCompute(ctx context.Context) error {
+	driver, caps, err := n.openDriver(ctx)
+	if err != nil {
+		return err
+	}
+	network, err := n.openNetwork()
+	if err != nil {
+		return err
+	}
+	peer, err := p2p.PeerIDOf(n.keys.Identity)
+	if err != nil {
+		return err
+	}
+	root, err := filepath.Abs(n.cfg.Dir("vms"))
+	if err != nil {
+		return fmt.Errorf("find directory of machines: %w", err)
+	}
+	publicIP := n.cfg.Node.PublicIP
+	if publicIP == "" {
+		publicIP = n.cfg.VMNet.Bind
+	}
+	exec, err := executor.New(n.cfg.Executor, executor.Self{
+		NodeID: n.id, Key: n.keys.Signer, Domain: n.jobDomain(), PeerID: string(peer), Endpoint: n.publicURL(), PublicIP: publicIP,
+		Accelerator: caps.Accelerator, Root: root, ImageCache: filepath.Join(filepath.Dir(root), "images"),
+	}, executor.Parts{
+		DB: n.db, Driver: driver, Network: network, Messages: messages{n.ingest}, Images: images{n.storage, n.blobs},
+		Publisher: publisher{n.host}, Chain: n.mirror,
+	}, n.metrics, n.part("executor"))
+	if err != nil {
+		return fmt.Errorf("build executor: %w", err)
+	}
+	for kind, answer := range exec.Answers() {
+		n.host.HandleAsk(string(kind), answer)
+	}
+	settler, err := settlement.New(n.cfg.Settlement, settlement.Self{NodeID: n.id, Kind: state.KindCompute},
+		n.db, n.mirror, n.metrics, n.part("settlement"))
+	if err != nil {
+		return fmt.Errorf("build settlement: %w", err)
+	}
+	n.add("executor", exec.Run)
+	n.add("settlement", settler.Run)
+	return n.serve(v1.Compute, v1.Parts{Console: exec})
+}
+
+// openDriver finds the hypervisor and what it can do here.
+func (n *Node) openDriver(ctx context.Context) (vmm.Driver, vmm.Capabilities, error) {
+	cfg := n.cfg.QEMU
+	if cfg.CacheDir == "" {
+		cfg.CacheDir = n.cfg.Dir("cache")
+	}
+	driver := qemu.New(cfg, n.part("vmm"))
+	n.opened("vmm", driver)
+	var probe vmm.Image
+	if cfg.ProbeImage != "" {
+		var err error
+		if probe, err = vmm.OpenImage(ctx, cfg.ProbeImage, filepath.Join(cfg.CacheDir, "probe")); err != nil {
+			return nil, vmm.Capabilities{}, fmt.Errorf("open probe image: %w", err)
+		}
+	}
+	caps, err := driver.Probe(ctx, probe)
+	if err != nil {
+		return nil, caps, err
+	}
+	for _, note := range caps.Notes {
+		n.log.Info("hypervisor note", "note", note)
+	}
+	return driver, caps, nil
+}
+
+// openNetwork opens the network of machines.
+func (n *Node) openNetwork() (*vmnet.Network, error) {
+	cfg := n.cfg.VMNet
+	dir, err := filepath.Abs(n.cfg.Node.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("find data directory: %w", err)
+	}
+	cfg.Name = vmnet.NameOf(dir)
+	network, err := vmnet.Open(cfg, n.part("vmnet"))
+	if err != nil {
+		return nil, fmt.Errorf("open network of machines: %w", err)
+	}
+	n.opened("vmnet", network)
+	return network, nil
+}

@@ -1,0 +1,104 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/chain"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/devchain"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/mirror"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+)
+
+const (
+	// identifyMax bounds what the node asks the chain before it starts.
+	identifyMax = 15 * time.Second
+	// skewMax is how far the clock may be from the chain's. Signatures of owners
+	// are good for some minutes only.
+	skewMax = 2 * time.Minute
+)
+
+// identify returns the number that this node has on chain. The first start
+// needs the chain for that; later ones go on without it, because machines must
+// be adopted and payments settled whether or not an RPC answers.
+func (n *Node) identify(ctx context.Context) (uint32, error) {
+	ctx, cancel := context.WithTimeout(ctx, identifyMax)
+	defer cancel()
+	known, err := n.db.Identity(ctx)
+	if err != nil && !errors.Is(err, errs.NotFound) {
+		return 0, err
+	}
+	contracts := contractNames(n.cfg.Chain.Contracts)
+	if known != nil {
+		for name, address := range contracts {
+			if was := known.Contracts[name]; was != address {
+				return 0, errs.New(errs.Invalid, "data_dir %s belongs to the %s at %s, but the configuration names %s: correct [chain.contracts], or use an empty data_dir",
+					n.cfg.Node.DataDir, name, was, address)
+			}
+		}
+	}
+	genesis, err := n.chain.Check(ctx)
+	switch {
+	case errors.Is(err, errs.Unavailable) && known != nil:
+		n.log.Warn("chain not reached, going on with what is known", "err", err)
+		return known.NodeID, nil
+	case err != nil:
+		return 0, fmt.Errorf("look at the chain: %w", err)
+	}
+	if err := n.checkClock(ctx); err != nil {
+		return 0, err
+	}
+	id, err := n.register(ctx)
+	if err != nil || known != nil {
+		return id, err
+	}
+	return id, n.db.Update(ctx, func(tx *state.Tx) error {
+		return tx.PutIdentity(ctx, state.Identity{ChainID: n.chain.ChainID(), Genesis: genesis.Hex(), NodeID: id, Contracts: contracts})
+	})
+}
+
+// checkClock compares the clock with the chain's. A local network has a time of
+// its own.
+func (n *Node) checkClock(ctx context.Context) error {
+	if n.cfg.Chain.ChainID == devchain.ChainID {
+		return nil
+	}
+	err := n.chain.CheckClock(ctx, time.Now(), skewMax)
+	if errors.Is(err, errs.Unavailable) {
+		n.log.Warn("clock not compared with the chain's", "err", err)
+		return nil
+	}
+	return err
+}
+
+// register returns the number under which the registry has the signer.
+func (n *Node) register(ctx context.Context) (uint32, error) {
+	signer := crypto.PubkeyToAddress(n.keys.Signer.PublicKey)
+	id, err := mirror.NodeOfSigner(ctx, n.chain, n.cfg.Chain.Contracts, signer)
+	if err != nil || id != 0 {
+		return id, err
+	}
+	peer, err := p2p.PeerIDOf(n.keys.Identity)
+	if err != nil {
+		return 0, err
+	}
+	return 0, errs.New(errs.NotFound, "no node is registered with signer %s: let its owner register it at the NodeRegistry (%s) with peer id %s, then start again",
+		signer, n.cfg.Chain.Contracts.NodeRegistry, peer)
+}
+
+func contractNames(c chain.Contracts) map[string]string {
+	out := map[string]string{}
+	for _, name := range chain.Names() {
+		if a, err := c.Address(name); err == nil && a != (common.Address{}) {
+			out[name] = a.Hex()
+		}
+	}
+	return out
+}

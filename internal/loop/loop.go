@@ -17,13 +17,17 @@ import (
 func Every(ctx context.Context, log *slog.Logger, interval, maxDelay time.Duration,
 	wake <-chan struct{}, pass func(context.Context) error,
 ) error {
-	delay, failed := interval, false
+	delay := interval
 	for {
+		failed := false
 		if err := pass(ctx); err != nil && ctx.Err() == nil {
 			delay, failed = min(2*delay, maxDelay), true
 			log.Warn("pass failed", "err", err, "retry_in", delay)
 		} else {
-			delay, failed = interval, false
+			delay = interval
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // Even when there is a wake-up too.
 		}
 		early := wake
 		if failed {

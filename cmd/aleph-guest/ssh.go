@@ -32,7 +32,7 @@ const (
 // sshd starts itself again for each anyhow.
 func (g *guest) listenSSH(ctx context.Context) error {
 	if _, err := os.Stat(sshdPath); err != nil {
-		return nil // An image without SSH.
+		return nil //nolint:nilerr // An image without SSH.
 	}
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{Port: sshPort})
 	if err != nil {

@@ -107,7 +107,7 @@ func (s *Server) Serve(ctx context.Context, h http.Handler) error {
 			s.log.Debug("connections closed hard", "err", err)
 		}
 	}
-	<-failed
+	<-failed //nolint:errcheck // It says that the server was shut down.
 	return context.Cause(ctx)
 }
 
@@ -141,7 +141,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 // recovered ends a request whose handler panicked: with an answer if none was
 // begun, else by breaking the connection, so that nobody takes it for whole.
 func (s *Server) recovered(rec *recorder, r *http.Request, v any) {
-	if v == http.ErrAbortHandler {
+	if v == http.ErrAbortHandler { //nolint:errorlint // The very value is the signal.
 		panic(v)
 	}
 	s.log.Error("handler panicked", "method", r.Method, "path", r.URL.Path, "err", v, "stack", string(debug.Stack()))

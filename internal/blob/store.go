@@ -259,7 +259,7 @@ func (s *Store) Delete(hash message.ItemHash) error {
 // List returns every blob, by hash.
 func (s *Store) List() ([]Info, error) {
 	var out []Info
-	err := filepath.WalkDir(s.objects, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(s.objects, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}

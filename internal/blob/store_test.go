@@ -273,6 +273,7 @@ func TestDiskFullLeavesNothing(t *testing.T) {
 }
 
 func writeBeyondTheLimit(t *testing.T, dir string) {
+	t.Helper()
 	s := open(t, dir, 1e9)
 	small := put(t, s, []byte("small"))
 	signal.Ignore(syscall.SIGXFSZ)

@@ -296,7 +296,6 @@ func TestStatusShowsTheMachine(t *testing.T) {
 		s := w.supervisor()
 
 		vm, err := s.Status(t.Context(), spec)
-
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -56,10 +56,14 @@ func (c Config) Validate() error {
 		name     string
 		got, min time.Duration
 	}{
-		{"interval", c.Interval, 100 * time.Millisecond}, {"ready_timeout", c.ReadyTimeout, time.Second},
-		{"stop_grace", c.StopGrace, 0}, {"backoff_min", c.BackoffMin, 100 * time.Millisecond},
-		{"backoff_max", c.BackoffMax, c.BackoffMin}, {"stable_after", c.StableAfter, time.Second},
-		{"retention", c.Retention, 0}, {"ad_interval", c.AdInterval, time.Second},
+		{"interval", c.Interval, 100 * time.Millisecond},
+		{"ready_timeout", c.ReadyTimeout, time.Second},
+		{"stop_grace", c.StopGrace, 0},
+		{"backoff_min", c.BackoffMin, 100 * time.Millisecond},
+		{"backoff_max", c.BackoffMax, c.BackoffMin},
+		{"stable_after", c.StableAfter, time.Second},
+		{"retention", c.Retention, 0},
+		{"ad_interval", c.AdInterval, time.Second},
 	} {
 		if d.got < d.min {
 			return fmt.Errorf("%s is %v, want at least %v", d.name, d.got, d.min)
@@ -69,11 +73,17 @@ func (c Config) Validate() error {
 		name          string
 		got, min, max int64
 	}{
-		{"vcpus", int64(c.VCPUs), 0, 1 << 16}, {"overcommit_percent", int64(c.OvercommitPercent), 100, 1600},
-		{"memory_mib", c.MemoryMiB, 0, 1 << 28}, {"reserve_memory_mib", c.ReserveMemoryMiB, 0, 1 << 28},
-		{"disk_mib", c.DiskMiB, 0, 1 << 38}, {"reserve_disk_mib", c.ReserveDiskMiB, 0, 1 << 38},
-		{"price_bps", int64(c.PriceBps), 1, pricing.PriceBpsMax}, {"accept_seconds_max", int64(c.AcceptSecondsMax), 30, 86_400},
-		{"fetches", int64(c.Fetches), 1, 64}, {"boots", int64(c.Boots), 1, 64}, {"failures_max", int64(c.FailuresMax), 1, 1000},
+		{"vcpus", int64(c.VCPUs), 0, 1 << 16},
+		{"overcommit_percent", int64(c.OvercommitPercent), 100, 1600},
+		{"memory_mib", c.MemoryMiB, 0, 1 << 28},
+		{"reserve_memory_mib", c.ReserveMemoryMiB, 0, 1 << 28},
+		{"disk_mib", c.DiskMiB, 0, 1 << 38},
+		{"reserve_disk_mib", c.ReserveDiskMiB, 0, 1 << 38},
+		{"price_bps", int64(c.PriceBps), 1, pricing.PriceBpsMax},
+		{"accept_seconds_max", int64(c.AcceptSecondsMax), 30, 86_400},
+		{"fetches", int64(c.Fetches), 1, 64},
+		{"boots", int64(c.Boots), 1, 64},
+		{"failures_max", int64(c.FailuresMax), 1, 1000},
 	} {
 		if n.got < n.min || n.got > n.max {
 			return fmt.Errorf("%s is %d, want %d to %d", n.name, n.got, n.min, n.max)

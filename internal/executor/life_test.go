@@ -476,6 +476,7 @@ func TestACrashAtAnyStepIsRecovered(t *testing.T) {
 // crashAt lives a job through with a crash at one call. It reports whether the
 // life was over before the call.
 func crashAt(t *testing.T, at int, after bool) (over bool) {
+	t.Helper()
 	w := newWorld(t)
 	w.cfg.Retention = time.Second
 	w.hook = &hook{at: at, after: after}

@@ -90,7 +90,6 @@ func (s *Supervisor) record(ctx context.Context, tx *state.Tx, j state.Job, now 
 	at := j.StartedAt
 	if len(rows) > 0 {
 		last := rows[len(rows)-1]
-		rows = rows[:len(rows)-1]
 		last.CPUMs += cpu.Milliseconds()
 		last.RSSMiB = max(last.RSSMiB, stats.RSSBytes>>20)
 		last.To = max(last.To, min(end, last.From+usagePeriod))

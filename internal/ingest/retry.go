@@ -96,7 +96,7 @@ func (p *Pipeline) retry(ctx context.Context, m *state.Message) error {
 	}
 	p.obtainMissing(ctx, &env)
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // Asked to stop; the row is still due.
 	}
 	_, err := p.judge(ctx, m, time.Now())
 	var rejected *message.RejectError

@@ -31,9 +31,9 @@ func TestEveryBacksOffAndRecovers(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Every returned %v, want the context's cause", err)
 		}
-		want := []time.Duration{0, 2, 6, 10, 11, 12, 13, 14, 15}
-		for i := range want {
-			want[i] *= time.Second
+		var want []time.Duration
+		for _, second := range []int{0, 2, 6, 10, 11, 12, 13, 14, 15} {
+			want = append(want, time.Duration(second)*time.Second)
 		}
 		if !slices.Equal(at, want) {
 			t.Errorf("passes at %v, want %v", at, want)

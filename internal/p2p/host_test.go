@@ -214,8 +214,12 @@ func TestGossipVerdicts(t *testing.T) {
 		topic, data string
 		kind        errs.Kind
 	}{
-		{"t", "bad", errs.Invalid}, {"t", "early", errs.Unavailable}, {"t", "odd", errs.Unavailable},
-		{"t", strings.Repeat("x", wire.MaxGossip+1), errs.Invalid}, {"other", "x", errs.Internal}, {"t", "good", ""},
+		{"t", "bad", errs.Invalid},
+		{"t", "early", errs.Unavailable},
+		{"t", "odd", errs.Unavailable},
+		{"t", strings.Repeat("x", wire.MaxGossip+1), errs.Invalid},
+		{"other", "x", errs.Internal},
+		{"t", "good", ""},
 	} {
 		if err := b.Publish(t.Context(), tt.topic, []byte(tt.data)); errs.KindOf(err) != tt.kind {
 			t.Errorf("Publish(%.10s): %v, want kind %q", tt.data, err, tt.kind)

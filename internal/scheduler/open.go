@@ -131,7 +131,7 @@ func (p *Planner) followOne(ctx context.Context, spec message.ItemHash) error {
 		return err
 	}
 	p.outcomes.WithLabelValues(string(ended.Status)).Inc()
-	p.log.Info(string(ended.Status), "job_id", spec, "reason", ended.Reason)
+	p.log.Info("offer ended", "job_id", spec, "status", ended.Status, "reason", ended.Reason)
 	if ended.Status == state.OfferRefused {
 		p.mu.Lock()
 		delete(p.claims, spec)

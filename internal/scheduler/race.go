@@ -57,7 +57,7 @@ type racer struct {
 	sum   [32]byte // Here, because a local one would escape to the heap at each draw.
 }
 
-func newRacer(seed common.Hash, spec message.ItemHash, attempt uint8) *racer {
+func newRacer(seed common.Hash, spec message.ItemHash, attempt uint8) *racer { //nolint:unparam // The race is defined for every attempt.
 	r := &racer{state: crypto.NewKeccakState()}
 	sum, _ := spec.Digest() // An empty spec, of a quote, races as zero.
 	copy(r.input[:32], seed[:])
@@ -70,8 +70,8 @@ func newRacer(seed common.Hash, spec message.ItemHash, attempt uint8) *racer {
 func (r *racer) draw(nodeID uint32) uint128 {
 	binary.BigEndian.PutUint32(r.input[65:], nodeID)
 	r.state.Reset()
-	r.state.Write(r.input[:]) //nolint:errcheck // hash.Hash never fails
-	r.state.Read(r.sum[:])    //nolint:errcheck // nor does its reader
+	r.state.Write(r.input[:]) // A hash never fails,
+	r.state.Read(r.sum[:])    //nolint:errcheck // nor does its reader.
 	u := uint128{binary.BigEndian.Uint64(r.sum[:8]), binary.BigEndian.Uint64(r.sum[8:16])}
 	if u == (uint128{}) {
 		u.lo = 1
@@ -160,7 +160,7 @@ func winner(r *racer, entrants []entrant) int {
 	win, winKey := -1, uint128{}
 	for score, i := range best {
 		key := raceKey(entrants[i].u, score)
-		if win < 0 || before(key, entrants[i], winKey, entrants[win]) {
+		if win < 0 || before(key, entrants[i], winKey, entrants[win]) { //nolint:gosec // win is below 0 or an index.
 			win, winKey = i, key
 		}
 	}

@@ -280,6 +280,7 @@ func (a *asker) Ask(ctx context.Context, peerID string, ask *job.Ask) (*job.Repl
 
 // accepts signs as the node that the terms name.
 func accepts(t testing.TB) answer {
+	t.Helper()
 	return func(_ context.Context, ask *job.Ask) (*job.Reply, error) {
 		word := job.Accept(*ask.Assignment)
 		sig, err := job.Sign(keyOf(t, int(word.NodeID)), domain(), &word)

@@ -64,11 +64,11 @@ type modelJob struct {
 	state.Job
 	rate    int64
 	reserve int64
-	funded  bool // its payer can always pay
 	start   uint64
 }
 
 func newModel(t testing.TB, db *state.DB) *model {
+	t.Helper()
 	return &model{
 		t: t, db: db, now: 1_000_000, accounts: map[common.Address]*account{}, jobs: map[message.ItemHash]*modelJob{},
 		funds: map[common.Address]account{}, done: map[string]int{}, idle: map[string]int{},

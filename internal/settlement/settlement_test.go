@@ -271,6 +271,7 @@ func TestRandomLivesSettleToTheLastWei(t *testing.T) {
 }
 
 func liveRandomly(t *testing.T, rng *rand.Rand) {
+	t.Helper()
 	const seconds, payers, slack = 1200, 5, 25
 	db := openDB(t)
 	m := newModel(t, db)

@@ -183,7 +183,6 @@ func TestATransferGoesOnWithAnotherSource(t *testing.T) {
 	nodes[1].host.HandleBlob(serve)
 
 	_, err := nodes[0].keep.FetchFrom(t.Context(), hash, storage.FetchOptions{Sources: []p2p.PeerID{nodes[2].host.ID(), nodes[1].host.ID()}})
-
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func tryLock(dir string) (*os.File, error) {
 	}
 	if seen, err := os.Stat(name); err != nil || !os.SameFile(held, seen) {
 		f.Close()
-		return nil, nil
+		return nil, nil //nolint:nilerr // The file is another one now; try again.
 	}
 	return f, nil
 }

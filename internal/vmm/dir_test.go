@@ -50,7 +50,8 @@ func TestFullDiskHasItsKind(t *testing.T) {
 	if err := vmm.DiskError(&os.PathError{Op: "write", Err: unix.ENOSPC}); !errors.Is(err, errs.Exhausted) {
 		t.Errorf("ENOSPC is %v, want exhausted", err)
 	}
-	if vmm.DiskError(io.EOF) != io.EOF || vmm.DiskError(nil) != nil {
+	if vmm.DiskError(io.EOF) != io.EOF || //nolint:errorlint // The same error, not one like it.
+		vmm.DiskError(nil) != nil {
 		t.Error("other errors are changed")
 	}
 }

@@ -282,7 +282,7 @@ func unpack(ctx context.Context, r io.Reader, tmp, dir string) error {
 			return errs.New(errs.Invalid, "image has a member %.80q of type %q with %d bytes, which its manifest does not allow", h.Name, h.Typeflag, h.Size)
 		}
 		delete(limits, h.Name)
-		if err := writeSparse(ctx, filepath.Join(tmp, h.Name), t); err != nil {
+		if err := writeSparse(ctx, filepath.Join(tmp, h.Name), t); err != nil { //nolint:gosec // The name is one that the checked manifest has.
 			return fmt.Errorf("unpack %s: %w", h.Name, err)
 		}
 	}

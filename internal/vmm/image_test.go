@@ -155,6 +155,7 @@ func overlay(t testing.TB) []byte {
 
 // standalone is a qcow2 disk of its own.
 func standalone(t testing.TB) []byte {
+	t.Helper()
 	raw := overlay(t)
 	copy(raw[8:20], make([]byte, 12))
 	return raw

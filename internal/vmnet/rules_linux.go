@@ -64,11 +64,11 @@ func (n *Network) applyRules(leases []Lease) error {
 	if err != nil {
 		return err
 	}
-	print, err := n.fingerprint(leases)
+	want, err := n.fingerprint(leases)
 	if err != nil {
 		return err
 	}
-	if notes[print] {
+	if notes[want] {
 		return nil
 	}
 	// Add, delete, add: the delete works whether the table was there or not,
@@ -78,7 +78,7 @@ func (n *Network) applyRules(leases []Lease) error {
 	c.DelTable(t)
 	c.AddTable(t)
 	n.addRules(c, t, leases)
-	c.AddChain(&nftables.Chain{Table: t, Name: print})
+	c.AddChain(&nftables.Chain{Table: t, Name: want})
 	for note := range notes {
 		if strings.HasPrefix(note, forwardingTag) {
 			c.AddChain(&nftables.Chain{Table: t, Name: note})

@@ -141,9 +141,14 @@ func FuzzLZ4(f *testing.F) {
 func TestTreeMergesDirectories(t *testing.T) {
 	tr := tree{}
 	for _, e := range []entry{
-		{path: "bin", dir: true, mode: 0o755}, {path: "bin/sh", mode: 0o755, data: []byte("x")},
-		{path: "usr/share/man/man1/sh.1", data: []byte("x")}, {path: "usr/share/doc/x/copyright", mode: 0o644, data: []byte("c")},
-		{path: "usr/share/doc/x/changelog", data: []byte("c")}, {path: "tmp", dir: true, mode: 0o1777}, {path: "tmp", dir: true, mode: 0o755}, {path: "."},
+		{path: "bin", dir: true, mode: 0o755},
+		{path: "bin/sh", mode: 0o755, data: []byte("x")},
+		{path: "usr/share/man/man1/sh.1", data: []byte("x")},
+		{path: "usr/share/doc/x/copyright", mode: 0o644, data: []byte("c")},
+		{path: "usr/share/doc/x/changelog", data: []byte("c")},
+		{path: "tmp", dir: true, mode: 0o1777},
+		{path: "tmp", dir: true, mode: 0o755},
+		{path: "."},
 	} {
 		tr.add(e)
 	}

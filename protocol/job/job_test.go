@@ -354,6 +354,7 @@ func TestCheckOfferBindsMessagePayerAndSignature(t *testing.T) {
 }
 
 func acceptAsk(t testing.TB) *job.Ask {
+	t.Helper()
 	return &job.Ask{
 		Kind: job.AskAccept, Message: signedMessage(t), Offer: offer(), OfferSignature: make(job.Signature, 65), Assignment: assignment(),
 	}

@@ -106,8 +106,8 @@ func (n node) list(limit int) []node {
 	return out
 }
 
-// text reads a text of min to limit characters.
-func (n node) text(min, limit int) string {
+// text reads a text of least to limit characters.
+func (n node) text(least, limit int) string {
 	if n.d.err != nil {
 		return ""
 	}
@@ -117,7 +117,7 @@ func (n node) text(min, limit int) string {
 		return ""
 	}
 	switch count := utf8.RuneCountInString(*s); {
-	case count < min:
+	case count < least:
 		n.d.fail("%s is empty", n.path)
 	case count > limit:
 		n.d.fail("%s has %d characters, at most %d are allowed", n.path, count, limit)
@@ -243,7 +243,7 @@ func (n node) number() *big.Rat {
 }
 
 // integer reads a whole number within bounds; 1.0 and "1" count as 1.
-func (n node) integer(min, limit int64) int64 {
+func (n node) integer(least, limit int64) int64 {
 	r := n.number()
 	if n.d.err != nil {
 		return 0
@@ -252,27 +252,27 @@ func (n node) integer(min, limit int64) int64 {
 		n.d.fail("%s is not a whole number", n.path)
 		return 0
 	}
-	if !r.Num().IsInt64() || r.Num().Int64() < min || r.Num().Int64() > limit {
-		n.d.fail("%s is %s, want %d to %d", n.path, r.Num(), min, limit)
+	if !r.Num().IsInt64() || r.Num().Int64() < least || r.Num().Int64() > limit {
+		n.d.fail("%s is %s, want %d to %d", n.path, r.Num(), least, limit)
 		return 0
 	}
 	return r.Num().Int64()
 }
 
 // integerOr is integer with a default for an absent field.
-func (n node) integerOr(absent, min, limit int64) int64 {
+func (n node) integerOr(absent, least, limit int64) int64 {
 	if n.d.err != nil || n.absent() {
 		return absent
 	}
-	return n.integer(min, limit)
+	return n.integer(least, limit)
 }
 
 // strictInteger reads a whole number that is written as one.
-func (n node) strictInteger(min, limit int64) int64 {
+func (n node) strictInteger(least, limit int64) int64 {
 	if n.d.err == nil && strings.Trim(string(n.raw), "-0123456789") != "" {
 		n.d.fail("%s is not a whole number", n.path)
 	}
-	return n.integer(min, limit)
+	return n.integer(least, limit)
 }
 
 // seconds reads a time in Unix seconds.

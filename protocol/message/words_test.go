@@ -192,6 +192,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func fuzzContent[T any](f *testing.F, vectors string, parse func([]byte) (*T, error)) {
+	f.Helper()
 	for _, tt := range readVectors[contentCase](f, vectors) {
 		f.Add([]byte(tt.Content))
 	}

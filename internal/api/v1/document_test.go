@@ -32,7 +32,6 @@ func TestDocumentIsCommitted(t *testing.T) {
 	}
 
 	want, err := os.ReadFile(path)
-
 	if err != nil {
 		t.Fatal(err)
 	}

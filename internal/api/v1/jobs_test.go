@@ -304,7 +304,7 @@ func TestLogsThroughTheCoordinator(t *testing.T) {
 	if w.Code != 200 || w.Body.String() != "boot\nlogin:" || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
 		t.Errorf("logs: %d %q", w.Code, w.Body)
 	}
-	if a := n.peers.asked; a.Kind != job.AskLogs || !a.Follow || a.Authorization != header || a.Target != target || a.Method != "GET" {
+	if a := n.peers.asked; a.Kind != job.AskLogs || !a.Follow || a.Authorization != header || a.Target != target || a.Method != http.MethodGet {
 		t.Errorf("the node was asked %+v", a)
 	}
 	problem(t, n.do(t, "GET", target, "", "Authorization", header), 403, "used before")
@@ -391,7 +391,7 @@ func TestBlobs(t *testing.T) {
 
 func TestAnUploadThatBreaksOffLeavesNothing(t *testing.T) {
 	n := newNode(t)
-	r := httptest.NewRequest("POST", "/api/v1/blobs", io.MultiReader(strings.NewReader("half"), errReader{}))
+	r := httptest.NewRequest(http.MethodPost, "/api/v1/blobs", io.MultiReader(strings.NewReader("half"), errReader{}))
 	w := httptest.NewRecorder()
 
 	n.srv.ServeHTTP(w, r)

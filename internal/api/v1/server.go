@@ -190,12 +190,12 @@ func plainProblem(_ huma.Context, _ string, v any) (any, error) {
 		return v, nil
 	}
 	p := &api.Problem{Title: http.StatusText(m.Status), Status: m.Status, Detail: m.Detail}
-	for _, e := range m.Errors {
+	if len(m.Errors) > 0 {
+		e := m.Errors[0]
 		if e.Location != "" {
 			p.Detail += ": " + e.Location
 		}
 		p.Detail += ": " + e.Message
-		break
 	}
 	return p, nil
 }

@@ -83,7 +83,6 @@ func TestLogsFollowOverTheNetwork(t *testing.T) {
 	req.Header.Set("Authorization", n.sign(t, target, "nonce-number-1", time.Now().Add(time.Minute)))
 
 	resp, err := http.DefaultClient.Do(req)
-
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +127,6 @@ func TestSlowUpload(t *testing.T) {
 	}()
 
 	resp, err := http.Post(url+"/api/v1/blobs", "application/octet-stream", body)
-
 	if err != nil {
 		t.Fatal(err)
 	}

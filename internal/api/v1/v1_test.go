@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -365,7 +366,7 @@ func FuzzRequestBodies(f *testing.F) {
 		n := newNode(t)
 		for _, path := range []string{"/api/v1/messages", "/api/v1/quotes", "/api/v1/jobs", "/api/v1/permits", "/api/v1/jobs/" + string(spec(1)) + "/stop"} {
 			w := httptest.NewRecorder()
-			n.srv.ServeHTTP(w, httptest.NewRequest("POST", path, bytes.NewReader(body)))
+			n.srv.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, bytes.NewReader(body)))
 			if w.Code >= 500 && w.Code != 503 {
 				t.Errorf("POST %s: %d %s", path, w.Code, w.Body)
 			}

@@ -317,7 +317,7 @@ func (d *Deployment) Write(path string) (err error) {
 	if err != nil {
 		return fmt.Errorf("encode deployment: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // addresses are public
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("write deployment: %w", err)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".deployment-*")

@@ -173,7 +173,7 @@ func (m *machine) watch() {
 		select {
 		case <-m.d.closing:
 			m.proc.close()
-			<-ended
+			<-ended //nolint:errcheck // Nobody watches any more.
 			return
 		case <-tick.C:
 			if err := vmm.TrimConsole(m.dir); err != nil {
@@ -381,7 +381,7 @@ func (m *machine) Kill(ctx context.Context) error {
 		}
 	}
 	if m.alive() != nil {
-		return nil
+		return nil //nolint:nilerr // What is dead need not be killed.
 	}
 	if err := m.proc.signal(killSignal); err != nil && !errors.Is(err, os.ErrClosed) {
 		return fmt.Errorf("kill machine %s: %w", m.rec.ID, err)

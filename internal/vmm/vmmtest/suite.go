@@ -89,7 +89,7 @@ func (s Subject) start(t *testing.T, d vmm.Driver, spec vmm.Spec) vmm.Machine {
 		}
 		last := s.Open(t)
 		defer last.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), stepMax)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), stepMax)
 		defer cancel()
 		m, err := last.Adopt(ctx, spec.Dir)
 		if errors.Is(err, errs.NotFound) {

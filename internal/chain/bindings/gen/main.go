@@ -25,13 +25,13 @@ import (
 )
 
 // contracts are the contracts that get a binding, in the order of deployment.
-var contracts = [...]string{
+var contracts = [...]string{ //nolint:gochecknoglobals // A table.
 	"Deployer", "AccessManager", "DevGateway", "AlephToken", "ERC1967Proxy",
 	"NodeRegistry", "StakingManager", "JobManager", "PaymentManager",
 }
 
 // roles are the role numbers of the AccessManager, see contracts/src/libraries/Roles.sol.
-var roles = map[string]uint64{"ADMIN": 0, "UPGRADER": 1, "PARAM": 2, "GUARDIAN": 3, "FLOW": 5, "LISTER": 7}
+var roles = map[string]uint64{"ADMIN": 0, "UPGRADER": 1, "PARAM": 2, "GUARDIAN": 3, "FLOW": 5, "LISTER": 7} //nolint:gochecknoglobals // A table.
 
 // outputType matches the names of the types of multiple results.
 var outputType = regexp.MustCompile(`\b[A-Z][A-Za-z0-9]*Output\b`)

@@ -84,7 +84,9 @@ func (a *app) devnet(ctx context.Context, o devnet.Options, quiet bool) (err err
 		return err
 	}
 	if quiet {
-		fmt.Fprintf(a.out, "ready in %.1f s\n", float64(d.TookMS)/1000)
+		if _, err := fmt.Fprintf(a.out, "ready in %.1f s; state is in %s; Ctrl-C stops everything\n", float64(d.TookMS)/1000, d.DataDir); err != nil {
+			return err
+		}
 	} else if err := d.Print(a.out); err != nil {
 		return err
 	}

@@ -56,8 +56,7 @@ func (f *Failure) Error() string {
 // does not exit with 0 gives a *Failure.
 func (c *CLI) Run(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, c.Binary, args...)
-	cmd.Env = append(os.Environ(), "ALEPH_NODE="+c.Node, "ALEPH_RPC="+c.RPC, "ALEPH_HOME="+c.Home,
-		"ALEPH_PASSWORD_FILE="+c.passwordFile(), "ALEPH_ACCOUNT="+c.Account)
+	cmd.Env = c.Environ()
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if c.Progress != nil {
@@ -72,6 +71,12 @@ func (c *CLI) Run(ctx context.Context, args ...string) ([]byte, error) {
 		return nil, fmt.Errorf("run aleph: %w", err)
 	}
 	return out.Bytes(), nil
+}
+
+// Environ is what a command of the user needs in its environment.
+func (c *CLI) Environ() []string {
+	return append(os.Environ(), "ALEPH_NODE="+c.Node, "ALEPH_RPC="+c.RPC, "ALEPH_HOME="+c.Home,
+		"ALEPH_PASSWORD_FILE="+c.passwordFile(), "ALEPH_ACCOUNT="+c.Account)
 }
 
 // JSON runs a command with --json and decodes its one document into v.

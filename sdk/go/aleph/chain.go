@@ -15,35 +15,29 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/ethereum/go-ethereum/ethclient"
+	"github.com/ethereum/go-ethereum/rpc"
 
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 )
 
-// tokenABI is what the client asks of the token.
-const tokenABI = `[
-{"type":"function","name":"nonces","stateMutability":"view","inputs":[{"name":"owner","type":"address"}],"outputs":[{"name":"","type":"uint256"}]},
-{"type":"function","name":"allowance","stateMutability":"view","inputs":[{"name":"owner","type":"address"},{"name":"spender","type":"address"}],"outputs":[{"name":"","type":"uint256"}]},
-{"type":"function","name":"eip712Domain","stateMutability":"view","inputs":[],"outputs":[{"name":"fields","type":"bytes1"},{"name":"name","type":"string"},{"name":"version","type":"string"},{"name":"chainId","type":"uint256"},{"name":"verifyingContract","type":"address"},{"name":"salt","type":"bytes32"},{"name":"extensions","type":"uint256[]"}]},
-{"type":"function","name":"transfer","stateMutability":"nonpayable","inputs":[{"name":"to","type":"address"},{"name":"value","type":"uint256"}],"outputs":[{"name":"","type":"bool"}]}]`
-
 // Chain reads and writes a chain by its JSON-RPC interface.
 type Chain struct {
-	url   string
-	eth   *ethclient.Client
-	token abi.ABI
+	url       string
+	eth       *ethclient.Client
+	contracts abi.ABI
 }
 
 // DialChain connects to the JSON-RPC interface of a chain.
 func DialChain(ctx context.Context, rpcURL string) (*Chain, error) {
-	token, err := abi.JSON(strings.NewReader(tokenABI))
+	contracts, err := abi.JSON(strings.NewReader(contractsABI))
 	if err != nil {
-		return nil, fmt.Errorf("read token interface: %w", err)
+		return nil, fmt.Errorf("read interface of the contracts: %w", err)
 	}
 	eth, err := ethclient.DialContext(ctx, rpcURL)
 	if err != nil {
 		return nil, fmt.Errorf("chain RPC %q: %w", rpcURL, err)
 	}
-	return &Chain{url: rpcURL, eth: eth, token: token}, nil
+	return &Chain{url: rpcURL, eth: eth, contracts: contracts}, nil
 }
 
 // Close releases the connection.
@@ -62,7 +56,7 @@ func (c *Chain) ID(ctx context.Context) (*big.Int, error) {
 // nonce of an owner.
 func (c *Chain) PermitDomain(ctx context.Context, token, owner common.Address) (job.Domain, *big.Int, error) {
 	var d job.Domain
-	out, err := c.view(ctx, token, "eip712Domain")
+	out, err := c.view(ctx, nil, token, "eip712Domain")
 	if err != nil {
 		return d, nil, err
 	}
@@ -85,7 +79,7 @@ func (c *Chain) Allowance(ctx context.Context, token, owner, spender common.Addr
 
 // number asks a view of the token for one number.
 func (c *Chain) number(ctx context.Context, token common.Address, method string, args ...any) (*big.Int, error) {
-	out, err := c.view(ctx, token, method, args...)
+	out, err := c.view(ctx, nil, token, method, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -96,20 +90,29 @@ func (c *Chain) number(ctx context.Context, token common.Address, method string,
 	return v, nil
 }
 
-func (c *Chain) view(ctx context.Context, to common.Address, method string, args ...any) ([]any, error) {
-	data, err := c.token.Pack(method, args...)
+// view asks a contract as it was after a block, nil for the newest.
+func (c *Chain) view(ctx context.Context, block *big.Int, to common.Address, method string, args ...any) ([]any, error) {
+	data, err := c.contracts.Pack(method, args...)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", method, err)
 	}
-	raw, err := c.eth.CallContract(ctx, ethereum.CallMsg{To: &to, Data: data}, nil)
+	raw, err := c.eth.CallContract(ctx, ethereum.CallMsg{To: &to, Data: data}, block)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s of %s at %s: %w", method, to, c.url, err)
+		return nil, c.failed(err, "ask %s of %s", method, to)
 	}
-	out, err := c.token.Unpack(method, raw)
+	out, err := c.contracts.Unpack(method, raw)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s of %s at %s: %w", method, to, c.url, err)
 	}
 	return out, nil
+}
+
+// sameAs reports an RPC that serves another chain than the node follows.
+func (c *Chain) sameAs(node *Client, info *Info, id *big.Int) error {
+	if id.Cmp(big.NewInt(info.Chain.ID)) != 0 {
+		return fmt.Errorf("RPC %s is chain %s, but node %s follows chain %d", c.url, id, node.URL(), info.Chain.ID)
+	}
+	return nil
 }
 
 // Granted is a permit on its way to the chain.
@@ -133,8 +136,8 @@ func Grant(ctx context.Context, node *Client, chain *Chain, a *Account, value We
 	if err != nil {
 		return nil, err
 	}
-	if domain.ChainID.Cmp(big.NewInt(info.Chain.ID)) != 0 {
-		return nil, fmt.Errorf("RPC %s is chain %s, but node %s follows chain %d", chain.url, domain.ChainID, node.URL(), info.Chain.ID)
+	if err := chain.sameAs(node, info, domain.ChainID); err != nil {
+		return nil, err
 	}
 	deadline := info.Chain.Time + uint64(offerWindow/time.Second)
 	permit, err := a.SignPermit(domain, info.Contracts.PaymentManager, value, nonce, deadline)
@@ -172,68 +175,124 @@ func WaitGranted(ctx context.Context, node *Client, chain *Chain, g *Granted) (*
 
 // SendETH sends ether and waits until it is mined.
 func (c *Chain) SendETH(ctx context.Context, from *ecdsa.PrivateKey, to common.Address, value Wei) (common.Hash, error) {
-	return c.send(ctx, from, to, value.Big(), nil)
+	r, err := c.send(ctx, from, ethereum.CallMsg{To: &to, Value: value.Big()})
+	return hashOf(r), err
 }
 
 // SendToken sends tokens and waits until they are mined.
 func (c *Chain) SendToken(ctx context.Context, from *ecdsa.PrivateKey, token, to common.Address, value Wei) (common.Hash, error) {
-	data, err := c.token.Pack("transfer", to, value.Big())
+	data, err := c.contracts.Pack("transfer", to, value.Big())
 	if err != nil {
 		return common.Hash{}, fmt.Errorf("encode transfer: %w", err)
 	}
-	return c.send(ctx, from, token, new(big.Int), data)
+	r, err := c.send(ctx, from, ethereum.CallMsg{To: &token, Data: data})
+	return hashOf(r), err
 }
 
-func (c *Chain) send(ctx context.Context, from *ecdsa.PrivateKey, to common.Address, value *big.Int, data []byte) (common.Hash, error) {
-	sender := crypto.PubkeyToAddress(from.PublicKey)
+func hashOf(r *types.Receipt) common.Hash {
+	if r == nil {
+		return common.Hash{}
+	}
+	return r.TxHash
+}
+
+// send signs a transaction, sends it and waits until it is mined. A contract
+// that refuses it gives a *RefusedError, an account that cannot pay for it a
+// *FundsError; both are known before anything is sent, as a rule.
+func (c *Chain) send(ctx context.Context, from *ecdsa.PrivateKey, m ethereum.CallMsg) (*types.Receipt, error) {
+	m.From = crypto.PubkeyToAddress(from.PublicKey)
+	unsigned, err := c.prepare(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	tx, err := types.SignNewTx(from, types.LatestSignerForChainID(unsigned.ChainID), unsigned)
+	if err != nil {
+		return nil, fmt.Errorf("sign transaction to %s: %w", m.To, err)
+	}
+	if err := c.eth.SendTransaction(ctx, tx); err != nil {
+		return nil, c.failed(err, "send transaction from %s to %s", m.From, m.To)
+	}
+	r, err := c.waitMined(ctx, tx.Hash())
+	if err != nil || r.Status == types.ReceiptStatusSuccessful {
+		return r, err
+	}
+	// Something changed between the estimate and the block: the state after
+	// the block tells what.
+	_, err = c.eth.CallContract(ctx, m, r.BlockNumber)
+	refused := c.refusal(err)
+	if refused == nil {
+		refused = &RefusedError{Kind: Conflict, Reason: "the contract refused for a reason that is gone"}
+	}
+	refused.Tx = &r.TxHash
+	return nil, refused
+}
+
+// prepare returns the transaction of a call that the chain would take now from
+// an account that can pay for it.
+func (c *Chain) prepare(ctx context.Context, m ethereum.CallMsg) (*types.DynamicFeeTx, error) {
 	id, err := c.ID(ctx)
 	if err != nil {
-		return common.Hash{}, err
+		return nil, err
 	}
-	nonce, err := c.eth.PendingNonceAt(ctx, sender)
+	nonce, err := c.eth.PendingNonceAt(ctx, m.From)
 	if err != nil {
-		return common.Hash{}, fmt.Errorf("read nonce of %s: %w", sender, err)
+		return nil, c.failed(err, "read nonce of %s", m.From)
 	}
 	tip, err := c.eth.SuggestGasTipCap(ctx)
 	if err != nil {
-		return common.Hash{}, fmt.Errorf("read gas price: %w", err)
+		return nil, c.failed(err, "read gas price")
 	}
 	head, err := c.eth.HeaderByNumber(ctx, nil)
 	if err != nil {
-		return common.Hash{}, fmt.Errorf("read head: %w", err)
+		return nil, c.failed(err, "read head")
 	}
 	if head.BaseFee == nil {
-		return common.Hash{}, fmt.Errorf("chain %s has no base fee; transfers there are not supported", id)
+		return nil, fmt.Errorf("chain %s has no base fee; transactions there are not supported", id)
 	}
-	gas, err := c.eth.EstimateGas(ctx, ethereum.CallMsg{From: sender, To: &to, Value: value, Data: data})
+	have, err := c.eth.BalanceAt(ctx, m.From, nil)
 	if err != nil {
-		return common.Hash{}, fmt.Errorf("estimate transfer from %s to %s: %w", sender, to, err)
+		return nil, c.failed(err, "read ether of %s", m.From)
 	}
-	fee := new(big.Int).Add(tip, new(big.Int).Lsh(head.BaseFee, 1)) // stays valid while the base fee doubles
-	tx, err := types.SignNewTx(from, types.LatestSignerForChainID(id), &types.DynamicFeeTx{
-		ChainID: id, Nonce: nonce, GasTipCap: tip, GasFeeCap: fee, Gas: gas, To: &to, Value: value, Data: data,
-	})
+	gas, err := c.eth.EstimateGas(ctx, m)
 	if err != nil {
-		return common.Hash{}, fmt.Errorf("sign transfer: %w", err)
+		return nil, c.failed(err, "estimate transaction from %s to %s", m.From, m.To)
 	}
-	if err := c.eth.SendTransaction(ctx, tx); err != nil {
-		return common.Hash{}, fmt.Errorf("send transfer from %s to %s: %w", sender, to, err)
+	if len(m.Data) > 0 {
+		gas += gas / 4 // what a call takes may grow until it is mined
 	}
-	return tx.Hash(), c.waitMined(ctx, tx.Hash())
+	tx := &types.DynamicFeeTx{
+		ChainID: id, Nonce: nonce, GasTipCap: tip, Gas: gas, To: m.To, Value: m.Value, Data: m.Data,
+		GasFeeCap: new(big.Int).Add(tip, new(big.Int).Lsh(head.BaseFee, 1)), // stays valid while the base fee doubles
+	}
+	if need := types.NewTx(tx).Cost(); have.Cmp(need) < 0 {
+		return nil, &FundsError{Account: m.From, Need: Wei{need}, Have: Wei{have}}
+	}
+	return tx, nil
 }
 
-func (c *Chain) waitMined(ctx context.Context, tx common.Hash) error {
-	_, err := wait(ctx, fmt.Sprintf("transaction %s", tx), func() (*types.Receipt, bool, error) {
+// failed is a request that the chain did not serve: refused by a contract or by
+// the RPC, or not answered.
+func (c *Chain) failed(err error, format string, args ...any) error {
+	if refused := c.refusal(err); refused != nil {
+		return refused
+	}
+	err = fmt.Errorf(format+": %w", append(args, err)...)
+	var answer rpc.Error
+	if errors.As(err, &answer) {
+		return err
+	}
+	return &UnreachableError{URL: c.url, Err: err}
+}
+
+func (c *Chain) waitMined(ctx context.Context, tx common.Hash) (*types.Receipt, error) {
+	return wait(ctx, fmt.Sprintf("transaction %s", tx), func() (*types.Receipt, bool, error) {
 		r, err := c.eth.TransactionReceipt(ctx, tx)
-		switch {
-		case errors.Is(err, ethereum.NotFound):
+		if errors.Is(err, ethereum.NotFound) {
 			return nil, false, nil
-		case err != nil:
-			return nil, false, fmt.Errorf("read receipt of %s: %w", tx, err)
-		case r.Status != types.ReceiptStatusSuccessful:
-			return nil, false, fmt.Errorf("transaction %s was reverted", tx)
+		}
+		if err != nil {
+			return nil, false, c.failed(err, "read receipt of %s", tx)
 		}
 		return r, true, nil
 	})
-	return err
 }

@@ -154,7 +154,7 @@ func TestFundsThatAreShortAreNamed(t *testing.T) {
 
 	_, err = c.CreateInstance(t.Context(), a, content, aleph.Limits{})
 
-	wantKind(t, err, aleph.Exhausted, "ALEPH short")
+	wantKind(t, err, aleph.Exhausted, "ALEPH missing: the first 3600 s cost")
 }
 
 func TestForeignersAreRefused(t *testing.T) {

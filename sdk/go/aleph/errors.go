@@ -4,9 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/big"
 	"mime"
 	"net/http"
 	"strings"
+
+	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -82,6 +85,44 @@ func (e *UnreachableError) Error() string { return fmt.Sprintf("no answer from %
 
 // Unwrap returns the kind and the cause.
 func (e *UnreachableError) Unwrap() []error { return []error{Unavailable, e.Err} }
+
+// RefusedError is a contract's refusal of a transaction.
+type RefusedError struct {
+	Name   string // of the contract's error, such as StakeTooLow; "" if it gave none that is known
+	Kind   Kind
+	Reason string       // a sentence
+	Node   *Registered  // that the transaction was about; nil if it was about none
+	Tx     *common.Hash // the reverted transaction; nil if none was sent
+}
+
+// Error implements error.
+func (e *RefusedError) Error() string {
+	if e.Tx == nil {
+		return e.Reason
+	}
+	return fmt.Sprintf("%s (transaction %s was reverted)", e.Reason, e.Tx)
+}
+
+// Unwrap returns the kind of the failure.
+func (e *RefusedError) Unwrap() error { return e.Kind }
+
+// FundsError is an account without the ether that a transaction may cost.
+type FundsError struct {
+	Account    common.Address
+	Need, Have Wei
+}
+
+// Error implements error.
+func (e *FundsError) Error() string {
+	return fmt.Sprintf("account %s holds %s ETH and the transaction may cost %s ETH: %s ETH are missing",
+		e.Account, e.Have.Tokens(), e.Need.Tokens(), e.Missing().Tokens())
+}
+
+// Missing returns the ether that the account lacks.
+func (e *FundsError) Missing() Wei { return Wei{new(big.Int).Sub(e.Need.Big(), e.Have.Big())} }
+
+// Unwrap returns the kind of the failure.
+func (e *FundsError) Unwrap() error { return Exhausted }
 
 // problem reads the refusal in an answer.
 func problem(resp *http.Response) error {

@@ -287,9 +287,12 @@ func (n *Node) open(r *http.Request) answer {
 	if err != nil {
 		return problem(http.StatusUnprocessableEntity, "%v", err)
 	}
-	if funds := n.account(in.Offer.Payer).Allowance; funds.Cmp(aleph.NewWei(f.For(prepaySeconds))) < 0 {
-		short := aleph.NewWei(new(big.Int).Sub(f.For(prepaySeconds), funds.Big()))
-		return problem(http.StatusPaymentRequired, "the allowance is %s ALEPH short of the prepayment of one hour", short.Tokens())
+	need, funds := aleph.NewWei(f.For(prepaySeconds)), n.account(in.Offer.Payer)
+	if funds.Allowance.Cmp(need) < 0 {
+		missing := aleph.NewWei(new(big.Int).Sub(need.Big(), funds.Allowance.Big()))
+		return problem(http.StatusPaymentRequired,
+			"%s ALEPH missing: the first %d s cost %s ALEPH; balance is %s ALEPH, allowance to PaymentManager %s ALEPH",
+			missing.Tokens(), prepaySeconds, need.Tokens(), funds.TokenBalance.Tokens(), funds.Allowance.Tokens())
 	}
 	j := &aleph.Job{
 		Spec: e.ItemHash, Owner: in.Offer.Payer, Status: n.path[0], RateQ32: aleph.NewWei(f.RateQ32),

@@ -208,30 +208,6 @@ func yes(b bool) string {
 	return "no"
 }
 
-func instanceLogs(a *app) *cobra.Command {
-	var follow bool
-	cmd := &cobra.Command{
-		Use: "logs ID", Short: "Show the console of an instance", Args: args(cobra.ExactArgs(1)),
-		Long: "Show the console of an instance; only its owner may. --json is not possible: the console is text." + idHelp,
-	}
-	cmd.RunE = a.withJob(func(ctx context.Context, c *aleph.Client, spec message.ItemHash) error {
-		if a.json {
-			return usagef("the console is text; leave out --json")
-		}
-		account, err := a.unlock()
-		if err != nil {
-			return err
-		}
-		err = c.Logs(ctx, account, spec, follow, a.out)
-		if errors.Is(err, context.Canceled) && follow {
-			return nil // Ctrl-C is how following ends.
-		}
-		return err
-	})
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on as the machine writes, until Ctrl-C")
-	return cmd
-}
-
 // sshCommand is the result of instance ssh --print.
 type sshCommand struct {
 	Host    string   `json:"host"`
@@ -245,7 +221,7 @@ func instanceSSH(a *app) *cobra.Command {
 	var show bool
 	cmd := &cobra.Command{
 		Use: "ssh ID [-- COMMAND...]", Short: "Log in to an instance", Args: args(cobra.MinimumNArgs(1)),
-		Long: "Log in to an instance with the ssh program of this machine, or run a command there." + idHelp,
+		Long: "Log in to an instance with the ssh program of this machine, or run a command there. With --print or\n--json it is only told how." + idHelp,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.withJob(func(ctx context.Context, c *aleph.Client, spec message.ItemHash) error {

@@ -2,8 +2,9 @@
 // instances on a network of nodes.
 //
 // Machine data goes to standard output, words for people to standard error;
-// with --json standard output holds one JSON document and nothing else. The
-// exit code is 0 for success, 1 for a failure and 2 for a wrong command line.
+// with --json standard output holds one JSON document and nothing else, or one
+// per line of a console. The exit code is 0 for success, 1 for a failure and 2
+// for a wrong command line.
 package main
 
 import (

@@ -7,14 +7,18 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/accounts/keystore"
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 
 	"github.com/aleph-onchain/aleph-onchain/sdk/go/aleph"
 	"github.com/aleph-onchain/aleph-onchain/sdk/go/aleph/alephtest"
@@ -42,6 +46,10 @@ type nodeKey struct{}
 // real chain in memory.
 func TestScripts(t *testing.T) {
 	chain := alephtest.StartChain(t)
+	commands := worldCommands(t)
+	maps.Copy(commands, map[string]func(*testscript.TestScript, bool, []string){
+		"grant": grant, "steps": steps, "isjson": isJSON, "unready": unready,
+	})
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -50,7 +58,7 @@ func TestScripts(t *testing.T) {
 			node := alephtest.New()
 			node.Relay(chain)
 			env.Defer(node.Close)
-			env.Values[nodeKey{}] = node
+			env.Values[nodeKey{}], env.Values[worldKey{}] = node, &world{}
 			for k, v := range map[string]string{
 				"ALEPH_NODE": node.URL, "ALEPH_RPC": chain.URL, "ALEPH_HOME": filepath.Join(env.WorkDir, "home"),
 				"ALEPH_PASSWORD_FILE": filepath.Join(env.WorkDir, "password"),
@@ -59,18 +67,15 @@ func TestScripts(t *testing.T) {
 			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "password"), []byte("correct horse\n"), 0o600)
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"grant": grant, "steps": steps, "isjson": isJSON, "unready": unready,
-		},
+		Cmds: commands,
 	})
 }
 
 // grant gives an address an allowance and a balance of some ALEPH.
 func grant(ts *testscript.TestScript, _ bool, args []string) {
-	amount, err := aleph.ParseTokens(args[1])
-	ts.Check(err)
+	wei := amount(ts, args[1])
 	ts.Value(nodeKey{}).(*alephtest.Node).SetAccount(common.HexToAddress(args[0]), func(v *aleph.AccountView) {
-		v.Allowance, v.TokenBalance = amount, amount
+		v.Allowance, v.TokenBalance = wei, wei
 	})
 }
 
@@ -113,6 +118,88 @@ func isJSON(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("no %s in %s", path, ts.ReadFile("stdout"))
 		}
 		ts.Setenv(name, fmt.Sprint(field))
+	}
+}
+
+// TestEveryCommandIsTestedWithJSON looks for each command, with --json, in the
+// scripts.
+func TestEveryCommandIsTestedWithJSON(t *testing.T) {
+	files, err := filepath.Glob("testdata/script/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, strings.Split(string(raw), "\n")...)
+	}
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		for _, c := range cmd.Commands() {
+			walk(c)
+		}
+		if cmd.HasSubCommands() || cmd.Hidden {
+			return
+		}
+		if !slices.ContainsFunc(lines, func(l string) bool {
+			bare := strings.Replace(l, " --json", "", 1)
+			return bare != l && strings.HasPrefix(bare+" ", "exec "+cmd.CommandPath()+" ")
+		}) {
+			t.Errorf("no script runs %s --json", cmd.CommandPath())
+		}
+	}
+	walk(newRoot(newApp(nil, io.Discard, io.Discard, func(string) string { return "" })))
+}
+
+func TestConsolesAreLinesOfJSON(t *testing.T) {
+	long := strings.Repeat("x", lineMax-1) + "\u00e9y"
+	tests := []struct {
+		name   string
+		writes []string
+		want   []string // the texts
+	}{
+		{"nothing", nil, nil},
+		{"lines", []string{"a\nb\r\n"}, []string{"a", "b"}},
+		{"a line in parts", []string{"a", "b", "\nc\n"}, []string{"ab", "c"}},
+		{"no end", []string{"a\nlogin: "}, []string{"a", "login: "}},
+		{"empty lines", []string{"\n\n"}, []string{"", ""}},
+		{"not only text", []string{"<\x1b[0m>\xff\n"}, []string{"<\x1b[0m>\ufffd"}},
+		{"a long line", []string{long + "\n"}, []string{long[:lineMax-1], "\u00e9y"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var out bytes.Buffer
+			l := &jsonLines{to: &out}
+			for _, w := range tt.writes {
+				if n, err := l.Write([]byte(w)); n != len(w) || err != nil {
+					t.Fatalf("wrote %d of %d bytes, %v", n, len(w), err)
+				}
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for text := range strings.Lines(out.String()) {
+				var line consoleLine
+				if err := json.Unmarshal([]byte(text), &line); err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, line.Text)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("texts (-want +got):\n%s", diff)
+			}
+		})
+	}
+	l := &jsonLines{to: &bytes.Buffer{}}
+	if _, err := io.WriteString(l, "now\nlater"); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(l.to); got != "{\"text\":\"now\"}\n" {
+		t.Errorf("before the end of the second line %q, want the first", got)
 	}
 }
 
@@ -171,6 +258,10 @@ func TestWrongCommandLinesExitWithTwoAndSayWhere(t *testing.T) {
 		{"account fund --tokens -1", "--tokens"},
 		{"allowance set much", "12.5"},
 		{"node show one", "not a number"},
+		{"node drain", "accepts 1 arg(s)"},
+		{"node drain two", "not a number"},
+		{"node exit -- -1", "not a number"},
+		{"node unstake 1", "accepts 2 arg(s)"},
 		{"node list --node localhost", "http://127.0.0.1:4024"},
 		{"instance create", "--image"},
 		{"instance create --image x", "--image: item hash"},

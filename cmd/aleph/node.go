@@ -11,7 +11,8 @@ import (
 )
 
 func nodeCommand(a *app) *cobra.Command {
-	return newGroup("node", "Look at the nodes of the network", nodeList(a), nodeShow(a))
+	return newGroup("node", "Look at the nodes of the network and run your own",
+		nodeList(a), nodeShow(a), nodeActivate(a), nodeDrain(a), nodeExit(a), nodeUnstake(a), nodeWithdraw(a))
 }
 
 func nodeList(a *app) *cobra.Command {
@@ -68,9 +69,9 @@ func nodeShow(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "show ID", Short: "Show a node", Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := strconv.ParseUint(args[0], 10, 32)
+			id, err := nodeID(args[0])
 			if err != nil {
-				return usagef("node id %q is not a number", args[0])
+				return err
 			}
 			c, err := a.client()
 			if err != nil {
@@ -81,7 +82,7 @@ func nodeShow(a *app) *cobra.Command {
 				return err
 			}
 			for _, n := range nodes {
-				if uint64(n.NodeID) == id {
+				if n.NodeID == id {
 					return a.print(n, func(w io.Writer) { showNode(w, n) })
 				}
 			}

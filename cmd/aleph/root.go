@@ -52,7 +52,7 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 
 // run executes a command line and returns the exit code.
 func run(ctx context.Context, a *app, args []string) int {
-	root := newRoot(a)
+	root := newRoot(a) //nolint:contextcheck // each command takes the context of its cobra.Command
 	root.SetArgs(args)
 	root.SetIn(a.in)
 	root.SetOut(a.err) // help and usage are words
@@ -76,9 +76,15 @@ func run(ctx context.Context, a *app, args []string) int {
 // hint says what to do next about a failure that does not say it itself.
 func hint(err error) string {
 	var away *aleph.UnreachableError
+	var poor *aleph.FundsError
+	var refused *aleph.RefusedError
 	switch {
 	case errors.Is(err, context.Canceled):
 		return ""
+	case errors.As(err, &poor):
+		return fmt.Sprintf("Send ether to %s; on a local network 'aleph account fund --eth 1 --tokens 0' does.", poor.Account.Hex())
+	case errors.As(err, &refused):
+		return refusedHint(refused)
 	case errors.As(err, &away):
 		return "Is a node running there? 'aleph-node devnet' starts a local network; --node and --rpc choose others."
 	case errors.Is(err, aleph.Exhausted):
@@ -104,7 +110,7 @@ func newRoot(a *app) *cobra.Command {
 	f.StringVar(&a.account, "account", a.envOr("ALEPH_ACCOUNT", ""), "account to act as; may be left out if there is only one (ALEPH_ACCOUNT)")
 	f.StringVar(&a.home, "home", a.envOr("ALEPH_HOME", ""), "directory of accounts, ~/.aleph unless set (ALEPH_HOME)")
 	f.StringVar(&a.passwordFile, "password-file", a.envOr("ALEPH_PASSWORD_FILE", ""), "file with the account's password; asked for if unset (ALEPH_PASSWORD_FILE)")
-	f.BoolVar(&a.json, "json", false, "write one JSON document to standard output")
+	f.BoolVar(&a.json, "json", false, "write the result to standard output as one JSON document")
 	root.AddCommand(
 		accountCommand(a), allowanceCommand(a), imageCommand(a), instanceCommand(a), nodeCommand(a), paymentCommand(a), versionCommand(a),
 		completionCommand(a),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"runtime"
@@ -28,21 +29,34 @@ func versionCommand(a *app) *cobra.Command {
 	}
 }
 
+// completion is the result of the completion command.
+type completion struct {
+	Shell  string `json:"shell"`
+	Script string `json:"script"`
+}
+
 func completionCommand(a *app) *cobra.Command {
 	shells := []string{"bash", "zsh", "fish"}
 	return &cobra.Command{
 		Use: "completion bash|zsh|fish", Short: "Write a completion script for a shell", Args: args(cobra.ExactArgs(1)), ValidArgs: shells,
 		Long: "Write a completion script for a shell to standard output. For bash: source <(aleph completion bash)",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			var script bytes.Buffer
+			var err error
 			switch args[0] {
 			case "bash":
-				return cmd.Root().GenBashCompletionV2(a.out, true)
+				err = cmd.Root().GenBashCompletionV2(&script, true)
 			case "zsh":
-				return cmd.Root().GenZshCompletion(a.out)
+				err = cmd.Root().GenZshCompletion(&script)
 			case "fish":
-				return cmd.Root().GenFishCompletion(a.out, true)
+				err = cmd.Root().GenFishCompletion(&script, true)
+			default:
+				return usagef("shell %q: want one of %s", args[0], strings.Join(shells, ", "))
 			}
-			return usagef("shell %q: want one of %s", args[0], strings.Join(shells, ", "))
+			if err != nil {
+				return fmt.Errorf("write completion for %s: %w", args[0], err)
+			}
+			return a.print(completion{Shell: args[0], Script: script.String()}, func(w io.Writer) { fmt.Fprint(w, script.String()) })
 		},
 	}
 }

@@ -41,6 +41,9 @@ type Options struct {
 	Args    []string  // More arguments.
 }
 
+// Node is a node of a network.
+type Node = devnet.Node
+
 // Network is a network that runs in processes of its own.
 type Network struct {
 	*devnet.Description
@@ -187,21 +190,21 @@ func (n *Network) Kill(ctx context.Context, node string) error {
 }
 
 // Node returns a node by its name.
-func (n *Network) Node(name string) (devnet.Node, error) {
+func (n *Network) Node(name string) (Node, error) {
 	for _, node := range n.Nodes {
 		if node.Name == name {
 			return node, nil
 		}
 	}
-	return devnet.Node{}, fmt.Errorf("there is no node %s", name)
+	return Node{}, fmt.Errorf("there is no node %s", name)
 }
 
 // NodeByID returns a node by its number on chain.
-func (n *Network) NodeByID(id uint32) (devnet.Node, error) {
+func (n *Network) NodeByID(id uint32) (Node, error) {
 	for _, node := range n.Nodes {
 		if node.NodeID == id {
 			return node, nil
 		}
 	}
-	return devnet.Node{}, fmt.Errorf("there is no node %d", id)
+	return Node{}, fmt.Errorf("there is no node %d", id)
 }

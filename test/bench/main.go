@@ -1,0 +1,82 @@
+// Command bench measures the main job on this machine and writes
+// bench/results.json and the table bench/README.md: how long a local network
+// takes to start, how long a user waits from the command to the first page and
+// where that time goes, what of it a bare QEMU would take in the same run, how
+// much memory an idle node holds, and what each call of the contracts costs.
+//
+//	bench -bin bin -image build/images/debian.aleph -out bench
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stderr)
+	stop()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// bench is one run.
+type bench struct {
+	say     func(format string, args ...any)
+	bin     string
+	image   string
+	starts  int
+	creates int
+	idle    time.Duration
+	gas     string
+	results []result
+}
+
+// run is main without the process.
+func run(ctx context.Context, args []string, env func(string) string, stderr io.Writer) error {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	b := &bench{}
+	out := flags.String("out", "bench", "directory of the results")
+	flags.StringVar(&b.bin, "bin", or(env("ALEPH_BIN"), "bin"), "directory of aleph-node and aleph")
+	flags.StringVar(&b.image, "image", or(env("ALEPH_IMAGE"), "build/images/debian.aleph"), "guest image")
+	flags.IntVar(&b.starts, "starts", 10, "local networks to start")
+	flags.IntVar(&b.creates, "creates", 20, "machines to create, and to boot by a bare QEMU")
+	flags.DurationVar(&b.idle, "idle", time.Minute, "how long a node is idle before its memory is read")
+	flags.StringVar(&b.gas, "gas", "contracts/snapshots/gas.json", "gas of the contracts' calls, as 'make contracts-gas' keeps it")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	began := time.Now()
+	b.say = func(format string, args ...any) {
+		fmt.Fprintf(stderr, "bench: [%5.1fs] "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
+	}
+	for _, measure := range []func(context.Context) error{b.measureStarts, b.measureJobs, b.measureGas} {
+		if err := measure(ctx); err != nil {
+			return err
+		}
+	}
+	if err := b.write(*out); err != nil {
+		return err
+	}
+	b.say("wrote %s/results.json and %s/README.md", *out, *out)
+	return nil
+}
+
+func or(s, fallback string) string {
+	if s != "" {
+		return s
+	}
+	return fallback
+}

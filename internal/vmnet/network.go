@@ -2,6 +2,8 @@ package vmnet
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -91,8 +93,10 @@ func (n *Network) Purge() error {
 // which outlive the daemon.
 func (n *Network) Close() error { return nil }
 
-// FreeSlot returns the lowest slot that taken does not claim and that no
-// other network of this host overlaps; errs.Exhausted when there is none.
+// FreeSlot returns a slot that taken does not claim and that no other network
+// of this host overlaps; errs.Exhausted when there is none. Nodes of one host
+// may look at the same moment, before either's device is there, so each begins
+// at a place of its own.
 func (n *Network) FreeSlot(taken func(slot int) bool) (int, error) {
 	var others []netip.Prefix
 	if n.mode == Tap {
@@ -101,7 +105,10 @@ func (n *Network) FreeSlot(taken func(slot int) bool) (int, error) {
 			return 0, err
 		}
 	}
-	for slot := range n.set.slots() {
+	count := n.set.slots()
+	first := n.first(count)
+	for i := range count {
+		slot := (first + i) % count
 		if taken(slot) {
 			continue
 		}
@@ -116,8 +123,15 @@ func (n *Network) FreeSlot(taken func(slot int) bool) (int, error) {
 	return 0, errs.New(errs.Exhausted, "pool %s has no free subnet", n.set.pool)
 }
 
+// first is where this network begins to look among count places.
+func (n *Network) first(count int) int {
+	sum := sha256.Sum256([]byte("first " + n.set.Name))
+	return int(binary.BigEndian.Uint32(sum[:]) % uint32(count))
+}
+
 // FreePort returns a host port that can be forwarded now: prefer when it is
 // in the range and free, else the first free one after it, wrapping around.
+// With prefer out of the range it begins where no other node does, as FreeSlot.
 // errs.Exhausted when there is none.
 func (n *Network) FreePort(proto Protocol, prefer int, taken func(port int) bool) (int, error) {
 	used, err := n.forwardedPorts()
@@ -125,7 +139,7 @@ func (n *Network) FreePort(proto Protocol, prefer int, taken func(port int) bool
 		return 0, err
 	}
 	count := n.set.PortMax - n.set.PortMin + 1
-	first := 0
+	first := n.first(count)
 	if prefer >= n.set.PortMin && prefer <= n.set.PortMax {
 		first = prefer - n.set.PortMin
 	}

@@ -349,17 +349,42 @@ func TestForeignDevicesAreNotTaken(t *testing.T) {
 }
 
 func TestSlotsAvoidOtherNetworks(t *testing.T) {
-	addAddress(t, "up0", "172.16.0.5/30")
 	n := open(t, nil)
-	taken := map[int]bool{0: true}
+	first, err := n.FreeSlot(func(int) bool { return false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	addAddress(t, "up0", fmt.Sprintf("172.16.%d.%d/30", (first+1)/64, (first+1)%64*4+1))
+	taken := map[int]bool{first: true}
 
 	got, err := n.FreeSlot(func(s int) bool { return taken[s] })
 
-	if err != nil || got != 2 {
-		t.Errorf("FreeSlot = %d, %v; want 2: 0 is taken and 1 is another's", got, err)
+	if err != nil || got != first+2 {
+		t.Errorf("FreeSlot = %d, %v; want %d: one is taken and one is another's", got, err, first+2)
 	}
 	if _, err := n.FreeSlot(func(int) bool { return true }); !errors.Is(err, errs.Exhausted) {
 		t.Errorf("FreeSlot of a full pool: %v, want exhausted", err)
+	}
+}
+
+func TestNodesOfOneHostBeginAtDifferentPlaces(t *testing.T) {
+	none := func(int) bool { return false }
+	slots, ports := map[int]bool{}, map[int]bool{}
+	for _, name := range []string{"one", "two", "three"} {
+		n := open(t, func(c *vmnet.Config) { c.Name = name })
+		slot, err := n.FreeSlot(none)
+		if err != nil {
+			t.Fatal(err)
+		}
+		port, err := n.FreePort(vmnet.TCP, 0, none)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slots[slot], ports[port] = true, true
+	}
+
+	if len(slots) != 3 || len(ports) != 3 {
+		t.Errorf("slots are %v, ports are %v; want three of each", slots, ports)
 	}
 }
 
@@ -374,10 +399,15 @@ func TestPorts(t *testing.T) {
 	defer listener.Close()
 	none := func(int) bool { return false }
 
-	for prefer, want := range map[int]int{0: 24000, 24001: 24003, 24002: 24003, 24003: 24003, 99: 24000} {
+	for prefer, want := range map[int]int{24000: 24000, 24001: 24003, 24002: 24003, 24003: 24003} {
 		got, err := one.FreePort(vmnet.TCP, prefer, none)
 		if err != nil || got != want {
 			t.Errorf("FreePort(%d) = %d, %v; want %d", prefer, got, err, want)
+		}
+	}
+	for _, prefer := range []int{0, 99} {
+		if got, err := one.FreePort(vmnet.TCP, prefer, none); err != nil || got != 24000 && got != 24003 {
+			t.Errorf("FreePort(%d) = %d, %v; want 24000 or 24003", prefer, got, err)
 		}
 	}
 	if got, err := one.FreePort(vmnet.UDP, 24002, none); err != nil || got != 24002 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -27,6 +28,12 @@ const (
 	loopback = "127.0.0.1"
 	// A compute node forwards from a range of ports of its own.
 	portFirst, portsEach = 24000, 2400
+	// Any free port is one of these: of no compute node, and below the range of
+	// ephemeral ports, from which the kernel would give it to somebody else
+	// before a node listens, or while it is started again.
+	anyFirst, anyLast = 12000, 23999
+	// anyTries bounds the search.
+	anyTries = 1000
 	// pollInterval and the outbox's are short: the chain is on this machine.
 	pollInterval = "100ms"
 	// memoryMin is offered by a compute node of a small host too.
@@ -98,8 +105,7 @@ func memoryMiB() (int64, error) {
 type ports struct{ api, p2p []int }
 
 // choosePorts finds free ports: those from first on, or any.
-func choosePorts(first, count int) (ports, error) {
-	var p ports
+func choosePorts(first, count int) (p ports, err error) {
 	var held []net.Listener
 	defer func() {
 		for _, l := range held {
@@ -115,22 +121,29 @@ func choosePorts(first, count int) (ports, error) {
 			return 0, fmt.Errorf("find a free port: %w", err)
 		}
 		held = append(held, l)
-		addr, ok := l.Addr().(*net.TCPAddr)
-		if !ok {
-			return 0, errs.New(errs.Internal, "BUG: %s is no TCP address", l.Addr())
+		return port, nil
+	}
+	takeAny := func() (port int, err error) {
+		for range anyTries {
+			// By chance, so that networks that start together do not meet.
+			port, err = take(anyFirst + rand.IntN(anyLast-anyFirst+1)) //nolint:gosec // nothing is secret here
+			if errs.KindOf(err) != errs.Conflict {
+				break
+			}
 		}
-		return addr.Port, nil
+		return port, err
 	}
 	for i := range count {
-		want := 0
+		var api int
 		if first != 0 {
-			want = first + i
+			api, err = take(first + i)
+		} else {
+			api, err = takeAny()
 		}
-		api, err := take(want)
 		if err != nil {
 			return p, err
 		}
-		peer, err := take(0)
+		peer, err := takeAny()
 		if err != nil {
 			return p, err
 		}

@@ -522,7 +522,21 @@ func TestABootstrapPeerThatComesLateIsMet(t *testing.T) {
 	if got := b.Bootstrap(); len(got) != 1 || got[0] != late.ID() {
 		t.Errorf("Bootstrap = %v, want %s", got, late.ID())
 	}
-	if err := late.Subscribe("t", accept, drop); errs.KindOf(err) != errs.Internal {
+}
+
+func TestSubscribeAfterRunIsADefect(t *testing.T) {
+	b := p2ptest.Open(t, "b")
+	b.HandleAsk("hi", func(context.Context, p2p.PeerID, []byte) (p2p.Answer, error) {
+		return p2p.Answer{Reply: question{}}, nil
+	})
+	a := p2ptest.Open(t, "a", b.Addrs()...)
+	p2ptest.Start(t, a, b)
+	// A host is connected before it runs, but only one that runs answers.
+	p2ptest.Wait(t, "b answers", func() bool {
+		return a.Ask(t.Context(), b.ID(), question{Kind: "hi"}, new(question)) == nil
+	})
+
+	if err := b.Subscribe("t", accept, drop); errs.KindOf(err) != errs.Internal {
 		t.Errorf("Subscribe after Run: %v, want errs.Internal", err)
 	}
 }

@@ -36,6 +36,7 @@ func bounded(t *testing.T) context.Context {
 }
 
 func TestMissingQEMUIsSaidInOneSentence(t *testing.T) {
+	t.Parallel()
 	d := qemu.New(qemu.Config{Binary: "qemu-that-is-not-there"}, slog.New(slog.DiscardHandler))
 	spec := vmmtest.NewSpec(t, vmmtest.GuestImage(t))
 
@@ -50,6 +51,7 @@ func TestMissingQEMUIsSaidInOneSentence(t *testing.T) {
 }
 
 func TestBrokenQEMUIsQuoted(t *testing.T) {
+	t.Parallel()
 	// A QEMU that answers for its version and then refuses.
 	script := filepath.Join(t.TempDir(), "qemu")
 	text := "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'QEMU emulator version 0.1'; exit; }\necho 'no such machine' >&2\nexit 1\n"
@@ -72,6 +74,7 @@ func TestBrokenQEMUIsQuoted(t *testing.T) {
 }
 
 func TestFullDiskLeavesNothing(t *testing.T) {
+	t.Parallel()
 	d := open(t)
 	img := vmmtest.GuestImage(t)
 	dir := t.TempDir()
@@ -98,6 +101,7 @@ func TestFullDiskLeavesNothing(t *testing.T) {
 }
 
 func TestDiskOfAnotherImageIsRefused(t *testing.T) {
+	t.Parallel()
 	d := open(t)
 	img := vmmtest.GuestImage(t)
 	spec := vmmtest.NewSpec(t, img)
@@ -164,6 +168,7 @@ func readRole(file string) (r role, err error) {
 }
 
 func TestMachineOutlivesItsDaemon(t *testing.T) {
+	t.Parallel()
 	spec := vmmtest.NewSpec(t, vmmtest.GuestImage(t))
 	file := writeRole(t, spec)
 	cmd := exec.CommandContext(bounded(t), os.Args[0], file)
@@ -225,6 +230,7 @@ func processes(t *testing.T, dir string) (pids []string) {
 // in any order, over restarts of the driver, and compares what there is with
 // what there should be.
 func TestRandomStepsLeakNothing(t *testing.T) {
+	t.Parallel()
 	const steps, count = 60, 3
 	img, newOne, base := vmmtest.GuestImage(t), opener(t), t.TempDir()
 	d := newOne(t)
@@ -300,6 +306,7 @@ func TestRandomStepsLeakNothing(t *testing.T) {
 // TestImageWithoutAgent boots a disk by firmware: a boot sector that writes to
 // the serial port and halts.
 func TestImageWithoutAgent(t *testing.T) {
+	t.Parallel()
 	sector := make([]byte, 1<<20)
 	// mov dx,0x3f8; mov al,'A'; out dx,al; cli; hlt; jmp $-1
 	copy(sector, []byte{0xba, 0xf8, 0x03, 0xb0, 'A', 0xee, 0xfa, 0xf4, 0xeb, 0xfd})

@@ -79,6 +79,7 @@ func login(t *testing.T, port int, key ssh.Signer) func(command string) string {
 // with a token of its own, SSH, its variables, its grown disk; and then the
 // guest's own reset and power-off.
 func TestGuestServes(t *testing.T) {
+	t.Parallel()
 	d := open(t)
 	spec := vmmtest.NewSpec(t, vmmtest.GuestImage(t))
 	_, private, err := ed25519.GenerateKey(rand.Reader)

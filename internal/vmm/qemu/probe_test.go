@@ -16,6 +16,7 @@ import (
 // TestProbeBootsOncePerHostBoot probes by booting, and then answers from the
 // file that it has kept, unless that is damaged.
 func TestProbeBootsOncePerHostBoot(t *testing.T) {
+	t.Parallel()
 	img, cache := vmmtest.GuestImage(t), t.TempDir()
 	probe := func() (vmm.Capabilities, time.Duration) {
 		d := qemu.New(qemu.Config{CacheDir: cache}, slog.New(slog.DiscardHandler))

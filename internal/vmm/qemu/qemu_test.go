@@ -35,6 +35,7 @@ func open(t testing.TB) vmm.Driver {
 }
 
 func TestDriver(t *testing.T) {
+	t.Parallel()
 	vmmtest.TestDriver(t, vmmtest.Subject{
 		Open:  opener(t),
 		Image: vmmtest.GuestImage(t),

@@ -24,6 +24,7 @@ import (
 // TestMachineOnATapDevice runs driver and network together, as a privileged
 // node does, in a network namespace of its own.
 func TestMachineOnATapDevice(t *testing.T) {
+	t.Parallel()
 	spec := vmmtest.NewSpec(t, vmmtest.GuestImage(t))
 	cmd := exec.CommandContext(bounded(t), os.Args[0], writeRole(t, spec))
 	cmd.Env = append(os.Environ(), roleVar+"="+tapHost)

@@ -1,9 +1,11 @@
 package vmmtest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
@@ -27,12 +29,28 @@ func GuestImageFile(t testing.TB) string {
 	t.Helper()
 	root := moduleRoot(t)
 	path := filepath.Join(root, "build", "images", "debian.aleph")
-	cmd := exec.CommandContext(t.Context(), "go", "run", "./packaging/image", "-o", path)
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build guest image: %v\n%s", err, out)
+	if err := buildGuestImage(root, path); err != nil {
+		t.Fatal(err)
 	}
 	return path
+}
+
+// built is one attempt per process: to find out that the image is up to date
+// takes the go tool half a second, and every test asks.
+var built struct {
+	once sync.Once
+	err  error
+}
+
+func buildGuestImage(root, path string) error {
+	built.once.Do(func() {
+		cmd := exec.Command("go", "run", "./packaging/image", "-o", path)
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("build guest image: %w\n%s", err, out)
+		}
+	})
+	return built.err
 }
 
 // stamp names the content of the image, as its item hash would: the builder

@@ -10,7 +10,7 @@ export GOFLAGS
 
 MODULE := github.com/aleph-onchain/aleph-onchain
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS := -X $(MODULE)/internal/build.Version=$(VERSION)
+LDFLAGS := -s -w -X $(MODULE)/internal/build.Version=$(VERSION)
 IMAGE := build/images/debian.aleph
 LINTER := build/tools/golangci-lint
 CHECK := packaging/setup/check.sh
@@ -53,7 +53,7 @@ test: ## install what is missing, build everything, run every test
 	@$(PHASES) test "the next thing to try is make demo." \
 		"system packages" "$(SETUP) test" \
 		"contract tools" "$(MAKE) --no-print-directory contracts-deps" \
-		"binaries" "$(MAKE) --no-print-directory build" \
+		"binaries and contracts" "$(MAKE) -j2 --no-print-directory build contracts-build" \
 		"guest image" "$(MAKE) --no-print-directory image" \
 		"contract tests" "$(MAKE) --no-print-directory contracts-test" \
 		"unit tests" "$(MAKE) --no-print-directory unit" \
@@ -127,10 +127,10 @@ fmt: $(LINTER) $(CONTRACTS_DEPS) ## format Go and Solidity
 	@cd $(CONTRACTS) && $(FORGE) fmt
 
 generate: bindings ## write anew all that is generated and committed
-	@go generate ./cmd/... ./internal/api/...
+	@go generate ./cmd/... ./internal/...
 
 check-generated: bindings-check ## fail when a generated file is not what its source gives
-	@go test ./cmd/aleph ./internal/api/v1 ./internal/chain/bindings
+	@go test ./cmd/aleph ./internal/api/v1 ./internal/chain/bindings ./internal/config
 
 clean: ## remove what was built, but not what was downloaded
 	rm -rf bin build/bin build/cover build/images build/logs build/demo $(CONTRACTS)/out $(CONTRACTS)/cache $(CONTRACTS)/lcov.info

@@ -1,4 +1,4 @@
-// Cover says how many statements the Go tests execute, by package and in all,
+// Command cover says how many statements the Go tests execute, by package and in all,
 // from profiles of `go test -coverprofile`. Generated files do not count, as
 // their generator is what has tests, nor does test/, which only tests.
 //

@@ -128,7 +128,7 @@ func choose(m *market, q request, maxAge time.Duration, claims map[message.ItemH
 		if err != nil {
 			return choice{}, err
 		}
-		if r, ok := passed[h.node.ID]; ok && reason == "" && m.now.Before(r.until) {
+		if r, ok := passed[h.node.ID]; ok && reason == "" && r.holds(h, m.now) {
 			reason = r.reason
 		}
 		cand.Reason, cand.Eligible = reason, reason == ""

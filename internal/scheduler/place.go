@@ -97,8 +97,8 @@ func (p *Planner) place(ctx context.Context, m *market, o state.Offer) error {
 			return p.wait(ctx, o, c.candidates, noNode(c.candidates))
 		}
 		signature, terms, refused := p.ask(ctx, m, o, env, c)
-		if refused != "" {
-			p.passOver(o.Spec, c.chosen.node.ID, refused)
+		if refused != nil {
+			p.passOver(o.Spec, c.chosen.node.ID, *refused)
 			continue
 		}
 		err = p.decide(ctx, o, c, terms, signature)
@@ -136,14 +136,15 @@ func (p *Planner) forgetShown(m *market) {
 	}
 }
 
-func (p *Planner) passOver(spec message.ItemHash, nodeID uint32, reason string) {
+func (p *Planner) passOver(spec message.ItemHash, nodeID uint32, r refusal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.claims, spec)
 	if p.passed[spec] == nil {
 		p.passed[spec] = map[uint32]refusal{}
 	}
-	p.passed[spec][nodeID] = refusal{reason, time.Now().Add(p.cfg.DeclineRetry)}
+	r.until = time.Now().Add(p.cfg.DeclineRetry)
+	p.passed[spec][nodeID] = r
 }
 
 func (p *Planner) settleClaim(spec message.ItemHash, nodeID uint32, needs job.Needs, decided bool) {
@@ -159,7 +160,7 @@ func (p *Planner) settleClaim(spec message.ItemHash, nodeID uint32, needs job.Ne
 
 // ask asks the chosen node to accept. It returns the node's signature and the
 // terms it signed, or why there is none.
-func (p *Planner) ask(ctx context.Context, m *market, o state.Offer, env *message.Envelope, c choice) (job.Signature, job.Terms, string) {
+func (p *Planner) ask(ctx context.Context, m *market, o state.Offer, env *message.Envelope, c choice) (job.Signature, job.Terms, *refusal) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.AskTimeout)
 	defer cancel()
 	node := c.chosen.node
@@ -174,20 +175,20 @@ func (p *Planner) ask(ctx context.Context, m *market, o state.Offer, env *messag
 	switch {
 	case err != nil:
 		p.outcomes.WithLabelValues("unreachable").Inc()
-		return nil, terms, "could not be asked: " + clip(err.Error())
+		return nil, terms, &refusal{reason: "could not be asked: " + clip(err.Error()), heardAt: c.chosen.receivedAt}
 	case reply.Error != "":
 		p.outcomes.WithLabelValues("unreachable").Inc()
-		return nil, terms, "could not answer: " + clip(reply.Error)
+		return nil, terms, &refusal{reason: "could not answer: " + clip(reply.Error)}
 	case !reply.Accepted:
 		p.outcomes.WithLabelValues("declined").Inc()
-		return nil, terms, "declined: " + clip(reply.Reason)
+		return nil, terms, &refusal{reason: "declined: " + clip(reply.Reason)}
 	}
 	accept := job.Accept(terms)
 	if err := job.Verify(p.self.Domain, &accept, reply.Signature, node.Signer); err != nil {
 		p.outcomes.WithLabelValues("declined").Inc()
-		return nil, terms, "accepted with a signature that is not its own: " + clip(err.Error())
+		return nil, terms, &refusal{reason: "accepted with a signature that is not its own: " + clip(err.Error())}
 	}
-	return reply.Signature, terms, ""
+	return reply.Signature, terms, nil
 }
 
 // decide commits the decision, its transaction and the offer's new status, all

@@ -108,8 +108,15 @@ type claim struct {
 
 // refusal is why a node did not take an offer.
 type refusal struct {
-	reason string
-	until  time.Time
+	reason  string
+	until   time.Time // The node is asked again then.
+	heardAt time.Time // Of a node that was away, its last ad: with the next one it is back.
+}
+
+// holds reports whether the node of h is still passed over.
+func (r refusal) holds(h *host, now time.Time) bool {
+	back := !r.heardAt.IsZero() && h.receivedAt.After(r.heardAt)
+	return now.Before(r.until) && !back
 }
 
 // New returns a Planner for the offers in db that asks nodes through asker.

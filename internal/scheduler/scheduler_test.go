@@ -236,6 +236,39 @@ func TestAnOfferThatNobodyTakesWaitsAndIsTriedAgain(t *testing.T) {
 	})
 }
 
+func TestANodeThatWasAwayIsAskedAgainWhenItIsHeardOf(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		first answer
+		want  state.OfferStatus // Before the pause after a refusal is over.
+	}{
+		{"away", func(context.Context, *job.Ask) (*job.Reply, error) { return nil, errors.New("no route") }, state.OfferDecided},
+		{"declined", declines("busy"), state.OfferOffered},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.node(3, nil)
+				w.asks.set(3, tt.first)
+				spec := w.offer(1, nil)
+				ctx, cancel := context.WithTimeout(t.Context(), w.cfg.DeclineRetry-time.Second)
+				defer cancel()
+				go func() {
+					time.Sleep(5 * time.Second)
+					w.asks.set(3, nil)
+					w.node(3, nil)
+				}()
+
+				if err := w.planner().Run(ctx); ctx.Err() == nil {
+					t.Fatal(err)
+				}
+
+				w.wantStatus(spec, tt.want)
+			})
+		})
+	}
+}
+
 func TestNewCapacityIsUsedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -94,22 +94,23 @@ func scores() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 		{IP: net.IPv4(127, 0, 0, 0).To4(), Mask: net.CIDRMask(8, 32)},
 		{IP: net.IPv6loopback, Mask: net.CIDRMask(128, 128)},
 	}
-	return &pubsub.PeerScoreParams{
-			AppSpecificScore:            func(peer.ID) float64 { return 0 },
-			IPColocationFactorWeight:    -1,
-			IPColocationFactorThreshold: 16, // nodes behind one address
-			IPColocationFactorWhitelist: loopback,
-			BehaviourPenaltyWeight:      -1,
-			BehaviourPenaltyThreshold:   6,
-			BehaviourPenaltyDecay:       pubsub.ScoreParameterDecay(10 * time.Minute),
-			DecayInterval:               pubsub.DefaultDecayInterval,
-			DecayToZero:                 pubsub.DefaultDecayToZero,
-			RetainScore:                 time.Hour,
-			Topics:                      map[string]*pubsub.TopicScoreParams{},
-		}, &pubsub.PeerScoreThresholds{
-			GossipThreshold: -10, PublishThreshold: -50, GraylistThreshold: -100,
-			AcceptPXThreshold: 0, OpportunisticGraftThreshold: 1,
-		}
+	params := &pubsub.PeerScoreParams{
+		AppSpecificScore:            func(peer.ID) float64 { return 0 },
+		IPColocationFactorWeight:    -1,
+		IPColocationFactorThreshold: 16, // nodes behind one address
+		IPColocationFactorWhitelist: loopback,
+		BehaviourPenaltyWeight:      -1,
+		BehaviourPenaltyThreshold:   6,
+		BehaviourPenaltyDecay:       pubsub.ScoreParameterDecay(10 * time.Minute),
+		DecayInterval:               pubsub.DefaultDecayInterval,
+		DecayToZero:                 pubsub.DefaultDecayToZero,
+		RetainScore:                 time.Hour,
+		Topics:                      map[string]*pubsub.TopicScoreParams{},
+	}
+	return params, &pubsub.PeerScoreThresholds{
+		GossipThreshold: -10, PublishThreshold: -50, GraylistThreshold: -100,
+		AcceptPXThreshold: 0, OpportunisticGraftThreshold: 1,
+	}
 }
 
 func topicScore() *pubsub.TopicScoreParams {

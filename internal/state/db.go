@@ -233,7 +233,7 @@ func (tx *Tx) Rollback(ctx context.Context, number uint64) error {
 		}
 		steps = append(steps, s)
 	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil { //nolint:sqlclosecheck // Before the rows are changed.
 		return fmt.Errorf("read undo log: %w", err)
 	}
 	tx.undoing = true

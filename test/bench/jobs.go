@@ -174,13 +174,14 @@ func (u *user) create(ctx context.Context, rawDir string, node uint32) (*stages,
 	}
 	s := &stages{offered: since()}
 	spec := made.Job.Spec
-	j, err := u.until(ctx, spec, func(j *aleph.Job) bool { return j.AssignedAt != 0 })
+	_, err = u.until(ctx, spec, func(j *aleph.Job) bool { return j.AssignedAt != 0 })
 	if err != nil {
 		return nil, 0, err
 	}
 	assigned := since()
 	s.assigned = assigned - s.offered
-	if j, err = u.until(ctx, spec, func(j *aleph.Job) bool { _, ok := j.Port("tcp", webPort); return ok }); err != nil {
+	j, err := u.until(ctx, spec, func(j *aleph.Job) bool { _, ok := j.Port("tcp", webPort); return ok })
+	if err != nil {
 		return nil, 0, err
 	}
 	p, _ := j.Port("tcp", webPort)

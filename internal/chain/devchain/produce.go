@@ -46,7 +46,7 @@ func (c *Chain) Run(ctx context.Context) error {
 			gather(ctx, txs)
 			due = c.due(true)
 		case <-timer.C:
-			again, err := c.produce() //nolint:contextcheck // A block that is begun is finished.
+			again, err := c.produce()
 			if err != nil {
 				return err
 			}

@@ -37,14 +37,14 @@ func GuestImageFile(t testing.TB) string {
 
 // built is one attempt per process: to find out that the image is up to date
 // takes the go tool half a second, and every test asks.
-var built struct {
+var built struct { //nolint:gochecknoglobals // See above.
 	once sync.Once
 	err  error
 }
 
 func buildGuestImage(root, path string) error {
 	built.once.Do(func() {
-		cmd := exec.Command("go", "run", "./packaging/image", "-o", path)
+		cmd := exec.Command("go", "run", "./packaging/image", "-o", path) //nolint:noctx // Other tests wait for it too.
 		cmd.Dir = root
 		if out, err := cmd.CombinedOutput(); err != nil {
 			built.err = fmt.Errorf("build guest image: %w\n%s", err, out)

@@ -52,7 +52,7 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 
 // run executes a command line and returns the exit code.
 func run(ctx context.Context, a *app, args []string) int {
-	root := newRoot(a) //nolint:contextcheck // each command takes the context of its cobra.Command
+	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(a.in)
 	root.SetOut(a.err) // help and usage are words

@@ -229,11 +229,11 @@ func (tx *Tx) Rollback(ctx context.Context, number uint64) error {
 	for rows.Next() {
 		var s step
 		if err := rows.Scan(&s.table, &s.key, &s.doc); err != nil {
-			return errors.Join(fmt.Errorf("read undo log: %w", err), rows.Close())
+			return errors.Join(fmt.Errorf("read undo log: %w", err), rows.Close()) //nolint:sqlclosecheck // They are changed below, so they end here.
 		}
 		steps = append(steps, s)
 	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil { //nolint:sqlclosecheck // Before the rows are changed.
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return fmt.Errorf("read undo log: %w", err)
 	}
 	tx.undoing = true

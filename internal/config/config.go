@@ -118,10 +118,19 @@ func (c Config) Validate() error {
 		name  string
 		check func() error
 	}{
-		{"node", c.Node.validate}, {"chain", c.Chain.Validate}, {"storage", c.Storage.validate}, {"network", c.Network.Validate},
-		{"api", c.API.Validate}, {"log", c.Log.Validate}, {"ingest", c.Ingest.Validate}, {"outbox", c.Outbox.Validate},
-		{"scheduler", c.Scheduler.Validate}, {"executor", c.Executor.Validate}, {"settlement", c.Settlement.Validate},
-		{"vmnet", c.VMNet.Validate}, {"qemu", c.QEMU.Validate},
+		{"node", c.Node.validate},
+		{"chain", c.Chain.Validate},
+		{"storage", c.Storage.validate},
+		{"network", c.Network.Validate},
+		{"api", c.API.Validate},
+		{"log", c.Log.Validate},
+		{"ingest", c.Ingest.Validate},
+		{"outbox", c.Outbox.Validate},
+		{"scheduler", c.Scheduler.Validate},
+		{"executor", c.Executor.Validate},
+		{"settlement", c.Settlement.Validate},
+		{"vmnet", c.VMNet.Validate},
+		{"qemu", c.QEMU.Validate},
 	} {
 		if err := s.check(); err != nil {
 			return errs.New(errs.Invalid, "[%s] %w", s.name, err)

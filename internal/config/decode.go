@@ -4,8 +4,10 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,15 +37,16 @@ func Apply(cfg *Config, raw []byte) error {
 	return setTable(reflect.ValueOf(cfg).Elem(), "", file)
 }
 
-// setTable sets the fields of a struct from a table of the file.
+// setTable sets the fields of a struct from a table of the file, in a fixed
+// order: of several mistakes the same one is reported each time.
 func setTable(v reflect.Value, path string, table map[string]any) error {
 	known := fields(v)
-	for key, value := range table {
+	for _, key := range slices.Sorted(maps.Keys(table)) {
 		f, ok := known[key]
 		if !ok {
 			return unknown(path, key, v)
 		}
-		if err := setValue(f, join(path, key), value); err != nil {
+		if err := setValue(f, join(path, key), table[key]); err != nil {
 			return err
 		}
 	}
@@ -88,14 +91,17 @@ func label(path string) string {
 	return "[" + section + "] " + key
 }
 
-var (
-	durationType = reflect.TypeFor[time.Duration]()
-	textType     = reflect.TypeFor[encoding.TextUnmarshaler]()
-)
+// isDuration reports a time.
+func isDuration(v reflect.Value) bool { return v.Type() == reflect.TypeFor[time.Duration]() }
+
+// hasText reports a value that reads its own text.
+func hasText(v reflect.Value) bool {
+	return v.Addr().Type().Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
 
 // isTable reports a struct that is a table of the file, not a single value.
 func isTable(v reflect.Value) bool {
-	return v.Kind() == reflect.Struct && !v.Addr().Type().Implements(textType)
+	return v.Kind() == reflect.Struct && !hasText(v)
 }
 
 func setValue(v reflect.Value, path string, value any) error {
@@ -118,11 +124,11 @@ func setValue(v reflect.Value, path string, value any) error {
 		}
 		return setText(v, path, strconv.FormatInt(x, 10))
 	case float64:
-		if v.Kind() != reflect.Float64 || math.IsNaN(x) || math.IsInf(x, 0) {
-			return wrong(v, path, strconv.FormatFloat(x, 'g', -1, 64))
+		text := strconv.FormatFloat(x, 'g', -1, 64)
+		if v.Kind() != reflect.Float64 {
+			return wrong(v, path, text)
 		}
-		v.SetFloat(x)
-		return nil
+		return setText(v, path, text)
 	case bool:
 		if v.Kind() != reflect.Bool {
 			return wrong(v, path, strconv.FormatBool(x))
@@ -137,7 +143,7 @@ func setValue(v reflect.Value, path string, value any) error {
 }
 
 func isNumber(v reflect.Value) bool {
-	if v.Type() == durationType {
+	if isDuration(v) {
 		return false
 	}
 	switch v.Kind() {
@@ -150,7 +156,7 @@ func isNumber(v reflect.Value) bool {
 
 // setText sets a value from its text, as a file or the environment has it.
 func setText(v reflect.Value, path, text string) error {
-	if v.Addr().Type().Implements(textType) {
+	if hasText(v) {
 		u, ok := v.Addr().Interface().(encoding.TextUnmarshaler)
 		if !ok {
 			return errs.New(errs.Internal, "BUG: %s has no text form", path)
@@ -161,7 +167,7 @@ func setText(v reflect.Value, path, text string) error {
 		return nil
 	}
 	switch {
-	case v.Type() == durationType:
+	case isDuration(v):
 		d, err := time.ParseDuration(text)
 		if err != nil {
 			return wrong(v, path, strconv.Quote(text))
@@ -187,6 +193,9 @@ func setText(v reflect.Value, path, text string) error {
 	case reflect.Float64:
 		var n float64
 		n, err = strconv.ParseFloat(text, 64)
+		if math.IsNaN(n) || math.IsInf(n, 0) {
+			return wrong(v, path, text)
+		}
 		v.SetFloat(n)
 	case reflect.Bool:
 		var b bool
@@ -217,7 +226,7 @@ func setList(v reflect.Value, path string, list []any) error {
 	if v.Kind() != reflect.Slice {
 		return wrong(v, path, "a list")
 	}
-	words := make([]string, 0, len(list))
+	var words []string
 	for _, x := range list {
 		word, ok := x.(string)
 		if !ok {
@@ -233,7 +242,7 @@ func setList(v reflect.Value, path string, list []any) error {
 func wrong(v reflect.Value, path, got string) error {
 	want := "a whole number"
 	switch {
-	case v.Type() == durationType:
+	case isDuration(v):
 		want = `a time such as "1m30s"`
 	case v.Kind() == reflect.Uint64:
 		want = "a whole number that is not negative"
@@ -243,37 +252,50 @@ func wrong(v reflect.Value, path, got string) error {
 		want = "true or false"
 	case v.Kind() == reflect.Slice:
 		want = `a list of texts such as ["a", "b"]`
-	case v.Kind() == reflect.String, v.Addr().Type().Implements(textType):
+	case v.Kind() == reflect.String, hasText(v):
 		want = "a text in quotes"
 	}
 	return errs.New(errs.Invalid, "%s is %s, want %s", label(path), got, want)
 }
 
 // applyEnviron puts the settings of the environment over those of cfg. A
-// variable that begins like one of a section but names no key of it is an
-// error: it would be missed silently.
+// variable that would be missed silently is an error: one that names no key of
+// its section, and one that names a key of a section that is misspelt. Others
+// are not ours: the command line has variables of its own.
 func applyEnviron(cfg *Config, environ []string) error {
-	sections := fields(reflect.ValueOf(cfg).Elem())
+	root := reflect.ValueOf(cfg).Elem()
 	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
 		rest, ours := strings.CutPrefix(name, envPrefix)
-		if !ours {
+		section, key, found := strings.Cut(strings.ToLower(rest), "_")
+		if !ours || !found {
 			continue
 		}
-		section, key, found := strings.Cut(strings.ToLower(rest), "_")
-		v, known := sections[section]
-		if !found || !known {
-			continue // The command line has variables of its own.
-		}
-		target, path := lookUp(v, section, key)
-		if !target.IsValid() {
-			return fmt.Errorf("environment variable %s: %w", name, unknown(section, key, v))
-		}
-		if err := setText(target, path, value); err != nil {
+		if err := setVariable(root, section, key, value); err != nil {
 			return fmt.Errorf("environment variable %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+func setVariable(root reflect.Value, section, key, value string) error {
+	sections := fields(root)
+	v, known := sections[section]
+	if !known {
+		near := nearest(section, slices.Sorted(maps.Keys(sections)))
+		if near == "" {
+			return nil
+		}
+		if target, _ := lookUp(sections[near], near, key); !target.IsValid() {
+			return nil
+		}
+		return unknown("", section, root)
+	}
+	target, path := lookUp(v, section, key)
+	if !target.IsValid() {
+		return unknown(section, key, v)
+	}
+	return setText(target, path, value)
 }
 
 // lookUp finds a setting by its name in the environment, where a table and its

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"maps"
 	"reflect"
 	"slices"
@@ -9,52 +10,82 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
 
-// unknown reports a key that a table does not have, and names the nearest that
-// it has, or else where a key of that name is.
+// unknown reports a key that a table does not have, and names where there is
+// one of that name, or the nearest that there is.
 func unknown(path, key string, table reflect.Value) error {
-	what, where := "key", "["+path+"] "+key
+	what := "unknown key [" + path + "] " + key
 	if path == "" {
-		what, where = "section", "["+key+"]"
+		what = "unknown section [" + key + "]"
+	}
+	elsewhere := places(key)
+	if len(elsewhere) == 1 {
+		return errs.New(errs.Invalid, "%s; it is %s", what, elsewhere[0])
 	}
 	keys := slices.Sorted(maps.Keys(fields(table)))
 	if near := nearest(key, keys); near != "" {
-		if path == "" {
-			near = "[" + near + "]"
+		if path == "" || isTable(fields(table)[near]) {
+			near = "[" + join(path, near) + "]"
 		}
-		return errs.New(errs.Invalid, "unknown %s %s; did you mean %s?", what, where, near)
+		return errs.New(errs.Invalid, "%s; did you mean %s?", what, near)
 	}
-	if place := elsewhere(key); place != "" {
-		return errs.New(errs.Invalid, "unknown %s %s; it is %s", what, where, place)
+	if len(elsewhere) > 0 {
+		return errs.New(errs.Invalid, "%s; it is %s", what, strings.Join(elsewhere, " or "))
 	}
-	return errs.New(errs.Invalid, "unknown %s %s; there are %s", what, where, strings.Join(keys, ", "))
+	if found := places(nearest(key, names())); len(found) > 0 {
+		return errs.New(errs.Invalid, "%s; did you mean %s?", what, strings.Join(found, " or "))
+	}
+	return errs.New(errs.Invalid, "%s; there are %s", what, strings.Join(keys, ", "))
 }
 
-// elsewhere returns the section that has the key, "" when none or several do.
-func elsewhere(key string) string {
-	cfg := Default()
-	var found string
-	for section, v := range fields(reflect.ValueOf(&cfg).Elem()) {
-		if _, ok := fields(v)[key]; !ok {
-			continue
+// walk calls fn with the path of every setting, tables included.
+func walk(v reflect.Value, path string, fn func(path, key string, f reflect.Value)) {
+	all := fields(v)
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		fn(join(path, key), key, all[key])
+		if isTable(all[key]) {
+			walk(all[key], join(path, key), fn)
 		}
-		if found != "" {
-			return ""
-		}
-		found = "[" + section + "] " + key
 	}
-	return found
+}
+
+// places returns every setting that has the name, as a file has it; case does
+// not count.
+func places(name string) (out []string) {
+	cfg := Default()
+	walk(reflect.ValueOf(&cfg).Elem(), "", func(path, key string, f reflect.Value) {
+		switch {
+		case !strings.EqualFold(key, name):
+		case isTable(f):
+			out = append(out, "["+path+"]")
+		default:
+			out = append(out, label(path))
+		}
+	})
+	return out
+}
+
+// names returns the names of all settings.
+func names() (out []string) {
+	cfg := Default()
+	walk(reflect.ValueOf(&cfg).Elem(), "", func(_, key string, _ reflect.Value) { out = append(out, key) })
+	return out
 }
 
 // nearest returns the word that differs least from key, "" when none is near
-// enough to be meant: a third of its letters may differ.
+// enough to be meant: a third of its letters may differ, or it goes on after
+// key, as max_size_gb does after max_size.
 func nearest(key string, words []string) string {
-	best, limit := "", max(2, len(key)/3)
+	key = strings.ToLower(key)
+	best, limit, longer := "", max(1, len(key)/3), ""
 	for _, w := range words {
-		if d := distance(strings.ToLower(key), w); d <= limit {
+		if d := distance(key, strings.ToLower(w)); d <= limit {
 			best, limit = w, d-1
 		}
+		if strings.HasPrefix(w, key+"_") {
+			longer = w
+		}
 	}
-	return best
+	return cmp.Or(best, longer)
 }
 
 // distance is the number of letters to insert, delete, replace or swap with

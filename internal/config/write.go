@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"encoding"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"reflect"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"time"
 )
+
+//go:generate go test . -run ^TestDocumentsSayWhatTheCommentsSay$ -update
 
 // Write returns every setting of cfg in the form of a configuration file.
 // comments, by path ("executor.interval"), are written above their settings;
@@ -65,16 +68,16 @@ func writeComment(b *bytes.Buffer, comment string) {
 func text(v reflect.Value) string {
 	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
 		if raw, err := m.MarshalText(); err == nil {
-			return strconv.Quote(string(raw))
+			return quote(string(raw))
 		}
 	}
 	switch x := v.Interface().(type) {
 	case time.Duration:
-		return strconv.Quote(x.String())
+		return quote(duration(x))
 	case []string:
 		words := make([]string, len(x))
 		for i, w := range x {
-			words[i] = strconv.Quote(w)
+			words[i] = quote(w)
 		}
 		return "[" + strings.Join(words, ", ") + "]"
 	case float64:
@@ -85,9 +88,32 @@ func text(v reflect.Value) string {
 		return s
 	}
 	if v.Kind() == reflect.String {
-		return strconv.Quote(v.String())
+		return quote(v.String())
 	}
 	return fmt.Sprint(v.Interface())
+}
+
+// duration writes a time without the zeros at its end: "24h", not "24h0m0s".
+func duration(d time.Duration) string {
+	s := d.String()
+	for _, tail := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, tail) {
+			s = strings.TrimSuffix(s, tail[1:])
+		}
+	}
+	return s
+}
+
+// quote returns a text as TOML has it. Its escapes are those of JSON; the one
+// control character that JSON lets through is DEL.
+func quote(s string) string {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(s); err != nil {
+		panic("BUG: a text has no JSON form: " + err.Error())
+	}
+	return strings.ReplaceAll(strings.TrimSuffix(b.String(), "\n"), "\x7f", `\u007f`)
 }
 
 // Masked returns the settings without secrets: a key or a password in the URL
@@ -101,15 +127,18 @@ func (c Config) Masked() Config {
 	return c
 }
 
-// maskURL hides what providers put keys into: user and password, path and
-// query.
+// maskURL hides what providers put keys into: user and password, path, query
+// and fragment; and what is no URL at all.
 func maskURL(s string) string {
 	const mask = "***"
+	if s == "" {
+		return s
+	}
 	u, err := url.Parse(s)
-	if err != nil {
+	if err != nil || u.Host == "" {
 		return mask
 	}
-	if u.User == nil && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" {
+	if u.User == nil && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == "" {
 		return s
 	}
 	return u.Scheme + "://" + u.Host + "/" + mask

@@ -91,6 +91,57 @@ func TestSeedIsWrittenOncePerInstance(t *testing.T) {
 	}
 }
 
+// Whatever the seed says, only the files of the seed are written, and the
+// second boot finds the first done.
+func FuzzSeedFiles(f *testing.F) {
+	seed := cloudinit.Seed{
+		InstanceID: "one", Hostname: "vm", AuthorizedKeys: []string{"key a"}, Variables: map[string]string{"A": "it's"},
+		Network: &cloudinit.Network{
+			MAC: "52:54:00:12:34:56", Address: netip.MustParsePrefix("10.0.2.15/24"), Gateway: netip.MustParseAddr("10.0.2.2"),
+			Nameservers: []netip.Addr{netip.MustParseAddr("1.1.1.1")},
+		},
+	}
+	files, err := seed.Files()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(files[cloudinit.UserDataFile], files[cloudinit.MetaDataFile], files[cloudinit.NetworkFile])
+	ours := map[string]bool{
+		"etc/hostname": true, "etc/hosts": true, "etc/resolv.conf": true, "root/.ssh/authorized_keys": true,
+		strings.TrimPrefix(cloudinit.VariablesPath, "/"): true, instanceFile: true,
+	}
+	f.Fuzz(func(t *testing.T, user, meta, network []byte) {
+		seed, err := cloudinit.Parse(map[string][]byte{
+			cloudinit.UserDataFile: user, cloudinit.MetaDataFile: meta, cloudinit.NetworkFile: network,
+		})
+		if err != nil {
+			return
+		}
+		dir := t.TempDir()
+		root := filepath.Join(dir, "root")
+		for range 2 {
+			if err := writeSeed(root, seed); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err = filepath.WalkDir(dir, func(name string, e os.DirEntry, err error) error {
+			rel, _ := filepath.Rel(root, name)
+			if err == nil && !e.IsDir() && !ours[rel] {
+				t.Errorf("seed %+v wrote %s", seed, rel)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"etc/hostname", instanceFile} {
+			if got := read(t, filepath.Join(root, name)); strings.Count(got, "\n") != 1 {
+				t.Errorf("%s is %q, want one line", name, got)
+			}
+		}
+	})
+}
+
 func TestSeedThatCannotBeWritten(t *testing.T) {
 	root := t.TempDir()
 	write(t, filepath.Join(root, "etc"), "a file", 0o600)

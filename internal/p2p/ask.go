@@ -214,6 +214,18 @@ func exchange(s network.Stream, id PeerID, request, reply any) error {
 	if err != nil {
 		return errs.New(errs.Unavailable, "answer of peer %s: %w", id, err)
 	}
+	if err := decodeAnswer(raw, id, reply); err != nil {
+		return err
+	}
+	if err := s.SetDeadline(time.Time{}); err != nil {
+		return errs.New(errs.Unavailable, "answer of peer %s: %w", id, err)
+	}
+	return nil
+}
+
+// decodeAnswer decodes the peer's answer into reply, or returns the failure
+// that the answer tells of.
+func decodeAnswer(raw []byte, id PeerID, reply any) error {
 	var f failure
 	if err := json.Unmarshal(raw, &f); err != nil {
 		return errs.New(errs.Unavailable, "answer of peer %s: %w", id, err)
@@ -222,9 +234,6 @@ func exchange(s network.Stream, id PeerID, request, reply any) error {
 		return err
 	}
 	if err := json.Unmarshal(raw, reply); err != nil {
-		return errs.New(errs.Unavailable, "answer of peer %s: %w", id, err)
-	}
-	if err := s.SetDeadline(time.Time{}); err != nil {
 		return errs.New(errs.Unavailable, "answer of peer %s: %w", id, err)
 	}
 	return nil

@@ -413,3 +413,66 @@ func FuzzParseTokens(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAnswers reads answers of a node that says anything: each is a value that
+// can be used, or an error.
+func FuzzAnswers(f *testing.F) {
+	var status int
+	var kind string
+	var answer []byte
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", kind)
+		w.WriteHeader(status)
+		w.Write(answer)
+	}))
+	f.Cleanup(server.Close)
+	c, err := aleph.New(server.URL)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{
+		`{"chain":{"id":31337},"contracts":{}}`, `{"jobs":[{"status":"running","rate_q32":"5","ports":[{"protocol":"tcp","guest":80}]}]}`,
+		`{"nodes":[null]}`, `{"split":{"node":"1","staker":null},"claims":[{"gross":"-1"}]}`, `{"status":"processed"}`, `null`, `[]`,
+	} {
+		f.Add(true, []byte(seed))
+	}
+	f.Add(false, []byte(`{"title":"Not found","detail":"no job","error_code":5}`))
+	f.Fuzz(func(t *testing.T, ok bool, raw []byte) {
+		status, kind, answer = http.StatusOK, "application/json", raw
+		if !ok {
+			status, kind = http.StatusNotFound, "application/problem+json"
+		}
+		ctx := t.Context()
+		wantRefused := func(err error) {
+			t.Helper()
+			if !ok && !errors.Is(err, aleph.NotFound) || err != nil && err.Error() == "" {
+				t.Errorf("answer %q with status %d: error %v", raw, status, err)
+			}
+		}
+		info, err := c.Info(ctx)
+		wantRefused(err)
+		if err == nil {
+			info.Jobs()
+		}
+		jobs, err := c.Jobs(ctx, common.Address{})
+		wantRefused(err)
+		for _, j := range jobs {
+			j.Port("tcp", 80)
+			_ = j.Status.Ended()
+			_ = j.RateQ32.Tokens()
+		}
+		receipt, err := c.Receipt(ctx, image)
+		wantRefused(err)
+		if err == nil {
+			_ = receipt.Split.Sum().Tokens()
+		}
+		_, err = c.Nodes(ctx)
+		wantRefused(err)
+		_, err = c.Quote(ctx, aleph.QuoteRequest{})
+		wantRefused(err)
+		_, err = c.Message(ctx, image)
+		wantRefused(err)
+		_, err = c.Account(ctx, common.Address{})
+		wantRefused(err)
+	})
+}

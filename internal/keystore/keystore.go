@@ -77,7 +77,11 @@ func secret(dir, path, name string) ([]byte, error) {
 	if _, err := rand.Read(raw); err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
 	}
-	return raw, write(dir, name, raw)
+	err = write(dir, name, raw)
+	if errors.Is(err, fs.ErrExist) { // Another process was faster.
+		return Read(pathOf(dir, path, name))
+	}
+	return raw, err
 }
 
 // Read returns the 32 bytes of a key file. An error never holds what is in it.
@@ -95,6 +99,9 @@ func Read(path string) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("look at key file: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errs.New(errs.Invalid, "%s is no file; correct the path of the key", path)
 	}
 	if info.Mode().Perm()&othersMask != 0 {
 		return nil, errs.New(errs.Invalid, "%s can be read by other users: run chmod 600 %s", path, path)

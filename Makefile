@@ -78,7 +78,7 @@ devnet: ## run a local network until Ctrl-C
 	@$(CHECK) go git
 	@$(SETUP) demo
 	@$(MAKE) --no-print-directory build
-	@exec bin/aleph-node devnet $(ARGS)
+	@exec bin/aleph-node devnet $(if $(wildcard $(IMAGE)),--image $(IMAGE)) $(ARGS)
 
 bench: build image ## measure, and write bench/results.json
 	@go run ./test/bench $(ARGS)

@@ -8,7 +8,7 @@ CONTRACTS_SRC := $(shell find $(CONTRACTS)/src -name '*.sol') $(CONTRACTS)/found
 CONTRACTS_RELEASE := $(CONTRACTS)/out/release/.built
 BINDINGS := internal/chain/bindings
 
-.PHONY: contracts-deps contracts-build contracts-test contracts-cover contracts-gas contracts-gas-write \
+.PHONY: contracts-deps contracts-build contracts-test-build contracts-test contracts-cover contracts-gas contracts-gas-write \
 	contracts-fmt-check contracts-layout contracts-vectors bindings bindings-check
 
 contracts-deps: $(CONTRACTS_DEPS) ## install the Solidity tools of contracts/package-lock.json
@@ -27,13 +27,18 @@ $(CONTRACTS_RELEASE): $(CONTRACTS_SRC) $(CONTRACTS_DEPS)
 	@cd $(CONTRACTS) && FOUNDRY_PROFILE=release $(FORGE) build src
 	@touch $@
 
-contracts-test: contracts-build ## unit, fuzz, invariant, layout and access tests of the contracts
-	@echo "contracts: compiling the tests and running them (about three minutes)"
+# The compiler uses one core: with make -j2 both profiles compile in the time of one. forge itself knows what is up to date.
+contracts-test-build: $(CONTRACTS_DEPS) ## compile the contracts and their tests, with the default profile
+	@echo "contracts: compiling the tests (about a minute)"
 	@cd $(CONTRACTS) && $(FORGE) build
+
+contracts-test: contracts-build contracts-test-build ## unit, fuzz, invariant, layout and access tests of the contracts
+	@echo "contracts: running the tests (about two minutes)"
 	@cd $(CONTRACTS) && node tool/layout.js --check
 	@cd $(CONTRACTS) && $(FORGE) test --no-match-path 'test/gas/*'
 
 contracts-cover: $(CONTRACTS_DEPS) ## line coverage of contracts/src, at least 95 %
+	@echo "contracts: compiling without optimizer and measuring line coverage (minutes)"
 	@cd $(CONTRACTS) && $(FORGE) coverage --report lcov --report-file lcov.info --no-match-path 'test/{gas,invariant}/*' >/dev/null
 	@cd $(CONTRACTS) && node tool/coverage.js lcov.info 95
 

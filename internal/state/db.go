@@ -14,12 +14,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // the embedded engine
+	"modernc.org/sqlite" // the embedded engine
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
@@ -41,6 +44,7 @@ const (
 // DB is the node's database. Use Open. It is safe for concurrent use.
 type DB struct {
 	reader
+	dir  string
 	w, r *sql.DB
 	held *os.File // the lock of the directory
 
@@ -52,11 +56,11 @@ type DB struct {
 // process may have it open: a second one gets errs.Conflict.
 func Open(ctx context.Context, dir string) (_ *DB, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("create data directory: %w", err)
+		return nil, fmt.Errorf("create data directory: %w", full(filepath.Dir(dir), err))
 	}
 	held, err := lock(dir)
 	if err != nil {
-		return nil, err
+		return nil, full(dir, err)
 	}
 	defer func() {
 		if err != nil {
@@ -64,7 +68,7 @@ func Open(ctx context.Context, dir string) (_ *DB, err error) {
 		}
 	}()
 	path := filepath.Join(dir, fileName)
-	w, err := sql.Open("sqlite", "file:"+path+"?_txlock=immediate&"+pragmas)
+	w, err := sql.Open("sqlite", source(path, "_txlock=immediate&"+pragmas))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
@@ -74,23 +78,52 @@ func Open(ctx context.Context, dir string) (_ *DB, err error) {
 			err = errors.Join(err, w.Close())
 		}
 	}()
-	dbFiles, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return nil, fmt.Errorf("find migrations: %w", err)
+	if err := migrate(ctx, w); err != nil {
+		return nil, fmt.Errorf("migrate %s: %w", path, full(dir, err))
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, w, dbFiles)
-	if err != nil {
-		return nil, fmt.Errorf("prepare migrations: %w", err)
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return nil, fmt.Errorf("migrate %s: %w", path, err)
-	}
-	r, err := sql.Open("sqlite", "file:"+path+"?mode=ro&"+pragmas)
+	r, err := sql.Open("sqlite", source(path, "mode=ro&"+pragmas))
 	if err != nil {
 		return nil, fmt.Errorf("open %s for reading: %w", path, err)
 	}
 	r.SetMaxOpenConns(readersMax)
-	return &DB{reader: reader{q: r}, w: w, r: r, held: held, wakes: map[string][]chan struct{}{}}, nil
+	return &DB{reader: reader{q: r}, dir: dir, w: w, r: r, held: held, wakes: map[string][]chan struct{}{}}, nil
+}
+
+// source names a database file for the engine, whatever its path has in it.
+func source(path, query string) string {
+	escaped := &url.URL{Path: path}
+	return (&url.URL{Scheme: "file", Opaque: escaped.EscapedPath(), RawQuery: query}).String()
+}
+
+// migrate brings the schema up to what this program knows.
+func migrate(ctx context.Context, w *sql.DB) error {
+	dbFiles, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return fmt.Errorf("find migrations: %w", err)
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, w, dbFiles)
+	if err != nil {
+		return fmt.Errorf("prepare migrations: %w", err)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return err
+	}
+	has, known, err := p.GetVersions(ctx)
+	if err == nil && has > known {
+		err = errs.New(errs.Invalid, "the database has version %d, and this program knows up to %d: run the newer program that wrote it", has, known)
+	}
+	return err
+}
+
+// full marks err as errs.Exhausted if it is that the disk of dir has no space.
+func full(dir string, err error) error {
+	var engine *sqlite.Error
+	const code = 0xff // The rest of a result is detail.
+	switch {
+	case errors.As(err, &engine) && engine.Code()&code == sqlite3.SQLITE_FULL, errors.Is(err, syscall.ENOSPC):
+		return errs.New(errs.Exhausted, "the disk that holds %s is full, free some space there: %w", dir, err)
+	}
+	return err
 }
 
 // Close closes the database and frees its directory. Everything committed is on
@@ -134,21 +167,22 @@ type Tx struct {
 }
 
 // Update runs fn in a transaction: all of fn's writes happen, or none does and
-// its error comes back unchanged. Transactions run one after another.
+// its error comes back unchanged, but for a full disk, which is
+// errs.Exhausted. Transactions run one after another.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	sqlTx, err := db.w.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("begin transaction: %w", err)
+		return fmt.Errorf("begin transaction: %w", full(db.dir, err))
 	}
+	// After a commit there is nothing to roll back, nor when the engine has done
+	// so already, which it does when the disk is full.
+	defer func() { _ = sqlTx.Rollback() }()
 	tx := &Tx{reader: reader{q: sqlTx}, tx: sqlTx, touched: map[string]bool{}}
 	if err := fn(tx); err != nil {
-		if rb := sqlTx.Rollback(); rb != nil && !errors.Is(rb, sql.ErrTxDone) {
-			return errors.Join(err, fmt.Errorf("roll back: %w", rb))
-		}
-		return err
+		return full(db.dir, err)
 	}
 	if err := sqlTx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w", err)
+		return fmt.Errorf("commit: %w", full(db.dir, err))
 	}
 	db.wake(tx.touched)
 	return nil

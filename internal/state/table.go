@@ -151,6 +151,9 @@ func (tx *Tx) journal(ctx context.Context, name, key string, old sql.NullString)
 	if !tx.mirror || tx.undoing {
 		return nil
 	}
+	if _, ok := tables()[name]; !ok {
+		return errs.New(errs.Internal, "BUG: rows of %s are no effects of a block", name)
+	}
 	_, err := tx.tx.ExecContext(ctx, "INSERT INTO undo (block, tbl, pk, doc) VALUES (?, ?, ?, ?)", int64(tx.block), name, key, old)
 	if err != nil {
 		return fmt.Errorf("write undo log: %w", err)

@@ -135,7 +135,7 @@ func newUser(ctx context.Context, b *bench, home string, n *devnet.Network) (*us
 	if u.client, err = aleph.New(cli.Node); err != nil {
 		return nil, err
 	}
-	if u.key, err = cli.SSHKey(ctx); err != nil {
+	if u.key, err = cli.SSHKey(); err != nil {
 		return nil, err
 	}
 	for _, args := range [][]string{{"account", "create", "bench"}, {"account", "fund"}, {"allowance", "set", accountAllowance}} {

@@ -94,17 +94,3 @@ func (c *CLI) JSON(ctx context.Context, v any, args ...string) error {
 	}
 	return nil
 }
-
-// SSHKey makes an SSH key in the home directory, unless there is one, and
-// returns its path; the public part has .pub behind it.
-func (c *CLI) SSHKey(ctx context.Context) (string, error) {
-	path := filepath.Join(c.Home, "id_ed25519")
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	out, err := exec.CommandContext(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "devnet", "-f", path).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("make SSH key: %w: %s", err, out)
-	}
-	return path, nil
-}

@@ -53,9 +53,9 @@ test: ## install what is missing, build everything, run every test
 	@$(PHASES) test "the next thing to try is make demo." \
 		"system packages" "$(SETUP) test" \
 		"contract tools" "$(MAKE) --no-print-directory contracts-deps" \
-		"binaries and contracts" "$(MAKE) -j2 --no-print-directory build contracts-build" \
+		"binaries and contracts" "$(MAKE) -j2 --no-print-directory build contracts-build contracts-test-build" \
 		"guest image" "$(MAKE) --no-print-directory image" \
-		"contract tests" "$(MAKE) --no-print-directory contracts-test" \
+		"contract tests" "$(MAKE) --no-print-directory contracts-test contracts-gas bindings-check" \
 		"unit tests" "$(MAKE) --no-print-directory unit" \
 		"end-to-end tests" "$(MAKE) --no-print-directory e2e"
 
@@ -77,8 +77,8 @@ demo: ## show it: a local network runs a paid job in a real virtual machine
 devnet: ## run a local network until Ctrl-C
 	@$(CHECK) go git
 	@$(SETUP) demo
-	@$(MAKE) --no-print-directory build
-	@exec bin/aleph-node devnet $(if $(wildcard $(IMAGE)),--image $(IMAGE)) $(ARGS)
+	@$(MAKE) --no-print-directory build image
+	@exec bin/aleph-node devnet --image $(IMAGE) $(ARGS)
 
 bench: build image ## measure, and write bench/results.json
 	@go run ./test/bench $(ARGS)

@@ -44,24 +44,35 @@ func (n *Node) identify(ctx context.Context) (uint32, error) {
 			}
 		}
 	}
-	genesis, err := n.chain.Check(ctx)
+	now, err := n.look(ctx, known)
 	switch {
 	case errors.Is(err, errs.Unavailable) && known != nil:
 		n.log.Warn("chain not reached, going on with what is known", "err", err)
 		return known.NodeID, nil
 	case err != nil:
-		return 0, fmt.Errorf("look at the chain: %w", err)
+		return 0, err
+	case known != nil && known.NodeID == now.NodeID:
+		return known.NodeID, nil
+	}
+	now.Contracts = contracts
+	return now.NodeID, n.db.Update(ctx, func(tx *state.Tx) error { return tx.PutIdentity(ctx, *now) })
+}
+
+// look asks the chain who this node is. known is who it was, nil for nobody.
+func (n *Node) look(ctx context.Context, known *state.Identity) (*state.Identity, error) {
+	genesis, err := n.chain.Check(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look at the chain: %w", err)
+	}
+	if known != nil && known.Genesis != genesis.Hex() {
+		return nil, errs.New(errs.Invalid, "data_dir %s belongs to the chain with genesis %s, but the RPC serves %s: correct [chain] rpc_url, or use an empty data_dir",
+			n.cfg.Node.DataDir, known.Genesis, genesis)
 	}
 	if err := n.checkClock(ctx); err != nil {
-		return 0, err
+		return nil, err
 	}
 	id, err := n.register(ctx)
-	if err != nil || known != nil {
-		return id, err
-	}
-	return id, n.db.Update(ctx, func(tx *state.Tx) error {
-		return tx.PutIdentity(ctx, state.Identity{ChainID: n.chain.ChainID(), Genesis: genesis.Hex(), NodeID: id, Contracts: contracts})
-	})
+	return &state.Identity{ChainID: n.chain.ChainID(), Genesis: genesis.Hex(), NodeID: id}, err
 }
 
 // checkClock compares the clock with the chain's. A local network has a time of

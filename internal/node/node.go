@@ -22,6 +22,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/build"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
 	"github.com/aleph-onchain/aleph-onchain/internal/config"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/keystore"
 	"github.com/aleph-onchain/aleph-onchain/internal/mirror"
@@ -219,6 +220,9 @@ func (n *Node) Run(ctx context.Context) error {
 			err := p.run(ctx)
 			if ctx.Err() != nil {
 				return
+			}
+			if err == nil {
+				err = errs.New(errs.Internal, "BUG: nobody asked it to")
 			}
 			once.Do(func() { first = fmt.Errorf("%s ended: %w", p.name, err) })
 			cancel()

@@ -1,0 +1,35 @@
+package node
+
+import (
+	"context"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/blob"
+	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
+	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+)
+
+// Add adds a part.
+func (n *Node) Add(name string, run func(context.Context) error) { n.add(name, run) }
+
+// DB returns the node's database.
+func (n *Node) DB() *state.DB { return n.db }
+
+// Blobs returns the node's blobs.
+func (n *Node) Blobs() *blob.Store { return n.blobs }
+
+// Messages returns what gets messages for an executor.
+func (n *Node) Messages() executor.Messages { return messages{n.ingest} }
+
+// Images returns what gets files for an executor.
+func (n *Node) Images() executor.Images { return images{n.storage, n.blobs} }
+
+// NewBook returns what keeps peers in db.
+func NewBook(db *state.DB) p2p.Book { return book{db} }
+
+// NewAsker returns what asks others for a scheduler.
+func NewAsker(h *p2p.Host) scheduler.Asker { return asker{h} }
+
+// NewPublisher returns what spreads a node's capacity.
+func NewPublisher(h *p2p.Host) executor.Publisher { return publisher{h} }

@@ -1,0 +1,183 @@
+package node_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
+	"github.com/aleph-onchain/aleph-onchain/internal/config"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/node"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p/p2ptest"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
+)
+
+func TestBookKeepsPeers(t *testing.T) {
+	db, err := state.Open(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	book, ctx := node.NewBook(db), t.Context()
+	old := p2p.Peer{ID: "old", Addrs: []string{"/ip4/127.0.0.1/tcp/1"}}
+	recent := p2p.Peer{ID: "new", Addrs: []string{"/ip4/127.0.0.1/tcp/2", "/ip4/127.0.0.1/tcp/3"}}
+	now := time.Date(2026, 10, 1, 12, 0, 0, 0, time.UTC)
+
+	if err := errors.Join(book.Remember(ctx, []p2p.Peer{old}, now), book.Remember(ctx, []p2p.Peer{recent}, now.Add(time.Minute))); err != nil {
+		t.Fatal(err)
+	}
+
+	for limit, want := range map[int][]p2p.Peer{9: {recent, old}, 1: {recent}} {
+		got, err := book.Known(ctx, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%d peers (-want +got):\n%s", limit, diff)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, errKnown := book.Known(ctx, 1)
+	if errRemember := book.Remember(ctx, []p2p.Peer{old}, now); errKnown == nil || errRemember == nil {
+		t.Errorf("without a database: %v and %v, want errors", errKnown, errRemember)
+	}
+}
+
+func TestAskerAsksOtherNodes(t *testing.T) {
+	server := p2ptest.Open(t, "server")
+	server.HandleAsk(string(job.AskStatus), func(_ context.Context, _ p2p.PeerID, raw []byte) (p2p.Answer, error) {
+		var ask job.Ask
+		if err := json.Unmarshal(raw, &ask); err != nil {
+			return p2p.Answer{}, err
+		}
+		switch ask.Spec {
+		case chaintest.Spec("nonsense"):
+			return p2p.Answer{Reply: map[string]any{"accepted": true}}, nil // But not signed.
+		case chaintest.Spec("unknown"):
+			return p2p.Answer{}, errs.New(errs.NotFound, "no such job")
+		}
+		return p2p.Answer{Reply: job.Reply{Reason: "about " + string(ask.Spec)}}, nil
+	})
+	client := p2ptest.Open(t, "client", server.Addrs()...)
+	p2ptest.Start(t, server, client)
+	p2ptest.Meet(t, server, client)
+	asker, ctx := node.NewAsker(client), t.Context()
+	spec := chaintest.Spec("job")
+
+	reply, err := asker.Ask(ctx, string(server.ID()), &job.Ask{Kind: job.AskStatus, Spec: spec})
+
+	if err != nil || reply.Reason != "about "+string(spec) {
+		t.Errorf("got %+v, %v, want a reply about the job", reply, err)
+	}
+	if _, err := asker.Ask(ctx, string(server.ID()), &job.Ask{Kind: job.AskStatus, Spec: chaintest.Spec("nonsense")}); err == nil || !strings.Contains(err.Error(), "accepted without a signature") {
+		t.Errorf("a reply that is nonsense: %v", err)
+	}
+	if _, err := asker.Ask(ctx, string(server.ID()), &job.Ask{Kind: job.AskStatus, Spec: chaintest.Spec("unknown")}); !errors.Is(err, errs.NotFound) {
+		t.Errorf("a refusal: %v, want not found", err)
+	}
+	if _, err := asker.Ask(ctx, "nobody", &job.Ask{Kind: job.AskStatus}); !errors.Is(err, errs.Invalid) {
+		t.Errorf("a peer id that is none: %v, want invalid", err)
+	}
+}
+
+func TestPublisherWaitsUntilItIsHeard(t *testing.T) {
+	speaker, alone := p2ptest.Open(t, "speaker"), p2ptest.Open(t, "alone")
+	listener := p2ptest.Open(t, "listener", speaker.Addrs()...)
+	heard := make(chan wire.CapacityAd, 1)
+	accept := func(context.Context, p2p.Gossip) p2p.Verdict { return p2p.Accept }
+	for _, h := range []*p2p.Host{speaker, alone} {
+		if err := h.Subscribe(wire.TopicCapacity, accept, func(context.Context, p2p.Gossip) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := listener.Subscribe(wire.TopicCapacity, accept, func(_ context.Context, g p2p.Gossip) {
+		var ad wire.CapacityAd
+		if err := json.Unmarshal(g.Data, &ad); err != nil {
+			t.Errorf("heard %q", g.Data)
+		}
+		heard <- ad
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p2ptest.Start(t, speaker, alone)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := node.NewPublisher(alone).PublishCapacity(ctx, &wire.CapacityAd{}); !errors.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "no peer listens") {
+		t.Errorf("with nobody there: %v, want unavailable", err)
+	}
+
+	// It speaks before it is connected.
+	done := make(chan error, 1)
+	go func() { done <- node.NewPublisher(speaker).PublishCapacity(t.Context(), &wire.CapacityAd{NodeID: 7}) }()
+	p2ptest.Start(t, listener)
+
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if ad := <-heard; ad.NodeID != 7 {
+		t.Errorf("heard of node %d, want 7", ad.NodeID)
+	}
+}
+
+func TestExecutorGetsMessagesAndImagesFromTheirKeepers(t *testing.T) {
+	cfg, _ := join(t, chaintest.Start(t), config.Coordinator)
+	n, _ := begin(t, cfg)
+	ctx := t.Context()
+	info, err := n.Blobs().Put(ctx, strings.NewReader("an image"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	path, err := n.Images().Fetch(ctx, info.Hash, func(int64, int64) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw, err := os.ReadFile(path); err != nil || string(raw) != "an image" {
+		t.Errorf("the image is %q, %v", raw, err)
+	}
+	if _, err := n.Images().Fetch(ctx, message.HashOf([]byte("elsewhere")), nil); err == nil {
+		t.Error("an image that nobody has was fetched")
+	}
+
+	const content = `{"address":"0x0","time":1}`
+	hash := message.HashOf([]byte(content))
+	envelope, err := json.Marshal(&message.Envelope{
+		Chain: message.Ethereum, Sender: "0x0", Type: message.TypeInstance, Time: time.Unix(1, 0),
+		ItemType: message.Inline, ItemContent: content, ItemHash: hash, Signature: "0x00",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = n.DB().Update(ctx, func(tx *state.Tx) error {
+		return errors.Join(
+			tx.PutMessage(ctx, state.Message{ItemHash: hash, Status: state.MessageProcessed, Envelope: envelope}),
+			tx.PutMessage(ctx, state.Message{ItemHash: message.HashOf(nil), Status: state.MessageProcessed, Envelope: json.RawMessage(`[]`)}),
+		)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := n.Messages().Message(ctx, hash)
+	if err != nil || got.ItemHash != hash {
+		t.Errorf("the message is %+v, %v", got, err)
+	}
+	if _, err := n.Messages().Message(ctx, message.HashOf(nil)); err == nil || !strings.Contains(err.Error(), "decode stored message") {
+		t.Errorf("a row that is no envelope: %v", err)
+	}
+	if _, err := n.Messages().Message(ctx, message.HashOf([]byte("elsewhere"))); err == nil {
+		t.Error("a message that nobody has was found")
+	}
+}

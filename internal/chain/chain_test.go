@@ -2,6 +2,7 @@ package chain_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -42,6 +43,22 @@ func answering(t *testing.T, status int, body string) string {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, body) // A client that left is no trouble.
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// refusing is an RPC that knows its chain, the local one, and answers everything
+// else with the body.
+func refusing(t *testing.T, body string) string {
+	t.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := body
+		if asked, err := io.ReadAll(r.Body); err == nil && strings.Contains(string(asked), "eth_chainId") {
+			answer = fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"result":"%#x"}`, devchain.ChainID)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, answer) // A client that left is no trouble.
 	}))
 	t.Cleanup(srv.Close)
 	return srv.URL
@@ -153,16 +170,22 @@ func TestFailuresHaveKinds(t *testing.T) {
 		{"server error", 503, `busy`, errs.Unavailable},
 		{"rate limit", 200, answer("-32005", "slow down"), errs.Unavailable},
 		{"unknown method", 200, answer("-32601", "the method does not exist"), errs.Invalid},
-		{"no funds", 200, answer("-32000", "insufficient funds for gas * price + value"), errs.Exhausted},
-		{"used nonce", 200, answer("-32000", "nonce too low: next nonce 5, tx nonce 1"), errs.Conflict},
-		{"something new", 200, answer("-32000", "the moon is full"), errs.Internal},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := dial(t, answering(t, tt.status, tt.body), devchain.ChainID).Head(t.Context())
-			if got := errs.KindOf(err); tt.want == errs.Internal && !errors.Is(err, errs.Internal) || tt.want != errs.Internal && got != tt.want && !errors.Is(err, tt.want) {
+			if got := errs.KindOf(err); got != tt.want {
 				t.Errorf("%v is of kind %s, want %s", err, got, tt.want)
 			}
 		})
+	}
+	for text, want := range map[string]errs.Kind{
+		"insufficient funds for gas * price + value": errs.Exhausted, "nonce too low: next nonce 5, tx nonce 1": errs.Conflict,
+		"the moon is full": errs.Internal,
+	} {
+		_, err := dial(t, refusing(t, answer("-32000", text)), devchain.ChainID).Head(t.Context())
+		if got := errs.KindOf(err); got != want {
+			t.Errorf("%v is of kind %s, want %s", err, got, want)
+		}
 	}
 	if _, err := dial(t, "http://127.0.0.1:1/v2/secret-key", devchain.ChainID).Head(t.Context()); !errors.Is(err, errs.Unavailable) || strings.Contains(err.Error(), "secret-key") {
 		t.Errorf("RPC that is away: %v, want unavailable and no secret", err)

@@ -12,7 +12,9 @@ import (
 )
 
 // Kind is the class of a failure. A Kind is itself an error, so that
-// errors.Is(err, errs.NotFound) works through any number of wraps.
+// errors.Is(err, errs.NotFound) works through any number of wraps, up to the
+// first that gives a kind of its own: who wraps a cause judges anew what it
+// means, and a peer that sent nonsense is not the caller's fault.
 type Kind string
 
 // The kinds. A new one takes an ADR: each needs a rule in every door.
@@ -35,7 +37,26 @@ type kinded struct {
 }
 
 func (e *kinded) Error() string   { return e.err.Error() }
-func (e *kinded) Unwrap() []error { return []error{e.kind, e.err} }
+func (e *kinded) Unwrap() []error { return []error{e.kind, cause{e.err}} }
+
+// cause is an error whose kinds are not asked for any more.
+type cause struct{ err error }
+
+func (c cause) Error() string { return c.err.Error() }
+
+func (c cause) Is(target error) bool {
+	if _, kind := target.(Kind); kind { //nolint:errorlint // target is what the caller asks for, not an error that came
+		return false
+	}
+	return errors.Is(c.err, target)
+}
+
+func (c cause) As(target any) bool {
+	if _, kind := target.(*Kind); kind {
+		return false
+	}
+	return errors.As(c.err, target)
+}
 
 // New returns an error of the kind with a formatted text; %w wraps as in
 // fmt.Errorf.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"testing"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -17,6 +18,25 @@ func TestKindSurvivesWrapping(t *testing.T) {
 	}
 	if got := err.Error(); got != "read job 7: no job 7: EOF" {
 		t.Errorf("text %q leaks the kind or lost a part", got)
+	}
+}
+
+func TestACauseKeepsItsIdentityButNotItsKind(t *testing.T) {
+	reset := &net.OpError{Op: "read", Err: io.ErrUnexpectedEOF}
+	cause := fmt.Errorf("peer 1: %w", errs.New(errs.Invalid, "bytes hash to 7: %w", reset))
+
+	err := fmt.Errorf("fetch: %w", errs.New(errs.Unavailable, "no peer gave it: %w", cause))
+
+	if errors.Is(err, errs.Invalid) || !errors.Is(err, errs.Unavailable) {
+		t.Errorf("%v is of its cause's kind, want only its own", err)
+	}
+	var found *net.OpError
+	if !errors.Is(err, io.ErrUnexpectedEOF) || !errors.As(err, &found) || found != reset {
+		t.Errorf("the cause of %v is lost", err)
+	}
+	var kind errs.Kind
+	if !errors.As(err, &kind) || kind != errs.Unavailable {
+		t.Errorf("errors.As gives kind %q, want %q", kind, errs.Unavailable)
 	}
 }
 

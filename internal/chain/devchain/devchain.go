@@ -98,8 +98,12 @@ func Open(cfg Config, log *slog.Logger) (_ *Chain, err error) {
 		return nil, fmt.Errorf("make chain in %q: %w", cfg.DataDir, kindOf(err))
 	}
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, stack.Close())
+		if err == nil {
+			return
+		}
+		// A stack that could not start has closed itself.
+		if cerr := stack.Close(); !errors.Is(cerr, node.ErrNodeStopped) {
+			err = errors.Join(err, cerr)
 		}
 	}()
 	backend, err := eth.New(stack, ethConfig(gen))

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -305,7 +306,7 @@ func TestReopenContinuesChainAndTime(t *testing.T) {
 	if _, err := fmt.Sscan(port, &n); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := devchain.Open(devchain.Config{Port: n}, quiet); !errors.Is(err, errs.Conflict) {
+	if _, err := devchain.Open(devchain.Config{Port: n}, quiet); !errors.Is(err, errs.Conflict) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("second Open of the port: %v, want a conflict", err)
 	}
 	closing(t, c)

@@ -164,7 +164,7 @@ func (s *Store) Fits(size int64) error {
 func diskError(what string, err error) error {
 	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		if errors.Is(err, full) {
-			return errs.New(errs.Exhausted, "%s: the disk is full: %w", what, err)
+			return errs.New(errs.Exhausted, "%s: the disk is full, make room on it: %w", what, err)
 		}
 	}
 	return fmt.Errorf("%s: %w", what, err)

@@ -130,7 +130,7 @@ func Remove(dir string) error {
 // others as they are.
 func DiskError(err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return errs.New(errs.Exhausted, "the disk is full: %w", err)
+		return errs.New(errs.Exhausted, "the disk is full, make room on it: %w", err)
 	}
 	return err
 }

@@ -2,12 +2,19 @@ package mirror
 
 import (
 	"context"
+	"time"
 
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 )
+
+// Reach notes how a pass ended at a time.
+func (s *Syncer) Reach(at time.Time, err error) { s.reach(at, err) }
+
+// SyncedMax is how long the word of a pass holds.
+const SyncedMax = syncedMax
 
 // Pass makes one pass.
 func (s *Syncer) Pass(ctx context.Context) error { return s.pass(ctx) }

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ethereum/go-ethereum/crypto"
+
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -24,10 +27,11 @@ func declined(format string, args ...any) error { return decline(fmt.Sprintf(for
 
 // Accept answers a coordinator that asks whether this node runs a job. A yes
 // is durable before it is given: the resources are kept until the deadline of
-// the terms. The same question gets the same answer.
-func (s *Supervisor) Accept(ctx context.Context, ask *job.Ask) *job.Reply {
+// the terms. The same question gets the same answer. Only the coordinator that
+// the terms name may ask, or anybody could keep the whole node taken for free.
+func (s *Supervisor) Accept(ctx context.Context, from p2p.PeerID, ask *job.Ask) *job.Reply {
 	started := time.Now()
-	sig, err := s.accept(ctx, ask, started)
+	sig, err := s.accept(ctx, from, ask, started)
 	var no decline
 	switch {
 	case err == nil:
@@ -44,7 +48,7 @@ func (s *Supervisor) Accept(ctx context.Context, ask *job.Ask) *job.Reply {
 	}
 }
 
-func (s *Supervisor) accept(ctx context.Context, ask *job.Ask, started time.Time) (job.Signature, error) {
+func (s *Supervisor) accept(ctx context.Context, from p2p.PeerID, ask *job.Ask, started time.Time) (job.Signature, error) {
 	if ask.Message == nil || ask.Offer == nil || ask.Assignment == nil {
 		return nil, declined("the question lacks the message, the offer or the terms")
 	}
@@ -64,6 +68,9 @@ func (s *Supervisor) accept(ctx context.Context, ask *job.Ask, started time.Time
 	}
 	err = s.db.Update(ctx, func(tx *state.Tx) error {
 		if err := s.standing(ctx, tx, terms, ask.Offer.Deadline); err != nil {
+			return err
+		}
+		if err := asker(ctx, tx, terms.CoordID, from); err != nil {
 			return err
 		}
 		if err := s.room(ctx, tx, &a); err != nil {
@@ -139,8 +146,8 @@ func (s *Supervisor) suits(i *message.Instance, ask *job.Ask) (job.Needs, error)
 	return needs, nil
 }
 
-// standing checks that node, coordinator and times are such that the chain
-// would take the terms.
+// standing checks that node and times are such that the chain would take the
+// terms.
 func (s *Supervisor) standing(ctx context.Context, tx *state.Tx, terms job.Terms, offerUntil uint64) error {
 	if !s.parts.Chain.Synced() {
 		return declined("the node is behind the chain")
@@ -166,21 +173,29 @@ func (s *Supervisor) standing(ctx context.Context, tx *state.Tx, terms job.Terms
 	case self.Status != state.NodeActive:
 		return declined("the node is %s and takes no new jobs", self.Status)
 	}
-	coord, err := tx.Node(ctx, terms.CoordID)
-	switch {
-	case errors.Is(err, errs.NotFound):
-		return declined("coordinator %d is not registered", terms.CoordID)
-	case err != nil:
-		return err
-	case coord.Kind != state.KindCoordinator || coord.Status != state.NodeActive:
-		return declined("node %d is no active coordinator", terms.CoordID)
-	}
 	_, err = tx.Job(ctx, terms.Spec)
 	switch {
 	case err == nil:
 		return declined("the chain has the job already")
 	case !errors.Is(err, errs.NotFound):
 		return err
+	}
+	return nil
+}
+
+// asker checks that the peer is the active coordinator with the id: the one
+// that will sign the terms.
+func asker(ctx context.Context, tx *state.Tx, coordID uint32, from p2p.PeerID) error {
+	coord, err := tx.Node(ctx, coordID)
+	switch {
+	case errors.Is(err, errs.NotFound):
+		return declined("coordinator %d is not registered", coordID)
+	case err != nil:
+		return err
+	case coord.Kind != state.KindCoordinator || coord.Status != state.NodeActive:
+		return declined("node %d is no active coordinator", coordID)
+	case crypto.Keccak256Hash(from.Bytes()) != coord.PeerIDHash:
+		return declined("the registry has another peer than %s for coordinator %d, and only that one may ask", from, coordID)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package executor_test
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"math/big"
 	"net/http"
@@ -11,8 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ethereum/go-ethereum/crypto"
+
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -24,7 +28,7 @@ func TestAnAcceptanceIsSignedKeptAndRepeatable(t *testing.T) {
 	s := w.supervisor()
 	ask := w.ask(1, nil)
 
-	first, second := s.Accept(t.Context(), ask), s.Accept(t.Context(), ask)
+	first, second := s.Accept(t.Context(), peerOf(t, coordinator), ask), s.Accept(t.Context(), peerOf(t, coordinator), ask)
 
 	word := job.Accept(*ask.Assignment)
 	if err := job.Verify(domain(), &word, first.Signature, address(t, self)); err != nil || !first.Accepted {
@@ -34,15 +38,46 @@ func TestAnAcceptanceIsSignedKeptAndRepeatable(t *testing.T) {
 		t.Error("the same question got two answers")
 	}
 	later := w.ask(1, func(a *job.Ask) { a.Assignment.Deadline += 50 })
-	if r := s.Accept(t.Context(), later); !r.Accepted {
+	if r := s.Accept(t.Context(), peerOf(t, coordinator), later); !r.Accepted {
 		t.Errorf("later terms were declined: %s", r.Reason)
 	}
-	if r := s.Accept(t.Context(), ask); string(r.Signature) != string(first.Signature) {
+	if r := s.Accept(t.Context(), peerOf(t, coordinator), ask); string(r.Signature) != string(first.Signature) {
 		t.Error("the first question got another answer later")
 	}
 	kept, err := w.db.Acceptances(t.Context())
 	if err != nil || len(kept) != 1 || kept[0].Until != later.Assignment.Deadline || kept[0].Resources.MemoryMiB != 512 {
 		t.Errorf("acceptances are %+v (%v), want one until the later deadline", kept, err)
+	}
+}
+
+// Whoever could ask in a coordinator's name could keep the whole node taken.
+func TestOnlyThePeerOfTheCoordinatorMayAsk(t *testing.T) {
+	w := newWorld(t)
+	s := w.supervisor()
+	w.update(func(ctx context.Context, tx *state.Tx) error {
+		return tx.PutNode(ctx, state.Node{
+			ID: 2, Kind: state.KindCoordinator, Status: state.NodeActive, PeerIDHash: crypto.Keccak256Hash(peerOf(t, 2).Bytes()),
+		})
+	})
+	raw, err := json.Marshal(w.ask(1, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, from := range []p2p.PeerID{peerOf(t, self), peerOf(t, 2), ""} {
+		a, err := s.Answers()[job.AskAccept](t.Context(), from, raw)
+		r, ok := a.Reply.(*job.Reply)
+		if err != nil || !ok || r.Accepted || !strings.Contains(r.Reason, "only that one may ask") {
+			t.Errorf("peer %q got %+v (%v), want a refusal", from, a.Reply, err)
+		}
+	}
+	kept, err := w.db.Acceptances(t.Context())
+	if err != nil || len(kept) != 0 {
+		t.Errorf("acceptances are %+v (%v), want none", kept, err)
+	}
+	a, err := s.Answers()[job.AskAccept](t.Context(), peerOf(t, coordinator), raw)
+	if r, ok := a.Reply.(*job.Reply); err != nil || !ok || !r.Accepted {
+		t.Errorf("the coordinator got %+v (%v), want a yes", a.Reply, err)
 	}
 }
 
@@ -98,7 +133,7 @@ func TestAJobIsDeclinedWithAReason(t *testing.T) {
 				tt.world(w)
 			}
 
-			r := w.supervisor().Accept(t.Context(), w.ask(1, tt.edit))
+			r := w.supervisor().Accept(t.Context(), peerOf(t, coordinator), w.ask(1, tt.edit))
 
 			if r.Accepted || r.Error != "" || !strings.Contains(r.Reason, tt.want) {
 				t.Errorf("reply is %+v, want a reason with %q", r, tt.want)
@@ -126,7 +161,7 @@ func TestContentThatCannotRunIsDeclined(t *testing.T) {
 			w := newWorld(t)
 			env := w.src.content(strings.Replace(w.src.instance(1).ItemContent, tt.old, tt.new, 1))
 
-			r := w.supervisor().Accept(t.Context(), w.askFor(env, nil))
+			r := w.supervisor().Accept(t.Context(), peerOf(t, coordinator), w.askFor(env, nil))
 
 			if r.Accepted || !strings.Contains(r.Reason, tt.want) {
 				t.Errorf("reply is %+v, want a reason with %q", r, tt.want)
@@ -140,7 +175,7 @@ func TestAPromiseKeepsResourcesUntilItsEnd(t *testing.T) {
 		w := newWorld(t)
 		w.cfg.VCPUs = 1
 		w.supervisorAccept(1)
-		if r := w.supervisor().Accept(t.Context(), w.ask(2, nil)); r.Accepted {
+		if r := w.supervisor().Accept(t.Context(), peerOf(t, coordinator), w.ask(2, nil)); r.Accepted {
 			t.Error("the same vCPU was promised twice")
 		}
 		stop := w.start()
@@ -155,7 +190,7 @@ func TestAPromiseKeepsResourcesUntilItsEnd(t *testing.T) {
 		if ad := w.ads.last(); ad.VCPUsFree != 1 {
 			t.Errorf("ad says %d vCPUs are free, want 1", ad.VCPUsFree)
 		}
-		if r := w.supervisor().Accept(t.Context(), w.ask(2, nil)); !r.Accepted {
+		if r := w.supervisor().Accept(t.Context(), peerOf(t, coordinator), w.ask(2, nil)); !r.Accepted {
 			t.Errorf("node declined: %s", r.Reason)
 		}
 	})

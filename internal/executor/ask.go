@@ -36,12 +36,12 @@ func parseAsk(raw []byte) (*job.Ask, error) {
 	return ask, nil
 }
 
-func (s *Supervisor) answerAccept(ctx context.Context, _ p2p.PeerID, raw []byte) (p2p.Answer, error) {
+func (s *Supervisor) answerAccept(ctx context.Context, from p2p.PeerID, raw []byte) (p2p.Answer, error) {
 	ask, err := parseAsk(raw)
 	if err != nil {
 		return p2p.Answer{}, err
 	}
-	return p2p.Answer{Reply: s.Accept(ctx, ask)}, nil
+	return p2p.Answer{Reply: s.Accept(ctx, from, ask)}, nil
 }
 
 func (s *Supervisor) answerStatus(ctx context.Context, _ p2p.PeerID, raw []byte) (p2p.Answer, error) {

@@ -333,7 +333,7 @@ func TestAMachineIsNotStoppedOnDoubt(t *testing.T) {
 // supervisorAccept lets the node accept the nth message's job.
 func (w *world) supervisorAccept(n int) {
 	w.t.Helper()
-	if r := w.supervisor().Accept(w.t.Context(), w.ask(n, nil)); !r.Accepted {
+	if r := w.supervisor().Accept(w.t.Context(), peerOf(w.t, coordinator), w.ask(n, nil)); !r.Accepted {
 		w.t.Fatalf("node declined: %s%s", r.Reason, r.Error)
 	}
 }

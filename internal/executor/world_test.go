@@ -3,6 +3,7 @@ package executor_test
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/vmmtest"
@@ -55,6 +57,15 @@ func keyOf(t testing.TB, n int) *ecdsa.PrivateKey {
 func address(t testing.TB, n int) common.Address {
 	t.Helper()
 	return crypto.PubkeyToAddress(keyOf(t, n).PublicKey)
+}
+
+func peerOf(t testing.TB, n int) p2p.PeerID {
+	t.Helper()
+	id, err := p2p.PeerIDOf(ed25519.NewKeyFromSeed(crypto.Keccak256(fmt.Appendf(nil, "peer %d", n))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }
 
 // world is a compute node: its database and its host, which survive a crash,
@@ -90,7 +101,11 @@ func newWorld(t testing.TB) *world {
 		if err := tx.PutParams(ctx, state.Params{PrepaySeconds: 3600, StartSeconds: 900, GraceHardSeconds: 86400}); err != nil {
 			return err
 		}
-		if err := tx.PutNode(ctx, state.Node{ID: coordinator, Kind: state.KindCoordinator, Status: state.NodeActive}); err != nil {
+		err := tx.PutNode(ctx, state.Node{
+			ID: coordinator, Kind: state.KindCoordinator, Status: state.NodeActive,
+			PeerIDHash: crypto.Keccak256Hash(peerOf(t, coordinator).Bytes()),
+		})
+		if err != nil {
 			return err
 		}
 		return tx.PutNode(ctx, state.Node{ID: self, Kind: state.KindCompute, Status: state.NodeActive, Signer: address(t, self)})

@@ -160,16 +160,30 @@ func (d *demo) upload(ctx context.Context) error {
 	return nil
 }
 
+// wallet returns what the user has in the wallet and as a refund, which is the
+// user's too, in wei.
+func (d *demo) wallet(ctx context.Context) (*big.Int, error) {
+	var v aleph.AccountView
+	if err := d.user.JSON(ctx, &v, "account", "show"); err != nil {
+		return nil, err
+	}
+	return new(big.Int).Add(v.TokenBalance.Big(), v.Refund.Big()), nil
+}
+
 // job runs a machine from the quote to the receipt. It must not land on the
 // node avoid.
 func (d *demo) job(ctx context.Context, name string, avoid uint32) (*aleph.Job, error) {
 	d.step("Machine %q: quote, signed message, job on chain, boot", name)
+	before, err := d.wallet(ctx)
+	if err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	var made struct {
 		Quote *aleph.Quote `json:"quote"`
 		Job   *aleph.Job   `json:"job"`
 	}
-	err := d.ask(ctx, d.user, &made, "instance", "create", "--image", d.ref, "--ssh-key", d.key+".pub",
+	err = d.ask(ctx, d.user, &made, "instance", "create", "--image", d.ref, "--ssh-key", d.key+".pub",
 		"--port", strconv.Itoa(webPort), "--name", name, "--yes")
 	if err != nil {
 		return nil, err
@@ -188,7 +202,7 @@ func (d *demo) job(ctx context.Context, name string, avoid uint32) (*aleph.Job, 
 			return nil, err
 		}
 	}
-	return j, d.settle(ctx, j, made.Quote)
+	return j, d.settle(ctx, j, made.Quote, before)
 }
 
 // visit gets the page of the machine's web server through its forwarded port
@@ -312,8 +326,9 @@ func (d *demo) describe(ctx context.Context, j *aleph.Job, _ string) error {
 	return d.do(ctx, d.user, "instance", "show", string(j.Spec))
 }
 
-// settle stops the job and checks the bill against the quote.
-func (d *demo) settle(ctx context.Context, j *aleph.Job, quote *aleph.Quote) error {
+// settle stops the job and checks the bill against the quote, and against what
+// the user's wallet has lost since before.
+func (d *demo) settle(ctx context.Context, j *aleph.Job, quote *aleph.Quote, before *big.Int) error {
 	d.step("Stop, settlement and receipt")
 	if err := d.do(ctx, d.user, "instance", "stop", string(j.Spec)); err != nil {
 		return err
@@ -336,6 +351,14 @@ func (d *demo) settle(ctx context.Context, j *aleph.Job, quote *aleph.Quote) err
 	case r.Split.Sum().Cmp(r.SettledWei) != 0:
 		return fmt.Errorf("the shares add up to %s wei, but %s wei were settled", r.Split.Sum(), r.SettledWei)
 	}
+	after, err := d.wallet(ctx)
+	if err != nil {
+		return err
+	}
+	if paid := new(big.Int).Sub(before, after); paid.Cmp(want) != 0 {
+		return fmt.Errorf("the wallet has lost %s wei, but the bill is %s wei", paid, want)
+	}
+	d.say("  checked: the wallet has %s wei less than before, refunds counted", want)
 	d.say("  checked: %s wei per second x %d s = %s wei settled", quote.WeiPerSecond, r.Seconds, r.SettledWei)
 	d.say("  checked: node %s + coordinator %s + staker %s + development %s = %s wei",
 		r.Split.Node, r.Split.Coordinator, r.Split.Staker, r.Split.Development, r.SettledWei)

@@ -12,6 +12,8 @@ MODULE := github.com/aleph-onchain/aleph-onchain
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X $(MODULE)/internal/build.Version=$(VERSION)
 IMAGE := build/images/debian.aleph
+# Where the guest image's Debian packages come from.
+IMAGE_MIRROR ?= http://deb.debian.org
 LINTER := build/tools/golangci-lint
 CHECK := packaging/setup/check.sh
 SETUP := packaging/setup/debian.sh
@@ -46,7 +48,7 @@ build: check-go ## build bin/aleph-node, bin/aleph and bin/aleph-guest
 
 image: check-go ## build the guest image from Debian packages
 	@$(SETUP) demo
-	@go run ./packaging/image -o $(IMAGE)
+	@go run ./packaging/image -o $(IMAGE) -mirror $(IMAGE_MIRROR)
 
 test: ## install what is missing, build everything, run every test
 	@$(CHECK) go git node npm
@@ -69,10 +71,15 @@ check: ## what a commit must pass: lint, format, generated files, every test
 
 demo: ## show it: a local network runs a paid job in a real virtual machine
 	@$(CHECK) go git
-	@$(SETUP) demo
-	@$(MAKE) --no-print-directory build image
-	@go build -o build/demo ./test/demo
-	@build/demo $(ARGS)
+	@$(PHASES) demo "the next thing to try is make devnet." \
+		"system packages" "$(SETUP) demo" \
+		"binaries" "$(MAKE) --no-print-directory build build/demo" \
+		"guest image" "$(MAKE) --no-print-directory image" \
+		"show" "build/demo $(ARGS)"
+
+.PHONY: build/demo
+build/demo: check-go
+	@go build -o $@ ./test/demo
 
 devnet: ## run a local network until Ctrl-C
 	@$(CHECK) go git
@@ -80,22 +87,27 @@ devnet: ## run a local network until Ctrl-C
 	@$(MAKE) --no-print-directory build image
 	@exec bin/aleph-node devnet --image $(IMAGE) $(ARGS)
 
-bench: build image ## measure, and write bench/results.json
+bench: build image ## measure, and write bench/results.json and bench/README.md
+	@$(SETUP) test
 	@go run ./test/bench $(ARGS)
 
 unit: check-go ## unit tests of the Go code, with real machines where packages need them
+	@$(SETUP) test
 	@go test -timeout 20m ./...
 
 e2e: build image ## tests with the real binaries, chain and machines
+	@$(SETUP) test
 	@go test -tags e2e -count=1 -timeout 60m ./test/e2e/... $(ARGS)
 
 race: check-go ## unit tests under the race detector
 	@$(CHECK) cc
+	@$(SETUP) test
 	@CGO_ENABLED=1 go test -race -timeout 40m ./...
 
 # Binaries that record coverage are apart from bin, and tell of what e2e ran.
 COVER := build/cover
 cover: image contracts-cover ## coverage of Go, at least 80 %, and of the contracts, at least 95 %
+	@$(SETUP) test
 	@rm -rf $(COVER) && mkdir -p $(COVER)/bin $(COVER)/data
 	@echo "cover: unit tests"
 	@go test -timeout 30m -covermode=atomic -coverpkg=./... -coverprofile=$(COVER)/unit.out ./...

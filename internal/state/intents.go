@@ -44,6 +44,7 @@ type Intent struct {
 	Args     json.RawMessage `json:"args"`             // JSON array by the ABI: numbers as decimal strings, bytes and addresses as 0x hex, tuples as objects by field name.
 	Deadline uint64          `json:"deadline"`         // Chain time after which it is pointless; 0 = never.
 	Reason   string          `json:"reason,omitempty"` // Why it was decided, for people.
+	Yields   bool            `json:"yields,omitempty"` // Gives way to those that do not: a stranger asked for it.
 
 	Status   IntentStatus `json:"status"`
 	Error    string       `json:"error,omitempty"` // Why it reverted or expired, decoded.
@@ -53,7 +54,9 @@ type Intent struct {
 	MinedAt  uint64       `json:"mined_at,omitempty"`
 	TxHash   common.Hash  `json:"tx_hash,omitzero"` // The one that was mined.
 	GasUsed  uint64       `json:"gas_used,omitempty"`
-	Attempts int          `json:"attempts,omitempty"`
+	Attempts int          `json:"attempts,omitempty"` // Times that it was put off.
+	Refusals int          `json:"refusals,omitempty"` // Times that the contract would have refused it.
+	After    uint64       `json:"after,omitempty"`    // A refusal counts once this many transactions of the account are mined.
 	RetryAt  time.Time    `json:"retry_at,omitzero"`
 }
 
@@ -64,8 +67,28 @@ func intents() table[Intent] {
 		cols: []column[Intent]{
 			{"seq", func(i *Intent) any { return i.Seq }},
 			{"status", func(i *Intent) any { return string(i.Status) }},
+			{"yields", func(i *Intent) any {
+				if i.Yields {
+					return 1
+				}
+				return 0
+			}},
+			{"retry_at", func(i *Intent) any {
+				if i.RetryAt.IsZero() {
+					return 0
+				}
+				return i.RetryAt.UnixMicro()
+			}},
+			{"mined_at", func(i *Intent) any { return int64(i.MinedAt) }},
+			{"mined_in", func(i *Intent) any { return i.MinedIn.Hex() }},
 		},
 	}
+}
+
+// finished is the statuses that an intent leaves only when the block it was
+// mined in does not stay on the chain.
+func finished() []IntentStatus {
+	return []IntentStatus{IntentConfirmed, IntentReverted, IntentExpired}
 }
 
 // Enqueue adds an intent in status pending. One with the same key that is
@@ -100,4 +123,49 @@ func (r reader) Intent(ctx context.Context, key string) (*Intent, error) {
 func (r reader) IntentsWith(ctx context.Context, limit int, statuses ...IntentStatus) ([]Intent, error) {
 	clause, args := in(statuses)
 	return intents().list(ctx, r, "status IN "+clause+" ORDER BY seq LIMIT ?", append(args, limit)...)
+}
+
+// IntentsDue returns up to limit pending intents, that yield or that do not,
+// whose time to be tried again has come, in the order of enqueueing.
+func (r reader) IntentsDue(ctx context.Context, now time.Time, yields bool, limit int) ([]Intent, error) {
+	return intents().list(ctx, r, "status = ? AND yields = ? AND retry_at <= ? ORDER BY seq LIMIT ?", string(IntentPending), yields, now.UnixMicro(), limit)
+}
+
+// IntentsUnder returns up to limit intents with one of the statuses whose key
+// begins with prefix, in the order of enqueueing.
+func (r reader) IntentsUnder(ctx context.Context, prefix string, limit int, statuses ...IntentStatus) ([]Intent, error) {
+	clause, args := in(statuses)
+	// Keys are ASCII, so all that begin so are below the prefix and a DEL.
+	args = append([]any{prefix, prefix + "\x7f"}, args...)
+	return intents().list(ctx, r, "pk >= ? AND pk < ? AND status IN "+clause+" ORDER BY seq LIMIT ?", append(args, limit)...)
+}
+
+// CountIntents returns how many intents have the status.
+func (r reader) CountIntents(ctx context.Context, status IntentStatus) (n int, err error) {
+	if err := r.q.QueryRowContext(ctx, "SELECT COUNT(*) FROM intents WHERE status = ?", string(status)).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count intents: %w", err)
+	}
+	return n, nil
+}
+
+// IntentsOrphaned returns up to limit intents that were done, and whose block is
+// on the chain no more: of its number, another one is here. Blocks that are not
+// kept cannot change, and those above the head are not known yet.
+func (r reader) IntentsOrphaned(ctx context.Context, limit int) ([]Intent, error) {
+	clause, args := in(finished())
+	return intents().list(ctx, r, "status IN "+clause+` AND mined_at >= (SELECT MIN(number) FROM blocks)
+		AND EXISTS (SELECT 1 FROM blocks WHERE blocks.number = intents.mined_at AND blocks.pk <> intents.mined_in)
+		ORDER BY seq LIMIT ?`, append(args, limit)...)
+}
+
+// ForgetIntents drops intents that yield, are done and cannot be undone, but for
+// those among the last keep of all. Others stay: their keys say what was decided.
+func (tx *Tx) ForgetIntents(ctx context.Context, keep int) error {
+	clause, args := in(finished())
+	_, err := tx.tx.ExecContext(ctx, "DELETE FROM intents WHERE yields = 1 AND status IN "+clause+`
+		AND mined_at < (SELECT MIN(number) FROM blocks) AND seq <= (SELECT MAX(seq) FROM intents) - ?`, append(args, max(keep, 1))...)
+	if err != nil {
+		return fmt.Errorf("forget intents: %w", err)
+	}
+	return nil
 }

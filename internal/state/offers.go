@@ -68,6 +68,24 @@ func (r reader) OffersWith(ctx context.Context, status OfferStatus, limit int) (
 	return offers().list(ctx, r, "status = ? ORDER BY received_at, pk LIMIT ?", string(status), limit)
 }
 
+// OffersAfter returns up to limit offers with the status, oldest first, beginning
+// after the given one; nil for the oldest.
+func (r reader) OffersAfter(ctx context.Context, status OfferStatus, last *Offer, limit int) ([]Offer, error) {
+	if last == nil {
+		return r.OffersWith(ctx, status, limit)
+	}
+	return offers().list(ctx, r, "status = ? AND (received_at, pk) > (?, ?) ORDER BY received_at, pk LIMIT ?",
+		string(status), last.ReceivedAt.UnixMicro(), string(last.Spec), limit)
+}
+
+// OffersOfPayerWith returns up to limit offers of the payer with one of the
+// statuses, oldest first.
+func (r reader) OffersOfPayerWith(ctx context.Context, payer common.Address, limit int, statuses ...OfferStatus) ([]Offer, error) {
+	clause, args := in(statuses)
+	args = append([]any{payer.Hex()}, args...)
+	return offers().list(ctx, r, "payer = ? AND status IN "+clause+" ORDER BY received_at, pk LIMIT ?", append(args, limit)...)
+}
+
 // OffersOfPayer returns up to limit offers of the payer, newest first.
 func (r reader) OffersOfPayer(ctx context.Context, payer common.Address, limit int) ([]Offer, error) {
 	return offers().list(ctx, r, "payer = ? ORDER BY received_at DESC, pk LIMIT ?", payer.Hex(), limit)

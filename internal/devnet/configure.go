@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/devchain"
+	"github.com/aleph-onchain/aleph-onchain/internal/config"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
@@ -62,8 +63,10 @@ func (m *member) configure(n *Network) error {
 		},
 		"network": {"listen_addr": fmt.Sprintf("/ip4/%s/tcp/%d", loopback, m.p2p)},
 		"api":     {"bind": net.JoinHostPort(loopback, strconv.Itoa(m.api))},
-		"log":     {"level": n.opts.LogLevel},
 		"outbox":  {"interval": pollInterval},
+	}
+	if n.opts.LogLevel != "" {
+		file["log"] = table{"level": n.opts.LogLevel}
 	}
 	if m.index > 0 {
 		first := n.members[0]
@@ -85,8 +88,17 @@ func (m *member) configure(n *Network) error {
 	if err != nil {
 		return fmt.Errorf("encode configuration of %s: %w", m.name, err)
 	}
-	if err := os.WriteFile(filepath.Join(m.dir, configFile), raw, 0o600); err != nil {
+	path := filepath.Join(m.dir, configFile)
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
+	}
+	// Once here, instead of by each start of the node.
+	cfg, err := config.Load(path, nil)
+	if err == nil {
+		err = cfg.Validate()
+	}
+	if err != nil {
+		return fmt.Errorf("settings of %s: %w", m.name, err)
 	}
 	return nil
 }
@@ -104,7 +116,8 @@ func memoryMiB() (int64, error) {
 // ports are the ports of the members.
 type ports struct{ api, p2p []int }
 
-// choosePorts finds free ports: those from first on, or any.
+// choosePorts finds free ports: for the HTTP interfaces those from first on, or
+// any.
 func choosePorts(first, count int) (p ports, err error) {
 	var held []net.Listener
 	defer func() {
@@ -156,7 +169,7 @@ func choosePorts(first, count int) (p ports, err error) {
 // nodes find the answer where they would keep theirs.
 func (n *Network) probeAhead(ctx context.Context) <-chan error {
 	done := make(chan error, 1)
-	go func() { done <- n.probe(ctx) }()
+	n.running.Go(func() { done <- n.probe(ctx) })
 	return done
 }
 

@@ -129,6 +129,7 @@ func (n *Network) describe() error {
 	if err := errors.Join(os.WriteFile(path+".new", append(raw, '\n'), 0o600), os.Rename(path+".new", path)); err != nil {
 		return fmt.Errorf("write description: %w", err)
 	}
+	n.described = true
 	return nil
 }
 
@@ -136,7 +137,7 @@ func (n *Network) describe() error {
 func Read(dataDir string) (*Description, error) {
 	raw, err := os.ReadFile(filepath.Join(dataDir, File))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, errs.New(errs.NotFound, "no local network has been ready in %s", dataDir)
+		return nil, errs.New(errs.NotFound, "no local network is ready in %s", dataDir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read description: %w", err)
@@ -144,6 +145,9 @@ func Read(dataDir string) (*Description, error) {
 	var d Description
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return nil, fmt.Errorf("decode description: %w", err)
+	}
+	if len(d.Nodes) == 0 {
+		return nil, errs.New(errs.Internal, "%s in %s names no nodes", File, dataDir)
 	}
 	return &d, nil
 }

@@ -56,6 +56,8 @@ type Network struct {
 	deployed *deploy.Deployment
 	members  []*member
 
+	described bool // The file that describes the network is there.
+
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	failed  chan error // The first part that ended by itself.
@@ -120,6 +122,10 @@ func (n *Network) openChain(ctx, life context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// One that was killed has left its description.
+	if err := os.Remove(filepath.Join(n.opts.DataDir, File)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove old description: %w", err)
+	}
 	n.running.Go(func() { n.fail(n.chain.Run(life)) })
 	n.client, err = chain.Dial(ctx, chain.Config{RPCURL: n.chain.URL(), ChainID: devchain.ChainID}, n.log.With("part", "chain"))
 	return err
@@ -154,6 +160,9 @@ func (n *Network) Close(ctx context.Context) error {
 	}
 	n.running.Wait()
 	var all error
+	if n.described {
+		all = os.Remove(filepath.Join(n.opts.DataDir, File))
+	}
 	for _, m := range n.members {
 		all = errors.Join(all, m.sweep(ctx))
 	}

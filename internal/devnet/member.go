@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -20,21 +21,26 @@ import (
 )
 
 const (
-	// A node that ends is started again after restartMin, doubling to
-	// restartMax; one that ran for steadyAfter begins anew.
-	restartMin  = 250 * time.Millisecond
-	restartMax  = 5 * time.Second
-	steadyAfter = 20 * time.Second
-	// failuresMax in a row mean that it never will run.
+	// failuresMax in a row mean that a node never will run.
 	failuresMax = 6
-	// endMax is what a node may take to end: its machines shut down first.
-	endMax = 60 * time.Second
 
 	logFile    = "node.log"
 	configFile = "config.toml"
 	// logTailBytes of a node's log are read for its last line.
 	logTailBytes = 4096
 )
+
+// pace is how patient the network is with a node.
+type pace struct {
+	restartMin  time.Duration // Pause before a node that ended is started again, doubling ...
+	restartMax  time.Duration // ... to this.
+	steadyAfter time.Duration // One that ran for so long begins anew.
+	endMax      time.Duration // What a node may take to end: its machines shut down first.
+}
+
+func usualPace() pace {
+	return pace{restartMin: 250 * time.Millisecond, restartMax: 5 * time.Second, steadyAfter: 20 * time.Second, endMax: 60 * time.Second}
+}
 
 // member is a node of the network.
 type member struct {
@@ -47,13 +53,15 @@ type member struct {
 	api    int    // Port of the HTTP interface.
 	p2p    int    // Port of the peer-to-peer network.
 	binary string
+	pace   pace
 	log    *slog.Logger
 
-	started bool // supervise was called.
+	started bool  // supervise was called.
+	logFrom int64 // Where the log of the last run begins; only supervise uses it.
 
 	mu    sync.Mutex
-	pid   int  // 0 = it does not run; guarded by mu
-	over  bool // The network ends; guarded by mu
+	proc  *os.Process // nil = it does not run; guarded by mu
+	over  bool        // The network ends; guarded by mu
 	ended chan struct{}
 	wake  chan struct{} // closed when the network ends
 }
@@ -67,7 +75,7 @@ func (n *Network) plan() error {
 	for i := range 1 + computeNodes {
 		m := &member{
 			index: i, name: name(i), dir: filepath.Join(n.opts.DataDir, name(i)), kind: kindOf(i), binary: n.opts.Binary,
-			api: ports.api[i], p2p: ports.p2p[i], log: n.log.With("node", name(i)), ended: make(chan struct{}), wake: make(chan struct{}),
+			api: ports.api[i], p2p: ports.p2p[i], pace: usualPace(), log: n.log.With("node", name(i)), ended: make(chan struct{}), wake: make(chan struct{}),
 		}
 		if m.keys, err = keystore.Open(m.dir, "", ""); err != nil {
 			return err
@@ -85,18 +93,18 @@ func (n *Network) plan() error {
 func (m *member) supervise(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer close(m.ended)
-	pause, failures := restartMin, 0
+	pause, failures := m.pace.restartMin, 0
 	for {
 		began := time.Now()
 		err := m.run()
 		if m.isOver() {
 			return nil
 		}
-		if time.Since(began) > steadyAfter {
-			pause, failures = restartMin, 0
+		if time.Since(began) > m.pace.steadyAfter {
+			pause, failures = m.pace.restartMin, 0
 		}
 		if failures++; failures >= failuresMax {
-			return errs.New(errs.Unavailable, "node %s ended %d times: %s", m.name, failures, m.lastLine(err))
+			return errs.New(errs.Unavailable, "node %s ended %d times: %s", m.name, failures, m.lastWord(err))
 		}
 		m.log.Warn("node ended, starting it again", "err", err, "retry_in", pause)
 		select {
@@ -106,7 +114,7 @@ func (m *member) supervise(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		pause = min(2*pause, restartMax)
+		pause = min(2*pause, m.pace.restartMax)
 	}
 }
 
@@ -117,6 +125,9 @@ func (m *member) run() error {
 		return fmt.Errorf("open log: %w", err)
 	}
 	defer out.Close()
+	if m.logFrom, err = out.Seek(0, io.SeekEnd); err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
 	cmd := exec.Command(m.binary, "--config", filepath.Join(m.dir, configFile)) //nolint:noctx // end sends a signal first
 	cmd.Stdout, cmd.Stderr, cmd.Env = out, out, environ(os.Environ())
 	// Ctrl-C in a terminal is for the network, which ends its nodes in order.
@@ -127,7 +138,7 @@ func (m *member) run() error {
 	err = cmd.Wait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.pid = 0
+	m.proc = nil
 	if err == nil && !m.over {
 		err = errors.New("it ended by itself")
 	}
@@ -143,7 +154,7 @@ func (m *member) begin(cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start node: %w", err)
 	}
-	m.pid = cmd.Process.Pid
+	m.proc = cmd.Process
 	return nil
 }
 
@@ -175,12 +186,12 @@ func (m *member) end() {
 		return
 	}
 	close(m.wake)
-	timer := time.NewTimer(endMax)
+	timer := time.NewTimer(m.pace.endMax)
 	defer timer.Stop()
 	select {
 	case <-m.ended:
 	case <-timer.C:
-		m.log.Error("node did not end, killing it", "took", endMax)
+		m.log.Error("node did not end, killing it", "took", m.pace.endMax)
 		m.mu.Lock()
 		m.kill(syscall.SIGKILL)
 		m.mu.Unlock()
@@ -190,34 +201,41 @@ func (m *member) end() {
 
 // kill sends a signal; mu is held.
 func (m *member) kill(sig syscall.Signal) {
-	if m.pid == 0 {
+	if m.proc == nil {
 		return
 	}
-	if err := syscall.Kill(m.pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := m.proc.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		m.log.Error("signal not sent", "signal", sig.String(), "err", err)
 	}
 }
 
-// lastLine returns what the node said last, or err when it said nothing.
-func (m *member) lastLine(err error) string {
-	f, ferr := os.Open(filepath.Join(m.dir, logFile))
-	if ferr != nil {
+// lastWord says how the last run ended, and what the node said last in it.
+func (m *member) lastWord(err error) string {
+	line, lineErr := m.lastLine()
+	if lineErr != nil || line == "" {
 		return fmt.Sprint(err)
+	}
+	return fmt.Sprintf("%v: %s", err, line)
+}
+
+// lastLine returns the last line of the last run's log.
+func (m *member) lastLine() (string, error) {
+	f, err := os.Open(filepath.Join(m.dir, logFile))
+	if err != nil {
+		return "", fmt.Errorf("open log: %w", err)
 	}
 	defer f.Close()
-	info, ferr := f.Stat()
-	if ferr != nil {
-		return fmt.Sprint(err)
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return "", fmt.Errorf("read log: %w", err)
 	}
-	raw := make([]byte, min(info.Size(), logTailBytes))
-	if _, ferr := f.ReadAt(raw, info.Size()-int64(len(raw))); ferr != nil {
-		return fmt.Sprint(err)
+	from := max(m.logFrom, end-logTailBytes)
+	raw, err := io.ReadAll(io.NewSectionReader(f, from, end-from))
+	if err != nil {
+		return "", fmt.Errorf("read log: %w", err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
-	if last := lines[len(lines)-1]; last != "" {
-		return last
-	}
-	return fmt.Sprint(err)
+	return lines[len(lines)-1], nil
 }
 
 // url is where the node's HTTP interface is.

@@ -321,6 +321,55 @@ func TestDatabaseOfANewerProgramIsRefused(t *testing.T) {
 	}
 }
 
+// goBack makes the database one of an older program, of the version of the
+// schema, and closes it.
+func goBack(t *testing.T, db *state.DB, version int) {
+	t.Helper()
+	made := [][]string{ // By each migration after the first.
+		{
+			"DROP INDEX intents_mined", "DROP INDEX offers_payer", "ALTER TABLE intents DROP COLUMN yields",
+			"ALTER TABLE intents DROP COLUMN retry_at", "ALTER TABLE intents DROP COLUMN mined_at", "ALTER TABLE intents DROP COLUMN mined_in",
+		},
+		{
+			"DROP INDEX jobs_status", "DROP INDEX jobs_node_block", "DROP INDEX accounts_live", "DROP INDEX payments_payee",
+			"ALTER TABLE jobs DROP COLUMN block", "ALTER TABLE accounts DROP COLUMN refund_bits",
+		},
+	}
+	for _, statements := range made[version-1:] {
+		for _, statement := range statements {
+			if err := db.Exec(t.Context(), statement); err != nil {
+				t.Fatalf("%s: %v", statement, err)
+			}
+		}
+	}
+	err := db.Exec(t.Context(), "DELETE FROM goose_db_version WHERE version_id > ?", version)
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRowsOfAnOlderProgramAreFound(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, dir)
+	update(t, db, func(tx *state.Tx) error {
+		ctx := t.Context()
+		return errors.Join(
+			tx.PutJob(ctx, state.Job{Spec: hash("a"), NodeID: 3, Block: 7}),
+			tx.PutAccount(ctx, state.Account{Token: 1, Refund: new(big.Int).Lsh(big.NewInt(1), 127)}),
+			tx.PutAccount(ctx, state.Account{Token: 2, Refund: new(big.Int)}),
+			tx.PutAccount(ctx, state.Account{Token: 3}),
+		)
+	})
+	goBack(t, db, 2)
+
+	db = open(t, dir)
+
+	jobs, err := db.JobsOfNodeAfter(t.Context(), 3, 6, "", 9)
+	list(t, "jobs", func(j state.Job) string { return string(j.Spec[:1]) }, "a", jobs, err)
+	accounts, err := db.AccountsOwed(t.Context(), big.NewInt(1))
+	list(t, "accounts that are owed", func(a state.Account) string { return fmt.Sprint(a.Token) }, "1", accounts, err)
+}
+
 func TestDirectoriesThatCannotBeOpened(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")

@@ -15,6 +15,25 @@ func (db *DB) Exec(ctx context.Context, query string, args ...any) error {
 	return err
 }
 
+// Plan returns how the engine would run a query, a step a line.
+func (db *DB) Plan(ctx context.Context, query string) (string, error) {
+	rows, err := db.w.QueryContext(ctx, "EXPLAIN QUERY PLAN "+query)
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	var b strings.Builder
+	for rows.Next() {
+		var id, parent, unused int
+		var detail string
+		if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+			return "", err
+		}
+		b.WriteString(detail + "\n")
+	}
+	return b.String(), rows.Err()
+}
+
 // Mirrored returns the names of the tables whose rows may be effects of a
 // block.
 func Mirrored() (names []string) {

@@ -133,25 +133,13 @@ func TestForgottenIntents(t *testing.T) {
 	}
 }
 
-// TestIntentsOfTheFirstSchemaAreRead takes back what the second migration made,
-// and opens the database again.
 func TestIntentsOfTheFirstSchemaAreRead(t *testing.T) {
 	dir := t.TempDir()
 	db := open(t, dir)
 	chainOf(t, db, 5, 7)
 	enqueue(t, db, map[string]func(*state.Intent){"gone": done(5, common.Hash{1}), "stays": done(6, blockHash(6))},
 		state.Intent{Key: "gone"}, state.Intent{Key: "stays"}, state.Intent{Key: "waits"})
-	for _, statement := range []string{
-		"DROP INDEX intents_mined", "DROP INDEX offers_payer", "ALTER TABLE intents DROP COLUMN yields", "ALTER TABLE intents DROP COLUMN retry_at",
-		"ALTER TABLE intents DROP COLUMN mined_at", "ALTER TABLE intents DROP COLUMN mined_in", "DELETE FROM goose_db_version WHERE version_id >= 2",
-	} {
-		if err := db.Exec(t.Context(), statement); err != nil {
-			t.Fatalf("%s: %v", statement, err)
-		}
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
+	goBack(t, db, 1)
 
 	db = open(t, dir)
 

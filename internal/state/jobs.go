@@ -63,6 +63,7 @@ func jobs() table[Job] {
 			{"node_id", func(j *Job) any { return int64(j.NodeID) }},
 			{"status", func(j *Job) any { return string(j.Status) }},
 			{"assigned_at", func(j *Job) any { return int64(j.AssignedAt) }},
+			{"block", func(j *Job) any { return int64(j.Block) }},
 		},
 	}
 }
@@ -80,6 +81,13 @@ func (r reader) Job(ctx context.Context, spec message.ItemHash) (*Job, error) {
 func (r reader) JobsOfNode(ctx context.Context, nodeID uint32, statuses ...JobStatus) ([]Job, error) {
 	clause, args := in(statuses)
 	return jobs().list(ctx, r, "node_id = ? AND status IN "+clause+" ORDER BY assigned_at, pk", append([]any{int64(nodeID)}, args...)...)
+}
+
+// JobsOfNodeAfter returns up to limit jobs of the node, of any status, in the
+// order of their last change: those that come after the one with the spec that
+// changed in the block.
+func (r reader) JobsOfNodeAfter(ctx context.Context, nodeID uint32, block uint64, spec message.ItemHash, limit int) ([]Job, error) {
+	return jobs().list(ctx, r, "node_id = ? AND (block, pk) > (?, ?) ORDER BY block, pk LIMIT ?", int64(nodeID), int64(block), string(spec), limit)
 }
 
 // JobsWith returns all jobs with one of the statuses, oldest first.

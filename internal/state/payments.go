@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 )
@@ -24,13 +25,24 @@ func accounts() table[Account] {
 	return table[Account]{
 		name: "accounts", noun: "account",
 		key: func(a *Account) string { return accountKey(a.Payer, a.Token) },
-		cols: []column[Account]{{"rate_live", func(a *Account) any {
-			if a.RateQ32 != nil && a.RateQ32.Sign() > 0 {
-				return 1
-			}
-			return 0
-		}}},
+		cols: []column[Account]{
+			{"rate_live", func(a *Account) any {
+				if a.RateQ32 != nil && a.RateQ32.Sign() > 0 {
+					return 1
+				}
+				return 0
+			}},
+			{"refund_bits", func(a *Account) any { return bits(a.Refund) }}, // Amounts do not fit into a column.
+		},
 	}
+}
+
+// bits is the length of an amount, which orders amounts roughly.
+func bits(amount *big.Int) int {
+	if amount == nil {
+		return 0
+	}
+	return amount.BitLen()
 }
 
 func accountKey(payer common.Address, token uint8) string {
@@ -52,6 +64,13 @@ func (r reader) Accounts(ctx context.Context, live bool) ([]Account, error) {
 		return accounts().list(ctx, r, "rate_live = 1 ORDER BY pk")
 	}
 	return accounts().list(ctx, r, "1 ORDER BY pk")
+}
+
+// AccountsOwed returns the accounts that pay nobody and whose refund is at
+// least least.
+func (r reader) AccountsOwed(ctx context.Context, least *big.Int) ([]Account, error) {
+	near, err := accounts().list(ctx, r, "rate_live = 0 AND refund_bits >= ? ORDER BY pk", bits(least))
+	return slices.DeleteFunc(near, func(a Account) bool { return a.Refund == nil || a.Refund.Cmp(least) < 0 }), err
 }
 
 // PaymentKind is what moved.
@@ -111,9 +130,10 @@ func (r reader) PaymentsOf(ctx context.Context, payer common.Address, limit int)
 	return payments().list(ctx, r, "payer = ? ORDER BY block DESC, rowid DESC LIMIT ?", payer.Hex(), limit)
 }
 
-// PaymentsTo returns the events of the kinds that concern the payee, oldest
-// first.
-func (r reader) PaymentsTo(ctx context.Context, payee uint64, kinds ...PaymentKind) ([]Payment, error) {
+// PaymentsTo returns up to limit events of the kinds that concern the payee and
+// come after one of them, oldest first. After the zero Payment come all.
+func (r reader) PaymentsTo(ctx context.Context, payee uint64, after Payment, limit int, kinds ...PaymentKind) ([]Payment, error) {
 	clause, args := in(kinds)
-	return payments().list(ctx, r, "payee = ? AND kind IN "+clause+" ORDER BY block, rowid", append([]any{int64(payee)}, args...)...)
+	args = append([]any{int64(payee), int64(after.Block), payments().key(&after)}, append(args, limit)...)
+	return payments().list(ctx, r, "payee = ? AND (block, pk) > (?, ?) AND kind IN "+clause+" ORDER BY block, pk LIMIT ?", args...)
 }

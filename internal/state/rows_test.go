@@ -226,15 +226,16 @@ func TestListsOfTheChainHaveAnOrder(t *testing.T) {
 			all = errors.Join(all, tx.PutNode(ctx, n))
 		}
 		for _, j := range []state.Job{
-			{Spec: hash("d"), Payer: alice, NodeID: 2, Status: state.JobRunning, AssignedAt: 4},
-			{Spec: hash("b"), Payer: alice, NodeID: 2, Status: state.JobAssigned, AssignedAt: 3},
-			{Spec: hash("a"), Payer: alice, NodeID: 2, Status: state.JobStopped, AssignedAt: 3},
+			{Spec: hash("d"), Payer: alice, NodeID: 2, Status: state.JobRunning, AssignedAt: 4, Block: 7},
+			{Spec: hash("b"), Payer: alice, NodeID: 2, Status: state.JobAssigned, AssignedAt: 3, Block: 7},
+			{Spec: hash("a"), Payer: alice, NodeID: 2, Status: state.JobStopped, AssignedAt: 3, Block: 8},
 			{Spec: hash("c"), Payer: bob, NodeID: 9, Status: state.JobRunning, AssignedAt: 1},
 		} {
 			all = errors.Join(all, tx.PutJob(ctx, j))
 		}
 		for _, a := range []state.Account{
-			{Payer: bob, RateQ32: big.NewInt(1)}, {Payer: alice, RateQ32: new(big.Int)}, {Payer: alice, Token: 1, RateQ32: big.NewInt(2)}, {Payer: bob, Token: 1},
+			{Payer: bob, RateQ32: big.NewInt(1), Refund: big.NewInt(9)}, {Payer: alice, RateQ32: new(big.Int), Refund: big.NewInt(5)},
+			{Payer: alice, Token: 1, RateQ32: big.NewInt(2)}, {Payer: bob, Token: 1, Refund: new(big.Int).Lsh(big.NewInt(1), 100)},
 		} {
 			all = errors.Join(all, tx.PutAccount(ctx, a))
 		}
@@ -270,6 +271,12 @@ func TestListsOfTheChainHaveAnOrder(t *testing.T) {
 	list(t, "jobs with none of the statuses", jobName, "", jobs, err)
 	jobs, err = db.JobsWith(ctx, state.JobRunning, state.JobAssigned)
 	list(t, "live jobs, oldest first", jobName, "c b d", jobs, err)
+	jobs, err = db.JobsOfNodeAfter(ctx, 2, 7, hash("b"), 9)
+	list(t, "jobs of a node that changed after one", jobName, "d a", jobs, err)
+	jobs, err = db.JobsOfNodeAfter(ctx, 2, 0, "", 2)
+	list(t, "the first jobs of a node to have changed", jobName, "b d", jobs, err)
+	jobs, err = db.JobsOfNodeAfter(ctx, 2, 8, hash("a"), 9)
+	list(t, "jobs of a node that changed after the last", jobName, "", jobs, err)
 	jobs, err = db.JobsOfPayer(ctx, alice, 9)
 	list(t, "jobs of a payer, newest first", jobName, "d a b", jobs, err)
 	jobs, err = db.JobsOfPayer(ctx, alice, 2)
@@ -280,6 +287,10 @@ func TestListsOfTheChainHaveAnOrder(t *testing.T) {
 	list(t, "accounts", accountName, "a1/0 a1/1 b0/0 b0/1", accounts, err)
 	accounts, err = db.Accounts(ctx, true)
 	list(t, "accounts that pay", accountName, "a1/1 b0/0", accounts, err)
+	for least, want := range map[int64]string{4: "a1/0 b0/1", 5: "a1/0 b0/1", 6: "b0/1", 1 << 40: "b0/1"} {
+		accounts, err = db.AccountsOwed(ctx, big.NewInt(least))
+		list(t, fmt.Sprint("accounts that are owed ", least), accountName, want, accounts, err)
+	}
 
 	payment := func(p state.Payment) string { return fmt.Sprint(p.LogIndex) }
 	payments, err := db.Payments(ctx, alice, 2)
@@ -288,8 +299,13 @@ func TestListsOfTheChainHaveAnOrder(t *testing.T) {
 	list(t, "payments of a payer, newest first", payment, "0 4 3 1", payments, err)
 	payments, err = db.PaymentsOf(ctx, alice, 2)
 	list(t, "the newest payments of a payer", payment, "0 4", payments, err)
-	payments, err = db.PaymentsTo(ctx, 2, state.PaymentClaimed, state.PaymentDebt)
+	kinds := []state.PaymentKind{state.PaymentClaimed, state.PaymentDebt}
+	payments, err = db.PaymentsTo(ctx, 2, state.Payment{}, 9, kinds...)
 	list(t, "payments to a payee, oldest first", payment, "2 4 0", payments, err)
+	payments, err = db.PaymentsTo(ctx, 2, state.Payment{}, 2, kinds...)
+	list(t, "the first payments to a payee", payment, "2 4", payments, err)
+	payments, err = db.PaymentsTo(ctx, 2, payments[0], 9, kinds...)
+	list(t, "payments to a payee after one", payment, "4 0", payments, err)
 
 	if head, err := db.Head(ctx); err != nil || head.Number != 6 {
 		t.Errorf("head is %v, %v, want block 6", head, err)
@@ -300,6 +316,24 @@ func TestListsOfTheChainHaveAnOrder(t *testing.T) {
 	}
 	if _, err := db.Block(ctx, 6); err != nil {
 		t.Errorf("the block after it: %v", err)
+	}
+}
+
+// TestLooksThatRepeatReadNoHistory: what services ask at each pass is found by
+// an index of what is live, new or due.
+func TestLooksThatRepeatReadNoHistory(t *testing.T) {
+	db := open(t, t.TempDir())
+	for query, want := range map[string]string{
+		"jobs WHERE status IN ('assigned', 'running') ORDER BY assigned_at, pk":                            "INDEX jobs_status (status=?)",
+		"jobs WHERE node_id = 1 AND status IN ('assigned', 'running') ORDER BY assigned_at, pk":            "INDEX jobs_node (node_id=? AND status=?)",
+		"jobs WHERE node_id = 1 AND (block, pk) > (2, 'a') ORDER BY block, pk LIMIT 9":                     "INDEX jobs_node_block (node_id=? AND block>?)",
+		"accounts WHERE rate_live = 1 ORDER BY pk":                                                         "INDEX accounts_live (rate_live=?)",
+		"accounts WHERE rate_live = 0 AND refund_bits >= 9 ORDER BY pk":                                    "INDEX accounts_live (rate_live=? AND refund_bits>?)",
+		"payments WHERE payee = 1 AND (block, pk) > (2, 'a') AND kind IN ('x') ORDER BY block, pk LIMIT 9": "INDEX payments_payee (payee=? AND block>?)",
+	} {
+		if plan, err := db.Plan(t.Context(), "SELECT doc FROM "+query); err != nil || !strings.Contains(plan, want) {
+			t.Errorf("%s: plan is %q, %v, want %q", query, plan, err, want)
+		}
 	}
 }
 

@@ -83,10 +83,11 @@ func (s settings) write(t *testing.T, dir string) string {
 
 // program is a program that is to fail.
 type program struct {
-	path   string
-	args   []string
-	search string // PATH, if not the test's own.
-	user   uint32 // 0 = this one.
+	path     string
+	args     []string
+	search   string // PATH, if not the test's own.
+	user     uint32 // 0 = this one.
+	coverage string // Directory for what another user covers.
 }
 
 // refuses runs a program and wants it to end with the code and one sentence of
@@ -98,8 +99,11 @@ func (p program) refuses(t *testing.T, code int, words ...string) {
 	cmd := exec.CommandContext(ctx, p.path, p.args...)
 	for _, pair := range os.Environ() {
 		name, _, _ := strings.Cut(pair, "=")
-		if strings.HasPrefix(name, "ALEPH_") || name == "PATH" && p.search != "" || name == "GOCOVERDIR" && p.user != 0 {
+		switch {
+		case strings.HasPrefix(name, "ALEPH_") || name == "PATH" && p.search != "":
 			continue
+		case name == "GOCOVERDIR" && p.user != 0:
+			pair = "GOCOVERDIR=" + p.coverage // The other one is closed to that user.
 		}
 		cmd.Env = append(cmd.Env, pair)
 	}
@@ -237,7 +241,7 @@ func keyRefused(t *testing.T, n *network) {
 
 	if os.Geteuid() == 0 {
 		// Root reads everything, so somebody else has to try.
-		p.user, p.path = nobody, copied(t, p.path, dir)
+		p.user, p.path, p.coverage = nobody, copied(t, p.path, dir), filepath.Join(dir, "data")
 		if err := errors.Join(os.Chmod(key, 0o600), os.RemoveAll(filepath.Join(dir, "data")), os.Mkdir(filepath.Join(dir, "data"), 0o700),
 			os.Chown(filepath.Join(dir, "data"), nobody, nobody)); err != nil {
 			t.Fatal(err)

@@ -10,3 +10,12 @@ var More = more
 
 // RefusalText is refusalText.
 var RefusalText = refusalText
+
+// The bounds of a pass.
+const (
+	WaitingMax        = waitingMax
+	SentMax           = sentMax
+	YieldingFlightMax = yieldingFlightMax
+	UnansweredMax     = unansweredMax
+	RefusalsMax       = refusalsMax
+)

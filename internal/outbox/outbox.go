@@ -1,7 +1,8 @@
 // Package outbox sends decided transactions. It is the only writer to the chain
 // and the only owner of the node's nonces.
 //
-// Services commit intents with their decisions; Sender takes them in order,
+// Services commit intents with their decisions; Sender takes those that are due
+// in order, what strangers asked for last and never in all of the room,
 // simulates each so that a refusal costs nothing, signs it, and stores the
 // signed transaction before anybody else can see it. From then on the same
 // bytes are sent until they are mined deep enough, after a crash and after a
@@ -33,14 +34,22 @@ import (
 )
 
 const (
-	// waitingMax bounds the pending intents that one pass looks at.
-	waitingMax = 256
-	// sentMax bounds the sent intents that one pass follows; more than can be in
-	// flight, since those with some confirmations count too.
+	// waitingMax bounds the due intents that one pass looks at, and yieldingMax
+	// those of them that strangers asked for: each costs a question to the RPC.
+	waitingMax  = 256
+	yieldingMax = 32
+	// sentMax bounds the sent intents that one pass follows, those with some
+	// confirmations too. At the bound nothing more is sent: there may be others,
+	// and their nonces must not be used again.
 	sentMax = 512
 	// flightMax bounds the transactions that wait to be mined; nodes keep 64 per
-	// account by default, in order.
-	flightMax = 16
+	// account by default, in order. Of these, yieldingFlightMax may be taken when
+	// an intent yields, so that the others always find room.
+	flightMax         = 16
+	yieldingFlightMax = flightMax / 2
+	// unansweredMax is how many intents an RPC may leave without an answer before
+	// a pass gives up: then it is the RPC's trouble and not theirs.
+	unansweredMax = 3
 	// refusalsMax is how often a simulation may refuse before it is believed,
 	// when the refusal could pass: the chain may not have what the intent
 	// builds on yet.
@@ -54,6 +63,10 @@ const (
 	// of a batch adds: a pull from a token needs that much.
 	gasMin  = 600_000
 	gasItem = 100_000
+	// forgetEvery is how often intents that strangers asked for are forgotten, and
+	// forgetKeep how many of all are kept for people to look at.
+	forgetEvery = time.Hour
+	forgetKeep  = 10_000
 	// repeatEvery is how often a transaction that is not mined is sent again;
 	// nodes forget.
 	repeatEvery = 5 * time.Second
@@ -116,7 +129,7 @@ type Sender struct {
 
 	// Only Run's goroutine uses these.
 	lastSent map[common.Hash]time.Time // When each transaction in flight was last sent.
-	seen     *state.Block              // mirror's head when finished intents were last known to be on the chain.
+	forgotAt time.Time                 // When intents were last forgotten.
 }
 
 // New returns a Sender for the intents in db, which signs with key.
@@ -150,17 +163,20 @@ func (s *Sender) pass(ctx context.Context) error {
 	if err := s.reopen(ctx); err != nil {
 		return err
 	}
+	if err := s.forget(ctx); err != nil {
+		return err
+	}
 	sent, err := s.db.IntentsWith(ctx, sentMax, state.IntentSent)
 	if err != nil {
 		return err
 	}
-	due, err := s.db.IntentsWith(ctx, waitingMax, state.IntentPending)
+	pending, err := s.db.CountIntents(ctx, state.IntentPending)
 	if err != nil {
 		return err
 	}
 	s.waiting.WithLabelValues(string(state.IntentSent)).Set(float64(len(sent)))
-	s.waiting.WithLabelValues(string(state.IntentPending)).Set(float64(len(due)))
-	if len(sent) == 0 && len(due) == 0 {
+	s.waiting.WithLabelValues(string(state.IntentPending)).Set(float64(pending))
+	if len(sent) == 0 && pending == 0 {
 		return nil
 	}
 	head, err := s.chain.Head(ctx)
@@ -175,17 +191,47 @@ func (s *Sender) pass(ctx context.Context) error {
 	if err := s.follow(ctx, f, sent); err != nil {
 		return err
 	}
+	if len(sent) >= sentMax {
+		s.log.Warn("sending waits for confirmations", "count", len(sent))
+		return nil
+	}
+	if err := s.startDue(ctx, f, false, flightMax, waitingMax); err != nil {
+		return err
+	}
+	return s.startDue(ctx, f, true, yieldingFlightMax, yieldingMax)
+}
+
+// startDue starts up to count intents that are due, those that yield or the
+// others, while there is room in flight.
+func (s *Sender) startDue(ctx context.Context, f *flight, yields bool, room, count int) error {
+	if len(f.open) >= room || f.unanswered >= unansweredMax {
+		return nil
+	}
+	due, err := s.db.IntentsDue(ctx, time.Now(), yields, count)
+	if err != nil {
+		return err
+	}
 	for i := range due {
-		if len(f.open) >= flightMax {
-			break
-		}
-		if now := time.Now(); due[i].RetryAt.After(now) {
-			continue
+		if len(f.open) >= room || f.unanswered >= unansweredMax {
+			return nil
 		}
 		if err := s.start(ctx, f, &due[i]); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// forget drops what nobody needs, now and then.
+func (s *Sender) forget(ctx context.Context) error {
+	now := time.Now()
+	if now.Sub(s.forgotAt) < forgetEvery {
+		return nil
+	}
+	if err := s.db.Update(ctx, func(tx *state.Tx) error { return tx.ForgetIntents(ctx, forgetKeep) }); err != nil {
+		return err
+	}
+	s.forgotAt = now
 	return nil
 }
 
@@ -195,6 +241,8 @@ type flight struct {
 	used  uint64          // The account's nonce: how many of its transactions are mined.
 	taken map[uint64]bool // Nonces of sent intents.
 	open  []uint64        // Those of them that are not mined.
+
+	unanswered int // How many intents the RPC had no answer about.
 }
 
 // next returns the lowest nonce that nothing has: the next one, or one that a
@@ -255,9 +303,11 @@ func (s *Sender) start(ctx context.Context, f *flight, i *state.Intent) error {
 	switch {
 	case errors.As(err, &revert):
 		return s.refuse(ctx, f, i, revert)
-	case errors.Is(err, errs.Unavailable):
-		return err // Of no intent in particular.
 	case err != nil:
+		// Perhaps the RPC has no answer about this one ever: others go on.
+		if errors.Is(err, errs.Unavailable) {
+			f.unanswered++
+		}
 		return s.postpone(ctx, i, err)
 	}
 	fee, err := s.fees(ctx, f)
@@ -291,13 +341,18 @@ func tooLate(f *flight, i *state.Intent) bool { return i.Deadline != 0 && f.head
 
 // refuse handles an intent that the contract would refuse now. What can never
 // succeed is final; other refusals are believed when they last, and never while
-// an earlier transaction of ours may still change the outcome.
+// a transaction of ours that was in flight at the first one may still change
+// the outcome.
 func (s *Sender) refuse(ctx context.Context, f *flight, i *state.Intent, revert *chain.Revert) error {
-	if len(f.open) > 0 {
+	if i.After == 0 && len(f.open) > 0 {
+		i.After = slices.Max(f.open) + 1
+	}
+	if f.used < i.After {
 		i.Error, i.RetryAt = revert.Error(), time.Now().Add(retryMin).UTC()
 		return s.put(ctx, i)
 	}
-	final := revert.Kind == errs.Invalid || revert.Kind != errs.Unavailable && i.Attempts+1 >= refusalsMax
+	i.Refusals++
+	final := revert.Kind == errs.Invalid || revert.Kind != errs.Unavailable && i.Refusals >= refusalsMax
 	if final {
 		return s.finish(ctx, i, state.IntentReverted, revert.Error())
 	}

@@ -5,65 +5,28 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 )
 
-// finishedMax bounds the finished intents that are looked at after a
-// reorganisation: more than a node sends in years.
-const finishedMax = 1_000_000
+// orphansMax bounds the intents that are read at once after a reorganisation.
+const orphansMax = 256
 
 // reopen finds intents whose transaction was deep enough and whose block is on
 // the chain no more, by the blocks that mirror keeps: a reorganisation deeper
 // than the configured confirmations. They are followed again, which sends the
-// same transaction again. It looks after a start and after a reorganisation, and
-// otherwise does nothing.
+// same transaction again.
 func (s *Sender) reopen(ctx context.Context) error {
-	head, err := s.db.Head(ctx)
-	if errs.KindOf(err) == errs.NotFound {
-		return nil // mirror has not begun.
-	}
-	if err != nil {
-		return err
-	}
-	if s.seen != nil {
-		now, err := s.db.Block(ctx, s.seen.Number)
-		if err == nil && now.Hash == s.seen.Hash {
-			s.seen = head
-			return nil
-		}
-		if err != nil && errs.KindOf(err) != errs.NotFound {
+	for {
+		orphans, err := s.db.IntentsOrphaned(ctx, orphansMax)
+		if err != nil || len(orphans) == 0 {
 			return err
 		}
-	}
-	finished, err := s.db.IntentsWith(ctx, finishedMax, state.IntentConfirmed, state.IntentReverted, state.IntentExpired)
-	if err != nil {
-		return err
-	}
-	s.seen = head
-	for n := range finished {
-		i := &finished[n]
-		if i.MinedAt == 0 {
-			continue
-		}
-		if i.MinedAt > head.Number {
-			s.seen = nil // mirror is behind; look again.
-			continue
-		}
-		b, err := s.db.Block(ctx, i.MinedAt)
-		if errs.KindOf(err) == errs.NotFound {
-			continue // Too old to change.
-		}
-		if err != nil {
-			return err
-		}
-		if b.Hash != i.MinedIn {
-			if err := s.resume(ctx, i); err != nil {
+		for n := range orphans {
+			if err := s.resume(ctx, &orphans[n]); err != nil {
 				return err
 			}
 		}
 	}
-	return nil
 }
 
 // resume follows a finished intent again.

@@ -235,6 +235,92 @@ func TestTheChainIsToldAgainWhenTheWordWasLost(t *testing.T) {
 	})
 }
 
+func TestTheChainIsToldAgainThatAMachineRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		spec := w.job(1)
+		stop := w.start()
+		defer stop()
+		time.Sleep(3 * time.Second)
+		w.wantState(spec, state.VMRunning)
+		lose := func(n int) {
+			t.Helper()
+			w.update(func(ctx context.Context, tx *state.Tx) error {
+				got := w.intents()
+				if len(got) != 1 {
+					t.Fatalf("intents are %v after %d were lost, want one", got, n)
+				}
+				i, err := tx.Intent(ctx, got[0])
+				if err != nil {
+					return err
+				}
+				i.Status = state.IntentReverted
+				return tx.PutIntent(ctx, *i)
+			})
+			time.Sleep(3 * time.Second)
+		}
+
+		// At once, then not before a minute of chain time has passed.
+		lose(0)
+		if got := w.intents(); !slices.Equal(got, []string{"running/" + string(spec) + "/0/1"}) {
+			t.Errorf("intents are %v, want the second word", got)
+		}
+		lose(1)
+		if got := w.intents(); len(got) != 0 {
+			t.Errorf("intents are %v, want none yet", got)
+		}
+		w.block(60)
+		time.Sleep(3 * time.Second)
+		if got := w.intents(); !slices.Equal(got, []string{"running/" + string(spec) + "/0/2"}) {
+			t.Errorf("intents are %v, want the third word", got)
+		}
+
+		// Nothing more once it is billed.
+		w.startBilling(spec)
+		lose(2)
+		w.block(600)
+		time.Sleep(3 * time.Second)
+		if got := w.intents(); len(got) != 0 {
+			t.Errorf("intents are %v, want none: the chain knows", got)
+		}
+	})
+}
+
+func TestAMachineThatIsReadyWhileItsJobIsAwayIsConfirmedWhenItIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.supervisorAccept(1)
+		spec := w.src.instance(1).ItemHash
+		open := func() {
+			w.update(func(ctx context.Context, tx *state.Tx) error {
+				return tx.AtBlock(w.head, func() error {
+					return tx.PutJob(ctx, state.Job{Spec: spec, NodeID: self, Status: state.JobAssigned, Payer: address(t, payerKey)})
+				})
+			})
+		}
+		open()
+		w.host.Set(vmmtest.Faults{NeverReady: true})
+		stop := w.start()
+		defer stop()
+		time.Sleep(3 * time.Second)
+		w.update(func(ctx context.Context, tx *state.Tx) error { return tx.Rollback(ctx, w.head-1) })
+		w.block(1)
+		w.host.MakeReady(string(spec))
+		time.Sleep(3 * time.Second)
+		w.wantState(spec, state.VMRunning)
+		if got := w.intents(); len(got) != 0 {
+			t.Fatalf("intents are %v, want none: there is no job", got)
+		}
+
+		open()
+		time.Sleep(3 * time.Second)
+
+		if got := w.intents(); !slices.Equal(got, []string{"running/" + string(spec) + "/0"}) {
+			t.Errorf("intents are %v, want that it runs", got)
+		}
+	})
+}
+
 func TestAnImageThatCannotBeHadYetIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -306,7 +306,7 @@ func (s *Supervisor) reconcileOne(ctx context.Context, v *view, vm state.VM) err
 		return nil // Nothing is started on doubt either.
 	case wish == wishKeep:
 		s.work(ctx, vm.Spec)
-		return s.watchMoney(ctx, v, vm)
+		return errors.Join(s.watchMoney(ctx, v, vm), s.tellRunning(ctx, v, vm))
 	case vm.State != state.VMStopped && vm.State != state.VMFailed:
 		s.work(ctx, vm.Spec).end(reason)
 		return nil

@@ -283,7 +283,7 @@ func confirmRunning(ctx context.Context, tx *state.Tx, vm state.VM, j state.Job)
 		return state.Intent{}, fmt.Errorf("encode arguments of confirmRunning: %w", err)
 	}
 	i := state.Intent{
-		Key:      fmt.Sprintf("running/%s/%d", vm.Spec, vm.Attempt),
+		Key:      runningKey(vm.Spec, vm.Attempt, 0),
 		Contract: "JobManager", Method: "confirmRunning", Args: args, Reason: "the guest is ready",
 	}
 	params, err := tx.Params(ctx)

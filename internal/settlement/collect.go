@@ -4,41 +4,108 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 // partNode names the node's part in the split of a claim.
 const partNode = "node"
 
+const (
+	// finalBlocks is how deep a block must be for what it did to stay; mirror
+	// takes back no deeper one.
+	finalBlocks = 2048
+	// pageRows bounds the rows of history that are read at a time. It is read
+	// once, after a start.
+	pageRows = 500
+)
+
+// book is what a compute node has read of its history, so that each pass reads
+// what is new and what a reorganisation may still change.
+type book struct {
+	// jobs is behind the last job whose change is final, and unclaimed are the
+	// jobs seen so far that have ended and may have earned something.
+	jobs      state.Job
+	unclaimed map[message.ItemHash]bool
+	// payments is the last payment that is final, and credits what all up to it
+	// have left with the node, by token.
+	payments state.Payment
+	credits  map[uint8]*credit
+}
+
+// credit is what the node has earned and not withdrawn.
+type credit struct {
+	amount    *big.Int
+	withdrawn int // How often.
+}
+
+func newBook() book {
+	return book{unclaimed: map[message.ItemHash]bool{}, credits: map[uint8]*credit{}}
+}
+
 // claimEnded claims from each job that has ended, once.
 func (s *Settler) claimEnded(ctx context.Context, sc *scene) error {
-	ended, err := s.db.JobsOfNode(ctx, s.self.NodeID, state.JobStopped, state.JobCompleted, state.JobFailed, state.JobExpired)
-	if err != nil {
+	if err := s.readJobs(ctx, sc); err != nil {
 		return err
 	}
 	var failed error
-	for _, j := range ended {
-		if j.StartedAt == 0 || s.claimed[j.Spec] {
-			continue // Nothing was billed, or all of it is claimed.
-		}
-		key := "claim/" + string(j.Spec)
-		done, err := s.confirmed(ctx, key)
-		s.claimed[j.Spec] = done
-		if err != nil || done {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		failed = errors.Join(failed, s.want(ctx, sc, action{
-			base: key, contract: "PaymentManager", method: "claim", args: s.claimArgs(j.Token, j.Payer),
-			reason: "the job has ended",
-		}))
+	for _, spec := range slices.Sorted(maps.Keys(s.book.unclaimed)) {
+		failed = errors.Join(failed, s.claimFrom(ctx, sc, spec))
 	}
 	return failed
+}
+
+// readJobs adds the jobs that have ended to the book.
+func (s *Settler) readJobs(ctx context.Context, sc *scene) error {
+	for at := s.book.jobs; ; {
+		page, err := s.db.JobsOfNodeAfter(ctx, s.self.NodeID, at.Block, at.Spec, pageRows)
+		if err != nil {
+			return err
+		}
+		for _, j := range page {
+			if j.Status.Ended() && j.StartedAt != 0 {
+				s.book.unclaimed[j.Spec] = true
+			}
+			if at = j; sc.isFinal(j.Block) {
+				s.book.jobs = j
+			}
+		}
+		if len(page) < pageRows {
+			return nil
+		}
+	}
+}
+
+// claimFrom claims from a job that has ended, unless that was done.
+func (s *Settler) claimFrom(ctx context.Context, sc *scene, spec message.ItemHash) error {
+	j, err := s.db.Job(ctx, spec)
+	if err := ignoreNotFound(err); err != nil {
+		return err
+	}
+	if j == nil || !j.Status.Ended() {
+		delete(s.book.unclaimed, spec) // A reorganisation took its end back.
+		return nil
+	}
+	key := "claim/" + string(spec)
+	done, err := s.confirmed(ctx, key)
+	if err != nil {
+		return err
+	}
+	if done {
+		delete(s.book.unclaimed, spec)
+		return nil
+	}
+	return s.want(ctx, sc, action{
+		base: key, contract: "PaymentManager", method: "claim", args: s.claimArgs(j.Token, j.Payer),
+		reason: "the job has ended",
+	})
 }
 
 // confirmed reports whether one of the tries of an action went through.
@@ -100,38 +167,80 @@ func (s *Settler) claimRunning(ctx context.Context, sc *scene) error {
 
 // withdraw sends the node's credit to its payout address when it is worth it.
 func (s *Settler) withdraw(ctx context.Context, sc *scene) error {
-	payments, err := s.db.PaymentsTo(ctx, uint64(s.self.NodeID), state.PaymentClaimed, state.PaymentDebt, state.PaymentWithdrawn)
+	credits, err := s.readPayments(ctx, sc)
 	if err != nil {
 		return err
 	}
-	credit, paid := map[uint8]*big.Int{}, map[uint8]int{}
-	for _, p := range payments {
-		if credit[p.Token] == nil {
-			credit[p.Token] = new(big.Int)
-		}
-		if part := p.Split[partNode]; part != nil { // Claimed, or a debt that was paid.
-			credit[p.Token].Add(credit[p.Token], part)
-		}
-		if p.Kind == state.PaymentWithdrawn {
-			credit[p.Token].Sub(credit[p.Token], p.Amount)
-			paid[p.Token]++
-		}
-	}
 	var failed error
-	for token, amount := range credit {
-		if amount.Cmp(s.atLeastOne(s.withdrawMin)) < 0 {
+	for token, c := range credits {
+		if c.amount.Cmp(s.atLeastOne(s.withdrawMin)) < 0 {
 			continue
 		}
 		failed = errors.Join(failed, s.want(ctx, sc, action{
 			// The count changes when a withdrawal is seen, so each credit is
 			// withdrawn once.
-			base:     fmt.Sprintf("withdraw/%d/%d/%d", s.self.NodeID, token, paid[token]),
+			base:     fmt.Sprintf("withdraw/%d/%d/%d", s.self.NodeID, token, c.withdrawn),
 			contract: "PaymentManager", method: "withdraw",
-			args:   []any{fmt.Sprint(s.self.NodeID), fmt.Sprint(token), amount.String()},
-			reason: fmt.Sprintf("%s wei have been earned", amount),
+			args:   []any{fmt.Sprint(s.self.NodeID), fmt.Sprint(token), c.amount.String()},
+			reason: fmt.Sprintf("%s wei have been earned", c.amount),
 		}))
 	}
 	return failed
+}
+
+// readPayments returns the node's credits. Those that are final are added to
+// the book.
+func (s *Settler) readPayments(ctx context.Context, sc *scene) (map[uint8]*credit, error) {
+	var now map[uint8]*credit // The book's, and what is not final.
+	for at := s.book.payments; ; {
+		page, err := s.db.PaymentsTo(ctx, uint64(s.self.NodeID), at, pageRows,
+			state.PaymentClaimed, state.PaymentDebt, state.PaymentWithdrawn)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range page {
+			if at = p; sc.isFinal(p.Block) {
+				s.book.payments = p
+				count(s.book.credits, p)
+				continue
+			}
+			if now == nil {
+				now = copyOf(s.book.credits)
+			}
+			count(now, p)
+		}
+		if len(page) == pageRows {
+			continue
+		}
+		if now == nil {
+			now = s.book.credits
+		}
+		return now, nil
+	}
+}
+
+// count adds a payment to the credits.
+func count(credits map[uint8]*credit, p state.Payment) {
+	c := credits[p.Token]
+	if c == nil {
+		c = &credit{amount: new(big.Int)}
+		credits[p.Token] = c
+	}
+	if part := p.Split[partNode]; part != nil { // Claimed, or a debt that was paid.
+		c.amount.Add(c.amount, part)
+	}
+	if p.Kind == state.PaymentWithdrawn {
+		c.amount.Sub(c.amount, p.Amount)
+		c.withdrawn++
+	}
+}
+
+func copyOf(credits map[uint8]*credit) map[uint8]*credit {
+	out := map[uint8]*credit{}
+	for token, c := range credits {
+		out[token] = &credit{amount: new(big.Int).Set(c.amount), withdrawn: c.withdrawn}
+	}
+	return out
 }
 
 func ignoreNotFound(err error) error {

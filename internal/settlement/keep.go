@@ -132,16 +132,12 @@ func (s *Settler) payRefunds(ctx context.Context, sc *scene) error {
 	if sc.rank > 0 {
 		return nil // Nothing is lost by waiting, so one coordinator does it.
 	}
-	accounts, err := s.db.Accounts(ctx, false)
+	accounts, err := s.db.AccountsOwed(ctx, s.atLeastOne(s.refundMin))
 	if err != nil {
 		return err
 	}
 	var failed error
 	for _, a := range accounts {
-		live := a.RateQ32 != nil && a.RateQ32.Sign() > 0
-		if live || a.Refund == nil || a.Refund.Cmp(s.atLeastOne(s.refundMin)) < 0 {
-			continue
-		}
 		failed = errors.Join(failed, s.want(ctx, sc, action{
 			base:     fmt.Sprintf("refund/%s/%d/%d", a.Payer.Hex(), a.Token, a.Block),
 			contract: "PaymentManager", method: "withdrawRefund", args: []any{a.Payer.Hex(), fmt.Sprint(a.Token)},

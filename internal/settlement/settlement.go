@@ -93,8 +93,8 @@ type Settler struct {
 	intents     *prometheus.CounterVec
 
 	// Only Run's goroutine uses these.
-	tries   map[string]*try           // by base key
-	claimed map[message.ItemHash]bool // ended jobs whose last claim went through
+	tries map[string]*try // by base key
+	book  book
 }
 
 // try is where the repetitions of an action are.
@@ -119,7 +119,7 @@ func New(cfg Config, self Self, db *state.DB, funds Funds, reg prometheus.Regist
 		intents: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aleph_settlement_intents_total", Help: "Transactions decided, by method.",
 		}, []string{"method"}),
-		tries: map[string]*try{}, claimed: map[message.ItemHash]bool{},
+		tries: map[string]*try{}, book: newBook(),
 	}
 	if err := reg.Register(s.intents); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -141,6 +141,7 @@ func (s *Settler) Run(ctx context.Context) error {
 type scene struct {
 	pass   int
 	now    uint64 // chain time
+	head   uint64 // block
 	params state.Params
 	rank   uint64 // how many coordinators act before this one
 }
@@ -167,6 +168,9 @@ func (s *Settler) pass(ctx context.Context, n int) error {
 	return err
 }
 
+// isFinal reports whether what a block did stays.
+func (sc *scene) isFinal(block uint64) bool { return block+finalBlocks <= sc.head }
+
 // look reads the time, the parameters and the node's rank. It is not ready
 // before the chain has been seen.
 func (s *Settler) look(ctx context.Context, sc *scene) (ready bool, err error) {
@@ -179,7 +183,7 @@ func (s *Settler) look(ctx context.Context, sc *scene) (ready bool, err error) {
 		if err != nil {
 			return err
 		}
-		sc.now, sc.params = head.Time, *params
+		sc.now, sc.head, sc.params = head.Time, head.Number, *params
 		nodes, err := v.Nodes(ctx, state.KindCoordinator)
 		if err != nil {
 			return err

@@ -25,6 +25,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/devchain"
 	"github.com/aleph-onchain/aleph-onchain/internal/config"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 )
 
 const (
@@ -56,7 +57,8 @@ type Network struct {
 	deployed *deploy.Deployment
 	members  []*member
 
-	described bool // The file that describes the network is there.
+	lock      *os.File // Of the data directory, until Close.
+	described bool     // The file that describes the network is there.
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -70,14 +72,19 @@ func Start(ctx context.Context, o Options, log *slog.Logger) (_ *Network, err er
 	if n.opts.DataDir, err = filepath.Abs(o.DataDir); err != nil {
 		return nil, fmt.Errorf("find data directory: %w", err)
 	}
+	// Before anything that Close takes back: it may be another's.
+	n.lock, err = vmm.LockDir(n.opts.DataDir)
+	if errors.Is(err, errs.Conflict) {
+		return nil, errs.New(errs.Conflict, "another local network runs in %s; stop it, or choose another --data-dir", n.opts.DataDir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock data directory: %w", err)
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close(context.WithoutCancel(ctx)))
 		}
 	}()
-	if err := os.MkdirAll(n.opts.DataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make data directory: %w", err)
-	}
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	n.cancel = cancel
 	ctx, stop := context.WithTimeoutCause(ctx, readyMax, errs.New(errs.Unavailable, "the network is not ready after %v", readyMax))
@@ -117,7 +124,7 @@ func (n *Network) openChain(ctx, life context.Context) (err error) {
 	}
 	n.chain, err = devchain.Open(cfg, n.log.With("part", "devchain"))
 	if errors.Is(err, errs.Conflict) {
-		return fmt.Errorf("%w; stop the other network, or choose another --rpc-port and --data-dir", err)
+		return fmt.Errorf("%w; stop the other network, or choose another --rpc-port", err)
 	}
 	if err != nil {
 		return err
@@ -175,7 +182,7 @@ func (n *Network) Close(ctx context.Context) error {
 	if n.opts.Ephemeral {
 		all = errors.Join(all, os.RemoveAll(n.opts.DataDir))
 	}
-	return all
+	return errors.Join(all, n.lock.Close())
 }
 
 // cancelNodes ends the nodes before the chain, whose blocks they read to the

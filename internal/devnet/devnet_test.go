@@ -74,8 +74,12 @@ func TestNetworkRunsAndGoesOn(t *testing.T) {
 	checkDescription(t, d, o.DataDir)
 	checkConfigs(t, d)
 
-	if _, err := start(t, t.Context(), realNode, o); !errors.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "stop the other network, or choose another --rpc-port and --data-dir") {
-		t.Errorf("a second network in the directory: %v, want a conflict", err)
+	// Neither kind of second network may touch what is the first one's.
+	for _, ephemeral := range []bool{false, true} {
+		second := devnet.Options{DataDir: o.DataDir, Ephemeral: ephemeral}
+		if _, err := start(t, t.Context(), realNode, second); !errors.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "another local network runs in "+o.DataDir) {
+			t.Errorf("a second network in the directory: %v, want a conflict", err)
+		}
 	}
 	if _, err := devnet.Read(o.DataDir); err != nil {
 		t.Errorf("the second network took the description of the first: %v", err)
@@ -231,7 +235,7 @@ func checkConfigs(t *testing.T, d *devnet.Description) {
 }
 
 func TestNetworkThatCannotStartLeavesNothing(t *testing.T) {
-	if _, err := start(t, t.Context(), realNode, devnet.Options{DataDir: "/dev/null/net"}); err == nil || !strings.Contains(err.Error(), "make data directory") {
+	if _, err := start(t, t.Context(), realNode, devnet.Options{DataDir: "/dev/null/net"}); err == nil || !strings.Contains(err.Error(), "lock data directory") {
 		t.Errorf("a directory that cannot be: %v", err)
 	}
 

@@ -58,7 +58,9 @@ func (s *Settler) refillOne(ctx context.Context, sc *scene, a state.Account) err
 	})
 }
 
-// closeOverdue ends the jobs of payers whose hard grace is over.
+// closeOverdue ends the jobs of payers whose hard grace is over. As in the
+// contract, it begins where the paid time ends, which a pull that was not enough
+// moves on, and not where the arrears began.
 func (s *Settler) closeOverdue(ctx context.Context, sc *scene) error {
 	accounts, err := s.db.Accounts(ctx, true)
 	if err != nil {
@@ -66,7 +68,7 @@ func (s *Settler) closeOverdue(ctx context.Context, sc *scene) error {
 	}
 	overdue := map[string]state.Account{}
 	for _, a := range accounts {
-		if end := dryAt(a) + sc.params.GraceHardSeconds; sc.now > end && s.due(sc, end) {
+		if end := a.PaidUntil + sc.params.GraceHardSeconds; sc.now > end && s.due(sc, end) {
 			overdue[fmt.Sprintf("%s/%d", a.Payer.Hex(), a.Token)] = a
 		}
 	}
@@ -86,18 +88,10 @@ func (s *Settler) closeOverdue(ctx context.Context, sc *scene) error {
 		failed = errors.Join(failed, s.want(ctx, sc, action{
 			base:     fmt.Sprintf("arrears/%s/%d", j.Spec, a.PaidUntil),
 			contract: "JobManager", method: "closeForArrears", args: []any{[]string{hex(j.Spec)}},
-			reason: fmt.Sprintf("the allowance ran dry at %s, the grace of %d s is over", chainTime(dryAt(a)), sc.params.GraceHardSeconds),
+			reason: fmt.Sprintf("the paid time ended at %s, the grace of %d s is over", chainTime(a.PaidUntil), sc.params.GraceHardSeconds),
 		}))
 	}
 	return failed
-}
-
-// dryAt is when the account's money ran out or will.
-func dryAt(a state.Account) uint64 {
-	if a.ArrearsSince != 0 {
-		return a.ArrearsSince
-	}
-	return a.PaidUntil
 }
 
 // endJobs ends jobs that did not start in time or have reached the end that

@@ -107,6 +107,8 @@ func TestTheKeeperDoesWhatIsDue(t *testing.T) {
 		{"dry and known so", live(func(a *state.Account) { a.PaidUntil, a.ArrearsSince = now-1, now-1 }), running, 0, ""},
 		{"in grace", live(func(a *state.Account) { a.PaidUntil, a.ArrearsSince = now-hardGrace, now-hardGrace }), running, 0, ""},
 		{"grace over", live(func(a *state.Account) { a.PaidUntil, a.ArrearsSince = now-hardGrace-1, now-hardGrace-1 }), running, 0, "arrears/" + string(specOf(1)) + "/999879"},
+		{"dry for long and paid in part", live(func(a *state.Account) { a.PaidUntil, a.ArrearsSince = now-hardGrace, now-2*hardGrace }), running, 0, ""},
+		{"paid in part and grace over", live(func(a *state.Account) { a.PaidUntil, a.ArrearsSince = now-hardGrace-1, now-2*hardGrace }), running, 0, "arrears/" + string(specOf(1)) + "/999879"},
 		{"may start still", nil, assigned, 0, ""},
 		{"did not start", nil, with(assigned, func(j *state.Job) { j.AssignedAt-- }), 0, "failstart/" + string(specOf(1))},
 		{"before its end", nil, with(running, func(j *state.Job) { j.MaxUntil = now }), 0, ""},

@@ -1,12 +1,9 @@
 package executor
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 )
 
@@ -14,24 +11,54 @@ import (
 type wish int
 
 const (
-	wishKeep wish = iota // It runs, or is made to.
-	wishEnd              // It is stopped, and removed when its retention is over.
+	wishKeep  wish = iota // It runs, or is made to.
+	wishPause             // It is shut down, and keeps all that it has.
+	wishEnd               // It is stopped, and removed when its retention is over.
 )
 
-// decide says what should become of the VM, and why it should end. A nil job
-// is one that the chain does not have.
-func decide(vm state.VM, j *state.Job, nodeID uint32, head state.Block, synced bool) (wish, string) {
+// order is what should become of a VM, and why.
+type order struct {
+	wish   wish
+	reason string // Of wishEnd.
+	dues   dues   // Of wishPause; the zero dues when they are not known.
+}
+
+// decide says what should become of the VM. What is missing from the rows, or
+// comes from rows that are behind the chain, changes nothing.
+func decide(v *view, vm state.VM, nodeID uint32) order {
+	j := v.jobs[vm.Spec]
 	switch {
-	case j == nil && synced && head.Time > vm.Until:
-		return wishEnd, fmt.Sprintf("the chain dropped the job, and it could be opened again until %s only", chainTime(vm.Until))
+	case j == nil && v.synced && v.head.Time > vm.Until:
+		return order{wish: wishEnd, reason: fmt.Sprintf("the chain dropped the job, and it could be opened again until %s only", chainTime(vm.Until))}
+	case j == nil && vm.State == state.VMPaused:
+		return order{wish: wishPause}
 	case j == nil:
-		return wishKeep, "" // It may come back.
+		return order{} // It may come back.
 	case j.NodeID != nodeID:
-		return wishEnd, fmt.Sprintf("the job was given to node %d", j.NodeID)
+		return order{wish: wishEnd, reason: fmt.Sprintf("the job was given to node %d", j.NodeID)}
 	case j.Status.Ended():
-		return wishEnd, endReason(vm, *j)
+		return order{wish: wishEnd, reason: endReason(vm, *j)}
+	case vm.State == state.VMFailed:
+		return order{}
 	default:
-		return wishKeep, ""
+		return decideByMoney(v, vm, j)
+	}
+}
+
+// decideByMoney pauses the machine of a live job that its payer has left unpaid
+// for too long, until the chain says that it is paid again.
+func decideByMoney(v *view, vm state.VM, j *state.Job) order {
+	paused, billed := vm.State == state.VMPaused, j.Status == state.JobRunning
+	d, known := v.duesOf(j)
+	switch {
+	case paused && (!v.synced || billed && !known):
+		return order{wish: wishPause, dues: d}
+	case !v.synced || !known || !billed || !d.late:
+		return order{}
+	case paused || v.head.Time > d.pauseAt:
+		return order{wish: wishPause, dues: d}
+	default:
+		return order{}
 	}
 }
 
@@ -45,54 +72,6 @@ func endReason(vm state.VM, j state.Job) string {
 		reason += fmt.Sprintf("; the payer's allowance ran dry at %s, the grace ended at %s", chainTime(vm.DryAt), chainTime(j.StoppedAt))
 	}
 	return reason
-}
-
-// watchMoney tells in the row when the payer's money has run out. The machine
-// runs on until the chain ends the job.
-func (s *Supervisor) watchMoney(ctx context.Context, v *view, vm state.VM) error {
-	j := v.jobs[vm.Spec]
-	if j == nil || j.Status != state.JobRunning || vm.State != state.VMRunning {
-		return nil
-	}
-	dryAt, err := s.dryAt(ctx, *j, v.head)
-	if err != nil || dryAt == vm.DryAt {
-		return err
-	}
-	detail := detailRunning
-	if dryAt != 0 {
-		detail = "runs, but the payer's allowance ran dry at " + chainTime(dryAt)
-		params, err := s.db.Params(ctx)
-		switch {
-		case err == nil:
-			detail += fmt.Sprintf("; the job ends after %s unless it is topped up", chainTime(dryAt+params.GraceHardSeconds))
-		case !errors.Is(err, errs.NotFound):
-			return err
-		}
-	}
-	_, err = s.edit(ctx, vm.Spec, func(row *state.VM) {
-		if row.State == state.VMRunning {
-			row.DryAt, row.Detail = dryAt, detail
-		}
-	})
-	return err
-}
-
-// dryAt returns the chain time at which the job's money ran out, 0 when it has
-// not.
-func (s *Supervisor) dryAt(ctx context.Context, j state.Job, head state.Block) (uint64, error) {
-	a, err := s.db.Account(ctx, j.Payer, j.Token)
-	switch {
-	case errors.Is(err, errs.NotFound):
-		return 0, nil
-	case err != nil:
-		return 0, err
-	case a.ArrearsSince != 0:
-		return a.ArrearsSince, nil
-	case a.RateQ32 != nil && a.RateQ32.Sign() > 0 && a.PaidUntil != 0 && a.PaidUntil < head.Time:
-		return a.PaidUntil, nil
-	default:
-		return 0, nil
-	}
 }
 
 func chainTime(at uint64) string { return time.Unix(int64(at), 0).UTC().Format(time.RFC3339) }

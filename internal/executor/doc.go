@@ -6,7 +6,8 @@
 // to a worker of its own, so that one slow image delays nobody else:
 //
 //	wanted -> fetching -> preparing -> booting -> running -> stopping -> stopped
-//	                                                      `-> failed
+//	   ^                                             |   `-> failed
+//	   `------------------- paused <-----------------´
 //
 // A row is written before the step that it names has any effect, so a crash at
 // any moment is recovered from the rows: a machine that still runs is adopted,
@@ -17,6 +18,11 @@
 // the acceptance that could bring it back has ended at a mined block. A chain
 // that cannot be reached, a row that is missing or any other error keeps it
 // running.
+//
+// The machine of a payer who is late for longer than the chain's soft grace, or
+// than what is prepaid at most, is paused: shut down with all that it has kept.
+// It goes on when the chain says that it is paid, and ends when the chain ends
+// its job. The same rule holds: doubt pauses nothing and wakes nothing.
 //
 // The package also answers the questions of other nodes about jobs, meters
 // what ran by chain time, and advertises what is free.

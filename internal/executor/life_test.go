@@ -473,7 +473,7 @@ func TestArrearsAreShownAndEndTheMachineOnlyWithTheJob(t *testing.T) {
 		w.startBilling(spec)
 		account := state.Account{Payer: address(t, payerKey), Token: 1, RateQ32: w.jobRow(spec).RateQ32, PaidUntil: w.head + 10}
 		w.update(func(ctx context.Context, tx *state.Tx) error { return tx.PutAccount(ctx, account) })
-		w.block(4000)
+		w.block(3000)
 		time.Sleep(3 * time.Second)
 		vm := w.wantState(spec, state.VMRunning)
 		if vm.DryAt != account.PaidUntil || !strings.Contains(vm.Detail, "ran dry at 1970-01-12T13:46:50Z; the job ends after 1970-01-13T13:46:50Z") {
@@ -643,7 +643,7 @@ func TestRandomLivesLeaveNothingBehind(t *testing.T) {
 			return keys[rng.IntN(len(keys))]
 		}
 		for range steps {
-			switch n := rng.IntN(12); {
+			switch n := rng.IntN(14); {
 			case n < 3 && len(live) < 8 || len(live) == 0:
 				next++
 				live[w.job(next)] = true
@@ -665,6 +665,10 @@ func TestRandomLivesLeaveNothingBehind(t *testing.T) {
 				w.net.set([]error{nil, nil, errors.New("netlink is busy")}[rng.IntN(3)])
 			case n == 11:
 				w.block(uint64(rng.IntN(100)))
+			case n == 12:
+				w.dry(uint64(rng.IntN(2 * prepay)))
+			case n == 13:
+				w.paidUntil(w.head+prepay, 0)
 			}
 			time.Sleep(time.Duration(rng.IntN(3000)) * time.Millisecond)
 		}

@@ -18,7 +18,7 @@ const (
 )
 
 // meter writes the usage of jobs by chain time, from the start of billing to
-// its end, without gap or overlap.
+// its end, without overlap and with no gap but the pauses.
 func (s *Supervisor) meter(ctx context.Context, v *view) error {
 	s.mu.Lock()
 	due := v.now.Sub(s.metered) >= meterInterval
@@ -71,8 +71,12 @@ func (s *Supervisor) measure(ctx context.Context, spec message.ItemHash) (vmm.St
 }
 
 // record brings the job's usage up to the chain time now, or to the end of its
-// billing.
+// billing or the begin of its pause.
 func (s *Supervisor) record(ctx context.Context, tx *state.Tx, j state.Job, now uint64, stats vmm.Stats, cpu time.Duration) error {
+	vm, err := tx.VM(ctx, j.Spec)
+	if err != nil {
+		return ignoreNotFound(err) // Removed since the pass looked.
+	}
 	rows, err := tx.Usages(ctx, j.Spec)
 	if err != nil {
 		return err
@@ -83,13 +87,18 @@ func (s *Supervisor) record(ctx context.Context, tx *state.Tx, j state.Job, now 
 	} else if len(rows) > 0 {
 		end = max(end, rows[len(rows)-1].To) // The head may be behind itself for a moment.
 	}
+	if vm.PausedAt != 0 {
+		end = min(end, vm.PausedAt)
+	}
 	rows, err = trim(ctx, tx, rows, j.StartedAt, end)
 	if err != nil {
 		return err
 	}
-	at := j.StartedAt
-	if len(rows) > 0 {
-		last := rows[len(rows)-1]
+	at, paused := j.StartedAt, uint64(0)
+	if n := len(rows); n > 0 && rows[n-1].To < vm.ResumedAt {
+		at, paused = vm.ResumedAt, rows[n-1].To
+	} else if n > 0 {
+		last := rows[n-1]
 		last.CPUMs += cpu.Milliseconds()
 		last.RSSMiB = max(last.RSSMiB, stats.RSSBytes>>20)
 		last.To = max(last.To, min(end, last.From+usagePeriod))
@@ -100,24 +109,25 @@ func (s *Supervisor) record(ctx context.Context, tx *state.Tx, j state.Job, now 
 	}
 	for at < end {
 		u := state.Usage{
-			Spec: j.Spec, NodeID: s.self.NodeID, From: at, To: min(end, at+usagePeriod),
+			Spec: j.Spec, NodeID: s.self.NodeID, From: at, To: min(end, at+usagePeriod), Paused: paused,
 			CPUMs: cpu.Milliseconds(), RSSMiB: stats.RSSBytes >> 20,
 		}
 		if err := tx.PutUsage(ctx, u); err != nil {
 			return err
 		}
-		at, cpu = u.To, 0
+		at, cpu, paused = u.To, 0, 0
 	}
 	return nil
 }
 
-// trim removes what does not follow on from start or lies beyond end: the chain
-// has moved one of them. It returns what is left.
+// trim removes what does not follow on from start, at once or after a pause, or
+// lies beyond end: the chain has moved one of them. It returns what is left.
 func trim(ctx context.Context, tx *state.Tx, rows []state.Usage, start, end uint64) ([]state.Usage, error) {
 	var kept []state.Usage
 	at := start
 	for _, u := range rows {
-		if u.From != at || u.From >= end {
+		follows := u.From == at || u.Paused != 0 && u.Paused == at
+		if !follows || u.From >= end {
 			if err := tx.RemoveUsage(ctx, u); err != nil {
 				return nil, err
 			}

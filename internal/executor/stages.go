@@ -341,13 +341,14 @@ func lease(vm state.VM) vmnet.Lease {
 func (s *Supervisor) applyNetwork(ctx context.Context) error {
 	s.network.Lock()
 	defer s.network.Unlock()
-	all, err := s.db.VMs(ctx, state.VMPreparing, state.VMBooting, state.VMRunning, state.VMStopping)
+	all, err := s.db.VMs(ctx, state.VMPreparing, state.VMBooting, state.VMRunning, state.VMPaused, state.VMStopping)
 	if err != nil {
 		return err
 	}
 	var leases []vmnet.Lease
 	for _, vm := range all {
-		if len(vm.Ports) > 0 {
+		down := vm.State == state.VMPaused && !vm.StoppedAt.IsZero()
+		if len(vm.Ports) > 0 && !down {
 			leases = append(leases, lease(vm))
 		}
 	}

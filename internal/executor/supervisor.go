@@ -133,7 +133,7 @@ func New(cfg Config, self Self, parts Parts, reg prometheus.Registerer, log *slo
 		}, []string{"state"}),
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aleph_executor_outcomes_total",
-			Help: "Accepted and declined jobs; machines started, adopted, died, stopped, failed, removed.",
+			Help: "Accepted and declined jobs; machines started, adopted, died, paused, resumed, stopped, failed, removed.",
 		}, []string{"outcome"}),
 		stages: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "aleph_executor_stage_seconds", Help: "Time of each stage of a machine's start.",
@@ -189,12 +189,15 @@ func (s *Supervisor) wait() {
 
 // view is what a pass knows.
 type view struct {
-	now  time.Time
-	head state.Block
-	jobs map[message.ItemHash]*state.Job // of all live jobs of this node, and of all VMs
-	live []state.Job
-	vms  []state.VM
-	kept []state.Acceptance
+	now      time.Time
+	synced   bool // the rows were up to the chain's head before they were read
+	head     state.Block
+	jobs     map[message.ItemHash]*state.Job // of all live jobs of this node, and of all VMs
+	live     []state.Job
+	vms      []state.VM
+	kept     []state.Acceptance
+	params   *state.Params            // nil for none
+	accounts map[payer]*state.Account // of the jobs' payers; nil for none
 }
 
 // pass compares what is wanted with what is there.
@@ -210,9 +213,14 @@ func (s *Supervisor) pass(ctx context.Context) error {
 	return failed
 }
 
-// look reads one consistent picture.
+// look reads one consistent picture. Whether it is up to date is asked first:
+// asked after, rows of yesterday would pass for evidence when the mirror has
+// just caught up.
 func (s *Supervisor) look(ctx context.Context) (*view, error) {
-	v := &view{now: time.Now(), jobs: map[message.ItemHash]*state.Job{}}
+	v := &view{
+		now: time.Now(), synced: s.parts.Chain.Synced(),
+		jobs: map[message.ItemHash]*state.Job{}, accounts: map[payer]*state.Account{},
+	}
 	err := s.db.View(ctx, func(r *state.View) error {
 		head, err := r.Head(ctx)
 		if err != nil && !errors.Is(err, errs.NotFound) {
@@ -246,7 +254,7 @@ func (s *Supervisor) look(ctx context.Context) (*view, error) {
 			}
 			v.jobs[vm.Spec] = j
 		}
-		return nil
+		return v.lookAtMoney(ctx, r)
 	})
 	return v, err
 }
@@ -298,17 +306,20 @@ func (s *Supervisor) reconcile(ctx context.Context, v *view) error {
 }
 
 func (s *Supervisor) reconcileOne(ctx context.Context, v *view, vm state.VM) error {
-	wish, reason := decide(vm, v.jobs[vm.Spec], s.self.NodeID, v.head, s.parts.Chain.Synced())
+	o := decide(v, vm, s.self.NodeID)
+	gone := vm.State == state.VMStopped || vm.State == state.VMFailed
 	switch {
-	case wish == wishKeep && vm.State == state.VMFailed:
+	case o.wish == wishKeep && vm.State == state.VMFailed:
 		return s.insist(ctx, v, vm) // Its job ends when the chain has the node's word.
-	case wish == wishKeep && vm.State == state.VMStopped && v.jobs[vm.Spec] == nil:
+	case o.wish == wishKeep && vm.State == state.VMStopped && v.jobs[vm.Spec] == nil:
 		return nil // Nothing is started on doubt either.
-	case wish == wishKeep:
-		s.work(ctx, vm.Spec)
+	case o.wish == wishKeep:
+		s.work(ctx, vm.Spec, o)
 		return errors.Join(s.watchMoney(ctx, v, vm), s.tellRunning(ctx, v, vm))
-	case vm.State != state.VMStopped && vm.State != state.VMFailed:
-		s.work(ctx, vm.Spec).end(reason)
+	case o.wish == wishPause && vm.State == state.VMPaused && !vm.StoppedAt.IsZero():
+		return s.watchMoney(ctx, v, vm)
+	case o.wish == wishPause || !gone:
+		s.work(ctx, vm.Spec, o)
 		return nil
 	case v.now.Sub(vm.StoppedAt) < s.cfg.Retention:
 		return nil
@@ -352,17 +363,19 @@ func nodeStopKey(spec message.ItemHash, n int) string {
 	return fmt.Sprintf("nodestop/%s/%d", spec, n)
 }
 
-// work returns the VM's worker, a new one if there is none at work.
-func (s *Supervisor) work(ctx context.Context, spec message.ItemHash) *worker {
+// work gives the order to the VM's worker, a new one if there is none at work.
+func (s *Supervisor) work(ctx context.Context, spec message.ItemHash, o order) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if w := s.workers[spec]; w != nil && !w.ended() {
-		return w
+	w := s.workers[spec]
+	if w != nil && !w.ended() {
+		w.obey(o)
+		return
 	}
-	w := newWorker(s, spec)
+	w = newWorker(s, spec)
+	w.obey(o)
 	s.workers[spec] = w
 	go w.run(ctx)
-	return w
 }
 
 // remove deletes what is left of an ended VM: the directory first, so that a

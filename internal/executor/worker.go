@@ -24,19 +24,19 @@ const (
 	detailRunning = "runs"
 )
 
-// errEnd is the cause when a worker's job is over.
-var errEnd = errors.New("the job is over")
+// errOrder is the cause when a worker was told to stop its machine.
+var errOrder = errors.New("the machine is to stop")
 
 // worker drives one VM. It is the only one that writes the VM's row while it
 // runs, besides the notes of watchMoney.
 type worker struct {
 	s    *Supervisor
 	spec message.ItemHash
-	over chan struct{} // closed by end
+	told chan struct{} // closed by obey
 	done chan struct{} // closed when run has returned
 
 	mu      sync.Mutex
-	reason  string        // why the job is over; guarded by mu
+	order   order         // what it was told; guarded by mu
 	machine vmm.Machine   // nil while none is known; guarded by mu
 	cpu     time.Duration // what of the machine's time has been metered; negative = unknown; guarded by mu
 }
@@ -48,19 +48,23 @@ type doubt struct{ error }
 func (d doubt) Unwrap() error { return d.error }
 
 func newWorker(s *Supervisor, spec message.ItemHash) *worker {
-	return &worker{s: s, spec: spec, over: make(chan struct{}), done: make(chan struct{})}
+	return &worker{s: s, spec: spec, told: make(chan struct{}), done: make(chan struct{})}
 }
 
-// end tells the worker to stop the machine for good. Only the first reason
-// counts.
-func (w *worker) end(reason string) {
+// obey tells the worker to stop the machine, for good or until it is paid
+// again. Only the first such order counts: when it is done the worker ends, and
+// the next pass makes another.
+func (w *worker) obey(o order) {
+	if o.wish == wishKeep {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	select {
-	case <-w.over:
+	case <-w.told:
 	default:
-		w.reason = reason
-		close(w.over)
+		w.order = o
+		close(w.told)
 	}
 }
 
@@ -88,28 +92,36 @@ func (w *worker) set(m vmm.Machine, adopted bool) {
 	}
 }
 
-// run drives the VM until its job is over, it has failed for good, or the node
-// exits.
+// run drives the VM until it was told to stop it and has, it has failed for
+// good, or the node exits.
 func (w *worker) run(ctx context.Context) {
 	defer close(w.done)
 	alive, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	select {
+	case <-w.told:
+		cancel(errOrder) // Nothing is begun for a machine that is to stop.
+	default:
+	}
 	go func() {
 		select {
-		case <-w.over:
-			cancel(errEnd)
+		case <-w.told:
+			cancel(errOrder)
 		case <-alive.Done():
 		}
 	}()
 	log := w.s.log.With("job_id", w.spec)
 	for tries := 0; ; tries++ {
-		ran, err := w.keep(alive)
+		ran, err := false, context.Cause(alive)
+		if err == nil {
+			ran, err = w.keep(alive)
+		}
 		if ran {
 			tries = 0
 		}
 		switch {
-		case errors.Is(context.Cause(alive), errEnd):
-			w.halt(ctx)
+		case errors.Is(context.Cause(alive), errOrder):
+			w.stop(ctx)
 			return
 		case ctx.Err() != nil:
 			w.leave(ctx)
@@ -144,12 +156,7 @@ func sleep(ctx context.Context, d time.Duration) {
 // or could not be brought up, never without an error. It reports whether the
 // guest was up.
 func (w *worker) keep(ctx context.Context) (ran bool, err error) {
-	vm, err := w.s.edit(ctx, w.spec, func(row *state.VM) {
-		if row.State == state.VMStopped { // The chain brought the job back.
-			row.State, row.Detail, row.StopReason = state.VMWanted, "starts again", ""
-			row.StoppedAt = time.Time{}
-		}
-	})
+	vm, err := w.begin(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -179,6 +186,52 @@ func (w *worker) keep(ctx context.Context) (ran bool, err error) {
 	case <-ctx.Done():
 		return true, context.Cause(ctx)
 	}
+}
+
+// begin returns the row of a machine that is to run, after putting right what
+// says that it does not.
+func (w *worker) begin(ctx context.Context) (*state.VM, error) {
+	s := w.s
+	vm, err := s.db.VM(ctx, w.spec)
+	if err != nil {
+		return nil, err
+	}
+	// A crash has left it half paused: its guest may be shutting down.
+	if vm.State == state.VMPaused && vm.StoppedAt.IsZero() {
+		if err := s.down(ctx, vm.Dir); err != nil {
+			return nil, doubt{err}
+		}
+	}
+	resumed := false
+	err = s.db.Update(ctx, func(tx *state.Tx) error {
+		row, err := tx.VM(ctx, w.spec)
+		if err != nil {
+			return err
+		}
+		vm, resumed = row, row.State == state.VMPaused
+		switch {
+		case resumed:
+			head, err := tx.Head(ctx)
+			if err != nil {
+				return err
+			}
+			row.Detail, row.DryAt, row.PausedAt, row.ResumedAt = "is paid again and starts", 0, 0, head.Time
+		case row.State == state.VMStopped: // The chain brought the job back.
+			row.Detail, row.StopReason = "starts again", ""
+		default:
+			return nil
+		}
+		row.State, row.StoppedAt = state.VMWanted, time.Time{}
+		return tx.PutVM(ctx, *row)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("begin VM %s: %w", w.spec, err)
+	}
+	if resumed {
+		s.outcomes.WithLabelValues("resumed").Inc()
+		s.log.Info("resumed", "job_id", w.spec)
+	}
+	return vm, nil
 }
 
 // forgive forgets the failures of a machine that has run long enough.
@@ -371,21 +424,25 @@ func (s *Supervisor) giveUp(ctx context.Context, tx *state.Tx, row *state.VM, ca
 	return err
 }
 
-// halt stops the machine for good, again and again until it is gone, and frees
-// what it had on the host. Only the node's exit interrupts it.
-func (w *worker) halt(ctx context.Context) {
+// stop stops the machine as the worker was told, again and again until it is
+// gone. Only the node's exit interrupts it.
+func (w *worker) stop(ctx context.Context) {
 	w.mu.Lock()
-	reason := w.reason
+	o := w.order
 	w.mu.Unlock()
+	once, outcome := w.haltOnce, "stopped"
+	if o.wish == wishPause {
+		once, outcome = w.pauseOnce, "paused"
+	}
 	for {
-		err := w.haltOnce(ctx, reason)
+		err := once(ctx, o)
 		if err == nil {
-			w.s.outcomes.WithLabelValues("stopped").Inc()
-			w.s.log.Info("stopped", "job_id", w.spec, "reason", reason)
+			w.s.outcomes.WithLabelValues(outcome).Inc()
+			w.s.log.Info(outcome, "job_id", w.spec, "reason", o.reason)
 			return
 		}
 		if ctx.Err() != nil {
-			w.lastHalt(ctx, reason)
+			w.lastStop(ctx, o, once)
 			return
 		}
 		w.s.log.Warn("stopping failed", "job_id", w.spec, "err", err, "retry_in", haltRetry)
@@ -393,15 +450,15 @@ func (w *worker) halt(ctx context.Context) {
 	}
 }
 
-// lastHalt is for a node that exits while a job ends: the row says stopping, so
+// lastStop is for a node that exits while a machine stops: the row says so, and
 // the next start goes on, unless the machine must not outlive the node.
-func (w *worker) lastHalt(ctx context.Context, reason string) {
+func (w *worker) lastStop(ctx context.Context, o order, once func(context.Context, order) error) {
 	if w.s.cfg.OnExit != OnExitStop {
 		return
 	}
 	ctx, cancel := w.s.afterlife(ctx)
 	defer cancel()
-	if err := w.haltOnce(ctx, reason); err != nil {
+	if err := once(ctx, o); err != nil {
 		w.s.log.Error("stopping at exit failed", "job_id", w.spec, "err", err)
 	}
 }
@@ -411,9 +468,10 @@ func (s *Supervisor) afterlife(ctx context.Context) (context.Context, context.Ca
 	return context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StopGrace+2*haltMargin)
 }
 
-func (w *worker) haltOnce(ctx context.Context, reason string) error {
+// haltOnce stops the machine for good and frees what it had on the host.
+func (w *worker) haltOnce(ctx context.Context, o order) error {
 	vm, err := w.s.edit(ctx, w.spec, func(row *state.VM) {
-		row.State, row.Detail, row.StopReason, row.RetryAt = state.VMStopping, reason, reason, time.Time{}
+		row.State, row.Detail, row.StopReason, row.RetryAt = state.VMStopping, o.reason, o.reason, time.Time{}
 	})
 	if errors.Is(err, errs.NotFound) {
 		return nil
@@ -431,6 +489,59 @@ func (w *worker) haltOnce(ctx context.Context, reason string) error {
 		return err
 	}
 	return w.s.applyNetwork(ctx)
+}
+
+// pauseOnce shuts the machine down and keeps its row, disk, ports and
+// resources. The row says so before, and since when nothing is metered.
+func (w *worker) pauseOnce(ctx context.Context, o order) error {
+	vm, err := w.s.markPaused(ctx, w.spec, o.dues)
+	if errors.Is(err, errs.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := w.s.down(ctx, vm.Dir); err != nil {
+		return err
+	}
+	_, err = w.s.edit(ctx, w.spec, func(row *state.VM) { row.PID, row.StoppedAt = 0, time.Now().UTC() })
+	if err != nil {
+		return err
+	}
+	return w.s.applyNetwork(ctx)
+}
+
+// markPaused commits that the machine is paused, with its usage until now.
+func (s *Supervisor) markPaused(ctx context.Context, spec message.ItemHash, d dues) (*state.VM, error) {
+	var out *state.VM
+	err := s.db.Update(ctx, func(tx *state.Tx) error {
+		row, err := tx.VM(ctx, spec)
+		if err != nil {
+			return err
+		}
+		out = row
+		if row.State == state.VMPaused {
+			return nil // A crash, or a guest that does not go, interrupted it.
+		}
+		head, err := tx.Head(ctx)
+		if err != nil {
+			return err
+		}
+		j, err := tx.Job(ctx, spec)
+		if err == nil {
+			err = s.record(ctx, tx, *j, head.Time, vmm.Stats{}, 0)
+		}
+		if ignoreNotFound(err) != nil {
+			return err
+		}
+		row.State, row.PausedAt, row.StoppedAt, row.RetryAt = state.VMPaused, head.Time, time.Time{}, time.Time{}
+		row.DryAt, row.Detail = d.dryAt, d.paused(head.Time)
+		return tx.PutVM(ctx, *row)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pause VM %s: %w", spec, err)
+	}
+	return out, nil
 }
 
 // down stops the machine that runs in dir, if one does.

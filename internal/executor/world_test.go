@@ -83,9 +83,16 @@ type world struct {
 
 	hook   *hook // nil for none
 	synced atomic.Bool
+	asked  func() // When it is asked whether it is synced; nil for none.
 }
 
 func newWorld(t testing.TB) *world {
+	t.Helper()
+	return newWorldWith(t, &state.Params{PrepaySeconds: 3600, StartSeconds: 900, GraceSoftSeconds: 7200, GraceHardSeconds: 86400})
+}
+
+// newWorldWith has other parameters of the contracts, or none.
+func newWorldWith(t testing.TB, params *state.Params) *world {
 	t.Helper()
 	w := &world{
 		t: t, dir: t.TempDir(), cfg: executor.DefaultConfig(), host: vmmtest.NewHost(), net: &network{t: t},
@@ -98,8 +105,10 @@ func newWorld(t testing.TB) *world {
 	w.open()
 	t.Cleanup(func() { w.db.Close() })
 	w.update(func(ctx context.Context, tx *state.Tx) error {
-		if err := tx.PutParams(ctx, state.Params{PrepaySeconds: 3600, StartSeconds: 900, GraceHardSeconds: 86400}); err != nil {
-			return err
+		if params != nil {
+			if err := tx.PutParams(ctx, *params); err != nil {
+				return err
+			}
 		}
 		err := tx.PutNode(ctx, state.Node{
 			ID: coordinator, Kind: state.KindCoordinator, Status: state.NodeActive,
@@ -114,7 +123,12 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
-func (w *world) Synced() bool { return w.synced.Load() }
+func (w *world) Synced() bool {
+	if w.asked != nil {
+		w.asked()
+	}
+	return w.synced.Load()
+}
 
 func (w *world) open() {
 	w.t.Helper()

@@ -72,6 +72,7 @@ const (
 	VMPreparing VMState = "preparing" // Its disk, seed and network are made.
 	VMBooting   VMState = "booting"   // The process runs.
 	VMRunning   VMState = "running"   // The guest answered.
+	VMPaused    VMState = "paused" // It was shut down as its payer is late; its resources are kept. It runs again when paid.
 	VMStopping  VMState = "stopping"
 	VMStopped   VMState = "stopped" // Its process is gone and its host resources are free.
 	VMFailed    VMState = "failed"  // It cannot run here; Detail says why.
@@ -106,11 +107,13 @@ type VM struct {
 	Starts      int              `json:"starts"` // How often a process was started for it.
 	Failures    int              `json:"failures,omitempty"`
 	DryAt       uint64           `json:"dry_at,omitempty"` // Chain time at which its payer's money ran out; 0 = it has not.
+	PausedAt    uint64           `json:"paused_at,omitempty"`  // Chain time since when it is paused, or was when its job ended; 0 = it is not.
+	ResumedAt   uint64           `json:"resumed_at,omitempty"` // Chain time at which its last pause ended.
 	RetryAt     time.Time        `json:"retry_at,omitzero"`
 	TimingsMs   map[string]int64 `json:"timings_ms,omitempty"`
 	CreatedAt   time.Time        `json:"created_at"`
 	RunningAt   time.Time        `json:"running_at,omitzero"`
-	StoppedAt   time.Time        `json:"stopped_at,omitzero"`
+	StoppedAt   time.Time        `json:"stopped_at,omitzero"` // When the process of a machine that is paused, stopped or failed was gone.
 }
 
 func vms() table[VM] {
@@ -144,12 +147,13 @@ func (r reader) VMs(ctx context.Context, states ...VMState) ([]VM, error) {
 }
 
 // Usage is a stretch of time in which this host ran a VM, by chain time. Rows of
-// one job neither overlap nor leave a gap while the VM runs.
+// one job do not overlap and leave no gap but its pauses.
 type Usage struct {
 	Spec   message.ItemHash `json:"spec"`
 	NodeID uint32           `json:"node_id"`
 	From   uint64           `json:"from"`
 	To     uint64           `json:"to"`
+	Paused uint64           `json:"paused,omitempty"` // When the pause began that ended at From; 0 = there was none.
 	CPUMs  int64            `json:"cpu_ms,omitempty"`
 	RSSMiB int64            `json:"rss_mib,omitempty"`
 }

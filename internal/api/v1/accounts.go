@@ -35,7 +35,7 @@ type accountView struct {
 	RateQ32      string `json:"rate_q32" doc:"Of all running machines."`
 	PaidUntil    uint64 `json:"paid_until"`
 	ArrearsSince uint64 `json:"arrears_since"`
-	SoftStop     uint64 `json:"soft_stop" doc:"When nodes may pause the machines if nothing more is paid; 0 when nothing runs."`
+	SoftStop     uint64 `json:"soft_stop" doc:"When nodes pause the machines if nothing more is paid; 0 when nothing runs."`
 	HardStop     uint64 `json:"hard_stop" doc:"When anyone may end the machines if nothing more is paid; 0 when nothing runs."`
 }
 
@@ -67,11 +67,9 @@ func (s *Server) account(ctx context.Context, in *accountInput) (*accountOutput,
 		if err != nil || p == nil || a.RateQ32 == nil || a.RateQ32.Sign() == 0 {
 			return err
 		}
-		dry := a.PaidUntil
-		if a.ArrearsSince != 0 {
-			dry = a.ArrearsSince
-		}
-		v.SoftStop, v.HardStop = dry+p.GraceSoftSeconds, dry+p.GraceHardSeconds
+		// Both count from paidUntil, as in the contract: a payment that does not
+		// end the arrears moves them.
+		v.SoftStop, v.HardStop = a.PaidUntil+min(p.GraceSoftSeconds, p.PrepaySeconds), a.PaidUntil+p.GraceHardSeconds
 		return nil
 	})
 	if err != nil {

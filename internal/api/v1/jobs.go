@@ -421,6 +421,9 @@ func (s *Server) addMachine(ctx context.Context, r *jobRows, v *jobView) {
 		return
 	}
 	v.VM = &vmView{State: vm.State, Driver: vm.Driver, Accelerator: vm.Accelerator, Detail: vm.Detail, TimingsMS: vm.TimingsMS}
+	if vm.State == string(state.VMPaused) && !r.job.Status.Ended() {
+		v.StatusReason = "the machine is paused until it is paid"
+	}
 	for _, p := range vm.Ports {
 		v.Ports = append(v.Ports, portView{p.Guest, p.Protocol, p.Host, p.HostIP})
 	}

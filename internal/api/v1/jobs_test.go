@@ -180,6 +180,11 @@ func TestJobFromOfferToEnd(t *testing.T) {
 		v["ports"].([]any)[0].(map[string]any)["host"] != 8080.0 || n.peers.asked.Spec != spec(1) {
 		t.Errorf("running = %v", v)
 	}
+	n.peers.reply = job.Reply{VM: &job.VM{State: "paused", Detail: "paused since then"}}
+	if v := n.get(t, 1); v["status"] != "running" || v["status_reason"] != "the machine is paused until it is paid" ||
+		v["vm"].(map[string]any)["state"] != "paused" || v["vm"].(map[string]any)["detail"] != "paused since then" {
+		t.Errorf("paused = %v", v)
+	}
 	n.peers.err = errs.New(errs.Unavailable, "no route")
 	if vm := n.get(t, 1)["vm"].(map[string]any); vm["state"] != "unknown" || !strings.Contains(vm["detail"].(string), "node 7 cannot be reached") {
 		t.Errorf("its node away: vm = %v", vm)

@@ -432,7 +432,7 @@ func TestNodesAndAccounts(t *testing.T) {
 	put := func(a state.Account) {
 		a.Payer, a.Token = n.payer(), job.TokenALEPH
 		n.update(t, func(ctx context.Context, tx *state.Tx) error {
-			if err := tx.PutParams(ctx, state.Params{GraceSoftSeconds: 10, GraceHardSeconds: 100}); err != nil {
+			if err := tx.PutParams(ctx, state.Params{PrepaySeconds: 20, GraceSoftSeconds: 10, GraceHardSeconds: 100}); err != nil {
 				return err
 			}
 			return tx.PutAccount(ctx, a)
@@ -442,8 +442,8 @@ func TestNodesAndAccounts(t *testing.T) {
 	if v = want(t, n.do(t, "GET", account, ""), 200); v["soft_stop"] != 1010.0 || v["hard_stop"] != 1100.0 {
 		t.Errorf("running account = %v", v)
 	}
-	put(state.Account{RateQ32: rate(1), PaidUntil: 1000, ArrearsSince: 2000})
-	if v = want(t, n.do(t, "GET", account, ""), 200); v["soft_stop"] != 2010.0 || v["arrears_since"] != 2000.0 {
+	put(state.Account{RateQ32: rate(1), PaidUntil: 1000, ArrearsSince: 900}) // A part of the gap was paid.
+	if v = want(t, n.do(t, "GET", account, ""), 200); v["soft_stop"] != 1010.0 || v["hard_stop"] != 1100.0 || v["arrears_since"] != 900.0 {
 		t.Errorf("account in arrears = %v", v)
 	}
 	for _, broken := range []func(*v1.Self, *v1.Parts){

@@ -16,6 +16,9 @@ func paymentCommand(a *app) *cobra.Command {
 func paymentShow(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "show", Short: "Show your flow of payments", Args: args(cobra.NoArgs),
+		Long: "Show your flow of payments: until when your machines are paid, and when nodes pause them and anyone may\n" +
+			"end them if nothing more can be taken. A paused machine keeps its disk and its ports; it goes on by itself\n" +
+			"when it is paid, as after 'aleph allowance set', and the time in between is charged.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, v, err := a.view(cmd.Context())
 			if err != nil {
@@ -26,7 +29,7 @@ func paymentShow(a *app) *cobra.Command {
 				t.row("flow", perHour(v.RateQ32)+" ALEPH per hour")
 				t.row("paid until", when(v.PaidUntil))
 				t.row("in arrears since", when(v.ArrearsSince))
-				t.row("no new jobs from", when(v.SoftStop))
+				t.row("machines pause from", when(v.SoftStop))
 				t.row("jobs end at", when(v.HardStop))
 				t.row("refund kept", v.Refund.Tokens()+" ALEPH")
 				t.row("allowance", v.Allowance.Tokens()+" ALEPH")

@@ -464,3 +464,15 @@ func FuzzSignature(f *testing.F) {
 		}
 	})
 }
+
+func TestAnOffersDeadlineIsNear(t *testing.T) {
+	for deadline, want := range map[uint64]string{
+		1000: "is over", 0: "is over", 1001: "", 1000 + job.OfferSecondsMax: "", 1001 + job.OfferSecondsMax: "ahead", 1<<40 - 1: "ahead",
+	} {
+		o := offer()
+		o.Deadline = deadline
+		if err := o.CheckDeadline(1000); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("deadline %d at 1000: %v, want %q", deadline, err, want)
+		}
+	}
+}

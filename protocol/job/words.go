@@ -57,6 +57,23 @@ func (o *Offer) Check() error {
 	return checkTime("offer: deadline", o.Deadline)
 }
 
+// OfferSecondsMax is how far an offer's deadline may lie ahead. Until then the
+// offer may be opened by whoever has it, and takes a place among those that wait
+// for a node; a payer who wants to wait longer signs again.
+const OfferSecondsMax = 7 * 24 * 3600
+
+// CheckDeadline checks that the offer may be opened at the chain time now, and
+// for OfferSecondsMax at most.
+func (o *Offer) CheckDeadline(now uint64) error {
+	switch {
+	case o.Deadline <= now:
+		return fmt.Errorf("offer: deadline %d is over: the chain's time is %d", o.Deadline, now)
+	case o.Deadline-now > OfferSecondsMax:
+		return fmt.Errorf("offer: deadline %d is more than %d s ahead: the chain's time is %d", o.Deadline, OfferSecondsMax, now)
+	}
+	return nil
+}
+
 type offerJSON struct {
 	Spec       message.ItemHash `json:"spec"`
 	Payer      common.Address   `json:"payer"`

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
@@ -18,8 +20,11 @@ import (
 )
 
 const (
-	// waitingOffersMax bounds a payer's offers that are not jobs yet.
+	// waitingOffersMax bounds a payer's offers that are not jobs yet. Each is
+	// counted against the wallet, so one more than can be read is refused.
 	waitingOffersMax = 256
+	// attempt numbers the tries to place a job; there is one.
+	attempt = 0
 	// decimalsALEPH is how many decimals the token has.
 	decimalsALEPH = 18
 )
@@ -28,7 +33,7 @@ const (
 // Both become state together, or neither does. The payer must have signed both
 // and be able to pay the first window now: what is missing is named in an
 // errs.Exhausted. The same offer again is no error; another one for a job that
-// is on its way is errs.Conflict.
+// is on its way, or was given to a node before, is errs.Conflict.
 func (p *Pipeline) SubmitOffer(ctx context.Context, raw []byte, o job.Offer, sig job.Signature, now time.Time) (*state.Offer, error) {
 	row, err := p.submitOffer(ctx, raw, &o, sig, now)
 	outcome := "accepted"
@@ -64,10 +69,11 @@ func (p *Pipeline) submitOffer(ctx context.Context, raw []byte, o *job.Offer, si
 	if known, err := p.knownOffer(ctx, p.db, o, sig); err != nil || known != nil {
 		return known, err
 	}
-	if err := p.checkTerms(ctx, o, i); err != nil {
+	w, err := p.checkTerms(ctx, o, i)
+	if err != nil {
 		return nil, err
 	}
-	m, row, err := p.acceptOffer(ctx, env, o, sig, now)
+	m, row, err := p.acceptOffer(ctx, env, o, sig, w, now)
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +85,7 @@ func (p *Pipeline) submitOffer(ctx context.Context, raw []byte, o *job.Offer, si
 type offerReader interface {
 	Offer(ctx context.Context, spec message.ItemHash) (*state.Offer, error)
 	Job(ctx context.Context, spec message.ItemHash) (*state.Job, error)
+	Decision(ctx context.Context, spec message.ItemHash, attempt uint8) (*state.Decision, error)
 }
 
 // knownOffer returns the same offer's row if it is here, nil if this one may
@@ -95,17 +102,27 @@ func (p *Pipeline) knownOffer(ctx context.Context, r offerReader, o *job.Offer, 
 		return nil, errs.New(errs.Conflict, "job %s has an offer that is %s already", o.Spec, old.Status)
 	}
 	j, err := r.Job(ctx, o.Spec)
-	if errors.Is(err, errs.NotFound) {
-		return nil, nil
+	if err == nil {
+		return nil, errs.New(errs.Conflict, "job %s is on chain already and %s; sign a new message for another", o.Spec, j.Status)
 	}
-	if err != nil {
+	if !errors.Is(err, errs.NotFound) {
 		return nil, err
 	}
-	return nil, errs.New(errs.Conflict, "job %s is on chain already and %s; sign a new message for another", o.Spec, j.Status)
+	// Its signatures are out and may still be opened by anybody who has them, so
+	// there is one decision per spec.
+	d, err := r.Decision(ctx, o.Spec, attempt)
+	if err == nil {
+		return nil, errs.New(errs.Conflict, "job %s was given to node %d before and came to nothing; sign a new message for another try", o.Spec, d.NodeID)
+	}
+	if !errors.Is(err, errs.NotFound) {
+		return nil, err
+	}
+	return nil, nil
 }
 
-// acceptOffer writes the message and the offer in one transaction.
-func (p *Pipeline) acceptOffer(ctx context.Context, env *message.Envelope, o *job.Offer, sig job.Signature, now time.Time) (m *state.Message, row *state.Offer, err error) {
+// acceptOffer writes the message and the offer in one transaction, if the wallet
+// has enough for it beside the offers that came in meanwhile.
+func (p *Pipeline) acceptOffer(ctx context.Context, env *message.Envelope, o *job.Offer, sig job.Signature, w *wallet, now time.Time) (m *state.Message, row *state.Offer, err error) {
 	raw, err := json.Marshal(env)
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode message %s: %w", env.ItemHash, err)
@@ -127,6 +144,13 @@ func (p *Pipeline) acceptOffer(ctx context.Context, env *message.Envelope, o *jo
 		if row = known; row != nil {
 			return nil
 		}
+		waiting, err := waitingCost(ctx, tx, o, w.window)
+		if err != nil {
+			return err
+		}
+		if err := w.pays(o.Payer, waiting); err != nil {
+			return err
+		}
 		old, err := tx.Message(ctx, env.ItemHash)
 		if err != nil && !errors.Is(err, errs.NotFound) {
 			return err
@@ -140,35 +164,39 @@ func (p *Pipeline) acceptOffer(ctx context.Context, env *message.Envelope, o *jo
 		row = fresh
 		return tx.PutOffer(ctx, *fresh)
 	})
+	if err != nil && errs.KindOf(err) == errs.Internal {
+		err = fmt.Errorf("store offer %s: %w", o.Spec, err)
+	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("store offer %s: %w", o.Spec, err)
+		return nil, nil, err
 	}
 	return m, row, nil
 }
 
-// checkTerms wants terms that can be met now: in time, at the price, and paid.
-func (p *Pipeline) checkTerms(ctx context.Context, o *job.Offer, i *message.Instance) error {
+// checkTerms wants terms that can be met now: in time and at the price. It
+// returns what the payer can pay with.
+func (p *Pipeline) checkTerms(ctx context.Context, o *job.Offer, i *message.Instance) (*wallet, error) {
 	if o.Token != job.TokenALEPH {
-		return errs.New(errs.Invalid, "token is %d; jobs are paid in ALEPH, token %d", o.Token, job.TokenALEPH)
+		return nil, errs.New(errs.Invalid, "token is %d; jobs are paid in ALEPH, token %d", o.Token, job.TokenALEPH)
 	}
 	head, err := p.db.Head(ctx)
 	if err != nil {
-		return errs.New(errs.Unavailable, "the chain has not been read yet: %w", err)
+		return nil, errs.New(errs.Unavailable, "the chain has not been read yet: %w", err)
 	}
-	if o.Deadline <= head.Time {
-		return errs.New(errs.Invalid, "offer's deadline %d is over: the chain's time is %d", o.Deadline, head.Time)
+	if err := o.CheckDeadline(head.Time); err != nil {
+		return nil, errs.New(errs.Invalid, "%w", err)
 	}
 	if o.MaxUntil != 0 && o.MaxUntil <= head.Time {
-		return errs.New(errs.Invalid, "offer's max_until %d is over: the chain's time is %d", o.MaxUntil, head.Time)
+		return nil, errs.New(errs.Invalid, "offer's max_until %d is over: the chain's time is %d", o.MaxUntil, head.Time)
 	}
 	rate, err := p.quote(ctx, i, o.NodeHint)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if o.MaxRateQ32.Cmp(rate) < 0 {
-		return errs.New(errs.Invalid, "max_rate_q32 is %s, but the price is %s; ask for a quote and offer at least that", o.MaxRateQ32, rate)
+		return nil, errs.New(errs.Invalid, "max_rate_q32 is %s, but the price is %s; ask for a quote and offer at least that", o.MaxRateQ32, rate)
 	}
-	return p.checkFunds(ctx, o, rate)
+	return p.wallet(ctx, o, rate)
 }
 
 // quote returns the lowest rate at which some node may take the instance: the
@@ -198,56 +226,69 @@ func (p *Pipeline) quote(ctx context.Context, i *message.Instance, nodeHint uint
 	return flow.RateQ32, nil
 }
 
-// checkFunds wants the payer to be able to pay the first window of this job
-// and of every other offer of theirs that is not a job yet.
-func (p *Pipeline) checkFunds(ctx context.Context, o *job.Offer, rate *big.Int) error {
+// wallet is what a payer can pay with, and what the first window of an offer
+// takes of it.
+type wallet struct {
+	need                       *big.Int
+	window                     uint64 // Seconds.
+	balance, allowance, refund *big.Int
+}
+
+// wallet reads what the offer's payer can pay with.
+func (p *Pipeline) wallet(ctx context.Context, o *job.Offer, rate *big.Int) (*wallet, error) {
 	params, err := p.db.Params(ctx)
 	if err != nil {
-		return errs.New(errs.Unavailable, "the contracts' parameters have not been read yet: %w", err)
+		return nil, errs.New(errs.Unavailable, "the contracts' parameters have not been read yet: %w", err)
 	}
-	need := windowCost(rate, params.PrepaySeconds)
-	waiting, err := p.waitingCost(ctx, o, params.PrepaySeconds)
+	w := &wallet{need: windowCost(rate, params.PrepaySeconds), window: params.PrepaySeconds}
+	w.balance, w.allowance, w.refund, err = p.funds.Funds(ctx, o.Payer, o.Token)
 	if err != nil {
-		return err
-	}
-	balance, allowance, refund, err := p.funds.Funds(ctx, o.Payer, o.Token)
-	if err != nil {
-		return errs.New(errs.Unavailable, "read funds of %s: %w", o.Payer, err)
+		return nil, errs.New(errs.Unavailable, "read funds of %s: %w", o.Payer, err)
 	}
 	a, err := p.db.Account(ctx, o.Payer, o.Token)
 	if err != nil && !errors.Is(err, errs.NotFound) {
-		return err
+		return nil, err
 	}
 	if err == nil && a.ArrearsSince != 0 {
-		return errs.New(errs.Exhausted, "account %s has been in arrears since %d; pay what runs before a new job", o.Payer, a.ArrearsSince)
+		return nil, errs.New(errs.Exhausted, "account %s has been in arrears since %d; pay what runs before a new job", o.Payer, a.ArrearsSince)
 	}
-	available := balance
-	if allowance.Cmp(balance) < 0 {
-		available = allowance
+	return w, nil
+}
+
+// pays wants the first window to be there beside what the payer's other offers
+// will take; what is missing is named.
+func (w *wallet) pays(payer common.Address, waiting *big.Int) error {
+	available := w.balance
+	if w.allowance.Cmp(w.balance) < 0 {
+		available = w.allowance
 	}
-	have := new(big.Int).Add(available, refund)
-	missing := new(big.Int).Add(need, waiting)
+	have := new(big.Int).Add(available, w.refund)
+	missing := new(big.Int).Add(w.need, waiting)
 	if missing.Sub(missing, have).Sign() <= 0 {
 		return nil
 	}
 	return errs.New(errs.Exhausted,
 		"%s ALEPH missing: the first %d s cost %s ALEPH and other offers of %s need %s ALEPH; balance is %s ALEPH, allowance to PaymentManager %s ALEPH, refund %s ALEPH",
-		Tokens(missing), params.PrepaySeconds, Tokens(need), o.Payer, Tokens(waiting), Tokens(balance), Tokens(allowance), Tokens(refund))
+		Tokens(missing), w.window, Tokens(w.need), payer, Tokens(waiting), Tokens(w.balance), Tokens(w.allowance), Tokens(w.refund))
 }
 
-// waitingCost returns what the payer's other offers will take when they open.
-func (p *Pipeline) waitingCost(ctx context.Context, o *job.Offer, window uint64) (*big.Int, error) {
-	offers, err := p.db.OffersOfPayer(ctx, o.Payer, waitingOffersMax)
+// waitingCost returns what the payer's other offers will take when they open;
+// errs.Exhausted when they are too many.
+func waitingCost(ctx context.Context, tx *state.Tx, o *job.Offer, window uint64) (*big.Int, error) {
+	offers, err := tx.OffersOfPayerWith(ctx, o.Payer, waitingOffersMax, state.OfferOffered, state.OfferDecided)
 	if err != nil {
 		return nil, err
 	}
+	if len(offers) >= waitingOffersMax {
+		return nil, errs.New(errs.Exhausted, "%s has %d offers that wait; offer again when some have become jobs", o.Payer, len(offers))
+	}
 	sum := new(big.Int)
 	for _, other := range offers {
-		if other.Spec == o.Spec || other.Token != o.Token || (other.Status != state.OfferOffered && other.Status != state.OfferDecided) {
+		if other.Spec == o.Spec || other.Token != o.Token {
 			continue
 		}
 		rate := other.MaxRateQ32
-		if d, err := p.db.Decision(ctx, other.Spec, 0); err == nil {
+		if d, err := tx.Decision(ctx, other.Spec, attempt); err == nil {
 			rate = d.RateQ32
 		} else if !errors.Is(err, errs.NotFound) {
 			return nil, err

@@ -105,6 +105,81 @@ func TestAnOfferAndItsMessageBecomeState(t *testing.T) {
 	if again, err := n.pipe.SubmitOffer(t.Context(), raw, changed, sig2, time.Now()); err != nil || again.Status != state.OfferOffered {
 		t.Errorf("another offer after a refusal = %+v, %v", again, err)
 	}
+	row.Status = state.OfferRefused
+	n.update(t, func(ctx context.Context, tx *state.Tx) error {
+		return errors.Join(tx.PutOffer(ctx, *row), tx.PutDecision(ctx, state.Decision{Spec: o.Spec, NodeID: 7, RateQ32: rate}))
+	})
+	_, third, sig3 := offer(t, ref, 1, rate, func(o *job.Offer) { o.Deadline += 2 })
+	_, err = n.pipe.SubmitOffer(t.Context(), raw, third, sig3, time.Now())
+	if errs.KindOf(err) != errs.Conflict || !strings.Contains(err.Error(), "sign a new message") {
+		t.Errorf("another offer after a decision that came to nothing: %v, want errs.Conflict and what to do", err)
+	}
+}
+
+// TestEveryWaitingOfferCounts has more offers after the ones that wait than are
+// read at once.
+func TestEveryWaitingOfferCounts(t *testing.T) {
+	n, ref, rate := market(t)
+	payer := crypto.PubkeyToAddress(key(t, "payer").PublicKey)
+	cost := new(big.Int).Rsh(new(big.Int).Mul(rate, big.NewInt(window)), 32)
+	put := func(number int, status state.OfferStatus) {
+		n.update(t, func(ctx context.Context, tx *state.Tx) error {
+			return tx.PutOffer(ctx, state.Offer{
+				Spec: message.HashOf(fmt.Append(nil, number)), Payer: payer, Token: job.TokenALEPH, MaxRateQ32: rate, Nonce: new(big.Int),
+				Status: status, ReceivedAt: time.Unix(int64(number), 0),
+			})
+		})
+	}
+	put(0, state.OfferOffered)
+	for number := range ingest.WaitingOffersMax {
+		put(1+number, state.OfferOpened)
+	}
+	*n.funds = funds{balance: cost, allowance: aleph(1000), refund: new(big.Int)}
+	raw, o, sig := offer(t, ref, 1, rate)
+
+	_, err := n.pipe.SubmitOffer(t.Context(), raw, o, sig, time.Now())
+	if errs.KindOf(err) != errs.Exhausted || !strings.Contains(err.Error(), ingest.Tokens(cost)+" ALEPH missing") {
+		t.Errorf("on money that an old offer waits for: %v, want errs.Exhausted", err)
+	}
+
+	n.funds.balance = aleph(1_000_000)
+	for number := range ingest.WaitingOffersMax {
+		put(number, state.OfferOffered)
+	}
+	_, err = n.pipe.SubmitOffer(t.Context(), raw, o, sig, time.Now())
+	if errs.KindOf(err) != errs.Exhausted || !strings.Contains(err.Error(), "offers that wait") {
+		t.Errorf("one offer too many: %v, want errs.Exhausted", err)
+	}
+}
+
+// TestOffersAtOnceShareTheMoney sends two offers side by side on money for one.
+func TestOffersAtOnceShareTheMoney(t *testing.T) {
+	n, ref, rate := market(t)
+	cost := new(big.Int).Rsh(new(big.Int).Mul(rate, big.NewInt(window)), 32)
+	*n.funds = funds{balance: cost, allowance: cost, refund: new(big.Int)}
+	const offers = 8
+	failed := make(chan error, offers)
+	for number := range offers {
+		raw, o, sig := offer(t, ref, number, rate)
+		go func() {
+			_, err := n.pipe.SubmitOffer(t.Context(), raw, o, sig, time.Now())
+			failed <- err
+		}()
+	}
+
+	accepted := 0
+	for range offers {
+		switch err := <-failed; {
+		case err == nil:
+			accepted++
+		case errs.KindOf(err) != errs.Exhausted:
+			t.Errorf("SubmitOffer: %v, want errs.Exhausted", err)
+		}
+	}
+
+	if accepted != 1 {
+		t.Errorf("%d offers came in on the money for one", accepted)
+	}
 }
 
 func TestOffersThatCannotBeMet(t *testing.T) {
@@ -119,6 +194,7 @@ func TestOffersThatCannotBeMet(t *testing.T) {
 	}{
 		{"another token", func(o *job.Offer) { o.Token = 2 }, errs.Invalid, "token 1"},
 		{"deadline over", func(o *job.Offer) { o.Deadline = chainNow }, errs.Invalid, "deadline"},
+		{"deadline too far", func(o *job.Offer) { o.Deadline = chainNow + job.OfferSecondsMax + 1 }, errs.Invalid, "ahead"},
 		{"end over", func(o *job.Offer) { o.MaxUntil = chainNow - 1 }, errs.Invalid, "max_until"},
 		{"below the price", func(o *job.Offer) { o.MaxRateQ32 = less }, errs.Invalid, rate.String()},
 		{"paid by another", func(o *job.Offer) { o.Payer = crypto.PubkeyToAddress(strangerKey.PublicKey) }, errs.Denied, "message is from"},
@@ -257,7 +333,7 @@ func TestANodeThatHasNotReadTheChainTakesNoOffer(t *testing.T) {
 		t.Errorf("no block: %v, want errs.Unavailable", err)
 	}
 	n.update(t, func(ctx context.Context, tx *state.Tx) error {
-		return tx.PutBlock(ctx, state.Block{Number: 1, Time: 1})
+		return tx.PutBlock(ctx, state.Block{Number: 1, Time: chainNow})
 	})
 	if _, err := n.pipe.SubmitOffer(t.Context(), raw, o, sig, time.Now()); errs.KindOf(err) != errs.Unavailable {
 		t.Errorf("no parameters: %v, want errs.Unavailable", err)

@@ -87,7 +87,10 @@ func (p *Planner) follow(ctx context.Context) error {
 	}
 	for _, o := range decided {
 		if err := p.followOne(ctx, o.Spec); err != nil {
-			return fmt.Errorf("offer %s: %w", o.Spec, err)
+			if ctx.Err() != nil {
+				return err
+			}
+			p.log.Warn("offer not followed", "job_id", o.Spec, "err", err) // The others are.
 		}
 	}
 	return nil

@@ -65,6 +65,15 @@ func (p *Planner) place(ctx context.Context, m *market, o state.Offer) error {
 		}
 		return p.refuse(ctx, o.Spec, reason)
 	}
+	// There is one decision per spec. An offer for a spec that has one can come to
+	// nothing, so nobody is asked about it.
+	d, err := p.db.Decision(ctx, o.Spec, attempt)
+	if err == nil {
+		return p.refuse(ctx, o.Spec, fmt.Sprintf("the job was given to node %d before and came to nothing; sign a new message for another try", d.NodeID))
+	}
+	if !errors.Is(err, errs.NotFound) {
+		return err
+	}
 	env, needs, instance, err := read(ctx, p.db, o.Spec)
 	switch {
 	case errors.Is(err, errWait):

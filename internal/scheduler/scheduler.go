@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"crypto/ecdsa"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/loop"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
@@ -21,10 +23,10 @@ const (
 	// attempt numbers the tries to place a job. A job that fails to start is
 	// over, so there is one.
 	attempt = 0
-	// offersMax bounds the offers of one pass; the rest wait for the next.
+	// offersMax bounds the offers of one pass; the next one goes on from there.
 	offersMax = 256
-	// passDelayMax bounds the pause after failed passes: an offer's deadline
-	// is minutes away.
+	// passDelayMax bounds the pause after failed passes, and after failures of
+	// one offer: its deadline is minutes away.
 	passDelayMax = 30 * time.Second
 	// reasonCharsMax bounds a foreign text inside a reason.
 	reasonCharsMax = 300
@@ -96,6 +98,17 @@ type Planner struct {
 	claims map[message.ItemHash]claim              // what was promised and no ad shows yet; guarded by mu
 	passed map[message.ItemHash]map[uint32]refusal // who declined an offer; guarded by mu
 	ads    map[uint32]parsedAd                     // decoded ads; guarded by mu
+
+	// Only Run's goroutine uses these.
+	last   *state.Offer                 // The last offer of the pass before; nil to begin with the oldest.
+	failed map[message.ItemHash]failure // Offers whose placing failed.
+}
+
+// failure is how often in a row an offer could not be placed because of this
+// node, and when it is tried again.
+type failure struct {
+	count int
+	until time.Time
 }
 
 // claim is what an offer takes from a node that the node's ads may not show
@@ -129,7 +142,7 @@ func New(cfg Config, self Self, db *state.DB, asker Asker, reg prometheus.Regist
 		cfg: cfg, self: self, db: db, asker: asker, table: table, log: log,
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aleph_scheduler_outcomes_total",
-			Help: "What became of offers and asks: decided, opened, refused, declined, unreachable, no_candidate.",
+			Help: "What became of offers and asks: decided, opened, refused, declined, unreachable, no_candidate, failed.",
 		}, []string{"outcome"}),
 		took: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "aleph_scheduler_place_seconds", Help: "Time from a look at an offer to its decision, asks included.",
@@ -138,6 +151,7 @@ func New(cfg Config, self Self, db *state.DB, asker Asker, reg prometheus.Regist
 		claims: map[message.ItemHash]claim{},
 		passed: map[message.ItemHash]map[uint32]refusal{},
 		ads:    map[uint32]parsedAd{},
+		failed: map[message.ItemHash]failure{},
 	}
 	for _, c := range []prometheus.Collector{p.outcomes, p.took} {
 		if err := reg.Register(c); err != nil {
@@ -184,7 +198,7 @@ func (p *Planner) pass(ctx context.Context) error {
 	if err := p.follow(ctx); err != nil {
 		return fmt.Errorf("follow decided offers: %w", err)
 	}
-	offers, err := p.db.OffersWith(ctx, state.OfferOffered, offersMax)
+	offers, err := p.next(ctx)
 	if err != nil || len(offers) == 0 {
 		return err
 	}
@@ -192,12 +206,42 @@ func (p *Planner) pass(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the market: %w", err)
 	}
-	return p.placeAll(ctx, m, offers)
+	p.placeAll(ctx, m, offers)
+	return nil
+}
+
+// next returns the offers of this pass. When there are more than go into one,
+// the passes take turns, so that offers that nobody takes do not hide the rest.
+func (p *Planner) next(ctx context.Context) ([]state.Offer, error) {
+	page, err := p.db.OffersAfter(ctx, state.OfferOffered, p.last, offersMax)
+	if err == nil && len(page) == 0 && p.last != nil {
+		page, err = p.db.OffersAfter(ctx, state.OfferOffered, nil, offersMax)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.last = nil
+	if len(page) == offersMax {
+		p.last = &page[offersMax-1]
+	}
+	now := time.Now()
+	for spec, f := range p.failed {
+		if now.Sub(f.until) > passDelayMax { // It was tried since, or is gone.
+			delete(p.failed, spec)
+		}
+	}
+	offers := make([]state.Offer, 0, len(page))
+	for _, o := range page {
+		if !now.Before(p.failed[o.Spec].until) {
+			offers = append(offers, o)
+		}
+	}
+	return offers, nil
 }
 
 // placeAll places offers side by side, so that a node that is slow to answer
-// delays only the offers it was asked about.
-func (p *Planner) placeAll(ctx context.Context, m *market, offers []state.Offer) error {
+// delays only the offers it was asked about, and one that fails delays itself.
+func (p *Planner) placeAll(ctx context.Context, m *market, offers []state.Offer) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, p.cfg.AskParallel)
 	failed := make([]error, len(offers))
@@ -209,13 +253,31 @@ func (p *Planner) placeAll(ctx context.Context, m *market, offers []state.Offer)
 		})
 	}
 	wg.Wait()
-	var first error
 	for i, err := range failed {
-		if err == nil {
-			continue
+		switch {
+		case err == nil:
+			delete(p.failed, offers[i].Spec)
+		case ctx.Err() != nil:
+			return // Cut short: no failure of an offer.
+		case errors.Is(err, errs.Conflict):
+			p.log.Info("offer changed meanwhile", "job_id", offers[i].Spec, "err", err)
+		default:
+			p.fail(ctx, offers[i], err)
 		}
-		p.log.Warn("placing failed", "job_id", offers[i].Spec, "err", err)
-		first = err
 	}
-	return first
+}
+
+// fail notes that an offer could not be placed, and holds it back for a while.
+// What went wrong here is for the log; the payer is told that something did.
+func (p *Planner) fail(ctx context.Context, o state.Offer, cause error) {
+	f := p.failed[o.Spec]
+	f.count++
+	wait := min(p.cfg.Interval<<min(f.count, 10), passDelayMax)
+	f.until = time.Now().Add(wait)
+	p.failed[o.Spec] = f
+	p.outcomes.WithLabelValues("failed").Inc()
+	p.log.Warn("placing failed", "job_id", o.Spec, "attempt", f.count, "retry_in", wait, "err", cause)
+	if err := p.wait(ctx, o, o.Candidates, "this coordinator could not place it because of a failure of its own, and will try again"); err != nil {
+		p.log.Warn("failure not noted", "job_id", o.Spec, "err", err)
+	}
 }

@@ -432,6 +432,76 @@ func TestADecisionIsNeverMadeTwice(t *testing.T) {
 	})
 }
 
+// TestAnOfferWithAnOldDecisionIsRefused has an offer that came in again after its
+// decision came to nothing.
+func TestAnOfferWithAnOldDecisionIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.node(3, nil)
+		old := w.offer(1, nil)
+		w.update(func(ctx context.Context, tx *state.Tx) error {
+			return tx.PutDecision(ctx, state.Decision{Spec: old, NodeID: 3, RateQ32: big.NewInt(1)})
+		})
+		other := w.offer(2, nil)
+
+		w.run(time.Second)
+
+		if o := w.wantStatus(old, state.OfferRefused); !strings.Contains(o.Reason, "sign a new message") {
+			t.Errorf("reason is %q, want what to do", o.Reason)
+		}
+		w.wantStatus(other, state.OfferDecided)
+		if got := len(w.asks.order()); got != 1 {
+			t.Errorf("nodes were asked %d times, want once, about the other", got)
+		}
+	})
+}
+
+// TestAFailureDelaysItsOwnOfferOnly places an offer that has no row, and one
+// that has.
+func TestAFailureDelaysItsOwnOfferOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.node(3, nil)
+		good, bad := w.offer(1, nil), w.offer(2, nil)
+		p := w.planner()
+
+		err := p.Place(t.Context(), state.Offer{Spec: message.HashOf(nil), Deadline: chainNow + 600}, *w.row(good))
+
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.wantStatus(good, state.OfferDecided)
+		p.Fail(t.Context(), *w.row(bad), errors.New("the disk is full"))
+		if o := w.wantStatus(bad, state.OfferOffered); !strings.Contains(o.Reason, "failure of its own") || strings.Contains(o.Reason, "disk") {
+			t.Errorf("reason is %q, want that this node failed, and not how", o.Reason)
+		}
+		next := w.offer(3, nil)
+		if got, err := p.Next(t.Context()); err != nil || len(got) != 1 || got[0].Spec != next {
+			t.Errorf("the next pass has %d offers, %v, want the new one", len(got), err)
+		}
+		time.Sleep(2 * w.cfg.Interval)
+		if got, err := p.Next(t.Context()); err != nil || len(got) != 2 {
+			t.Errorf("a later pass has %d offers, %v, want both", len(got), err)
+		}
+	})
+}
+
+// TestOffersThatNobodyTakesDoNotHideTheRest fills a pass with them.
+func TestOffersThatNobodyTakesDoNotHideTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.node(3, nil)
+		for n := range scheduler.OffersMax {
+			w.offer(n, func(o *state.Offer) { o.NodeHint = 9 })
+		}
+		spec := w.offer(scheduler.OffersMax, func(o *state.Offer) { o.ReceivedAt = o.ReceivedAt.Add(time.Second) })
+
+		w.run(10 * time.Second)
+
+		w.wantStatus(spec, state.OfferDecided)
+	})
+}
+
 func TestWhatIsDecidedButNotMinedIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

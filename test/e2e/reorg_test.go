@@ -4,17 +4,23 @@ package e2e_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/test/devnet"
 )
+
+// none is the status of a job that a node does not know.
+const none state.JobStatus = ""
 
 // TestReorganisationIsRolledBack takes the opening of a job from the chain, then
 // its confirmation, then both after they were deep enough to be believed. One
@@ -22,27 +28,21 @@ import (
 func TestReorganisationIsRolledBack(t *testing.T) {
 	t.Parallel()
 	n := startNetwork(t, devnet.Options{})
-	w := n.rewire(t, n.Nodes...)
+	coordinator, compute := n.rewire(t, n.Nodes[0]), n.rewire(t, n.Nodes[1:]...)
+	wires := []*wire{coordinator, compute}
 	u := n.user(t, enough, enough)
 	had := n.balance(t, u)
 	j, err := n.open(t, u, n.small("reorganised"), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the opening is on the chain", func() error {
-		if len(n.assignments(t, j.Spec)) == 0 || n.job(t, n.Nodes[0], j.Spec) == nil {
-			return fmt.Errorf("job is %s", j.Status)
-		}
-		return nil
-	})
+	n.everywhere(t, j.Spec, state.JobAssigned, state.JobRunning)
 
 	// While the machine boots.
 	opened := n.assignments(t, j.Spec)[0]
 	opening := n.tx(t, opened.Raw.TxHash)
-	n.reorganise(t, w, opened.Raw.BlockNumber, func() {
-		for _, node := range n.Nodes {
-			n.eventuallyJob(t, node, j.Spec, nil)
-		}
+	n.reorganise(t, wires, opened.Raw.BlockNumber, func() {
+		n.everywhere(t, j.Spec, none)
 	})
 	m := n.running(t, j.Spec)
 	n.sameTx(t, n.assignments(t, j.Spec)[0].Raw.TxHash, opening)
@@ -50,17 +50,17 @@ func TestReorganisationIsRolledBack(t *testing.T) {
 	visits := visit(t, m)
 
 	// The confirmation alone: the job is assigned again.
+	n.everywhere(t, j.Spec, state.JobRunning)
 	began := n.starts(t, j.Spec)[0]
 	beginning := n.tx(t, began.Raw.TxHash)
-	n.reorganise(t, w, began.Raw.BlockNumber, func() {
-		for _, node := range n.Nodes {
-			n.eventuallyJob(t, node, j.Spec, &state.Job{Status: state.JobAssigned})
-		}
+	n.reorganise(t, wires, began.Raw.BlockNumber, func() {
+		n.everywhere(t, j.Spec, state.JobAssigned)
 	})
 	m.Job = n.running(t, j.Spec).Job
 	n.sameTx(t, n.starts(t, j.Spec)[0].Raw.TxHash, beginning)
 
 	// Both, when the nodes took them for final.
+	n.everywhere(t, j.Spec, state.JobRunning)
 	n.confirmedOpening(t, j.Spec)
 	eventually(t, "the start is confirmed", func() error {
 		for _, i := range rows[state.Intent](t, m.Host, "intents", "running/%") {
@@ -71,13 +71,20 @@ func TestReorganisationIsRolledBack(t *testing.T) {
 		return nil
 	})
 	opened = n.assignments(t, j.Spec)[0]
-	n.reorganise(t, w, opened.Raw.BlockNumber, func() {
-		for _, node := range n.Nodes {
-			n.eventuallyJob(t, node, j.Spec, nil)
-		}
+	n.reorganise(t, wires, opened.Raw.BlockNumber, func() {
+		n.everywhere(t, j.Spec, none)
 		if row := vm(t, m.Host, m.Spec); row == nil || row.State != state.VMRunning {
 			t.Errorf("VM is %+v, want it running: the job may come back", row)
 		}
+		// The node's word comes before the opening this time: it has to say it
+		// again.
+		compute.mend(t)
+		eventually(t, "the start is refused", func() error {
+			if got := events(t, n, (*bindings.JobManager).UnpackItemRefusedEvent, j.Spec); len(got) == 0 {
+				return errors.New("it is not")
+			}
+			return nil
+		})
 	})
 	m.Job = n.running(t, j.Spec).Job
 	n.sameTx(t, n.assignments(t, j.Spec)[0].Raw.TxHash, opening)
@@ -104,10 +111,12 @@ func TestReorganisationIsRolledBack(t *testing.T) {
 
 // reorganise replaces the blocks from number on by empty ones. Until then has
 // looked, no node can send anything.
-func (n *network) reorganise(t *testing.T, w *wire, number uint64, then func()) {
+func (n *network) reorganise(t *testing.T, wires []*wire, number uint64, then func()) {
 	t.Helper()
-	w.silence(cut{methods: []string{"eth_sendRawTransaction"}})
-	defer w.mend(t)
+	for _, w := range wires {
+		w.silence(cut{methods: []string{"eth_sendRawTransaction"}})
+		defer w.mend(t)
+	}
 	lost, err := n.eth.HeaderByNumber(t.Context(), new(big.Int).SetUint64(number))
 	if err != nil {
 		t.Fatal(err)
@@ -140,17 +149,23 @@ func (n *network) job(t *testing.T, node devnet.Node, spec message.ItemHash) *st
 	return &found[0]
 }
 
-// eventuallyJob waits until a node has a job in a status and without a start, or
-// has none.
-func (n *network) eventuallyJob(t *testing.T, node devnet.Node, spec message.ItemHash, want *state.Job) {
+// everywhere waits until all nodes have a job in one of the statuses, or do not
+// have it when that is none.
+func (n *network) everywhere(t *testing.T, spec message.ItemHash, want ...state.JobStatus) {
 	t.Helper()
-	eventually(t, "the row of the job is rolled back", func() error {
-		got := n.job(t, node, spec)
-		if (got == nil) != (want == nil) || want != nil && (got.Status != want.Status || got.StartedAt != 0) {
-			return fmt.Errorf("%s has %+v, want %+v", node.Name, got, want)
-		}
-		return nil
-	})
+	for _, node := range n.Nodes {
+		eventually(t, "the row of the job follows the chain", func() error {
+			var got state.JobStatus
+			j := n.job(t, node, spec)
+			if j != nil {
+				got = j.Status
+			}
+			if !slices.Contains(want, got) || got == state.JobAssigned && j.StartedAt != 0 {
+				return fmt.Errorf("%s has %+v, want status %q", node.Name, j, want)
+			}
+			return nil
+		})
+	}
 }
 
 // tx is a transaction on the chain.

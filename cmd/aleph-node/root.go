@@ -67,6 +67,7 @@ func (a *app) root() *cobra.Command {
 			"to nodes, or a compute node, which runs the virtual machines of jobs.\n\n" +
 			"Settings come from the file, then from ALEPH_<SECTION>_<KEY> of the environment, then from flags.\n" +
 			"'aleph-node config show' prints all of them.",
+		Example:      "aleph-node --config config.toml --role compute",
 		SilenceUsage: true, SilenceErrors: true, SuggestionsMinimumDistance: 2,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {

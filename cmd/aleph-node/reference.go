@@ -1,0 +1,14 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/aleph-onchain/aleph-onchain/cmd/internal/clidoc"
+)
+
+//go:generate go test . -run ^TestReferenceIsTrue$ -update
+
+// reference writes the reference of every command in Markdown.
+func reference(root *cobra.Command) []byte {
+	return clidoc.Reference(root, "The node's command line", "./cmd/aleph-node")
+}

@@ -30,14 +30,15 @@ const (
 // book is what a compute node has read of its history, so that each pass reads
 // what is new and what a reorganisation may still change.
 type book struct {
-	// jobs is behind the last job whose change is final, and unclaimed are the
-	// jobs seen so far that have ended and may have earned something.
-	jobs      state.Job
-	unclaimed map[message.ItemHash]bool
-	// payments is the last payment that is final, and credits what all up to it
-	// have left with the node, by token.
-	payments state.Payment
-	credits  map[uint8]*credit
+	// job is the last one whose change is final. ended are the jobs that have
+	// ended and may have earned something, and whether all of it is claimed;
+	// those that are final and claimed are forgotten.
+	job   state.Job
+	ended map[message.ItemHash]bool
+	// payment is the last one that is final, and credits what all up to it have
+	// left with the node, by token.
+	payment state.Payment
+	credits map[uint8]*credit
 }
 
 // credit is what the node has earned and not withdrawn.
@@ -47,7 +48,7 @@ type credit struct {
 }
 
 func newBook() book {
-	return book{unclaimed: map[message.ItemHash]bool{}, credits: map[uint8]*credit{}}
+	return book{ended: map[message.ItemHash]bool{}, credits: map[uint8]*credit{}}
 }
 
 // claimEnded claims from each job that has ended, once.
@@ -56,30 +57,41 @@ func (s *Settler) claimEnded(ctx context.Context, sc *scene) error {
 		return err
 	}
 	var failed error
-	for _, spec := range slices.Sorted(maps.Keys(s.book.unclaimed)) {
-		failed = errors.Join(failed, s.claimFrom(ctx, sc, spec))
+	for _, spec := range slices.Sorted(maps.Keys(s.book.ended)) {
+		if !s.book.ended[spec] {
+			failed = errors.Join(failed, s.claimFrom(ctx, sc, spec))
+		}
 	}
 	return failed
 }
 
 // readJobs adds the jobs that have ended to the book.
 func (s *Settler) readJobs(ctx context.Context, sc *scene) error {
-	for at := s.book.jobs; ; {
+	for at := s.book.job; ; {
 		page, err := s.db.JobsOfNodeAfter(ctx, s.self.NodeID, at.Block, at.Spec, pageRows)
 		if err != nil {
 			return err
 		}
 		for _, j := range page {
-			if j.Status.Ended() && j.StartedAt != 0 {
-				s.book.unclaimed[j.Spec] = true
+			at = j
+			_, known := s.book.ended[j.Spec]
+			if !known && j.Status.Ended() && j.StartedAt != 0 { // Else nothing was billed.
+				s.book.ended[j.Spec] = false
 			}
-			if at = j; sc.isFinal(j.Block) {
-				s.book.jobs = j
+			if sc.isFinal(j.Block) {
+				s.book.job = j
+				s.forgetClaimed(j.Spec)
 			}
 		}
 		if len(page) < pageRows {
 			return nil
 		}
+	}
+}
+
+func (s *Settler) forgetClaimed(spec message.ItemHash) {
+	if s.book.ended[spec] {
+		delete(s.book.ended, spec)
 	}
 }
 
@@ -90,7 +102,7 @@ func (s *Settler) claimFrom(ctx context.Context, sc *scene, spec message.ItemHas
 		return err
 	}
 	if j == nil || !j.Status.Ended() {
-		delete(s.book.unclaimed, spec) // A reorganisation took its end back.
+		delete(s.book.ended, spec) // A reorganisation took its end back.
 		return nil
 	}
 	key := "claim/" + string(spec)
@@ -99,7 +111,10 @@ func (s *Settler) claimFrom(ctx context.Context, sc *scene, spec message.ItemHas
 		return err
 	}
 	if done {
-		delete(s.book.unclaimed, spec)
+		s.book.ended[spec] = true
+		if sc.isFinal(j.Block) {
+			s.forgetClaimed(spec)
+		}
 		return nil
 	}
 	return s.want(ctx, sc, action{
@@ -192,7 +207,7 @@ func (s *Settler) withdraw(ctx context.Context, sc *scene) error {
 // the book.
 func (s *Settler) readPayments(ctx context.Context, sc *scene) (map[uint8]*credit, error) {
 	var now map[uint8]*credit // The book's, and what is not final.
-	for at := s.book.payments; ; {
+	for at := s.book.payment; ; {
 		page, err := s.db.PaymentsTo(ctx, uint64(s.self.NodeID), at, pageRows,
 			state.PaymentClaimed, state.PaymentDebt, state.PaymentWithdrawn)
 		if err != nil {
@@ -200,7 +215,7 @@ func (s *Settler) readPayments(ctx context.Context, sc *scene) (map[uint8]*credi
 		}
 		for _, p := range page {
 			if at = p; sc.isFinal(p.Block) {
-				s.book.payments = p
+				s.book.payment = p
 				count(s.book.credits, p)
 				continue
 			}

@@ -3,6 +3,7 @@ package settlement_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"slices"
@@ -24,6 +25,10 @@ const (
 	window    = 60  // prepaid seconds
 	hardGrace = 120 // seconds
 	startBy   = 30  // seconds
+
+	// stride is how many blocks a block of the model stands for, so that what is
+	// some dozen blocks old is final.
+	stride = 64
 )
 
 // model is the contracts in small: accounts, one pair per payer, jobs. Rates
@@ -38,9 +43,11 @@ type model struct {
 	accounts map[common.Address]*account
 	jobs     map[message.ItemHash]*modelJob
 	credit   int64
-	claimed  int64 // gross
-	paidOut  int64 // to the node
-	events   int
+	claimed  int64           // gross
+	paidOut  int64           // to the node
+	events   []state.Payment // since the last block
+	logs     uint
+	rows     map[any]any    // what mirror has written
 	done     map[string]int // executions by key
 
 	mu    sync.Mutex
@@ -57,7 +64,6 @@ type account struct {
 	paidUntil, arrears uint64
 	pairRate, pending  int64
 	since              uint64
-	block              uint64
 }
 
 type modelJob struct {
@@ -70,7 +76,7 @@ type modelJob struct {
 func newModel(t testing.TB, db *state.DB) *model {
 	t.Helper()
 	return &model{
-		t: t, db: db, now: 1_000_000, accounts: map[common.Address]*account{}, jobs: map[message.ItemHash]*modelJob{},
+		t: t, db: db, now: 1_000_000, accounts: map[common.Address]*account{}, jobs: map[message.ItemHash]*modelJob{}, rows: map[any]any{},
 		funds: map[common.Address]account{}, done: map[string]int{}, idle: map[string]int{},
 	}
 }
@@ -280,9 +286,9 @@ func (m *model) withdraw(amount string) (changed, reverted bool) {
 }
 
 func (m *model) event(p state.Payment) {
-	m.events++
-	p.Block, p.LogIndex, p.At = m.number, uint(m.events), m.now
-	m.update(func(ctx context.Context, tx *state.Tx) error { return tx.PutPayment(ctx, p) })
+	m.logs++
+	p.Block, p.LogIndex, p.At = m.number, m.logs, m.now
+	m.events = append(m.events, p)
 }
 
 func (m *model) update(fn func(ctx context.Context, tx *state.Tx) error) {
@@ -298,11 +304,12 @@ func (m *model) update(fn func(ctx context.Context, tx *state.Tx) error) {
 func (m *model) mine(seconds uint64, pick func(state.Intent) bool) {
 	m.t.Helper()
 	m.now += seconds
-	m.number++
+	m.number += stride
 	pending, err := m.db.IntentsWith(m.t.Context(), 10_000, state.IntentPending)
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	var mined []state.Intent
 	for _, i := range pending {
 		if !pick(i) {
 			continue
@@ -321,12 +328,14 @@ func (m *model) mine(seconds uint64, pick func(state.Intent) bool) {
 		if reverted {
 			i.Status = state.IntentReverted
 		}
-		m.update(func(ctx context.Context, tx *state.Tx) error { return tx.PutIntent(ctx, i) })
+		mined = append(mined, i)
 	}
-	m.mirror()
+	m.mirror(mined...)
 }
 
-func (m *model) mirror() {
+// mirror writes the rows that have changed, and the intents that were mined, in
+// one transaction.
+func (m *model) mirror(mined ...state.Intent) {
 	m.t.Helper()
 	m.mu.Lock()
 	for payer, a := range m.accounts {
@@ -334,26 +343,41 @@ func (m *model) mirror() {
 	}
 	m.mu.Unlock()
 	m.update(func(ctx context.Context, tx *state.Tx) error {
+		var failed error
+		for _, i := range mined {
+			failed = errors.Join(failed, tx.PutIntent(ctx, i))
+		}
+		for _, p := range m.events {
+			failed = errors.Join(failed, tx.PutPayment(ctx, p))
+		}
+		m.events = nil
 		for _, a := range m.accounts {
-			row := state.Account{
-				Payer: a.payer, Token: token, RateQ32: new(big.Int).Lsh(big.NewInt(a.rate), 32), PaidUntil: a.paidUntil,
-				ArrearsSince: a.arrears, Refund: big.NewInt(a.refund), Block: a.block,
-			}
-			old, err := tx.Account(ctx, a.payer, token)
-			if err != nil || old.RateQ32.Cmp(row.RateQ32) != 0 || old.PaidUntil != row.PaidUntil || old.Refund.Cmp(row.Refund) != 0 || old.ArrearsSince != row.ArrearsSince {
-				a.block, row.Block = m.number, m.number
-			}
-			if err := tx.PutAccount(ctx, row); err != nil {
-				return err
+			if m.changed(a.payer, [4]int64{a.rate, a.refund, int64(a.paidUntil), int64(a.arrears)}) {
+				failed = errors.Join(failed, tx.PutAccount(ctx, state.Account{
+					Payer: a.payer, Token: token, RateQ32: new(big.Int).Lsh(big.NewInt(a.rate), 32), PaidUntil: a.paidUntil,
+					ArrearsSince: a.arrears, Refund: big.NewInt(a.refund), Block: m.number,
+				}))
 			}
 		}
 		for _, j := range m.jobs {
-			if err := tx.PutJob(ctx, j.Job); err != nil {
-				return err
+			if m.changed(j.Spec, [3]any{j.Status, j.StartedAt, j.StoppedAt}) {
+				j.Block = m.number
+				failed = errors.Join(failed, tx.PutJob(ctx, j.Job))
 			}
 		}
-		return tx.PutBlock(ctx, state.Block{Number: m.number, Hash: common.BigToHash(new(big.Int).SetUint64(m.number)), Time: m.now})
+		return errors.Join(failed, tx.PutBlock(ctx, state.Block{
+			Number: m.number, Hash: common.BigToHash(new(big.Int).SetUint64(m.number)), Time: m.now,
+		}))
 	})
+}
+
+// changed reports whether the row with the key is other than it was.
+func (m *model) changed(key, row any) bool {
+	if m.rows[key] == row {
+		return false
+	}
+	m.rows[key] = row
+	return true
 }
 
 // check holds what is true at any time.

@@ -42,7 +42,7 @@ func openDB(t testing.TB) *state.DB {
 
 func config() settlement.Config {
 	c := settlement.DefaultConfig()
-	c.Interval, c.RetrySeconds, c.ClaimSeconds = time.Second, 5, 100
+	c.Interval, c.RetrySeconds, c.ClaimSeconds = 3*time.Second, 5, 100
 	c.WithdrawMinWei, c.RefundMinWei = "500", "0"
 	return c
 }
@@ -245,7 +245,7 @@ func TestASecondCoordinatorWaitsForTheFirst(t *testing.T) {
 
 func (m *model) mirrorAt(seconds uint64) {
 	m.now += seconds
-	m.number++
+	m.number += stride
 	m.mirror()
 }
 

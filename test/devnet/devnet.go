@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -66,22 +67,31 @@ func Start(ctx context.Context, o Options) (*Network, error) {
 	if o.Log != nil {
 		n.cmd.Stderr = io.MultiWriter(&said, o.Log)
 	}
-	// It ends in order with Stop, not with the terminal's Ctrl-C.
-	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// It ends in order with Stop, not with the terminal's Ctrl-C; and by itself
+	// when this process dies.
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	out, err := n.cmd.StdoutPipe()
 	if err != nil {
 		return nil, fmt.Errorf("make pipe: %w", err)
 	}
-	if err := n.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start network: %w", err)
-	}
-	ready := make(chan string, 1)
+	started, ready := make(chan error, 1), make(chan string, 1)
 	go func() {
+		// To the kernel the thread that starts a process is its parent, and must
+		// not end before it.
+		runtime.LockOSThread()
+		err := n.cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
 		ready <- awaitReady(out)
 		_, _ = io.Copy(io.Discard, out) // It must not wait for a reader.
 		n.err = n.cmd.Wait()
 		close(n.done)
 	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start network: %w", err)
+	}
 	timer := time.NewTimer(readyMax)
 	defer timer.Stop()
 	var dir string

@@ -21,7 +21,7 @@ import (
 
 // TestKilledCoordinatorAssignsOnce kills the coordinator at each point between
 // its decision and the transaction's block.
-func TestKilledCoordinatorAssignsOnce(t *testing.T) {
+func TestKilledCoordinatorAssignsOnce(t *testing.T) { //nolint:tparallel // they all kill the same coordinator
 	t.Parallel()
 	n := startNetwork(t, devnet.Options{})
 	w := n.rewire(t, n.Nodes[0])

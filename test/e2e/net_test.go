@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"math/big"
@@ -19,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,6 +49,22 @@ const (
 	// enough ALEPH for any test, as balance and allowance.
 	enough = "100"
 )
+
+// networksMin is how many tests run side by side at least: they wait more than
+// they work.
+const networksMin = 4
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen && runtime.GOMAXPROCS(0) < networksMin {
+		if err := flag.Set("test.parallel", strconv.Itoa(networksMin)); err != nil {
+			panic("BUG: " + err.Error())
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // binaries is the directory with aleph and aleph-node.
 func binaries(t *testing.T) string {

@@ -59,6 +59,7 @@ type Store struct {
 	log          *slog.Logger
 	reg          prometheus.Registerer
 	gauges       []prometheus.Collector
+	free         func(dir string) (int64, error) // bytes that the disk has room for
 
 	mu   sync.Mutex
 	used int64 // bytes of blobs and of unfinished writes; guarded by mu
@@ -69,7 +70,7 @@ type Store struct {
 func Open(dir string, cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Store, error) {
 	s := &Store{
 		objects: filepath.Join(dir, "objects"), tmp: filepath.Join(dir, "tmp"),
-		maxBytes: int64(cfg.MaxSizeGB * bytesPerGB), log: log, reg: reg,
+		maxBytes: int64(cfg.MaxSizeGB * bytesPerGB), log: log, reg: reg, free: freeBytes,
 	}
 	if err := s.sweep(); err != nil {
 		return nil, err
@@ -249,6 +250,11 @@ func (s *Store) Delete(hash message.ItemHash) error {
 	if err != nil {
 		return fmt.Errorf("stat blob %s: %w", hash, err)
 	}
+	return s.deleteLocked(hash, path, fi)
+}
+
+// deleteLocked removes the file of a blob; the caller holds mu.
+func (s *Store) deleteLocked(hash message.ItemHash, path string, fi fs.FileInfo) error {
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("delete blob %s: %w", hash, err)
 	}
@@ -287,7 +293,7 @@ func (s *Store) List() ([]Info, error) {
 }
 
 // Verify reads the whole blob and compares it with its name. A blob that rotted
-// gives errs.Internal and is left for a human to look at.
+// gives errs.Internal and is left for the caller to judge.
 func (s *Store) Verify(ctx context.Context, hash message.ItemHash) error {
 	r, err := s.Open(hash)
 	if err != nil {

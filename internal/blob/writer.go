@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -84,7 +85,7 @@ func (w *Writer) Commit(want message.ItemHash) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	if w.s.Has(info.Hash) {
+	if _, err := w.s.Use(info.Hash, time.Now()); err == nil {
 		return info, w.Abort()
 	}
 	if err := w.f.Sync(); err != nil {
@@ -149,22 +150,12 @@ func (s *Store) release(n int64) {
 	s.used -= n
 }
 
-// Fits reports nil if a blob of the size could be stored now, else
-// errs.Exhausted, so that a transfer need not start in vain.
-func (s *Store) Fits(size int64) error {
-	if err := s.reserve(size); err != nil {
-		return err
-	}
-	s.release(size)
-	return nil
-}
-
 // diskError says what a failed write means: a disk or quota that is full is
 // Exhausted.
 func diskError(what string, err error) error {
 	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		if errors.Is(err, full) {
-			return errs.New(errs.Exhausted, "%s: the disk is full, make room on it: %w", what, err)
+			return errs.New(errs.Exhausted, "%s: %w: %w", what, ErrDisk, err)
 		}
 	}
 	return fmt.Errorf("%s: %w", what, err)

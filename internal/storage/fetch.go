@@ -70,9 +70,9 @@ func (k *Keeper) Fetch(ctx context.Context, hash message.ItemHash) (blob.Info, e
 // FetchFrom makes the blob be here: at once if it is, else from peers. Callers
 // that want the same blob share one transfer, which ends when the last of them
 // gives up. Without a peer that has the blob the error is errs.Unavailable;
-// without room for it, errs.Exhausted.
+// without room for it, also after what need not stay is gone, errs.Exhausted.
 func (k *Keeper) FetchFrom(ctx context.Context, hash message.ItemHash, opts FetchOptions) (blob.Info, error) {
-	info, err := k.blobs.Stat(hash)
+	info, err := k.blobs.Use(hash, time.Now())
 	if err == nil || errs.KindOf(err) != errs.NotFound {
 		return info, err
 	}
@@ -128,7 +128,7 @@ func (k *Keeper) leave(f *flight) {
 // transfer fetches the blob into the store.
 func (k *Keeper) transfer(ctx context.Context, hash message.ItemHash, sources []p2p.PeerID, report Progress) (_ blob.Info, err error) {
 	// Another transfer may have ended between the caller's look and now.
-	if info, err := k.blobs.Stat(hash); err == nil {
+	if info, err := k.blobs.Use(hash, time.Now()); err == nil {
 		return info, nil
 	}
 	start := time.Now()
@@ -243,7 +243,7 @@ func (t *transfer) read(ctx context.Context, id p2p.PeerID) (err error) {
 	if size < offset {
 		return errs.New(errs.Invalid, "peer %s says the blob has %d bytes, %d are here already", id, size, offset)
 	}
-	if err := t.k.blobs.Fits(size - offset); err != nil {
+	if err := t.k.MakeRoom(ctx, size-offset); err != nil {
 		return err
 	}
 	if !slices.Contains(t.wrote, id) && size > offset {

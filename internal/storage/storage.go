@@ -40,6 +40,7 @@ type Keeper struct {
 	net     Network
 	log     *slog.Logger
 	fetches *prometheus.CounterVec // outcome
+	room    Room                   // nil deletes nothing; see Reclaim
 
 	mu      sync.Mutex
 	flights map[message.ItemHash]*flight // guarded by mu

@@ -3,6 +3,7 @@ package v1
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/big"
 	"reflect"
@@ -12,13 +13,18 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/chain"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 )
 
-// paymentManager is the contract that permits are for.
-const paymentManager = "PaymentManager"
+// Permits are for the payment contract, and the token checks them.
+const (
+	paymentManager = "PaymentManager"
+	alephToken     = "AlephToken"
+)
 
 func typeOf(v any) reflect.Type { return reflect.TypeOf(v).Elem() }
 
@@ -50,7 +56,7 @@ func (s *Server) account(ctx context.Context, in *accountInput) (*accountOutput,
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "read funds of %s: %w", addr, err)
 	}
-	eth, err := s.parts.Ether.Balance(ctx, addr)
+	eth, err := s.parts.Chain.Balance(ctx, addr)
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "read ether of %s: %w", addr, err)
 	}
@@ -97,7 +103,8 @@ type permitView struct {
 type permitOutput struct{ Body permitView }
 
 // permit relays a permit of somebody who has something to spend: the node pays
-// for the transaction.
+// for the transaction. The token takes it as things are, and there is one per
+// owner on its way, so that nobody keeps the node busy for nothing.
 func (s *Server) permit(ctx context.Context, in *permitInput) (*permitOutput, error) {
 	owner, value, err := s.checkPermit(ctx, in)
 	if err != nil {
@@ -130,17 +137,73 @@ func (s *Server) permit(ctx context.Context, in *permitInput) (*permitOutput, er
 		return nil, fmt.Errorf("encode permit of %s: %w", owner, err)
 	}
 	i := state.Intent{
-		Key: "permit/" + owner.Hex() + "/" + crypto.Keccak256Hash(args).Hex(), Contract: paymentManager, Method: "permit",
-		Args: args, Deadline: in.Body.Deadline,
+		Key: permitPrefix(owner) + crypto.Keccak256Hash(args).Hex(), Contract: paymentManager, Method: "permit",
+		Args: args, Deadline: in.Body.Deadline, Yields: true,
 	}
-	err = s.parts.DB.Update(ctx, func(tx *state.Tx) error {
-		_, err := tx.Enqueue(ctx, i)
-		return err
-	})
+	// First, because the token would refuse the next one only for its nonce.
+	if _, err := permitWaiting(ctx, s.parts.DB, owner, i.Key); err != nil {
+		return nil, err
+	}
+	if err := s.tryPermit(ctx, owner, value, in.Body.Deadline, in.Body.V, r, sWord); err != nil {
+		return nil, err
+	}
+	err = s.parts.DB.Update(ctx, func(tx *state.Tx) error { return enqueuePermit(ctx, tx, owner, i) })
 	if err != nil {
-		return nil, fmt.Errorf("relay permit of %s: %w", owner, err)
+		return nil, err
 	}
 	return &permitOutput{permitView{Intent: i.Key}}, nil
+}
+
+// permitPrefix begins the keys of an owner's permits.
+func permitPrefix(owner common.Address) string { return "permit/" + owner.Hex() + "/" }
+
+// intentReader is a database or a transaction.
+type intentReader interface {
+	IntentsUnder(ctx context.Context, prefix string, limit int, statuses ...state.IntentStatus) ([]state.Intent, error)
+}
+
+// permitWaiting reports whether the permit with the key is on its way. Another
+// one of the owner on its way is errs.Conflict.
+func permitWaiting(ctx context.Context, r intentReader, owner common.Address, key string) (bool, error) {
+	waiting, err := r.IntentsUnder(ctx, permitPrefix(owner), 1, state.IntentPending, state.IntentSent)
+	if err != nil || len(waiting) == 0 {
+		return false, err
+	}
+	if waiting[0].Key != key {
+		return false, errs.New(errs.Conflict, "another permit of %s is on its way; wait until it is through", owner)
+	}
+	return true, nil
+}
+
+// enqueuePermit adds the permit unless it is on its way.
+func enqueuePermit(ctx context.Context, tx *state.Tx, owner common.Address, i state.Intent) error {
+	waiting, err := permitWaiting(ctx, tx, owner, i.Key)
+	if err != nil || waiting {
+		return err
+	}
+	isNew, err := tx.Enqueue(ctx, i)
+	if err != nil {
+		return fmt.Errorf("relay permit of %s: %w", owner, err)
+	}
+	if !isNew {
+		return errs.New(errs.Conflict, "this permit of %s was sent already; sign a new one", owner)
+	}
+	return nil
+}
+
+// tryPermit asks the token whether it would take the permit. What the payment
+// contract says is not enough: it takes any signature for what is allowed.
+func (s *Server) tryPermit(ctx context.Context, owner common.Address, value *big.Int, deadline uint64, v uint8, r, sWord common.Hash) error {
+	data := bindings.NewAlephToken().PackPermit(owner, s.self.Contracts[paymentManager], value, new(big.Int).SetUint64(deadline), v, r, sWord)
+	_, err := s.parts.Chain.Call(ctx, chain.Call{To: s.self.Contracts[alephToken], Data: data})
+	var refusal *chain.Revert
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refusal):
+		return errs.New(errs.Denied, "the token refuses the permit: %s", refusal)
+	}
+	return errs.New(errs.Unavailable, "try permit of %s: %w", owner, err)
 }
 
 // checkPermit judges what needs no balance.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"math/big"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -26,9 +25,6 @@ const (
 	// statusMax bounds the time in which a node says how a machine is; the
 	// answer goes out without it then.
 	statusMax = 3 * time.Second
-	// statusParallel bounds the nodes that are asked at the same time for one
-	// request.
-	statusParallel = 16
 	// attempt numbers the tries to place a job; there is one.
 	attempt = 0
 )
@@ -118,7 +114,7 @@ type jobView struct {
 	MeteredSeconds uint64        `json:"metered_seconds"`
 	MeteredWei     string        `json:"metered_wei"`
 	Ports          []portView    `json:"ports"`
-	VM             *vmView       `json:"vm,omitempty"`
+	VM             *vmView       `json:"vm,omitempty" doc:"How its node says it is; not in a list."`
 	Decision       *decisionView `json:"decision,omitempty"`
 	PaidUntil      uint64        `json:"paid_until" doc:"Until when all of the payer's machines are paid."`
 	ArrearsSince   uint64        `json:"arrears_since"`
@@ -169,7 +165,8 @@ type jobsInput struct {
 
 type jobsOutput struct{ Body []jobView }
 
-// jobs lists without asking about machines that are gone.
+// jobs lists from what is known here. A list is anybody's for the asking, so no
+// node is asked about a machine for it.
 func (s *Server) jobs(ctx context.Context, in *jobsInput) (*jobsOutput, error) {
 	owner, err := parseAddress("owner", in.Owner)
 	if err != nil {
@@ -179,30 +176,15 @@ func (s *Server) jobs(ctx context.Context, in *jobsInput) (*jobsOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &jobsOutput{Body: make([]jobView, len(specs))}
-	turns := make(chan struct{}, statusParallel)
-	failed := make([]error, len(specs))
-	asking, cancel := context.WithTimeout(ctx, 2*statusMax)
-	defer cancel()
-	var wg sync.WaitGroup
-	for i, spec := range specs {
-		turns <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-turns }()
-			rows, err := s.readJob(ctx, spec)
-			if err != nil {
-				failed[i] = err
-				return
-			}
-			out.Body[i] = rows.view()
-			if rows.job != nil && !rows.job.Status.Ended() {
-				s.addMachine(asking, rows, &out.Body[i])
-			}
-		})
-	}
-	wg.Wait()
-	if err := errors.Join(failed...); err != nil {
-		return nil, err
+	out := &jobsOutput{Body: make([]jobView, 0, len(specs))}
+	for _, spec := range specs {
+		rows, err := maybe(s.readJob(ctx, spec))
+		if err != nil {
+			return nil, err
+		}
+		if rows != nil { // A reorganisation may have just taken it back.
+			out.Body = append(out.Body, rows.view())
+		}
 	}
 	return out, nil
 }

@@ -220,6 +220,7 @@ func TestJobFromOfferToEnd(t *testing.T) {
 func TestJobsOfAnOwnerNewestFirst(t *testing.T) {
 	n := newNode(t)
 	n.block(t)
+	n.advertise(t)
 	n.put(t, n.offerRow(1, state.OfferOffered), n.offerRow(2, state.OfferOffered), n.jobRow(3, state.JobRunning), n.offerRow(3, state.OfferOpened))
 	var jobs []map[string]any
 
@@ -233,6 +234,9 @@ func TestJobsOfAnOwnerNewestFirst(t *testing.T) {
 	}
 	if len(order) != 3 || order[0] != string(spec(3)) || order[1] != string(spec(2)) {
 		t.Errorf("order = %v", order)
+	}
+	if n.peers.asked != nil {
+		t.Errorf("a list asked a node %+v, want no question", n.peers.asked)
 	}
 	if w := n.do(t, "GET", "/api/v1/jobs?owner="+common.Address{}.Hex(), ""); strings.TrimSpace(w.Body.String()) != "[]" {
 		t.Errorf("jobs of nobody = %s, want an empty list", w.Body)

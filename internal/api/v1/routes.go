@@ -47,7 +47,7 @@ func (s *Server) registerCoordinator() {
 	create := op("create-job", http.MethodPost, "/api/v1/jobs", "Offer to pay for an instance", http.StatusAccepted, "jobs")
 	create.Errors = append(create.Errors, http.StatusPaymentRequired, http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity)
 	handle(s, create, s.createJob)
-	handle(s, op("jobs", http.MethodGet, "/api/v1/jobs", "The jobs of an owner, newest first", http.StatusOK, "jobs"), s.jobs)
+	handle(s, op("jobs", http.MethodGet, "/api/v1/jobs", "The jobs of an owner, newest first, without their machines", http.StatusOK, "jobs"), s.jobs)
 	handle(s, op("job", http.MethodGet, "/api/v1/jobs/{spec}", "A job: where it runs and why, and what it costs", http.StatusOK, "jobs"), s.job)
 	handle(s, op("receipt", http.MethodGet, "/api/v1/jobs/{spec}/receipt", "What a job cost and who got it", http.StatusOK, "jobs"), s.receipt)
 	stop := op("stop-job", http.MethodPost, "/api/v1/jobs/{spec}/stop", "End a job, signed by its payer", http.StatusAccepted, "jobs")
@@ -55,7 +55,7 @@ func (s *Server) registerCoordinator() {
 	handle(s, stop, s.stopJob)
 
 	permit := op("permit", http.MethodPost, "/api/v1/permits", "Relay an EIP-2612 permit to the payment contract", http.StatusAccepted, "accounts")
-	permit.Errors = append(permit.Errors, http.StatusPaymentRequired, http.StatusConflict)
+	permit.Errors = append(permit.Errors, http.StatusPaymentRequired, http.StatusForbidden, http.StatusConflict)
 	handle(s, permit, s.permit)
 	handle(s, op("account", http.MethodGet, "/api/v1/accounts/{address}", "What an address owns and owes", http.StatusOK, "accounts"), s.account)
 

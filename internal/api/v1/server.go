@@ -16,6 +16,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
@@ -57,9 +58,11 @@ type Funds interface {
 	Funds(ctx context.Context, owner common.Address, token uint8) (balance, allowance, refund *big.Int, err error)
 }
 
-// Ether reads how much ether an account has, in wei; chain.Client is one.
-type Ether interface {
+// Chain reads how much ether an account has, in wei, and tries calls;
+// chain.Client is one.
+type Chain interface {
 	Balance(ctx context.Context, account common.Address) (*big.Int, error)
+	Call(ctx context.Context, m chain.Call) ([]byte, error)
 }
 
 // Console gives the console of a machine on this host to its owner;
@@ -92,7 +95,7 @@ type Parts struct {
 	Planner  Planner
 	Peers    Peers
 	Funds    Funds
-	Ether    Ether
+	Chain    Chain
 	Blobs    *blob.Store
 	Console  Console
 	Gatherer prometheus.Gatherer

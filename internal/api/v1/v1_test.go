@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -21,6 +22,8 @@ import (
 
 	v1 "github.com/aleph-onchain/aleph-onchain/internal/api/v1"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
@@ -47,7 +50,10 @@ type (
 		balance, allowance, refund int64
 		err                        error
 	}
-	ether struct{ err error }
+	ether struct {
+		err, call error
+		tried     *[]chain.Call
+	}
 	peers struct {
 		reply any
 		err   error
@@ -82,6 +88,13 @@ func (f funds) Funds(context.Context, common.Address, uint8) (balance, allowance
 
 func (e ether) Balance(context.Context, common.Address) (*big.Int, error) {
 	return big.NewInt(5), e.err
+}
+
+func (e ether) Call(_ context.Context, m chain.Call) ([]byte, error) {
+	if e.tried != nil {
+		*e.tried = append(*e.tried, m)
+	}
+	return nil, e.call
 }
 
 func (p *peers) Ask(_ context.Context, _ p2p.PeerID, request, reply any) error {
@@ -138,10 +151,10 @@ func newNode(t *testing.T, change ...func(*v1.Self, *v1.Parts)) *node {
 	}
 	self := v1.Self{
 		Role: v1.Coordinator, NodeID: 1, Version: "test", PeerID: "12D3KooWtest", Domain: domain(),
-		Contracts: map[string]common.Address{"PaymentManager": common.HexToAddress("0xB0"), "JobManager": common.HexToAddress("0xA1")},
+		Contracts: map[string]common.Address{"PaymentManager": common.HexToAddress("0xB0"), "AlephToken": common.HexToAddress("0xB1"), "JobManager": common.HexToAddress("0xA1")},
 	}
 	parts := v1.Parts{
-		DB: n.db, Blobs: n.blobs, Peers: n.peers, Planner: planner{}, Funds: funds{balance: 10, allowance: 3, refund: 2}, Ether: ether{},
+		DB: n.db, Blobs: n.blobs, Peers: n.peers, Planner: planner{}, Funds: funds{balance: 10, allowance: 3, refund: 2}, Chain: ether{},
 		Intake: intake{m: &state.Message{ItemHash: message.HashOf(nil), Status: state.MessageProcessed}, db: n.db}, Gatherer: reg,
 	}
 	for _, fn := range change {
@@ -448,14 +461,15 @@ func TestNodesAndAccounts(t *testing.T) {
 	}
 	for _, broken := range []func(*v1.Self, *v1.Parts){
 		func(_ *v1.Self, p *v1.Parts) { p.Funds = funds{err: errors.New("away")} },
-		func(_ *v1.Self, p *v1.Parts) { p.Ether = ether{errors.New("away")} },
+		func(_ *v1.Self, p *v1.Parts) { p.Chain = ether{err: errors.New("away")} },
 	} {
 		problem(t, newNode(t, broken).do(t, "GET", account, ""), 503, "away")
 	}
 }
 
 func TestPermitBecomesAnIntent(t *testing.T) {
-	n := newNode(t)
+	var tried []chain.Call
+	n := newNode(t, func(_ *v1.Self, p *v1.Parts) { p.Chain = ether{tried: &tried} })
 	n.block(t)
 	body := `{"owner":"` + n.payer().Hex() + `","spender":"` + common.HexToAddress("0xB0").Hex() + `","value":"4","deadline":2000000,"v":28,"r":"` +
 		common.HexToHash("0x1").Hex() + `","s":"` + common.HexToHash("0x2").Hex() + `"}`
@@ -467,12 +481,21 @@ func TestPermitBecomesAnIntent(t *testing.T) {
 		t.Fatal(err)
 	}
 	args := `["` + strings.ToLower(n.payer().Hex()) + `","1","4","2000000","28","` + common.HexToHash("0x1").Hex() + `","` + common.HexToHash("0x2").Hex() + `"]`
-	if i.Contract != "PaymentManager" || i.Method != "permit" || i.Deadline != 2_000_000 || string(i.Args) != args {
+	if i.Contract != "PaymentManager" || i.Method != "permit" || i.Deadline != 2_000_000 || !i.Yields || string(i.Args) != args {
 		t.Errorf("intent = %+v with %s, want %s", i, i.Args, args)
 	}
 	if again := want(t, n.do(t, "POST", "/api/v1/permits", body), 202); again["intent"] != v["intent"] {
 		t.Errorf("the same permit again is %v, want the same intent", again)
 	}
+	if len(tried) != 2 || tried[0].To != common.HexToAddress("0xB1") || !bytes.Contains(tried[0].Data, common.HexToHash("0x2").Bytes()) {
+		t.Errorf("tried %v, want the permit at the token", tried)
+	}
+	other := strings.Replace(body, `"value":"4"`, `"value":"5"`, 1)
+	problem(t, n.do(t, "POST", "/api/v1/permits", other), 409, "another permit")
+	i.Status = state.IntentReverted
+	n.update(t, func(ctx context.Context, tx *state.Tx) error { return tx.PutIntent(ctx, *i) })
+	problem(t, n.do(t, "POST", "/api/v1/permits", body), 409, "sent already")
+	want(t, n.do(t, "POST", "/api/v1/permits", other), 202)
 	poor := newNode(t, func(_ *v1.Self, p *v1.Parts) { p.Funds = funds{} })
 	poor.block(t)
 	problem(t, poor.do(t, "POST", "/api/v1/permits", body), 402, "no ALEPH")
@@ -480,4 +503,65 @@ func TestPermitBecomesAnIntent(t *testing.T) {
 	problem(t, away.do(t, "POST", "/api/v1/permits", body), 503, "not been read")
 	away.block(t)
 	problem(t, away.do(t, "POST", "/api/v1/permits", body), 503, "rpc away")
+}
+
+// TestPermitsThatTheTokenRefusesAreNotRelayed counts what is written.
+func TestPermitsThatTheTokenRefusesAreNotRelayed(t *testing.T) {
+	for name, tt := range map[string]struct {
+		err    error
+		status int
+		text   string
+	}{
+		"refused":  {fmt.Errorf("call token: %w", chain.NewRevert(errs.Invalid, "signed by somebody else")), 403, "signed by somebody else"},
+		"rpc away": {errs.New(errs.Unavailable, "rpc away"), 503, "rpc away"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, func(_ *v1.Self, p *v1.Parts) { p.Chain = ether{call: tt.err} })
+			n.block(t)
+			body := `{"owner":"` + n.payer().Hex() + `","spender":"` + common.HexToAddress("0xB0").Hex() + `","value":"4","deadline":2000000,"v":28,"r":"` +
+				common.HexToHash("0x1").Hex() + `","s":"` + common.HexToHash("0x2").Hex() + `"}`
+
+			problem(t, n.do(t, "POST", "/api/v1/permits", body), tt.status, tt.text)
+
+			if count, err := n.db.CountIntents(t.Context(), state.IntentPending); err != nil || count != 0 {
+				t.Errorf("%d intents, %v, want none", count, err)
+			}
+		})
+	}
+}
+
+// TestTheTokenChecksPermits asks the real one.
+func TestTheTokenChecksPermits(t *testing.T) {
+	net := chaintest.Start(t)
+	contracts := net.Deployment.Contracts
+	n := newNode(t, func(self *v1.Self, p *v1.Parts) {
+		p.Chain = net.Client
+		self.Contracts = map[string]common.Address{"PaymentManager": contracts.PaymentManager, "AlephToken": contracts.AlephToken}
+	})
+	head := net.Head(t)
+	n.update(t, func(ctx context.Context, tx *state.Tx) error {
+		return tx.PutBlock(ctx, state.Block{Number: head.Number, Hash: head.Hash, Time: head.Time})
+	})
+	permit := func(nonce int64) string {
+		word := job.Permit{
+			Owner: net.Payer.Address, Spender: contracts.PaymentManager, Value: big.NewInt(4), Nonce: big.NewInt(nonce),
+			Deadline: new(big.Int).SetUint64(head.Time + 600),
+		}
+		sig, err := job.Sign(net.Payer.Key, job.Domain{Name: "Aleph", Version: "1", ChainID: net.Client.ChainID(), Contract: contracts.AlephToken}, &word)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := json.Marshal(map[string]any{
+			"owner": word.Owner, "spender": word.Spender, "value": "4", "deadline": head.Time + 600,
+			"v": sig[64], "r": common.BytesToHash(sig[:32]), "s": common.BytesToHash(sig[32:64]),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+
+	problem(t, n.do(t, "POST", "/api/v1/permits", permit(1)), 403, "ERC2612InvalidSigner")
+	want(t, n.do(t, "POST", "/api/v1/permits", permit(0)), 202)
+	problem(t, n.do(t, "POST", "/api/v1/permits", permit(1)), 409, "another permit")
 }

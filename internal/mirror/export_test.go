@@ -10,14 +10,31 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 )
 
-// Reach notes how a pass ended at a time.
-func (s *Syncer) Reach(at time.Time, err error) { s.reach(at, err) }
+// Look makes one pass as if it ended at a time.
+func (s *Syncer) Look(ctx context.Context, now time.Time) {
+	at, err := s.pass(ctx)
+	s.reach(now, at, err)
+}
 
-// SyncedMax is how long the word of a pass holds.
-const SyncedMax = syncedMax
+// Doubt makes one pass as if it ended at a time, and says what speaks against
+// its word.
+func (s *Syncer) Doubt(ctx context.Context, now time.Time) error {
+	s.Look(ctx, now)
+	return s.word.Load().doubt
+}
+
+// Age lets the last word grow older.
+func (s *Syncer) Age(d time.Duration) {
+	w := *s.word.Load()
+	w.reachedAt = w.reachedAt.Add(-d)
+	s.word.Store(&w)
+}
 
 // Pass makes one pass.
-func (s *Syncer) Pass(ctx context.Context) error { return s.pass(ctx) }
+func (s *Syncer) Pass(ctx context.Context) error {
+	_, err := s.pass(ctx)
+	return err
+}
 
 // EventNames returns the events that have a decision, by contract, and whether
 // they become rows.
@@ -48,6 +65,9 @@ var EndReason = endReason
 
 // The bounds that tests cross.
 const (
+	SyncedMax  = syncedMax  // How long the word of a pass holds.
+	HeadAgeMax = headAgeMax // How old the head may be.
+
 	NearMax = nearMax
 	UndoMax = undoMax
 )

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +48,12 @@ const (
 	// syncedMax is how long the word of a pass that reached the head holds: some
 	// intervals, and a slow answer.
 	syncedMax = 10 * time.Second
+	// headAgeMax is how old the head may be: blocks come each quarter second, a
+	// question may be slow, and clocks differ.
+	headAgeMax = 90 * time.Second
+	// localChain is the id of local networks, which have a time of their own and
+	// may make no block for long.
+	localChain = 31337
 )
 
 // Config says what to mirror and how often to look.
@@ -63,6 +70,7 @@ type Chain interface {
 	LogsBetween(ctx context.Context, from, to uint64, contracts []common.Address) ([]types.Log, error)
 	Calls(ctx context.Context, calls []chain.Call) ([][]byte, error)
 	Check(ctx context.Context) (genesis common.Hash, err error)
+	ChainID() *big.Int
 }
 
 // Syncer mirrors the chain. Use New.
@@ -73,8 +81,14 @@ type Syncer struct {
 	contracts chain.Contracts
 	log       *slog.Logger
 	metrics   metrics
-	checked   bool                      // The RPC serves the chain that the rows are of; only Run's goroutine uses it.
-	reached   atomic.Pointer[time.Time] // When the last pass reached the head; nil when it did not.
+	checked   bool                 // The RPC serves the chain that the rows are of; only Run's goroutine uses it.
+	word      atomic.Pointer[word] // Of the last pass; nil before it.
+}
+
+// word is what passes say of the rows.
+type word struct {
+	reachedAt time.Time // When they were last known to be those of the chain's head; zero after a pass that failed.
+	doubt     error     // Why that is not known now.
 }
 
 type metrics struct {
@@ -106,8 +120,8 @@ func (s *Syncer) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	return loop.Every(ctx, s.log, s.cfg.Interval, delayMax, nil, func(ctx context.Context) error {
-		err := s.pass(ctx)
-		s.reach(time.Now(), err)
+		at, err := s.pass(ctx)
+		s.reach(time.Now(), at, err)
 		var end *fatal
 		if errors.As(err, &end) {
 			stop(end.err)
@@ -117,25 +131,50 @@ func (s *Syncer) Run(ctx context.Context) error {
 }
 
 // reach notes how a pass ended.
-func (s *Syncer) reach(now time.Time, err error) {
+func (s *Syncer) reach(now time.Time, at sight, err error) {
 	if err != nil {
-		s.reached.Store(nil)
+		s.word.Store(&word{})
 		return
 	}
-	s.reached.Store(&now)
+	next := &word{reachedAt: now, doubt: s.doubt(now, at)}
+	if next.doubt != nil {
+		next.reachedAt = time.Time{}
+		// One RPC of several may lag behind the one that was asked before.
+		if last := s.word.Load(); last != nil {
+			next.reachedAt = last.reachedAt
+		}
+	}
+	s.word.Store(next)
+}
+
+// doubt says why the head may not be the chain's newest block: an RPC that has
+// stopped to follow the chain serves an old one, and says so as calmly as ever.
+func (s *Syncer) doubt(now time.Time, at sight) error {
+	if at.head.Number < at.rows.Number {
+		return errs.New(errs.Unavailable, "the RPC is at block %d and has been at block %d: wait for it, or set another [chain] rpc_url",
+			at.head.Number, at.rows.Number)
+	}
+	age := now.Sub(time.Unix(int64(at.head.Time), 0)).Truncate(time.Second)
+	if id := s.chain.ChainID(); age > headAgeMax && (!id.IsUint64() || id.Uint64() != localChain) {
+		return errs.New(errs.Unavailable, "the RPC's newest block is %v old: set another [chain] rpc_url, or correct this computer's clock", age)
+	}
+	return nil
 }
 
 // Synced reports whether the rows were those of the chain's head a moment ago:
 // what is not in them is then not on the chain either.
 func (s *Syncer) Synced() bool {
-	at := s.reached.Load()
-	return at != nil && time.Since(*at) < max(syncedMax, 3*s.cfg.Interval)
+	w := s.word.Load()
+	return w != nil && time.Since(w.reachedAt) < max(syncedMax, 3*s.cfg.Interval)
 }
 
 // Ready reports nil when Synced, else what is missing.
 func (s *Syncer) Ready(context.Context) error {
 	if s.Synced() {
 		return nil
+	}
+	if w := s.word.Load(); w != nil && w.doubt != nil {
+		return w.doubt
 	}
 	return errs.New(errs.Unavailable, "the rows are behind the chain")
 }
@@ -159,31 +198,38 @@ func (s *Syncer) Time(ctx context.Context) (uint64, error) {
 	return head.Time, nil
 }
 
+// sight is what a pass ended with: the chain's head as the RPC has it, and the
+// newest block in the database.
+type sight struct {
+	head *chain.Header
+	rows *state.Block
+}
+
 // pass folds every block up to the head.
-func (s *Syncer) pass(ctx context.Context) error {
+func (s *Syncer) pass(ctx context.Context) (sight, error) {
 	if err := s.check(ctx); err != nil {
-		return err
+		return sight{}, err
 	}
 	for {
 		head, err := s.chain.Head(ctx)
 		if err != nil {
-			return err
+			return sight{}, err
 		}
 		last, err := s.last(ctx)
 		if err != nil {
-			return err
+			return sight{}, err
 		}
 		if err := s.advance(ctx, head, last); err != nil {
-			return err
+			return sight{}, err
 		}
 		now, err := s.last(ctx)
 		if err != nil {
-			return err
+			return sight{}, err
 		}
 		s.metrics.head.Set(float64(now.Number))
 		s.metrics.lag.Set(float64(head.Number) - float64(now.Number))
 		if now.Number >= head.Number || now.Hash == last.Hash {
-			return nil
+			return sight{head, now}, nil
 		}
 	}
 }

@@ -3,6 +3,7 @@ package mirror_test
 import (
 	"context"
 	"errors"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -45,8 +46,28 @@ func TestSyncedIsTheWordOfTheLastPass(t *testing.T) {
 	p2ptest.Wait(t, "the rows are those of the chain again", s.Synced)
 }
 
+// mainnet is a network of tests under another chain id, by an RPC that serves
+// the head that it is told to.
+type mainnet struct {
+	mirror.Chain
+	id   int64
+	head *chain.Header // nil for the chain's.
+	err  error
+}
+
+func (m *mainnet) ChainID() *big.Int { return big.NewInt(m.id) }
+
+func (m *mainnet) Head(ctx context.Context) (*chain.Header, error) {
+	if m.head != nil || m.err != nil {
+		return m.head, m.err
+	}
+	return m.Chain.Head(ctx)
+}
+
 func TestOldWordIsNone(t *testing.T) {
-	s, _ := syncer(chaintest.Start(t), open(t, t.TempDir()), nil)
+	n := chaintest.Start(t)
+	c := &mainnet{Chain: n.Client, id: devchain.ChainID}
+	s, _ := syncer(n, open(t, t.TempDir()), c)
 	now := time.Now()
 	for _, tt := range []struct {
 		at   time.Time
@@ -58,10 +79,61 @@ func TestOldWordIsNone(t *testing.T) {
 		{now.Add(-mirror.SyncedMax), nil, false},
 		{now, errors.New("away"), false},
 	} {
-		s.Reach(tt.at, tt.err)
+		c.err = tt.err
+		s.Look(t.Context(), tt.at)
 		if got := s.Synced(); got != tt.want {
 			t.Errorf("%v after a pass that ended with %v: synced is %v, want %v", now.Sub(tt.at), tt.err, got, tt.want)
 		}
+	}
+}
+
+func TestAHeadThatStandsStillIsNotBelieved(t *testing.T) {
+	n := chaintest.Start(t)
+	c := &mainnet{Chain: n.Client, id: 42161}
+	s, _ := syncer(n, open(t, t.TempDir()), c)
+	mined := time.Unix(int64(n.Head(t).Time), 0)
+	for _, tt := range []struct {
+		id   int64
+		age  time.Duration
+		want string
+	}{
+		{42161, mirror.HeadAgeMax, ""},
+		{42161, mirror.HeadAgeMax + time.Second, "newest block is 1m31s old"},
+		{42161, -time.Hour, ""}, // The clock is behind, and the start refuses that.
+		{devchain.ChainID, time.Hour, ""},
+	} {
+		c.id = tt.id
+		doubt := s.Doubt(t.Context(), mined.Add(tt.age))
+		if tt.want == "" && doubt != nil || tt.want != "" && (!errors.Is(doubt, errs.Unavailable) || !strings.Contains(doubt.Error(), tt.want)) {
+			t.Errorf("chain %d, a head %v old: doubt is %v, want %q", tt.id, tt.age, doubt, tt.want)
+		}
+	}
+}
+
+func TestAnRPCBehindTheRowsIsNotBelieved(t *testing.T) {
+	n := chaintest.Start(t)
+	old := n.Head(t)
+	n.Mine(t)
+	c := &mainnet{Chain: n.Client, id: devchain.ChainID}
+	s, _ := syncer(n, open(t, t.TempDir()), c)
+	s.Look(t.Context(), time.Now())
+
+	c.head = old
+	s.Look(t.Context(), time.Now())
+	if !s.Synced() {
+		t.Error("one look at an RPC that lags behind another took the word back")
+	}
+	s.Age(mirror.SyncedMax)
+	s.Look(t.Context(), time.Now())
+	err := s.Ready(t.Context())
+	if s.Synced() || !errors.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "the RPC is at block") {
+		t.Errorf("the RPC stays behind: synced is %v, %v", s.Synced(), err)
+	}
+
+	c.head = nil
+	s.Look(t.Context(), time.Now())
+	if err := s.Ready(t.Context()); err != nil {
+		t.Errorf("the RPC has caught up: %v", err)
 	}
 }
 

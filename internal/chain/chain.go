@@ -45,7 +45,7 @@ func (c Config) Validate() error {
 	for _, u := range c.urls() {
 		parsed, err := url.Parse(u)
 		if err != nil || parsed.Host == "" || !isRPCScheme(parsed.Scheme) {
-			return errs.New(errs.Invalid, "rpc_url is %q, want http://, https://, ws:// or wss:// and a host", u)
+			return errs.New(errs.Invalid, "rpc_url is %q (*** hides what may be a key), want http://, https://, ws:// or wss:// and a host", MaskURL(u))
 		}
 	}
 	if len(c.urls()) == 0 {
@@ -70,6 +70,23 @@ func (c Config) urls() (out []string) {
 		}
 	}
 	return out
+}
+
+// MaskURL hides what providers put keys into: user and password, path, query
+// and fragment; and what is no URL at all.
+func MaskURL(s string) string {
+	const mask = "***"
+	if s == "" {
+		return s
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" {
+		return mask
+	}
+	if u.User == nil && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == "" {
+		return s
+	}
+	return u.Scheme + "://" + u.Host + "/" + mask
 }
 
 func isRPCScheme(s string) bool {

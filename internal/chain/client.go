@@ -59,7 +59,7 @@ func Dial(ctx context.Context, cfg Config, log *slog.Logger) (_ *Client, err err
 		}
 		r, err := rpc.DialOptions(ctx, u, rpc.WithHTTPClient(&http.Client{Transport: transport, Timeout: callTimeout}))
 		if err != nil {
-			return nil, errs.New(errs.Unavailable, "dial RPC %d: %w", i+1, err)
+			return nil, errs.New(errs.Unavailable, "dial RPC %d: %w", i+1, withoutURL(err))
 		}
 		c.rpcs, c.names = append(c.rpcs, r), append(c.names, fmt.Sprintf("rpc_%d", i+1))
 	}

@@ -5,11 +5,12 @@ import (
 	"encoding"
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/chain"
 )
 
 //go:generate go test . -run ^TestDocumentsSayWhatTheCommentsSay$ -update
@@ -121,25 +122,8 @@ func quote(s string) string {
 func (c Config) Masked() Config {
 	var urls []string
 	for one := range strings.SplitSeq(c.Chain.RPCURL, ",") {
-		urls = append(urls, maskURL(strings.TrimSpace(one)))
+		urls = append(urls, chain.MaskURL(strings.TrimSpace(one)))
 	}
 	c.Chain.RPCURL = strings.Join(urls, ",")
 	return c
-}
-
-// maskURL hides what providers put keys into: user and password, path, query
-// and fragment; and what is no URL at all.
-func maskURL(s string) string {
-	const mask = "***"
-	if s == "" {
-		return s
-	}
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" {
-		return mask
-	}
-	if u.User == nil && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == "" {
-		return s
-	}
-	return u.Scheme + "://" + u.Host + "/" + mask
 }

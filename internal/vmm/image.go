@@ -4,7 +4,9 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,8 +76,14 @@ const manifestName = "manifest.json"
 // would reach for other files of this host, gives errs.Invalid.
 //
 // The name of the file must stand for its content, as an item hash does:
-// what was unpacked once is used again.
+// what was unpacked once is used again, without a look at its bytes. Cache.Open
+// does look.
 func OpenImage(ctx context.Context, path, cacheDir string) (Image, error) {
+	return openImage(ctx, path, cacheDir, nil)
+}
+
+// openImage is OpenImage, with a Cache that verifies or nil.
+func openImage(ctx context.Context, path, cacheDir string, c *Cache) (Image, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return Image{}, fmt.Errorf("find image: %w", err)
@@ -92,23 +100,33 @@ func OpenImage(ctx context.Context, path, cacheDir string) (Image, error) {
 	}
 	defer f.Close()
 	if !isTar(f) {
-		format := Raw
-		if qcow2.Is(f) {
-			format = Qcow2
-		}
-		img := Image{Name: filepath.Base(path), Rootfs: path, Format: format}
-		img.VirtualBytes, err = checkDisk(f, format)
-		return img, err
+		return openDisk(ctx, f, path, c)
 	}
 	dir := filepath.Join(cacheDir, filepath.Base(path))
-	img, err := loadUnpacked(dir)
+	img, err := loadUnpacked(ctx, dir, c)
 	if !errors.Is(err, errs.NotFound) {
 		return img, err
 	}
-	if err := unpackOnce(ctx, f, dir); err != nil {
+	if err := unpackOnce(ctx, f, dir, c); err != nil {
 		return Image{}, DiskError(fmt.Errorf("unpack image %s: %w", filepath.Base(path), err))
 	}
-	return loadUnpacked(dir)
+	return loadUnpacked(ctx, dir, c)
+}
+
+// openDisk returns an image that is a disk and nothing else.
+func openDisk(ctx context.Context, f *os.File, path string, c *Cache) (Image, error) {
+	if c != nil {
+		if err := c.checkFile(ctx, path); err != nil {
+			return Image{}, err
+		}
+	}
+	img := Image{Name: filepath.Base(path), Rootfs: path, Format: Raw}
+	if qcow2.Is(f) {
+		img.Format = Qcow2
+	}
+	var err error
+	img.VirtualBytes, err = checkDisk(f, img.Format)
+	return img, err
 }
 
 // unpackPoll is how often a second caller looks whether the first is done.
@@ -120,7 +138,7 @@ const unpackDir = ".unpack"
 
 // unpackOnce unpacks to dir unless somebody else does meanwhile. What a crash
 // has left half unpacked is thrown away.
-func unpackOnce(ctx context.Context, r io.Reader, dir string) error {
+func unpackOnce(ctx context.Context, f *os.File, dir string, c *Cache) error {
 	part := filepath.Join(filepath.Dir(dir), unpackDir)
 	for {
 		lock, err := LockDir(part)
@@ -137,7 +155,7 @@ func unpackOnce(ctx context.Context, r io.Reader, dir string) error {
 		case <-time.After(unpackPoll):
 		}
 	}
-	_, err := loadUnpacked(dir)
+	_, err := loadUnpacked(ctx, dir, c)
 	if !errors.Is(err, errs.NotFound) {
 		return err
 	}
@@ -145,7 +163,8 @@ func unpackOnce(ctx context.Context, r io.Reader, dir string) error {
 	if err := os.RemoveAll(tmp); err != nil {
 		return fmt.Errorf("remove what an earlier try left: %w", err)
 	}
-	return errors.Join(unpack(ctx, r, tmp, dir), os.RemoveAll(tmp))
+	err = unpack(ctx, f, tmp, dir, c)
+	return errors.Join(err, os.RemoveAll(tmp))
 }
 
 // isTar reports whether the file is a POSIX tar.
@@ -188,7 +207,12 @@ func checkDisk(f *os.File, format Format) (int64, error) {
 }
 
 // loadUnpacked returns the image that was unpacked to dir, or errs.NotFound.
-func loadUnpacked(dir string) (Image, error) {
+func loadUnpacked(ctx context.Context, dir string, c *Cache) (Image, error) {
+	if c != nil {
+		if err := c.checkUnpacked(ctx, dir); err != nil {
+			return Image{}, err
+		}
+	}
 	raw, err := os.ReadFile(filepath.Join(dir, manifestName))
 	if errors.Is(err, os.ErrNotExist) {
 		return Image{}, errs.New(errs.NotFound, "no unpacked image in %s", dir)
@@ -229,7 +253,7 @@ func parseManifest(raw []byte) (manifest, error) {
 	case len(m.Cmdline) > cmdlineBytesMax || strings.ContainsAny(m.Cmdline, "\x00\n"):
 		return m, errs.New(errs.Invalid, "kernel command line is not one line of at most %d bytes", cmdlineBytesMax)
 	}
-	seen := map[string]bool{manifestName: true}
+	seen := map[string]bool{manifestName: true, sumsName: true}
 	for _, name := range []string{m.Kernel, m.Initrd, m.Rootfs} {
 		if !isMemberName(name) || seen[name] {
 			return m, errs.New(errs.Invalid, "image manifest names the member %q, want three different plain names", name)
@@ -254,52 +278,81 @@ func isMemberName(name string) bool {
 }
 
 // unpack writes the members of the tar to the directory tmp and renames it to
-// dir, which so appears whole or not at all.
-func unpack(ctx context.Context, r io.Reader, tmp, dir string) error {
+// dir, which so appears whole or not at all. A file whose name is the sha256 of
+// its bytes must hash to it.
+func unpack(ctx context.Context, f *os.File, tmp, dir string, c *Cache) error {
 	if err := os.Mkdir(tmp, dirMode); err != nil {
 		return fmt.Errorf("make image directory: %w", err)
 	}
+	whole := sha256.New()
+	all := io.TeeReader(f, whole)
+	sums, err := unpackMembers(ctx, all, tmp)
+	if err != nil && errs.KindOf(err) != errs.Invalid {
+		return err
+	}
+	// What is not valid is judged after the whole: it may be rot of this disk.
+	if _, cerr := io.Copy(io.Discard, all); cerr != nil {
+		return errors.Join(err, fmt.Errorf("read image: %w", cerr))
+	}
+	if got := hex.EncodeToString(whole.Sum(nil)); isID(filepath.Base(f.Name())) && got != filepath.Base(f.Name()) {
+		return rotten(f.Name(), got)
+	}
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(sums)
+	if err != nil {
+		return fmt.Errorf("encode sums of image: %w", err)
+	}
+	if _, err := writeSparse(ctx, filepath.Join(tmp, sumsName), bytes.NewReader(raw)); err != nil {
+		return fmt.Errorf("write sums of image: %w", err)
+	}
+	if err := os.Rename(tmp, dir); err != nil {
+		return fmt.Errorf("put image in place: %w", err)
+	}
+	return c.vouchUnpacked(dir, sums)
+}
+
+// unpackMembers writes the members of the tar to dir and returns their sums.
+func unpackMembers(ctx context.Context, r io.Reader, dir string) (map[string]string, error) {
 	t := tar.NewReader(r)
 	raw, err := readManifest(t)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m, err := parseManifest(raw)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	limits := map[string]int64{m.Kernel: bootBytesMax, m.Initrd: bootBytesMax, m.Rootfs: rootfsBytesMax}
+	sums := map[string]string{}
 	for range membersMax {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return errs.New(errs.Invalid, "read image: %w", err)
+			return nil, errs.New(errs.Invalid, "read image: %w", err)
 		}
 		limit, wanted := limits[h.Name]
 		if !wanted || h.Typeflag != tar.TypeReg || h.Size > limit {
-			return errs.New(errs.Invalid, "image has a member %.80q of type %q with %d bytes, which its manifest does not allow", h.Name, h.Typeflag, h.Size)
+			return nil, errs.New(errs.Invalid, "image has a member %.80q of type %q with %d bytes, which its manifest does not allow", h.Name, h.Typeflag, h.Size)
 		}
 		delete(limits, h.Name)
-		if err := writeSparse(ctx, filepath.Join(tmp, h.Name), t); err != nil { //nolint:gosec // The name is one that the checked manifest has.
-			return fmt.Errorf("unpack %s: %w", h.Name, err)
+		if sums[h.Name], err = writeSparse(ctx, filepath.Join(dir, h.Name), t); err != nil { //nolint:gosec // The name is one that the checked manifest has.
+			return nil, fmt.Errorf("unpack %s: %w", h.Name, err)
 		}
 	}
 	for name := range limits {
-		return errs.New(errs.Invalid, "image has no member %s", name)
+		return nil, errs.New(errs.Invalid, "image has no member %s", name)
 	}
-	if err := checkKernel(filepath.Join(tmp, m.Kernel)); err != nil {
-		return err
+	if err := checkKernel(filepath.Join(dir, m.Kernel)); err != nil {
+		return nil, err
 	}
-	// The manifest goes last: it says that all is there.
-	if err := writeSparse(ctx, filepath.Join(tmp, manifestName), bytes.NewReader(raw)); err != nil {
-		return fmt.Errorf("write manifest: %w", err)
+	if sums[manifestName], err = writeSparse(ctx, filepath.Join(dir, manifestName), bytes.NewReader(raw)); err != nil {
+		return nil, fmt.Errorf("write manifest: %w", err)
 	}
-	if err := os.Rename(tmp, dir); err != nil {
-		return fmt.Errorf("put image in place: %w", err)
-	}
-	return nil
+	return sums, nil
 }
 
 // readManifest reads the first member.
@@ -321,24 +374,25 @@ func readManifest(t *tar.Reader) ([]byte, error) {
 // copyBytes is the unit of copying, and of holes.
 const copyBytes = 256 << 10
 
-// writeSparse copies r to a new file that is on disk when it returns. Blocks
-// of zeros become holes.
-func writeSparse(ctx context.Context, name string, r io.Reader) (err error) {
+// writeSparse copies r to a new file that is on disk when it returns, and
+// returns the sha256 in hex. Blocks of zeros become holes.
+func writeSparse(ctx context.Context, name string, r io.Reader) (sum string, err error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	buf, zeros := make([]byte, copyBytes), make([]byte, copyBytes)
+	buf, zeros, hash := make([]byte, copyBytes), make([]byte, copyBytes), sha256.New()
 	var at int64
 	for {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return "", context.Cause(ctx)
 		}
 		n, err := io.ReadFull(r, buf)
+		hash.Write(buf[:n]) // A hash never fails.
 		if n > 0 && !bytes.Equal(buf[:n], zeros[:n]) {
 			if _, err := f.WriteAt(buf[:n], at); err != nil {
-				return err
+				return "", err
 			}
 		}
 		at += int64(n)
@@ -346,13 +400,13 @@ func writeSparse(ctx context.Context, name string, r io.Reader) (err error) {
 			break
 		}
 		if err != nil {
-			return errs.New(errs.Invalid, "read image: %w", err)
+			return "", errs.New(errs.Invalid, "read image: %w", err)
 		}
 	}
 	if err := f.Truncate(at); err != nil {
-		return err
+		return "", err
 	}
-	return f.Sync()
+	return hex.EncodeToString(hash.Sum(nil)), f.Sync()
 }
 
 // checkKernel reports a kernel that is not an x86-64 ELF: QEMU would take

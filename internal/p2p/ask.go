@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -15,8 +16,13 @@ import (
 )
 
 const (
-	// asksMax bounds the questions that are answered at the same time.
+	// asksMax bounds the questions that are answered at the same time. One counts
+	// until its reply is on its way.
 	asksMax = 256
+	// bodiesMax bounds the bodies that are streamed at the same time, which may
+	// take hours, and bodiesPerPeerMax those of one peer. Both leave room for
+	// questions among the streams that the library allows.
+	bodiesMax, bodiesPerPeerMax = streamsMax / 2, streamsPerPeerMax / 2
 	// requestMax bounds the time in which a peer sends its question.
 	requestMax = 10 * time.Second
 	// answerMax bounds the time from question to answer.
@@ -57,15 +63,17 @@ type failure struct {
 // serveAsk answers one question.
 func (h *Host) serveAsk(ctx context.Context, s network.Stream) {
 	from := PeerID(s.Conn().RemotePeer().String())
+	release := func() { <-h.asks }
 	select {
 	case h.asks <- struct{}{}:
-		defer func() { <-h.asks }()
+		release = sync.OnceFunc(release)
+		defer release()
 	default:
 		h.metrics.asks.WithLabelValues("", "busy").Inc()
 		_ = s.Reset() // the peer sees a broken stream and asks another or later
 		return
 	}
-	kind, err := h.answer(ctx, s, from)
+	kind, err := h.answer(ctx, s, from, release)
 	outcome := "answered"
 	if err != nil {
 		outcome = "failed"
@@ -75,9 +83,10 @@ func (h *Host) serveAsk(ctx context.Context, s network.Stream) {
 	h.metrics.asks.WithLabelValues(kind, outcome).Inc()
 }
 
-// answer reads the question, writes the reply and streams the body. The kind
-// is "" for one that nobody handles, so that peers cannot invent metrics.
-func (h *Host) answer(ctx context.Context, s network.Stream, from PeerID) (kind string, err error) {
+// answer reads the question, writes the reply, calls replied and streams the
+// body. The kind is "" for one that nobody handles, so that peers cannot invent
+// metrics.
+func (h *Host) answer(ctx context.Context, s network.Stream, from PeerID, replied func()) (kind string, err error) {
 	if err := s.SetReadDeadline(time.Now().Add(requestMax)); err != nil {
 		return "", fmt.Errorf("set deadline: %w", err)
 	}
@@ -92,6 +101,11 @@ func (h *Host) answer(ctx context.Context, s network.Stream, from PeerID) (kind 
 	if err == nil {
 		a, err = callAsk(ctx, fn, from, raw)
 	}
+	if err == nil && a.Body != nil {
+		if err = h.bodies.take(from); err == nil {
+			defer h.bodies.give(from)
+		}
+	}
 	if err != nil {
 		h.logInternal(kind, from, err)
 		a = Answer{Reply: failureOf(err)}
@@ -100,6 +114,7 @@ func (h *Host) answer(ctx context.Context, s network.Stream, from PeerID) (kind 
 	if err := wire.WriteFrame(out, a.Reply); err != nil {
 		return kind, err
 	}
+	replied()
 	if a.Body != nil {
 		// The peer sends nothing more: a read that ends means that it left.
 		if err := s.SetReadDeadline(time.Time{}); err != nil {
@@ -114,6 +129,40 @@ func (h *Host) answer(ctx context.Context, s network.Stream, from PeerID) (kind 
 		}
 	}
 	return kind, s.Close()
+}
+
+// bodies counts the bodies that are being streamed.
+type bodies struct {
+	mu   sync.Mutex
+	all  int            // guarded by mu
+	each map[PeerID]int // guarded by mu
+}
+
+// take makes room for one more body to the peer, or says why there is none.
+func (b *bodies) take(to PeerID) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.each[to] >= bodiesPerPeerMax:
+		return errs.New(errs.Unavailable, "%d answers are being streamed to this peer already; try again later", b.each[to])
+	case b.all >= bodiesMax:
+		return errs.New(errs.Unavailable, "%d answers are being streamed already; try again later", b.all)
+	}
+	if b.each == nil {
+		b.each = map[PeerID]int{}
+	}
+	b.all++
+	b.each[to]++
+	return nil
+}
+
+func (b *bodies) give(to PeerID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.all--
+	if b.each[to]--; b.each[to] == 0 {
+		delete(b.each, to)
+	}
 }
 
 // callAsk runs the handler within answerMax.

@@ -99,6 +99,7 @@ type Host struct {
 	metrics   *metrics
 	cancel    context.CancelFunc // ends gossip
 	asks      chan struct{}      // one token per question being answered
+	bodies    bodies             // what follows the answers
 	wake      chan struct{}      // a peer came or went
 
 	mu      sync.Mutex

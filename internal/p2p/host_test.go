@@ -385,6 +385,82 @@ func TestAskStreamCarriesABodyUntilTheCallerLeaves(t *testing.T) {
 	}
 }
 
+// TestFollowersLeaveRoomForQuestions: a peer that follows all it may follow can
+// ask still, and follow another when one has ended.
+func TestFollowersLeaveRoomForQuestions(t *testing.T) {
+	a, b := pair(t, func(a *p2p.Host) {
+		a.HandleAsk("follow", func(context.Context, p2p.PeerID, []byte) (p2p.Answer, error) {
+			return p2p.Answer{Reply: question{}, Body: func(ctx context.Context, _ io.Writer) error {
+				<-ctx.Done()
+				return ctx.Err()
+			}}, nil
+		})
+		a.HandleAsk("status", func(context.Context, p2p.PeerID, []byte) (p2p.Answer, error) {
+			return p2p.Answer{Reply: question{Text: "fine"}}, nil
+		})
+	})
+	var reply question
+	follow := func() (io.ReadCloser, error) {
+		body, err := b.AskStream(t.Context(), a.ID(), question{Kind: "follow"}, &reply)
+		if err == nil {
+			t.Cleanup(func() { _ = body.Close() })
+		}
+		return body, err
+	}
+	first, err := follow()
+	for range p2p.BodiesPerPeerMax - 1 {
+		if err == nil {
+			_, err = follow()
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if _, err := follow(); errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), "streamed to this peer already") {
+		t.Errorf("one follower more: %v, want errs.Unavailable and why", err)
+	}
+	var asked sync.WaitGroup
+	for range p2p.BodiesPerPeerMax / 2 {
+		asked.Go(func() {
+			var reply question
+			if err := b.Ask(t.Context(), a.ID(), question{Kind: "status"}, &reply); err != nil || reply.Text != "fine" {
+				t.Errorf("a question beside the followers: %q, %v", reply.Text, err)
+			}
+		})
+	}
+	asked.Wait()
+
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	p2ptest.Wait(t, "there is room for another follower", func() bool {
+		_, err := follow()
+		return err == nil
+	})
+}
+
+func TestBodiesAreBoundedPerPeerAndInAll(t *testing.T) {
+	var b p2p.Bodies
+	name := func(n int) p2p.PeerID { return p2p.PeerID(fmt.Sprint(n / p2p.BodiesPerPeerMax)) }
+	for n := range p2p.BodiesMax {
+		if err := b.Take(name(n)); err != nil {
+			t.Fatalf("body %d: %v", n, err)
+		}
+	}
+
+	if err := b.Take(name(0)); errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), "to this peer") {
+		t.Errorf("one more of the first peer: %v", err)
+	}
+	if err := b.Take("another"); errs.KindOf(err) != errs.Unavailable || strings.Contains(err.Error(), "to this peer") {
+		t.Errorf("one more in all: %v", err)
+	}
+	b.Give(name(0))
+	if err := b.Take("another"); err != nil {
+		t.Errorf("after one has ended: %v", err)
+	}
+}
+
 // seeker makes a reader what a blob handler returns.
 type seeker struct{ *bytes.Reader }
 

@@ -25,6 +25,6 @@ func (n *Node) addCoordinator() error {
 	n.add("scheduler", planner.Run)
 	n.add("settlement", settler.Run)
 	return n.serve(v1.Coordinator, v1.Parts{
-		Intake: n.ingest, Planner: planner, Peers: n.host, Funds: n.mirror, Chain: n.chain, Blobs: n.blobs,
+		Intake: n.ingest, Planner: planner, Peers: n.host, Funds: n.mirror, Ether: n.chain, Blobs: n.blobs,
 	})
 }

@@ -3,7 +3,6 @@ package v1
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/big"
 	"reflect"
@@ -13,18 +12,13 @@ import (
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/crypto"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/chain"
-	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 )
 
-// Permits are for the payment contract, and the token checks them.
-const (
-	paymentManager = "PaymentManager"
-	alephToken     = "AlephToken"
-)
+// paymentManager is the contract that permits are for.
+const paymentManager = "PaymentManager"
 
 func typeOf(v any) reflect.Type { return reflect.TypeOf(v).Elem() }
 
@@ -56,7 +50,7 @@ func (s *Server) account(ctx context.Context, in *accountInput) (*accountOutput,
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "read funds of %s: %w", addr, err)
 	}
-	eth, err := s.parts.Chain.Balance(ctx, addr)
+	eth, err := s.parts.Ether.Balance(ctx, addr)
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "read ether of %s: %w", addr, err)
 	}
@@ -144,7 +138,8 @@ func (s *Server) permit(ctx context.Context, in *permitInput) (*permitOutput, er
 	if _, err := permitWaiting(ctx, s.parts.DB, owner, i.Key); err != nil {
 		return nil, err
 	}
-	if err := s.tryPermit(ctx, owner, value, in.Body.Deadline, in.Body.V, r, sWord); err != nil {
+	sig := job.Signature(append(append(r.Bytes(), sWord.Bytes()...), in.Body.V))
+	if err := s.parts.Funds.CheckPermit(ctx, owner, value, in.Body.Deadline, sig); err != nil {
 		return nil, err
 	}
 	err = s.parts.DB.Update(ctx, func(tx *state.Tx) error { return enqueuePermit(ctx, tx, owner, i) })
@@ -189,21 +184,6 @@ func enqueuePermit(ctx context.Context, tx *state.Tx, owner common.Address, i st
 		return errs.New(errs.Conflict, "this permit of %s was sent already; sign a new one", owner)
 	}
 	return nil
-}
-
-// tryPermit asks the token whether it would take the permit. What the payment
-// contract says is not enough: it takes any signature for what is allowed.
-func (s *Server) tryPermit(ctx context.Context, owner common.Address, value *big.Int, deadline uint64, v uint8, r, sWord common.Hash) error {
-	data := bindings.NewAlephToken().PackPermit(owner, s.self.Contracts[paymentManager], value, new(big.Int).SetUint64(deadline), v, r, sWord)
-	_, err := s.parts.Chain.Call(ctx, chain.Call{To: s.self.Contracts[alephToken], Data: data})
-	var refusal *chain.Revert
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &refusal):
-		return errs.New(errs.Denied, "the token refuses the permit: %s", refusal)
-	}
-	return errs.New(errs.Unavailable, "try permit of %s: %w", owner, err)
 }
 
 // checkPermit judges what needs no balance.

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 const (
@@ -20,6 +23,10 @@ const (
 	// streamIdle is how long a client may leave bytes unread, or send none of
 	// an upload.
 	streamIdle = 60 * time.Second
+	// readersPerJobMax bounds the consoles of one job that are read at the same
+	// time, and readersPerCallerMax those of one owner, so that one cannot take
+	// what a node streams from all.
+	readersPerJobMax, readersPerCallerMax = 4, 8
 )
 
 type logsInput struct {
@@ -39,6 +46,11 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request, in *logsInput) err
 	if err != nil {
 		return err
 	}
+	leave, err := s.readers.enter(spec, caller)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	body, err := s.openLogs(r.Context(), caller, executor.LogRequest{
 		Spec: spec, Follow: in.Follow, Authorization: in.Signed, Method: r.Method, Target: r.URL.RequestURI(),
 	})
@@ -46,6 +58,9 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request, in *logsInput) err
 		return err
 	}
 	defer body.Close()
+	if err := api.BeginStream(w); err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if err := pass(w, body); err != nil && r.Context().Err() == nil {
@@ -54,6 +69,48 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request, in *logsInput) err
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+// readers counts who reads consoles.
+type readers struct {
+	mu      sync.Mutex
+	jobs    map[reading]int        // guarded by mu
+	callers map[common.Address]int // guarded by mu
+}
+
+// reading is one that reads the console of a job. Who asks for another's job,
+// and will be refused, takes no room of its owner.
+type reading struct {
+	spec   message.ItemHash
+	caller common.Address
+}
+
+// enter lets one more read, until leave is called.
+func (r *readers) enter(spec message.ItemHash, caller common.Address) (leave func(), err error) {
+	k := reading{spec, caller}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.jobs[k] >= readersPerJobMax:
+		return nil, errs.New(errs.Unavailable, "the console of job %s is read %d times already; end one of these first", spec, readersPerJobMax)
+	case r.callers[caller] >= readersPerCallerMax:
+		return nil, errs.New(errs.Unavailable, "%s reads %d consoles already; end one of these first", caller, readersPerCallerMax)
+	}
+	if r.jobs == nil {
+		r.jobs, r.callers = map[reading]int{}, map[common.Address]int{}
+	}
+	r.jobs[k]++
+	r.callers[caller]++
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.jobs[k]--; r.jobs[k] == 0 {
+			delete(r.jobs, k)
+		}
+		if r.callers[caller]--; r.callers[caller] == 0 {
+			delete(r.callers, caller)
+		}
+	}, nil
 }
 
 // openLogs opens the console where the machine is.

@@ -16,7 +16,6 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
-	"github.com/aleph-onchain/aleph-onchain/internal/chain"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
@@ -53,16 +52,16 @@ type Peers interface {
 }
 
 // Funds reads what an address can pay with, as of the newest block, in the
-// token's smallest unit; mirror.Syncer is one.
+// token's smallest unit, and asks the token whether it would take a permit to
+// the payment contract, which it denies with errs.Denied; mirror.Syncer is one.
 type Funds interface {
 	Funds(ctx context.Context, owner common.Address, token uint8) (balance, allowance, refund *big.Int, err error)
+	CheckPermit(ctx context.Context, owner common.Address, value *big.Int, deadline uint64, sig job.Signature) error
 }
 
-// Chain reads how much ether an account has, in wei, and tries calls;
-// chain.Client is one.
-type Chain interface {
+// Ether reads how much ether an account has, in wei; chain.Client is one.
+type Ether interface {
 	Balance(ctx context.Context, account common.Address) (*big.Int, error)
-	Call(ctx context.Context, m chain.Call) ([]byte, error)
 }
 
 // Console gives the console of a machine on this host to its owner;
@@ -95,7 +94,7 @@ type Parts struct {
 	Planner  Planner
 	Peers    Peers
 	Funds    Funds
-	Chain    Chain
+	Ether    Ether
 	Blobs    *blob.Store
 	Console  Console
 	Gatherer prometheus.Gatherer
@@ -104,12 +103,13 @@ type Parts struct {
 
 // Server answers for a node. Use New.
 type Server struct {
-	self   Self
-	parts  Parts
-	log    *slog.Logger
-	mux    *http.ServeMux
-	api    huma.API
-	nonces *nonces
+	self    Self
+	parts   Parts
+	log     *slog.Logger
+	mux     *http.ServeMux
+	api     huma.API
+	nonces  *nonces
+	readers readers
 }
 
 // New returns the interface of a node in its role.

@@ -5,13 +5,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/crypto"
+
 	v1 "github.com/aleph-onchain/aleph-onchain/internal/api/v1"
+	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p/p2ptest"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
@@ -104,6 +108,71 @@ func TestLogsFollowOverTheNetwork(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("the compute node did not learn that the client left")
 	}
+}
+
+// silent is a console that says nothing until its reader leaves.
+type silent chan struct{}
+
+func (s silent) Logs(ctx context.Context, _ executor.LogRequest) (io.ReadCloser, error) {
+	r, w := io.Pipe()
+	context.AfterFunc(ctx, func() { w.Close() })
+	s <- struct{}{}
+	return r, nil
+}
+
+// TestConsolesHaveFewReaders: an owner may read a console a few times, and some
+// more of them, and takes no room of others.
+func TestConsolesHaveFewReaders(t *testing.T) {
+	opened := make(silent)
+	n := newNode(t, func(s *v1.Self, p *v1.Parts) { s.Role, p.Console = v1.Compute, opened })
+	nonce := 0
+	get := func(ctx context.Context, number int) *httptest.ResponseRecorder {
+		nonce++
+		target := "/api/v1/jobs/" + string(spec(number)) + "/logs?follow=1"
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+		r.Header.Set("Authorization", n.sign(t, target, fmt.Sprintf("nonce-number-%d", nonce), time.Now().Add(time.Minute)))
+		w := httptest.NewRecorder()
+		n.srv.ServeHTTP(w, r)
+		return w
+	}
+	read := func(number int) (leave func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		left := make(chan struct{})
+		go func() {
+			defer close(left)
+			if w := get(ctx, number); w.Code != http.StatusOK {
+				t.Errorf("reader of console %d: %d %s", number, w.Code, w.Body)
+			}
+		}()
+		select {
+		case <-opened:
+		case <-left:
+			t.FailNow()
+		}
+		leave = func() { cancel(); <-left }
+		t.Cleanup(leave)
+		return leave
+	}
+	leave := read(1)
+	for range v1.ReadersPerJobMax - 1 {
+		read(1)
+	}
+	problem(t, get(t.Context(), 1), 503, "is read 4 times already")
+	for i := range v1.ReadersPerCallerMax - v1.ReadersPerJobMax {
+		read(2 + i/v1.ReadersPerJobMax)
+	}
+	problem(t, get(t.Context(), 9), 503, "reads 8 consoles already")
+	payer := n.key
+	stranger, err := crypto.ToECDSA(crypto.Keccak256([]byte("stranger")))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	n.key = stranger
+	read(1)
+	n.key = payer
+	leave()
+	read(1)
 }
 
 // TestSlowUpload moves bytes for longer than the server's deadlines.

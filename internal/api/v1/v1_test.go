@@ -6,7 +6,6 @@ import (
 	"crypto/ecdsa"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -22,8 +21,6 @@ import (
 
 	v1 "github.com/aleph-onchain/aleph-onchain/internal/api/v1"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
-	"github.com/aleph-onchain/aleph-onchain/internal/chain"
-	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
@@ -48,12 +45,10 @@ type (
 	planner struct{ err error }
 	funds   struct {
 		balance, allowance, refund int64
-		err                        error
+		err, permit                error
+		tried                      *[]job.Signature
 	}
-	ether struct {
-		err, call error
-		tried     *[]chain.Call
-	}
+	ether struct{ err error }
 	peers struct {
 		reply any
 		err   error
@@ -90,11 +85,11 @@ func (e ether) Balance(context.Context, common.Address) (*big.Int, error) {
 	return big.NewInt(5), e.err
 }
 
-func (e ether) Call(_ context.Context, m chain.Call) ([]byte, error) {
-	if e.tried != nil {
-		*e.tried = append(*e.tried, m)
+func (f funds) CheckPermit(_ context.Context, _ common.Address, _ *big.Int, _ uint64, sig job.Signature) error {
+	if f.tried != nil {
+		*f.tried = append(*f.tried, sig)
 	}
-	return nil, e.call
+	return f.permit
 }
 
 func (p *peers) Ask(_ context.Context, _ p2p.PeerID, request, reply any) error {
@@ -151,10 +146,10 @@ func newNode(t *testing.T, change ...func(*v1.Self, *v1.Parts)) *node {
 	}
 	self := v1.Self{
 		Role: v1.Coordinator, NodeID: 1, Version: "test", PeerID: "12D3KooWtest", Domain: domain(),
-		Contracts: map[string]common.Address{"PaymentManager": common.HexToAddress("0xB0"), "AlephToken": common.HexToAddress("0xB1"), "JobManager": common.HexToAddress("0xA1")},
+		Contracts: map[string]common.Address{"PaymentManager": common.HexToAddress("0xB0"), "JobManager": common.HexToAddress("0xA1")},
 	}
 	parts := v1.Parts{
-		DB: n.db, Blobs: n.blobs, Peers: n.peers, Planner: planner{}, Funds: funds{balance: 10, allowance: 3, refund: 2}, Chain: ether{},
+		DB: n.db, Blobs: n.blobs, Peers: n.peers, Planner: planner{}, Funds: funds{balance: 10, allowance: 3, refund: 2}, Ether: ether{},
 		Intake: intake{m: &state.Message{ItemHash: message.HashOf(nil), Status: state.MessageProcessed}, db: n.db}, Gatherer: reg,
 	}
 	for _, fn := range change {
@@ -461,15 +456,15 @@ func TestNodesAndAccounts(t *testing.T) {
 	}
 	for _, broken := range []func(*v1.Self, *v1.Parts){
 		func(_ *v1.Self, p *v1.Parts) { p.Funds = funds{err: errors.New("away")} },
-		func(_ *v1.Self, p *v1.Parts) { p.Chain = ether{err: errors.New("away")} },
+		func(_ *v1.Self, p *v1.Parts) { p.Ether = ether{errors.New("away")} },
 	} {
 		problem(t, newNode(t, broken).do(t, "GET", account, ""), 503, "away")
 	}
 }
 
 func TestPermitBecomesAnIntent(t *testing.T) {
-	var tried []chain.Call
-	n := newNode(t, func(_ *v1.Self, p *v1.Parts) { p.Chain = ether{tried: &tried} })
+	var tried []job.Signature
+	n := newNode(t, func(_ *v1.Self, p *v1.Parts) { p.Funds = funds{balance: 10, allowance: 3, tried: &tried} })
 	n.block(t)
 	body := `{"owner":"` + n.payer().Hex() + `","spender":"` + common.HexToAddress("0xB0").Hex() + `","value":"4","deadline":2000000,"v":28,"r":"` +
 		common.HexToHash("0x1").Hex() + `","s":"` + common.HexToHash("0x2").Hex() + `"}`
@@ -487,8 +482,9 @@ func TestPermitBecomesAnIntent(t *testing.T) {
 	if again := want(t, n.do(t, "POST", "/api/v1/permits", body), 202); again["intent"] != v["intent"] {
 		t.Errorf("the same permit again is %v, want the same intent", again)
 	}
-	if len(tried) != 2 || tried[0].To != common.HexToAddress("0xB1") || !bytes.Contains(tried[0].Data, common.HexToHash("0x2").Bytes()) {
-		t.Errorf("tried %v, want the permit at the token", tried)
+	sig := append(append(common.HexToHash("0x1").Bytes(), common.HexToHash("0x2").Bytes()...), 28)
+	if len(tried) != 2 || !bytes.Equal(tried[0], sig) {
+		t.Errorf("tried %v, want %x twice", tried, sig)
 	}
 	other := strings.Replace(body, `"value":"4"`, `"value":"5"`, 1)
 	problem(t, n.do(t, "POST", "/api/v1/permits", other), 409, "another permit")
@@ -512,11 +508,11 @@ func TestPermitsThatTheTokenRefusesAreNotRelayed(t *testing.T) {
 		status int
 		text   string
 	}{
-		"refused":  {fmt.Errorf("call token: %w", chain.NewRevert(errs.Invalid, "signed by somebody else")), 403, "signed by somebody else"},
+		"refused":  {errs.New(errs.Denied, "signed by somebody else"), 403, "signed by somebody else"},
 		"rpc away": {errs.New(errs.Unavailable, "rpc away"), 503, "rpc away"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			n := newNode(t, func(_ *v1.Self, p *v1.Parts) { p.Chain = ether{call: tt.err} })
+			n := newNode(t, func(_ *v1.Self, p *v1.Parts) { p.Funds = funds{balance: 10, allowance: 3, permit: tt.err} })
 			n.block(t)
 			body := `{"owner":"` + n.payer().Hex() + `","spender":"` + common.HexToAddress("0xB0").Hex() + `","value":"4","deadline":2000000,"v":28,"r":"` +
 				common.HexToHash("0x1").Hex() + `","s":"` + common.HexToHash("0x2").Hex() + `"}`
@@ -528,40 +524,4 @@ func TestPermitsThatTheTokenRefusesAreNotRelayed(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestTheTokenChecksPermits asks the real one.
-func TestTheTokenChecksPermits(t *testing.T) {
-	net := chaintest.Start(t)
-	contracts := net.Deployment.Contracts
-	n := newNode(t, func(self *v1.Self, p *v1.Parts) {
-		p.Chain = net.Client
-		self.Contracts = map[string]common.Address{"PaymentManager": contracts.PaymentManager, "AlephToken": contracts.AlephToken}
-	})
-	head := net.Head(t)
-	n.update(t, func(ctx context.Context, tx *state.Tx) error {
-		return tx.PutBlock(ctx, state.Block{Number: head.Number, Hash: head.Hash, Time: head.Time})
-	})
-	permit := func(nonce int64) string {
-		word := job.Permit{
-			Owner: net.Payer.Address, Spender: contracts.PaymentManager, Value: big.NewInt(4), Nonce: big.NewInt(nonce),
-			Deadline: new(big.Int).SetUint64(head.Time + 600),
-		}
-		sig, err := job.Sign(net.Payer.Key, job.Domain{Name: "Aleph", Version: "1", ChainID: net.Client.ChainID(), Contract: contracts.AlephToken}, &word)
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw, err := json.Marshal(map[string]any{
-			"owner": word.Owner, "spender": word.Spender, "value": "4", "deadline": head.Time + 600,
-			"v": sig[64], "r": common.BytesToHash(sig[:32]), "s": common.BytesToHash(sig[32:64]),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(raw)
-	}
-
-	problem(t, n.do(t, "POST", "/api/v1/permits", permit(1)), 403, "ERC2612InvalidSigner")
-	want(t, n.do(t, "POST", "/api/v1/permits", permit(0)), 202)
-	problem(t, n.do(t, "POST", "/api/v1/permits", permit(1)), 409, "another permit")
 }

@@ -466,7 +466,6 @@ func TestAFailureDelaysItsOwnOfferOnly(t *testing.T) {
 		p := w.planner()
 
 		err := p.Place(t.Context(), state.Offer{Spec: message.HashOf(nil), Deadline: chainNow + 600}, *w.row(good))
-
 		if err != nil {
 			t.Fatal(err)
 		}

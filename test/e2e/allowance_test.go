@@ -104,6 +104,9 @@ func allowanceRunsDry(t *testing.T, n *network) {
 		t.Fatalf("allowance is %s wei, paid until %d, want 0 and %d", v.Allowance, v.PaidUntil, m.StartedAt+paid.prepay)
 	}
 	dry := m.StartedAt + paid.prepay
+	// Another payer's machine, which dries up a little later.
+	saver := n.user(t, enough, n.prepay(t, spec).Tokens())
+	kept := n.run(t, saver, n.small("kept"), 0)
 
 	n.advance(t, dry+60)
 
@@ -118,13 +121,34 @@ func allowanceRunsDry(t *testing.T, n *network) {
 	if v := n.view(t, u); v.ArrearsSince != dry || v.HardStop != dry+paid.hard {
 		t.Errorf("in arrears since %d, to be stopped at %d, want %d and %d", v.ArrearsSince, v.HardStop, dry, dry+paid.hard)
 	}
-	n.advance(t, dry+paid.hard-60)
-	n.caughtUp(t)
 	if token, err := page(t.Context(), m.Page); err != nil || token != m.Token {
-		t.Errorf("at the end of grace the page has token %s (%v), want %s", token, err, m.Token)
+		t.Errorf("in grace the page has token %s (%v), want %s", token, err, m.Token)
 	}
 	if now := hypervisors(t, m.Dir); !slices.Equal(now, []int{m.PID}) || startedAt(t, m.PID) != born {
-		t.Errorf("at the end of grace the processes are %v, want %d as it was started", now, m.PID)
+		t.Errorf("in grace the processes are %v, want %d as it was started", now, m.PID)
+	}
+
+	n.advance(t, dry+paid.prepay+pauseSlack/2)
+
+	n.awaitPaused(t, m)
+	// The other has started later, so its grace ends later.
+	n.advance(t, kept.StartedAt+2*paid.prepay+pauseSlack/2)
+	n.awaitPaused(t, kept)
+	n.allow(t, saver, "10")
+	eventually(t, "the machine whose payer tops up goes on with its disk and port", func() error {
+		token, err := page(t.Context(), kept.Page)
+		if err == nil && token != kept.Token {
+			err = fmt.Errorf("the page has token %s, want %s", token, kept.Token)
+		}
+		return err
+	})
+	if vm := rows[state.VM](t, kept.Host, "vms", string(kept.Spec)); len(vm) != 1 || vm[0].Starts != 2 {
+		t.Errorf("the machine that goes on has the rows %+v, want one that was started twice", vm)
+	}
+	n.advance(t, dry+paid.hard-60)
+	n.caughtUp(t)
+	if left := hypervisors(t, m.Dir); len(left) > 0 {
+		t.Errorf("the paused machine runs as %v", left)
 	}
 	if _, err := n.open(t, u, spec, 0); !errors.Is(err, aleph.Exhausted) {
 		t.Errorf("another job in arrears: %v, want it refused for lack of money", err)
@@ -198,8 +222,39 @@ func (n *network) checkDry(t *testing.T, u *user, m *machine, paid terms, dry in
 	if now.pair.Debt.Cmp(grace) != 0 {
 		t.Errorf("debt is %s wei, want the %s wei of the grace", now.pair.Debt, grace)
 	}
-	if used := rows[state.Usage](t, m.Host, "usages", string(m.Spec)+"/%"); len(used) == 0 || used[len(used)-1].To != uint64(ends[0].StoppedAt.Int64()) {
-		t.Errorf("usage is metered as %+v, want to the end at %s", used, ends[0].StoppedAt)
+	// It ran on unpaid for no longer than what is prepaid at most.
+	used := rows[state.Usage](t, m.Host, "usages", string(m.Spec)+"/%")
+	if last := used[len(used)-1].To; last <= uint64(dry) || last > uint64(dry+paid.prepay+pauseSlack) {
+		t.Errorf("usage is metered to %d, want to a pause after %d and before %d", last, dry, dry+paid.prepay+pauseSlack)
+	}
+}
+
+// pauseSlack is how long after the end of its grace a machine may be paused, in
+// seconds of the chain's time, which the test puts ahead in steps.
+const pauseSlack = 120
+
+// awaitPaused waits until a machine is paused: its process and page gone, its
+// row and disk there, and its user told why and until when.
+func (n *network) awaitPaused(t *testing.T, m *machine) {
+	t.Helper()
+	var j *aleph.Job
+	eventually(t, "the machine is paused", func() (err error) {
+		if j, err = n.node.Job(t.Context(), m.Spec); err != nil {
+			return err
+		}
+		if j.Status != aleph.JobRunning || j.VM == nil || j.VM.State != string(state.VMPaused) || len(hypervisors(t, m.Dir)) > 0 {
+			return fmt.Errorf("job is %s, machine %+v", j.Status, j.VM)
+		}
+		return nil
+	})
+	if !strings.Contains(j.VM.Detail, "paused since") || !strings.Contains(j.VM.Detail, "aleph allowance set") {
+		t.Errorf("the detail of the paused machine is %q", j.VM.Detail)
+	}
+	if _, err := page(t.Context(), m.Page); err == nil {
+		t.Error("the page of a paused machine is still there")
+	}
+	if _, err := os.Stat(filepath.Join(m.Dir, "disk.qcow2")); err != nil {
+		t.Errorf("the disk of a paused machine: %v", err)
 	}
 }
 

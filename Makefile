@@ -142,7 +142,7 @@ generate: bindings ## write anew all that is generated and committed
 	@go generate ./cmd/... ./internal/...
 
 check-generated: bindings-check ## fail when a generated file is not what its source gives
-	@go test ./cmd/aleph ./internal/api/v1 ./internal/chain/bindings ./internal/config
+	@go test ./cmd/aleph ./cmd/aleph-node ./internal/api/v1 ./internal/chain/bindings ./internal/config
 
 clean: ## remove what was built, but not what was downloaded
 	rm -rf bin build/bin build/cover build/images build/logs build/demo $(CONTRACTS)/out $(CONTRACTS)/cache $(CONTRACTS)/lcov.info

@@ -24,8 +24,10 @@ const (
 	// answerTimeout bounds requests that do not stream; streams move their own
 	// deadlines.
 	answerTimeout = 90 * time.Second
-	// inFlightMax bounds the requests that are served at the same time.
-	inFlightMax = 1024
+	// inFlightMax bounds the requests that are served at the same time, but for
+	// the answers that stream, of which there may be streamsMax: fewer than a
+	// node may ask its peers for.
+	inFlightMax, streamsMax = 1024, 256
 	// shutdownMax is how long requests may take to end when the node stops.
 	shutdownMax = 5 * time.Second
 )
@@ -115,10 +117,10 @@ func (s *Server) Serve(ctx context.Context, h http.Handler) error {
 // writes the access log.
 func (s *Server) guard(next http.Handler) http.Handler {
 	var seq atomic.Uint64
-	slots := make(chan struct{}, inFlightMax)
+	slots, streams := make(chan struct{}, inFlightMax), make(chan struct{}, streamsMax)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start, id := time.Now(), strconv.FormatUint(seq.Add(1), 36)
-		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		rec := &recorder{ResponseWriter: w, status: http.StatusOK, slot: slots, streams: streams}
 		rec.Header().Set("X-Request-Id", id)
 		rec.Header().Set("X-Content-Type-Options", "nosniff")
 		defer func() {
@@ -130,12 +132,28 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}()
 		select {
 		case slots <- struct{}{}:
-			defer func() { <-slots }()
+			defer func() { <-rec.slot }()
 			next.ServeHTTP(rec, r)
 		default:
 			Refuse(s.log, rec, r, errs.New(errs.Unavailable, "%d requests are being served already; try again", inFlightMax))
 		}
 	})
+}
+
+// BeginStream says that the answer goes on for as long as the client likes, so
+// that it does not count among the requests in flight. It gives errs.Unavailable
+// when too many do so already; call it before the answer begins.
+func BeginStream(w http.ResponseWriter) error {
+	for {
+		switch t := w.(type) {
+		case *recorder:
+			return t.beginStream()
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = t.Unwrap()
+		default:
+			return nil // Nobody counts.
+		}
+	}
 }
 
 // recovered ends a request whose handler panicked: with an answer if none was
@@ -157,6 +175,23 @@ type recorder struct {
 	status int
 	bytes  int64
 	begun  bool
+
+	slot    chan struct{} // Where the request has its place.
+	streams chan struct{} // Where one that streams has it.
+}
+
+func (r *recorder) beginStream() error {
+	if r.slot == r.streams {
+		return nil
+	}
+	select {
+	case r.streams <- struct{}{}:
+		<-r.slot
+		r.slot = r.streams
+		return nil
+	default:
+		return errs.New(errs.Unavailable, "%d answers are being streamed already; try again later", streamsMax)
+	}
 }
 
 // WriteHeader implements http.ResponseWriter.

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
@@ -131,6 +132,63 @@ func TestServeSurvivesPanicsAndEndsStreams(t *testing.T) {
 	}
 	go func() { _, _, _ = get("/follow") }()
 	<-started // the cleanup fails if Serve waits for it
+}
+
+// TestStreamsDoNotCountAmongTheRequests fills both budgets: neither takes of the
+// other, and each refuses what is too much.
+func TestStreamsDoNotCountAmongTheRequests(t *testing.T) {
+	inside, end := make(chan struct{}), make(chan struct{})
+	mux := http.NewServeMux()
+	wait := func(http.ResponseWriter, *http.Request) { inside <- struct{}{}; <-end }
+	mux.HandleFunc("/wait", wait)
+	mux.HandleFunc("/follow", func(w http.ResponseWriter, r *http.Request) {
+		if err := errors.Join(api.BeginStream(w), api.BeginStream(w)); err != nil {
+			api.Refuse(slog.New(slog.DiscardHandler), w, r, err)
+			return
+		}
+		wait(w, r)
+	})
+	guarded := api.Guard(slog.New(slog.DiscardHandler), mux)
+	get := func(path string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		guarded.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		return w
+	}
+	refused := func(path, want string) {
+		t.Helper()
+		if w := get(path); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d %s, want 503 and %q", path, w.Code, w.Body, want)
+		}
+	}
+	var all sync.WaitGroup
+	enter := func(path string, n int) {
+		for range n {
+			all.Go(func() {
+				if w := get(path); w.Code != http.StatusOK {
+					t.Errorf("%s: %d %s", path, w.Code, w.Body)
+				}
+			})
+		}
+		for range n {
+			<-inside
+		}
+	}
+
+	enter("/follow", api.StreamsMax)
+	refused("/follow", "256 answers are being streamed already")
+	enter("/wait", api.InFlightMax)
+	refused("/wait", "1024 requests are being served already")
+	close(end)
+	all.Wait()
+
+	end = make(chan struct{})
+	enter("/follow", 1)
+	enter("/wait", 1)
+	close(end)
+	all.Wait()
+	if err := api.BeginStream(httptest.NewRecorder()); err != nil {
+		t.Errorf("where nobody counts: %v", err)
+	}
 }
 
 func TestListenOnATakenPort(t *testing.T) {

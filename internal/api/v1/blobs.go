@@ -1,6 +1,7 @@
 package v1
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,12 @@ import (
 // hashHeader names the sha256 that an upload must have.
 const hashHeader = "X-Aleph-Sha256"
 
+// Room makes a blob of a size fit into the store, or returns errs.Exhausted;
+// storage.Keeper is one.
+type Room interface {
+	MakeRoom(ctx context.Context, sizeBytes int64) error
+}
+
 type uploadInput struct {
 	Hash string `header:"X-Aleph-Sha256" doc:"The sha256 that the bytes must have, in hex; optional."`
 }
@@ -34,7 +41,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request, in *uploadInput)
 		return errs.New(errs.Invalid, "header %s is %.80q, want 64 lower-case hex digits", hashHeader, in.Hash)
 	}
 	if r.ContentLength > 0 {
-		if err := s.parts.Blobs.Fits(r.ContentLength); err != nil {
+		if err := s.parts.Room.MakeRoom(r.Context(), r.ContentLength); err != nil {
 			return err
 		}
 	}

@@ -96,6 +96,7 @@ type Parts struct {
 	Funds    Funds
 	Ether    Ether
 	Blobs    *blob.Store
+	Room     Room
 	Console  Console
 	Gatherer prometheus.Gatherer
 	Checks   []Check

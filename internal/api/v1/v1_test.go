@@ -112,6 +112,11 @@ func (p *peers) AskStream(ctx context.Context, id p2p.PeerID, request, reply any
 	return p.body, nil
 }
 
+// room has what the store has.
+type room struct{ blobs *blob.Store }
+
+func (r room) MakeRoom(_ context.Context, sizeBytes int64) error { return r.blobs.Fits(sizeBytes) }
+
 // node is an interface with what is behind it.
 type node struct {
 	srv   *v1.Server
@@ -149,7 +154,7 @@ func newNode(t *testing.T, change ...func(*v1.Self, *v1.Parts)) *node {
 		Contracts: map[string]common.Address{"PaymentManager": common.HexToAddress("0xB0"), "JobManager": common.HexToAddress("0xA1")},
 	}
 	parts := v1.Parts{
-		DB: n.db, Blobs: n.blobs, Peers: n.peers, Planner: planner{}, Funds: funds{balance: 10, allowance: 3, refund: 2}, Ether: ether{},
+		DB: n.db, Blobs: n.blobs, Room: room{n.blobs}, Peers: n.peers, Planner: planner{}, Funds: funds{balance: 10, allowance: 3, refund: 2}, Ether: ether{},
 		Intake: intake{m: &state.Message{ItemHash: message.HashOf(nil), Status: state.MessageProcessed}, db: n.db}, Gatherer: reg,
 	}
 	for _, fn := range change {

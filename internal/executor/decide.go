@@ -46,7 +46,9 @@ func decide(v *view, vm state.VM, nodeID uint32) order {
 }
 
 // decideByMoney pauses the machine of a live job that its payer has left unpaid
-// for too long, until the chain says that it is paid again.
+// for too long, until the chain says that it is paid again. The chain must have
+// tried to pull: after a chain that stood still for hours, payers are late who
+// can pay.
 func decideByMoney(v *view, vm state.VM, j *state.Job) order {
 	paused, billed := vm.State == state.VMPaused, j.Status == state.JobRunning
 	d, known := v.duesOf(j)
@@ -55,7 +57,7 @@ func decideByMoney(v *view, vm state.VM, j *state.Job) order {
 		return order{wish: wishPause, dues: d}
 	case !v.synced || !known || !billed || !d.late:
 		return order{}
-	case paused || v.head.Time > d.pauseAt:
+	case paused || d.tried && v.head.Time > d.pauseAt:
 		return order{wish: wishPause, dues: d}
 	default:
 		return order{}

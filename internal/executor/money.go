@@ -123,8 +123,7 @@ func (s *Supervisor) watchMoney(ctx context.Context, v *view, vm state.VM) error
 }
 
 // lastPull pulls for a payer who is late although nobody has tried to: the
-// coordinators are away. It comes half-way to the pause, so that a payer who
-// can pay is not paused for what others have left undone.
+// coordinators are away. It pays the node, or is the evidence for a pause.
 func (s *Supervisor) lastPull(ctx context.Context, v *view, j *state.Job, d dues) error {
 	if !v.synced || !d.late || d.tried || v.head.Time <= d.paidUntil+(d.pauseAt-d.paidUntil)/2 {
 		return nil

@@ -163,14 +163,15 @@ func TestNothingIsPausedOnDoubt(t *testing.T) {
 		{"paid to the second", params, func(w *world) { w.dry(0) }},
 		{"in arrears before, paid now", params, func(w *world) { w.paidUntil(w.head+1, w.head-2*prepay) }},
 		{"late, in its last second", params, func(w *world) { w.dry(prepay) }},
+		{"nobody has tried to pull", params, func(w *world) { w.paidUntil(w.head-20*prepay, 0) }},
 		{"nothing to pay", params, func(w *world) {
 			w.update(func(ctx context.Context, tx *state.Tx) error {
-				return tx.PutAccount(ctx, state.Account{Payer: address(t, payerKey), Token: job.TokenALEPH, RateQ32: new(big.Int), PaidUntil: 1})
+				return tx.PutAccount(ctx, state.Account{Payer: address(t, payerKey), Token: job.TokenALEPH, RateQ32: new(big.Int), PaidUntil: 1, ArrearsSince: 1})
 			})
 		}},
 		{"another token", params, func(w *world) {
 			w.update(func(ctx context.Context, tx *state.Tx) error {
-				return tx.PutAccount(ctx, state.Account{Payer: address(t, payerKey), Token: 9, RateQ32: big.NewInt(1), PaidUntil: 1})
+				return tx.PutAccount(ctx, state.Account{Payer: address(t, payerKey), Token: 9, RateQ32: big.NewInt(1), PaidUntil: 1, ArrearsSince: 1})
 			})
 		}},
 	}
@@ -348,6 +349,7 @@ func TestALatePayerIsPulledFromBeforeThePause(t *testing.T) {
 	}{
 		{"half of the time is left", prepay / 2, false, false, false},
 		{"less than half", prepay/2 + 1, false, false, true},
+		{"the chain stood still", 20 * prepay, false, false, true},
 		{"somebody has tried", prepay/2 + 1, true, false, false},
 		{"behind the chain", prepay/2 + 1, false, true, false},
 	} {

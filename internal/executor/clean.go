@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -14,12 +17,21 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
-// cleanInterval is the time between two looks for what belongs to no row. Only
-// a crash leaves such things, so the look at start is the one that counts.
-const cleanInterval = time.Minute
+const (
+	// cleanInterval is the time between two looks for what belongs to no row.
+	// Only a crash leaves such things, so the look at start is the one that
+	// counts.
+	cleanInterval = time.Minute
+	// lostDir of the root holds what belonged to no row.
+	lostDir = "lost"
+	// lostKept is how long it does: no crash leaves a machine without a row, so
+	// the database was lost or is an old copy, and somebody must be able to
+	// notice before disks are gone.
+	lostKept = 24 * time.Hour
+)
 
-// clean ends machines whose VM has ended and removes directories of machines
-// without a row.
+// clean ends machines whose VM has ended, sets directories aside that are of
+// machines without a row, and removes images that nobody uses.
 func (s *Supervisor) clean(ctx context.Context, v *view) error {
 	s.mu.Lock()
 	due := s.cleaned.IsZero() || v.now.Sub(s.cleaned) >= cleanInterval
@@ -44,18 +56,62 @@ func (s *Supervisor) clean(ctx context.Context, v *view) error {
 		}
 		failed = errors.Join(failed, err)
 	}
+	if v.synced { // Until then a job may be on the chain whose row has not come back.
+		failed = errors.Join(failed, s.setAsideStray(ctx, v.now, have))
+	}
+	return errors.Join(failed, s.forgetLost(v.now), s.prune(ctx, v.now.Add(-unpackedMax)))
+}
+
+// setAsideStray ends machines that have no row, and moves their directories to
+// where they stay for a while.
+func (s *Supervisor) setAsideStray(ctx context.Context, now time.Time, have map[string]bool) error {
 	entries, err := os.ReadDir(s.self.Root)
 	if err != nil {
-		return errors.Join(failed, fmt.Errorf("list machines: %w", err))
+		return fmt.Errorf("list machines: %w", err)
 	}
+	var failed error
 	for _, e := range entries {
 		hash, err := message.ParseItemHash(e.Name())
 		dir := filepath.Join(s.self.Root, e.Name())
 		if err != nil || !e.IsDir() || have[dir] {
 			continue // Not a machine's, or a machine with a row.
 		}
-		s.log.Warn("removed machine without a row", "job_id", hash)
-		failed = errors.Join(failed, s.evict(ctx, dir), vmm.Remove(dir))
+		to := filepath.Join(s.self.Root, lostDir, fmt.Sprintf("%s-%d", hash, now.Unix()))
+		err = s.evict(ctx, dir)
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(to), 0o700)
+		}
+		if err == nil {
+			err = os.Rename(dir, to)
+		}
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("set machine %s aside: %w", hash, err))
+			continue
+		}
+		s.log.Error("machine without a row set aside: is the database an old copy?", "job_id", hash, "path", to, "removed_at", now.Add(lostKept).UTC())
+	}
+	return failed
+}
+
+// forgetLost removes what was set aside long enough ago.
+func (s *Supervisor) forgetLost(now time.Time) error {
+	root := filepath.Join(s.self.Root, lostDir)
+	entries, err := os.ReadDir(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list what was set aside: %w", err)
+	}
+	var failed error
+	for _, e := range entries {
+		_, at, _ := strings.Cut(e.Name(), "-")
+		unix, err := strconv.ParseInt(at, 10, 64)
+		if err != nil || now.Sub(time.Unix(unix, 0)) < lostKept {
+			continue
+		}
+		s.log.Warn("removed machine that was set aside", "path", filepath.Join(root, e.Name()))
+		failed = errors.Join(failed, vmm.Remove(filepath.Join(root, e.Name())))
 	}
 	return failed
 }

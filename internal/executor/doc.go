@@ -11,7 +11,7 @@
 //
 // A row is written before the step that it names has any effect, so a crash at
 // any moment is recovered from the rows: a machine that still runs is adopted,
-// never started twice, and whatever belongs to no row is removed.
+// never started twice, and whatever belongs to no row is set aside.
 //
 // A machine is stopped on positive evidence only: the chain says that the job
 // has ended or belongs to another node, or the job vanished from the chain and
@@ -20,7 +20,8 @@
 // running.
 //
 // The machine of a payer who is late for longer than the chain's soft grace, or
-// than what is prepaid at most, is paused: shut down with all that it has kept.
+// than what is prepaid at most, and from whom the chain could not pull, is
+// paused: shut down with all that it has kept.
 // It goes on when the chain says that it is paid, and ends when the chain ends
 // its job. The same rule holds: doubt pauses nothing and wakes nothing.
 //

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -605,22 +607,76 @@ func crashAt(t *testing.T, at int, after bool) (over bool) {
 	return w.hook != nil
 }
 
-func TestLeftoversWithoutARowAreRemoved(t *testing.T) {
+// Without its row a machine is either one that the chain does not want here, or
+// the database is an old copy. So its disk is not lost at once.
+func TestAMachineWithoutARowIsSetAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		spec := w.job(1)
 		stop := w.start()
 		time.Sleep(3 * time.Second)
 		stop()
+		disk := filepath.Join(w.vm(spec).Dir, "disk")
+		if err := os.WriteFile(disk, []byte("work"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		w.update(func(ctx context.Context, tx *state.Tx) error {
 			return errors.Join(tx.RemoveVM(ctx, spec), tx.PutJob(ctx, state.Job{Spec: spec, NodeID: 9}))
 		})
-
+		w.synced.Store(false)
 		stop = w.start()
 		defer stop()
-		time.Sleep(3 * time.Second)
+		time.Sleep(3 * time.Minute)
+		if len(w.host.Running()) != 1 {
+			t.Fatal("the machine was ended although the chain may have its job")
+		}
+		w.synced.Store(true)
+		time.Sleep(2 * time.Minute)
 
+		lost, err := filepath.Glob(filepath.Join(w.dir, "vms", "lost", string(spec)+"-*", "disk"))
+		if err != nil || len(lost) != 1 || len(w.host.Running()) != 0 {
+			t.Fatalf("set aside: %v (%v), machines %v run; want the disk and none", lost, err, w.host.Running())
+		}
+		if raw, err := os.ReadFile(lost[0]); string(raw) != "work" {
+			t.Errorf("disk has %q (%v), want what was on it", raw, err)
+		}
+		if _, err := os.Stat(disk); err == nil {
+			t.Error("the disk is still in its place")
+		}
+		time.Sleep(24 * time.Hour)
+		if err := os.Remove(filepath.Join(w.dir, "vms", "lost")); err != nil {
+			t.Errorf("a day later: %v, want nothing left", err)
+		}
 		w.wantNothing()
+	})
+}
+
+// A database that is an old copy lacks the row of a machine whose job the chain
+// has: the machine is adopted as it is.
+func TestAMachineWhoseRowWasLostIsAdoptedWhenTheChainHasItsJob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		spec := w.job(1)
+		stop := w.start()
+		time.Sleep(3 * time.Second)
+		stop()
+		job := *w.jobRow(spec)
+		w.update(func(ctx context.Context, tx *state.Tx) error {
+			return errors.Join(tx.RemoveVM(ctx, spec), tx.PutJob(ctx, state.Job{Spec: spec, NodeID: 9}))
+		})
+		w.synced.Store(false)
+		stop = w.start()
+		defer stop()
+		time.Sleep(2 * time.Minute)
+		w.setJob(spec, func(j *state.Job) { *j = job })
+		time.Sleep(time.Second)
+		w.synced.Store(true)
+
+		time.Sleep(2 * time.Minute)
+
+		if w.wantState(spec, state.VMRunning); w.host.Starts(string(spec)) != 1 {
+			t.Errorf("%d starts, want 1", w.host.Starts(string(spec)))
+		}
 	})
 }
 

@@ -169,9 +169,9 @@ func (w *worker) prepare(ctx context.Context, instance *message.Instance, path s
 	if err != nil {
 		return vmm.Spec{}, fmt.Errorf("give the machine its ports: %w", err)
 	}
-	image, err := vmm.OpenImage(ctx, path, s.self.ImageCache)
+	image, err := s.openImage(ctx, vm.ImageHash, path)
 	if err != nil {
-		return vmm.Spec{}, fmt.Errorf("open image: %w", err)
+		return vmm.Spec{}, err
 	}
 	if err := s.applyNetwork(ctx); err != nil {
 		return vmm.Spec{}, fmt.Errorf("set up the network: %w", err)
@@ -206,6 +206,9 @@ func (w *worker) boot(ctx context.Context, spec vmm.Spec) (vmm.Machine, error) {
 	m, err := s.parts.Driver.Start(ctx, spec)
 	if errors.Is(err, errs.Conflict) {
 		m, err = s.parts.Driver.Adopt(ctx, spec.Dir)
+	}
+	if errs.KindOf(err) == errs.Exhausted {
+		s.makeRoom(ctx, bootBytes) // For the next try.
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start machine: %w", err)

@@ -33,11 +33,17 @@ type Messages interface {
 	Message(ctx context.Context, hash message.ItemHash) (*message.Envelope, error)
 }
 
-// Images gets a file by its hash, from here or from another node, and returns
-// where it is. It has checked the hash. progress is told bytes; total is 0
-// while it is not known.
+// Images has the files of images.
 type Images interface {
+	// Fetch gets a file by its hash, from here or from another node, and
+	// returns where it is. It has checked the hash of one that has just come.
+	// progress is told bytes; total is 0 while it is not known.
 	Fetch(ctx context.Context, hash message.ItemHash, progress func(done, total int64)) (path string, err error)
+	// Drop deletes a file that has rotted, so that Fetch gets it anew.
+	Drop(hash message.ItemHash) error
+	// MakeRoom frees so many bytes of the disk by deleting files that are not
+	// Needed, or returns errs.Exhausted.
+	MakeRoom(ctx context.Context, sizeBytes int64) error
 }
 
 // Publisher spreads a capacity ad to the other nodes.
@@ -91,17 +97,18 @@ type Supervisor struct {
 	table  *pricing.Table
 	log    *slog.Logger
 	totals state.Resources
+	images *vmm.Cache
 
 	fetching chan struct{} // slots
 	starting chan struct{} // slots
 	network  sync.Mutex    // held while ports and slots are chosen, and over Apply
 
 	mu      sync.Mutex
-	workers map[message.ItemHash]*worker // guarded by mu
-	cleaned time.Time                    // of the last look for leftovers; guarded by mu
-	metered time.Time                    // guarded by mu
-	ad      wire.CapacityAd              // the last one; guarded by mu
-	warmed  map[message.ItemHash]bool    // promised jobs whose image was asked for; guarded by mu
+	workers map[message.ItemHash]*worker          // guarded by mu
+	cleaned time.Time                             // of the last look for leftovers; guarded by mu
+	metered time.Time                             // guarded by mu
+	ad      wire.CapacityAd                       // the last one; guarded by mu
+	warmed  map[message.ItemHash]message.ItemHash // images of promised jobs that were asked for, "" while not known; guarded by mu
 	warming sync.WaitGroup
 
 	states   *prometheus.GaugeVec
@@ -127,7 +134,8 @@ func New(cfg Config, self Self, parts Parts, reg prometheus.Registerer, log *slo
 	s := &Supervisor{
 		cfg: cfg, self: self, parts: parts, db: parts.DB, table: table, log: log, totals: totals,
 		fetching: make(chan struct{}, cfg.Fetches), starting: make(chan struct{}, cfg.Boots),
-		workers: map[message.ItemHash]*worker{}, warmed: map[message.ItemHash]bool{},
+		workers: map[message.ItemHash]*worker{}, warmed: map[message.ItemHash]message.ItemHash{},
+		images: vmm.NewCache(self.ImageCache),
 		states: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "aleph_executor_vms", Help: "VMs of this node by state.",
 		}, []string{"state"}),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -27,10 +26,10 @@ func (s *Supervisor) warm(ctx context.Context, v *view) error {
 		}
 	}
 	for spec := range promised {
-		if s.warmed[spec] {
+		if _, asked := s.warmed[spec]; asked {
 			continue
 		}
-		s.warmed[spec] = true
+		s.warmed[spec] = ""
 		s.warming.Go(func() {
 			if err := s.warmOne(ctx, spec); err != nil && ctx.Err() == nil {
 				s.log.Debug("image not fetched ahead", "job_id", spec, "err", err)
@@ -56,10 +55,15 @@ func (s *Supervisor) warmOne(ctx context.Context, spec message.ItemHash) error {
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	if _, promised := s.warmed[spec]; promised {
+		s.warmed[spec] = hash
+	}
+	s.mu.Unlock()
 	path, err := s.parts.Images.Fetch(ctx, hash, func(int64, int64) {})
 	if err != nil {
 		return fmt.Errorf("fetch image %s: %w", hash, err)
 	}
-	_, err = vmm.OpenImage(ctx, path, s.self.ImageCache)
+	_, err = s.openImage(ctx, hash, path)
 	return err
 }

@@ -223,11 +223,16 @@ func (w *world) supervisor() *executor.Supervisor {
 // waits for its end.
 func (w *world) start() (stop func()) {
 	w.t.Helper()
+	return w.run(w.supervisor())
+}
+
+// run runs the supervisor as start does.
+func (w *world) run(s *executor.Supervisor) (stop func()) {
+	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	if w.hook != nil {
 		w.hook.crash = cancel
 	}
-	s := w.supervisor()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -465,9 +470,14 @@ type source struct {
 	known   map[message.ItemHash]*message.Envelope
 	fail    error // of Fetch
 	fetched int   // images
+	dropped int   // images
+	room    []int64
 }
 
-const imageText = "image"
+// imageBytes is a raw disk.
+func imageBytes() []byte { return make([]byte, 1<<20) }
+
+func imageHash() message.ItemHash { return message.HashOf(imageBytes()) }
 
 func newSource(t testing.TB, dir string) *source {
 	t.Helper()
@@ -476,8 +486,8 @@ func newSource(t testing.TB, dir string) *source {
 	if err := os.MkdirAll(files, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	s.path = filepath.Join(files, string(message.HashOf([]byte(imageText))))
-	if err := os.WriteFile(s.path, make([]byte, 1<<20), 0o600); err != nil { // A raw disk.
+	s.path = filepath.Join(files, string(imageHash()))
+	if err := os.WriteFile(s.path, imageBytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -487,7 +497,7 @@ func newSource(t testing.TB, dir string) *source {
 func (s *source) image() *message.Envelope {
 	s.t.Helper()
 	return s.sign(message.TypeStore, fmt.Sprintf(`{"address":%q,"time":1700000000,"item_type":"storage","item_hash":%q}`,
-		address(s.t, payerKey).Hex(), message.HashOf([]byte(imageText))))
+		address(s.t, payerKey).Hex(), imageHash()))
 }
 
 // instance returns the nth INSTANCE message.
@@ -559,6 +569,21 @@ func (s *source) Fetch(ctx context.Context, hash message.ItemHash, progress func
 		return fail
 	})
 	return s.path, err
+}
+
+// Drop gives the image its bytes back, as the next Fetch would.
+func (s *source) Drop(message.ItemHash) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropped++
+	return os.WriteFile(s.path, imageBytes(), 0o600)
+}
+
+func (s *source) MakeRoom(_ context.Context, sizeBytes int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.room = append(s.room, sizeBytes)
+	return nil
 }
 
 // ads keeps what was advertised.

@@ -48,6 +48,7 @@ func (n *Node) addCompute(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("build executor: %w", err)
 	}
+	n.storage.Reclaim(exec)
 	for kind, answer := range exec.Answers() {
 		n.host.HandleAsk(string(kind), answer)
 	}

@@ -22,9 +22,10 @@ func (n *Node) addCoordinator() error {
 	if err != nil {
 		return fmt.Errorf("build settlement: %w", err)
 	}
+	n.storage.Reclaim(files{n.db})
 	n.add("scheduler", planner.Run)
 	n.add("settlement", settler.Run)
 	return n.serve(v1.Coordinator, v1.Parts{
-		Intake: n.ingest, Planner: planner, Peers: n.host, Funds: n.mirror, Ether: n.chain, Blobs: n.blobs,
+		Intake: n.ingest, Planner: planner, Peers: n.host, Funds: n.mirror, Ether: n.chain, Blobs: n.blobs, Room: n.storage,
 	})
 }

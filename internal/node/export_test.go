@@ -8,6 +8,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/internal/storage"
 )
 
 // Add adds a part.
@@ -24,6 +25,9 @@ func (n *Node) Messages() executor.Messages { return messages{n.ingest} }
 
 // Images returns what gets files for an executor.
 func (n *Node) Images() executor.Images { return images{n.storage, n.blobs} }
+
+// Files returns what a coordinator keeps.
+func Files(db *state.DB) storage.Room { return files{db} }
 
 // NewBook returns what keeps peers in db.
 func NewBook(db *state.DB) p2p.Book { return book{db} }

@@ -92,6 +92,38 @@ func (i images) Fetch(ctx context.Context, hash message.ItemHash, progress func(
 	return i.blobs.Path(hash)
 }
 
+// Drop implements executor.Images.
+func (i images) Drop(hash message.ItemHash) error { return i.keeper.Drop(hash) }
+
+// MakeRoom implements executor.Images.
+func (i images) MakeRoom(ctx context.Context, sizeBytes int64) error {
+	return i.keeper.MakeRoom(ctx, sizeBytes)
+}
+
+// uploadGrace is how long a blob that no STORE message names stays for sure: it
+// may have been uploaded, and its message is on the way.
+const uploadGrace = time.Hour
+
+// files are what a coordinator keeps.
+type files struct{ db *state.DB }
+
+// Needed implements storage.Room.
+func (f files) Needed(ctx context.Context) (blob.Keep, error) {
+	rows, err := f.db.Files(ctx)
+	if err != nil {
+		return nil, err
+	}
+	named := map[message.ItemHash]bool{}
+	for _, r := range rows {
+		named[r.Hash] = true
+	}
+	fresh := time.Now().Add(-uploadGrace)
+	return func(hash message.ItemHash, usedAt time.Time) bool { return named[hash] || usedAt.After(fresh) }, nil
+}
+
+// FreeDisk implements storage.Room: a coordinator has nothing beside its blobs.
+func (f files) FreeDisk(context.Context) error { return nil }
+
 const (
 	// tellMax is how long a word waits to be heard, and tellEvery how often it
 	// is tried.

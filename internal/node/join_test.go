@@ -181,3 +181,35 @@ func TestExecutorGetsMessagesAndImagesFromTheirKeepers(t *testing.T) {
 		t.Error("a message that nobody has was found")
 	}
 }
+
+// A coordinator keeps what STORE messages name, and what may be named soon.
+func TestACoordinatorNeedsFilesAndFreshUploads(t *testing.T) {
+	db, err := state.Open(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	named, other := message.HashOf([]byte("named")), message.HashOf([]byte("other"))
+	err = db.Update(t.Context(), func(tx *state.Tx) error {
+		return tx.PutFile(t.Context(), state.File{Ref: message.HashOf(nil), Hash: named})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	needed, err := node.Files(db).Needed(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	long := time.Now().Add(-2 * time.Hour)
+	for _, tt := range []struct {
+		hash   message.ItemHash
+		usedAt time.Time
+		want   bool
+	}{{named, long, true}, {other, long, false}, {other, time.Now(), true}} {
+		if got := needed(tt.hash, tt.usedAt); got != tt.want {
+			t.Errorf("blob %s used at %s is needed: %v, want %v", tt.hash, tt.usedAt, got, tt.want)
+		}
+	}
+}

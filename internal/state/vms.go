@@ -72,7 +72,7 @@ const (
 	VMPreparing VMState = "preparing" // Its disk, seed and network are made.
 	VMBooting   VMState = "booting"   // The process runs.
 	VMRunning   VMState = "running"   // The guest answered.
-	VMPaused    VMState = "paused" // It was shut down as its payer is late; its resources are kept. It runs again when paid.
+	VMPaused    VMState = "paused"    // It was shut down as its payer is late; its resources are kept. It runs again when paid.
 	VMStopping  VMState = "stopping"
 	VMStopped   VMState = "stopped" // Its process is gone and its host resources are free.
 	VMFailed    VMState = "failed"  // It cannot run here; Detail says why.
@@ -106,7 +106,7 @@ type VM struct {
 	Resources   Resources        `json:"resources"`
 	Starts      int              `json:"starts"` // How often a process was started for it.
 	Failures    int              `json:"failures,omitempty"`
-	DryAt       uint64           `json:"dry_at,omitempty"` // Chain time at which its payer's money ran out; 0 = it has not.
+	DryAt       uint64           `json:"dry_at,omitempty"`     // Chain time at which its payer's money ran out; 0 = it has not.
 	PausedAt    uint64           `json:"paused_at,omitempty"`  // Chain time since when it is paused, or was when its job ended; 0 = it is not.
 	ResumedAt   uint64           `json:"resumed_at,omitempty"` // Chain time at which its last pause ended.
 	RetryAt     time.Time        `json:"retry_at,omitzero"`

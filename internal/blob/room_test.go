@@ -28,9 +28,9 @@ func full(t *testing.T) (s *blob.Store, a, b, c message.ItemHash) {
 	t.Helper()
 	s = open(t, t.TempDir(), 1000)
 	var hashes []message.ItemHash
-	for i, ago := range []time.Duration{2, 1, 3} {
+	for i, ago := range []time.Duration{2 * time.Hour, time.Hour, 3 * time.Hour} {
 		info := put(t, s, bytes.Repeat([]byte{byte(i)}, 300))
-		if _, err := s.Use(info.Hash, time.Now().Add(-ago*time.Hour)); err != nil {
+		if _, err := s.Use(info.Hash, time.Now().Add(-ago)); err != nil {
 			t.Fatal(err)
 		}
 		hashes = append(hashes, info.Hash)
@@ -99,7 +99,6 @@ func TestABlobThatIsUsedMeanwhileStays(t *testing.T) {
 		}
 		return func(message.ItemHash, time.Time) bool { return false }, nil
 	})
-
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -438,7 +438,7 @@ func (w *worker) stop(ctx context.Context) {
 		err := once(ctx, o)
 		if err == nil {
 			w.s.outcomes.WithLabelValues(outcome).Inc()
-			w.s.log.Info(outcome, "job_id", w.spec, "reason", o.reason)
+			w.s.log.Info("machine stopped", "job_id", w.spec, "outcome", outcome, "reason", o.reason)
 			return
 		}
 		if ctx.Err() != nil {

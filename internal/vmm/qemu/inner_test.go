@@ -16,9 +16,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/cloudinit"
 )
 
 // qemuEnd plays QEMU: it answers each command as the test says.
@@ -204,29 +208,61 @@ func TestLockHeldByOthersIsNotNothing(t *testing.T) {
 	}
 }
 
-// fakeCgroups makes files as a control group's root has them.
-func fakeCgroups(t *testing.T, controllers string) string {
+// fakeCgroups makes the root of control groups, of files. Removing a group takes
+// its files along, as the kernel does, and calls removed before.
+func fakeCgroups(t *testing.T, controllers string, removed func(dir string)) (string, func(string) error) {
 	t.Helper()
 	root := t.TempDir()
-	for name, text := range map[string]string{"cgroup.controllers": controllers, "cgroup.subtree_control": ""} {
-		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+	if err := os.WriteFile(filepath.Join(root, "cgroup.controllers"), []byte(controllers), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return root, func(dir string) error {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if e.IsDir() {
+				return unix.EBUSY
+			}
+		}
+		if removed != nil {
+			removed(dir)
+		}
+		return os.RemoveAll(dir)
+	}
+}
+
+// groups are the names of the groups of machines; there is no group of all when
+// it is nil.
+func groups(t *testing.T, c cgroups) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(c.path(""))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	names = []string{}
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
 		}
 	}
-	dir := filepath.Join(root, cgroupName)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return root
+	return names
 }
 
 func TestCgroupLimits(t *testing.T) {
-	c, err := openCgroups(fakeCgroups(t, "cpuset cpu io memory pids\n"))
+	c, err := openCgroups(fakeCgroups(t, "cpuset cpu io memory pids\n", nil))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got := groups(t, c); got != nil {
+		t.Errorf("without a machine there are groups %q, want not even the one of all", got)
 	}
 	dir, err := c.make("vm", 2, 256)
 	if err != nil {
@@ -237,22 +273,107 @@ func TestCgroupLimits(t *testing.T) {
 			t.Errorf("%s is %q, %v; want %q", name, got, err, want)
 		}
 	}
-	for _, f := range []string{"cpu.max", "memory.max", "memory.swap.max"} {
-		// The kernel's own files go with their directory.
-		if err := os.Remove(filepath.Join(dir, f)); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := c.make("other", 1, 256); err != nil {
+		t.Fatal(err)
 	}
 	if err := errors.Join(c.remove("vm"), c.remove("vm")); err != nil {
 		t.Errorf("remove: %v", err)
 	}
-	for name, root := range map[string]string{"no memory": fakeCgroups(t, "cpu"), "nothing": t.TempDir()} {
-		if _, err := openCgroups(root); err == nil {
-			t.Errorf("%s: opened", name)
+	if got := groups(t, c); !slices.Equal(got, []string{"other"}) {
+		t.Errorf("groups are %q, want the other one", got)
+	}
+	if err := c.remove("other"); err != nil || groups(t, c) != nil {
+		t.Errorf("after the last machine there are groups %q (%v), want not even the one of all", groups(t, c), err)
+	}
+	if _, err := c.make("vm", 1, 1); err != nil || len(groups(t, c)) != 1 {
+		t.Errorf("a machine later: %v, groups %q", err, groups(t, c))
+	}
+	for _, controllers := range []string{"cpu", ""} {
+		if _, err := openCgroups(fakeCgroups(t, controllers, nil)); err == nil {
+			t.Errorf("opened with controllers %q", controllers)
 		}
+	}
+	if _, err := openCgroups(t.TempDir(), nil); err == nil {
+		t.Error("opened without control groups")
 	}
 	if dir, err := (cgroups{}).make("vm", 1, 1); err != nil || dir != "" {
 		t.Errorf("without control groups: %q, %v; want nothing", dir, err)
+	}
+}
+
+// TestGroupsOfMachinesThatEndedUnseenAreRemoved: by whoever opens the groups,
+// and by Adopt at once.
+func TestGroupsOfMachinesThatEndedUnseenAreRemoved(t *testing.T) {
+	root, rmdir := fakeCgroups(t, "cpu memory", nil)
+	c := cgroups{root, rmdir}
+	old := time.Now().Add(-2 * cgroupYoung)
+	for _, id := range []string{"ended", "runs", "starts"} {
+		if _, err := c.make(id, 1, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What is inside keeps a group here, as a process does in the kernel.
+	if err := os.Mkdir(filepath.Join(c.path("runs"), "process"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chtimes(c.path("ended"), old, old), os.Chtimes(c.path("runs"), old, old)); err != nil {
+		t.Fatal(err)
+	}
+
+	if _, err := openCgroups(root, rmdir); err != nil {
+		t.Fatal(err)
+	}
+	if got := groups(t, c); !slices.Equal(got, []string{"runs", "starts"}) {
+		t.Errorf("groups are %q, want those of machines that run or start", got)
+	}
+
+	d := New(Config{}, slog.New(slog.DiscardHandler))
+	d.cgroups = func() (cgroups, error) { return c, nil }
+	dir := t.TempDir()
+	if err := writeRecord(vmm.Spec{ID: "starts", Dir: dir}, vmm.TCG, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Adopt(t.Context(), dir); !errors.Is(err, errs.NotFound) {
+		t.Errorf("Adopt: %v, want not found", err)
+	}
+	if got := groups(t, c); !slices.Equal(got, []string{"runs"}) {
+		t.Errorf("groups are %q, want the one of the machine that runs", got)
+	}
+}
+
+// TestAMachineWithoutAKernelToProbeIsLimited starts one by a QEMU that fails.
+func TestAMachineWithoutAKernelToProbeIsLimited(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "qemu")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n[ \"$1\" = --version ] || exit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	rootfs := filepath.Join(t.TempDir(), "rootfs")
+	if err := os.WriteFile(rootfs, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var limits []string
+	root, rmdir := fakeCgroups(t, "cpu memory", func(dir string) {
+		if limit, err := os.ReadFile(filepath.Join(dir, "cpu.max")); err == nil {
+			limits = append(limits, filepath.Base(dir)+" "+string(limit))
+		}
+	})
+	d := New(Config{Binary: script, CacheDir: t.TempDir()}, slog.New(slog.DiscardHandler))
+	d.cgroups = func() (cgroups, error) { return openCgroups(root, rmdir) }
+	spec := vmm.Spec{
+		ID: strings.Repeat("0a", 32), Dir: filepath.Join(t.TempDir(), "vm"), VCPUs: 1, MemoryMiB: 64, DiskMiB: 64,
+		Image: vmm.Image{Name: "plain", Rootfs: rootfs, Format: vmm.Raw}, Net: vmm.NetDevice{Kind: vmm.NetNone},
+		Seed: cloudinit.Seed{Hostname: "plain"},
+	}
+
+	caps, err := d.Probe(t.Context(), spec.Image)
+	if err != nil || !caps.Cgroup {
+		t.Errorf("capabilities are %+v, %v, want limits", caps, err)
+	}
+	if _, err := d.Start(t.Context(), spec); !errors.Is(err, errs.Unavailable) {
+		t.Errorf("Start: %v, want unavailable", err)
+	}
+	if want := []string{spec.ID + " 100000 100000"}; !slices.Equal(limits, want) {
+		t.Errorf("groups that were made and removed: %q, want %q", limits, want)
 	}
 }
 

@@ -199,7 +199,8 @@ func (m *machine) finish() {
 	}
 	status, ours := m.proc.reap()
 	m.proc.close()
-	if err := m.d.cgroups.remove(m.rec.ID); err != nil {
+	groups, _ := m.d.cgroups() // What speaks against limits is in the capabilities.
+	if err := groups.remove(m.rec.ID); err != nil {
 		m.d.log.Warn("control group stayed", "vm_id", m.rec.ID, "err", err)
 	}
 	m.mu.Lock()

@@ -16,6 +16,7 @@ const (
 	roleVar = "ALEPH_QEMU_TEST_ROLE"
 	inside  = "inside" // Runs the tests.
 	daemon  = "daemon" // Starts one machine and waits to be killed.
+	prober  = "prober" // Probes by a QEMU that hangs, and waits to be killed.
 	tapHost = "tap"    // Runs one machine on a TAP device, in a namespace.
 )
 
@@ -32,6 +33,12 @@ func TestMain(m *testing.M) {
 	case tapHost:
 		if err := runTapHost(os.Args[len(os.Args)-1]); err != nil {
 			fmt.Fprintln(os.Stderr, "tap host:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	case prober:
+		if err := runProber(os.Args[len(os.Args)-1]); err != nil {
+			fmt.Fprintln(os.Stderr, "prober:", err)
 			os.Exit(1)
 		}
 		os.Exit(0)

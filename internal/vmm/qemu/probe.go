@@ -12,8 +12,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -62,6 +64,7 @@ func (d *Driver) Probe(ctx context.Context, img vmm.Image) (vmm.Capabilities, er
 		// may bring a kernel, so this is not kept.
 		caps.Accelerator = vmm.TCG
 		caps.Notes = append(caps.Notes, "KVM was not tried: the image has no kernel to probe with.")
+		d.addLimits(&caps)
 		return caps, nil
 	}
 	key, err := probeKey(ver, img)
@@ -78,13 +81,19 @@ func (d *Driver) Probe(ctx context.Context, img vmm.Image) (vmm.Capabilities, er
 			d.log.Warn("probe result not kept", "err", err)
 		}
 	}
-	if d.cgroups, err = openCgroups(cgroupRoot); err != nil {
-		caps.Notes = append(caps.Notes, fmt.Sprintf("CPU and memory are not limited by the host: %v.", err))
-	}
-	caps.Cgroup = err == nil
+	d.addLimits(&caps)
 	d.caps = &caps
 	d.log.Info("hypervisor probed", "version", ver, "accelerator", caps.Accelerator, "cgroup", caps.Cgroup)
 	return caps, nil
+}
+
+// addLimits says whether machines can be limited.
+func (d *Driver) addLimits(caps *vmm.Capabilities) {
+	_, err := d.cgroups()
+	if err != nil {
+		caps.Notes = append(caps.Notes, fmt.Sprintf("CPU and memory are not limited by the host: %v.", err))
+	}
+	caps.Cgroup = err == nil
 }
 
 // probeAccelerator boots the image by every accelerator that may work, at the
@@ -152,6 +161,11 @@ func bootProbe(ctx context.Context, binary string, img vmm.Image, acc vmm.Accele
 	// The two streams are written by two goroutines, each its own.
 	out, stderr := &marker{want: []byte(agent.ProbeMarker)}, &bounded{}
 	cmd.Stdout, cmd.Stderr = out, stderr
+	// A probe ends with this process, however that ends. The kernel goes by the
+	// thread that started it, so the thread must stay.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: killSignal}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	err := cmd.Run()
 	switch {
 	case out.found:

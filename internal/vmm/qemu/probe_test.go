@@ -1,8 +1,10 @@
 package qemu_test
 
 import (
+	"context"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -47,5 +49,61 @@ func TestProbeBootsOncePerHostBoot(t *testing.T) {
 	}
 	if third, _ := probe(); third.Accelerator != first.Accelerator {
 		t.Errorf("after a damaged file: %s, want %s", third.Accelerator, first.Accelerator)
+	}
+}
+
+// runProber is the process that probes and is killed: its QEMU is a script.
+func runProber(script string) error {
+	d := qemu.New(qemu.Config{Binary: script, CacheDir: filepath.Dir(script)}, slog.New(slog.DiscardHandler))
+	_, err := d.Probe(context.Background(), vmm.Image{Kernel: script, Initrd: script, Agent: true})
+	return err
+}
+
+// TestAProbeEndsWithItsDaemon: a boot by a KVM that hangs would stay for ever.
+func TestAProbeEndsWithItsDaemon(t *testing.T) {
+	t.Parallel()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := filepath.Join(dir, "qemu")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n[ \"$1\" = --version ] || exec sleep 600\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(bounded(t), os.Args[0], script)
+	cmd.Dir, cmd.Stderr = dir, os.Stderr
+	cmd.Env = append(os.Environ(), roleVar+"="+prober)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	sleeps := func() (n int) {
+		for _, p := range processes(t, dir) {
+			if name, err := os.ReadFile(filepath.Join(filepath.Dir(p), "comm")); err == nil && string(name) == "sleep\n" {
+				n++
+			}
+		}
+		return n
+	}
+	wait(t, "QEMU boots", func() bool { return sleeps() > 0 })
+
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // It was killed.
+
+	wait(t, "QEMU has ended", func() bool { return sleeps() == 0 })
+}
+
+// wait polls until the condition holds.
+func wait(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for ctx := bounded(t); !holds(); {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("waited in vain until %s", what)
+		}
 	}
 }

@@ -66,7 +66,8 @@ type Driver struct {
 
 	probeMu sync.Mutex // held over a probe: one at a time
 	caps    *vmm.Capabilities
-	cgroups cgroups
+
+	cgroups func() (cgroups, error) // Opened once, when first needed.
 
 	mu       sync.Mutex
 	attached map[string]*machine // By directory, until they end; guarded by mu
@@ -79,7 +80,9 @@ type Driver struct {
 // New returns a driver. It starts nothing and looks for nothing: what is
 // missing is reported by Probe.
 func New(cfg Config, log *slog.Logger) *Driver {
-	return &Driver{cfg: cfg, log: log, attached: map[string]*machine{}, closing: make(chan struct{})}
+	return &Driver{
+		cfg: cfg, log: log, cgroups: sync.OnceValues(hostCgroups), attached: map[string]*machine{}, closing: make(chan struct{}),
+	}
 }
 
 // Name implements vmm.Driver.
@@ -227,7 +230,8 @@ func checkDisk(name string, spec vmm.Spec) error {
 
 // launch starts the process and waits until it answers.
 func (d *Driver) launch(ctx context.Context, spec vmm.Spec, acc vmm.Accelerator, binary string, lock *os.File) (vmm.Machine, error) {
-	group, err := d.cgroups.make(spec.ID, spec.VCPUs, spec.MemoryMiB)
+	groups, _ := d.cgroups() // What speaks against limits is in the capabilities.
+	group, err := groups.make(spec.ID, spec.VCPUs, spec.MemoryMiB)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +241,7 @@ func (d *Driver) launch(ctx context.Context, spec vmm.Spec, acc vmm.Accelerator,
 	}
 	child, err := l.start()
 	if err != nil {
-		return nil, errors.Join(err, d.cgroups.remove(spec.ID))
+		return nil, errors.Join(err, groups.remove(spec.ID))
 	}
 	ctx, cancel := context.WithTimeout(ctx, startMax)
 	defer cancel()
@@ -245,7 +249,7 @@ func (d *Driver) launch(ctx context.Context, spec vmm.Spec, acc vmm.Accelerator,
 	// From here on the process is reached by its descriptor.
 	err = errors.Join(err, child.Release())
 	if err != nil {
-		return nil, errors.Join(err, d.cgroups.remove(spec.ID))
+		return nil, errors.Join(err, groups.remove(spec.ID))
 	}
 	d.log.Info("machine started", "vm_id", spec.ID, "pid", m.PID(), "accelerator", acc)
 	return m, nil
@@ -291,6 +295,7 @@ func (d *Driver) Adopt(ctx context.Context, dir string) (vmm.Machine, error) {
 		return nil, err
 	}
 	if !running {
+		d.cleanUp(dir)
 		return nil, errs.New(errs.NotFound, "no machine runs in %s", dir)
 	}
 	raw, err := os.ReadFile(filepath.Join(dir, processFile))
@@ -314,12 +319,26 @@ func (d *Driver) Adopt(ctx context.Context, dir string) (vmm.Machine, error) {
 		ended := p.hasEnded()
 		p.close()
 		if ended {
+			d.cleanUp(dir)
 			return nil, errs.New(errs.NotFound, "the machine in %s has just ended", dir)
 		}
 		return nil, errs.New(errs.Unavailable, "adopt process %d: %w", s.pid, err)
 	}
 	d.log.Info("machine adopted", "vm_id", m.ID(), "pid", m.PID())
 	return m, nil
+}
+
+// cleanUp removes the control group that a machine has left which ended while
+// nobody watched.
+func (d *Driver) cleanUp(dir string) {
+	rec, err := readRecord(dir)
+	if err != nil {
+		return // No machine of ours was ever started there.
+	}
+	groups, _ := d.cgroups() // What speaks against limits is in the capabilities.
+	if err := groups.remove(rec.ID); err != nil {
+		d.log.Warn("control group stayed", "vm_id", rec.ID, "err", err)
+	}
 }
 
 // find returns the machine of the directory that this driver has already.

@@ -212,18 +212,62 @@ func TestScriptRefusesWhatDebugfsCannotTake(t *testing.T) {
 }
 
 func TestMirrorThatDoesNotAnswer(t *testing.T) {
-	inRoot(t)
-	dir := t.TempDir()
-	var said bytes.Buffer
-	err := run(t.Context(), []string{"-o", filepath.Join(dir, "image"), "-cache", filepath.Join(dir, "cache"), "-mirror", "http://127.0.0.1:1"}, &said)
-	if err == nil || !strings.Contains(err.Error(), "http://127.0.0.1:1 reachable") {
-		t.Errorf("run: %v, want a question about the mirror", err)
+	b := &builder{ctx: t.Context(), stderr: io.Discard, mirror: "http://127.0.0.1:1", cache: t.TempDir(), begin: time.Now()}
+	if err := b.checkTools("apt-get"); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "image")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("image: %v, want none", err)
+	if _, err := b.packages(); err == nil || !strings.Contains(err.Error(), "fetching package lists from http://127.0.0.1:1 failed 3 times; check this machine's network") {
+		t.Errorf("packages: %v, want what was tried and what to do", err)
 	}
 	if err := run(t.Context(), []string{"-no-such-flag"}, io.Discard); err == nil {
 		t.Error("an unknown flag was taken")
+	}
+}
+
+// TestOtherPackagesOnlyWhenTheLockedAreGone asks an apt-get that fails to
+// download in some way, and looks what else is asked of it.
+func TestOtherPackagesOnlyWhenTheLockedAreGone(t *testing.T) {
+	const asked, retried = "update download", "update download download download"
+	tests := []struct{ name, says, calls, want string }{
+		{"no network", "E: Failed to fetch http://x/a.deb  Could not connect to x:80 (1.2.3.4). - connect (111: Connection refused)", retried, "make image IMAGE_MIRROR=URL"},
+		{"a proxy's error", "E: Failed to fetch http://x/a.deb  502  Bad Gateway [IP: 1.2.3.4 80]", retried, "failed 3 times"},
+		{"cut off", "E: Failed to fetch http://x/a.deb  Connection timed out", retried, "Connection timed out"},
+		{"the version is not listed", "E: Version '5.2.15-2+b7' for 'bash' was not found", asked + " install", "resolve linux-image-cloud-amd64"},
+		{"the kernel is not listed", "E: Unable to locate package linux-image-6.1.0-1-cloud-amd64", asked + " install", "resolve"},
+		{"the file is gone", "E: Failed to fetch http://x/a.deb  404  Not Found [IP: 1.2.3.4 80]", asked + " install", "resolve"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			script := filepath.Join(dir, "apt-get")
+			text := `#!/bin/sh
+for word; do case $word in update | download | install) echo "$word" >>` + dir + `/calls; break ;; esac; done
+[ "$word" = update ] && exit
+echo "` + tt.says + `" >&2
+exit 100
+`
+			if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			var said bytes.Buffer
+			b := &builder{
+				ctx: t.Context(), stderr: &said, mirror: "http://x", cache: filepath.Join(dir, "cache"), begin: time.Now(),
+				tools: map[string]string{"apt-get": script},
+			}
+
+			_, err := b.packages()
+
+			calls, rerr := os.ReadFile(filepath.Join(dir, "calls"))
+			if got := strings.Join(strings.Fields(string(calls)), " "); got != tt.calls || rerr != nil {
+				t.Errorf("apt-get was asked to %s (%v), want %s", got, rerr, tt.calls)
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("packages: %v, want %q", err, tt.want)
+			}
+			if other := strings.Contains(said.String(), "current packages"); other != (tt.calls != retried) {
+				t.Errorf("it says %s", said.String())
+			}
+		})
 	}
 }
 

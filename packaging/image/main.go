@@ -55,7 +55,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	b := &builder{ctx: ctx, stderr: stderr, mirror: *mirror, begin: time.Now()}
+	b := &builder{ctx: ctx, stderr: stderr, mirror: *mirror, pause: 2 * time.Second, begin: time.Now()}
 	var err error
 	if b.cache, err = filepath.Abs(*cache); err != nil {
 		return fmt.Errorf("find cache directory: %w", err)
@@ -75,6 +75,7 @@ type builder struct {
 	stderr io.Writer
 	mirror string
 	cache  string
+	pause  time.Duration // Before a download is tried again.
 	begin  time.Time
 	tools  map[string]string // Paths of the tools.
 }

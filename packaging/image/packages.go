@@ -5,12 +5,14 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 //go:embed packages.lock
@@ -39,6 +41,9 @@ var rootPackages = []string{ //nolint:gochecknoglobals // The recipe.
 // batchMax is how many packages one apt-get downloads: starting it takes
 // longer than most packages, and progress should still be seen.
 const batchMax = 10
+
+// triesMax is how often a download is tried.
+const triesMax = 3
 
 // debPackage is a package as the lock pins it.
 type debPackage struct {
@@ -76,19 +81,15 @@ func (b *builder) packages() ([]debPackage, error) {
 	if err := os.MkdirAll(b.cache, 0o755); err != nil {
 		return nil, fmt.Errorf("make package cache: %w", err)
 	}
-	missing := b.missing(locked)
-	if len(missing) == 0 {
+	if len(b.missing(locked)) == 0 {
 		return locked, nil
 	}
 	if err := b.updateLists(); err != nil {
 		return nil, err
 	}
-	err = b.download(missing)
-	if err == nil {
-		return locked, nil
-	}
-	if b.ctx.Err() != nil {
-		return nil, err
+	err = b.download(locked)
+	if !errors.Is(err, errGone) {
+		return locked, err
 	}
 	b.sayf("the mirror does not serve packages.lock any more (%v)", err)
 	b.sayf("taking its current packages: the image will not have the recorded hash")
@@ -96,10 +97,31 @@ func (b *builder) packages() ([]debPackage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.download(b.missing(current)); err != nil {
+	if err := b.download(current); err != nil {
 		return nil, err
 	}
 	return current, nil
+}
+
+// patiently does what needs the mirror, again when that fails: what it got is
+// not fetched twice. A version that is gone does not come back.
+func (b *builder) patiently(what string, fn func() error) error {
+	for try := 1; ; try++ {
+		err := fn()
+		if err == nil || errors.Is(err, errGone) || b.ctx.Err() != nil {
+			return err
+		}
+		if try == triesMax {
+			return fmt.Errorf("%s from %s failed %d times; check this machine's network, or name another mirror (make image IMAGE_MIRROR=URL), and run this again: %w",
+				what, b.mirror, triesMax, err)
+		}
+		pause := time.Duration(try) * b.pause
+		b.sayf("%s failed, trying again in %v (%v)", what, pause, err)
+		select {
+		case <-time.After(pause):
+		case <-b.ctx.Done():
+		}
+	}
 }
 
 // missing returns the packages that the cache does not hold intact.
@@ -165,14 +187,32 @@ func (b *builder) apt(workDir string, args ...string) ([]byte, error) {
 // updateLists fetches the mirror's lists of packages.
 func (b *builder) updateLists() error {
 	b.sayf("fetching the package lists of Debian %s from %s", suite, b.mirror)
-	if _, err := b.apt(b.cache, "update"); err != nil {
-		return fmt.Errorf("fetch package lists, is %s reachable: %w", b.mirror, err)
-	}
-	return nil
+	return b.patiently("fetching package lists", func() error {
+		_, err := b.apt(b.cache, "update")
+		return err
+	})
 }
 
-// download fetches packages into the cache and checks each.
+// download fetches the packages that the cache has not, and checks each.
 func (b *builder) download(all []debPackage) error {
+	return b.patiently("downloading packages", func() error { return b.downloadOnce(b.missing(all)) })
+}
+
+// errGone is that a mirror which answers has a version no more: Debian's keep the
+// newest only.
+var errGone = errors.New("the version is gone")
+
+// gone marks what apt-get says of a version that is gone.
+func gone(err error) error {
+	for _, said := range []string{"was not found", "Unable to locate package", "404  Not Found"} {
+		if strings.Contains(err.Error(), said) {
+			return fmt.Errorf("%w: %w", errGone, err)
+		}
+	}
+	return err
+}
+
+func (b *builder) downloadOnce(all []debPackage) error {
 	done := 0
 	for batch := range slices.Chunk(all, batchMax) {
 		args := []string{"download"}
@@ -182,7 +222,7 @@ func (b *builder) download(all []debPackage) error {
 			args = append(args, p.name+"="+p.version)
 		}
 		if _, err := b.apt(b.cache, args...); err != nil {
-			return fmt.Errorf("download packages: %w", err)
+			return gone(err)
 		}
 		for _, p := range batch {
 			if err := b.check(p); err != nil {

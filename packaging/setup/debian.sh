@@ -40,11 +40,31 @@ done
 # that the image's packages are checked with.
 [ -e /usr/share/seabios/bios-256k.bin ] || [ -e /usr/share/qemu/bios-256k.bin ] || missing="$missing seabios"
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
+# Go trusts the first of these that is there. Without any, no module can be
+# downloaded, so this comes first.
+trusted=
+for file in ${SSL_CERT_FILE:-} /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem \
+	/etc/pki/tls/cacert.pem /etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem /etc/ssl/cert.pem; do
+	[ ! -e "$file" ] || trusted=$file
+done
+[ -n "$trusted" ] || missing=" ca-certificates$missing"
 [ -n "$missing" ] || exit 0
 
 fail() {
 	echo "setup: $1" >&2
 	exit 1
+}
+
+# can_do_without says what will not be, when the demo can be without all that is
+# missing.
+can_do_without() {
+	for package in $missing; do
+		case $package in
+		openssh-client) echo "setup: openssh-client is missing and cannot be installed without root; going on without showing SSH." >&2 ;;
+		ca-certificates) echo "setup: ca-certificates is missing and cannot be installed without root; going on, but nothing new can be downloaded." >&2 ;;
+		*) return 1 ;;
+		esac
+	done
 }
 
 command -v apt-get >/dev/null 2>&1 ||
@@ -54,20 +74,23 @@ if [ "$(id -u)" -ne 0 ]; then
 	# Without a terminal nobody can type sudo's password.
 	if command -v sudo >/dev/null 2>&1 && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
 		root=sudo
-	elif [ "$group" = demo ] && [ "$missing" = " openssh-client" ]; then
-		echo "setup: openssh-client is missing and cannot be installed without root; going on without showing SSH." >&2
+	elif [ "$group" = demo ] && can_do_without; then
 		exit 0
 	else
 		fail "missing:$missing; ask an administrator to run: apt-get install --no-install-recommends$missing"
 	fi
 fi
 
-export DEBIAN_FRONTEND=noninteractive
+# sudo drops what is exported.
+apt_get() {
+	$root env DEBIAN_FRONTEND=noninteractive apt-get -q=2 -o Dpkg::Use-Pty=0 "$@" >&2
+}
+
 echo "setup: updating the package lists" >&2
-$root apt-get -q=2 update >&2 ||
+apt_get update ||
 	echo "setup: the package lists could not be updated, going on with those that are there" >&2
 for package in $missing; do
 	echo "setup: installing $package (apt-get install --no-install-recommends $package)" >&2
-	$root apt-get -q=2 -o Dpkg::Use-Pty=0 install --no-install-recommends "$package" >&2 ||
+	apt_get install --no-install-recommends "$package" ||
 		fail "$package could not be installed; check this machine's network and /etc/apt/sources.list, then run this again."
 done

@@ -37,12 +37,19 @@ stop_beat() {
 trap 'stop_beat; rm -f "$running.status"' EXIT
 trap 'stop_beat; echo "$name: interrupted; run make $name again, what is finished is not done twice." >&2; exit 130' INT TERM
 
-# heartbeat LOG BEGIN says from time to time that a silent phase still runs.
+# heartbeat LOG BEGIN says that a phase still runs which has been silent for two
+# seconds, and again every four.
 heartbeat() {
 	old=
-	while sleep 4 && [ -e "$running" ]; do
+	silent=0
+	while sleep 1 && [ -e "$running" ]; do
 		size=$(wc -c <"$1")
-		[ "$size" != "$old" ] || echo "   ... $(span $(($(now) - $2)))"
+		if [ "$size" = "$old" ]; then
+			silent=$((silent + 1))
+		else
+			silent=0
+		fi
+		[ $((silent % 4)) -ne 1 ] || echo "   ... $(span $(($(now) - $2)))"
 		old=$size
 	done
 }

@@ -17,30 +17,50 @@ import (
 )
 
 // tryTap finds out whether this process may do what tap mode needs, by doing
-// it: a device, a sysctl of it and a table come and go.
-func (n *Network) tryTap() (err error) {
-	name := fmt.Sprintf("altry%x", os.Getpid())
-	link, err := makeTap(name)
+// it: a device, a sysctl of it and a table come and go. Nothing of it stays when
+// the process is killed in between.
+func (n *Network) tryTap() error {
+	tap, err := tryDevice()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, netlink.LinkDel(link)) }()
-	if err := setDeviceSysctl(name, "route_localnet", "1"); err != nil {
+	defer closeDevice(tap)
+	if err := setDeviceSysctl(tap.Name, "route_localnet", "1"); err != nil {
 		return err
 	}
 	return tryTable("aleph_try_" + n.set.Name)
 }
 
-// makeTap makes a TAP device that stays after this process.
-func makeTap(name string) (netlink.Link, error) {
-	tap := &netlink.Tuntap{
+// tryDevice makes a TAP device, whose name the kernel completes, that is there
+// until closeDevice or the end of this process.
+func tryDevice() (*netlink.Tuntap, error) {
+	tap := newTap("altry%d")
+	tap.NonPersist, tap.Queues = true, 1
+	if err := netlink.LinkAdd(tap); err != nil {
+		return nil, fmt.Errorf("make TAP device: %w", err)
+	}
+	return tap, nil
+}
+
+func closeDevice(tap *netlink.Tuntap) {
+	for _, f := range tap.Fds {
+		f.Close()
+	}
+}
+
+func newTap(name string) *netlink.Tuntap {
+	return &netlink.Tuntap{
 		LinkAttrs: netlink.LinkAttrs{Name: name},
 		Mode:      netlink.TUNTAP_MODE_TAP,
 		Flags:     netlink.TUNTAP_NO_PI | netlink.TUNTAP_ONE_QUEUE | netlink.TUNTAP_VNET_HDR,
 		Owner:     uint32(os.Geteuid()),
 		Group:     uint32(os.Getegid()),
 	}
-	if err := netlink.LinkAdd(tap); err != nil {
+}
+
+// makeTap makes a TAP device that stays after this process.
+func makeTap(name string) (netlink.Link, error) {
+	if err := netlink.LinkAdd(newTap(name)); err != nil {
 		return nil, fmt.Errorf("make TAP device %s: %w", name, err)
 	}
 	link, err := netlink.LinkByName(name)

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -441,6 +442,34 @@ func TestAutoTakesTapWhenItMay(t *testing.T) {
 	n := open(t, func(c *vmnet.Config) { c.Mode = vmnet.Auto })
 	if n.Mode() != vmnet.Tap {
 		t.Errorf("mode is %s, want tap", n.Mode())
+	}
+}
+
+// TestTriedDevicesGoWithTheProcess: the kernel closes the files of a process that
+// is killed, and the device goes with them. The table never is there: one batch
+// makes and removes it.
+func TestTriedDevicesGoWithTheProcess(t *testing.T) {
+	before := kernel(t)
+	tap, err := vmnet.TryDevice()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := netlink.LinkByName(tap.Name); err != nil || !strings.HasPrefix(tap.Name, "altry") {
+		t.Errorf("device %q: %v, want it to be there", tap.Name, err)
+	}
+
+	for _, f := range tap.Fds {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+
+	if after := kernel(t); !slices.Equal(before, after) {
+		t.Errorf("left: %q, before: %q", after, before)
+	}
+	open(t, nil)
+	if after := kernel(t); !slices.Equal(before, after) {
+		t.Errorf("after Open: %q, before: %q", after, before)
 	}
 }
 

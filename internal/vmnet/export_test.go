@@ -1,0 +1,4 @@
+package vmnet
+
+// TryDevice is tryDevice.
+var TryDevice = tryDevice

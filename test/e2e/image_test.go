@@ -31,8 +31,9 @@ func TestImageCorruptedAtItsSourceIsRefusedAndAnotherTried(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, other.Name+" has the image too", func() error {
-		_, err := os.Stat(blobPath(other, image))
+	// A node that still has to unpack its copy would see that it has rotted.
+	eventually(t, other.Name+" has the image too, and unpacked it", func() error {
+		_, err := os.Stat(filepath.Join(other.DataDir, "images", string(image), "manifest.json"))
 		return err
 	})
 	sources := n.asked(t, coordinator, other)

@@ -234,8 +234,10 @@ func TestListsOfTheChainHaveAnOrder(t *testing.T) {
 			all = errors.Join(all, tx.PutJob(ctx, j))
 		}
 		for _, a := range []state.Account{
-			{Payer: bob, RateQ32: big.NewInt(1), Refund: big.NewInt(9)}, {Payer: alice, RateQ32: new(big.Int), Refund: big.NewInt(5)},
-			{Payer: alice, Token: 1, RateQ32: big.NewInt(2)}, {Payer: bob, Token: 1, Refund: new(big.Int).Lsh(big.NewInt(1), 100)},
+			{Payer: bob, RateQ32: big.NewInt(1), Refund: big.NewInt(9)},
+			{Payer: alice, RateQ32: new(big.Int), Refund: big.NewInt(5)},
+			{Payer: alice, Token: 1, RateQ32: big.NewInt(2)},
+			{Payer: bob, Token: 1, Refund: new(big.Int).Lsh(big.NewInt(1), 100)},
 		} {
 			all = errors.Join(all, tx.PutAccount(ctx, a))
 		}

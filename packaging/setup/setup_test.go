@@ -132,7 +132,6 @@ func TestSilentPhasesSayThatTheyRun(t *testing.T) {
 	cmd.Dir = t.TempDir()
 
 	out, err := cmd.CombinedOutput()
-
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -157,7 +157,7 @@ func TestNothingIsPausedOnDoubt(t *testing.T) {
 		params *state.Params
 		doubt  func(*world)
 	}{
-		{"behind the chain", params, func(w *world) { late(w); w.synced.Store(false) }},
+		{"behind the chain", params, func(w *world) { w.synced.Store(false); late(w) }},
 		{"no parameters", nil, late},
 		{"no account", params, func(*world) {}},
 		{"paid to the second", params, func(w *world) { w.dry(0) }},

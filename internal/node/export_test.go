@@ -37,3 +37,15 @@ func NewAsker(h *p2p.Host) scheduler.Asker { return asker{h} }
 
 // NewPublisher returns what spreads a node's capacity.
 func NewPublisher(h *p2p.Host) executor.Publisher { return publisher{h} }
+
+// TrimProgram unmaps the unchanged pages of the program.
+func TrimProgram() error { return trimProgram() }
+
+// ProgramMaps returns the start and end of the mappings that are trimmed.
+func ProgramMaps(maps []byte, exe string) [][2]uintptr {
+	var out [][2]uintptr
+	for _, m := range programMaps(maps, exe) {
+		out = append(out, [2]uintptr{m.start, m.end})
+	}
+	return out
+}

@@ -91,6 +91,7 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *Node, err
 		return nil, err
 	}
 	n.add("api", func(ctx context.Context) error { return n.api.Serve(ctx, n.handler) })
+	n.add("trim", trimmer(log))
 	return n, nil
 }
 

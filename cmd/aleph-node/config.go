@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/ethereum/go-ethereum/crypto"
@@ -64,6 +65,9 @@ func (a *app) identityCommand() *cobra.Command {
 			cfg, err := config.Load(a.configPath, a.environ)
 			if err != nil {
 				return fmt.Errorf("configuration: %w", err)
+			}
+			if cfg.Node.DataDir == "" {
+				return errors.New("configuration: [node] data_dir is empty, want a directory")
 			}
 			keys, err := keystore.Open(cfg.Node.DataDir, cfg.Network.IdentityPath, cfg.Chain.PrivateKeyPath)
 			if err != nil {

@@ -67,10 +67,12 @@ func (a *app) devnet(ctx context.Context, o devnet.Options, quiet bool) (err err
 	log := telemetry.NewLogger(telemetry.Config{Level: "warn", Format: "text"}, a.err)
 	n, err := devnet.Start(ctx, o, log)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil // It was stopped while it started.
+		if ctx.Err() == nil {
+			return err
 		}
-		return err
+		// That it was stopped is no failure; what could not be taken back is told.
+		fmt.Fprintf(a.err, "stopped while it started: %v\n", err)
+		return nil
 	}
 	defer func() {
 		fmt.Fprintln(a.err, "stopping the nodes and their machines")

@@ -157,7 +157,7 @@ func (d *Description) Print(w io.Writer) error {
 	const line = "  %-14s %s\n"
 	out := &printer{w: w}
 	out.printf("\nA local network with play money\n\n")
-	out.printf("Accounts: each has 10,000 ETH and ALEPH. The keys are public, never send them anything of worth.\n")
+	out.printf("Accounts: each has play ETH and ALEPH. The keys are public, never send them anything of worth.\n")
 	for i, a := range d.Accounts {
 		out.printf("  (%d) %s  %s\n", i, a.Address.Hex(), a.Key)
 		if a.For != "" {

@@ -231,6 +231,8 @@ func keyRefused(t *testing.T, n *network) {
 		t.Fatal(err)
 	}
 	s["chain"]["private_key_path"], s["node"]["data_dir"] = key, filepath.Join(dir, "data")
+	// The image may be where another user cannot get.
+	delete(s["qemu"], "probe_image")
 	p := program{path: filepath.Join(binaries(t), "aleph-node"), args: []string{"--config", s.write(t, dir)}}
 	for _, mode := range []os.FileMode{0o644, 0o640, 0o604} {
 		if err := os.Chmod(key, mode); err != nil {
@@ -385,7 +387,7 @@ func devnetRefuses(t *testing.T, n *network) {
 	t.Run("the directory is in use", func(t *testing.T) {
 		args := []string{"devnet", "--data-dir", n.DataDir, "--rpc-port", "0", "--api-port", "0"}
 
-		program{path: filepath.Join(binaries(t), "aleph-node"), args: args}.refuses(t, 1, n.DataDir, "another", "stop the other network")
+		program{path: filepath.Join(binaries(t), "aleph-node"), args: args}.refuses(t, 1, "another local network runs in "+n.DataDir, "choose another --data-dir")
 	})
 }
 

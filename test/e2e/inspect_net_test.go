@@ -264,8 +264,7 @@ func checkNothingLeft(t *testing.T, n *devnet.Network, kept bool) {
 	}
 }
 
-// checkNoNetworkLeft looks for TAP devices, nftables tables and control groups
-// of a node.
+// checkNoNetworkLeft looks for TAP devices and nftables tables of a node.
 func checkNoNetworkLeft(t *testing.T, node devnet.Node) {
 	t.Helper()
 	name := vmnet.NameOf(node.DataDir)
@@ -281,8 +280,8 @@ func checkNoNetworkLeft(t *testing.T, node devnet.Node) {
 	}
 	if os.Geteuid() == 0 {
 		out, err := exec.CommandContext(context.WithoutCancel(t.Context()), "nft", "list", "tables").CombinedOutput()
-		if err != nil && !errors.Is(err, exec.ErrNotFound) {
-			t.Errorf("nft: %v: %s", err, out)
+		if err != nil {
+			t.Errorf("tables cannot be looked at: nft: %v: %s", err, out)
 		}
 		if strings.Contains(string(out), "aleph_"+name) {
 			t.Errorf("left: nftables table aleph_%s of %s", name, node.Name)
@@ -316,6 +315,10 @@ func checkNoMachineLeft(t *testing.T, node devnet.Node) {
 		known[string(v.Spec)] = true
 		if !live[string(v.Spec)] && v.State != state.VMStopped && v.State != state.VMFailed {
 			t.Errorf("left: %s has VM %s, %s, for a job that has ended", node.Name, v.Spec, v.State)
+		}
+		group := filepath.Join("/sys/fs/cgroup/aleph", string(v.Spec))
+		if _, err := os.Stat(group); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("left: control group %s of a machine that does not run (%v)", group, err)
 		}
 	}
 	dirs, err := filepath.Glob(filepath.Join(node.DataDir, "vms", "*"))

@@ -134,6 +134,24 @@ func (n *Network) applyTap(l Lease) error {
 			return fmt.Errorf("bring TAP device %s up: %w", name, err)
 		}
 	}
+	return n.applyNeighbour(link, l)
+}
+
+// applyNeighbour tells the host which hardware address its guest has. Otherwise
+// the host asks for it once a second only, so a guest that has just booted would
+// wait that long for its first packet.
+func (n *Network) applyNeighbour(link netlink.Link, l Lease) error {
+	mac, err := net.ParseMAC(macOf(l.ID))
+	if err != nil {
+		return errs.New(errs.Internal, "BUG: the address of %s: %w", l.ID, err)
+	}
+	_, guest := n.set.addresses(l.Slot)
+	err = netlink.NeighSet(&netlink.Neigh{
+		LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT, IP: guest.AsSlice(), HardwareAddr: mac,
+	})
+	if err != nil {
+		return fmt.Errorf("name the neighbour of %s: %w", link.Attrs().Name, err)
+	}
 	return nil
 }
 

@@ -302,6 +302,31 @@ func TestApplyIsDeclarative(t *testing.T) {
 	}
 }
 
+func TestTheHostNeedNotAskForItsGuest(t *testing.T) {
+	n := open(t, nil)
+	l := web("a", 0, 24001)
+	for range 2 { // It is kept, and set again.
+		apply(t, n, l)
+	}
+	d := device(t, n, l)
+	link, err := netlink.LinkByName(d.TapName)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	known, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V4)
+
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range known {
+		if k.IP.String() == d.Address.Addr().String() && k.HardwareAddr.String() == d.MAC && k.State == netlink.NUD_PERMANENT {
+			return
+		}
+	}
+	t.Errorf("the host knows %v, want %s at %s for good", known, d.Address.Addr(), d.MAC)
+}
+
 func TestApplyRepairs(t *testing.T) {
 	n := open(t, nil)
 	l := web("a", 0, 24001)

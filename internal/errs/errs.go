@@ -45,7 +45,7 @@ type cause struct{ err error }
 func (c cause) Error() string { return c.err.Error() }
 
 func (c cause) Is(target error) bool {
-	if _, kind := target.(Kind); kind { //nolint:errorlint // target is what the caller asks for, not an error that came
+	if _, kind := target.(Kind); kind {
 		return false
 	}
 	return errors.Is(c.err, target)

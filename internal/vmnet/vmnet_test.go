@@ -315,7 +315,6 @@ func TestTheHostNeedNotAskForItsGuest(t *testing.T) {
 	}
 
 	known, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V4)
-
 	if err != nil {
 		t.Fatal(err)
 	}

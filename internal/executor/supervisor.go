@@ -343,32 +343,24 @@ const insistAfter = time.Minute
 // insist tells the chain again that a VM has failed, when the word before did
 // not get through.
 func (s *Supervisor) insist(ctx context.Context, v *view, vm state.VM) error {
+	base := nodeStopBase(vm.Spec)
 	return s.db.Update(ctx, func(tx *state.Tx) error {
-		last, err := tx.Intent(ctx, nodeStopKey(vm.Spec, 0))
-		for n := 1; err == nil; n++ {
-			next, nerr := tx.Intent(ctx, nodeStopKey(vm.Spec, n))
-			if nerr == nil {
-				last = next
-				continue
-			}
-			lost := last.Status == state.IntentReverted || last.Status == state.IntentExpired
-			if !errors.Is(nerr, errs.NotFound) || !lost || v.now.Sub(vm.StoppedAt) < time.Duration(n)*insistAfter {
-				return ignoreNotFound(nerr)
-			}
-			_, err := tx.Enqueue(ctx, state.Intent{
-				Key: nodeStopKey(vm.Spec, n), Contract: last.Contract, Method: last.Method, Args: last.Args, Reason: last.Reason,
-			})
+		told, err := tries(ctx, tx, base)
+		if err != nil {
 			return err
 		}
+		if len(told) == 0 {
+			return errs.New(errs.NotFound, "no intent %s", base)
+		}
+		last := told[len(told)-1]
+		if !lost(last) || v.now.Sub(vm.StoppedAt) < time.Duration(len(told))*insistAfter {
+			return nil
+		}
+		_, err = tx.Enqueue(ctx, state.Intent{
+			Key: tryKey(base, len(told)), Contract: last.Contract, Method: last.Method, Args: last.Args, Reason: last.Reason,
+		})
 		return err
 	})
-}
-
-func nodeStopKey(spec message.ItemHash, n int) string {
-	if n == 0 {
-		return "nodestop/" + string(spec)
-	}
-	return fmt.Sprintf("nodestop/%s/%d", spec, n)
 }
 
 // work gives the order to the VM's worker, a new one if there is none at work.

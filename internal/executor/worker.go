@@ -336,7 +336,7 @@ func confirmRunning(ctx context.Context, tx *state.Tx, vm state.VM, j state.Job)
 		return state.Intent{}, fmt.Errorf("encode arguments of confirmRunning: %w", err)
 	}
 	i := state.Intent{
-		Key:      runningKey(vm.Spec, vm.Attempt, 0),
+		Key:      runningBase(vm.Spec, vm.Attempt),
 		Contract: "JobManager", Method: "confirmRunning", Args: args, Reason: "the guest is ready",
 	}
 	params, err := tx.Params(ctx)
@@ -419,7 +419,7 @@ func (s *Supervisor) giveUp(ctx context.Context, tx *state.Tx, row *state.VM, ca
 		return fmt.Errorf("encode arguments of nodeStop: %w", err)
 	}
 	_, err = tx.Enqueue(ctx, state.Intent{
-		Key: nodeStopKey(row.Spec, 0), Contract: "JobManager", Method: "nodeStop", Args: args, Reason: row.Detail,
+		Key: nodeStopBase(row.Spec), Contract: "JobManager", Method: "nodeStop", Args: args, Reason: row.Detail,
 	})
 	return err
 }

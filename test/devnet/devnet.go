@@ -153,13 +153,6 @@ func (n *Network) Signal(ctx context.Context, sig syscall.Signal) error {
 	return nil
 }
 
-// Freeze stops the process that has the chain without ending it: to everybody
-// else the RPC is away. Thaw lets it go on.
-func (n *Network) Freeze() error { return n.cmd.Process.Signal(syscall.SIGSTOP) }
-
-// Thaw undoes Freeze.
-func (n *Network) Thaw() error { return n.cmd.Process.Signal(syscall.SIGCONT) }
-
 // PID returns the process of a node, or an error when it does not run.
 func (n *Network) PID(node string) (int, error) {
 	config := filepath.Join(n.DataDir, node, "config.toml")

@@ -124,7 +124,6 @@ func startNetwork(t *testing.T, o devnet.Options) *network {
 		if t.Failed() {
 			logTails(t, inner)
 		}
-		_ = inner.Thaw() // A test may have failed while it was frozen.
 		if err := inner.Stop(context.WithoutCancel(t.Context())); err != nil {
 			t.Errorf("stop network: %v", err)
 		}

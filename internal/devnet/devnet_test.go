@@ -259,14 +259,20 @@ func TestNetworkThatCannotStartLeavesNothing(t *testing.T) {
 
 func TestStartIsCutOff(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "net")
+	names := []string{"coordinator", "compute-1", "compute-2"}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer cancel()
 		p2ptest.Wait(t, "the nodes run", func() bool {
-			raw, err := os.ReadFile(filepath.Join(dir, "compute-2", "node.log"))
-			return err == nil && strings.Contains(string(raw), "begun")
+			for _, name := range names {
+				raw, err := os.ReadFile(filepath.Join(dir, name, "node.log"))
+				if err != nil || !strings.Contains(string(raw), "begun") {
+					return false
+				}
+			}
+			return true
 		})
 	}()
 
@@ -276,7 +282,7 @@ func TestStartIsCutOff(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "coordinator") {
 		t.Errorf("got %v, want that it was cut off, and what was missing", err)
 	}
-	for _, name := range []string{"coordinator", "compute-1", "compute-2"} {
+	for _, name := range names {
 		raw, err := os.ReadFile(filepath.Join(dir, name, "node.log"))
 		if err != nil || !strings.HasSuffix(string(raw), "asked to end\n") {
 			t.Errorf("%s said %q, %v, want that it was asked to end", name, raw, err)

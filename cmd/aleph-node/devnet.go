@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -86,7 +87,7 @@ func (a *app) devnet(ctx context.Context, o devnet.Options, quiet bool) (err err
 		return err
 	}
 	if quiet {
-		if _, err := fmt.Fprintf(a.out, "ready in %.1f s; state is in %s; Ctrl-C stops everything\n", float64(d.TookMS)/1000, d.DataDir); err != nil {
+		if _, err := io.WriteString(a.out, d.Ready()); err != nil {
 			return err
 		}
 	} else if err := d.Print(a.out); err != nil {

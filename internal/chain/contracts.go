@@ -34,6 +34,15 @@ func (c Contracts) Address(name string) (common.Address, error) {
 	return common.Address{}, errs.New(errs.NotFound, "no contract %q", name)
 }
 
+// ByName returns all addresses, by the names of the contracts.
+func (c Contracts) ByName() map[string]common.Address {
+	out := map[string]common.Address{}
+	for _, name := range Names() {
+		out[name] = *c.field(name)
+	}
+	return out
+}
+
 // Set sets the address of the contract with the name; errs.NotFound if there is
 // no such contract.
 func (c *Contracts) Set(name string, address common.Address) error {

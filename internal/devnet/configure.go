@@ -50,16 +50,16 @@ type table map[string]any
 
 // configure writes the node's configuration file.
 func (m *member) configure(n *Network) error {
-	contracts := n.deployed.Contracts
+	contracts := table{}
+	for name, address := range n.deployed.Contracts.ByName() {
+		contracts[name] = address.Hex()
+	}
 	file := map[string]table{
 		"node": {"role": role(m.index), "data_dir": m.dir},
 		"chain": {
 			"rpc_url": n.chain.URL(), "chain_id": devchain.ChainID, "from_block": n.deployed.FromBlock, "confirmations": 2,
 			"poll_interval": pollInterval,
-			"contracts": table{
-				"AccessManager": contracts.AccessManager.Hex(), "AlephToken": contracts.AlephToken.Hex(), "NodeRegistry": contracts.NodeRegistry.Hex(),
-				"StakingManager": contracts.StakingManager.Hex(), "JobManager": contracts.JobManager.Hex(), "PaymentManager": contracts.PaymentManager.Hex(),
-			},
+			"contracts":     contracts,
 		},
 		"network": {"listen_addr": fmt.Sprintf("/ip4/%s/tcp/%d", loopback, m.p2p)},
 		"api":     {"bind": net.JoinHostPort(loopback, strconv.Itoa(m.api))},

@@ -152,6 +152,11 @@ func Read(dataDir string) (*Description, error) {
 	return &d, nil
 }
 
+// Ready is the line that says that a network is ready; tools read it too.
+func (d *Description) Ready() string {
+	return fmt.Sprintf("ready in %.1f s; state is in %s; Ctrl-C stops everything\n", float64(d.TookMS)/1000, d.DataDir)
+}
+
 // Print writes for people what there is and how to use it.
 func (d *Description) Print(w io.Writer) error {
 	const line = "  %-14s %s\n"
@@ -167,17 +172,16 @@ func (d *Description) Print(w io.Writer) error {
 	out.printf("\nChain\n")
 	out.printf(line, "rpc", d.RPCURL)
 	out.printf(line, "chain id", fmt.Sprint(d.ChainID))
+	contracts := d.Contracts.ByName()
 	for _, name := range chain.Names() {
-		if a, err := d.Contracts.Address(name); err == nil {
-			out.printf(line, name, a.Hex())
-		}
+		out.printf(line, name, contracts[name].Hex())
 	}
 	out.printf("\nNodes\n")
 	for _, node := range d.Nodes {
 		out.printf(line, node.Name, fmt.Sprintf("node %d at %s, log %s", node.NodeID, node.URL, filepath.Join(node.DataDir, logFile)))
 	}
 	out.printf("\nUse it\n  export ALEPH_NODE=%s ALEPH_RPC=%s\n  aleph account create me && aleph account fund && aleph allowance set 100\n", d.Nodes[0].URL, d.RPCURL)
-	out.printf("\nready in %.1f s; state is in %s; Ctrl-C stops everything\n", float64(d.TookMS)/1000, d.DataDir)
+	out.printf("\n%s", d.Ready())
 	return out.err
 }
 

@@ -7,7 +7,6 @@ import (
 
 	v1 "github.com/aleph-onchain/aleph-onchain/internal/api/v1"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
-	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/settlement"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
@@ -26,10 +25,6 @@ func (n *Node) addCompute(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	peer, err := p2p.PeerIDOf(n.keys.Identity)
-	if err != nil {
-		return err
-	}
 	root, err := filepath.Abs(n.cfg.Dir("vms"))
 	if err != nil {
 		return fmt.Errorf("find directory of machines: %w", err)
@@ -39,7 +34,7 @@ func (n *Node) addCompute(ctx context.Context) error {
 		publicIP = n.cfg.VMNet.Bind
 	}
 	exec, err := executor.New(n.cfg.Executor, executor.Self{
-		NodeID: n.id, Key: n.keys.Signer, Domain: n.jobDomain(), PeerID: string(peer), Endpoint: n.publicURL(), PublicIP: publicIP,
+		NodeID: n.id, Key: n.keys.Signer, Domain: n.jobDomain(), PeerID: string(n.host.ID()), Endpoint: n.publicURL(), PublicIP: publicIP,
 		Accelerator: caps.Accelerator, Root: root, ImageCache: filepath.Join(filepath.Dir(root), "images"),
 	}, executor.Parts{
 		DB: n.db, Driver: driver, Network: network, Messages: messages{n.ingest}, Images: images{n.storage, n.blobs},
@@ -59,7 +54,8 @@ func (n *Node) addCompute(ctx context.Context) error {
 	}
 	n.add("executor", exec.Run)
 	n.add("settlement", settler.Run)
-	return n.serve(v1.Compute, v1.Parts{Console: exec})
+	n.serve(v1.Compute, v1.Parts{Console: exec})
+	return nil
 }
 
 // openDriver finds the hypervisor and what it can do here.

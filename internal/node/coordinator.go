@@ -25,7 +25,8 @@ func (n *Node) addCoordinator() error {
 	n.storage.Reclaim(files{n.db})
 	n.add("scheduler", planner.Run)
 	n.add("settlement", settler.Run)
-	return n.serve(v1.Coordinator, v1.Parts{
+	n.serve(v1.Coordinator, v1.Parts{
 		Intake: n.ingest, Planner: planner, Peers: n.host, Funds: n.mirror, Ether: n.chain, Blobs: n.blobs, Room: n.storage,
 	})
+	return nil
 }

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/chain"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/devchain"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/mirror"
@@ -35,7 +33,7 @@ func (n *Node) identify(ctx context.Context) (uint32, error) {
 	if err != nil && !errors.Is(err, errs.NotFound) {
 		return 0, err
 	}
-	contracts := contractNames(n.cfg.Chain.Contracts)
+	contracts := n.cfg.Chain.Contracts.ByName()
 	if known != nil {
 		for name, address := range contracts {
 			if was := known.Contracts[name]; was != address {
@@ -102,14 +100,4 @@ func (n *Node) register(ctx context.Context) (uint32, error) {
 	}
 	return 0, errs.New(errs.NotFound, "no node is registered with signer %s: let its owner register it at the NodeRegistry (%s) with peer id %s, then start again",
 		signer, n.cfg.Chain.Contracts.NodeRegistry, peer)
-}
-
-func contractNames(c chain.Contracts) map[string]string {
-	out := map[string]string{}
-	for _, name := range chain.Names() {
-		if a, err := c.Address(name); err == nil && a != (common.Address{}) {
-			out[name] = a.Hex()
-		}
-	}
-	return out
 }

@@ -13,7 +13,6 @@ import (
 	"os"
 	"sync"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
@@ -162,24 +161,13 @@ func (n *Node) jobDomain() job.Domain {
 }
 
 // serve makes the HTTP interface of the node in its role.
-func (n *Node) serve(role v1.Role, parts v1.Parts) error {
-	peer, err := p2p.PeerIDOf(n.keys.Identity)
-	if err != nil {
-		return err
-	}
-	contracts := map[string]common.Address{}
-	for _, name := range chain.Names() {
-		if contracts[name], err = n.cfg.Chain.Contracts.Address(name); err != nil {
-			return err
-		}
-	}
+func (n *Node) serve(role v1.Role, parts v1.Parts) {
 	parts.DB, parts.Gatherer = n.db, n.metrics
 	parts.Checks = append(parts.Checks, v1.Check{Name: "mirror", Ready: n.mirror.Ready},
 		v1.Check{Name: "p2p", Ready: func(context.Context) error { return n.host.Ready() }})
 	n.handler = v1.New(v1.Self{
-		Role: role, NodeID: n.id, Version: build.Version, PeerID: peer, Domain: n.jobDomain(), Contracts: contracts,
+		Role: role, NodeID: n.id, Version: build.Version, PeerID: n.host.ID(), Domain: n.jobDomain(), Contracts: n.cfg.Chain.Contracts.ByName(),
 	}, parts, n.part("api"))
-	return nil
 }
 
 // publicURL is the base URL under which others reach this node.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+
+	"github.com/ethereum/go-ethereum/common"
 )
 
 // meta is one named fact about the node or the chain.
@@ -35,10 +37,10 @@ type Params struct {
 
 // Identity is who this node is; it never changes for a data directory.
 type Identity struct {
-	ChainID   *big.Int          `json:"chain_id"`
-	Genesis   string            `json:"genesis"` // Hash of block 0.
-	NodeID    uint32            `json:"node_id"`
-	Contracts map[string]string `json:"contracts,omitempty"` // Address by name.
+	ChainID   *big.Int                  `json:"chain_id"`
+	Genesis   string                    `json:"genesis"` // Hash of block 0.
+	NodeID    uint32                    `json:"node_id"`
+	Contracts map[string]common.Address `json:"contracts,omitempty"` // Address by name.
 }
 
 func putMeta[T any](ctx context.Context, tx *Tx, name string, value T) error {

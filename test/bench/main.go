@@ -17,6 +17,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/test/devnet"
 )
 
 func main() {
@@ -49,8 +51,7 @@ func run(ctx context.Context, args []string, env func(string) string, stderr io.
 	flags.SetOutput(stderr)
 	b := &bench{}
 	out := flags.String("out", "bench", "directory of the results")
-	flags.StringVar(&b.bin, "bin", or(env("ALEPH_BIN"), "bin"), "directory of aleph-node and aleph")
-	flags.StringVar(&b.image, "image", or(env("ALEPH_IMAGE"), "build/images/debian.aleph"), "guest image")
+	devnet.Flags(flags, env, &b.bin, &b.image)
 	flags.IntVar(&b.starts, "starts", 10, "local networks to start")
 	flags.IntVar(&b.creates, "creates", 20, "machines to create, and to boot by a bare QEMU")
 	flags.DurationVar(&b.idle, "idle", time.Minute, "how long a node is idle before its memory is read")
@@ -72,11 +73,4 @@ func run(ctx context.Context, args []string, env func(string) string, stderr io.
 	}
 	b.say("wrote %s/results.json and %s/README.md", *out, *out)
 	return nil
-}
-
-func or(s, fallback string) string {
-	if s != "" {
-		return s
-	}
-	return fallback
 }

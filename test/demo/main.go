@@ -16,6 +16,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/aleph-onchain/aleph-onchain/test/devnet"
 )
 
 func main() {
@@ -33,19 +35,11 @@ func main() {
 // run is main without the process.
 func run(ctx context.Context, args []string, env func(string) string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
-	bin := flags.String("bin", or(env("ALEPH_BIN"), "bin"), "directory of aleph-node and aleph")
-	image := flags.String("image", or(env("ALEPH_IMAGE"), "build/images/debian.aleph"), "guest image")
+	d := &demo{out: out}
+	devnet.Flags(flags, env, &d.bin, &d.image)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	d := &demo{out: out, bin: *bin, image: *image}
 	defer func() { err = errors.Join(err, d.close(context.WithoutCancel(ctx))) }()
 	return d.play(ctx)
-}
-
-func or(s, fallback string) string {
-	if s != "" {
-		return s
-	}
-	return fallback
 }

@@ -6,8 +6,10 @@ package devnet
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -44,6 +46,13 @@ type Options struct {
 
 // Node is a node of a network.
 type Node = devnet.Node
+
+// Flags adds the flags that say what to run. Without them it is what ALEPH_BIN
+// and ALEPH_IMAGE name, and else what make builds.
+func Flags(f *flag.FlagSet, env func(string) string, bin, image *string) {
+	f.StringVar(bin, "bin", cmp.Or(env("ALEPH_BIN"), "bin"), "directory of aleph-node and aleph")
+	f.StringVar(image, "image", cmp.Or(env("ALEPH_IMAGE"), "build/images/debian.aleph"), "guest image")
+}
 
 // Network is a network that runs in processes of its own.
 type Network struct {

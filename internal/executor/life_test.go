@@ -189,6 +189,31 @@ func TestAGuestThatNeverBootsIsKilledAndGivenUp(t *testing.T) {
 	})
 }
 
+// The pass that gives the worker may have looked before the VM had failed.
+func TestAVMThatHasFailedIsNotStartedByAPassThatSawItRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.cfg.FailuresMax = 1
+		w.host.Set(vmmtest.Faults{NeverReady: true})
+		spec := w.job(1)
+		stop := w.start()
+		time.Sleep(2 * w.cfg.ReadyTimeout)
+		w.wantState(spec, state.VMFailed)
+		stop()
+		w.host.Set(vmmtest.Faults{})
+		before := w.host.Starts(string(spec))
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		w.supervisor().Keep(ctx, spec)
+
+		w.wantState(spec, state.VMFailed)
+		if now := w.host.Starts(string(spec)); now != before {
+			t.Errorf("a machine that was given up was started again: %d starts, had %d", now, before)
+		}
+	})
+}
+
 func TestWhatCanNeverRunEndsTheJobAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -27,6 +27,10 @@ const (
 // errOrder is the cause when a worker was told to stop its machine.
 var errOrder = errors.New("the machine is to stop")
 
+// errFailed is the cause when a worker has nothing to do: the VM has failed for
+// good. A pass that looked just before gives it a new worker.
+var errFailed = errors.New("the VM has failed for good")
+
 // worker drives one VM. It is the only one that writes the VM's row while it
 // runs, besides the notes of watchMoney.
 type worker struct {
@@ -126,6 +130,8 @@ func (w *worker) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			w.leave(ctx)
 			return
+		case errors.Is(err, errFailed):
+			return
 		}
 		over, pause, ferr := w.failed(ctx, err, tries)
 		if ferr != nil {
@@ -195,6 +201,9 @@ func (w *worker) begin(ctx context.Context) (*state.VM, error) {
 	vm, err := s.db.VM(ctx, w.spec)
 	if err != nil {
 		return nil, err
+	}
+	if vm.State == state.VMFailed {
+		return nil, errFailed
 	}
 	// A crash has left it half paused: its guest may be shutting down.
 	if vm.State == state.VMPaused && vm.StoppedAt.IsZero() {

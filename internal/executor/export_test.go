@@ -1,0 +1,17 @@
+package executor
+
+import (
+	"context"
+
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+// Keep gives the VM a worker that is to keep it running, as a pass does, and
+// returns when the worker has ended.
+func (s *Supervisor) Keep(ctx context.Context, spec message.ItemHash) {
+	s.work(ctx, spec, order{})
+	s.mu.Lock()
+	w := s.workers[spec]
+	s.mu.Unlock()
+	<-w.done
+}

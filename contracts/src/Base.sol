@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity 0.8.24;
+pragma solidity 0.8.37;
 
+import {Peers} from "./Peers.sol";
 import {IBase} from "./interfaces/IBase.sol";
 import {AlephErrors} from "./libraries/AlephErrors.sol";
 import {Pausing} from "./libraries/Pausing.sol";
@@ -44,21 +45,33 @@ abstract contract Base is IBase, Initializable, UUPSUpgradeable {
     address internal immutable STAKING;
     address internal immutable JOBS;
     address internal immutable PAYMENTS;
+    address internal immutable STORAGES;
+    address internal immutable DOMAINS;
+    address internal immutable SLA;
+    address internal immutable IMAGES;
+    address internal immutable BEACON;
+    address internal immutable SWAPS;
+    address internal immutable UPTIME_FEED;
 
     /* SETUP */
 
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(address authority_, address token, address nodes, address staking, address jobs, address payments) {
-        if (
-            authority_ == address(0) || token == address(0) || nodes == address(0) || staking == address(0)
-                || jobs == address(0) || payments == address(0)
-        ) revert AlephErrors.ZeroAddress();
-        AUTHORITY = authority_;
-        TOKEN = token;
-        NODES = nodes;
-        STAKING = staking;
-        JOBS = jobs;
-        PAYMENTS = payments;
+    constructor(Peers memory p) {
+        _checkPeer(p.authority);
+        _checkPeer(p.token);
+        _checkPeer(p.nodes);
+        _checkPeer(p.staking);
+        _checkPeer(p.jobs);
+        _checkPeer(p.payments);
+        _checkPeer(p.storages);
+        _checkPeer(p.domains);
+        _checkPeer(p.sla);
+        _checkPeer(p.images);
+        _checkPeer(p.beacon);
+        _checkPeer(p.swaps);
+        (AUTHORITY, TOKEN, NODES, STAKING, JOBS) = (p.authority, p.token, p.nodes, p.staking, p.jobs);
+        (PAYMENTS, STORAGES, DOMAINS, SLA, IMAGES) = (p.payments, p.storages, p.domains, p.sla, p.images);
+        (BEACON, SWAPS, UPTIME_FEED) = (p.beacon, p.swaps, p.uptimeFeed);
         _disableInitializers();
     }
 
@@ -129,8 +142,22 @@ abstract contract Base is IBase, Initializable, UUPSUpgradeable {
     }
 
     /// @inheritdoc IBase
-    function peers() public view returns (address, address, address, address, address, address) {
-        return (AUTHORITY, TOKEN, NODES, STAKING, JOBS, PAYMENTS);
+    function peers() external view returns (Peers memory) {
+        return Peers({
+            authority: AUTHORITY,
+            token: TOKEN,
+            nodes: NODES,
+            staking: STAKING,
+            jobs: JOBS,
+            payments: PAYMENTS,
+            storages: STORAGES,
+            domains: DOMAINS,
+            sla: SLA,
+            images: IMAGES,
+            beacon: BEACON,
+            swaps: SWAPS,
+            uptimeFeed: UPTIME_FEED
+        });
     }
 
     /// @inheritdoc IBase
@@ -197,7 +224,16 @@ abstract contract Base is IBase, Initializable, UUPSUpgradeable {
     }
 
     function _peersHash(IBase base) private view returns (bytes32) {
-        (address a, address b, address c, address d, address e, address f) = base.peers();
-        return keccak256(abi.encode(a, b, c, d, e, f));
+        return keccak256(abi.encode(base.peers()));
+    }
+
+    function _checkPeer(address peer) private pure {
+        if (peer == address(0)) revert AlephErrors.ZeroAddress();
+    }
+
+    /// @dev Only the contract at `peer`. Between the contracts of a deployment there are no roles: who may call whom is
+    /// compiled in, which costs no storage read and which nobody can grant.
+    function _onlyPeer(address peer) internal view {
+        if (msg.sender != peer) revert AlephErrors.NotAuthorized(msg.sender);
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity 0.8.24;
+pragma solidity 0.8.37;
 
 // The contracts of OpenZeppelin that are deployed as they are: importing them makes the build produce their bytecode.
 import {AccessManager} from "@openzeppelin/contracts/access/manager/AccessManager.sol";

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity 0.8.24;
+pragma solidity 0.8.37;
 
 import {Base} from "./Base.sol";
+import {Peers} from "./Peers.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
@@ -69,10 +70,7 @@ contract JobManager is IJobManager, Base, EIP712, ReentrancyGuardTransient {
     /* SETUP */
 
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(address authority_, address token, address nodes, address staking, address jobs, address payments)
-        Base(authority_, token, nodes, staking, jobs, payments)
-        EIP712("AlephJobs", "1")
-    {}
+    constructor(Peers memory p) Base(p) EIP712("AlephJobs", "1") {}
 
     /// @notice Sets up a new proxy.
     function initialize() external initializer {

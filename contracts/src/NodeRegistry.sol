@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity 0.8.24;
+pragma solidity 0.8.37;
 
 import {Base} from "./Base.sol";
+import {Peers} from "./Peers.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IStakingManager} from "./interfaces/IStakingManager.sol";
@@ -58,10 +59,7 @@ contract NodeRegistry is INodeRegistry, Base, EIP712 {
     /* SETUP */
 
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(address authority_, address token, address nodes, address staking, address jobs, address payments)
-        Base(authority_, token, nodes, staking, jobs, payments)
-        EIP712("AlephNodes", "1")
-    {}
+    constructor(Peers memory p) Base(p) EIP712("AlephNodes", "1") {}
 
     /// @notice Sets up a new proxy.
     function initialize() external initializer {

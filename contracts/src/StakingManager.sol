@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity 0.8.24;
+pragma solidity 0.8.37;
 
 import {Base} from "./Base.sol";
+import {Peers} from "./Peers.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IStakingManager} from "./interfaces/IStakingManager.sol";
 import {AlephErrors} from "./libraries/AlephErrors.sol";
@@ -52,9 +53,7 @@ contract StakingManager is IStakingManager, Base, ReentrancyGuardTransient {
     /* SETUP */
 
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(address authority_, address token, address nodes, address staking, address jobs, address payments)
-        Base(authority_, token, nodes, staking, jobs, payments)
-    {}
+    constructor(Peers memory p) Base(p) {}
 
     /// @notice Sets up a new proxy.
     function initialize() external initializer {

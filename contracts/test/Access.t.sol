@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity 0.8.24;
+pragma solidity 0.8.37;
 
 import {AlephErrors} from "../src/libraries/AlephErrors.sol";
 import {Roles} from "../src/libraries/Roles.sol";
@@ -10,11 +10,10 @@ import {Suite} from "./utils/Suite.sol";
 /// everybody else.
 contract AccessTest is Suite {
     function test_access_everyFunctionIsListed() public view {
-        string[4] memory names = ["NodeRegistry", "StakingManager", "JobManager", "PaymentManager"];
+        string[] memory names = _proxies();
         string memory access = vm.readFile("access.json");
-        for (uint256 i; i < 4; ++i) {
-            string memory path = string.concat("out/", names[i], ".sol/", names[i], ".json");
-            string memory artifact = vm.readFile(path);
+        for (uint256 i; i < names.length; ++i) {
+            string memory artifact = vm.readFile(_artifact(names[i]));
             string[] memory functions = vm.parseJsonKeys(artifact, ".methodIdentifiers");
             uint256 changing = _countChanging(artifact);
             uint256 listed;
@@ -34,11 +33,10 @@ contract AccessTest is Suite {
     function testFuzz_access_rolesRefuseEverybodyElse(address caller) public {
         vm.assume(caller != address(this) && caller != address(jobs) && caller != address(authority));
         string memory access = vm.readFile("access.json");
-        address[4] memory targets = [address(nodes), address(staking), address(jobs), address(payments)];
-        string[4] memory names = ["NodeRegistry", "StakingManager", "JobManager", "PaymentManager"];
-        for (uint256 i; i < 4; ++i) {
-            _refusesAll(access, "Base", targets[i], caller);
-            _refusesAll(access, names[i], targets[i], caller);
+        string[] memory names = _proxies();
+        for (uint256 i; i < names.length; ++i) {
+            _refusesAll(access, "Base", _at(names[i]), caller);
+            _refusesAll(access, names[i], _at(names[i]), caller);
         }
     }
 

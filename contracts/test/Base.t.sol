@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity 0.8.24;
+pragma solidity 0.8.37;
 
 import {NodeRegistry} from "../src/NodeRegistry.sol";
+import {Peers} from "../src/Peers.sol";
 import {IBase} from "../src/interfaces/IBase.sol";
 import {AlephErrors} from "../src/libraries/AlephErrors.sol";
 import {Pausing} from "../src/libraries/Pausing.sol";
@@ -11,7 +12,7 @@ import {Initializable} from "@openzeppelin/contracts/proxy/utils/Initializable.s
 
 /// @dev A next release that changes nothing but its name.
 contract NodeRegistryV2 is NodeRegistry {
-    constructor(address a, address t, address n, address s, address j, address p) NodeRegistry(a, t, n, s, j, p) {}
+    constructor(Peers memory p) NodeRegistry(p) {}
 
     function VERSION() external pure override returns (string memory) {
         return "2.0.0";
@@ -20,45 +21,45 @@ contract NodeRegistryV2 is NodeRegistry {
 
 contract BaseTest is Suite {
     function _next(address pays) private returns (address) {
-        return address(
-            new NodeRegistryV2(
-                address(authority), address(token), address(nodes), address(staking), address(jobs), pays
-            )
-        );
+        Peers memory p = _peers();
+        p.payments = pays;
+        return address(new NodeRegistryV2(p));
     }
 
     /* SETUP */
 
     function test_initialize_onlyOnce() public {
-        address[4] memory proxies = [address(nodes), address(staking), address(jobs), address(payments)];
-        for (uint256 i; i < 4; ++i) {
+        string[] memory names = _proxies();
+        for (uint256 i; i < names.length; ++i) {
+            NodeRegistry proxy = NodeRegistry(_at(names[i]));
             vm.expectRevert(Initializable.InvalidInitialization.selector);
-            NodeRegistry(proxies[i]).initialize();
+            proxy.initialize();
         }
         NodeRegistry bare = NodeRegistry(_implementation("NodeRegistry"));
         vm.expectRevert(Initializable.InvalidInitialization.selector);
         bare.initialize();
     }
 
+    /// @dev All but the uptime feed, which a chain may not have.
     function test_constructor_revertsWithoutAPeer() public {
-        for (uint256 i; i < 6; ++i) {
-            address[6] memory p = [address(1), address(1), address(1), address(1), address(1), address(1)];
-            p[i] = address(0);
+        bytes memory args = abi.encode(_peers());
+        for (uint256 i; i < args.length / 32 - 1; ++i) {
+            bytes memory without = abi.encode(_peers());
+            assembly ("memory-safe") {
+                mstore(add(add(without, 0x20), mul(i, 0x20)), 0)
+            }
+            Peers memory p = abi.decode(without, (Peers));
             vm.expectRevert(AlephErrors.ZeroAddress.selector);
-            new NodeRegistry(p[0], p[1], p[2], p[3], p[4], p[5]);
+            new NodeRegistry(p);
         }
     }
 
     function test_peers_areTheProxies() public view {
-        (address a, address t, address n, address s, address j, address p) = payments.peers();
-        assertEq(a, address(authority));
-        assertEq(payments.authority(), a);
-        assertEq(t, address(token));
-        assertEq(n, address(nodes));
-        assertEq(s, address(staking));
-        assertEq(j, address(jobs));
-        assertEq(p, address(payments));
-        assertEq(payments.VERSION(), "1.0.0");
+        string[] memory names = _proxies();
+        for (uint256 i; i < names.length; ++i) {
+            assertEq(abi.encode(IBase(_at(names[i])).peers()), abi.encode(_peers()), names[i]);
+        }
+        assertEq(payments.authority(), address(authority));
     }
 
     /* PAUSING */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity ^0.8.24;
+pragma solidity ^0.8.37;
 
 /// @title IAlephToken
 /// @notice What the token adds to ERC-20, ERC-2612 and burning: Arbitrum's custom gateway interface.

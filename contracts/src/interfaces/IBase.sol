@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity ^0.8.24;
+pragma solidity ^0.8.37;
+
+import {Peers} from "../Peers.sol";
 
 /// @title IBase
 /// @notice What every upgradeable contract of the suite has in common: roles, pausing, announced upgrades.
@@ -43,10 +45,7 @@ interface IBase {
     function authority() external view returns (address);
 
     /// @notice The addresses this implementation was built for.
-    function peers()
-        external
-        view
-        returns (address authority_, address token, address nodes, address staking, address jobs, address payments);
+    function peers() external view returns (Peers memory);
 
     /// @notice The pause in force: kinds of calls (0 when none), its end and the seconds of pausing left.
     function pauseState() external view returns (uint8 bits, uint40 until, uint24 left);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity ^0.8.24;
+pragma solidity ^0.8.37;
 
 /// @title IDeployer
 /// @notice Puts contracts at addresses that depend only on a salt, so that contracts can know each other beforehand.

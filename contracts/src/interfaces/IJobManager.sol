@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity ^0.8.24;
+pragma solidity ^0.8.37;
 
 /// @title IJobManager
 /// @notice The life of a job. The id of a job, its `spec`, is the item hash of its INSTANCE message.

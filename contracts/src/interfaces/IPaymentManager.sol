@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity ^0.8.24;
+pragma solidity ^0.8.37;
 
 /// @title IPaymentManager
 /// @notice Streams of tokens from payers to nodes, pulled from the payers' ERC-20 allowance. There is no deposit: a payer

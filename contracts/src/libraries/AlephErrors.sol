@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity ^0.8.24;
+pragma solidity ^0.8.37;
 
 /// @title AlephErrors
 /// @notice The failures that several contracts share. A contract's own failures live in its interface.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity ^0.8.24;
+pragma solidity ^0.8.37;
 
 /// @title Payees
 /// @notice The numbers of payees that are not nodes, and of classes of revenue. A node's payee number is its node id.

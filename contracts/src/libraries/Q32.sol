@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-pragma solidity ^0.8.24;
+pragma solidity ^0.8.37;
 
 /// @title Q32
 /// @notice Arithmetic of rates: a rate is token wei per second scaled by 2^32.

@@ -2,7 +2,6 @@ package chain
 
 import (
 	"github.com/ethereum/go-ethereum/accounts/abi"
-	"github.com/ethereum/go-ethereum/accounts/abi/bind/v2"
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
@@ -84,24 +83,11 @@ func (c *Contracts) field(name string) *common.Address {
 
 // ABI returns the interface of the contract with the name, or errs.NotFound.
 func ABI(name string) (*abi.ABI, error) {
-	var meta *bind.MetaData
-	switch name {
-	case "AccessManager":
-		meta = &bindings.AccessManagerMetaData
-	case "AlephToken":
-		meta = &bindings.AlephTokenMetaData
-	case "NodeRegistry":
-		meta = &bindings.NodeRegistryMetaData
-	case "StakingManager":
-		meta = &bindings.StakingManagerMetaData
-	case "JobManager":
-		meta = &bindings.JobManagerMetaData
-	case "PaymentManager":
-		meta = &bindings.PaymentManagerMetaData
-	default:
-		return nil, errs.New(errs.NotFound, "no contract %q", name)
+	c, err := bindings.Find(name)
+	if err != nil {
+		return nil, err
 	}
-	parsed, err := meta.ParseABI()
+	parsed, err := c.Meta.ParseABI()
 	if err != nil {
 		return nil, errs.New(errs.Internal, "read the interface of %s: %w", name, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"os"
 	"testing"
 
-	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
@@ -22,14 +21,12 @@ func TestBindingsAreFromTheseSources(t *testing.T) {
 }
 
 func TestRestrictionsNameFunctionsOfTheContracts(t *testing.T) {
-	contracts := map[string]func() (*abi.ABI, error){
-		"NodeRegistry":   bindings.NodeRegistryMetaData.ParseABI,
-		"StakingManager": bindings.StakingManagerMetaData.ParseABI,
-		"JobManager":     bindings.JobManagerMetaData.ParseABI,
-		"PaymentManager": bindings.PaymentManagerMetaData.ParseABI,
-	}
 	for _, r := range bindings.Restrictions() {
-		parsed, err := contracts[r.Contract]()
+		c, err := bindings.Find(r.Contract)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, err := c.Meta.ParseABI()
 		if err != nil {
 			t.Fatalf("parse abi of %s: %v", r.Contract, err)
 		}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/ethereum/go-ethereum/accounts/abi"
-	"github.com/ethereum/go-ethereum/accounts/abi/bind/v2"
 	"github.com/ethereum/go-ethereum/common"
 )
 
@@ -42,10 +41,10 @@ func DecodeRevert(data []byte) (*Revert, error) {
 	if len(data) < 4 {
 		return nil, errUnknownRevert
 	}
-	for _, meta := range suite() {
-		parsed, err := meta.ParseABI()
+	for _, c := range suite() {
+		parsed, err := c.Meta.ParseABI()
 		if err != nil {
-			return nil, fmt.Errorf("parse abi of %s: %w", meta.ID, err)
+			return nil, fmt.Errorf("parse abi of %s: %w", c.Name, err)
 		}
 		for _, e := range parsed.Errors {
 			if !bytes.Equal(e.ID[:4], data[:4]) {
@@ -63,14 +62,6 @@ func DecodeRevert(data []byte) (*Revert, error) {
 		}
 	}
 	return nil, errUnknownRevert
-}
-
-// suite returns every contract whose errors a caller may see.
-func suite() []*bind.MetaData {
-	return []*bind.MetaData{
-		&JobManagerMetaData, &PaymentManagerMetaData, &NodeRegistryMetaData, &StakingManagerMetaData,
-		&AlephTokenMetaData, &AccessManagerMetaData, &DeployerMetaData, &ERC1967ProxyMetaData, &DevGatewayMetaData,
-	}
 }
 
 func formatArg(arg any) string {

@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "13ed02a17f0bd27fa818091babb1aa0ad55a506d709309aeb3660e0ad268d4ad"
+const sourceSum = "05416d230d501b828f95c244489540d7e71ba35eabbd4c12f1320452bd1d462b"

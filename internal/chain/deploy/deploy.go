@@ -20,7 +20,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/ethereum/go-ethereum/accounts/abi/bind/v2"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
@@ -76,11 +75,6 @@ type Implementation struct {
 	CodeHash common.Hash    `json:"code_hash"`
 }
 
-// proxied are the contracts behind proxies.
-func proxied() []string {
-	return []string{"NodeRegistry", "StakingManager", "JobManager", "PaymentManager"}
-}
-
 // Deploy deploys and sets up the contracts; the account of key becomes their
 // admin. It returns when all of it is mined.
 func Deploy(ctx context.Context, c *chain.Client, key *ecdsa.PrivateKey, o Options) (*Deployment, error) {
@@ -129,21 +123,32 @@ func (p *plan) build() error {
 	if p.contracts.AlephToken == (common.Address{}) {
 		p.gateway, p.contracts.AlephToken = p.at("DevGateway"), p.at("AlephToken")
 	}
-	for _, name := range proxied() {
-		if err := p.contracts.Set(name, p.at(name)); err != nil {
+	for _, c := range proxied() {
+		if err := p.contracts.Set(c.Name, p.at(c.Name)); err != nil {
 			return err
 		}
 	}
-	p.put("AccessManager", &bindings.AccessManagerMetaData, bindings.NewAccessManager().PackConstructor(p.admin))
+	p.put("AccessManager", bindings.NewAccessManager().PackConstructor(p.admin))
 	if p.gateway != (common.Address{}) {
-		p.put("DevGateway", &bindings.DevGatewayMetaData, bindings.NewDevGateway().PackConstructor(p.admin))
-		p.put("AlephToken", &bindings.AlephTokenMetaData, bindings.NewAlephToken().PackConstructor(p.gateway, common.Address{}))
+		p.put("DevGateway", bindings.NewDevGateway().PackConstructor(p.admin))
+		p.put("AlephToken", bindings.NewAlephToken().PackConstructor(p.gateway, common.Address{}))
 	}
-	p.implement()
-	p.putProxies()
+	if err := p.putProxies(); err != nil {
+		return err
+	}
 	p.giveRoles()
 	p.setUp()
 	return nil
+}
+
+// proxied are the contracts behind proxies.
+func proxied() (all []bindings.Contract) {
+	for _, c := range bindings.Suite() {
+		if c.Role == bindings.Proxied {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // salt is a name padded to 32 bytes.
@@ -160,37 +165,54 @@ func (p *plan) at(name string) common.Address {
 	return crypto.CreateAddress(crypto.CreateAddress2(p.deployer, salt(name), crypto.Keccak256(first)), 1)
 }
 
-func (p *plan) put(name string, meta *bind.MetaData, args []byte) {
-	code := append(common.FromHex(meta.Bin), args...)
+// put deploys a contract at its address.
+func (p *plan) put(name string, args []byte) {
+	c, err := bindings.Find(name)
+	if err != nil {
+		panic(err) // The names are ours.
+	}
+	p.deploy(name, append(common.FromHex(c.Meta.Bin), args...))
+}
+
+func (p *plan) deploy(name string, code []byte) {
 	p.batch.Call(p.deployer, bindings.NewDeployer().PackDeploy(salt(name), code), gasCreate)
 }
 
-// implement creates the code behind the proxies. Each knows its peers from its
-// constructor.
-func (p *plan) implement() {
-	c := p.contracts
-	a := [6]common.Address{c.AccessManager, c.AlephToken, c.NodeRegistry, c.StakingManager, c.JobManager, c.PaymentManager}
-	codes := map[string][]byte{
-		"NodeRegistry":   append(common.FromHex(bindings.NodeRegistryMetaData.Bin), bindings.NewNodeRegistry().PackConstructor(a[0], a[1], a[2], a[3], a[4], a[5])...),
-		"StakingManager": append(common.FromHex(bindings.StakingManagerMetaData.Bin), bindings.NewStakingManager().PackConstructor(a[0], a[1], a[2], a[3], a[4], a[5])...),
-		"JobManager":     append(common.FromHex(bindings.JobManagerMetaData.Bin), bindings.NewJobManager().PackConstructor(a[0], a[1], a[2], a[3], a[4], a[5])...),
-		"PaymentManager": append(common.FromHex(bindings.PaymentManagerMetaData.Bin), bindings.NewPaymentManager().PackConstructor(a[0], a[1], a[2], a[3], a[4], a[5])...),
-	}
+// putProxies creates the implementations, each of which knows its peers from its
+// constructor, and the proxies, which are set up as they are made.
+func (p *plan) putProxies() error {
 	p.impls = map[string]common.Address{}
-	for _, name := range proxied() {
-		p.impls[name] = p.batch.Create(codes[name], gasCreate)
+	for _, c := range proxied() {
+		code, err := c.Code(p.peers())
+		if err != nil {
+			return err
+		}
+		p.impls[c.Name] = p.batch.Create(code, gasCreate)
 	}
+	start := crypto.Keccak256([]byte("initialize()"))[:4]
+	proxy := bindings.NewERC1967Proxy()
+	for _, c := range proxied() {
+		code := append(common.FromHex(bindings.ERC1967ProxyMetaData.Bin), proxy.PackConstructor(p.impls[c.Name], start)...)
+		p.deploy(c.Name, code)
+	}
+	return nil
 }
 
-func (p *plan) putProxies() {
-	start := map[string][]byte{
-		"NodeRegistry":   bindings.NewNodeRegistry().PackInitialize(),
-		"StakingManager": bindings.NewStakingManager().PackInitialize(),
-		"JobManager":     bindings.NewJobManager().PackInitialize(),
-		"PaymentManager": bindings.NewPaymentManager().PackInitialize(),
-	}
-	for _, name := range proxied() {
-		p.put(name, &bindings.ERC1967ProxyMetaData, bindings.NewERC1967Proxy().PackConstructor(p.impls[name], start[name]))
+// peers are the addresses that every implementation is built for.
+func (p *plan) peers() bindings.Peers {
+	return bindings.Peers{
+		Authority: p.contracts.AccessManager,
+		Token:     p.contracts.AlephToken,
+		Nodes:     p.at("NodeRegistry"),
+		Staking:   p.at("StakingManager"),
+		Jobs:      p.at("JobManager"),
+		Payments:  p.at("PaymentManager"),
+		Storages:  p.at("StorageRegistry"),
+		Domains:   p.at("DomainRegistry"),
+		Sla:       p.at("SLAManager"),
+		Images:    p.at("ImageMarketplace"),
+		Beacon:    p.at("DrandVerifier"),
+		Swaps:     p.at("UniswapAdapter"),
 	}
 }
 
@@ -266,12 +288,12 @@ func (p *plan) deployment(ctx context.Context, c *chain.Client, receipts []*chai
 		ChainID: c.ChainID().Uint64(), FromBlock: receipts[0].Number, Contracts: p.contracts, Deployer: p.deployer,
 		DevGateway: p.gateway, Admin: p.admin, Implementations: map[string]Implementation{},
 	}
-	for _, name := range proxied() {
-		code, err := c.Code(ctx, p.impls[name])
+	for _, of := range proxied() {
+		code, err := c.Code(ctx, p.impls[of.Name])
 		if err != nil {
 			return nil, err
 		}
-		d.Implementations[name] = Implementation{Address: p.impls[name], CodeHash: crypto.Keccak256Hash(code)}
+		d.Implementations[of.Name] = Implementation{Address: p.impls[of.Name], CodeHash: crypto.Keccak256Hash(code)}
 	}
 	jobs := bindings.NewJobManager()
 	out, err := c.Call(ctx, chain.Call{To: p.contracts.JobManager, Data: jobs.PackVERSION()})

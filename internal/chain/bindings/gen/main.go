@@ -24,10 +24,17 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings/gen/source"
 )
 
-// contracts are the contracts that get a binding, in the order of deployment.
-var contracts = [...]string{ //nolint:gochecknoglobals // A table.
-	"Deployer", "AccessManager", "DevGateway", "AlephToken", "ERC1967Proxy",
-	"NodeRegistry", "StakingManager", "JobManager", "PaymentManager",
+// contracts are the contracts that get a binding, in the order of deployment, and how each is deployed.
+var contracts = [...]struct{ name, role string }{ //nolint:gochecknoglobals // A table.
+	{"Deployer", "Tool"},
+	{"AccessManager", "Bare"},
+	{"DevGateway", "Tool"},
+	{"AlephToken", "Bare"},
+	{"ERC1967Proxy", "Tool"},
+	{"NodeRegistry", "Proxied"},
+	{"StakingManager", "Proxied"},
+	{"JobManager", "Proxied"},
+	{"PaymentManager", "Proxied"},
 }
 
 // roles are the role numbers of the AccessManager, see contracts/src/libraries/Roles.sol.
@@ -83,13 +90,19 @@ func run(dir, root string, check bool) error {
 // generate returns the contents of every generated file by name.
 func generate(root string) (map[string][]byte, error) {
 	files := make(map[string][]byte)
-	for _, name := range contracts {
-		code, err := binding(root, name)
+	structs := sharedStructs{}
+	for _, c := range contracts {
+		code, err := binding(root, c.name, structs)
 		if err != nil {
-			return nil, fmt.Errorf("bind contract %s: %w", name, err)
+			return nil, fmt.Errorf("bind contract %s: %w", c.name, err)
 		}
-		files[strings.ToLower(name)+".go"] = code
+		files[strings.ToLower(c.name)+".go"] = code
 	}
+	suite, err := suiteTable()
+	if err != nil {
+		return nil, fmt.Errorf("generate suite table: %w", err)
+	}
+	files["suite_table.go"] = suite
 	access, err := accessTable(root)
 	if err != nil {
 		return nil, fmt.Errorf("generate access table: %w", err)
@@ -113,7 +126,7 @@ type artifact struct {
 	} `json:"bytecode"`
 }
 
-func binding(root, name string) ([]byte, error) {
+func binding(root, name string, structs sharedStructs) ([]byte, error) {
 	raw, err := os.ReadFile(filepath.Join(root, "out", "release", name+".sol", name+".json"))
 	if err != nil {
 		return nil, fmt.Errorf("read artifact (run `make contracts-build` first): %w", err)
@@ -140,7 +153,48 @@ func binding(root, name string) ([]byte, error) {
 	}
 	// abigen names result types after the function only; two contracts may have the same function.
 	body = outputType.ReplaceAllString(body, name+"$0")
+	body, err = structs.once(body)
+	if err != nil {
+		return nil, err
+	}
 	return format.Source([]byte(header + body))
+}
+
+// structDecl matches the declaration of a Solidity struct and its comment.
+var structDecl = regexp.MustCompile(`(?m)^// \w+ is an auto generated low-level Go binding around an user-defined struct\.\ntype (\w+) struct \{\n(?:.*\n)*?\}\n`)
+
+// sharedStructs are the declarations of structs so far, by name. abigen declares a struct for every contract that uses
+// it, and all bindings are one package.
+type sharedStructs map[string]string
+
+// once removes the declarations that another binding has.
+func (s sharedStructs) once(body string) (string, error) {
+	var differ error
+	body = structDecl.ReplaceAllStringFunc(body, func(decl string) string {
+		name := structDecl.FindStringSubmatch(decl)[1]
+		before, found := s[name]
+		if !found {
+			s[name] = decl
+			return decl
+		}
+		if before != decl {
+			differ = errors.Join(differ, fmt.Errorf("two different structs are called %s", name))
+		}
+		return ""
+	})
+	return body, differ
+}
+
+// suiteTable writes which contracts there are and how each is deployed.
+func suiteTable() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteString(header)
+	b.WriteString("\n// suite is every contract, in the order of deployment.\nfunc suite() []Contract {\nreturn []Contract{\n")
+	for _, c := range contracts {
+		fmt.Fprintf(&b, "{Name: %q, Role: %s, Meta: &%sMetaData},\n", c.name, c.role, c.name)
+	}
+	b.WriteString("}\n}\n")
+	return format.Source(b.Bytes())
 }
 
 // accessTable writes the functions that need a role, from contracts/access.json.
@@ -157,12 +211,12 @@ func accessTable(root string) ([]byte, error) {
 	b.WriteString(header)
 	b.WriteString("\n// restrictions are the functions that need a role in the AccessManager, by contract.\n")
 	b.WriteString("func restrictions() []Restriction {\nreturn []Restriction{\n")
-	for _, contract := range contracts {
-		if table[contract] == nil {
+	for _, c := range contracts {
+		if table[c.name] == nil {
 			continue
 		}
-		for _, functions := range []map[string]string{table["Base"], table[contract]} {
-			writeRestrictions(&b, contract, functions)
+		for _, functions := range []map[string]string{table["Base"], table[c.name]} {
+			writeRestrictions(&b, c.name, functions)
 		}
 	}
 	b.WriteString("}\n}\n")

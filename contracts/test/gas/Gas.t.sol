@@ -3,48 +3,22 @@ pragma solidity 0.8.37;
 
 import {INodeRegistry} from "../../src/interfaces/INodeRegistry.sol";
 import {Roles} from "../../src/libraries/Roles.sol";
-import {Suite} from "../utils/Suite.sol";
+import {GasBench} from "./GasBench.sol";
 
 /// @title Gas
-/// @notice The gas of every call as a whole transaction: release bytecode, behind proxies, cold, base fee and calldata
-/// included. Fails when a figure is more than 2 % above the one in snapshots/gas.json; with WRITE_GAS=true the file is
-/// written instead.
-/// @dev Runs with --isolate, which makes each top-level call a transaction of its own.
-contract GasTest is Suite {
+/// @notice The life of a node, a job and its payments.
+contract GasTest is GasBench {
     uint128 internal constant RATE = uint128(1e12 * Q);
-    string internal _json;
-    string internal _committed;
-    bool internal _write;
 
-    function _code(string memory name) internal view override returns (bytes memory) {
-        return vm.getCode(string.concat("out/release/", name, ".sol/", name, ".json"));
+    function _bench() internal pure override returns (string memory) {
+        return "gas";
     }
 
-    function test_gas() public {
-        _json = "{\n";
-        _write = vm.envOr("WRITE_GAS", false);
-        if (!_write) _committed = vm.readFile("snapshots/gas.json");
+    function _measure() internal override {
         _nodes();
         _jobs();
         _batches();
         _payments();
-        _json = string.concat(_json, "\n}\n");
-        if (_write) vm.writeFile("snapshots/gas.json", _json);
-    }
-
-    /// @dev `target` is the design's.
-    function _record(string memory name, uint256 target) private {
-        _note(name, vm.lastCallGas().gasTotalUsed, target);
-    }
-
-    function _note(string memory name, uint256 gas, uint256 target) private {
-        string memory comma = bytes(_json).length > 2 ? ",\n" : "";
-        _json = string.concat(_json, comma, '  "', name, '": {"gas": ', vm.toString(gas));
-        _json =
-            string.concat(_json, ', "target": ', vm.toString(target), ', "met": ', gas <= target ? "true}" : "false}");
-        if (_write) return;
-        uint256 before = vm.parseJsonUint(_committed, string.concat("['", name, "'].gas"));
-        assertLe(gas, before + before / 50, name);
     }
 
     function _nodes() private {
@@ -88,7 +62,7 @@ contract GasTest is Suite {
         skip(60);
         vm.prank(workers[0].signer);
         jobs.confirmRunning(specs);
-        _note("confirmRunning, each of 10", vm.lastCallGas().gasTotalUsed / 10, 14_000);
+        _recordEach("confirmRunning, each of 10", 14_000, 10);
         vm.prank(workers[0].signer);
         jobs.nodeStop(specs[0], 16);
         _record("nodeStop", 58_000);
@@ -138,10 +112,10 @@ contract GasTest is Suite {
         payments.claim(workers[0].id, ALEPH, many);
         skip(60);
         payments.claim(workers[0].id, ALEPH, many);
-        _note("claim, each of 50 pairs", vm.lastCallGas().gasTotalUsed / 50, 11_000);
+        _recordEach("claim, each of 50 pairs", 11_000, 50);
         skip(60);
         payments.pullMany(many, ALEPH);
-        _note("pullMany, each of 50 payers", vm.lastCallGas().gasTotalUsed / 50, 24_000);
+        _recordEach("pullMany, each of 50 payers", 24_000, 50);
         authority.revokeRole(Roles.FLOW, address(this));
     }
 }

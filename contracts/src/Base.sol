@@ -39,18 +39,33 @@ abstract contract Base is IBase, Initializable, UUPSUpgradeable {
     // keccak256(abi.encode(uint256(keccak256("aleph.storage.Base.v1")) - 1)) & ~bytes32(uint256(0xff))
     bytes32 private constant _BASE_STORAGE = 0xc207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a00;
 
+    // The peers of a deployment never change, and an upgrade to an implementation built for others is refused; so they may
+    // be part of the code.
+    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
     address internal immutable AUTHORITY;
+    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
     address internal immutable TOKEN;
+    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
     address internal immutable NODES;
+    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
     address internal immutable STAKING;
+    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
     address internal immutable JOBS;
+    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
     address internal immutable PAYMENTS;
+    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
     address internal immutable STORAGES;
+    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
     address internal immutable DOMAINS;
+    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
     address internal immutable SLA;
+    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
     address internal immutable IMAGES;
+    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
     address internal immutable BEACON;
+    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
     address internal immutable SWAPS;
+    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
     address internal immutable UPTIME_FEED;
 
     /* SETUP */

@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "05416d230d501b828f95c244489540d7e71ba35eabbd4c12f1320452bd1d462b"
+const sourceSum = "92dec9a3b8e8fafb8a7fb8fb6414186eb81573d6dfabcbf38e72788c273c9bfd"

@@ -8,7 +8,7 @@ CONTRACTS_SRC := $(shell find $(CONTRACTS)/src -name '*.sol') $(CONTRACTS)/found
 CONTRACTS_RELEASE := $(CONTRACTS)/out/release/.built
 BINDINGS := internal/chain/bindings
 
-.PHONY: contracts-deps contracts-build contracts-test-build contracts-test contracts-cover contracts-gas contracts-gas-write \
+.PHONY: contracts contracts-long contracts-lint contracts-mutants contracts-table contracts-deps contracts-build contracts-test-build contracts-test contracts-cover contracts-gas contracts-gas-write \
 	contracts-fmt-check contracts-layout contracts-vectors bindings bindings-check
 
 contracts-deps: $(CONTRACTS_DEPS) ## install the Solidity tools of contracts/package-lock.json
@@ -37,10 +37,38 @@ contracts-test: contracts-build contracts-test-build ## unit, fuzz, invariant, l
 	@cd $(CONTRACTS) && node tool/layout.js --check
 	@cd $(CONTRACTS) && $(FORGE) test --no-match-path 'test/gas/*'
 
-contracts-cover: $(CONTRACTS_DEPS) ## line coverage of contracts/src, at least 95 %
-	@echo "contracts: compiling without optimizer and measuring line coverage (minutes)"
+# How many broken contracts the tests must be shown; 0 in the long form: all there are.
+MUTANTS ?= 150
+MUTANTS_CAUGHT ?= 95
+
+contracts: ## everything about the contracts, ending with one table (about half an hour)
+	@$(MAKE) --no-print-directory contracts-fmt-check contracts-lint contracts-build contracts-test-build
+	@$(MAKE) --no-print-directory contracts-test contracts-cover contracts-mutants contracts-gas bindings-check
+	@$(MAKE) --no-print-directory contracts-table
+
+contracts-long: ## the same with long invariant runs and every mutant (hours); writes bench/contracts.md
+	@FOUNDRY_INVARIANT_RUNS=1000 FOUNDRY_INVARIANT_DEPTH=1000 FOUNDRY_FUZZ_RUNS=10000 \
+		$(MAKE) --no-print-directory contracts MUTANTS=100000
+	@cd $(CONTRACTS) && node tool/table.js --write ../bench/contracts.md
+
+contracts-lint: $(CONTRACTS_DEPS) ## forge lint, solhint and OpenZeppelin's validation of upgrades, without a finding
+	@echo "contracts: linting"
+	@cd $(CONTRACTS) && $(FORGE) lint src --severity high --severity med --severity low
+	@cd $(CONTRACTS) && node_modules/.bin/solhint --disc --max-warnings 0 'src/**/*.sol'
+	@cd $(CONTRACTS) && rm -rf out/validate cache/validate && FOUNDRY_PROFILE=validate $(FORGE) build src >/dev/null
+	@cd $(CONTRACTS) && node_modules/.bin/openzeppelin-upgrades-core validate out/validate/build-info
+
+contracts-mutants: contracts-test-build ## break the contracts on purpose and count what the tests notice
+	@echo "contracts: breaking them in $(MUTANTS) ways (two to five seconds each)"
+	@cd $(CONTRACTS) && node tool/mutate.js --count $(MUTANTS) --at-least $(MUTANTS_CAUGHT)
+
+contracts-table: ## what was measured, as one table
+	@cd $(CONTRACTS) && node tool/table.js
+
+contracts-cover: $(CONTRACTS_DEPS) ## coverage of contracts/src, at least 98 % of lines and 92 % of branches
+	@echo "contracts: compiling without optimizer and measuring coverage (minutes)"
 	@cd $(CONTRACTS) && $(FORGE) coverage --report lcov --report-file lcov.info --no-match-path 'test/{gas,invariant}/*' >/dev/null
-	@cd $(CONTRACTS) && node tool/coverage.js lcov.info 95
+	@cd $(CONTRACTS) && node tool/coverage.js lcov.info 98 92
 
 contracts-gas: contracts-build ## gas of each call against contracts/snapshots/gas.json, at most 2 % more
 	@cd $(CONTRACTS) && $(FORGE) test --isolate --match-path 'test/gas/*'

@@ -8,9 +8,11 @@ import {IStakingManager} from "./interfaces/IStakingManager.sol";
 import {AlephErrors} from "./libraries/AlephErrors.sol";
 import {Pausing} from "./libraries/Pausing.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {ERC20Burnable} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Burnable.sol";
 import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 /// @title StakingManager
@@ -28,11 +30,19 @@ contract StakingManager is IStakingManager, Base, ReentrancyGuardTransient {
         uint40 unlock;
     }
 
+    /// @dev Until when nothing can be taken out of a node, and since when that has been so without a break.
+    struct Freeze {
+        uint40 since;
+        uint40 until;
+    }
+
     /// @custom:storage-location erc7201:aleph.storage.StakingManager.v1
     struct StakingManagerStorage {
         uint32 unbondingTime;
         mapping(uint32 nodeId => Stake) stakes;
         mapping(INodeRegistry.Kind kind => uint128) requirements;
+        mapping(uint32 nodeId => Freeze) freezes;
+        mapping(bytes32 caseId => bool) slashedCases;
     }
 
     /* CONSTANTS */
@@ -46,6 +56,17 @@ contract StakingManager is IStakingManager, Base, ReentrancyGuardTransient {
     uint32 private constant _UNBONDING = 14 days;
     uint32 private constant _UNBONDING_MIN = 7 days;
     uint32 private constant _UNBONDING_MAX = 28 days;
+
+    /// @dev What a slash may give away; the rest is burned, so that nobody gains by having a friend slashed.
+    uint16 private constant _BENEFICIARY_MAX_BPS = 7_500;
+    uint16 private constant _BPS = 10_000;
+
+    /// @dev How long one case, and cases one after the other, may hold a node's stake.
+    uint40 private constant _FREEZE_MAX = 7 days;
+    uint40 private constant _FREEZE_RUN_MAX = 21 days;
+
+    /// @dev Where tokens go that cannot be burned, because the token has no function for it.
+    address private constant _GRAVE = 0x000000000000000000000000000000000000dEaD;
 
     // keccak256(abi.encode(uint256(keccak256("aleph.storage.StakingManager.v1")) - 1)) & ~bytes32(uint256(0xff))
     bytes32 private constant _STORAGE = 0xdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed00;
@@ -108,9 +129,55 @@ contract StakingManager is IStakingManager, Base, ReentrancyGuardTransient {
         uint96 amount = s.unbonding;
         if (amount == 0) revert AlephErrors.ZeroAmount();
         if (block.timestamp < s.unlock) revert NotUnlocked(s.unlock);
+        uint40 frozen = $.freezes[nodeId].until;
+        if (block.timestamp < frozen) revert FrozenUntil(frozen);
         (s.unbonding, s.unlock) = (0, 0);
         emit SelfWithdrawn(nodeId, msg.sender, amount);
         IERC20(TOKEN).safeTransfer(msg.sender, amount);
+    }
+
+    /* PENALTIES */
+
+    /// @inheritdoc IStakingManager
+    function slash(uint32 nodeId, uint128 amount, SlashMode, address beneficiary, uint16 beneficiaryBps, bytes32 caseId)
+        external
+        nonReentrant
+        unpaused(Pausing.PENALTY)
+        returns (uint128 slashed, uint128 paid)
+    {
+        _onlyPeer(SLA);
+        if (beneficiaryBps > _BENEFICIARY_MAX_BPS) {
+            revert AlephErrors.OutOfBounds(beneficiaryBps, 0, _BENEFICIARY_MAX_BPS);
+        }
+        StakingManagerStorage storage $ = _storage();
+        if ($.slashedCases[caseId]) revert AlephErrors.Duplicate(caseId);
+        $.slashedCases[caseId] = true;
+        Stake storage s = $.stakes[nodeId];
+        uint128 self = uint128(Math.min(amount, s.self));
+        s.self -= uint96(self);
+        uint128 waiting = uint128(Math.min(amount - self, s.unbonding));
+        s.unbonding -= uint96(waiting);
+        slashed = self + waiting;
+        paid = slashed * beneficiaryBps / _BPS;
+        emit Slashed(nodeId, caseId, slashed, 0, 0, beneficiary, paid);
+        if (slashed == 0) return (0, 0);
+        INodeRegistry(NODES).onStakeChanged(nodeId);
+        if (paid != 0) IERC20(TOKEN).safeTransfer(beneficiary, paid);
+        _burn(slashed - paid);
+    }
+
+    /// @inheritdoc IStakingManager
+    function freeze(uint32 nodeId, uint40 until) external {
+        _onlyPeer(SLA);
+        uint40 time = uint40(block.timestamp);
+        if (until <= time || until > time + _FREEZE_MAX) {
+            revert AlephErrors.OutOfBounds(until, time + 1, time + _FREEZE_MAX);
+        }
+        Freeze storage f = _storage().freezes[nodeId];
+        uint40 since = time < f.until ? f.since : time;
+        until = uint40(Math.min(Math.max(until, f.until), since + _FREEZE_RUN_MAX));
+        (f.since, f.until) = (since, until);
+        emit Frozen(nodeId, until);
     }
 
     /* PARAMETERS */
@@ -156,7 +223,32 @@ contract StakingManager is IStakingManager, Base, ReentrancyGuardTransient {
         return $.stakes[nodeId].self >= $.requirements[kind];
     }
 
+    /// @inheritdoc IStakingManager
+    function weight(uint32 nodeId) external view returns (uint96) {
+        return _storage().stakes[nodeId].self;
+    }
+
+    /// @inheritdoc IStakingManager
+    function slashable(uint32 nodeId) external view returns (uint128) {
+        Stake storage s = _storage().stakes[nodeId];
+        return uint128(s.self) + s.unbonding;
+    }
+
+    /// @inheritdoc IStakingManager
+    function totalStake(uint32 nodeId) external view returns (uint128, uint128, uint128) {
+        Stake storage s = _storage().stakes[nodeId];
+        return (s.self, 0, s.unbonding);
+    }
+
     /* INTERNAL */
+
+    function _burn(uint256 amount) private {
+        if (amount == 0) return;
+        try ERC20Burnable(TOKEN).burn(amount) {}
+        catch {
+            IERC20(TOKEN).safeTransfer(_GRAVE, amount);
+        }
+    }
 
     function _stake(uint32 nodeId, uint128 amount) private nonReentrant unpaused(Pausing.ENTRY) {
         if (amount == 0) revert AlephErrors.ZeroAmount();

@@ -22,6 +22,9 @@ contract NodeRegistry is INodeRegistry, Base, EIP712 {
         Kind kind;
         Status status;
         uint40 statusSince;
+        // The coordinator that links it; zero: none.
+        uint32 linkedTo;
+        uint8 flags;
         address owner;
         uint64 features;
         uint16 region;
@@ -30,16 +33,36 @@ contract NodeRegistry is INodeRegistry, Base, EIP712 {
         // Zero: the owner.
         address payout;
         uint40 pendingPayoutAt;
+        uint40 jailedUntil;
         address pendingPayout;
+        // While Draining: the time from which missed epochs count.
+        uint40 dutyFrom;
+        address pendingOwner;
+        uint40 pendingOwnerAt;
+    }
+
+    /// @dev The newest snapshot of the coordinators and what happened to its members since. One slot, so that checking the
+    /// signatures of coordinators reads one slot and the code at `store`.
+    struct Coordinators {
+        // Its code is a STOP and 32 bytes per member: signer, node id (32 bits), weight (48 bits), region (16 bits).
+        address store;
+        uint24 day;
+        // Bit i: the i-th member stopped being Active, or changed its key, since the snapshot. It counts no more.
+        uint64 departed;
+        // How many coordinators are Active now.
+        uint8 active;
     }
 
     /// @custom:storage-location erc7201:aleph.storage.NodeRegistry.v1
     struct NodeRegistryStorage {
         uint32 lastNodeId;
-        uint32 activeCoordinators;
         mapping(uint32 nodeId => Node) nodes;
         mapping(bytes32 peerIdHash => uint32 nodeId) byPeer;
         mapping(address signer => uint32 nodeId) bySigner;
+        Coordinators coordinators;
+        // The ids of the Active coordinators, ascending; the first `coordinators.active` entries count.
+        uint32[64] activeIds;
+        mapping(uint24 day => address store) snapshots;
     }
 
     /* CONSTANTS */
@@ -49,6 +72,15 @@ contract NodeRegistry is INodeRegistry, Base, EIP712 {
 
     /// @dev The time an owner has to notice that a stolen key moves the payout address.
     uint40 private constant _PAYOUT_DELAY = 24 hours;
+
+    /// @dev The most coordinators that can be Active, so that every loop over them is bounded.
+    uint256 private constant _MAX_COORDINATORS = 64;
+
+    /// @dev A snapshot that is older binds nobody.
+    uint24 private constant _SNAPSHOT_DAYS = 7;
+
+    /// @dev The longest time in jail. A node that must not come back is banned.
+    uint32 private constant _MAX_JAIL = 365 days;
 
     bytes32 private constant _REGISTER = keccak256("Register(address owner,uint8 kind,bytes32 peerIdHash)");
     bytes32 private constant _SET_SIGNER = keccak256("SetSigner(uint32 nodeId,address owner)");
@@ -106,6 +138,8 @@ contract NodeRegistry is INodeRegistry, Base, EIP712 {
         delete $.bySigner[old];
         $.bySigner[signer] = nodeId;
         n.signer = signer;
+        // The old key is dead at once; the new one counts among the coordinators from the next snapshot.
+        if (n.kind == Kind.Coordinator) _depart(nodeId);
         emit NodeSignerChanged(nodeId, old, signer);
     }
 
@@ -165,6 +199,37 @@ contract NodeRegistry is INodeRegistry, Base, EIP712 {
         _advance(nodeId, n, Status.Suspended, StatusReason.StakeTooLow);
     }
 
+    /// @inheritdoc INodeRegistry
+    function jail(uint32 nodeId, uint32 duration) external {
+        _onlyPeer(SLA);
+        if (duration == 0 || duration > _MAX_JAIL) revert AlephErrors.OutOfBounds(duration, 1, _MAX_JAIL);
+        Node storage n = _known(nodeId);
+        Status status = n.status;
+        // A penalty must not fail because the node left: then there is nothing to keep it from.
+        if (status == Status.Pending || status == Status.Exited || status == Status.Banned) return;
+        uint40 until = uint40(block.timestamp) + duration;
+        if (until > n.jailedUntil) {
+            n.jailedUntil = until;
+            emit NodeJailed(nodeId, until);
+        }
+        if (status != Status.Jailed) _advance(nodeId, n, Status.Jailed, StatusReason.Jailed);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function ban(uint32 nodeId) external {
+        _onlyPeer(SLA);
+        Node storage n = _known(nodeId);
+        if (n.status == Status.Exited || n.status == Status.Banned) return;
+        _advance(nodeId, n, Status.Banned, StatusReason.Banned);
+    }
+
+    /* COORDINATORS */
+
+    /// @inheritdoc INodeRegistry
+    function snapshotCoordinators() external returns (uint24 day) {
+        return _snapshot(_storage());
+    }
+
     /* VIEWS */
 
     /// @inheritdoc INodeRegistry
@@ -221,7 +286,28 @@ contract NodeRegistry is INodeRegistry, Base, EIP712 {
 
     /// @inheritdoc INodeRegistry
     function activeCoordinators() external view returns (uint32) {
-        return _storage().activeCoordinators;
+        return _storage().coordinators.active;
+    }
+
+    /// @inheritdoc INodeRegistry
+    function coordinatorSet() external view returns (uint24 day, uint32[] memory ids, uint96[] memory weights) {
+        Coordinators memory c = _storage().coordinators;
+        (ids, weights) = _unpack(_members(c.store));
+        day = c.day;
+    }
+
+    /// @inheritdoc INodeRegistry
+    function coordinatorsOn(uint24 day) external view returns (uint32[] memory ids, uint96[] memory weights) {
+        return _unpack(_members(_storage().snapshots[day]));
+    }
+
+    /// @inheritdoc INodeRegistry
+    function quorum(bytes32 digest, bytes calldata sigs) external view returns (Quorum memory q) {
+        Coordinators memory c = _storage().coordinators;
+        if (c.store == address(0) || _today() - c.day > _SNAPSHOT_DAYS) revert SnapshotStale(c.day);
+        uint256[] memory members = _members(c.store);
+        q = _tally(members, c.departed, _signers(members, c.departed, digest, sigs));
+        q.groups = _groups(members, q.signers);
     }
 
     /// @inheritdoc INodeRegistry
@@ -237,11 +323,19 @@ contract NodeRegistry is INodeRegistry, Base, EIP712 {
     {
         NodeRegistryStorage storage $ = _storage();
         nodeSigner = _activeSigner($, nodeId, Kind.Compute);
+        Coordinators memory c = $.coordinators;
+        uint256[] memory members = _members(c.store);
+        uint256 k;
         coordSigners = new address[](coordIds.length);
         for (uint256 i; i < coordIds.length; ++i) {
-            coordSigners[i] = _activeSigner($, coordIds[i], Kind.Coordinator);
+            uint32 id = coordIds[i];
+            while (k < members.length && _id(members[k]) < id) ++k;
+            // A member that has not departed is Active and has the key of the snapshot, however old that is. Of any other
+            // its own slot tells.
+            bool present = k < members.length && _id(members[k]) == id && (c.departed >> k) & 1 == 0;
+            coordSigners[i] = present ? _signer(members[k]) : _activeSigner($, id, Kind.Coordinator);
         }
-        coordinators = $.activeCoordinators;
+        coordinators = c.active;
     }
 
     /* INTERNAL */
@@ -250,8 +344,12 @@ contract NodeRegistry is INodeRegistry, Base, EIP712 {
     function _advance(uint32 nodeId, Node storage n, Status to, StatusReason reason) private {
         Status from = n.status;
         if (n.kind == Kind.Coordinator) {
-            if (to == Status.Active) ++_storage().activeCoordinators;
-            else if (from == Status.Active) --_storage().activeCoordinators;
+            if (to == Status.Active) {
+                _join(nodeId);
+            } else if (from == Status.Active) {
+                _leave(nodeId);
+                _depart(nodeId);
+            }
         }
         (n.status, n.statusSince) = (to, uint40(block.timestamp));
         emit NodeStatusChanged(nodeId, from, to, reason);
@@ -301,6 +399,162 @@ contract NodeRegistry is INodeRegistry, Base, EIP712 {
         if (n.kind != want) revert WrongKind(nodeId, n.kind, want);
         return n.signer;
     }
+
+    /* INTERNAL: COORDINATORS */
+
+    /// @dev Adds a coordinator to the Active ones. Mostly it has the highest id and goes to the end.
+    function _join(uint32 nodeId) private {
+        NodeRegistryStorage storage $ = _storage();
+        uint256 i = $.coordinators.active;
+        if (i == _MAX_COORDINATORS) revert CoordinatorsFull(_MAX_COORDINATORS);
+        $.coordinators.active = uint8(i + 1);
+        for (; i != 0 && $.activeIds[i - 1] > nodeId; --i) {
+            $.activeIds[i] = $.activeIds[i - 1];
+        }
+        $.activeIds[i] = nodeId;
+    }
+
+    /// @dev Takes a coordinator out of the Active ones.
+    function _leave(uint32 nodeId) private {
+        NodeRegistryStorage storage $ = _storage();
+        uint256 last = $.coordinators.active - 1;
+        $.coordinators.active = uint8(last);
+        uint256 i;
+        while ($.activeIds[i] != nodeId) ++i;
+        for (; i < last; ++i) {
+            $.activeIds[i] = $.activeIds[i + 1];
+        }
+        $.activeIds[last] = 0;
+    }
+
+    /// @dev Takes a coordinator's say from it until the next snapshot.
+    function _depart(uint32 nodeId) private {
+        Coordinators storage c = _storage().coordinators;
+        uint256[] memory members = _members(c.store);
+        for (uint256 i; i < members.length; ++i) {
+            if (_id(members[i]) == nodeId) c.departed |= uint64(1 << i);
+        }
+    }
+
+    /// @dev Takes the snapshot of today unless there is one.
+    function _snapshot(NodeRegistryStorage storage $) private returns (uint24 day) {
+        Coordinators memory c = $.coordinators;
+        day = _today();
+        if (c.day == day) return day;
+        if (c.active == 0) revert NoCoordinators();
+        uint256[] memory members = new uint256[](c.active);
+        for (uint256 i; i < members.length; ++i) {
+            uint32 id = $.activeIds[i];
+            Node storage n = $.nodes[id];
+            uint256 weight = IStakingManager(STAKING).weight(id) / 1 ether;
+            members[i] = uint256(uint160(n.signer)) << 96 | uint256(id) << 64 | weight << 16 | n.region;
+        }
+        c.store = _write(c.store, members);
+        (c.day, c.departed) = (day, 0);
+        $.coordinators = c;
+        $.snapshots[day] = c.store;
+        (uint32[] memory ids, uint96[] memory weights) = _unpack(members);
+        emit CoordinatorsSnapshot(day, ids, weights);
+    }
+
+    /// @dev Stores members as code: reading them all costs one cold account instead of a cold slot each. When they are
+    /// those at `old`, that stays.
+    function _write(address old, uint256[] memory members) private returns (address store) {
+        // The length's word makes room for the creation code, whose last byte is the STOP that the stored code begins with.
+        assembly ("memory-safe") {
+            let n := mload(members)
+            let size := add(shl(5, n), 1)
+            mstore(members, or(0x61000080600a3d393df300, shl(64, size)))
+            store := old
+            if iszero(eq(extcodehash(old), keccak256(add(members, 0x1f), size))) {
+                store := create(0, add(members, 0x15), add(size, 10))
+            }
+            mstore(members, n)
+        }
+        if (store == address(0)) revert AlephErrors.ZeroAddress();
+    }
+
+    /// @dev The members of a snapshot; none when there is no snapshot.
+    function _members(address store) private view returns (uint256[] memory members) {
+        assembly ("memory-safe") {
+            members := mload(0x40)
+            let size := extcodesize(store)
+            if size { size := sub(size, 1) }
+            mstore(members, shr(5, size))
+            extcodecopy(store, add(members, 0x20), 1, size)
+            mstore(0x40, add(add(members, 0x20), size))
+        }
+    }
+
+    /// @dev Which members signed, as bits. The signatures are in the order of the members.
+    function _signers(uint256[] memory members, uint64 departed, bytes32 digest, bytes calldata sigs)
+        private
+        pure
+        returns (uint64 signers)
+    {
+        uint256 n = sigs.length / 65;
+        if (sigs.length != n * 65 || n > _MAX_COORDINATORS) revert SignaturesLength(sigs.length);
+        uint256 k;
+        for (uint256 i; i < n; ++i) {
+            (address by,,) = ECDSA.tryRecoverCalldata(digest, sigs[i * 65:i * 65 + 65]);
+            while (k < members.length && (_signer(members[k]) != by || (departed >> k) & 1 != 0)) ++k;
+            if (k == members.length) revert AlephErrors.BadSignature(uint8(i));
+            signers |= uint64(1 << k++);
+        }
+    }
+
+    /// @dev The weight behind `signers`, and of all members that have not departed.
+    function _tally(uint256[] memory members, uint64 departed, uint64 signers) private pure returns (Quorum memory q) {
+        uint256 weight;
+        uint256 total;
+        uint256 count;
+        for (uint256 i; i < members.length; ++i) {
+            if ((departed >> i) & 1 != 0) continue;
+            uint256 w = _weight(members[i]);
+            total += w;
+            if ((signers >> i) & 1 == 0) continue;
+            weight += w;
+            ++count;
+        }
+        (q.weight, q.total, q.count, q.signers) = (uint96(weight), uint96(total), uint16(count), signers);
+    }
+
+    /// @dev How many regions the signers are in.
+    function _groups(uint256[] memory members, uint64 signers) private pure returns (uint16 groups) {
+        uint256[] memory seen = new uint256[](256);
+        for (uint256 i; i < members.length; ++i) {
+            if ((signers >> i) & 1 == 0) continue;
+            uint256 region = uint16(members[i]);
+            uint256 bit = 1 << (region & 0xff);
+            if (seen[region >> 8] & bit == 0) ++groups;
+            seen[region >> 8] |= bit;
+        }
+    }
+
+    function _unpack(uint256[] memory members) private pure returns (uint32[] memory ids, uint96[] memory weights) {
+        (ids, weights) = (new uint32[](members.length), new uint96[](members.length));
+        for (uint256 i; i < members.length; ++i) {
+            (ids[i], weights[i]) = (_id(members[i]), uint96(_weight(members[i])));
+        }
+    }
+
+    function _signer(uint256 member) private pure returns (address) {
+        return address(uint160(member >> 96));
+    }
+
+    function _id(uint256 member) private pure returns (uint32) {
+        return uint32(member >> 64);
+    }
+
+    function _weight(uint256 member) private pure returns (uint256) {
+        return uint48(member >> 16);
+    }
+
+    function _today() private view returns (uint24) {
+        return uint24(block.timestamp / 1 days);
+    }
+
+    /* INTERNAL: NODES */
 
     function _known(uint32 nodeId) private view returns (Node storage n) {
         n = _storage().nodes[nodeId];

@@ -12,8 +12,7 @@ interface INodeRegistry {
         Storage
     }
 
-    /// @notice Where a node is in its life. The numbers are part of the protocol; Jailed and Banned are not reachable in
-    /// this release.
+    /// @notice Where a node is in its life. The numbers are part of the protocol.
     enum Status {
         None,
         Pending,
@@ -32,7 +31,23 @@ interface INodeRegistry {
         StakeMet,
         StakeTooLow,
         OwnerDrained,
-        OwnerExited
+        OwnerExited,
+        Jailed,
+        Banned
+    }
+
+    /// @notice Who signed something, of the newest snapshot of the coordinators.
+    /// @param weight The stake behind the signers, in whole ALEPH.
+    /// @param total The stake behind all members that can sign, in whole ALEPH.
+    /// @param count How many signed.
+    /// @param groups In how many different regions the signers are.
+    /// @param signers Bit i: the i-th member signed.
+    struct Quorum {
+        uint96 weight;
+        uint96 total;
+        uint16 count;
+        uint16 groups;
+        uint64 signers;
     }
 
     /// @notice A node as it is now.
@@ -80,6 +95,12 @@ interface INodeRegistry {
     /// @notice A node's earnings go to `payout` from now on.
     event NodePayoutChanged(uint32 indexed nodeId, address payout);
 
+    /// @notice A node is in jail until `until`.
+    event NodeJailed(uint32 indexed nodeId, uint40 until);
+
+    /// @notice The coordinators of a day, ascending by id, with their weights in whole ALEPH.
+    event CoordinatorsSnapshot(uint24 indexed day, uint32[] ids, uint96[] weights);
+
     /// @dev No node has this id.
     error UnknownNode(uint32 nodeId);
 
@@ -103,6 +124,18 @@ interface INodeRegistry {
 
     /// @dev The node still runs jobs.
     error JobsRunning(uint32 nodeId, uint32 jobs);
+
+    /// @dev As many coordinators as there can be are Active already.
+    error CoordinatorsFull(uint256 max);
+
+    /// @dev No coordinator is Active.
+    error NoCoordinators();
+
+    /// @dev The newest snapshot of the coordinators is of the day `day` (0: none), too long ago.
+    error SnapshotStale(uint24 day);
+
+    /// @dev The bytes are not 0 to 64 signatures.
+    error SignaturesLength(uint256 length);
 
     /// @dev No change of the payout address is scheduled.
     error NoPayoutScheduled(uint32 nodeId);
@@ -153,6 +186,31 @@ interface INodeRegistry {
     /// StakingManager.
     function onStakeChanged(uint32 nodeId) external;
 
+    /// @notice Takes an Active, Suspended or Draining node out of work for `duration` seconds, at most 365 days; a node in
+    /// jail stays at least that long. Nothing happens to a node in another status. Only the SLAManager.
+    function jail(uint32 nodeId, uint32 duration) external;
+
+    /// @notice Ends a node for good; its peer id and signer stay taken. Nothing happens to one that has ended. Only the
+    /// SLAManager.
+    function ban(uint32 nodeId) external;
+
+    /// @notice Takes the snapshot of today's Active coordinators and their weights; nothing happens when there is one.
+    /// Anyone may call.
+    /// @return day The number of today, in days since 1970.
+    function snapshotCoordinators() external returns (uint24 day);
+
+    /// @notice The newest snapshot of the coordinators, ascending by id, with weights in whole ALEPH.
+    function coordinatorSet() external view returns (uint24 day, uint32[] memory ids, uint96[] memory weights);
+
+    /// @notice The snapshot of a day; empty when none was taken.
+    function coordinatorsOn(uint24 day) external view returns (uint32[] memory ids, uint96[] memory weights);
+
+    /// @notice Who signed `digest`. A member of the newest snapshot that is Active no more, or has changed its key since,
+    /// cannot sign and is not counted. Reverts when the snapshot is older than 7 days.
+    /// @param sigs Signatures of 65 bytes, one after the other, in the order of the members in the snapshot. BadSignature(i)
+    /// is the revert for one that is not by a later member.
+    function quorum(bytes32 digest, bytes calldata sigs) external view returns (Quorum memory);
+
     /// @notice A node as it is now.
     function node(uint32 nodeId) external view returns (NodeView memory);
 
@@ -181,7 +239,7 @@ interface INodeRegistry {
     function lastNodeId() external view returns (uint32);
 
     /// @notice The keys that must sign an assignment. Reverts unless the node is an Active compute node and each
-    /// coordinator is an Active coordinator.
+    /// coordinator is an Active coordinator. Ids that ascend cost the least.
     /// @return nodeSigner The key of the node.
     /// @return coordSigners The keys of the coordinators, in the order given.
     /// @return coordinators How many coordinators are Active.

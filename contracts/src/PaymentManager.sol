@@ -9,9 +9,7 @@ import {AlephErrors} from "./libraries/AlephErrors.sol";
 import {Pausing} from "./libraries/Pausing.sol";
 import {Payees} from "./libraries/Payees.sol";
 import {Q32} from "./libraries/Q32.sol";
-import {Roles} from "./libraries/Roles.sol";
 import {TokenCalls} from "./libraries/TokenCalls.sol";
-import {IAccessManager} from "@openzeppelin/contracts/access/manager/IAccessManager.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
 import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
@@ -129,11 +127,12 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
         emit PrepaySet(_PREPAY);
         emit GraceSet(_SOFT, _HARD);
         _setSplit(Payees.COMPUTE, Split(6_000, 1_500, 2_000, 500));
+        _setSplit(Payees.STORAGE, Split(7_500, 0, 2_000, 500));
     }
 
-    /// @dev Only a flow controller: an account with the role, at once.
-    modifier onlyController() {
-        _checkController();
+    /// @dev Only a flow controller, and only with a payee of its own kind.
+    modifier onlyController(uint64 payee) {
+        _checkController(payee);
         _;
     }
 
@@ -142,7 +141,7 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
     /// @inheritdoc IPaymentManager
     function reserve(address payer, uint8 token, uint64 payee, uint128 rateQ32)
         external
-        onlyController
+        onlyController(payee)
         nonReentrant
         unpaused(Pausing.ENTRY)
         returns (uint16 reservedMinutes)
@@ -152,7 +151,9 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
             _pull(c);
             _saveFlow(c);
         }
-        address erc20 = _checkNew(c, payee, rateQ32);
+        if (rateQ32 == 0) revert AlephErrors.ZeroAmount();
+        if (rateQ32 > _MAX_PAIR_RATE) revert RateOverflow(rateQ32);
+        address erc20 = _checkNew(c, payee);
         reservedMinutes = uint16(c.window / 60);
         uint256 amount = Q32.ceilWei(rateQ32, uint256(reservedMinutes) * 60);
         uint256 fromRefund = Math.min(c.purse.refund, amount);
@@ -166,7 +167,7 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
     /// @inheritdoc IPaymentManager
     function release(address payer, uint8 token, uint64 payee, uint128 rateQ32, uint16 reservedMinutes)
         external
-        onlyController
+        onlyController(payee)
         nonReentrant
     {
         Context memory c = _load(payer, token);
@@ -177,7 +178,7 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
     /// @inheritdoc IPaymentManager
     function activate(address payer, uint8 token, uint64 payee, uint128 rateQ32, uint16 reservedMinutes)
         external
-        onlyController
+        onlyController(payee)
         nonReentrant
         returns (bool ok)
     {
@@ -201,7 +202,11 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
     /* FLOWS */
 
     /// @inheritdoc IPaymentManager
-    function setFlow(address payer, uint8 token, uint64 payee, int256 deltaQ32) external onlyController nonReentrant {
+    function setFlow(address payer, uint8 token, uint64 payee, int256 deltaQ32)
+        external
+        onlyController(payee)
+        nonReentrant
+    {
         Context memory c = _load(payer, token);
         if (deltaQ32 > 0) _increase(c, payee, uint256(deltaQ32));
         else if (deltaQ32 < 0) _decrease(c, payee, uint256(-deltaQ32));
@@ -211,7 +216,7 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
     /// @inheritdoc IPaymentManager
     function closeOverdue(address payer, uint8 token, uint64 payee, uint128 rateQ32)
         external
-        onlyController
+        onlyController(payee)
         nonReentrant
         returns (bool closed)
     {
@@ -223,6 +228,80 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
             _decrease(c, payee, rateQ32);
         } else {
             _save(c);
+        }
+    }
+
+    /* CHARGES AND COMPENSATION */
+
+    /// @inheritdoc IPaymentManager
+    function chargeOnce(address payer, uint8 token, uint64 payee, uint128 amount, bytes32 ref)
+        external
+        onlyController(payee)
+        nonReentrant
+        unpaused(Pausing.ENTRY)
+    {
+        if (amount == 0) revert AlephErrors.ZeroAmount();
+        Context memory c = _load(payer, token);
+        _pullIfLate(c);
+        address erc20 = _checkNew(c, payee);
+        uint256 fromRefund = Math.min(c.purse.refund, amount);
+        c.purse.refund -= uint120(fromRefund);
+        _save(c);
+        emit Charged(payer, payee, token, amount, fromRefund, c.purse.refund, ref);
+        _credit(payee, token, amount);
+        _take(erc20, payer, amount - fromRefund);
+    }
+
+    /// @inheritdoc IPaymentManager
+    function compensate(uint64 payee, uint8 token, address payer, uint128 most, bytes32 ref)
+        external
+        nonReentrant
+        returns (uint128 paid)
+    {
+        if (msg.sender != SLA) _onlyPeer(STORAGES);
+        Payees.classOf(payee);
+        PaymentManagerStorage storage $ = _storage();
+        uint128 credit = $.credits[payee][token];
+        paid = credit < most ? credit : most;
+        if (paid == 0 || payer == address(0)) return 0;
+        credit -= paid;
+        $.credits[payee][token] = credit;
+        Context memory c = _load(payer, token);
+        c.purse.refund = (uint256(c.purse.refund) + paid).toUint120();
+        _savePurse(c);
+        emit Compensated(payer, payee, token, paid, credit, c.purse.refund, ref);
+    }
+
+    /// @inheritdoc IPaymentManager
+    function payOut(uint64 payee, uint8 token, address[] calldata to, uint128[] calldata amounts)
+        external
+        nonReentrant
+        unpaused(Pausing.EXIT)
+    {
+        _onlyPeer(IMAGES);
+        if (Payees.classOf(payee) != Payees.IMAGE) {
+            revert AlephErrors.OutOfBounds(payee, Payees.IMAGES + 1, Payees.LAST_IMAGE);
+        }
+        _checkBatch(to.length);
+        if (to.length != amounts.length) revert AlephErrors.OutOfBounds(amounts.length, to.length, to.length);
+        PaymentManagerStorage storage $ = _storage();
+        uint128 credit = $.credits[payee][token];
+        uint256 sum;
+        for (uint256 i; i < to.length; ++i) {
+            if (to[i] == address(0)) revert AlephErrors.ZeroAddress();
+            sum += amounts[i];
+        }
+        if (credit < sum) revert AlephErrors.Insufficient(credit, sum);
+        $.credits[payee][token] = credit - uint128(sum);
+        for (uint256 i; i < to.length; ++i) {
+            credit -= amounts[i];
+            emit Withdrawn(payee, token, to[i], amounts[i], credit);
+            // One recipient that the token refuses does not keep the others from theirs.
+            if (!TokenCalls.trySend($.tokens[token].erc20, to[i], amounts[i])) {
+                Context memory c = _load(to[i], token);
+                _refund(c, amounts[i]);
+                _savePurse(c);
+            }
         }
     }
 
@@ -269,9 +348,7 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
         if (amount == 0) revert AlephErrors.ZeroAmount();
         address to = payoutOf(payee);
         if (to == address(0)) revert NoPayout(payee);
-        if (
-            msg.sender != to && (payee > Payees.LAST_NODE || msg.sender != INodeRegistry(NODES).signerOf(uint32(payee)))
-        ) {
+        if (msg.sender != to && (!Payees.isNode(payee) || msg.sender != INodeRegistry(NODES).signerOf(uint32(payee)))) {
             revert AlephErrors.NotAuthorized(msg.sender);
         }
         PaymentManagerStorage storage $ = _storage();
@@ -356,7 +433,7 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
         external
         restricted
     {
-        if (class != Payees.COMPUTE) revert UnknownClass(class);
+        if (class != Payees.COMPUTE && class != Payees.STORAGE) revert UnknownClass(class);
         uint256 sum = uint256(nodeBps) + coordinatorBps + stakerBps + developmentBps;
         uint256 most = Math.max(Math.max(nodeBps, coordinatorBps), Math.max(stakerBps, developmentBps));
         if (sum != _BPS || most > _MAX_PART) revert BadSplit();
@@ -485,7 +562,7 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
 
     /// @inheritdoc IPaymentManager
     function payoutOf(uint64 payee) public view returns (address) {
-        if (payee > Payees.LAST_NODE) return _storage().poolPayouts[payee];
+        if (!Payees.isNode(payee)) return _storage().poolPayouts[payee];
         return INodeRegistry(NODES).payoutOf(uint32(payee));
     }
 
@@ -501,7 +578,9 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IPaymentManager
-    function splitOf(uint8 class) external view returns (Split memory) {
+    function splitOf(uint8 class) public view returns (Split memory) {
+        // An image's own recipients share its revenue in the ImageMarketplace.
+        if (class == Payees.IMAGE) return Split(_BPS, 0, 0, 0);
         return _storage().splits[class];
     }
 
@@ -517,7 +596,7 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
     function _increase(Context memory c, uint64 payee, uint256 delta) private {
         _checkUnpaused(Pausing.ENTRY);
         _pullIfLate(c);
-        address erc20 = _checkNew(c, payee, delta);
+        address erc20 = _checkNew(c, payee);
         uint256 value = _prepaid(c);
         Pair memory p = _changePair(c, payee, int256(delta));
         uint256 whole = uint256(c.flow.rateQ32) * c.window;
@@ -553,20 +632,28 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
         _emitFlow(c, payee, p);
     }
 
-    function _checkController() private view {
-        (bool member, uint32 delay) = IAccessManager(AUTHORITY).hasRole(Roles.FLOW, msg.sender);
-        if (!member || delay != 0) revert AlephErrors.NotAuthorized(msg.sender);
+    function _checkController(uint64 payee) private view {
+        bool image = payee > Payees.IMAGES && payee <= Payees.LAST_IMAGE;
+        if (msg.sender == JOBS) {
+            if (!image && (payee == 0 || payee > Payees.LAST_NODE)) {
+                revert AlephErrors.OutOfBounds(payee, 1, Payees.LAST_IMAGE);
+            }
+        } else if (msg.sender == STORAGES) {
+            if (payee <= Payees.STORAGES || payee > Payees.LAST_STORAGE) {
+                revert AlephErrors.OutOfBounds(payee, Payees.STORAGES + 1, Payees.LAST_STORAGE);
+            }
+        } else {
+            _onlyPeer(IMAGES);
+            if (!image) revert AlephErrors.OutOfBounds(payee, Payees.IMAGES + 1, Payees.LAST_IMAGE);
+        }
     }
 
     /// @dev New obligations need an enabled token, a payer without arrears and no debt between the two.
-    function _checkNew(Context memory c, uint64 payee, uint256 rateQ32) private view returns (address erc20) {
+    function _checkNew(Context memory c, uint64 payee) private view returns (address erc20) {
         PaymentManagerStorage storage $ = _storage();
         Token storage t = $.tokens[c.token];
         erc20 = t.erc20;
         if (!t.enabled) revert TokenDisabled(c.token);
-        if (rateQ32 == 0) revert AlephErrors.ZeroAmount();
-        if (rateQ32 > _MAX_PAIR_RATE) revert RateOverflow(rateQ32);
-        if (payee == 0 || payee > Payees.LAST_NODE) revert AlephErrors.OutOfBounds(payee, 1, Payees.LAST_NODE);
         if (_late(c)) revert InArrears(c.flow.paidUntil);
         if (c.flow.debts != 0) {
             uint256 debt = $.debts[c.payer][c.token][payee];
@@ -689,8 +776,8 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
 
     /// @dev Splits `gross` over the payee and the pools; development gets what rounding leaves.
     function _credit(uint64 payee, uint8 token, uint256 gross) private {
-        PaymentManagerStorage storage $ = _storage();
-        Split memory s = $.splits[Payees.COMPUTE];
+        uint8 class = Payees.classOf(payee);
+        Split memory s = splitOf(class);
         uint256 node = gross * s.nodeBps / _BPS;
         uint256 coordinator = gross * s.coordinatorBps / _BPS;
         uint256 staker = gross * s.stakerBps / _BPS;
@@ -699,13 +786,13 @@ contract PaymentManager is IPaymentManager, Base, ReentrancyGuardTransient {
         _addCredit(Payees.COORDINATORS, token, coordinator);
         _addCredit(Payees.STAKERS, token, staker);
         _addCredit(Payees.DEVELOPMENT, token, development);
-        emit RevenueSplit(payee, token, Payees.COMPUTE, gross, node, coordinator, staker, development, credit);
+        emit RevenueSplit(payee, token, class, gross, node, coordinator, staker, development, credit);
     }
 
     function _addCredit(uint64 payee, uint8 token, uint256 amount) private returns (uint128 credit) {
         mapping(uint8 => uint128) storage credits = _storage().credits[payee];
         credit = (uint256(credits[token]) + amount).toUint128();
-        credits[token] = credit;
+        if (amount != 0) credits[token] = credit;
     }
 
     function _recordDebt(Context memory c, uint64 payee, uint256 amount) private {

@@ -5,7 +5,6 @@ import {IPaymentManager} from "../src/interfaces/IPaymentManager.sol";
 import {AlephErrors} from "../src/libraries/AlephErrors.sol";
 import {Pausing} from "../src/libraries/Pausing.sol";
 import {Payees} from "../src/libraries/Payees.sol";
-import {Roles} from "../src/libraries/Roles.sol";
 import {BadToken} from "./utils/BadToken.sol";
 import {Suite} from "./utils/Suite.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
@@ -16,12 +15,11 @@ contract PaymentManagerTest is Suite {
 
     function setUp() public override {
         super.setUp();
-        authority.grantRole(Roles.FLOW, address(this), 0);
         node = workers[0].id;
     }
 
     function _flow(uint64 payee, int256 delta) private {
-        payments.setFlow(payer, ALEPH, payee, delta);
+        _asJobs().setFlow(payer, ALEPH, payee, delta);
     }
 
     function _account() private view returns (IPaymentManager.AccountView memory) {
@@ -38,35 +36,31 @@ contract PaymentManagerTest is Suite {
     function test_reserve_thenRelease() public {
         vm.expectEmit(address(payments));
         emit IPaymentManager.Reserved(payer, node, ALEPH, 3_600_000, 0, 3_600_000, 0);
-        assertEq(payments.reserve(payer, ALEPH, node, R), 60);
+        assertEq(_asJobs().reserve(payer, ALEPH, node, R), 60);
         vm.expectEmit(address(payments));
         emit IPaymentManager.Released(payer, node, ALEPH, 3_600_000, 0, 3_600_000);
-        payments.release(payer, ALEPH, node, R, 60);
+        _asJobs().release(payer, ALEPH, node, R, 60);
         // The next reserve uses the refund first.
         vm.expectEmit(address(payments));
         emit IPaymentManager.Reserved(payer, node, ALEPH, 7_200_000, 3_600_000, 7_200_000, 0);
-        payments.reserve(payer, ALEPH, node, 2 * R);
+        _asJobs().reserve(payer, ALEPH, node, 2 * R);
         assertEq(token.balanceOf(address(payments)), 7_200_000);
     }
 
     function test_reserve_refuses() public {
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.TokenDisabled.selector, 9));
-        payments.reserve(payer, 9, node, R);
+        _asJobs().reserve(payer, 9, node, R);
         vm.expectRevert(AlephErrors.ZeroAmount.selector);
-        payments.reserve(payer, ALEPH, node, 0);
+        _asJobs().reserve(payer, ALEPH, node, 0);
         uint128 high = uint128(type(uint96).max) + 1;
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.RateOverflow.selector, high));
-        payments.reserve(payer, ALEPH, node, high);
-        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 0, 1, type(uint32).max));
-        payments.reserve(payer, ALEPH, 0, R);
-        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, Payees.TREASURY, 1, type(uint32).max));
-        payments.reserve(payer, ALEPH, Payees.TREASURY, R);
+        _asJobs().reserve(payer, ALEPH, node, high);
         _approve(5);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.Insufficient.selector, 5, 3_600_000));
-        payments.reserve(payer, ALEPH, node, R);
+        _asJobs().reserve(payer, ALEPH, node, R);
         payments.pause(Pausing.ENTRY, 1);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.Paused.selector, Pausing.ENTRY));
-        payments.reserve(payer, ALEPH, node, R);
+        _asJobs().reserve(payer, ALEPH, node, R);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.Paused.selector, Pausing.ENTRY));
         _flow(node, 1);
     }
@@ -74,33 +68,196 @@ contract PaymentManagerTest is Suite {
     function test_reserve_pullsWhatIsLateFirst() public {
         _flow(node, int256(uint256(R)));
         skip(2 hours);
-        payments.reserve(payer, ALEPH, node, R);
+        _asJobs().reserve(payer, ALEPH, node, R);
         assertEq(_account().paidUntil, block.timestamp + 3600);
         _approve(0);
         skip(2 hours);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.InArrears.selector, block.timestamp - 3600));
-        payments.reserve(payer, ALEPH, node, R);
+        _asJobs().reserve(payer, ALEPH, node, R);
     }
 
     function test_activate_spreadsTheReserveOverAll() public {
         _flow(node, int256(uint256(R)));
-        payments.reserve(payer, ALEPH, workers[1].id, 3 * R);
+        _asJobs().reserve(payer, ALEPH, workers[1].id, 3 * R);
         skip(1800);
         vm.expectEmit(address(payments));
         emit IPaymentManager.Activated(payer, workers[1].id, ALEPH, 10_800_000, 0);
-        assertTrue(payments.activate(payer, ALEPH, workers[1].id, 3 * R, 60));
+        assertTrue(_asJobs().activate(payer, ALEPH, workers[1].id, 3 * R, 60));
         // 1800 s at 1000 and 3600 s at 3000 are 3150 s at 4000.
         assertEq(_account().paidUntil, block.timestamp + 3150);
         assertEq(_account().flows, 2);
     }
 
     function test_activate_keepsAtMostAWindow() public {
-        payments.reserve(payer, ALEPH, node, R);
+        _asJobs().reserve(payer, ALEPH, node, R);
         payments.setPrepay(600);
         vm.expectEmit(address(payments));
         emit IPaymentManager.Refunded(payer, ALEPH, 3_000_000, 3_000_000);
-        payments.activate(payer, ALEPH, node, R, 60);
+        _asJobs().activate(payer, ALEPH, node, R, 60);
         assertEq(_account().paidUntil, block.timestamp + 600);
+    }
+
+    function test_controllers_haveTheirOwnPayees() public {
+        uint64 image = Payees.ofImage(1);
+        uint64 store = Payees.ofStorage(uint32(node));
+        uint64[4] memory notForJobs = [uint64(0), Payees.TREASURY, Payees.STORAGES, store];
+        for (uint256 i; i < 4; ++i) {
+            vm.expectRevert(_outOfBounds(notForJobs[i], 1, Payees.LAST_IMAGE));
+            _asJobs().reserve(payer, ALEPH, notForJobs[i], R);
+        }
+        uint64[4] memory notForStorages = [node, image, Payees.STORAGES, Payees.LAST_STORAGE + 1];
+        for (uint256 i; i < 4; ++i) {
+            vm.expectRevert(_outOfBounds(notForStorages[i], Payees.STORAGES + 1, Payees.LAST_STORAGE));
+            _asStorages().setFlow(payer, ALEPH, notForStorages[i], 1);
+        }
+        uint64[4] memory notForImages = [node, store, Payees.IMAGES, Payees.TREASURY];
+        for (uint256 i; i < 4; ++i) {
+            vm.expectRevert(_outOfBounds(notForImages[i], Payees.IMAGES + 1, Payees.LAST_IMAGE));
+            _asImages().chargeOnce(payer, ALEPH, notForImages[i], 1, 0);
+        }
+        _asJobs().reserve(payer, ALEPH, image, R);
+        _asStorages().setFlow(payer, ALEPH, store, int256(uint256(R)));
+        _asImages().setFlow(payer, ALEPH, image, int256(uint256(R)));
+        assertEq(_account().flows, 2);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, payer));
+        vm.prank(payer);
+        payments.setFlow(payer, ALEPH, node, 1);
+    }
+
+    function test_classes_splitTheirOwnWay() public {
+        _asStorages().setFlow(payer, ALEPH, Payees.ofStorage(uint32(node)), int256(uint256(R)));
+        _asJobs().setFlow(payer, ALEPH, Payees.ofImage(7), int256(uint256(R)));
+        skip(10);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.RevenueSplit(
+            Payees.ofStorage(uint32(node)), ALEPH, Payees.STORAGE, 10_000, 7_500, 0, 2_000, 500, 7_500
+        );
+        _claim(Payees.ofStorage(uint32(node)));
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.RevenueSplit(Payees.ofImage(7), ALEPH, Payees.IMAGE, 10_000, 10_000, 0, 0, 0, 10_000);
+        _claim(Payees.ofImage(7));
+        assertEq(payments.splitOf(Payees.IMAGE).nodeBps, 10_000);
+        // Storage is paid to the node's payout, by the node's signer or the payout itself.
+        uint64 store = Payees.ofStorage(uint32(node));
+        vm.prank(workers[0].signer);
+        payments.withdraw(store, ALEPH, 7_500);
+        assertEq(token.balanceOf(workers[0].owner), 7_500);
+        uint64 image = Payees.ofImage(7);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.NoPayout.selector, image));
+        payments.withdraw(image, ALEPH, 1);
+    }
+
+    /* CHARGES AND COMPENSATION */
+
+    function test_chargeOnce_creditsAtOnce() public {
+        _asJobs().reserve(payer, ALEPH, node, R);
+        _asJobs().release(payer, ALEPH, node, R, 60);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Charged(payer, node, ALEPH, 5_000_000, 3_600_000, 0, "why");
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.RevenueSplit(node, ALEPH, 0, 5_000_000, 3_000_000, 750_000, 1_000_000, 250_000, 3_000_000);
+        _asJobs().chargeOnce(payer, ALEPH, node, 5_000_000, "why");
+        assertEq(token.balanceOf(address(payments)), 5_000_000);
+        assertEq(payments.creditOf(node, ALEPH), 3_000_000);
+    }
+
+    function test_chargeOnce_refuses() public {
+        vm.expectRevert(AlephErrors.ZeroAmount.selector);
+        _asJobs().chargeOnce(payer, ALEPH, node, 0, 0);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.TokenDisabled.selector, 9));
+        _asJobs().chargeOnce(payer, 9, node, 1, 0);
+        _approve(9);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Insufficient.selector, 9, 10));
+        _asJobs().chargeOnce(payer, ALEPH, node, 10, 0);
+        _approve(3_600_000);
+        _flow(node, int256(uint256(R)));
+        skip(3700);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.InArrears.selector, START + 3600));
+        _asJobs().chargeOnce(payer, ALEPH, node, 1, 0);
+        _flow(node, -int256(uint256(R)));
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.HasDebt.selector, payer, node, 100_000));
+        _asJobs().chargeOnce(payer, ALEPH, node, 1, 0);
+        payments.pause(Pausing.ENTRY, 1);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Paused.selector, Pausing.ENTRY));
+        _asJobs().chargeOnce(payer, ALEPH, node, 1, 0);
+    }
+
+    function test_compensate_givesWhatThereIs() public {
+        assertEq(_compensate(5), 0);
+        _asJobs().chargeOnce(payer, ALEPH, node, 1_000, 0);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Compensated(payer, node, ALEPH, 400, 200, 400, "case");
+        assertEq(_compensate(400), 400);
+        assertEq(_compensate(400), 200);
+        assertEq(_account().refund, 600);
+        assertEq(_compensate(1), 0);
+        assertEq(_asStorages().compensate(node, ALEPH, address(0), 1, 0), 0);
+        vm.expectRevert(_outOfBounds(Payees.STAKERS, 1, Payees.LAST_STORAGE));
+        _asSLA().compensate(Payees.STAKERS, ALEPH, payer, 1, 0);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, address(jobs)));
+        _asJobs().compensate(node, ALEPH, payer, 1, 0);
+    }
+
+    function _compensate(uint128 most) private returns (uint128) {
+        return _asSLA().compensate(node, ALEPH, payer, most, "case");
+    }
+
+    function test_payOut_paysTheRecipients() public {
+        uint64 image = Payees.ofImage(3);
+        _asImages().chargeOnce(payer, ALEPH, image, 1_000, 0);
+        (address[] memory to, uint128[] memory amounts) = _recipients();
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Withdrawn(image, ALEPH, address(71), 300, 700);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.Withdrawn(image, ALEPH, address(72), 600, 100);
+        _asImages().payOut(image, ALEPH, to, amounts);
+        assertEq(token.balanceOf(address(71)), 300);
+        assertEq(token.balanceOf(address(72)), 600);
+        assertEq(payments.creditOf(image, ALEPH), 100);
+    }
+
+    function test_payOut_turnsARefusedPartIntoARefund() public {
+        uint64 image = Payees.ofImage(3);
+        _asImages().chargeOnce(payer, ALEPH, image, 1_000, 0);
+        (address[] memory to, uint128[] memory amounts) = _recipients();
+        bytes memory call_ = abi.encodeCall(token.transfer, (address(71), 300));
+        vm.mockCallRevert(address(token), call_, "blocked");
+        _asImages().payOut(image, ALEPH, to, amounts);
+        vm.clearMockedCalls();
+        assertEq(payments.account(address(71), ALEPH).refund, 300);
+        assertEq(token.balanceOf(address(72)), 600);
+        payments.withdrawRefund(address(71), ALEPH);
+        assertEq(token.balanceOf(address(71)), 300);
+    }
+
+    function test_payOut_refuses() public {
+        uint64 image = Payees.ofImage(3);
+        (address[] memory to, uint128[] memory amounts) = _recipients();
+        vm.expectRevert(_outOfBounds(node, Payees.IMAGES + 1, Payees.LAST_IMAGE));
+        _asImages().payOut(node, ALEPH, to, amounts);
+        vm.expectRevert(_outOfBounds(Payees.STAKERS, 1, Payees.LAST_STORAGE));
+        _asImages().payOut(Payees.STAKERS, ALEPH, to, amounts);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Insufficient.selector, 0, 900));
+        _asImages().payOut(image, ALEPH, to, amounts);
+        vm.expectRevert(_outOfBounds(1, 2, 2));
+        _asImages().payOut(image, ALEPH, to, new uint128[](1));
+        vm.expectRevert(_outOfBounds(0, 1, 200));
+        _asImages().payOut(image, ALEPH, new address[](0), new uint128[](0));
+        to[1] = address(0);
+        vm.expectRevert(AlephErrors.ZeroAddress.selector);
+        _asImages().payOut(image, ALEPH, to, amounts);
+        payments.pause(Pausing.EXIT, 1);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Paused.selector, Pausing.EXIT));
+        _asImages().payOut(image, ALEPH, to, amounts);
+    }
+
+    function _recipients() private pure returns (address[] memory to, uint128[] memory amounts) {
+        (to, amounts) = (new address[](2), new uint128[](2));
+        (to[0], to[1], amounts[0], amounts[1]) = (address(71), address(72), 300, 600);
+    }
+
+    function _outOfBounds(uint256 value, uint256 low, uint256 high) private pure returns (bytes memory) {
+        return abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, value, low, high);
     }
 
     /* FLOWS */
@@ -187,8 +344,8 @@ contract PaymentManagerTest is Suite {
         assertEq(_claim(node), 7_200_000 + 500_000);
         _flow(node, -int256(uint256(R)));
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.HasDebt.selector, payer, node, 500_000));
-        payments.reserve(payer, ALEPH, node, R);
-        payments.reserve(payer, ALEPH, workers[1].id, R);
+        _asJobs().reserve(payer, ALEPH, node, R);
+        _asJobs().reserve(payer, ALEPH, workers[1].id, R);
     }
 
     function test_payDebt_creditsThePayee() public {
@@ -202,7 +359,7 @@ contract PaymentManagerTest is Suite {
         assertEq(_account().debts, 0);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.NoDebt.selector, payer, node));
         payments.payDebt(payer, ALEPH, node);
-        payments.reserve(payer, ALEPH, node, R);
+        _asJobs().reserve(payer, ALEPH, node, R);
     }
 
     function test_arrears_partialPaymentMovesTheClock() public {
@@ -216,22 +373,22 @@ contract PaymentManagerTest is Suite {
         emit IPaymentManager.Pulled(payer, ALEPH, 100_000, 0, 0, START + 3700, true);
         payments.pull(payer, ALEPH);
         assertEq(_account().arrearsSince, START + 3600);
-        assertFalse(payments.closeOverdue(payer, ALEPH, node, R));
+        assertFalse(_asJobs().closeOverdue(payer, ALEPH, node, R));
         skip(24 hours);
-        assertTrue(payments.closeOverdue(payer, ALEPH, node, R));
+        assertTrue(_asJobs().closeOverdue(payer, ALEPH, node, R));
         assertEq(_account().arrearsSince, 0);
         assertEq(payments.pair(payer, ALEPH, node).debt, 1000 * (3500 + 24 hours));
     }
 
     function test_solvency_countsEverything() public {
         _flow(node, int256(uint256(R)));
-        payments.reserve(payer, ALEPH, node, R);
+        _asJobs().reserve(payer, ALEPH, node, R);
         skip(100);
         (uint256 held, uint256 owes) = payments.solvency(ALEPH, _payers(), _nodesAndPools());
         assertEq(held, 7_200_000);
         assertEq(owes, held);
         _claim(node);
-        payments.release(payer, ALEPH, node, R, 60);
+        _asJobs().release(payer, ALEPH, node, R, 60);
         (held, owes) = payments.solvency(ALEPH, _payers(), _nodesAndPools());
         assertEq(owes, held);
     }
@@ -361,8 +518,8 @@ contract PaymentManagerTest is Suite {
     function test_withdrawRefund_paysThePayer() public {
         vm.expectRevert(AlephErrors.ZeroAmount.selector);
         payments.withdrawRefund(payer, ALEPH);
-        payments.reserve(payer, ALEPH, node, R);
-        payments.release(payer, ALEPH, node, R, 60);
+        _asJobs().reserve(payer, ALEPH, node, R);
+        _asJobs().release(payer, ALEPH, node, R, 60);
         vm.expectEmit(address(payments));
         emit IPaymentManager.RefundPaid(payer, ALEPH, 3_600_000);
         vm.prank(address(77));
@@ -416,15 +573,15 @@ contract PaymentManagerTest is Suite {
         payments.listToken(address(bad));
         vm.expectRevert(AlephErrors.ZeroAddress.selector);
         payments.listToken(address(0));
-        payments.setFlow(payer, 2, node, int256(uint256(R)));
+        _asJobs().setFlow(payer, 2, node, int256(uint256(R)));
         vm.expectEmit(address(payments));
         emit IPaymentManager.TokenEnabled(2, false);
         payments.delistToken(2);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.TokenDisabled.selector, 2));
-        payments.setFlow(payer, 2, node, 1);
-        payments.setFlow(payer, 2, node, -int256(uint256(R)));
+        _asJobs().setFlow(payer, 2, node, 1);
+        _asJobs().setFlow(payer, 2, node, -int256(uint256(R)));
         payments.relistToken(2);
-        payments.reserve(payer, 2, node, R);
+        _asJobs().reserve(payer, 2, node, R);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.TokenDisabled.selector, 3));
         payments.delistToken(3);
     }
@@ -433,10 +590,10 @@ contract PaymentManagerTest is Suite {
         BadToken bad = _listBad();
         bad.setMode(BadToken.Mode.Fee, payments);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.FeeOnTransfer.selector, 3_564_000, 3_600_000));
-        payments.reserve(payer, 2, node, R);
+        _asJobs().reserve(payer, 2, node, R);
         bad.setMode(BadToken.Mode.Silent, payments);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.FeeOnTransfer.selector, 0, 3_600_000));
-        payments.reserve(payer, 2, node, R);
+        _asJobs().reserve(payer, 2, node, R);
     }
 
     function test_token_misbehavingNeverBlocksAStop() public {
@@ -444,11 +601,11 @@ contract PaymentManagerTest is Suite {
         for (uint8 mode = 1; mode <= 5; ++mode) {
             bad.setMode(BadToken.Mode.Honest, payments);
             uint64 payee = node + mode;
-            payments.setFlow(payer, 2, payee, int256(uint256(R)));
+            _asJobs().setFlow(payer, 2, payee, int256(uint256(R)));
             skip(2 hours);
             bad.setMode(BadToken.Mode(mode), payments);
             payments.pull(payer, 2);
-            payments.setFlow(payer, 2, payee, -int256(uint256(R)));
+            _asJobs().setFlow(payer, 2, payee, -int256(uint256(R)));
             assertEq(payments.account(payer, 2).rateQ32, 0, "PM-10");
             address[] memory list = new address[](1);
             list[0] = payer;
@@ -459,11 +616,11 @@ contract PaymentManagerTest is Suite {
 
     function test_token_reentranceIsRefused() public {
         BadToken bad = _listBad();
-        payments.reserve(payer, 2, node, R);
-        payments.release(payer, 2, node, R, 60);
+        _asJobs().reserve(payer, 2, node, R);
+        _asJobs().release(payer, 2, node, R, 60);
         bad.setMode(BadToken.Mode.Reenter, payments);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.Insufficient.selector, 1e15 - 3_600_000, 3_600_000));
-        payments.reserve(payer, 2, node, 2 * R);
+        _asJobs().reserve(payer, 2, node, 2 * R);
     }
 
     function test_pull_needsEnoughGasForTheToken() public {
@@ -478,8 +635,8 @@ contract PaymentManagerTest is Suite {
     /* PARAMETERS */
 
     function test_setSplit_refuses() public {
-        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.UnknownClass.selector, 1));
-        payments.setSplit(1, 6_000, 1_500, 2_000, 500);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.UnknownClass.selector, Payees.IMAGE));
+        payments.setSplit(Payees.IMAGE, 6_000, 1_500, 2_000, 500);
         vm.expectRevert(IPaymentManager.BadSplit.selector);
         payments.setSplit(0, 6_000, 1_500, 2_000, 501);
         vm.expectRevert(IPaymentManager.BadSplit.selector);

@@ -4,7 +4,9 @@ pragma solidity ^0.8.37;
 /// @title IPaymentManager
 /// @notice Streams of tokens from payers to nodes, pulled from the payers' ERC-20 allowance. There is no deposit: a payer
 /// has at most one prepay window in here, plus what is reserved for jobs that have not started.
-/// @dev Rates are token wei per second scaled by 2^32. Payee ids: 1 to 2^32-1 are nodes, the pools are in Payees.
+/// @dev Rates are token wei per second scaled by 2^32. Payee ids: 1 to 2^32-1 are nodes for what they compute, 3*2^32 plus
+/// the node id is the same node for what it stores, 2^32 plus a sequence number is an image; the pools are in Payees.
+/// Flow controllers are the JobManager (nodes and images), the StorageRegistry (storage) and the ImageMarketplace (images).
 interface IPaymentManager {
     /// @notice A payer's account in one token.
     struct AccountView {
@@ -109,6 +111,28 @@ interface IPaymentManager {
     /// @notice `by` paid the payer's whole debt to the payee.
     event DebtPaid(address indexed payer, uint64 indexed payee, uint8 indexed token, uint256 amount, address by);
 
+    /// @notice A payer paid `amount` at once, `fromRefund` of it from the refund; {RevenueSplit} follows.
+    event Charged(
+        address indexed payer,
+        uint64 indexed payee,
+        uint8 indexed token,
+        uint256 amount,
+        uint256 fromRefund,
+        uint128 refund,
+        bytes32 ref
+    );
+
+    /// @notice `amount` went from a payee's credit to a payer's refund; both are given as they are now.
+    event Compensated(
+        address indexed payer,
+        uint64 indexed payee,
+        uint8 indexed token,
+        uint256 amount,
+        uint128 credit,
+        uint128 refund,
+        bytes32 ref
+    );
+
     /// @notice What a payer owed a payee until `since` was taken; {RevenueSplit} follows for the sum.
     event Claimed(address indexed payer, uint64 indexed payee, uint8 indexed token, uint256 gross, uint40 since);
 
@@ -198,6 +222,22 @@ interface IPaymentManager {
     /// @return closed Whether the rate was decreased.
     function closeOverdue(address payer, uint8 token, uint64 payee, uint128 rateQ32) external returns (bool closed);
 
+    /// @notice Takes a single payment, from the refund first, and credits it to the payee and the pools at once. Reverts
+    /// unless the whole amount is there. Only a flow controller.
+    /// @param ref What it is for; the contract only repeats it.
+    function chargeOnce(address payer, uint8 token, uint64 payee, uint128 amount, bytes32 ref) external;
+
+    /// @notice Moves at most `most` of a payee's credit to a payer's refund, or less when there is less. Only the
+    /// SLAManager and the StorageRegistry.
+    /// @return paid What was moved; 0 for a payer of zero.
+    function compensate(uint64 payee, uint8 token, address payer, uint128 most, bytes32 ref)
+        external
+        returns (uint128 paid);
+
+    /// @notice Pays an image's credit to its recipients. A recipient that the token refuses gets a refund instead. Only
+    /// the ImageMarketplace.
+    function payOut(uint64 payee, uint8 token, address[] calldata to, uint128[] calldata amounts) external;
+
     /// @notice Fills the payer's prepay window from the refund, then from the allowance, as far as both go. Anyone may
     /// call; a token that fails counts as an empty allowance.
     /// @return pulled What came from the allowance.
@@ -237,7 +277,8 @@ interface IPaymentManager {
     /// @notice Allows new obligations in a listed token again.
     function relistToken(uint8 token) external;
 
-    /// @notice Sets how revenue of a class is shared; each part at most 8,000.
+    /// @notice Sets how revenue of compute (0) or storage (1) is shared; each part at most 8,000. All that images (2) earn
+    /// is theirs.
     function setSplit(uint8 class, uint16 nodeBps, uint16 coordinatorBps, uint16 stakerBps, uint16 developmentBps)
         external;
 

@@ -110,7 +110,4 @@ interface IStakingManager {
 
     /// @notice Whether a node's stake suffices for a kind.
     function meetsRequirement(uint32 nodeId, INodeRegistry.Kind kind) external view returns (bool);
-
-    /// @notice A coordinator's weight among the coordinators.
-    function weight(uint32 nodeId) external view returns (uint96);
 }

@@ -16,9 +16,6 @@ library Roles {
     /// @dev Pauses for at most 14 days, cancels announced upgrades, de-lists a token.
     uint64 internal constant GUARDIAN = 3;
 
-    /// @dev Moves flows in the PaymentManager.
-    uint64 internal constant FLOW = 5;
-
     /// @dev Lists tokens.
     uint64 internal constant LISTER = 7;
 }

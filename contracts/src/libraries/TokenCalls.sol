@@ -42,6 +42,18 @@ library TokenCalls {
         if (got > amount) got = amount;
     }
 
+    /// @notice Tries to send `amount` to `to`. False when the token refuses; then nothing has moved.
+    function trySend(address token, address to, uint256 amount) internal returns (bool ok) {
+        bytes memory data = abi.encodeCall(IERC20.transfer, (to, amount));
+        _checkGas();
+        assembly ("memory-safe") {
+            mstore(0x00, 1)
+            ok := call(_GAS, token, 0, add(data, 0x20), mload(data), 0x00, 0x20)
+            // No answer counts as yes: some tokens give none.
+            ok := and(ok, eq(mload(0x00), 1))
+        }
+    }
+
     function _read(address token, bytes memory data) private view returns (uint256 value) {
         _checkGas();
         assembly ("memory-safe") {

@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {INodeRegistry} from "../../src/interfaces/INodeRegistry.sol";
-import {Roles} from "../../src/libraries/Roles.sol";
 import {GasBench} from "./GasBench.sol";
 
 /// @title Gas
@@ -90,23 +89,21 @@ contract GasTest is GasBench {
         vm.prank(workers[0].owner);
         payments.withdraw(workers[0].id, ALEPH, 1e12);
         _record("withdraw", 62_000);
-        authority.grantRole(Roles.FLOW, address(this), 0);
-        payments.setFlow(payer, ALEPH, workers[0].id, 1e12);
+        _asJobs().setFlow(payer, ALEPH, workers[0].id, 1e12);
         _record("setFlow, existing pair", 70_000);
-        payments.reserve(payer, ALEPH, workers[0].id, RATE);
+        _asJobs().reserve(payer, ALEPH, workers[0].id, RATE);
         _record("reserve", 70_000);
-        payments.release(payer, ALEPH, workers[0].id, RATE, 60);
+        _asJobs().release(payer, ALEPH, workers[0].id, RATE, 60);
         _record("release", 45_000);
     }
 
     /// @dev 50 payers with a running flow to one node.
     function _manyPayers() private {
-        authority.grantRole(Roles.FLOW, address(this), 0);
         address[] memory many = new address[](50);
         for (uint256 i; i < 50; ++i) {
             many[i] = makeAddr(string.concat("many", vm.toString(i)));
             _fund(many[i], 1 ether);
-            payments.setFlow(many[i], ALEPH, workers[0].id, int256(uint256(RATE)));
+            _asJobs().setFlow(many[i], ALEPH, workers[0].id, int256(uint256(RATE)));
         }
         skip(60);
         payments.claim(workers[0].id, ALEPH, many);
@@ -116,6 +113,5 @@ contract GasTest is GasBench {
         skip(60);
         payments.pullMany(many, ALEPH);
         _recordEach("pullMany, each of 50 payers", 24_000, 50);
-        authority.revokeRole(Roles.FLOW, address(this));
     }
 }

@@ -21,6 +21,7 @@ contract PaymentHandler is CommonBase, StdUtils {
     uint8 internal constant ALEPH = 1;
 
     PaymentManager internal immutable payments;
+    address internal immutable jobs;
     AlephToken internal immutable token;
 
     address[] internal _payers;
@@ -44,8 +45,14 @@ contract PaymentHandler is CommonBase, StdUtils {
     uint256 public steps;
     mapping(bytes32 action => uint256) public done;
 
-    constructor(PaymentManager payments_, AlephToken token_, address[] memory payers_, uint64[] memory payees_) {
-        (payments, token, _payers, _payees) = (payments_, token_, payers_, payees_);
+    constructor(
+        PaymentManager payments_,
+        address jobs_,
+        AlephToken token_,
+        address[] memory payers_,
+        uint64[] memory payees_
+    ) {
+        (payments, jobs, token, _payers, _payees) = (payments_, jobs_, token_, payers_, payees_);
     }
 
     modifier step() {
@@ -59,7 +66,7 @@ contract PaymentHandler is CommonBase, StdUtils {
         (address payer, uint64 payee) = (_payer(who), _payee(to));
         uint128 rateQ32 = _rate(rate, whole);
         uint256 before = token.balanceOf(payer);
-        try payments.reserve(payer, ALEPH, payee, rateQ32) returns (uint16 reservedMinutes) {
+        try _asJobs().reserve(payer, ALEPH, payee, rateQ32) returns (uint16 reservedMinutes) {
             reserves.push(Reserve(payer, payee, rateQ32, reservedMinutes));
             _count("reserve");
         } catch (bytes memory err) {
@@ -72,7 +79,7 @@ contract PaymentHandler is CommonBase, StdUtils {
         if (reserves.length == 0) return;
         Reserve memory r = _popReserve(which);
         uint256 before = token.balanceOf(r.payer);
-        if (payments.activate(r.payer, ALEPH, r.payee, r.rateQ32, r.reservedMinutes)) {
+        if (_asJobs().activate(r.payer, ALEPH, r.payee, r.rateQ32, r.reservedMinutes)) {
             _raise(r.payer, r.payee, r.rateQ32);
             _count("activate");
         } else {
@@ -84,7 +91,7 @@ contract PaymentHandler is CommonBase, StdUtils {
     function release(uint256 which) external step {
         if (reserves.length == 0) return;
         Reserve memory r = _popReserve(which);
-        payments.release(r.payer, ALEPH, r.payee, r.rateQ32, r.reservedMinutes);
+        _asJobs().release(r.payer, ALEPH, r.payee, r.rateQ32, r.reservedMinutes);
         _count("release");
     }
 
@@ -92,7 +99,7 @@ contract PaymentHandler is CommonBase, StdUtils {
         (address payer, uint64 payee) = (_payer(who), _payee(to));
         uint128 rateQ32 = _rate(rate, whole);
         uint256 before = token.balanceOf(payer);
-        try payments.setFlow(payer, ALEPH, payee, int256(uint256(rateQ32))) {
+        try _asJobs().setFlow(payer, ALEPH, payee, int256(uint256(rateQ32))) {
             _raise(payer, payee, rateQ32);
             _count("open");
         } catch (bytes memory err) {
@@ -108,7 +115,7 @@ contract PaymentHandler is CommonBase, StdUtils {
         // Half of the time the whole flow, else a part of it.
         uint256 delta = part % 2 == 0 ? rate : bound(part, 1, rate);
         uint256 before = token.balanceOf(payer);
-        payments.setFlow(payer, ALEPH, payee, -int256(delta));
+        _asJobs().setFlow(payer, ALEPH, payee, -int256(delta));
         rateOf[payer][payee] -= delta;
         taken[payer] += before - token.balanceOf(payer);
         _count("close");
@@ -119,7 +126,7 @@ contract PaymentHandler is CommonBase, StdUtils {
         uint256 rate = rateOf[payer][payee];
         if (rate == 0) return;
         uint256 before = token.balanceOf(payer);
-        if (payments.closeOverdue(payer, ALEPH, payee, uint128(rate))) {
+        if (_asJobs().closeOverdue(payer, ALEPH, payee, uint128(rate))) {
             rateOf[payer][payee] = 0;
             _count("closeOverdue");
         }
@@ -233,6 +240,11 @@ contract PaymentHandler is CommonBase, StdUtils {
     }
 
     /* INTERNAL */
+
+    function _asJobs() private returns (PaymentManager) {
+        vm.prank(jobs);
+        return payments;
+    }
 
     function _payer(uint256 seed) private view returns (address) {
         return _payers[seed % _payers.length];

@@ -3,7 +3,6 @@ pragma solidity 0.8.37;
 
 import {IPaymentManager} from "../../src/interfaces/IPaymentManager.sol";
 import {Payees} from "../../src/libraries/Payees.sol";
-import {Roles} from "../../src/libraries/Roles.sol";
 import {Suite} from "../utils/Suite.sol";
 import {PaymentHandler} from "./PaymentHandler.sol";
 
@@ -34,8 +33,7 @@ contract PaymentsInvariantTest is Suite {
             everyPayee.push(pool);
             payments.setPoolPayout(pool, makeAddr("pool"));
         }
-        handler = new PaymentHandler(payments, token, payers, payees);
-        authority.grantRole(Roles.FLOW, address(handler), 0);
+        handler = new PaymentHandler(payments, address(jobs), token, payers, payees);
         targetContract(address(handler));
     }
 
@@ -52,7 +50,7 @@ contract PaymentsInvariantTest is Suite {
     function afterInvariant() public {
         _checkSolvency();
         vm.mockCallRevert(address(token), abi.encodeWithSelector(token.transferFrom.selector), "token fails");
-        vm.startPrank(address(handler));
+        vm.startPrank(address(jobs));
         for (uint256 n = handler.openReserves(); n > 0; --n) {
             (address p, uint64 payee, uint128 rateQ32, uint16 reservedMinutes) = handler.reserves(n - 1);
             payments.release(p, ALEPH, payee, rateQ32, reservedMinutes);

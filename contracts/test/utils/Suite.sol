@@ -39,6 +39,10 @@ abstract contract Suite is Test {
     StakingManager internal staking;
     JobManager internal jobs;
     PaymentManager internal payments;
+    // Peers that only call the PaymentManager here.
+    address internal storagesAt;
+    address internal imagesAt;
+    address internal slaAt;
 
     Party[] internal coordinators;
     Party[] internal workers;
@@ -98,6 +102,7 @@ abstract contract Suite is Test {
         staking = StakingManager(_proxy("StakingManager"));
         jobs = JobManager(_proxy("JobManager"));
         payments = PaymentManager(_proxy("PaymentManager"));
+        (storagesAt, imagesAt, slaAt) = (_at("StorageRegistry"), _at("ImageMarketplace"), _at("SLAManager"));
     }
 
     function _implementation(string memory name) internal returns (address) {
@@ -138,7 +143,7 @@ abstract contract Suite is Test {
         return deployer.deploy(bytes32(bytes(name)), code);
     }
 
-    /// @dev Maps every function in access.json that needs a role to it; this contract holds all but FLOW.
+    /// @dev Maps every function in access.json that needs a role to it; this contract holds them.
     function _roles() internal {
         string memory json = vm.readFile("access.json");
         string[] memory names = _proxies();
@@ -150,7 +155,6 @@ abstract contract Suite is Test {
         authority.grantRole(Roles.PARAM, address(this), 0);
         authority.grantRole(Roles.GUARDIAN, address(this), 0);
         authority.grantRole(Roles.LISTER, address(this), 0);
-        authority.grantRole(Roles.FLOW, address(jobs), 0);
     }
 
     function _restrict(string memory json, string memory section, address target) private {
@@ -158,7 +162,7 @@ abstract contract Suite is Test {
         for (uint256 i; i < signatures.length; ++i) {
             string memory who = vm.parseJsonString(json, string.concat(".", section, "['", signatures[i], "']"));
             (bool found, uint64 role) = _roleOf(who);
-            if (!found || role == Roles.FLOW) continue;
+            if (!found) continue;
             bytes4[] memory selectors = new bytes4[](1);
             selectors[0] = bytes4(keccak256(bytes(signatures[i])));
             authority.setTargetFunctionRole(target, selectors, role);
@@ -171,7 +175,6 @@ abstract contract Suite is Test {
         if (h == keccak256("UPGRADER")) return (true, Roles.UPGRADER);
         if (h == keccak256("PARAM")) return (true, Roles.PARAM);
         if (h == keccak256("GUARDIAN")) return (true, Roles.GUARDIAN);
-        if (h == keccak256("FLOW")) return (true, Roles.FLOW);
         if (h == keccak256("LISTER")) return (true, Roles.LISTER);
         return (false, 0);
     }
@@ -208,6 +211,30 @@ abstract contract Suite is Test {
         token.approve(address(staking), amount);
         staking.stake(p.id, amount);
         vm.stopPrank();
+    }
+
+    /// @dev The PaymentManager, for one call by the JobManager.
+    function _asJobs() internal returns (PaymentManager) {
+        vm.prank(address(jobs));
+        return payments;
+    }
+
+    /// @dev The same by the StorageRegistry.
+    function _asStorages() internal returns (PaymentManager) {
+        vm.prank(storagesAt);
+        return payments;
+    }
+
+    /// @dev The same by the ImageMarketplace.
+    function _asImages() internal returns (PaymentManager) {
+        vm.prank(imagesAt);
+        return payments;
+    }
+
+    /// @dev The same by the SLAManager.
+    function _asSLA() internal returns (PaymentManager) {
+        vm.prank(slaAt);
+        return payments;
     }
 
     /* SIGNATURES */

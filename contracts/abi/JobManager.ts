@@ -1358,11 +1358,6 @@ export const jobManagerAbi = [
   },
   {
     "type": "error",
-    "name": "InvalidShortString",
-    "inputs": []
-  },
-  {
-    "type": "error",
     "name": "NonceUsed",
     "inputs": [
       {
@@ -1502,21 +1497,10 @@ export const jobManagerAbi = [
   },
   {
     "type": "error",
-    "name": "StringTooLong",
-    "inputs": [
-      {
-        "name": "str",
-        "type": "string",
-        "internalType": "string"
-      }
-    ]
-  },
-  {
-    "type": "error",
     "name": "TooLate",
     "inputs": [
       {
-        "name": "at",
+        "name": "until",
         "type": "uint256",
         "internalType": "uint256"
       }
@@ -1527,7 +1511,7 @@ export const jobManagerAbi = [
     "name": "TooSoon",
     "inputs": [
       {
-        "name": "at",
+        "name": "from",
         "type": "uint256",
         "internalType": "uint256"
       }

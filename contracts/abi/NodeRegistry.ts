@@ -230,10 +230,70 @@ export const nodeRegistryAbi = [
   },
   {
     "type": "function",
+    "name": "ban",
+    "inputs": [
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
     "name": "cancelUpgrade",
     "inputs": [],
     "outputs": [],
     "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "coordinatorSet",
+    "inputs": [],
+    "outputs": [
+      {
+        "name": "day",
+        "type": "uint24",
+        "internalType": "uint24"
+      },
+      {
+        "name": "ids",
+        "type": "uint32[]",
+        "internalType": "uint32[]"
+      },
+      {
+        "name": "weights",
+        "type": "uint96[]",
+        "internalType": "uint96[]"
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
+    "name": "coordinatorsOn",
+    "inputs": [
+      {
+        "name": "day",
+        "type": "uint24",
+        "internalType": "uint24"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "ids",
+        "type": "uint32[]",
+        "internalType": "uint32[]"
+      },
+      {
+        "name": "weights",
+        "type": "uint96[]",
+        "internalType": "uint96[]"
+      }
+    ],
+    "stateMutability": "view"
   },
   {
     "type": "function",
@@ -329,6 +389,24 @@ export const nodeRegistryAbi = [
       }
     ],
     "stateMutability": "view"
+  },
+  {
+    "type": "function",
+    "name": "jail",
+    "inputs": [
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "internalType": "uint32"
+      },
+      {
+        "name": "duration",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
   },
   {
     "type": "function",
@@ -630,6 +708,57 @@ export const nodeRegistryAbi = [
   },
   {
     "type": "function",
+    "name": "quorum",
+    "inputs": [
+      {
+        "name": "digest",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      },
+      {
+        "name": "sigs",
+        "type": "bytes",
+        "internalType": "bytes"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "q",
+        "type": "tuple",
+        "internalType": "struct INodeRegistry.Quorum",
+        "components": [
+          {
+            "name": "weight",
+            "type": "uint96",
+            "internalType": "uint96"
+          },
+          {
+            "name": "total",
+            "type": "uint96",
+            "internalType": "uint96"
+          },
+          {
+            "name": "count",
+            "type": "uint16",
+            "internalType": "uint16"
+          },
+          {
+            "name": "groups",
+            "type": "uint16",
+            "internalType": "uint16"
+          },
+          {
+            "name": "signers",
+            "type": "uint64",
+            "internalType": "uint64"
+          }
+        ]
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
     "name": "registerNode",
     "inputs": [
       {
@@ -746,6 +875,19 @@ export const nodeRegistryAbi = [
   },
   {
     "type": "function",
+    "name": "snapshotCoordinators",
+    "inputs": [],
+    "outputs": [
+      {
+        "name": "day",
+        "type": "uint24",
+        "internalType": "uint24"
+      }
+    ],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
     "name": "standing",
     "inputs": [
       {
@@ -828,6 +970,31 @@ export const nodeRegistryAbi = [
   },
   {
     "type": "event",
+    "name": "CoordinatorsSnapshot",
+    "inputs": [
+      {
+        "name": "day",
+        "type": "uint24",
+        "indexed": true,
+        "internalType": "uint24"
+      },
+      {
+        "name": "ids",
+        "type": "uint32[]",
+        "indexed": false,
+        "internalType": "uint32[]"
+      },
+      {
+        "name": "weights",
+        "type": "uint96[]",
+        "indexed": false,
+        "internalType": "uint96[]"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
     "name": "EIP712DomainChanged",
     "inputs": [],
     "anonymous": false
@@ -841,6 +1008,25 @@ export const nodeRegistryAbi = [
         "type": "uint64",
         "indexed": false,
         "internalType": "uint64"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "NodeJailed",
+    "inputs": [
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "indexed": true,
+        "internalType": "uint32"
+      },
+      {
+        "name": "until",
+        "type": "uint40",
+        "indexed": false,
+        "internalType": "uint40"
       }
     ],
     "anonymous": false
@@ -1144,6 +1330,17 @@ export const nodeRegistryAbi = [
   },
   {
     "type": "error",
+    "name": "CoordinatorsFull",
+    "inputs": [
+      {
+        "name": "max",
+        "type": "uint256",
+        "internalType": "uint256"
+      }
+    ]
+  },
+  {
+    "type": "error",
     "name": "ERC1967InvalidImplementation",
     "inputs": [
       {
@@ -1170,11 +1367,6 @@ export const nodeRegistryAbi = [
   },
   {
     "type": "error",
-    "name": "InvalidShortString",
-    "inputs": []
-  },
-  {
-    "type": "error",
     "name": "JobsRunning",
     "inputs": [
       {
@@ -1188,6 +1380,11 @@ export const nodeRegistryAbi = [
         "internalType": "uint32"
       }
     ]
+  },
+  {
+    "type": "error",
+    "name": "NoCoordinators",
+    "inputs": []
   },
   {
     "type": "error",
@@ -1282,6 +1479,17 @@ export const nodeRegistryAbi = [
   },
   {
     "type": "error",
+    "name": "SignaturesLength",
+    "inputs": [
+      {
+        "name": "length",
+        "type": "uint256",
+        "internalType": "uint256"
+      }
+    ]
+  },
+  {
+    "type": "error",
     "name": "SignerIsOwner",
     "inputs": [
       {
@@ -1304,6 +1512,17 @@ export const nodeRegistryAbi = [
   },
   {
     "type": "error",
+    "name": "SnapshotStale",
+    "inputs": [
+      {
+        "name": "day",
+        "type": "uint24",
+        "internalType": "uint24"
+      }
+    ]
+  },
+  {
+    "type": "error",
     "name": "StakeTooLow",
     "inputs": [
       {
@@ -1315,21 +1534,10 @@ export const nodeRegistryAbi = [
   },
   {
     "type": "error",
-    "name": "StringTooLong",
-    "inputs": [
-      {
-        "name": "str",
-        "type": "string",
-        "internalType": "string"
-      }
-    ]
-  },
-  {
-    "type": "error",
     "name": "TooSoon",
     "inputs": [
       {
-        "name": "at",
+        "name": "from",
         "type": "uint256",
         "internalType": "uint256"
       }

@@ -164,6 +164,24 @@ export const stakingManagerAbi = [
   },
   {
     "type": "function",
+    "name": "freeze",
+    "inputs": [
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "internalType": "uint32"
+      },
+      {
+        "name": "until",
+        "type": "uint40",
+        "internalType": "uint40"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
     "name": "initialize",
     "inputs": [],
     "outputs": [],
@@ -404,6 +422,74 @@ export const stakingManagerAbi = [
   },
   {
     "type": "function",
+    "name": "slash",
+    "inputs": [
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "internalType": "uint32"
+      },
+      {
+        "name": "amount",
+        "type": "uint128",
+        "internalType": "uint128"
+      },
+      {
+        "name": "",
+        "type": "uint8",
+        "internalType": "enum IStakingManager.SlashMode"
+      },
+      {
+        "name": "beneficiary",
+        "type": "address",
+        "internalType": "address"
+      },
+      {
+        "name": "beneficiaryBps",
+        "type": "uint16",
+        "internalType": "uint16"
+      },
+      {
+        "name": "caseId",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "slashed",
+        "type": "uint128",
+        "internalType": "uint128"
+      },
+      {
+        "name": "paid",
+        "type": "uint128",
+        "internalType": "uint128"
+      }
+    ],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "slashable",
+    "inputs": [
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "",
+        "type": "uint128",
+        "internalType": "uint128"
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
     "name": "stake",
     "inputs": [
       {
@@ -489,6 +575,35 @@ export const stakingManagerAbi = [
   },
   {
     "type": "function",
+    "name": "totalStake",
+    "inputs": [
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "",
+        "type": "uint128",
+        "internalType": "uint128"
+      },
+      {
+        "name": "",
+        "type": "uint128",
+        "internalType": "uint128"
+      },
+      {
+        "name": "",
+        "type": "uint128",
+        "internalType": "uint128"
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
     "name": "unbonding",
     "inputs": [],
     "outputs": [
@@ -527,6 +642,25 @@ export const stakingManagerAbi = [
   },
   {
     "type": "function",
+    "name": "weight",
+    "inputs": [
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "",
+        "type": "uint96",
+        "internalType": "uint96"
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
     "name": "withdrawSelf",
     "inputs": [
       {
@@ -537,6 +671,25 @@ export const stakingManagerAbi = [
     ],
     "outputs": [],
     "stateMutability": "nonpayable"
+  },
+  {
+    "type": "event",
+    "name": "Frozen",
+    "inputs": [
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "indexed": true,
+        "internalType": "uint32"
+      },
+      {
+        "name": "until",
+        "type": "uint40",
+        "indexed": false,
+        "internalType": "uint40"
+      }
+    ],
+    "anonymous": false
   },
   {
     "type": "event",
@@ -672,6 +825,55 @@ export const stakingManagerAbi = [
   },
   {
     "type": "event",
+    "name": "Slashed",
+    "inputs": [
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "indexed": true,
+        "internalType": "uint32"
+      },
+      {
+        "name": "caseId",
+        "type": "bytes32",
+        "indexed": true,
+        "internalType": "bytes32"
+      },
+      {
+        "name": "selfPart",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
+      },
+      {
+        "name": "poolPart",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
+      },
+      {
+        "name": "unbondingPart",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
+      },
+      {
+        "name": "beneficiary",
+        "type": "address",
+        "indexed": false,
+        "internalType": "address"
+      },
+      {
+        "name": "paid",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
     "name": "Staked",
     "inputs": [
       {
@@ -778,6 +980,17 @@ export const stakingManagerAbi = [
   },
   {
     "type": "error",
+    "name": "Duplicate",
+    "inputs": [
+      {
+        "name": "key",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      }
+    ]
+  },
+  {
+    "type": "error",
     "name": "ERC1967InvalidImplementation",
     "inputs": [
       {
@@ -796,6 +1009,17 @@ export const stakingManagerAbi = [
     "type": "error",
     "name": "FailedCall",
     "inputs": []
+  },
+  {
+    "type": "error",
+    "name": "FrozenUntil",
+    "inputs": [
+      {
+        "name": "until",
+        "type": "uint40",
+        "internalType": "uint40"
+      }
+    ]
   },
   {
     "type": "error",
@@ -855,7 +1079,7 @@ export const stakingManagerAbi = [
     "name": "NotUnlocked",
     "inputs": [
       {
-        "name": "at",
+        "name": "time",
         "type": "uint40",
         "internalType": "uint40"
       }
@@ -951,7 +1175,7 @@ export const stakingManagerAbi = [
     "name": "TooSoon",
     "inputs": [
       {
-        "name": "at",
+        "name": "from",
         "type": "uint256",
         "internalType": "uint256"
       }

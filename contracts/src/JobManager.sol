@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {Base} from "./Base.sol";
 import {Peers} from "./Peers.sol";
+import {TypedData} from "./TypedData.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
@@ -13,11 +14,10 @@ import {Pausing} from "./libraries/Pausing.sol";
 import {PayerSignature} from "./libraries/PayerSignature.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
-import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 
 /// @title JobManager
 /// @notice See {IJobManager}. Money is moved by the PaymentManager only; this contract is its flow controller.
-contract JobManager is IJobManager, Base, EIP712, ReentrancyGuardTransient {
+contract JobManager is IJobManager, Base, TypedData, ReentrancyGuardTransient {
     /* TYPES */
 
     /// @dev What changes with the status, one slot.
@@ -70,7 +70,7 @@ contract JobManager is IJobManager, Base, EIP712, ReentrancyGuardTransient {
     /* SETUP */
 
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) Base(p) EIP712("AlephJobs", "1") {}
+    constructor(Peers memory p) Base(p) TypedData(p.jobs) {}
 
     /// @notice Sets up a new proxy.
     function initialize() external initializer {
@@ -396,6 +396,10 @@ contract JobManager is IJobManager, Base, EIP712, ReentrancyGuardTransient {
 
     function _checkBatch(uint256 length) private pure {
         if (length == 0 || length > _MAX_BATCH) revert AlephErrors.OutOfBounds(length, 1, _MAX_BATCH);
+    }
+
+    function _domainName() internal pure override returns (string memory) {
+        return "AlephJobs";
     }
 
     function _storage() private pure returns (JobManagerStorage storage $) {

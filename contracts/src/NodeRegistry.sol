@@ -3,17 +3,17 @@ pragma solidity 0.8.37;
 
 import {Base} from "./Base.sol";
 import {Peers} from "./Peers.sol";
+import {TypedData} from "./TypedData.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IStakingManager} from "./interfaces/IStakingManager.sol";
 import {AlephErrors} from "./libraries/AlephErrors.sol";
 import {Pausing} from "./libraries/Pausing.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
-import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 
 /// @title NodeRegistry
 /// @notice See {INodeRegistry}.
-contract NodeRegistry is INodeRegistry, Base, EIP712 {
+contract NodeRegistry is INodeRegistry, Base, TypedData {
     /* TYPES */
 
     /// @dev The first slot is all that opening a job reads of a node.
@@ -91,7 +91,7 @@ contract NodeRegistry is INodeRegistry, Base, EIP712 {
     /* SETUP */
 
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) Base(p) EIP712("AlephNodes", "1") {}
+    constructor(Peers memory p) Base(p) TypedData(p.nodes) {}
 
     /// @notice Sets up a new proxy.
     function initialize() external initializer {
@@ -566,6 +566,10 @@ contract NodeRegistry is INodeRegistry, Base, EIP712 {
         n = _known(nodeId);
         if (n.owner != msg.sender) revert AlephErrors.NotAuthorized(msg.sender);
         if (n.status == Status.Exited) revert NodeNotActive(nodeId, Status.Exited);
+    }
+
+    function _domainName() internal pure override returns (string memory) {
+        return "AlephNodes";
     }
 
     function _storage() private pure returns (NodeRegistryStorage storage $) {

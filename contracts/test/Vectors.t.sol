@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {JobManager} from "../src/JobManager.sol";
 import {NodeRegistry} from "../src/NodeRegistry.sol";
+import {Peers} from "../src/Peers.sol";
 import {IJobManager} from "../src/interfaces/IJobManager.sol";
 import {INodeRegistry} from "../src/interfaces/INodeRegistry.sol";
 import {Suite} from "./utils/Suite.sol";
@@ -21,8 +22,10 @@ contract VectorsTest is Suite {
     function setUp() public override {
         super.setUp();
         // At addresses of their own, so that the vectors do not move with the deployment.
-        vm.etch(JOBS_AT, address(jobs).code);
-        vm.etch(NODES_AT, address(nodes).code);
+        Peers memory p = _peers();
+        (p.jobs, p.nodes) = (JOBS_AT, NODES_AT);
+        vm.etch(JOBS_AT, _create(abi.encodePacked(_code("JobManager"), abi.encode(p))).code);
+        vm.etch(NODES_AT, _create(abi.encodePacked(_code("NodeRegistry"), abi.encode(p))).code);
         bytes32 slot = 0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc;
         vm.store(JOBS_AT, slot, vm.load(address(jobs), slot));
         vm.store(NODES_AT, slot, vm.load(address(nodes), slot));

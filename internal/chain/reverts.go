@@ -187,8 +187,6 @@ func meanings() map[string]meaning {
 		"ECDSAInvalidSignature":       {invalid, "a signature is none"},
 		"ECDSAInvalidSignatureS":      {invalid, "a signature is not in its low form"},
 		"ECDSAInvalidSignatureLength": {invalid, "a signature has {0} bytes"},
-		"InvalidShortString":          {internal, "a string is no short string"},
-		"StringTooLong":               {internal, "a string is too long"},
 		"SafeERC20FailedOperation":    {conflict, "the token {0} failed"},
 
 		// Proxies, upgrades, roles.

@@ -31,11 +31,11 @@ library AlephErrors {
     /// @dev The value is outside its bounds, which are inclusive.
     error OutOfBounds(uint256 value, uint256 low, uint256 high);
 
-    /// @dev The call is possible from the time `at` (unix seconds).
-    error TooSoon(uint256 at);
+    /// @dev The call is possible from the time given (unix seconds).
+    error TooSoon(uint256 from);
 
-    /// @dev The call was possible until the time `at` (unix seconds).
-    error TooLate(uint256 at);
+    /// @dev The call was possible until the time given (unix seconds).
+    error TooLate(uint256 until);
 
     /// @dev A record with this key exists already.
     error Duplicate(bytes32 key);

@@ -10,8 +10,6 @@ const (
 	RoleParam uint64 = 2
 	// RoleGuardian pauses, cancels announced upgrades and de-lists tokens.
 	RoleGuardian uint64 = 3
-	// RoleFlow moves flows in the PaymentManager; the JobManager holds it.
-	RoleFlow uint64 = 5
 	// RoleLister lists tokens.
 	RoleLister uint64 = 7
 )

@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "92dec9a3b8e8fafb8a7fb8fb6414186eb81573d6dfabcbf38e72788c273c9bfd"
+const sourceSum = "41b7717e267abf9215c9341a18df692ca05d61d3b38b3b88427013cd76371414"

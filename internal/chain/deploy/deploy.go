@@ -236,7 +236,6 @@ func (p *plan) giveRoles() {
 	for _, g := range order {
 		p.batch.Call(manager, access.PackSetTargetFunctionRole(p.at(g.contract), selectors[g], g.role), gasCall)
 	}
-	p.batch.Call(manager, access.PackGrantRole(bindings.RoleFlow, p.contracts.JobManager, 0), gasCall)
 	for _, role := range []uint64{bindings.RoleUpgrader, bindings.RoleParam, bindings.RoleGuardian, bindings.RoleLister} {
 		p.batch.Call(manager, access.PackGrantRole(role, p.admin, 0), gasCall)
 	}

@@ -38,7 +38,7 @@ var contracts = [...]struct{ name, role string }{ //nolint:gochecknoglobals // A
 }
 
 // roles are the role numbers of the AccessManager, see contracts/src/libraries/Roles.sol.
-var roles = map[string]uint64{"ADMIN": 0, "UPGRADER": 1, "PARAM": 2, "GUARDIAN": 3, "FLOW": 5, "LISTER": 7} //nolint:gochecknoglobals // A table.
+var roles = map[string]uint64{"ADMIN": 0, "UPGRADER": 1, "PARAM": 2, "GUARDIAN": 3, "LISTER": 7} //nolint:gochecknoglobals // A table.
 
 // outputType matches the names of the types of multiple results.
 var outputType = regexp.MustCompile(`\b[A-Z][A-Za-z0-9]*Output\b`)
@@ -287,8 +287,7 @@ func writeRestrictions(b *bytes.Buffer, contract string, functions map[string]st
 	sort.Strings(signatures)
 	for _, s := range signatures {
 		role := functions[s]
-		// FLOW is checked by the PaymentManager itself, not per function.
-		if _, ok := roles[role]; !ok || role == "FLOW" {
+		if _, ok := roles[role]; !ok {
 			continue
 		}
 		sel := crypto.Keccak256([]byte(s))[:4]

@@ -8,7 +8,7 @@ CONTRACTS_SRC := $(shell find $(CONTRACTS)/src -name '*.sol') $(CONTRACTS)/found
 CONTRACTS_RELEASE := $(CONTRACTS)/out/release/.built
 BINDINGS := internal/chain/bindings
 
-.PHONY: contracts contracts-long contracts-lint contracts-mutants contracts-table contracts-deps contracts-build contracts-test-build contracts-test contracts-cover contracts-gas contracts-gas-write \
+.PHONY: contracts contracts-long contracts-lint contracts-mutants contracts-table contracts-types contracts-pages contracts-deps contracts-build contracts-test-build contracts-test contracts-cover contracts-gas contracts-gas-write \
 	contracts-fmt-check contracts-layout contracts-vectors bindings bindings-check
 
 contracts-deps: $(CONTRACTS_DEPS) ## install the Solidity tools of contracts/package-lock.json
@@ -34,7 +34,7 @@ contracts-test-build: $(CONTRACTS_DEPS) ## compile the contracts and their tests
 
 contracts-test: contracts-build contracts-test-build ## unit, fuzz, invariant, layout and access tests of the contracts
 	@echo "contracts: running the tests (about two minutes)"
-	@cd $(CONTRACTS) && node tool/layout.js --check
+	@cd $(CONTRACTS) && node tool/layout.js --check && node tool/types.js --check && node tool/fixtures.js
 	@cd $(CONTRACTS) && $(FORGE) test --no-match-path 'test/gas/*'
 
 # How many broken contracts the tests must be shown; 0 in the long form: all there are.
@@ -81,6 +81,12 @@ contracts-fmt-check: $(CONTRACTS_DEPS) ## fail when a Solidity file is not forma
 
 contracts-layout: $(CONTRACTS_DEPS) ## write contracts/layout after storage has grown at an end
 	@cd $(CONTRACTS) && $(FORGE) build && node tool/layout.js
+
+contracts-types: $(CONTRACTS_DEPS) ## write the EIP-712 types of contracts/eip712.json for Solidity, Go and TypeScript
+	@cd $(CONTRACTS) && node tool/types.js
+
+contracts-pages: contracts-build ## write the second halves of docs/contracts/<Contract>.md
+	@cd $(CONTRACTS) && node tool/pages.js
 
 contracts-vectors: $(CONTRACTS_DEPS) ## write protocol/testdata/vectors/eip712.json
 	@cd $(CONTRACTS) && WRITE_VECTORS=true $(FORGE) test --match-path 'test/Vectors.t.sol'

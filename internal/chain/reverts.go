@@ -159,6 +159,10 @@ func meanings() map[string]meaning {
 		"StakeTooLow":       {exhausted, "node {0} holds less stake than its kind needs"},
 		"JobsRunning":       {conflict, "node {0} still runs {1} jobs"},
 		"NoPayoutScheduled": {conflict, "node {0} has no change of its payout address scheduled"},
+		"NoCoordinators":    {conflict, "there is no coordinator"},
+		"CoordinatorsFull":  {exhausted, "there are {0} coordinators, which is all there can be"},
+		"SnapshotStale":     {conflict, "the coordinators were last counted on day {0}, which is too long ago"},
+		"FrozenUntil":       {waiting, "the stake is held until {0} while a case is open"},
 		"RequirementHeld":   {exhausted, "the node holds {0} and must keep {1}"},
 		"NotUnlocked":       {waiting, "the stake can be withdrawn at {0}"},
 
@@ -187,6 +191,8 @@ func meanings() map[string]meaning {
 		"ECDSAInvalidSignature":       {invalid, "a signature is none"},
 		"ECDSAInvalidSignatureS":      {invalid, "a signature is not in its low form"},
 		"ECDSAInvalidSignatureLength": {invalid, "a signature has {0} bytes"},
+		"InvalidShortString":          {internal, "a string is no short string"},
+		"StringTooLong":               {internal, "a string is too long"},
 		"SafeERC20FailedOperation":    {conflict, "the token {0} failed"},
 
 		// Proxies, upgrades, roles.

@@ -104,6 +104,15 @@ func (c *Client) Code(ctx context.Context, account common.Address) ([]byte, erro
 	return code, nil
 }
 
+// Storage returns a slot of a contract's storage at the newest block.
+func (c *Client) Storage(ctx context.Context, account common.Address, slot common.Hash) (common.Hash, error) {
+	var value hexutil.Bytes
+	if err := c.call(ctx, &value, "eth_getStorageAt", account, slot, "latest"); err != nil {
+		return common.Hash{}, fmt.Errorf("read storage of %s: %w", account, err)
+	}
+	return common.BytesToHash(value), nil
+}
+
 // Send hands a signed transaction to the network. One that it has already is no
 // error.
 func (c *Client) Send(ctx context.Context, raw []byte) error {

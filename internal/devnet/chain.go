@@ -7,7 +7,6 @@ import (
 	"math/big"
 	"path/filepath"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/deploy"
@@ -98,14 +97,16 @@ func (n *Network) deploy(ctx context.Context, accounts []devchain.Account) (*dep
 		}
 		grants = append(grants, deploy.Grant{To: a.Address, AlephWei: tokens(amount)})
 	}
-	d, err := deploy.Deploy(ctx, n.client, accounts[adminAccount].Key, deploy.Options{
-		Pools: map[uint64]common.Address{
-			deploy.PayeeStakers:      accounts[stakersAccount].Address,
-			deploy.PayeeCoordinators: accounts[coordinatorAccount].Address,
-			deploy.PayeeDevelopment:  accounts[developmentAccount].Address,
-		},
-		Grants: grants,
-	})
+	params, err := deploy.ParamsOf(devchain.ChainID)
+	if err != nil {
+		return nil, err
+	}
+	params.Pools = deploy.Pools{
+		Stakers:      accounts[stakersAccount].Address,
+		Coordinators: accounts[coordinatorAccount].Address,
+		Development:  accounts[developmentAccount].Address,
+	}
+	d, err := deploy.Deploy(ctx, n.client, accounts[adminAccount].Key, params, deploy.Extras{Grants: grants})
 	if err != nil {
 		return nil, fmt.Errorf("deploy: %w", err)
 	}

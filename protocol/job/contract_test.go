@@ -40,7 +40,11 @@ func TestDigestsAgreeWithTheContracts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	d, err := deploy.Deploy(ctx, client, devchain.Accounts()[0].Key, deploy.Options{})
+	params, err := deploy.ParamsOf(devchain.ChainID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := deploy.Deploy(ctx, client, devchain.Accounts()[0].Key, params, deploy.Extras{})
 	if err != nil {
 		t.Fatal(err)
 	}

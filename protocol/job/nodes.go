@@ -23,6 +23,7 @@ type NodeKind uint8
 const (
 	KindCoordinator NodeKind = 1
 	KindCompute     NodeKind = 2
+	KindStorage     NodeKind = 3
 )
 
 // String returns the word for the kind.
@@ -32,6 +33,8 @@ func (k NodeKind) String() string {
 		return "coordinator"
 	case KindCompute:
 		return "compute"
+	case KindStorage:
+		return "storage"
 	default:
 		return fmt.Sprintf("kind %d", uint8(k))
 	}
@@ -55,8 +58,8 @@ func (r *Register) StructHash() common.Hash {
 
 // Check implements Signable.
 func (r *Register) Check() error {
-	if r.Kind != KindCoordinator && r.Kind != KindCompute {
-		return fmt.Errorf("register: %s is not coordinator or compute", r.Kind)
+	if r.Kind < KindCoordinator || r.Kind > KindStorage {
+		return fmt.Errorf("register: %s is not coordinator, compute or storage", r.Kind)
 	}
 	if len(r.PeerID) == 0 || len(r.PeerID) > peerIDMax {
 		return fmt.Errorf("register: peer id has %d bytes, want 1 to %d", len(r.PeerID), peerIDMax)

@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "41b7717e267abf9215c9341a18df692ca05d61d3b38b3b88427013cd76371414"
+const sourceSum = "6b79a1ce66aa7257bba460a6ede50f1c37061038f3af69a2add34461da6b5065"

@@ -8,6 +8,7 @@ func suite() []Contract {
 		{Name: "Deployer", Role: Tool, Meta: &DeployerMetaData},
 		{Name: "AccessManager", Role: Bare, Meta: &AccessManagerMetaData},
 		{Name: "DevGateway", Role: Tool, Meta: &DevGatewayMetaData},
+		{Name: "DevGuardian", Role: Tool, Meta: &DevGuardianMetaData},
 		{Name: "AlephToken", Role: Bare, Meta: &AlephTokenMetaData},
 		{Name: "ERC1967Proxy", Role: Tool, Meta: &ERC1967ProxyMetaData},
 		{Name: "NodeRegistry", Role: Proxied, Meta: &NodeRegistryMetaData},

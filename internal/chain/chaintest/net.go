@@ -85,12 +85,15 @@ func Start(tb testing.TB) *Net {
 
 func (n *Net) deploy(tb testing.TB) {
 	tb.Helper()
-	d, err := deploy.Deploy(tb.Context(), n.Client, n.Admin.Key, deploy.Options{
-		Requirements: map[job.NodeKind]*big.Int{job.KindCoordinator: Aleph(200), job.KindCompute: Aleph(10)},
-		Pools: map[uint64]common.Address{
-			deploy.PayeeStakers: n.Admin.Address, deploy.PayeeCoordinators: n.Admin.Address, deploy.PayeeDevelopment: n.Admin.Address,
-		},
-		Grants: []deploy.Grant{{To: n.Owner.Address, AlephWei: Aleph(1000)}, {To: n.Payer.Address, AlephWei: Aleph(1000)}},
+	params, err := deploy.ParamsOf(devchain.ChainID)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	params.Stake = deploy.Stake{Coordinator: 200, CoordinatorTotal: 200, Compute: 10}
+	params.Pools = deploy.Pools{Stakers: n.Admin.Address, Coordinators: n.Admin.Address, Development: n.Admin.Address}
+	d, err := deploy.Deploy(tb.Context(), n.Client, n.Admin.Key, params, deploy.Extras{
+		KeepAdmin: true,
+		Grants:    []deploy.Grant{{To: n.Owner.Address, AlephWei: Aleph(1000)}, {To: n.Payer.Address, AlephWei: Aleph(1000)}},
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -26,7 +26,6 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
-	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 )
 
 // devChain is the only chain on which tokens are made out of nothing.
@@ -34,21 +33,11 @@ const devChain = 31337
 
 // The payees of the pools, as in Payees.sol.
 const (
+	PayeeTreasury     uint64 = 1 << 33
 	PayeeStakers      uint64 = 1<<33 + 1
 	PayeeCoordinators uint64 = 1<<33 + 2
 	PayeeDevelopment  uint64 = 1<<33 + 3
 )
-
-// Options say how the contracts are set up.
-type Options struct {
-	Token            common.Address            // The ALEPH token; zero on a local network, where one is made.
-	Pools            map[uint64]common.Address // Where the pools are paid; a pool that is missing is paid later.
-	Requirements     map[job.NodeKind]*big.Int // Stake by kind of node, ALEPH wei; a kind that is missing keeps the contract's.
-	PrepaySeconds    uint32                    // 0 keeps the contract's.
-	GraceSoftSeconds uint32                    // In arrears; set both graces or neither.
-	GraceHardSeconds uint32
-	Grants           []Grant // Only on a local network.
-}
 
 // Grant is play money for an account of a local network.
 type Grant struct {
@@ -60,13 +49,26 @@ type Grant struct {
 // Deployment is where the contracts are.
 type Deployment struct {
 	ChainID         uint64                    `json:"chain_id"`
-	Version         string                    `json:"version"`         // The contracts' release.
-	FromBlock       uint64                    `json:"from_block"`      // The first block with events.
-	Contracts       chain.Contracts           `json:"contracts"`       // Proxies where there are any.
-	Implementations map[string]Implementation `json:"implementations"` // By the name of the proxy.
-	Deployer        common.Address            `json:"deployer"`        // The contract that chose the addresses.
+	Version         string                    `json:"version"`           // The contracts' release.
+	FromBlock       uint64                    `json:"from_block"`        // The first block with events.
+	Contracts       chain.Contracts           `json:"contracts"`         // Proxies where there are any.
+	Implementations map[string]Implementation `json:"implementations"`   // By the name of the proxy.
+	Helpers         map[string]common.Address `json:"helpers,omitempty"` // Contracts that no node talks to.
+	Deployer        common.Address            `json:"deployer"`          // The contract that chose the addresses.
 	DevGateway      common.Address            `json:"dev_gateway,omitzero"`
-	Admin           common.Address            `json:"admin"` // The account that holds every role.
+	DevGuardian     common.Address            `json:"dev_guardian,omitzero"`
+	Founder         common.Address            `json:"founder"` // The account that deployed; it keeps no role.
+}
+
+// put notes where a contract is. Nodes read those in Contracts, nobody but
+// contracts and people the others.
+func (d *Deployment) put(name string, at common.Address) {
+	if err := d.Contracts.Set(name, at); err != nil {
+		if d.Helpers == nil {
+			d.Helpers = map[string]common.Address{}
+		}
+		d.Helpers[name] = at
+	}
 }
 
 // Implementation is the code behind a proxy.
@@ -75,38 +77,66 @@ type Implementation struct {
 	CodeHash common.Hash    `json:"code_hash"`
 }
 
-// Deploy deploys and sets up the contracts; the account of key becomes their
-// admin. It returns when all of it is mined.
-func Deploy(ctx context.Context, c *chain.Client, key *ecdsa.PrivateKey, o Options) (*Deployment, error) {
-	local := c.ChainID().Uint64() == devChain && c.ChainID().IsUint64()
-	if !local && (o.Token == common.Address{} || len(o.Grants) > 0) {
-		return nil, errs.New(errs.Invalid, "tokens are made on chain %d only; name the token of this chain", devChain)
+// Extras are what only local networks and tests ask for.
+type Extras struct {
+	Grants    []Grant
+	KeepAdmin bool // The deploying account keeps every role.
+}
+
+// Deploy deploys and sets up the contracts with the parameters of the client's
+// chain. In the end no account but contracts holds a role. It returns when all
+// of it is mined.
+func Deploy(ctx context.Context, c *chain.Client, key *ecdsa.PrivateKey, params Params, x Extras) (*Deployment, error) {
+	if id := c.ChainID(); !id.IsUint64() || id.Uint64() != params.ChainID {
+		return nil, errs.New(errs.Invalid, "the parameters are for chain %d, this is chain %s", params.ChainID, c.ChainID())
+	}
+	if err := params.validate(); err != nil {
+		return nil, err
+	}
+	if !params.local() && (len(x.Grants) > 0 || x.KeepAdmin) {
+		return nil, errs.New(errs.Invalid, "play money and an admin are for chain %d only", devChain)
 	}
 	b, err := NewBatch(ctx, c, key)
 	if err != nil {
 		return nil, err
 	}
-	p := plan{batch: b, options: o, admin: crypto.PubkeyToAddress(key.PublicKey)}
-	p.deployer = crypto.CreateAddress(p.admin, b.Nonce())
-	if err := p.build(); err != nil {
+	admin := crypto.PubkeyToAddress(key.PublicKey)
+	d := &Deployment{
+		ChainID: params.ChainID, Deployer: crypto.CreateAddress(admin, b.Nonce()), Founder: admin,
+		Implementations: map[string]Implementation{},
+	}
+	p := newPlan(d, params)
+	if err := p.build(b, x); err != nil {
 		return nil, err
 	}
 	receipts, err := b.Send(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("deploy contracts: %w", err)
 	}
-	return p.deployment(ctx, c, receipts)
+	d.FromBlock = receipts[0].Number
+	return d, p.finish(ctx, c)
 }
 
-// plan collects the transactions of a deployment.
+// plan knows what is deployed, and with which arguments.
 type plan struct {
-	batch     *Batch
-	options   Options
-	admin     common.Address
-	deployer  common.Address
-	gateway   common.Address
-	contracts chain.Contracts
-	impls     map[string]common.Address
+	deployment *Deployment
+	params     Params
+	batch      *Batch // Of a deployment under way.
+}
+
+// newPlan fills in the addresses of a deployment of which the deployer and the
+// founder are known.
+func newPlan(d *Deployment, params Params) *plan {
+	p := &plan{deployment: d, params: params}
+	if d.Contracts.AlephToken = params.Token; params.local() {
+		d.DevGateway, d.DevGuardian, d.Contracts.AlephToken = p.at("DevGateway"), p.at("DevGuardian"), p.at("AlephToken")
+	}
+	for _, c := range bindings.Suite() {
+		if c.Role != bindings.Tool && c.Name != "AlephToken" {
+			d.put(c.Name, p.at(c.Name))
+		}
+	}
+	return p
 }
 
 const (
@@ -116,40 +146,78 @@ const (
 	gasCall = 1_000_000
 )
 
-func (p *plan) build() error {
-	p.batch.Create(common.FromHex(bindings.DeployerMetaData.Bin), gasCreate)
-	p.contracts.AccessManager = p.at("AccessManager")
-	p.contracts.AlephToken = p.options.Token
-	if p.contracts.AlephToken == (common.Address{}) {
-		p.gateway, p.contracts.AlephToken = p.at("DevGateway"), p.at("AlephToken")
-	}
-	for _, c := range proxied() {
-		if err := p.contracts.Set(c.Name, p.at(c.Name)); err != nil {
+// build collects the transactions.
+func (p *plan) build(b *Batch, x Extras) error {
+	p.batch = b
+	b.Create(common.FromHex(bindings.DeployerMetaData.Bin), gasCreate)
+	for _, c := range bindings.Suite() {
+		if err := p.add(c); err != nil {
 			return err
 		}
 	}
-	p.put("AccessManager", bindings.NewAccessManager().PackConstructor(p.admin))
-	if p.gateway != (common.Address{}) {
-		p.put("DevGateway", bindings.NewDevGateway().PackConstructor(p.admin))
-		p.put("AlephToken", bindings.NewAlephToken().PackConstructor(p.gateway, common.Address{}))
-	}
-	if err := p.putProxies(); err != nil {
-		return err
-	}
 	p.giveRoles()
 	p.setUp()
+	p.grant(x.Grants)
+	if !x.KeepAdmin {
+		p.handOver()
+	}
 	return nil
 }
 
-// proxied are the contracts behind proxies.
-func proxied() (all []bindings.Contract) {
-	for _, c := range bindings.Suite() {
-		if c.Role == bindings.Proxied {
-			all = append(all, c)
+// add deploys a contract; the code behind a proxy is made before the proxy,
+// which is set up as it is made.
+func (p *plan) add(c bindings.Contract) error {
+	local := c.Name == "DevGateway" || c.Name == "DevGuardian" || c.Name == "AlephToken"
+	if c.Role == bindings.Tool && !local || local && !p.params.local() {
+		return nil
+	}
+	code, err := p.creation(c)
+	if err != nil {
+		return err
+	}
+	if c.Role == bindings.Proxied {
+		at := p.batch.Create(code, gasCreate)
+		p.deployment.Implementations[c.Name] = Implementation{Address: at}
+		if code, err = p.proxyCreation(c.Name, at); err != nil {
+			return err
 		}
 	}
-	return all
+	p.batch.Call(p.deployment.Deployer, bindings.NewDeployer().PackDeploy(salt(c.Name), code), gasCreate)
+	return nil
 }
+
+// creation returns a contract's creation code with its arguments.
+func (p *plan) creation(c bindings.Contract) ([]byte, error) { return c.Code(p.arguments(c)...) }
+
+// arguments are those of a contract's constructor. Every implementation knows
+// its peers, and nothing else, from its constructor.
+func (p *plan) arguments(c bindings.Contract) []any {
+	d := p.deployment
+	switch c.Name {
+	case "AccessManager", "DevGateway", "DevGuardian":
+		return []any{d.Founder}
+	case "AlephToken":
+		return []any{d.DevGateway, common.Address{}}
+	}
+	return []any{p.peers()}
+}
+
+// proxyCreation returns the creation code of the proxy of a contract.
+func (p *plan) proxyCreation(name string, implementation common.Address) ([]byte, error) {
+	parsed, err := chain.ABI(name)
+	if err != nil {
+		return nil, err
+	}
+	start, err := parsed.Pack("initialize", p.initial(name)...)
+	if err != nil {
+		return nil, errs.New(errs.Internal, "pack the set-up of %s: %w", name, err)
+	}
+	code := common.FromHex(bindings.ERC1967ProxyMetaData.Bin)
+	return append(code, bindings.NewERC1967Proxy().PackConstructor(implementation, start)...), nil
+}
+
+// initial are the arguments that a proxy is set up with.
+func (p *plan) initial(string) []any { return nil }
 
 // salt is a name padded to 32 bytes.
 func salt(name string) (s [32]byte) {
@@ -162,57 +230,25 @@ func salt(name string) (s [32]byte) {
 // on the name alone.
 func (p *plan) at(name string) common.Address {
 	first := common.FromHex("73365f5f37365f34f06012573d5f5f3e3d5ffd5b005f526014600cf3")
-	return crypto.CreateAddress(crypto.CreateAddress2(p.deployer, salt(name), crypto.Keccak256(first)), 1)
-}
-
-// put deploys a contract at its address.
-func (p *plan) put(name string, args []byte) {
-	c, err := bindings.Find(name)
-	if err != nil {
-		panic(err) // The names are ours.
-	}
-	p.deploy(name, append(common.FromHex(c.Meta.Bin), args...))
-}
-
-func (p *plan) deploy(name string, code []byte) {
-	p.batch.Call(p.deployer, bindings.NewDeployer().PackDeploy(salt(name), code), gasCreate)
-}
-
-// putProxies creates the implementations, each of which knows its peers from its
-// constructor, and the proxies, which are set up as they are made.
-func (p *plan) putProxies() error {
-	p.impls = map[string]common.Address{}
-	for _, c := range proxied() {
-		code, err := c.Code(p.peers())
-		if err != nil {
-			return err
-		}
-		p.impls[c.Name] = p.batch.Create(code, gasCreate)
-	}
-	start := crypto.Keccak256([]byte("initialize()"))[:4]
-	proxy := bindings.NewERC1967Proxy()
-	for _, c := range proxied() {
-		code := append(common.FromHex(bindings.ERC1967ProxyMetaData.Bin), proxy.PackConstructor(p.impls[c.Name], start)...)
-		p.deploy(c.Name, code)
-	}
-	return nil
+	return crypto.CreateAddress(crypto.CreateAddress2(p.deployment.Deployer, salt(name), crypto.Keccak256(first)), 1)
 }
 
 // peers are the addresses that every implementation is built for.
 func (p *plan) peers() bindings.Peers {
 	return bindings.Peers{
-		Authority: p.contracts.AccessManager,
-		Token:     p.contracts.AlephToken,
-		Nodes:     p.at("NodeRegistry"),
-		Staking:   p.at("StakingManager"),
-		Jobs:      p.at("JobManager"),
-		Payments:  p.at("PaymentManager"),
-		Storages:  p.at("StorageRegistry"),
-		Domains:   p.at("DomainRegistry"),
-		Sla:       p.at("SLAManager"),
-		Images:    p.at("ImageMarketplace"),
-		Beacon:    p.at("DrandVerifier"),
-		Swaps:     p.at("UniswapAdapter"),
+		Authority:  p.at("AccessManager"),
+		Token:      p.deployment.Contracts.AlephToken,
+		Nodes:      p.at("NodeRegistry"),
+		Staking:    p.at("StakingManager"),
+		Jobs:       p.at("JobManager"),
+		Payments:   p.at("PaymentManager"),
+		Storages:   p.at("StorageRegistry"),
+		Domains:    p.at("DomainRegistry"),
+		Sla:        p.at("SLAManager"),
+		Images:     p.at("ImageMarketplace"),
+		Beacon:     p.at("DrandVerifier"),
+		Swaps:      p.at("UniswapAdapter"),
+		UptimeFeed: p.params.UptimeFeed,
 	}
 }
 
@@ -232,32 +268,61 @@ func (p *plan) giveRoles() {
 		}
 		selectors[g] = append(selectors[g], r.Selector)
 	}
-	access, manager := bindings.NewAccessManager(), p.contracts.AccessManager
+	access, manager := bindings.NewAccessManager(), p.at("AccessManager")
 	for _, g := range order {
 		p.batch.Call(manager, access.PackSetTargetFunctionRole(p.at(g.contract), selectors[g], g.role), gasCall)
 	}
-	for _, role := range []uint64{bindings.RoleUpgrader, bindings.RoleParam, bindings.RoleGuardian, bindings.RoleLister} {
-		p.batch.Call(manager, access.PackGrantRole(role, p.admin, 0), gasCall)
+	for _, role := range roles() {
+		p.batch.Call(manager, access.PackGrantRole(role, p.deployment.Founder, 0), gasCall)
 	}
 }
 
-// setUp lists the token, sets parameters and gives play money.
+// roles are those that the founder holds until it hands over, besides the
+// admin's.
+func roles() []uint64 {
+	return []uint64{bindings.RoleUpgrader, bindings.RoleParam, bindings.RoleGuardian, bindings.RoleLister}
+}
+
+// setUp lists the token and sets parameters.
 func (p *plan) setUp() {
-	payments, staking, o := bindings.NewPaymentManager(), bindings.NewStakingManager(), p.options
-	p.batch.Call(p.contracts.PaymentManager, payments.PackListToken(p.contracts.AlephToken), gasCall)
-	for _, payee := range sortedKeys(o.Pools) {
-		p.batch.Call(p.contracts.PaymentManager, payments.PackSetPoolPayout(payee, o.Pools[payee]), gasCall)
+	payments, staking := bindings.NewPaymentManager(), bindings.NewStakingManager()
+	at := p.deployment.Contracts
+	p.batch.Call(at.PaymentManager, payments.PackListToken(at.AlephToken), gasCall)
+	pools := p.pools()
+	for _, payee := range sortedKeys(pools) {
+		p.batch.Call(at.PaymentManager, payments.PackSetPoolPayout(payee, pools[payee]), gasCall)
 	}
-	for _, kind := range sortedKeys(o.Requirements) {
-		p.batch.Call(p.contracts.StakingManager, staking.PackSetRequirement(uint8(kind), o.Requirements[kind]), gasCall)
+	stakes := p.params.Stake.requirements()
+	for _, kind := range sortedKeys(stakes) {
+		p.batch.Call(at.StakingManager, staking.PackSetRequirement(uint8(kind), stakes[kind]), gasCall)
 	}
-	if o.PrepaySeconds != 0 {
-		p.batch.Call(p.contracts.PaymentManager, payments.PackSetPrepay(o.PrepaySeconds), gasCall)
+	if t := p.params.Payments.Prepay; t != 0 {
+		p.batch.Call(at.PaymentManager, payments.PackSetPrepay(t), gasCall)
 	}
-	if o.GraceSoftSeconds != 0 || o.GraceHardSeconds != 0 {
-		p.batch.Call(p.contracts.PaymentManager, payments.PackSetGrace(o.GraceSoftSeconds, o.GraceHardSeconds), gasCall)
+	if t := p.params.Payments; t.GraceSoft != 0 || t.GraceHard != 0 {
+		p.batch.Call(at.PaymentManager, payments.PackSetGrace(t.GraceSoft, t.GraceHard), gasCall)
 	}
-	grant(p.batch, p.gateway, p.contracts.AlephToken, o.Grants)
+}
+
+// pools are the addresses that the pools are paid to.
+func (p *plan) pools() map[uint64]common.Address {
+	all := map[uint64]common.Address{}
+	for payee, to := range map[uint64]common.Address{
+		PayeeTreasury: p.params.Pools.Treasury, PayeeStakers: p.params.Pools.Stakers,
+		PayeeCoordinators: p.params.Pools.Coordinators, PayeeDevelopment: p.params.Pools.Development,
+	} {
+		if to != (common.Address{}) {
+			all[payee] = to
+		}
+	}
+	return all
+}
+
+// handOver takes every role from the founder.
+func (p *plan) handOver() {}
+
+func (p *plan) grant(grants []Grant) {
+	grant(p.batch, p.deployment.DevGateway, p.deployment.Contracts.AlephToken, grants)
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
@@ -281,28 +346,26 @@ func grant(b *Batch, gateway, token common.Address, grants []Grant) {
 	}
 }
 
-// deployment checks that the contracts are where they should be.
-func (p *plan) deployment(ctx context.Context, c *chain.Client, receipts []*chain.Receipt) (*Deployment, error) {
-	d := &Deployment{
-		ChainID: c.ChainID().Uint64(), FromBlock: receipts[0].Number, Contracts: p.contracts, Deployer: p.deployer,
-		DevGateway: p.gateway, Admin: p.admin, Implementations: map[string]Implementation{},
-	}
-	for _, of := range proxied() {
-		code, err := c.Code(ctx, p.impls[of.Name])
+// finish checks that the contracts are where they should be, and notes the
+// hashes of their code.
+func (p *plan) finish(ctx context.Context, c *chain.Client) error {
+	for name, of := range p.deployment.Implementations {
+		code, err := c.Code(ctx, of.Address)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		d.Implementations[of.Name] = Implementation{Address: p.impls[of.Name], CodeHash: crypto.Keccak256Hash(code)}
+		of.CodeHash = crypto.Keccak256Hash(code)
+		p.deployment.Implementations[name] = of
 	}
-	jobs := bindings.NewJobManager()
-	out, err := c.Call(ctx, chain.Call{To: p.contracts.JobManager, Data: jobs.PackVERSION()})
+	jobs, at := bindings.NewJobManager(), p.deployment.Contracts.JobManager
+	out, err := c.Call(ctx, chain.Call{To: at, Data: jobs.PackVERSION()})
 	if err != nil {
-		return nil, fmt.Errorf("ask the new contracts for their version: %w", err)
+		return fmt.Errorf("ask the new contracts for their version: %w", err)
 	}
-	if d.Version, err = jobs.UnpackVERSION(out); err != nil {
-		return nil, errs.New(errs.Internal, "there is no JobManager at %s: %w", p.contracts.JobManager, err)
+	if p.deployment.Version, err = jobs.UnpackVERSION(out); err != nil {
+		return errs.New(errs.Internal, "there is no JobManager at %s: %w", at, err)
 	}
-	return d, nil
+	return nil
 }
 
 // Read reads a deployment's file. One that is not there gives errs.NotFound.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -60,13 +61,24 @@ func start(tb testing.TB) (client *chain.Client, end func()) {
 
 func aleph(n int64) *big.Int { return new(big.Int).Mul(big.NewInt(n), big.NewInt(1e18)) }
 
+// local returns the parameters of local networks.
+func local(tb testing.TB) deploy.Params {
+	tb.Helper()
+	params, err := deploy.ParamsOf(devchain.ChainID)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return params
+}
+
 func TestDeployAndJoin(t *testing.T) {
 	client := running(t)
 	a := devchain.Accounts()
-	d, err := deploy.Deploy(t.Context(), client, a[0].Key, deploy.Options{
-		Requirements:  map[job.NodeKind]*big.Int{job.KindCoordinator: aleph(200), job.KindCompute: aleph(10)},
-		Pools:         map[uint64]common.Address{deploy.PayeeStakers: a[7].Address},
-		PrepaySeconds: 600, GraceSoftSeconds: 60, GraceHardSeconds: 7200,
+	params := local(t)
+	params.Stake = deploy.Stake{Coordinator: 200, Compute: 10}
+	params.Pools.Stakers = a[7].Address
+	params.Payments = deploy.Payments{Prepay: 600, GraceSoft: 60, GraceHard: 7200}
+	d, err := deploy.Deploy(t.Context(), client, a[0].Key, params, deploy.Extras{
 		Grants: []deploy.Grant{{To: a[1].Address, AlephWei: aleph(1000)}, {To: a[2].Address, AlephWei: aleph(500), EtherWei: aleph(1)}},
 	})
 	if err != nil {
@@ -81,9 +93,9 @@ func TestDeployAndJoin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	params, err := payments.UnpackParams(out[0])
-	if err != nil || params.Prepay != 600 || params.Soft != 60 || params.Hard != 7200 {
-		t.Errorf("params %+v, %v", params, err)
+	times, err := payments.UnpackParams(out[0])
+	if err != nil || times.Prepay != 600 || times.Soft != 60 || times.Hard != 7200 {
+		t.Errorf("params %+v, %v", times, err)
 	}
 	if token, err := payments.UnpackTokenOf(out[1]); err != nil || token.Erc20 != d.Contracts.AlephToken || !token.Enabled {
 		t.Errorf("token 1 is %+v, %v", token, err)
@@ -91,7 +103,7 @@ func TestDeployAndJoin(t *testing.T) {
 	if payout, err := payments.UnpackPayoutOf(out[2]); err != nil || payout != a[7].Address {
 		t.Errorf("stakers are paid to %s, %v", payout, err)
 	}
-	if d.Version == "" || d.FromBlock == 0 || d.Contracts.Validate() != nil || len(d.Implementations) != 4 {
+	if d.Version == "" || d.FromBlock == 0 || d.Contracts.Validate() != nil || len(d.Implementations) < 4 {
 		t.Errorf("deployment %+v", d)
 	}
 
@@ -159,11 +171,82 @@ func testRefusals(t *testing.T, client *chain.Client, d *deploy.Deployment) {
 		t.Fatal(err)
 	}
 	defer far.Close()
-	if _, err := deploy.Deploy(t.Context(), far, a[0].Key, deploy.Options{}); !errors.Is(err, errs.Invalid) {
+	params, err := deploy.ParamsOf(42161)
+	if !errors.Is(err, errs.Invalid) {
+		t.Errorf("parameters of Arbitrum One without a token: %v", err)
+	}
+	if _, err := deploy.Deploy(t.Context(), far, a[0].Key, params, deploy.Extras{}); !errors.Is(err, errs.Invalid) {
 		t.Errorf("a token out of nothing on Arbitrum One: %v", err)
 	}
-	if _, err := deploy.Deploy(t.Context(), far, a[0].Key, deploy.Options{Token: common.Address{1}}); !errors.Is(err, errs.Unavailable) {
+	params.Token, params.Guardian = common.Address{1}, common.Address{2}
+	if _, err := deploy.Deploy(t.Context(), far, a[0].Key, params, deploy.Extras{KeepAdmin: true}); !errors.Is(err, errs.Invalid) {
+		t.Errorf("an admin on Arbitrum One: %v", err)
+	}
+	if _, err := deploy.Deploy(t.Context(), client, a[0].Key, params, deploy.Extras{}); !errors.Is(err, errs.Invalid) {
+		t.Errorf("parameters of another chain: %v", err)
+	}
+	if _, err := deploy.Deploy(t.Context(), far, a[0].Key, params, deploy.Extras{}); !errors.Is(err, errs.Unavailable) {
 		t.Errorf("deploy without an RPC: %v", err)
+	}
+}
+
+// TestVerify makes the code of all contracts anew, and finds what is not as it
+// should be.
+func TestVerify(t *testing.T) {
+	client := running(t)
+	d, err := deploy.Deploy(t.Context(), client, devchain.Accounts()[0].Key, local(t), deploy.Extras{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := deploy.Verify(t.Context(), client, d, local(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := map[string]bool{}
+	for _, f := range found {
+		checked[f.Contract] = true
+		if f.Problem != "" || f.Want != f.Have {
+			t.Errorf("%s at %s: %s", f.Contract, f.Address, f.Problem)
+		}
+	}
+	for _, c := range bindings.Suite() {
+		if c.Role != bindings.Tool && !checked[c.Name] || c.Role == bindings.Proxied && !checked[c.Name+" (implementation)"] {
+			t.Errorf("%s was not checked", c.Name)
+		}
+	}
+
+	problems := func(change func(*deploy.Deployment, *deploy.Params)) map[string]string {
+		t.Helper()
+		other, params := *d, local(t)
+		other.Implementations = maps.Clone(d.Implementations)
+		change(&other, &params)
+		found, err := deploy.Verify(t.Context(), client, &other, params)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := map[string]string{}
+		for _, f := range found {
+			if f.Problem != "" {
+				bad[f.Contract] = f.Problem
+			}
+		}
+		return bad
+	}
+	bad := problems(func(d *deploy.Deployment, _ *deploy.Params) {
+		d.Implementations["JobManager"] = d.Implementations["PaymentManager"]
+	})
+	if !strings.Contains(bad["JobManager"], "points to") || !strings.Contains(bad["JobManager (implementation)"], "not what this release gives") || len(bad) != 2 {
+		t.Errorf("another implementation in the file: %v", bad)
+	}
+	bad = problems(func(d *deploy.Deployment, _ *deploy.Params) {
+		d.Implementations["JobManager"] = deploy.Implementation{Address: common.Address{1}}
+	})
+	if !strings.Contains(bad["JobManager (implementation)"], "no contract") {
+		t.Errorf("an implementation that is not there: %v", bad)
+	}
+	bad = problems(func(_ *deploy.Deployment, p *deploy.Params) { p.UptimeFeed = common.Address{1} })
+	if !strings.Contains(bad["JobManager (implementation)"], "not what this release gives") {
+		t.Errorf("built for other peers: %v", bad)
 	}
 }
 
@@ -210,7 +293,7 @@ func BenchmarkDevnet(b *testing.B) {
 	a := devchain.Accounts()
 	for b.Loop() {
 		client, end := start(b)
-		d, err := deploy.Deploy(b.Context(), client, a[0].Key, deploy.Options{
+		d, err := deploy.Deploy(b.Context(), client, a[0].Key, local(b), deploy.Extras{
 			Grants: []deploy.Grant{{To: a[1].Address, AlephWei: aleph(1_000_000)}},
 		})
 		if err != nil {

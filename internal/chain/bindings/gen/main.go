@@ -29,6 +29,7 @@ var contracts = [...]struct{ name, role string }{ //nolint:gochecknoglobals // A
 	{"Deployer", "Tool"},
 	{"AccessManager", "Bare"},
 	{"DevGateway", "Tool"},
+	{"DevGuardian", "Tool"},
 	{"AlephToken", "Bare"},
 	{"ERC1967Proxy", "Tool"},
 	{"NodeRegistry", "Proxied"},

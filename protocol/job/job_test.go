@@ -203,7 +203,7 @@ func TestValuesBeyondTheContractsTypesAreRefused(t *testing.T) {
 		grant(func(p *job.Permit) { p.Deadline = big256 }),
 		&job.Register{Kind: 4, PeerID: []byte{1}},
 		&job.Register{Kind: job.KindCompute},
-		&job.Register{Kind: job.KindCompute, PeerID: make([]byte, 65)},job.Register{Kind: job.KindCompute, PeerID: make([]byte, 65)},
+		&job.Register{Kind: job.KindCompute, PeerID: make([]byte, 65)},
 		&job.SetSigner{},
 	} {
 		if _, err := job.Sign(key, jobs, word); err == nil {

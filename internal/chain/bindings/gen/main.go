@@ -121,6 +121,11 @@ func generate(root string) (map[string][]byte, error) {
 		return nil, fmt.Errorf("generate access table: %w", err)
 	}
 	files["access_table.go"] = access
+	layouts, err := layoutsFile(root)
+	if err != nil {
+		return nil, fmt.Errorf("collect storage layouts: %w", err)
+	}
+	files["layouts.json"] = layouts
 	sum, err := source.Sum(os.DirFS(root))
 	if err != nil {
 		return nil, fmt.Errorf("hash contract sources: %w", err)
@@ -240,6 +245,24 @@ func (s sharedStructs) once(body string) (string, error) {
 		return ""
 	})
 	return body, differ
+}
+
+// layoutsFile puts the storage layouts of contracts/layout into one file, which is part of the release.
+func layoutsFile(root string) ([]byte, error) {
+	paths, err := filepath.Glob(filepath.Join(root, "layout", "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]json.RawMessage{}
+	for _, path := range paths {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		all[strings.TrimSuffix(filepath.Base(path), ".json")] = raw
+	}
+	text, err := json.MarshalIndent(all, "", "  ")
+	return append(text, '\n'), err
 }
 
 // suiteTable writes which contracts there are and how each is deployed.

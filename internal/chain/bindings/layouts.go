@@ -1,0 +1,55 @@
+package bindings
+
+import (
+	_ "embed" // For layouts.json.
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+//go:embed layouts.json
+var layouts []byte
+
+// Layouts are the storage layouts of contracts: of each its structs, of each
+// struct its members in order, as "slot:offset name type".
+type Layouts map[string]map[string][]string
+
+// StorageLayouts returns the layouts of this release.
+func StorageLayouts() (Layouts, error) {
+	var l Layouts
+	if err := json.Unmarshal(layouts, &l); err != nil {
+		return nil, fmt.Errorf("read storage layouts: %w", err)
+	}
+	return l, nil
+}
+
+// Breaks says what a release with the layouts next would read wrongly in the
+// storage of a release with the layouts l. Members may only be added at the end.
+func (l Layouts) Breaks(next Layouts) (problems []string) {
+	for _, contract := range sorted(l) {
+		for _, name := range sorted(l[contract]) {
+			have, found := next[contract][name]
+			if !found {
+				problems = append(problems, fmt.Sprintf("%s: %s is gone", contract, name))
+				continue
+			}
+			for i, member := range l[contract][name] {
+				if i >= len(have) {
+					problems = append(problems, fmt.Sprintf("%s: %s has lost %s", contract, name, member))
+				} else if have[i] != member {
+					problems = append(problems, fmt.Sprintf("%s: %s has %s where %s was", contract, name, have[i], member))
+				}
+			}
+		}
+	}
+	return problems
+}
+
+func sorted[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

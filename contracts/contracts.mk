@@ -53,7 +53,7 @@ contracts-long: ## the same with long invariant runs and every mutant (hours); w
 
 contracts-lint: $(CONTRACTS_DEPS) ## forge lint, solhint and OpenZeppelin's validation of upgrades, without a finding
 	@echo "contracts: linting"
-	@cd $(CONTRACTS) && $(FORGE) lint src --severity high --severity med --severity low
+	@cd $(CONTRACTS) && $(FORGE) lint src -D warnings
 	@cd $(CONTRACTS) && node_modules/.bin/solhint --disc --max-warnings 0 'src/**/*.sol'
 	@cd $(CONTRACTS) && rm -rf out/validate cache/validate && FOUNDRY_PROFILE=validate $(FORGE) build src >/dev/null
 	@cd $(CONTRACTS) && node_modules/.bin/openzeppelin-upgrades-core validate out/validate/build-info

@@ -41,10 +41,15 @@ export const eip712Types = {
     { name: "nodeId", type: "uint32" },
     { name: "owner", type: "address" },
   ],
+  Heartbeat: [
+    { name: "epoch", type: "uint32" },
+    { name: "statsRoot", type: "bytes32" },
+    { name: "bitmapHash", type: "bytes32" },
+  ],
 } as const;
 
 /** The types of each domain; a domain's name is its contract's, its version is "1". */
 export const eip712Domains = {
   AlephJobs: ["JobOffer", "Accept", "Assignment", "Stop"],
-  AlephNodes: ["Register", "SetSigner"],
+  AlephNodes: ["Register", "SetSigner", "Heartbeat"],
 } as const;

@@ -1,97 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Base} from "./Base.sol";
+import {NodeBase} from "./NodeBase.sol";
+import {NodeConduct} from "./NodeConduct.sol";
 import {Peers} from "./Peers.sol";
-import {TypedData} from "./TypedData.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IStakingManager} from "./interfaces/IStakingManager.sol";
+import {IStorageRegistry} from "./interfaces/IStorageRegistry.sol";
 import {AlephErrors} from "./libraries/AlephErrors.sol";
+import {CoordinatorSet} from "./libraries/CoordinatorSet.sol";
+import {Liveness} from "./libraries/Liveness.sol";
 import {Pausing} from "./libraries/Pausing.sol";
+import {TypeHashes} from "./libraries/TypeHashes.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
 /// @title NodeRegistry
 /// @notice See {INodeRegistry}.
-contract NodeRegistry is INodeRegistry, Base, TypedData {
-    /* TYPES */
-
-    /// @dev The first slot is all that opening a job reads of a node.
-    struct Node {
-        address signer;
-        Kind kind;
-        Status status;
-        uint40 statusSince;
-        // The coordinator that links it; zero: none.
-        uint32 linkedTo;
-        uint8 flags;
-        address owner;
-        uint64 features;
-        uint16 region;
-        bytes32 peerIdHash;
-        bytes32 metaHash;
-        // Zero: the owner.
-        address payout;
-        uint40 pendingPayoutAt;
-        uint40 jailedUntil;
-        address pendingPayout;
-        // While Draining: the time from which missed epochs count.
-        uint40 dutyFrom;
-        address pendingOwner;
-        uint40 pendingOwnerAt;
-    }
-
-    /// @dev The newest snapshot of the coordinators and what happened to its members since. One slot, so that checking the
-    /// signatures of coordinators reads one slot and the code at `store`.
-    struct Coordinators {
-        // Its code is a STOP and 32 bytes per member: signer, node id (32 bits), weight (48 bits), region (16 bits).
-        address store;
-        uint24 day;
-        // Bit i: the i-th member stopped being Active, or changed its key, since the snapshot. It counts no more.
-        uint64 departed;
-        // How many coordinators are Active now.
-        uint8 active;
-    }
-
-    /// @custom:storage-location erc7201:aleph.storage.NodeRegistry.v1
-    struct NodeRegistryStorage {
-        uint32 lastNodeId;
-        mapping(uint32 nodeId => Node) nodes;
-        mapping(bytes32 peerIdHash => uint32 nodeId) byPeer;
-        mapping(address signer => uint32 nodeId) bySigner;
-        Coordinators coordinators;
-        // The ids of the Active coordinators, ascending; the first `coordinators.active` entries count.
-        uint32[64] activeIds;
-        mapping(uint24 day => address store) snapshots;
-    }
-
+contract NodeRegistry is INodeRegistry, NodeBase {
     /* CONSTANTS */
 
     /// @dev The longest peer id, in bytes; today's are 34 to 38.
     uint256 private constant _MAX_PEER_ID = 64;
 
-    /// @dev The time an owner has to notice that a stolen key moves the payout address.
-    uint40 private constant _PAYOUT_DELAY = 24 hours;
-
-    /// @dev The most coordinators that can be Active, so that every loop over them is bounded.
-    uint256 private constant _MAX_COORDINATORS = 64;
+    /// @dev The time an owner has to notice that a stolen key moves the payout address or the node.
+    uint40 private constant _OWNER_DELAY = 24 hours;
 
     /// @dev A snapshot that is older binds nobody.
     uint24 private constant _SNAPSHOT_DAYS = 7;
 
-    /// @dev The longest time in jail. A node that must not come back is banned.
-    uint32 private constant _MAX_JAIL = 365 days;
+    /// @dev Nodes that one coordinator can link, and how many of them are paid for it.
+    uint256 private constant _MAX_LINKS = 8;
+    uint256 private constant _PAID_LINKS = 5;
 
-    bytes32 private constant _REGISTER = keccak256("Register(address owner,uint8 kind,bytes32 peerIdHash)");
-    bytes32 private constant _SET_SIGNER = keccak256("SetSigner(uint32 nodeId,address owner)");
+    /// @dev Heartbeats of an epoch can be posted in this many epochs after it.
+    uint32 private constant _POST_EPOCHS = 6;
 
-    // keccak256(abi.encode(uint256(keccak256("aleph.storage.NodeRegistry.v1")) - 1)) & ~bytes32(uint256(0xff))
-    bytes32 private constant _STORAGE = 0xb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a00;
+    /// @dev The longest bitmap: of 131,072 nodes.
+    uint256 private constant _MAX_BITMAP = 16_384;
+
+    /// @dev The {NodeConduct} of this implementation.
+    address private immutable _CONDUCT;
 
     /* SETUP */
 
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) Base(p) TypedData(p.nodes) {}
+    constructor(Peers memory p) NodeBase(p) {
+        _CONDUCT = address(new NodeConduct(p));
+    }
 
     /// @notice Sets up a new proxy.
     function initialize() external initializer {
@@ -112,7 +68,7 @@ contract NodeRegistry is INodeRegistry, Base, TypedData {
     ) external unpaused(Pausing.ENTRY) returns (uint32 nodeId) {
         bytes32 peerIdHash = _checkPeer(kind, peerId);
         if (metaHash == 0) revert AlephErrors.ZeroHash();
-        _checkSigner(signer, _registerHash(kind, peerIdHash), signerSig);
+        _checkSigner(0, signer, _registerHash(kind, peerIdHash), signerSig);
         nodeId = _add(kind, peerIdHash, signer);
         Node storage n = _storage().nodes[nodeId];
         (n.owner, n.features, n.region, n.metaHash) = (msg.sender, features, region, metaHash);
@@ -133,13 +89,13 @@ contract NodeRegistry is INodeRegistry, Base, TypedData {
     function setSigner(uint32 nodeId, address signer, bytes calldata signerSig) external {
         NodeRegistryStorage storage $ = _storage();
         Node storage n = _owned(nodeId);
-        _checkSigner(signer, keccak256(abi.encode(_SET_SIGNER, nodeId, msg.sender)), signerSig);
+        _checkSigner(nodeId, signer, keccak256(abi.encode(TypeHashes.SET_SIGNER, nodeId, msg.sender)), signerSig);
         address old = n.signer;
-        delete $.bySigner[old];
+        _freeSigner($, nodeId, n);
         $.bySigner[signer] = nodeId;
         n.signer = signer;
         // The old key is dead at once; the new one counts among the coordinators from the next snapshot.
-        if (n.kind == Kind.Coordinator) _depart(nodeId);
+        if (n.kind == Kind.Coordinator) _depart($, nodeId);
         emit NodeSignerChanged(nodeId, old, signer);
     }
 
@@ -147,19 +103,78 @@ contract NodeRegistry is INodeRegistry, Base, TypedData {
     function setPayout(uint32 nodeId, address payout) external {
         Node storage n = _owned(nodeId);
         if (payout == address(0)) revert AlephErrors.ZeroAddress();
-        uint40 at = uint40(block.timestamp) + _PAYOUT_DELAY;
-        (n.pendingPayout, n.pendingPayoutAt) = (payout, at);
-        emit NodePayoutScheduled(nodeId, payout, at);
+        uint40 eta = uint40(block.timestamp) + _OWNER_DELAY;
+        (n.pendingPayout, n.pendingPayoutAt) = (payout, eta);
+        emit NodePayoutScheduled(nodeId, payout, eta);
     }
 
     /// @inheritdoc INodeRegistry
     function applyPayout(uint32 nodeId) external {
         Node storage n = _storage().nodes[nodeId];
-        (address payout, uint40 at) = (n.pendingPayout, n.pendingPayoutAt);
-        if (at == 0) revert NoPayoutScheduled(nodeId);
-        if (block.timestamp < at) revert AlephErrors.TooSoon(at);
+        (address payout, uint40 eta) = (n.pendingPayout, n.pendingPayoutAt);
+        if (eta == 0) revert NoPayoutScheduled(nodeId);
+        if (block.timestamp < eta) revert AlephErrors.TooSoon(eta);
         (n.payout, n.pendingPayout, n.pendingPayoutAt) = (payout, address(0), 0);
         emit NodePayoutChanged(nodeId, payout);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function transferNode(uint32 nodeId, address to) external {
+        Node storage n = _owned(nodeId);
+        uint40 eta = to == address(0) ? 0 : uint40(block.timestamp) + _OWNER_DELAY;
+        (n.pendingOwner, n.pendingOwnerAt) = (to, eta);
+        emit NodeTransferScheduled(nodeId, to, eta);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function acceptNode(uint32 nodeId) external {
+        Node storage n = _alive(nodeId);
+        if (n.pendingOwner != msg.sender) revert AlephErrors.NotAuthorized(msg.sender);
+        if (block.timestamp < n.pendingOwnerAt) revert AlephErrors.TooSoon(n.pendingOwnerAt);
+        if (n.signer == msg.sender) revert SignerIsOwner(msg.sender);
+        address old = n.owner;
+        (n.owner, n.pendingOwner, n.pendingOwnerAt) = (msg.sender, address(0), 0);
+        // The earnings go with the node, and what the old owner scheduled does not.
+        (n.payout, n.pendingPayout, n.pendingPayoutAt) = (address(0), address(0), 0);
+        emit NodeOwnerChanged(nodeId, old, msg.sender);
+        emit NodePayoutChanged(nodeId, msg.sender);
+    }
+
+    /* LINKS */
+
+    /// @inheritdoc INodeRegistry
+    function link(uint32 coordId, uint32 nodeId) external {
+        NodeRegistryStorage storage $ = _storage();
+        Node storage c = _owned(coordId);
+        if (c.kind != Kind.Coordinator) revert WrongKind(coordId, c.kind, Kind.Coordinator);
+        Node storage n = _alive(nodeId);
+        if (n.kind == Kind.Coordinator) revert WrongKind(nodeId, n.kind, Kind.Compute);
+        if (n.linkedTo != 0) revert AlreadyLinked(nodeId, n.linkedTo);
+        if (n.flags & LOCKED != 0) revert NodeIsLocked(nodeId);
+        uint256 links = $.links[coordId];
+        uint256 i = _linkCount(links);
+        if (i == _MAX_LINKS) revert LinkLimit(coordId);
+        $.links[coordId] = links | uint256(nodeId) << 32 * i;
+        n.linkedTo = coordId;
+        emit NodeLinked(nodeId, coordId);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function unlink(uint32 coordId, uint32 nodeId) external {
+        NodeRegistryStorage storage $ = _storage();
+        Node storage n = _known(nodeId);
+        if (n.linkedTo != coordId || coordId == 0) revert NotLinked(nodeId, coordId);
+        if (msg.sender != n.owner && msg.sender != $.nodes[coordId].owner) {
+            revert AlephErrors.NotAuthorized(msg.sender);
+        }
+        _unlink($, nodeId, n);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function setLocked(uint32 nodeId, bool locked) external {
+        Node storage n = _owned(nodeId);
+        n.flags = locked ? n.flags | LOCKED : n.flags & ~LOCKED;
+        emit NodeLockSet(nodeId, locked);
     }
 
     /* STATUS */
@@ -168,7 +183,8 @@ contract NodeRegistry is INodeRegistry, Base, TypedData {
     function activate(uint32 nodeId) external unpaused(Pausing.ENTRY) {
         Node storage n = _known(nodeId);
         if (n.status != Status.Pending && n.status != Status.Suspended) revert NodeNotActive(nodeId, n.status);
-        if (!IStakingManager(STAKING).meetsRequirement(nodeId, n.kind)) revert StakeTooLow(nodeId);
+        if (n.flags & OFFLINE != 0) revert HeartbeatsNeeded(nodeId);
+        if (!_hasStake(nodeId, n.kind)) revert StakeTooLow(nodeId);
         _advance(nodeId, n, Status.Active, StatusReason.StakeMet);
     }
 
@@ -176,6 +192,7 @@ contract NodeRegistry is INodeRegistry, Base, TypedData {
     function drain(uint32 nodeId) external {
         Node storage n = _owned(nodeId);
         if (n.status != Status.Active && n.status != Status.Suspended) revert NodeNotActive(nodeId, n.status);
+        n.dutyFrom = n.status == Status.Active ? n.statusSince : uint40(block.timestamp);
         _advance(nodeId, n, Status.Draining, StatusReason.OwnerDrained);
     }
 
@@ -186,69 +203,124 @@ contract NodeRegistry is INodeRegistry, Base, TypedData {
         if (n.status != Status.Pending && n.status != Status.Draining) revert NodeNotActive(nodeId, n.status);
         uint32 jobs = IJobManager(JOBS).activeJobs(nodeId);
         if (jobs != 0) revert JobsRunning(nodeId, jobs);
+        uint32 commitments = IStorageRegistry(STORAGES).activeCommitments(nodeId);
+        if (commitments != 0) revert CommitmentsHeld(nodeId, commitments);
         delete $.byPeer[n.peerIdHash];
-        delete $.bySigner[n.signer];
+        _freeSigner($, nodeId, n);
+        _dropLinks($, nodeId, n);
         _advance(nodeId, n, Status.Exited, StatusReason.OwnerExited);
     }
 
     /// @inheritdoc INodeRegistry
     function onStakeChanged(uint32 nodeId) external {
-        if (msg.sender != STAKING) revert AlephErrors.NotAuthorized(msg.sender);
+        _onlyPeer(STAKING);
         Node storage n = _known(nodeId);
-        if (n.status != Status.Active || IStakingManager(STAKING).meetsRequirement(nodeId, n.kind)) return;
+        if (n.status != Status.Active || _hasStake(nodeId, n.kind)) return;
         _advance(nodeId, n, Status.Suspended, StatusReason.StakeTooLow);
     }
 
-    /// @inheritdoc INodeRegistry
-    function jail(uint32 nodeId, uint32 duration) external {
-        _onlyPeer(SLA);
-        if (duration == 0 || duration > _MAX_JAIL) revert AlephErrors.OutOfBounds(duration, 1, _MAX_JAIL);
-        Node storage n = _known(nodeId);
-        Status status = n.status;
-        // A penalty must not fail because the node left: then there is nothing to keep it from.
-        if (status == Status.Pending || status == Status.Exited || status == Status.Banned) return;
-        uint40 until = uint40(block.timestamp) + duration;
-        if (until > n.jailedUntil) {
-            n.jailedUntil = until;
-            emit NodeJailed(nodeId, until);
-        }
-        if (status != Status.Jailed) _advance(nodeId, n, Status.Jailed, StatusReason.Jailed);
-    }
-
-    /// @inheritdoc INodeRegistry
-    function ban(uint32 nodeId) external {
-        _onlyPeer(SLA);
-        Node storage n = _known(nodeId);
-        if (n.status == Status.Exited || n.status == Status.Banned) return;
-        _advance(nodeId, n, Status.Banned, StatusReason.Banned);
-    }
-
-    /* COORDINATORS */
+    /* HEARTBEATS */
 
     /// @inheritdoc INodeRegistry
     function snapshotCoordinators() external returns (uint24 day) {
         return _snapshot(_storage());
     }
 
+    /// @inheritdoc INodeRegistry
+    function submitHeartbeats(uint32 epoch, bytes32 statsRoot, bytes calldata bitmap, bytes calldata sigs) external {
+        NodeRegistryStorage storage $ = _storage();
+        _checkPast(epoch, _POST_EPOCHS);
+        if ($.heartbeats[epoch] != 0) revert EpochPosted(epoch);
+        if (statsRoot == 0) revert AlephErrors.ZeroHash();
+        if (bitmap.length == 0 || bitmap.length > _MAX_BITMAP) {
+            revert AlephErrors.OutOfBounds(bitmap.length, 1, _MAX_BITMAP);
+        }
+        _snapshot($);
+        bytes32 bitmapHash = keccak256(bitmap);
+        Coordinators memory c = $.coordinators;
+        uint256[] memory members = CoordinatorSet.read(c.store);
+        uint64 signers =
+            CoordinatorSet.signers(members, c.departed, _heartbeatDigest(epoch, statsRoot, bitmapHash), sigs);
+        Quorum memory q = CoordinatorSet.tally(members, c.departed, signers);
+        uint256 need = uint256(q.total) * 2 / 3 + 1;
+        if (q.weight < need) revert LowWeight(q.weight, need);
+        $.heartbeats[epoch] = Liveness.commitment(statsRoot, bitmapHash);
+        emit Heartbeats(epoch, statsRoot, bitmap, signers);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function selfHeartbeat(uint32 nodeId, uint32 epoch) external {
+        NodeRegistryStorage storage $ = _storage();
+        if ($.nodes[nodeId].signer != msg.sender) revert AlephErrors.NotAuthorized(msg.sender);
+        uint32 now_ = _epochNow();
+        // A transaction sent at the end of an epoch may arrive in the next; later is too late to be a sign of life.
+        if (epoch != now_ && epoch + 1 != now_) revert EpochWindow(epoch);
+        uint256 word = $.selfBeats[nodeId];
+        if (_inBeats(word, epoch)) revert EpochPosted(epoch);
+        (uint256 bits, uint32 last) = (word >> 32, uint32(word));
+        if (epoch < last) bits |= 2;
+        else (bits, last) = ((epoch - last < 224 ? bits << (epoch - last) : 0) | 1, epoch);
+        $.selfBeats[nodeId] = bits << 32 | last;
+        emit SelfHeartbeat(nodeId, epoch);
+    }
+
+    /* CONDUCT */
+
+    /// @inheritdoc INodeRegistry
+    function jail(uint32, uint32) external {
+        _runConduct();
+    }
+
+    /// @inheritdoc INodeRegistry
+    function unjail(uint32) external {
+        _runConduct();
+    }
+
+    /// @inheritdoc INodeRegistry
+    function ban(uint32) external {
+        _runConduct();
+    }
+
+    /// @inheritdoc INodeRegistry
+    function reportMissed(uint32, uint32[] calldata, bytes32[] calldata, bytes[] calldata) external {
+        _runConduct();
+    }
+
+    /// @inheritdoc INodeRegistry
+    function reactivate(uint32, uint32, bytes32[3] calldata, bytes[3] calldata) external {
+        _runConduct();
+    }
+
+    /// @inheritdoc INodeRegistry
+    function equivocation(uint32, uint32, bytes32, bytes32, bytes calldata, bytes32, bytes32, bytes calldata) external {
+        _runConduct();
+    }
+
+    /// @inheritdoc INodeRegistry
+    function demandLeaf(uint32, uint32, bytes32, bytes calldata) external payable {
+        _runConduct();
+    }
+
+    /// @inheritdoc INodeRegistry
+    function answerLeaf(uint32, uint32, bytes32, bytes32[] calldata) external {
+        _runConduct();
+    }
+
+    /// @inheritdoc INodeRegistry
+    function expireLeaf(uint32, uint32, uint32, bytes32, bytes32, bytes calldata) external {
+        _runConduct();
+    }
+
     /* VIEWS */
 
     /// @inheritdoc INodeRegistry
-    function node(uint32 nodeId) external view returns (NodeView memory) {
+    function node(uint32 nodeId) external view returns (NodeView memory v) {
         Node storage n = _storage().nodes[nodeId];
-        return NodeView({
-            owner: n.owner,
-            signer: n.signer,
-            kind: n.kind,
-            status: n.status,
-            statusSince: n.statusSince,
-            region: n.region,
-            features: n.features,
-            peerIdHash: n.peerIdHash,
-            metaHash: n.metaHash,
-            payout: payoutOf(nodeId),
-            pendingPayout: n.pendingPayout,
-            pendingPayoutAt: n.pendingPayoutAt
-        });
+        (v.owner, v.signer, v.kind, v.status, v.statusSince) = (n.owner, n.signer, n.kind, n.status, n.statusSince);
+        (v.region, v.features, v.peerIdHash, v.metaHash) = (n.region, n.features, n.peerIdHash, n.metaHash);
+        (v.payout, v.pendingPayout, v.pendingPayoutAt) = (payoutOf(nodeId), n.pendingPayout, n.pendingPayoutAt);
+        (v.pendingOwner, v.pendingOwnerAt, v.jailedUntil) = (n.pendingOwner, n.pendingOwnerAt, n.jailedUntil);
+        (v.linkedTo, v.locked, v.offline) = (n.linkedTo, n.flags & LOCKED != 0, n.flags & OFFLINE != 0);
     }
 
     /// @inheritdoc INodeRegistry
@@ -290,24 +362,33 @@ contract NodeRegistry is INodeRegistry, Base, TypedData {
     }
 
     /// @inheritdoc INodeRegistry
+    function activeCoordinatorIds() external view returns (uint32[] memory ids) {
+        NodeRegistryStorage storage $ = _storage();
+        ids = new uint32[]($.coordinators.active);
+        for (uint256 i; i < ids.length; ++i) {
+            ids[i] = $.activeIds[i];
+        }
+    }
+
+    /// @inheritdoc INodeRegistry
     function coordinatorSet() external view returns (uint24 day, uint32[] memory ids, uint96[] memory weights) {
         Coordinators memory c = _storage().coordinators;
-        (ids, weights) = _unpack(_members(c.store));
+        (ids, weights) = CoordinatorSet.unpack(CoordinatorSet.read(c.store));
         day = c.day;
     }
 
     /// @inheritdoc INodeRegistry
     function coordinatorsOn(uint24 day) external view returns (uint32[] memory ids, uint96[] memory weights) {
-        return _unpack(_members(_storage().snapshots[day]));
+        return CoordinatorSet.unpack(CoordinatorSet.read(_storage().snapshots[day]));
     }
 
     /// @inheritdoc INodeRegistry
     function quorum(bytes32 digest, bytes calldata sigs) external view returns (Quorum memory q) {
         Coordinators memory c = _storage().coordinators;
         if (c.store == address(0) || _today() - c.day > _SNAPSHOT_DAYS) revert SnapshotStale(c.day);
-        uint256[] memory members = _members(c.store);
-        q = _tally(members, c.departed, _signers(members, c.departed, digest, sigs));
-        q.groups = _groups(members, q.signers);
+        uint256[] memory members = CoordinatorSet.read(c.store);
+        q = CoordinatorSet.tally(members, c.departed, CoordinatorSet.signers(members, c.departed, digest, sigs));
+        q.groups = CoordinatorSet.groups(members, q.signers);
     }
 
     /// @inheritdoc INodeRegistry
@@ -324,36 +405,72 @@ contract NodeRegistry is INodeRegistry, Base, TypedData {
         NodeRegistryStorage storage $ = _storage();
         nodeSigner = _activeSigner($, nodeId, Kind.Compute);
         Coordinators memory c = $.coordinators;
-        uint256[] memory members = _members(c.store);
+        uint256[] memory members = CoordinatorSet.read(c.store);
         uint256 k;
         coordSigners = new address[](coordIds.length);
         for (uint256 i; i < coordIds.length; ++i) {
             uint32 id = coordIds[i];
-            while (k < members.length && _id(members[k]) < id) ++k;
+            while (k < members.length && CoordinatorSet.id(members[k]) < id) ++k;
             // A member that has not departed is Active and has the key of the snapshot, however old that is. Of any other
             // its own slot tells.
-            bool present = k < members.length && _id(members[k]) == id && (c.departed >> k) & 1 == 0;
-            coordSigners[i] = present ? _signer(members[k]) : _activeSigner($, id, Kind.Coordinator);
+            bool present = k < members.length && CoordinatorSet.id(members[k]) == id && (c.departed >> k) & 1 == 0;
+            coordSigners[i] = present ? CoordinatorSet.signer(members[k]) : _activeSigner($, id, Kind.Coordinator);
         }
         coordinators = c.active;
     }
 
-    /* INTERNAL */
-
-    /// @dev Moves a node to another status, the only place that does.
-    function _advance(uint32 nodeId, Node storage n, Status to, StatusReason reason) private {
-        Status from = n.status;
-        if (n.kind == Kind.Coordinator) {
-            if (to == Status.Active) {
-                _join(nodeId);
-            } else if (from == Status.Active) {
-                _leave(nodeId);
-                _depart(nodeId);
-            }
+    /// @inheritdoc INodeRegistry
+    function linksOf(uint32 coordId) external view returns (uint32[] memory nodeIds) {
+        uint256 links = _storage().links[coordId];
+        nodeIds = new uint32[](_linkCount(links));
+        for (uint256 i; i < nodeIds.length; ++i) {
+            nodeIds[i] = uint32(links >> 32 * i);
         }
-        (n.status, n.statusSince) = (to, uint40(block.timestamp));
-        emit NodeStatusChanged(nodeId, from, to, reason);
     }
+
+    /// @inheritdoc INodeRegistry
+    function isPaidLink(uint32 nodeId) external view returns (bool) {
+        NodeRegistryStorage storage $ = _storage();
+        uint32 coordId = $.nodes[nodeId].linkedTo;
+        return coordId != 0 && _linkIndex($.links[coordId], nodeId) < _PAID_LINKS;
+    }
+
+    /// @inheritdoc INodeRegistry
+    function heartbeatDigest(uint32 epoch, bytes32 statsRoot, bytes32 bitmapHash) external view returns (bytes32) {
+        return _heartbeatDigest(epoch, statsRoot, bitmapHash);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function heartbeatOf(uint32 epoch) external view returns (bytes32) {
+        return _storage().heartbeats[epoch];
+    }
+
+    /// @inheritdoc INodeRegistry
+    function hasSelfHeartbeat(uint32 nodeId, uint32 epoch) external view returns (bool) {
+        return _inBeats(_storage().selfBeats[nodeId], epoch);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function verifyStat(uint32 epoch, bytes32 leaf, uint256 index, bytes32[] calldata proof)
+        external
+        view
+        returns (bool)
+    {
+        return Liveness.verify(_storage().heartbeats[epoch], leaf, index, proof);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function leafDemand(uint32 epoch, uint32 nodeId) external view returns (address, uint40, DemandState) {
+        Demand storage d = _storage().demands[epoch][nodeId];
+        return (d.by, d.openedAt, d.state);
+    }
+
+    /// @inheritdoc INodeRegistry
+    function leafFee() external pure returns (uint256) {
+        return LEAF_FEE;
+    }
+
+    /* INTERNAL: NODES */
 
     /// @dev A new node has a kind and a peer id that no live node has.
     function _checkPeer(Kind kind, bytes calldata peerId) private view returns (bytes32 peerIdHash) {
@@ -381,16 +498,27 @@ contract NodeRegistry is INodeRegistry, Base, TypedData {
     }
 
     function _registerHash(Kind kind, bytes32 peerIdHash) private view returns (bytes32) {
-        return keccak256(abi.encode(_REGISTER, msg.sender, kind, peerIdHash));
+        return keccak256(abi.encode(TypeHashes.REGISTER, msg.sender, kind, peerIdHash));
     }
 
-    /// @dev A new signer consents, is nobody else's and is not the owner's cold key.
-    function _checkSigner(address signer, bytes32 structHash, bytes calldata sig) private view {
+    /// @dev A new signer consents, is nobody else's and is not the owner's cold key. A key that another coordinator signed
+    /// with stays that coordinator's as long as it can be held to what it signed.
+    function _checkSigner(uint32 nodeId, address signer, bytes32 structHash, bytes calldata sig) private view {
+        NodeRegistryStorage storage $ = _storage();
         if (signer == address(0)) revert AlephErrors.ZeroAddress();
         if (signer == msg.sender) revert SignerIsOwner(signer);
-        if (_storage().bySigner[signer] != 0) revert SignerTaken(signer);
+        PastKey memory past = $.pastKeys[signer];
+        bool held = past.nodeId != 0 && past.nodeId != nodeId && past.lastEpoch + EVIDENCE_EPOCHS >= _epochNow();
+        if (held || $.bySigner[signer] != 0) revert SignerTaken(signer);
         (address by,,) = ECDSA.tryRecoverCalldata(_hashTypedDataV4(structHash), sig);
         if (by != signer) revert AlephErrors.BadSignature(0);
+    }
+
+    /// @dev Frees a node's key, and notes until when it was a coordinator's.
+    function _freeSigner(NodeRegistryStorage storage $, uint32 nodeId, Node storage n) private {
+        address signer = n.signer;
+        delete $.bySigner[signer];
+        if (n.kind == Kind.Coordinator) $.pastKeys[signer] = PastKey(nodeId, _epochNow());
     }
 
     function _activeSigner(NodeRegistryStorage storage $, uint32 nodeId, Kind want) private view returns (address) {
@@ -400,41 +528,26 @@ contract NodeRegistry is INodeRegistry, Base, TypedData {
         return n.signer;
     }
 
+    /// @dev The node, when it has not ended.
+    function _alive(uint32 nodeId) private view returns (Node storage n) {
+        n = _known(nodeId);
+        if (_hasEnded(n.status)) revert NodeNotActive(nodeId, n.status);
+    }
+
+    /// @dev The node, when the caller owns it and it has not ended.
+    function _owned(uint32 nodeId) private view returns (Node storage n) {
+        n = _known(nodeId);
+        if (n.owner != msg.sender) revert AlephErrors.NotAuthorized(msg.sender);
+        return _alive(nodeId);
+    }
+
+    /* INTERNAL: LINKS */
+
+    function _linkCount(uint256 links) private pure returns (uint256 i) {
+        while (i < _MAX_LINKS && uint32(links >> 32 * i) != 0) ++i;
+    }
+
     /* INTERNAL: COORDINATORS */
-
-    /// @dev Adds a coordinator to the Active ones. Mostly it has the highest id and goes to the end.
-    function _join(uint32 nodeId) private {
-        NodeRegistryStorage storage $ = _storage();
-        uint256 i = $.coordinators.active;
-        if (i == _MAX_COORDINATORS) revert CoordinatorsFull(_MAX_COORDINATORS);
-        $.coordinators.active = uint8(i + 1);
-        for (; i != 0 && $.activeIds[i - 1] > nodeId; --i) {
-            $.activeIds[i] = $.activeIds[i - 1];
-        }
-        $.activeIds[i] = nodeId;
-    }
-
-    /// @dev Takes a coordinator out of the Active ones.
-    function _leave(uint32 nodeId) private {
-        NodeRegistryStorage storage $ = _storage();
-        uint256 last = $.coordinators.active - 1;
-        $.coordinators.active = uint8(last);
-        uint256 i;
-        while ($.activeIds[i] != nodeId) ++i;
-        for (; i < last; ++i) {
-            $.activeIds[i] = $.activeIds[i + 1];
-        }
-        $.activeIds[last] = 0;
-    }
-
-    /// @dev Takes a coordinator's say from it until the next snapshot.
-    function _depart(uint32 nodeId) private {
-        Coordinators storage c = _storage().coordinators;
-        uint256[] memory members = _members(c.store);
-        for (uint256 i; i < members.length; ++i) {
-            if (_id(members[i]) == nodeId) c.departed |= uint64(1 << i);
-        }
-    }
 
     /// @dev Takes the snapshot of today unless there is one.
     function _snapshot(NodeRegistryStorage storage $) private returns (uint24 day) {
@@ -447,134 +560,32 @@ contract NodeRegistry is INodeRegistry, Base, TypedData {
             uint32 id = $.activeIds[i];
             Node storage n = $.nodes[id];
             uint256 weight = IStakingManager(STAKING).weight(id) / 1 ether;
-            members[i] = uint256(uint160(n.signer)) << 96 | uint256(id) << 64 | weight << 16 | n.region;
+            members[i] = CoordinatorSet.pack(n.signer, id, weight, n.region);
         }
-        c.store = _write(c.store, members);
-        (c.day, c.departed) = (day, 0);
+        (c.store, c.day, c.departed) = (CoordinatorSet.write(c.store, members), day, 0);
         $.coordinators = c;
         $.snapshots[day] = c.store;
-        (uint32[] memory ids, uint96[] memory weights) = _unpack(members);
+        (uint32[] memory ids, uint96[] memory weights) = CoordinatorSet.unpack(members);
         emit CoordinatorsSnapshot(day, ids, weights);
     }
 
-    /// @dev Stores members as code: reading them all costs one cold account instead of a cold slot each. When they are
-    /// those at `old`, that stays.
-    function _write(address old, uint256[] memory members) private returns (address store) {
-        // The length's word makes room for the creation code, whose last byte is the STOP that the stored code begins with.
+    /* INTERNAL: TIME AND CONDUCT */
+
+    /// @dev Runs the call, as it came, in the code of {NodeConduct} on this storage, and ends it.
+    function _runConduct() private {
+        address conduct = _CONDUCT;
         assembly ("memory-safe") {
-            let n := mload(members)
-            let size := add(shl(5, n), 1)
-            mstore(members, or(0x61000080600a3d393df300, shl(64, size)))
-            store := old
-            if iszero(eq(extcodehash(old), keccak256(add(members, 0x1f), size))) {
-                store := create(0, add(members, 0x15), add(size, 10))
-            }
-            mstore(members, n)
+            let data := mload(0x40)
+            calldatacopy(data, 0, calldatasize())
+            let ok := delegatecall(gas(), conduct, data, calldatasize(), 0, 0)
+            returndatacopy(data, 0, returndatasize())
+            switch ok
+            case 0 { revert(data, returndatasize()) }
+            default { return(data, returndatasize()) }
         }
-        if (store == address(0)) revert AlephErrors.ZeroAddress();
-    }
-
-    /// @dev The members of a snapshot; none when there is no snapshot.
-    function _members(address store) private view returns (uint256[] memory members) {
-        assembly ("memory-safe") {
-            members := mload(0x40)
-            let size := extcodesize(store)
-            if size { size := sub(size, 1) }
-            mstore(members, shr(5, size))
-            extcodecopy(store, add(members, 0x20), 1, size)
-            mstore(0x40, add(add(members, 0x20), size))
-        }
-    }
-
-    /// @dev Which members signed, as bits. The signatures are in the order of the members.
-    function _signers(uint256[] memory members, uint64 departed, bytes32 digest, bytes calldata sigs)
-        private
-        pure
-        returns (uint64 signers)
-    {
-        uint256 n = sigs.length / 65;
-        if (sigs.length != n * 65 || n > _MAX_COORDINATORS) revert SignaturesLength(sigs.length);
-        uint256 k;
-        for (uint256 i; i < n; ++i) {
-            (address by,,) = ECDSA.tryRecoverCalldata(digest, sigs[i * 65:i * 65 + 65]);
-            while (k < members.length && (_signer(members[k]) != by || (departed >> k) & 1 != 0)) ++k;
-            if (k == members.length) revert AlephErrors.BadSignature(uint8(i));
-            signers |= uint64(1 << k++);
-        }
-    }
-
-    /// @dev The weight behind `signers`, and of all members that have not departed.
-    function _tally(uint256[] memory members, uint64 departed, uint64 signers) private pure returns (Quorum memory q) {
-        uint256 weight;
-        uint256 total;
-        uint256 count;
-        for (uint256 i; i < members.length; ++i) {
-            if ((departed >> i) & 1 != 0) continue;
-            uint256 w = _weight(members[i]);
-            total += w;
-            if ((signers >> i) & 1 == 0) continue;
-            weight += w;
-            ++count;
-        }
-        (q.weight, q.total, q.count, q.signers) = (uint96(weight), uint96(total), uint16(count), signers);
-    }
-
-    /// @dev How many regions the signers are in.
-    function _groups(uint256[] memory members, uint64 signers) private pure returns (uint16 groups) {
-        uint256[] memory seen = new uint256[](256);
-        for (uint256 i; i < members.length; ++i) {
-            if ((signers >> i) & 1 == 0) continue;
-            uint256 region = uint16(members[i]);
-            uint256 bit = 1 << (region & 0xff);
-            if (seen[region >> 8] & bit == 0) ++groups;
-            seen[region >> 8] |= bit;
-        }
-    }
-
-    function _unpack(uint256[] memory members) private pure returns (uint32[] memory ids, uint96[] memory weights) {
-        (ids, weights) = (new uint32[](members.length), new uint96[](members.length));
-        for (uint256 i; i < members.length; ++i) {
-            (ids[i], weights[i]) = (_id(members[i]), uint96(_weight(members[i])));
-        }
-    }
-
-    function _signer(uint256 member) private pure returns (address) {
-        return address(uint160(member >> 96));
-    }
-
-    function _id(uint256 member) private pure returns (uint32) {
-        return uint32(member >> 64);
-    }
-
-    function _weight(uint256 member) private pure returns (uint256) {
-        return uint48(member >> 16);
     }
 
     function _today() private view returns (uint24) {
         return uint24(block.timestamp / 1 days);
-    }
-
-    /* INTERNAL: NODES */
-
-    function _known(uint32 nodeId) private view returns (Node storage n) {
-        n = _storage().nodes[nodeId];
-        if (n.status == Status.None) revert UnknownNode(nodeId);
-    }
-
-    /// @dev The node, when the caller owns it and it has not ended.
-    function _owned(uint32 nodeId) private view returns (Node storage n) {
-        n = _known(nodeId);
-        if (n.owner != msg.sender) revert AlephErrors.NotAuthorized(msg.sender);
-        if (n.status == Status.Exited) revert NodeNotActive(nodeId, Status.Exited);
-    }
-
-    function _domainName() internal pure override returns (string memory) {
-        return "AlephNodes";
-    }
-
-    function _storage() private pure returns (NodeRegistryStorage storage $) {
-        assembly ("memory-safe") {
-            $.slot := _STORAGE
-        }
     }
 }

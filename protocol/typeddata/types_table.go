@@ -16,6 +16,8 @@ const (
 	Register = "Register(address owner,uint8 kind,bytes32 peerIdHash)"
 	// SetSigner is signed in the domain AlephNodes.
 	SetSigner = "SetSigner(uint32 nodeId,address owner)"
+	// Heartbeat is signed in the domain AlephNodes.
+	Heartbeat = "Heartbeat(uint32 epoch,bytes32 statsRoot,bytes32 bitmapHash)"
 )
 
 // Types returns every type, by its name.
@@ -27,5 +29,6 @@ func Types() map[string]string {
 		"Stop":       Stop,
 		"Register":   Register,
 		"SetSigner":  SetSigner,
+		"Heartbeat":  Heartbeat,
 	}
 }

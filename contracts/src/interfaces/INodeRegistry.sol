@@ -2,7 +2,10 @@
 pragma solidity ^0.8.37;
 
 /// @title INodeRegistry
-/// @notice Who the nodes are: owner, signing key, peer id, status.
+/// @notice Who the nodes are: owner, signing key, peer id, status; which coordinators count; and who was alive when.
+/// @dev An epoch is an hour and a day 24 of them, both counted from 1970. A node moves between statuses like this, and no
+/// other way: None to Pending to Active; Active to Suspended and back; Active or Suspended to Draining; Active, Suspended or
+/// Draining to Jailed, and from there to Active or Suspended; Pending or Draining to Exited; all but Exited to Banned.
 interface INodeRegistry {
     /// @notice What a node does. The numbers are part of the protocol.
     enum Kind {
@@ -33,7 +36,18 @@ interface INodeRegistry {
         OwnerDrained,
         OwnerExited,
         Jailed,
-        Banned
+        Banned,
+        Released,
+        Offline,
+        Online
+    }
+
+    /// @notice What became of a demand for a leaf.
+    enum DemandState {
+        None,
+        Open,
+        Answered,
+        Withheld
     }
 
     /// @notice Who signed something, of the newest snapshot of the coordinators.
@@ -64,6 +78,12 @@ interface INodeRegistry {
         address payout;
         address pendingPayout;
         uint40 pendingPayoutAt;
+        address pendingOwner;
+        uint40 pendingOwnerAt;
+        uint40 jailedUntil;
+        uint32 linkedTo;
+        bool locked;
+        bool offline;
     }
 
     /// @notice A node was registered, with status Pending.
@@ -95,11 +115,52 @@ interface INodeRegistry {
     /// @notice A node's earnings go to `payout` from now on.
     event NodePayoutChanged(uint32 indexed nodeId, address payout);
 
+    /// @notice `to` can take the node over at `eta` or later; zeros: nobody can.
+    event NodeTransferScheduled(uint32 indexed nodeId, address to, uint40 eta);
+
+    /// @notice A node has another owner from now on.
+    event NodeOwnerChanged(uint32 indexed nodeId, address indexed oldOwner, address indexed newOwner);
+
+    /// @notice A coordinator links a node; the newest link is the last in its order.
+    event NodeLinked(uint32 indexed nodeId, uint32 indexed coordId);
+
+    /// @notice A coordinator links a node no more; the links after it move up.
+    event NodeUnlinked(uint32 indexed nodeId, uint32 indexed coordId);
+
+    /// @notice Whether coordinators can link a node.
+    event NodeLockSet(uint32 indexed nodeId, bool locked);
+
     /// @notice A node is in jail until `until`.
     event NodeJailed(uint32 indexed nodeId, uint40 until);
 
     /// @notice The coordinators of a day, ascending by id, with their weights in whole ALEPH.
     event CoordinatorsSnapshot(uint24 indexed day, uint32[] ids, uint96[] weights);
+
+    /// @notice The coordinators said this of an epoch.
+    /// @param statsRoot The root of the tree of what each node can do.
+    /// @param bitmap Bit i, from the low end of byte i / 8: node i was alive.
+    /// @param signers Bit i: the i-th coordinator of the newest snapshot signed.
+    event Heartbeats(uint32 indexed epoch, bytes32 statsRoot, bytes bitmap, uint64 signers);
+
+    /// @notice A node said itself that it was alive in an epoch.
+    event SelfHeartbeat(uint32 indexed nodeId, uint32 indexed epoch);
+
+    /// @notice A node was shown to have missed `count` epochs from `firstEpoch` to `lastEpoch`.
+    event MissedReported(
+        uint32 indexed nodeId, uint32 firstEpoch, uint32 lastEpoch, uint8 count, address indexed reporter
+    );
+
+    /// @notice A coordinator was shown to have said two things of one epoch.
+    event EquivocationShown(uint32 indexed coordId, uint32 epoch, address indexed reporter);
+
+    /// @notice The leaf of a node in the tree of an epoch must be published until `deadline`.
+    event LeafDemanded(uint32 indexed epoch, uint32 indexed nodeId, address by, uint40 deadline);
+
+    /// @notice The leaf of a node in the tree of an epoch.
+    event LeafAnswered(uint32 indexed epoch, uint32 indexed nodeId, bytes32 leaf, address by);
+
+    /// @notice The leaf was not published, and this coordinator had signed for it.
+    event LeafWithheld(uint32 indexed epoch, uint32 indexed nodeId, uint32 indexed coordId, address reporter);
 
     /// @dev No node has this id.
     error UnknownNode(uint32 nodeId);
@@ -124,6 +185,58 @@ interface INodeRegistry {
 
     /// @dev The node still runs jobs.
     error JobsRunning(uint32 nodeId, uint32 jobs);
+
+    /// @dev The node still keeps data.
+    error CommitmentsHeld(uint32 nodeId, uint32 commitments);
+
+    /// @dev The node was suspended for missing epochs: see {reactivate}.
+    error HeartbeatsNeeded(uint32 nodeId);
+
+    /// @dev Another coordinator, or this one, links the node.
+    error AlreadyLinked(uint32 nodeId, uint32 coordId);
+
+    /// @dev This coordinator does not link the node.
+    error NotLinked(uint32 nodeId, uint32 coordId);
+
+    /// @dev The node's owner wants no links.
+    error NodeIsLocked(uint32 nodeId);
+
+    /// @dev The coordinator links as many nodes as it can.
+    error LinkLimit(uint32 coordId);
+
+    /// @dev The epoch is too early, too late or not over.
+    error EpochWindow(uint32 epoch);
+
+    /// @dev This was said of the epoch already.
+    error EpochPosted(uint32 epoch);
+
+    /// @dev The epochs do not ascend.
+    error EpochOrder(uint32 previous, uint32 epoch);
+
+    /// @dev The coordinators did not say this of the epoch.
+    error WrongHeartbeat(uint32 epoch);
+
+    /// @dev The epoch does not count as missed: the node was alive or not on duty, the bitmap does not reach to it, or the
+    /// sequencer was down.
+    error NotMissed(uint32 epoch);
+
+    /// @dev The coordinators did not say that the node was alive.
+    error NotAlive(uint32 epoch);
+
+    /// @dev There is less weight behind it than needed, in whole ALEPH.
+    error LowWeight(uint256 have, uint256 need);
+
+    /// @dev Saying the same twice is no fault.
+    error SameHeartbeat(uint32 epoch);
+
+    /// @dev The fee is not the one asked for.
+    error WrongFee(uint256 have, uint256 want);
+
+    /// @dev The leaf is not in the tree of the epoch.
+    error BadProof();
+
+    /// @dev The ether was not taken.
+    error PaymentFailed(address to);
 
     /// @dev As many coordinators as there can be are Active already.
     error CoordinatorsFull(uint256 max);
@@ -176,10 +289,27 @@ interface INodeRegistry {
     /// @notice Carries out the scheduled change of the payout address. Anyone may call.
     function applyPayout(uint32 nodeId) external;
 
-    /// @notice Stops new jobs for a node; running ones go on. Only its owner.
+    /// @notice Lets `to` take a node over, with its stake and earnings, 24 hours ahead; zero: nobody. Only its owner.
+    function transferNode(uint32 nodeId, address to) external;
+
+    /// @notice Takes a node over. Its earnings go to the new owner. Only who it was given to.
+    function acceptNode(uint32 nodeId) external;
+
+    /// @notice Links a node that no coordinator links and that is not locked; a coordinator links 8 nodes at most, and the
+    /// first 5 are paid. Only the coordinator's owner.
+    function link(uint32 coordId, uint32 nodeId) external;
+
+    /// @notice Ends a link. Only the coordinator's and the node's owner.
+    function unlink(uint32 coordId, uint32 nodeId) external;
+
+    /// @notice Whether coordinators can link a node; a link that there is stays. Only its owner.
+    function setLocked(uint32 nodeId, bool locked) external;
+
+    /// @notice Stops new jobs for an Active or Suspended node; running ones go on. Only its owner.
     function drain(uint32 nodeId) external;
 
-    /// @notice Ends a Pending or Draining node without jobs and frees its peer id and signer. Only its owner.
+    /// @notice Ends a Pending or Draining node without jobs and commitments and frees its peer id and signer. Only its
+    /// owner.
     function exit(uint32 nodeId) external;
 
     /// @notice Tells that a node's stake changed. An Active node below its requirement is Suspended. Only the
@@ -190,6 +320,9 @@ interface INodeRegistry {
     /// jail stays at least that long. Nothing happens to a node in another status. Only the SLAManager.
     function jail(uint32 nodeId, uint32 duration) external;
 
+    /// @notice Lets a node out of jail when its time is over: Active when it can work, else Suspended. Anyone may call.
+    function unjail(uint32 nodeId) external;
+
     /// @notice Ends a node for good; its peer id and signer stay taken. Nothing happens to one that has ended. Only the
     /// SLAManager.
     function ban(uint32 nodeId) external;
@@ -198,6 +331,17 @@ interface INodeRegistry {
     /// Anyone may call.
     /// @return day The number of today, in days since 1970.
     function snapshotCoordinators() external returns (uint24 day);
+
+    /// @notice Posts what the coordinators say of an epoch, once, in the six epochs after it. Takes the day's snapshot when
+    /// there is none yet. Anyone may call.
+    /// @param statsRoot The root of the tree of what each node can do.
+    /// @param bitmap Bit i, from the low end of byte i / 8: node i was alive. 1 to 16,384 bytes.
+    /// @param sigs Like {quorum}'s, of {heartbeatDigest}, by more than two thirds of the weight.
+    function submitHeartbeats(uint32 epoch, bytes32 statsRoot, bytes calldata bitmap, bytes calldata sigs) external;
+
+    /// @notice Says that the caller's node is alive in this epoch, or was in the one before. For a node that the
+    /// coordinators leave out. Only the node's signer.
+    function selfHeartbeat(uint32 nodeId, uint32 epoch) external;
 
     /// @notice The newest snapshot of the coordinators, ascending by id, with weights in whole ALEPH.
     function coordinatorSet() external view returns (uint24 day, uint32[] memory ids, uint96[] memory weights);
@@ -247,4 +391,92 @@ interface INodeRegistry {
         external
         view
         returns (address nodeSigner, address[] memory coordSigners, uint32 coordinators);
+
+    /// @notice The ids of the Active coordinators, ascending.
+    function activeCoordinatorIds() external view returns (uint32[] memory);
+
+    /// @notice The nodes that a coordinator links, in the order of linking.
+    function linksOf(uint32 coordId) external view returns (uint32[] memory nodeIds);
+
+    /// @notice Whether a node is one of the first five that a coordinator links, and so paid for it.
+    function isPaidLink(uint32 nodeId) external view returns (bool);
+
+    /// @notice What coordinators sign of an epoch, EIP-712 `Heartbeat(uint32 epoch,bytes32 statsRoot,bytes32 bitmapHash)`.
+    function heartbeatDigest(uint32 epoch, bytes32 statsRoot, bytes32 bitmapHash) external view returns (bytes32);
+
+    /// @notice keccak256(statsRoot, keccak256(bitmap)) of an epoch; zero when none was posted.
+    function heartbeatOf(uint32 epoch) external view returns (bytes32);
+
+    /// @notice Whether a node said that it was alive in an epoch; of the last 224 epochs before its last word.
+    function hasSelfHeartbeat(uint32 nodeId, uint32 epoch) external view returns (bool);
+
+    /// @notice Whether `leaf` is what the coordinators said of a node in an epoch.
+    /// @param leaf 32 bytes, of which the first four are the node's id.
+    /// @param index The place of the leaf, which is the node's id.
+    /// @param proof The siblings from the leaf up, 0 to 20, and the hash of the bitmap.
+    function verifyStat(uint32 epoch, bytes32 leaf, uint256 index, bytes32[] calldata proof)
+        external
+        view
+        returns (bool);
+
+    /// @notice Who demanded a leaf, when, and what became of it.
+    function leafDemand(uint32 epoch, uint32 nodeId)
+        external
+        view
+        returns (address by, uint40 openedAt, DemandState state);
+
+    /// @notice Shows that a node missed at least 24 of the last 48 epochs. An Active node is Suspended; one that drains is
+    /// held to the time before. No epoch counts twice. Anyone may call.
+    /// @param epochs The epochs missed, ascending.
+    /// @param statsRoots What the coordinators said of each.
+    /// @param bitmaps What the coordinators said of each.
+    function reportMissed(
+        uint32 nodeId,
+        uint32[] calldata epochs,
+        bytes32[] calldata statsRoots,
+        bytes[] calldata bitmaps
+    ) external;
+
+    /// @notice Makes a node that was Suspended for missing epochs Active again when the coordinators said that it was alive
+    /// in three epochs in a row after that, among the last 48. Only the node's owner and signer.
+    /// @param firstEpoch The first of the three.
+    function reactivate(uint32 nodeId, uint32 firstEpoch, bytes32[3] calldata statsRoots, bytes[3] calldata bitmaps)
+        external;
+
+    /// @notice Shows that a coordinator signed two different heartbeats of one epoch, in the 14 days after it. Anyone may
+    /// call.
+    function equivocation(
+        uint32 coordId,
+        uint32 epoch,
+        bytes32 rootA,
+        bytes32 mapA,
+        bytes calldata sigA,
+        bytes32 rootB,
+        bytes32 mapB,
+        bytes calldata sigB
+    ) external;
+
+    /// @notice Demands that the leaf of a node in the tree of one of the last 48 epochs is published within 24 hours. The
+    /// coordinators must have said that the node was alive, so there must be a leaf. Costs {leafFee}, which is for whoever
+    /// publishes it. Anyone may call.
+    function demandLeaf(uint32 epoch, uint32 nodeId, bytes32 statsRoot, bytes calldata bitmap) external payable;
+
+    /// @notice Publishes a leaf that was demanded. Anyone may call.
+    /// @param proof Like {verifyStat}'s.
+    function answerLeaf(uint32 epoch, uint32 nodeId, bytes32 leaf, bytes32[] calldata proof) external;
+
+    /// @notice Shows that a coordinator signed for a tree of which a leaf that was demanded is not published; once for each
+    /// coordinator that signed. The first time the fee goes back. Anyone may call.
+    /// @param sig The coordinator's signature of the heartbeat.
+    function expireLeaf(
+        uint32 epoch,
+        uint32 nodeId,
+        uint32 coordId,
+        bytes32 statsRoot,
+        bytes32 bitmapHash,
+        bytes calldata sig
+    ) external;
+
+    /// @notice What demanding a leaf costs, in wei of ether.
+    function leafFee() external pure returns (uint256);
 }

@@ -16,4 +16,5 @@ library TypeHashes {
     bytes32 internal constant STOP = keccak256("Stop(bytes32 spec,uint40 deadline)");
     bytes32 internal constant REGISTER = keccak256("Register(address owner,uint8 kind,bytes32 peerIdHash)");
     bytes32 internal constant SET_SIGNER = keccak256("SetSigner(uint32 nodeId,address owner)");
+    bytes32 internal constant HEARTBEAT = keccak256("Heartbeat(uint32 epoch,bytes32 statsRoot,bytes32 bitmapHash)");
 }

@@ -14,18 +14,18 @@ import {TypeHashes} from "./libraries/TypeHashes.sol";
 abstract contract NodeBase is Base, TypedData {
     /* TYPES */
 
-    /// @dev The first slot is all that opening a job reads of a node.
+    /// @dev The first slot is all that opening a job and the snapshot of the coordinators read of a node.
     struct Node {
         address signer;
         INodeRegistry.Kind kind;
         INodeRegistry.Status status;
         uint40 statusSince;
-        // The coordinator that links it; zero: none.
-        uint32 linkedTo;
         uint8 flags;
+        uint16 region;
         address owner;
         uint64 features;
-        uint16 region;
+        // The coordinator that links it; zero: none.
+        uint32 linkedTo;
         bytes32 peerIdHash;
         bytes32 metaHash;
         // Zero: the owner.

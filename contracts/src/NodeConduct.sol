@@ -216,24 +216,23 @@ contract NodeConduct is NodeBase {
         bytes[] calldata bitmaps
     ) private view {
         (uint40 from, uint40 to) = _duty(nodeId, n);
-        _checkPast(epochs[0], _WINDOW);
-        uint32 previous;
+        (uint32 previous, uint32 last) = (epochs[0], epochs[epochs.length - 1]);
+        _checkPast(previous, _WINDOW);
+        if (_startOf(previous) < from) revert INodeRegistry.NotMissed(previous);
+        if (_startOf(last + 1) > to) revert INodeRegistry.NotMissed(last);
+        uint256 beats = _storage().selfBeats[nodeId];
         for (uint256 i; i < epochs.length; ++i) {
             uint32 epoch = epochs[i];
-            if (epoch <= previous) revert INodeRegistry.EpochOrder(previous, epoch);
+            if (i != 0 && epoch <= previous) revert INodeRegistry.EpochOrder(previous, epoch);
             previous = epoch;
             _checkHeartbeat(epoch, statsRoots[i], keccak256(bitmaps[i]));
-            if (_startOf(epoch) < from || _startOf(epoch + 1) > to || !_missed(nodeId, epoch, bitmaps[i])) {
-                revert INodeRegistry.NotMissed(epoch);
-            }
+            if (_inBeats(beats, epoch) || !_leftOut(nodeId, bitmaps[i])) revert INodeRegistry.NotMissed(epoch);
         }
     }
 
-    /// @dev Neither the coordinators nor the node itself said that it lived. A bitmap that does not reach to the node says
-    /// nothing of it.
-    function _missed(uint32 nodeId, uint32 epoch, bytes calldata bitmap) private view returns (bool) {
-        return Liveness.covers(bitmap, nodeId) && !Liveness.isSet(bitmap, nodeId)
-            && !_inBeats(_storage().selfBeats[nodeId], epoch);
+    /// @dev The coordinators said that the node was not alive. A bitmap that does not reach to it says nothing of it.
+    function _leftOut(uint32 nodeId, bytes calldata bitmap) private pure returns (bool) {
+        return Liveness.covers(bitmap, nodeId) && !Liveness.isSet(bitmap, nodeId);
     }
 
     /// @dev When missed epochs count. A node that drains is held to the time before.

@@ -22,7 +22,7 @@ abstract contract GasBench is Suite {
     /// @dev Makes the calls and records each.
     function _measure() internal virtual;
 
-    function _code(string memory name) internal view override returns (bytes memory) {
+    function _code(string memory name) internal view virtual override returns (bytes memory) {
         return vm.getCode(string.concat("out/release/", name, ".sol/", name, ".json"));
     }
 

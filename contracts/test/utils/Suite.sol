@@ -208,7 +208,8 @@ abstract contract Suite is Test {
 
     function _join(INodeRegistry.Kind kind, string memory name) internal returns (Party memory p) {
         p = _register(kind, name);
-        _stake(p, staking.requirement(kind));
+        bool coordinator = kind == INodeRegistry.Kind.Coordinator;
+        _stake(p, coordinator ? staking.totalRequirement() : staking.requirement(kind));
         nodes.activate(p.id);
     }
 

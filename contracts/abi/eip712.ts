@@ -46,10 +46,44 @@ export const eip712Types = {
     { name: "statsRoot", type: "bytes32" },
     { name: "bitmapHash", type: "bytes32" },
   ],
+  StoreRequest: [
+    { name: "payer", type: "address" },
+    { name: "nodeId", type: "uint32" },
+    { name: "root", type: "bytes32" },
+    { name: "size", type: "uint64" },
+    { name: "itemHash", type: "bytes32" },
+    { name: "untilDay", type: "uint24" },
+    { name: "k", type: "uint8" },
+    { name: "token", type: "uint8" },
+    { name: "rateQ32", type: "uint96" },
+    { name: "deadline", type: "uint40" },
+  ],
+  StoreExtension: [
+    { name: "id", type: "uint128" },
+    { name: "untilDay", type: "uint24" },
+  ],
+  StoreRepair: [
+    { name: "id", type: "uint128" },
+    { name: "nodeId", type: "uint32" },
+  ],
+  StorageReceipt: [
+    { name: "nodeId", type: "uint32" },
+    { name: "root", type: "bytes32" },
+    { name: "leaves", type: "uint64" },
+    { name: "sinceDay", type: "uint24" },
+    { name: "untilDay", type: "uint24" },
+    { name: "holder", type: "address" },
+  ],
+  DayAttestation: [
+    { name: "day", type: "uint24" },
+    { name: "seed", type: "bytes32" },
+    { name: "bitmapRoot", type: "bytes32" },
+  ],
 } as const;
 
 /** The types of each domain; a domain's name is its contract's, its version is "1". */
 export const eip712Domains = {
   AlephJobs: ["JobOffer", "Accept", "Assignment", "Stop"],
   AlephNodes: ["Register", "SetSigner", "Heartbeat"],
+  AlephStorage: ["StoreRequest", "StoreExtension", "StoreRepair", "StorageReceipt", "DayAttestation"],
 } as const;

@@ -18,17 +18,32 @@ const (
 	SetSigner = "SetSigner(uint32 nodeId,address owner)"
 	// Heartbeat is signed in the domain AlephNodes.
 	Heartbeat = "Heartbeat(uint32 epoch,bytes32 statsRoot,bytes32 bitmapHash)"
+	// StoreRequest is signed in the domain AlephStorage.
+	StoreRequest = "StoreRequest(address payer,uint32 nodeId,bytes32 root,uint64 size,bytes32 itemHash,uint24 untilDay,uint8 k,uint8 token,uint96 rateQ32,uint40 deadline)"
+	// StoreExtension is signed in the domain AlephStorage.
+	StoreExtension = "StoreExtension(uint128 id,uint24 untilDay)"
+	// StoreRepair is signed in the domain AlephStorage.
+	StoreRepair = "StoreRepair(uint128 id,uint32 nodeId)"
+	// StorageReceipt is signed in the domain AlephStorage.
+	StorageReceipt = "StorageReceipt(uint32 nodeId,bytes32 root,uint64 leaves,uint24 sinceDay,uint24 untilDay,address holder)"
+	// DayAttestation is signed in the domain AlephStorage.
+	DayAttestation = "DayAttestation(uint24 day,bytes32 seed,bytes32 bitmapRoot)"
 )
 
 // Types returns every type, by its name.
 func Types() map[string]string {
 	return map[string]string{
-		"JobOffer":   JobOffer,
-		"Accept":     Accept,
-		"Assignment": Assignment,
-		"Stop":       Stop,
-		"Register":   Register,
-		"SetSigner":  SetSigner,
-		"Heartbeat":  Heartbeat,
+		"JobOffer":       JobOffer,
+		"Accept":         Accept,
+		"Assignment":     Assignment,
+		"Stop":           Stop,
+		"Register":       Register,
+		"SetSigner":      SetSigner,
+		"Heartbeat":      Heartbeat,
+		"StoreRequest":   StoreRequest,
+		"StoreExtension": StoreExtension,
+		"StoreRepair":    StoreRepair,
+		"StorageReceipt": StorageReceipt,
+		"DayAttestation": DayAttestation,
 	}
 }

@@ -17,4 +17,13 @@ library TypeHashes {
     bytes32 internal constant REGISTER = keccak256("Register(address owner,uint8 kind,bytes32 peerIdHash)");
     bytes32 internal constant SET_SIGNER = keccak256("SetSigner(uint32 nodeId,address owner)");
     bytes32 internal constant HEARTBEAT = keccak256("Heartbeat(uint32 epoch,bytes32 statsRoot,bytes32 bitmapHash)");
+    bytes32 internal constant STORE_REQUEST = keccak256(
+        "StoreRequest(address payer,uint32 nodeId,bytes32 root,uint64 size,bytes32 itemHash,uint24 untilDay,uint8 k,uint8 token,uint96 rateQ32,uint40 deadline)"
+    );
+    bytes32 internal constant STORE_EXTENSION = keccak256("StoreExtension(uint128 id,uint24 untilDay)");
+    bytes32 internal constant STORE_REPAIR = keccak256("StoreRepair(uint128 id,uint32 nodeId)");
+    bytes32 internal constant STORAGE_RECEIPT = keccak256(
+        "StorageReceipt(uint32 nodeId,bytes32 root,uint64 leaves,uint24 sinceDay,uint24 untilDay,address holder)"
+    );
+    bytes32 internal constant DAY_ATTESTATION = keccak256("DayAttestation(uint24 day,bytes32 seed,bytes32 bitmapRoot)");
 }

@@ -4,15 +4,14 @@ pragma solidity 0.8.37;
 import {AlephErrors} from "./libraries/AlephErrors.sol";
 import {IERC5805} from "@openzeppelin/contracts/interfaces/IERC5805.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
-import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
-import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 import {Checkpoints} from "@openzeppelin/contracts/utils/structs/Checkpoints.sol";
 
 /// @title StakeVotes
 /// @notice Votes by stake, as ERC-5805 with seconds as the clock. An account has as many votes as tokens are counted for it
 /// and for those who delegated their votes to it. Unlike most tokens with votes, an account that never said otherwise
 /// votes for itself.
-abstract contract StakeVotes is IERC5805, EIP712 {
+abstract contract StakeVotes is IERC5805 {
     using Checkpoints for Checkpoints.Trace208;
 
     /* TYPES */
@@ -25,8 +24,8 @@ abstract contract StakeVotes is IERC5805, EIP712 {
 
     /// @custom:storage-location erc7201:aleph.storage.StakeVotes.v1
     struct StakeVotesStorage {
-        Checkpoints.Trace208 total;
         mapping(address account => Voter) voters;
+        // At zero, which is no account's, all votes.
         mapping(address account => Checkpoints.Trace208) traces;
         mapping(address account => uint256) nonces;
     }
@@ -41,6 +40,11 @@ abstract contract StakeVotes is IERC5805, EIP712 {
 
     /* CONSTANTS */
 
+    /// @dev The domain is AlephStaking, version 1. Written out because OpenZeppelin's EIP712 takes a kilobyte.
+    bytes32 private constant _DOMAIN =
+        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+    bytes32 private constant _NAME = keccak256("AlephStaking");
+    bytes32 private constant _VERSION = keccak256("1");
     bytes32 private constant _DELEGATION = keccak256("Delegation(address delegatee,uint256 nonce,uint256 expiry)");
 
     // keccak256(abi.encode(uint256(keccak256("aleph.storage.StakeVotes.v1")) - 1)) & ~bytes32(uint256(0xff))
@@ -57,7 +61,8 @@ abstract contract StakeVotes is IERC5805, EIP712 {
     /// @notice Like {delegate}, for who signed EIP-712 `Delegation(address delegatee,uint256 nonce,uint256 expiry)`.
     function delegateBySig(address delegatee, uint256 nonce, uint256 expiry, uint8 v, bytes32 r, bytes32 s) external {
         if (block.timestamp > expiry) revert VotesExpiredSignature(expiry);
-        bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(_DELEGATION, delegatee, nonce, expiry)));
+        bytes32 digest =
+            MessageHashUtils.toTypedDataHash(_domain(), keccak256(abi.encode(_DELEGATION, delegatee, nonce, expiry)));
         (address who,,) = ECDSA.tryRecover(digest, v, r, s);
         if (who == address(0)) revert AlephErrors.BadSignature(0);
         mapping(address => uint256) storage next = _votes().nonces;
@@ -74,13 +79,15 @@ abstract contract StakeVotes is IERC5805, EIP712 {
     }
 
     /// @notice The votes of an account at the end of the second `timepoint`, which has passed.
-    function getPastVotes(address account, uint256 timepoint) external view returns (uint256) {
-        return _votes().traces[account].upperLookupRecent(_passed(timepoint));
+    function getPastVotes(address account, uint256 timepoint) public view returns (uint256) {
+        uint48 time = clock();
+        if (timepoint >= time) revert ERC5805FutureLookup(timepoint, time);
+        return _votes().traces[account].upperLookup(uint48(timepoint));
     }
 
     /// @notice All votes at the end of the second `timepoint`, which has passed.
     function getPastTotalSupply(uint256 timepoint) external view returns (uint256) {
-        return _votes().total.upperLookupRecent(_passed(timepoint));
+        return getPastVotes(address(0), timepoint);
     }
 
     /// @notice Who votes for an account.
@@ -92,11 +99,6 @@ abstract contract StakeVotes is IERC5805, EIP712 {
     /// @notice The nonce that the account's next signature for {delegateBySig} must have.
     function nonces(address account) external view returns (uint256) {
         return _votes().nonces[account];
-    }
-
-    /// @notice The tokens that are counted for an account, whoever votes with them.
-    function votingUnits(address account) external view returns (uint96) {
-        return _votes().voters[account].units;
     }
 
     /// @notice The clock of the votes: seconds since 1970.
@@ -113,12 +115,12 @@ abstract contract StakeVotes is IERC5805, EIP712 {
     /* INTERNAL */
 
     /// @dev Counts `to` tokens for an account where `from` were counted.
-    function _count(address account, uint96 from, uint96 to) internal {
+    function _count(address account, uint256 from, uint256 to) internal {
         if (from == to) return;
         StakeVotesStorage storage $ = _votes();
         Voter storage voter = $.voters[account];
-        voter.units = voter.units - from + to;
-        $.total.push(clock(), $.total.latest() - from + to);
+        voter.units = uint96(voter.units - from + to);
+        _push($.traces[address(0)], from, to);
         _move($, delegates(account), from, to);
     }
 
@@ -128,22 +130,24 @@ abstract contract StakeVotes is IERC5805, EIP712 {
         $.voters[account].delegatee = delegatee;
         address to = delegates(account);
         emit DelegateChanged(account, from, to);
-        uint96 units = $.voters[account].units;
+        uint256 units = $.voters[account].units;
         if (from == to || units == 0) return;
         _move($, from, units, 0);
         _move($, to, 0, units);
     }
 
-    function _move(StakeVotesStorage storage $, address account, uint96 less, uint96 more) private {
-        Checkpoints.Trace208 storage trace = $.traces[account];
-        (uint208 before, uint208 now_) = trace.push(clock(), trace.latest() - less + more);
-        emit DelegateVotesChanged(account, before, now_);
+    function _move(StakeVotesStorage storage $, address account, uint256 less, uint256 more) private {
+        (uint256 before, uint256 present) = _push($.traces[account], less, more);
+        emit DelegateVotesChanged(account, before, present);
     }
 
-    function _passed(uint256 timepoint) private view returns (uint48) {
-        uint48 time = clock();
-        if (timepoint >= time) revert ERC5805FutureLookup(timepoint, time);
-        return SafeCast.toUint48(timepoint);
+    function _push(Checkpoints.Trace208 storage trace, uint256 less, uint256 more) private returns (uint208, uint208) {
+        // Neither can overflow: there are fewer than 2^96 tokens.
+        return trace.push(clock(), uint208(trace.latest() - less + more));
+    }
+
+    function _domain() private view returns (bytes32) {
+        return keccak256(abi.encode(_DOMAIN, _NAME, _VERSION, block.chainid, address(this)));
     }
 
     function _votes() private pure returns (StakeVotesStorage storage $) {

@@ -13,16 +13,14 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {ERC20Burnable} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Burnable.sol";
 import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
-import {Multicall} from "@openzeppelin/contracts/utils/Multicall.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
-import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 /// @title StakingManager
 /// @notice See {IStakingManager}.
 /// @dev Amounts have 96 bits: 2^96 wei is a hundred times the supply. No loop runs over delegators.
-contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTransient, Multicall {
+contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTransient {
     using SafeERC20 for IERC20;
     using SafeCast for uint256;
 
@@ -36,12 +34,21 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         INodeRegistry.Kind kind;
     }
 
-    /// @dev A pool of which delegators hold shares. The mark spares reading a slot that says nothing most of the time: of
-    /// what is bonded, that rewards drip; of what is leaving, that the node has been frozen.
+    /// @dev A pool of which delegators hold shares, or one delegator's part of it. The tokens of a part are those counted as
+    /// votes; 0 when it is not counted. The mark spares reading a slot that says nothing most of the time: of what is
+    /// bonded, that rewards drip; of what is leaving, that the node has been frozen.
     struct Fund {
         uint96 tokens;
         uint128 shares;
         uint24 gen;
+        bool marked;
+    }
+
+    /// @dev A fund in memory, as words. {_load} and {_save} move it with one access to storage.
+    struct Pot {
+        uint256 tokens;
+        uint256 shares;
+        uint256 gen;
         bool marked;
     }
 
@@ -66,13 +73,6 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         Fund leaving;
         Drip drip;
         Side side;
-    }
-
-    /// @dev `units` are the tokens counted as votes of the delegator; 0 when they are not counted.
-    struct Position {
-        uint128 shares;
-        uint24 gen;
-        uint96 units;
     }
 
     struct Tranche {
@@ -103,7 +103,7 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         uint96 totalRequirement;
         mapping(INodeRegistry.Kind kind => uint128) requirements;
         mapping(uint32 nodeId => Pool) pools;
-        mapping(uint32 nodeId => mapping(address delegator => Position)) positions;
+        mapping(uint32 nodeId => mapping(address delegator => Fund)) positions;
         mapping(uint32 nodeId => mapping(address delegator => Tranche[8])) tranches;
         mapping(uint32 nodeId => OwnVotes) ownVotes;
     }
@@ -151,12 +151,9 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
     uint256 private constant _ENTRY_RATIO = 1e6;
 
     /// @dev How long one case, and cases one after the other, may hold a node's stake, and the pause between.
-    uint40 private constant _FREEZE_MAX = 7 days;
-    uint40 private constant _FREEZE_RUN_MAX = 21 days;
-    uint40 private constant _FREEZE_GAP = 1 days;
-
-    /// @dev Where tokens go that cannot be burned, because the token has no function for it.
-    address private constant _GRAVE = 0x000000000000000000000000000000000000dEaD;
+    uint256 private constant _FREEZE_MAX = 7 days;
+    uint256 private constant _FREEZE_RUN_MAX = 21 days;
+    uint256 private constant _FREEZE_GAP = 1 days;
 
     // keccak256(abi.encode(uint256(keccak256("aleph.storage.StakingManager.v1")) - 1)) & ~bytes32(uint256(0xff))
     bytes32 private constant _STORAGE = 0xdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed00;
@@ -164,7 +161,7 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
     /* SETUP */
 
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) Base(p) EIP712("AlephStaking", "1") {}
+    constructor(Peers memory p) Base(p) {}
 
     /// @notice Sets up a new proxy.
     function initialize() external initializer {
@@ -179,12 +176,16 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
     /* STAKING */
 
     /// @inheritdoc IStakingManager
-    function stake(uint32 nodeId, uint128 amount) external {
+    function stake(uint32 nodeId, uint128 amount) external nonReentrant unpaused(Pausing.ENTRY) {
         _stake(nodeId, amount);
     }
 
     /// @inheritdoc IStakingManager
-    function stakeWithPermit(uint32 nodeId, uint128 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external {
+    function stakeWithPermit(uint32 nodeId, uint128 amount, uint256 deadline, uint8 v, bytes32 r, bytes32 s)
+        external
+        nonReentrant
+        unpaused(Pausing.ENTRY)
+    {
         _permit(amount, deadline, v, r, s);
         _stake(nodeId, amount);
     }
@@ -195,15 +196,20 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         StakingManagerStorage storage $ = _storage();
         INodeRegistry.Status status = _checkOwner(nodeId);
         Pool storage p = $.pools[nodeId];
-        Own memory own = p.own;
-        if (own.staked < amount) revert AlephErrors.Insufficient(own.staked, amount);
-        own.staked -= uint96(amount);
-        own.waiting += uint96(amount);
-        own.unlock = uint40(block.timestamp) + $.unbondingTime;
-        p.own = own;
-        _checkHeld($, p, own, status);
-        if ($.ownVotes[nodeId].units != 0) _countOwn($, nodeId, msg.sender, own.staked);
-        emit SelfUnbonding(nodeId, amount, own.staked, own.waiting, own.unlock);
+        Own storage own = p.own;
+        uint256 staked = own.staked;
+        if (staked < amount) revert AlephErrors.Insufficient(staked, amount);
+        staked -= amount;
+        uint96 waiting = uint96(own.waiting + amount);
+        uint40 unlock = uint40(block.timestamp) + $.unbondingTime;
+        (own.staked, own.waiting, own.unlock) = (uint96(staked), waiting, unlock);
+        // A node that works, or may be held to what it did, keeps its requirement.
+        if (status != INodeRegistry.Status.Pending && status != INodeRegistry.Status.Exited) {
+            (uint256 have, uint256 need) = _unmet($, p, own.kind);
+            if (have < need) revert RequirementHeld(have, need);
+        }
+        if ($.ownVotes[nodeId].units != 0) _countOwn($, nodeId, msg.sender, staked);
+        emit SelfUnbonding(nodeId, amount, uint128(staked), waiting, unlock);
         _lowered($, nodeId, p);
     }
 
@@ -211,13 +217,14 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
     function withdrawSelf(uint32 nodeId) external nonReentrant unpaused(Pausing.EXIT) {
         Pool storage p = _storage().pools[nodeId];
         _checkOwner(nodeId);
-        Own memory own = p.own;
-        if (own.waiting == 0) revert AlephErrors.ZeroAmount();
-        if (block.timestamp < own.unlock) revert NotUnlocked(own.unlock);
+        Own storage own = p.own;
+        (uint96 amount, uint40 unlock) = (own.waiting, own.unlock);
+        if (amount == 0) revert AlephErrors.ZeroAmount();
+        if (block.timestamp < unlock) revert NotUnlocked(unlock);
         _checkNotFrozen(p);
-        (p.own.waiting, p.own.unlock) = (0, 0);
-        emit SelfWithdrawn(nodeId, msg.sender, own.waiting);
-        IERC20(TOKEN).safeTransfer(msg.sender, own.waiting);
+        (own.waiting, own.unlock) = (0, 0);
+        emit SelfWithdrawn(nodeId, msg.sender, amount);
+        IERC20(TOKEN).safeTransfer(msg.sender, amount);
     }
 
     /* DELEGATING */
@@ -250,15 +257,23 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         if (shares == 0) revert AlephErrors.ZeroAmount();
         StakingManagerStorage storage $ = _storage();
         Pool storage p = $.pools[nodeId];
-        Fund memory f = _accrue(p);
-        uint256 tokens = _leave($, nodeId, f, shares);
+        Pot memory f = _accrue(p);
+        uint256 tokens = _leave($.positions[nodeId][msg.sender], f, shares);
         if (tokens < minTokens) revert Slippage(tokens, minTokens);
         if (f.shares == 0) _leaveToOwner(nodeId, p, f);
-        p.bonded = f;
+        _save(p.bonded, f);
         tranche_ = uint8(block.timestamp / 1 weeks % _TRANCHES);
-        (uint40 unlock, uint128 leavingShares) = _wait($, nodeId, p, tranche_, tokens);
+        (uint40 unlock, uint256 leavingShares) = _wait($, nodeId, p, tranche_, tokens);
         emit Undelegated(
-            nodeId, msg.sender, tranche_, unlock, shares, uint128(tokens), leavingShares, f.tokens, f.shares
+            nodeId,
+            msg.sender,
+            tranche_,
+            unlock,
+            shares,
+            uint128(tokens),
+            uint128(leavingShares),
+            uint128(f.tokens),
+            uint128(f.shares)
         );
         // Only of coordinators do delegations count for the requirement.
         if (p.own.kind == INodeRegistry.Kind.Coordinator) _lowered($, nodeId, p);
@@ -273,14 +288,16 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
     {
         StakingManagerStorage storage $ = _storage();
         Pool storage p = $.pools[nodeId];
-        Fund memory l = p.leaving;
+        Pot memory l = _load(p.leaving);
         Tranche memory t = _takeTranche($, nodeId, tranche_);
-        if (t.gen != l.gen) revert StaleGeneration(l.gen, t.gen);
+        if (t.gen != l.gen) revert StaleGeneration(uint24(l.gen), t.gen);
         uint256 tokens = _redeem(l, t.shares);
-        p.leaving = l;
-        Fund memory f = _accrue(p);
-        shares = _enter($, nodeId, p, f, tokens);
-        emit UndelegationCancelled(nodeId, msg.sender, tranche_, uint128(tokens), shares, f.tokens, f.shares);
+        _save(p.leaving, l);
+        Pot memory f = _accrue(p);
+        shares = _enter($.positions[nodeId][msg.sender], nodeId, p, f, tokens);
+        emit UndelegationCancelled(
+            nodeId, msg.sender, tranche_, uint128(tokens), shares, uint128(f.tokens), uint128(f.shares)
+        );
     }
 
     /// @inheritdoc IStakingManager
@@ -292,40 +309,38 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
     {
         StakingManagerStorage storage $ = _storage();
         Pool storage p = $.pools[nodeId];
-        Fund memory l = p.leaving;
+        Pot memory l = _load(p.leaving);
         if (l.marked) _checkNotFrozen(p);
         uint256 shares;
+        uint256 taken;
         // Ends after eight rounds: a tranche that was taken is empty.
         for (uint256 i; i < tranches.length; ++i) {
             Tranche memory t = _takeTranche($, nodeId, tranches[i]);
             if (block.timestamp < t.unlock) revert NotUnlocked(t.unlock);
             if (t.gen == l.gen) shares += t.shares;
+            taken |= 1 << tranches[i];
         }
         tokens = uint128(_redeem(l, shares));
-        p.leaving = l;
-        emit Withdrawn(nodeId, msg.sender, tranches, tokens, l.tokens, l.shares);
-        if (tokens != 0) IERC20(TOKEN).safeTransfer(msg.sender, tokens);
+        _save(p.leaving, l);
+        emit Withdrawn(nodeId, msg.sender, uint8(taken), tokens, uint128(l.tokens), uint128(l.shares));
+        IERC20(TOKEN).safeTransfer(msg.sender, tokens);
     }
 
     /* REWARDS */
 
     /// @inheritdoc IStakingManager
     function addRewards(uint32 nodeId, uint128 amount) external nonReentrant unpaused(Pausing.ENTRY) {
-        if (amount < _MIN) revert BelowMinimum(amount, _MIN);
+        _checkMin(amount);
         Pool storage p = _storage().pools[nodeId];
         if (p.own.kind == INodeRegistry.Kind.None) revert INodeRegistry.UnknownNode(nodeId);
-        Fund memory f = _accrue(p);
-        Drip memory d = p.drip;
+        Pot memory f = _accrue(p);
+        Drip storage d = p.drip;
         uint256 commission = amount;
         if (f.shares != 0) {
-            commission = uint256(amount) * _commission(d) / _BPS;
-            uint256 more = amount - commission;
-            uint256 left = f.marked ? d.end - uint40(block.timestamp) : 0;
-            d.end = uint40(block.timestamp + StakeMath.dripTime(d.rest, left, more, _DRIP));
-            (d.rest, d.last) = ((d.rest + more).toUint96(), uint40(block.timestamp));
-            p.drip = d;
+            commission = commission * _commission(d) / _BPS;
+            _drip(d, f.marked, amount - commission);
             f.marked = true;
-            p.bonded = f;
+            _save(p.bonded, f);
         }
         if (commission != 0) p.side.credit = (p.side.credit + commission).toUint96();
         emit RewardsAdded(nodeId, msg.sender, amount, uint128(commission), d.rest, d.end);
@@ -367,10 +382,10 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         for (uint256 i; i < nodeIds.length; ++i) {
             uint32 nodeId = nodeIds[i];
             Pool storage p = $.pools[nodeId];
-            Position storage position = $.positions[nodeId][who];
-            uint96 units = uint96(_valueOf(_accrued(p), position));
-            _count(who, position.units, units);
-            position.units = units;
+            Fund storage part = $.positions[nodeId][who];
+            uint256 units = _valueOf(_accrued(p), _load(part));
+            _count(who, part.tokens, units);
+            part.tokens = uint96(units);
             (address owner,,) = INodeRegistry(NODES).standing(nodeId);
             _countOwn($, nodeId, owner, p.own.staked);
         }
@@ -386,7 +401,7 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         address beneficiary,
         uint16 beneficiaryBps,
         bytes32 caseId
-    ) external nonReentrant unpaused(Pausing.PENALTY) returns (uint128 slashed, uint128 paid) {
+    ) external nonReentrant returns (uint128 slashed, uint128 paid) {
         _onlyPeer(SLA);
         _checkBeneficiary(nodeId, beneficiary, beneficiaryBps);
         StakingManagerStorage storage $ = _storage();
@@ -407,24 +422,21 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         if (slashed == 0) return (0, 0);
         _lowered($, nodeId, p);
         if (paid != 0) IERC20(TOKEN).safeTransfer(beneficiary, paid);
-        _burn(slashed - paid + cut.dust);
+        ERC20Burnable(TOKEN).burn(slashed - paid + cut.dust);
     }
 
     /// @inheritdoc IStakingManager
     function freeze(uint32 nodeId, uint40 until) external {
         _onlyPeer(SLA);
-        uint40 time = uint40(block.timestamp);
-        if (until <= time || until > time + _FREEZE_MAX) {
-            revert AlephErrors.OutOfBounds(until, time + 1, time + _FREEZE_MAX);
-        }
         Pool storage p = _storage().pools[nodeId];
-        Side memory side = p.side;
-        if (time >= side.frozenUntil + _FREEZE_GAP) side.frozenSince = time;
-        uint256 most = Math.min(until, side.frozenSince + _FREEZE_RUN_MAX);
-        side.frozenUntil = uint40(Math.max(side.frozenUntil, most));
-        p.side = side;
+        uint256 time = block.timestamp;
+        uint256 before = p.side.frozenUntil;
+        if (time >= before + _FREEZE_GAP) p.side.frozenSince = uint40(time);
+        uint256 most = Math.min(time + _FREEZE_MAX, p.side.frozenSince + _FREEZE_RUN_MAX);
+        until = uint40(Math.max(before, Math.min(until, most)));
+        p.side.frozenUntil = until;
         p.leaving.marked = true;
-        emit Frozen(nodeId, side.frozenUntil);
+        emit Frozen(nodeId, until);
     }
 
     /* PARAMETERS */
@@ -461,26 +473,33 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
     }
 
     /// @inheritdoc IStakingManager
-    function pool(uint32 nodeId) external view returns (PoolView memory v) {
+    function pool(uint32 nodeId) external view returns (uint128, uint128, uint24, uint128, uint128, uint24) {
         Pool storage p = _storage().pools[nodeId];
-        (v.selfStake, v.selfUnbonding, v.selfUnlock) = (p.own.staked, p.own.waiting, p.own.unlock);
-        Fund memory f = _accrued(p);
-        (v.tokens, v.shares, v.gen) = (f.tokens, f.shares, f.gen);
-        v.dripRest = p.drip.rest - (f.tokens - p.bonded.tokens);
-        (v.leavingTokens, v.leavingShares, v.leavingGen) = (p.leaving.tokens, p.leaving.shares, p.leaving.gen);
-        (v.dripEnd, v.commissionBps) = (p.drip.end, _commission(p.drip));
-        if (block.timestamp < p.drip.nextFrom) {
-            (v.nextCommissionBps, v.commissionAt) = (p.drip.nextBps, p.drip.nextFrom);
-        }
-        (v.credit, v.frozenUntil) = (p.side.credit, p.side.frozenUntil);
+        Pot memory f = _accrued(p);
+        Pot memory l = _load(p.leaving);
+        return
+            (uint128(f.tokens), uint128(f.shares), uint24(f.gen), uint128(l.tokens), uint128(l.shares), uint24(l.gen));
+    }
+
+    /// @inheritdoc IStakingManager
+    function rewards(uint32 nodeId) external view returns (uint128, uint40, uint16, uint16, uint40, uint128) {
+        Pool storage p = _storage().pools[nodeId];
+        Drip storage d = p.drip;
+        uint256 rest = uint256(d.rest) + p.bonded.tokens - _accrued(p).tokens;
+        return (uint128(rest), d.end, _commission(d), d.nextBps, d.nextFrom, p.side.credit);
+    }
+
+    /// @inheritdoc IStakingManager
+    function frozenUntil(uint32 nodeId) external view returns (uint40) {
+        return _storage().pools[nodeId].side.frozenUntil;
     }
 
     /// @inheritdoc IStakingManager
     function positionValue(uint32 nodeId, address who) external view returns (uint128, uint128) {
         StakingManagerStorage storage $ = _storage();
-        Fund memory f = _accrued($.pools[nodeId]);
-        Position memory position = $.positions[nodeId][who];
-        return (uint128(_valueOf(f, position)), position.gen == f.gen ? position.shares : 0);
+        Pot memory f = _accrued($.pools[nodeId]);
+        Pot memory part = _load($.positions[nodeId][who]);
+        return (uint128(_valueOf(f, part)), part.gen == f.gen ? uint128(part.shares) : 0);
     }
 
     /// @inheritdoc IStakingManager
@@ -488,33 +507,9 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         if (index >= _TRANCHES) revert AlephErrors.OutOfBounds(index, 0, _TRANCHES - 1);
         StakingManagerStorage storage $ = _storage();
         Tranche memory t = $.tranches[nodeId][who][index];
-        Fund memory l = $.pools[nodeId].leaving;
+        Pot memory l = _load($.pools[nodeId].leaving);
         if (t.gen != l.gen || t.shares == 0) return (0, 0, 0);
         return (uint128(StakeMath.leaving(t.shares, l.tokens, l.shares)), t.shares, t.unlock);
-    }
-
-    /// @inheritdoc IStakingManager
-    function withdrawable(uint32 nodeId, address who)
-        external
-        view
-        returns (uint128 present, uint128 later, uint40 next)
-    {
-        StakingManagerStorage storage $ = _storage();
-        Pool storage p = $.pools[nodeId];
-        Fund memory l = p.leaving;
-        uint40 frozen = p.side.frozenUntil;
-        for (uint256 i; i < _TRANCHES; ++i) {
-            Tranche memory t = $.tranches[nodeId][who][i];
-            if (t.gen != l.gen || t.shares == 0) continue;
-            uint128 tokens = uint128(StakeMath.leaving(t.shares, l.tokens, l.shares));
-            uint40 unlock = t.unlock < frozen ? frozen : t.unlock;
-            if (block.timestamp >= unlock) {
-                present += tokens;
-            } else {
-                later += tokens;
-                if (next == 0 || unlock < next) next = unlock;
-            }
-        }
     }
 
     /// @inheritdoc IStakingManager
@@ -535,31 +530,31 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
     /// @inheritdoc IStakingManager
     function meetsRequirement(uint32 nodeId, INodeRegistry.Kind kind) external view returns (bool) {
         StakingManagerStorage storage $ = _storage();
-        return _meets($, $.pools[nodeId], kind);
+        (uint256 have, uint256 need) = _unmet($, $.pools[nodeId], kind);
+        return have >= need;
     }
 
     /// @inheritdoc IStakingManager
     function weight(uint32 nodeId) external view returns (uint96) {
-        Pool storage p = _storage().pools[nodeId];
-        uint256 own = p.own.staked;
-        return uint96(Math.min(own * _WEIGHT_CAP, own + _accrued(p).tokens));
+        (uint256 own, uint256 delegated,) = totalStake(nodeId);
+        return uint96(Math.min(own * _WEIGHT_CAP, own + delegated));
     }
 
     /// @inheritdoc IStakingManager
     function slashable(uint32 nodeId) external view returns (uint128) {
-        Pool storage p = _storage().pools[nodeId];
-        return uint128(p.own.staked) + p.own.waiting + _accrued(p).tokens + p.leaving.tokens;
+        (uint128 own, uint128 delegated, uint128 waiting) = totalStake(nodeId);
+        return own + delegated + waiting;
     }
 
     /// @inheritdoc IStakingManager
-    function totalStake(uint32 nodeId) external view returns (uint128, uint128, uint128) {
+    function totalStake(uint32 nodeId) public view returns (uint128, uint128, uint128) {
         Pool storage p = _storage().pools[nodeId];
-        return (p.own.staked, _accrued(p).tokens, uint128(p.own.waiting) + p.leaving.tokens);
+        return (p.own.staked, uint128(_accrued(p).tokens), uint128(p.own.waiting) + p.leaving.tokens);
     }
 
     /* THE OWNER'S STAKE */
 
-    function _stake(uint32 nodeId, uint128 amount) private nonReentrant unpaused(Pausing.ENTRY) {
+    function _stake(uint32 nodeId, uint128 amount) private {
         if (amount == 0) revert AlephErrors.ZeroAmount();
         (address owner, INodeRegistry.Kind kind, INodeRegistry.Status status) = INodeRegistry(NODES).standing(nodeId);
         if (owner != msg.sender) revert AlephErrors.NotAuthorized(msg.sender);
@@ -579,32 +574,21 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         if (owner != msg.sender) revert AlephErrors.NotAuthorized(msg.sender);
     }
 
-    /// @dev A node that works, or may be held to what it did, keeps its requirement.
-    function _checkHeld(StakingManagerStorage storage $, Pool storage p, Own memory own, INodeRegistry.Status status)
+    /// @dev The first requirement of a kind that the pool does not meet, or any that it does.
+    function _unmet(StakingManagerStorage storage $, Pool storage p, INodeRegistry.Kind kind)
         private
         view
+        returns (uint256 have, uint256 need)
     {
-        if (status == INodeRegistry.Status.Pending || status == INodeRegistry.Status.Exited) return;
-        uint256 need = $.requirements[own.kind];
-        if (own.staked < need) revert RequirementHeld(own.staked, need);
-        if (own.kind != INodeRegistry.Kind.Coordinator) return;
-        uint256 total = uint256(own.staked) + _accrued(p).tokens;
-        if (total < $.totalRequirement) revert RequirementHeld(total, $.totalRequirement);
-    }
-
-    function _meets(StakingManagerStorage storage $, Pool storage p, INodeRegistry.Kind kind)
-        private
-        view
-        returns (bool)
-    {
-        uint256 own = p.own.staked;
-        if (own < $.requirements[kind]) return false;
-        return kind != INodeRegistry.Kind.Coordinator || own + _accrued(p).tokens >= $.totalRequirement;
+        (have, need) = (p.own.staked, $.requirements[kind]);
+        if (have < need || kind != INodeRegistry.Kind.Coordinator) return (have, need);
+        return (have + _accrued(p).tokens, $.totalRequirement);
     }
 
     /// @dev Tells the NodeRegistry of less stake when it matters.
     function _lowered(StakingManagerStorage storage $, uint32 nodeId, Pool storage p) private {
-        if (!_meets($, p, p.own.kind)) INodeRegistry(NODES).onStakeChanged(nodeId);
+        (uint256 have, uint256 need) = _unmet($, p, p.own.kind);
+        if (have < need) INodeRegistry(NODES).onStakeChanged(nodeId);
     }
 
     /* POOLS */
@@ -618,86 +602,77 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         if (amount == 0) revert AlephErrors.ZeroAmount();
         StakingManagerStorage storage $ = _storage();
         Pool storage p = $.pools[nodeId];
-        Fund memory f = _accrue(p);
-        shares = _enter($, nodeId, p, f, amount);
+        Pot memory f = _accrue(p);
+        shares = _enter($.positions[nodeId][msg.sender], nodeId, p, f, amount);
         if (shares < minShares) revert Slippage(shares, minShares);
-        emit Delegated(nodeId, msg.sender, amount, shares, f.tokens, f.shares);
+        emit Delegated(nodeId, msg.sender, amount, shares, uint128(f.tokens), uint128(f.shares));
         IERC20(TOKEN).safeTransferFrom(msg.sender, address(this), amount);
     }
 
-    /// @dev Adds tokens to the caller's position. Writes `f`.
-    function _enter(StakingManagerStorage storage $, uint32 nodeId, Pool storage p, Fund memory f, uint256 tokens)
+    /// @dev Adds tokens to the caller's part. Writes the pool, too.
+    function _enter(Fund storage stored, uint32 nodeId, Pool storage p, Pot memory f, uint256 tokens)
         private
-        returns (uint128 shares)
+        returns (uint128)
     {
         if (f.shares > f.tokens * _ENTRY_RATIO) revert PoolSpent(nodeId);
         uint256 most = p.own.staked * _CAP;
         if (f.tokens + tokens > most) revert PoolCap(most);
-        Position memory position = $.positions[nodeId][msg.sender];
-        uint96 counted = position.units;
+        Pot memory part = _load(stored);
+        uint256 counted = part.tokens;
         // What a slash has made void is gone, its votes too.
-        if (position.gen != f.gen) position = Position(0, f.gen, 0);
-        if (tokens < _MIN) {
-            uint256 value = tokens + _valueOf(f, position);
-            if (value < _MIN) revert BelowMinimum(value, _MIN);
-        }
-        shares = StakeMath.bond(tokens, f.tokens, f.shares).toUint128();
-        f.tokens = (f.tokens + tokens).toUint96();
-        f.shares = (uint256(f.shares) + shares).toUint128();
-        p.bonded = f;
-        position.shares += shares;
+        if (part.gen != f.gen) (part.tokens, part.shares, part.gen) = (0, 0, f.gen);
+        if (tokens < _MIN) _checkMin(tokens + _valueOf(f, part));
+        uint256 shares = StakeMath.bond(tokens, f.tokens, f.shares);
+        f.tokens += tokens;
+        f.shares += shares;
+        _save(p.bonded, f);
+        part.shares += shares;
         if (counted != 0) {
-            position.units = (position.units + tokens).toUint96();
-            _count(msg.sender, counted, position.units);
+            part.tokens += tokens;
+            _count(msg.sender, counted, part.tokens);
         }
-        $.positions[nodeId][msg.sender] = position;
+        _save(stored, part);
+        return uint128(shares);
     }
 
-    /// @dev Takes shares of the caller's position out of `f`, which the caller writes.
-    function _leave(StakingManagerStorage storage $, uint32 nodeId, Fund memory f, uint128 shares)
-        private
-        returns (uint256 tokens)
-    {
-        Position memory position = $.positions[nodeId][msg.sender];
-        if (position.shares < shares) revert AlephErrors.Insufficient(position.shares, shares);
-        if (position.gen != f.gen) revert StaleGeneration(f.gen, position.gen);
+    /// @dev Takes shares out of the caller's part and of the pool, which the caller of this writes.
+    function _leave(Fund storage stored, Pot memory f, uint256 shares) private returns (uint256 tokens) {
+        Pot memory part = _load(stored);
+        if (part.shares < shares) revert AlephErrors.Insufficient(part.shares, shares);
+        if (part.gen != f.gen) revert StaleGeneration(uint24(f.gen), uint24(part.gen));
         tokens = StakeMath.bonded(shares, f.tokens, f.shares);
-        if (position.units != 0) {
-            uint96 units = uint96(uint256(position.units) * (position.shares - shares) / position.shares);
-            _count(msg.sender, position.units, units);
-            position.units = units;
-        }
-        position.shares -= shares;
-        f.tokens -= uint96(tokens);
+        f.tokens -= tokens;
         f.shares -= shares;
-        if (position.shares != 0) {
-            uint256 value = _valueOf(f, position);
-            if (value < _MIN) revert BelowMinimum(value, _MIN);
+        uint256 rest = part.shares - shares;
+        if (part.tokens != 0) {
+            uint256 units = part.tokens * rest / part.shares;
+            _count(msg.sender, part.tokens, units);
+            part.tokens = units;
         }
-        $.positions[nodeId][msg.sender] = position;
+        part.shares = rest;
+        if (rest != 0) _checkMin(_valueOf(f, part));
+        _save(stored, part);
     }
 
     /// @dev Puts tokens into the caller's tranche of this week.
     function _wait(StakingManagerStorage storage $, uint32 nodeId, Pool storage p, uint8 index, uint256 tokens)
         private
-        returns (uint40 unlock, uint128 shares)
+        returns (uint40 unlock, uint256 shares)
     {
-        Fund memory l = p.leaving;
-        shares = StakeMath.leave(tokens, l.tokens, l.shares).toUint128();
-        l.tokens = (l.tokens + tokens).toUint96();
-        l.shares = (uint256(l.shares) + shares).toUint128();
-        p.leaving = l;
-        Tranche memory t = $.tranches[nodeId][msg.sender][index];
+        Pot memory l = _load(p.leaving);
+        shares = StakeMath.leave(tokens, l.tokens, l.shares);
+        l.tokens += tokens;
+        l.shares += shares;
+        _save(p.leaving, l);
+        Tranche storage stored = $.tranches[nodeId][msg.sender][index];
+        Tranche memory t = stored;
         uint32 week = uint32(block.timestamp / 1 weeks);
-        if (t.shares != 0 && t.gen == l.gen) {
-            if (t.week != week) revert TrancheFull(index);
-        } else {
-            t = Tranche(0, l.gen, 0, week);
-        }
+        if (t.shares == 0 || t.gen != l.gen) (t.shares, t.unlock) = (0, 0);
+        else if (t.week != week) revert TrancheFull(index);
         // The unbonding time may have been cut within the week.
         unlock = uint40(Math.max(t.unlock, block.timestamp + $.unbondingTime));
-        (t.shares, t.unlock) = (t.shares + shares, unlock);
-        $.tranches[nodeId][msg.sender][index] = t;
+        (stored.shares, stored.gen, stored.unlock, stored.week) =
+        (uint128(t.shares + shares), uint24(l.gen), unlock, week);
     }
 
     /// @dev Empties a tranche of the caller.
@@ -706,57 +681,92 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         returns (Tranche memory t)
     {
         if (index >= _TRANCHES) revert AlephErrors.OutOfBounds(index, 0, _TRANCHES - 1);
-        t = $.tranches[nodeId][msg.sender][index];
+        Tranche storage stored = $.tranches[nodeId][msg.sender][index];
+        t = stored;
         if (t.shares == 0) revert AlephErrors.ZeroAmount();
-        delete $.tranches[nodeId][msg.sender][index];
+        assembly ("memory-safe") {
+            sstore(stored.slot, 0)
+        }
     }
 
     /// @dev Takes shares out of what waits.
-    function _redeem(Fund memory l, uint256 shares) private pure returns (uint256 tokens) {
+    function _redeem(Pot memory l, uint256 shares) private pure returns (uint256 tokens) {
         tokens = StakeMath.leaving(shares, l.tokens, l.shares);
-        l.tokens -= uint96(tokens);
-        l.shares -= uint128(shares);
+        l.tokens -= tokens;
+        l.shares -= shares;
     }
 
     /// @dev Gives the owner what is left when nobody delegates, so that the next delegation finds a pool like new.
-    function _leaveToOwner(uint32 nodeId, Pool storage p, Fund memory f) private {
-        uint256 left = f.tokens;
+    function _leaveToOwner(uint32 nodeId, Pool storage p, Pot memory f) private {
+        uint256 left = f.tokens + _stopDrip(p, f);
         f.tokens = 0;
-        if (f.marked) {
-            left += p.drip.rest;
-            p.drip.rest = 0;
-            f.marked = false;
-        }
         if (left == 0) return;
         p.side.credit = (p.side.credit + left).toUint96();
         emit LeftToOwner(nodeId, uint128(left));
     }
 
-    /// @dev The delegations with what has dripped until now, which is written except for the delegations themselves.
-    function _accrue(Pool storage p) private returns (Fund memory f) {
-        uint96 before = p.bonded.tokens;
-        f = _accrued(p);
+    /// @dev Adds rewards to the drip.
+    function _drip(Drip storage d, bool running, uint256 more) private {
+        uint256 rest = d.rest;
+        uint256 time = StakeMath.dripTime(rest, running ? d.end - block.timestamp : 0, more, _DRIP);
+        (d.rest, d.last, d.end) = ((rest + more).toUint96(), uint40(block.timestamp), uint40(block.timestamp + time));
+    }
+
+    /// @dev Takes the rewards that have not dripped.
+    function _stopDrip(Pool storage p, Pot memory f) private returns (uint256 rest) {
+        if (!f.marked) return 0;
+        f.marked = false;
+        rest = p.drip.rest;
+        p.drip.rest = 0;
+    }
+
+    /// @dev The delegations with what has dripped until now; the drip is written, the caller writes the rest.
+    function _accrue(Pool storage p) private returns (Pot memory f) {
+        f = _load(p.bonded);
         if (!f.marked) return f;
-        Drip memory d = p.drip;
-        d.rest -= f.tokens - before;
-        d.last = uint40(block.timestamp);
-        f.marked = d.rest != 0;
-        p.drip = d;
+        Drip storage d = p.drip;
+        uint256 more = StakeMath.dripped(d.rest, d.last, d.end, block.timestamp);
+        f.tokens += more;
+        uint256 rest = d.rest - more;
+        (d.rest, d.last) = (uint96(rest), uint40(block.timestamp));
+        f.marked = rest != 0;
     }
 
     /// @dev The delegations with what has dripped until now.
-    function _accrued(Pool storage p) private view returns (Fund memory f) {
-        f = p.bonded;
+    function _accrued(Pool storage p) private view returns (Pot memory f) {
+        f = _load(p.bonded);
         if (!f.marked) return f;
-        Drip memory d = p.drip;
-        f.tokens = (f.tokens + StakeMath.dripped(d.rest, d.last, d.end, block.timestamp)).toUint96();
+        Drip storage d = p.drip;
+        f.tokens += StakeMath.dripped(d.rest, d.last, d.end, block.timestamp);
     }
 
-    function _valueOf(Fund memory f, Position memory position) private pure returns (uint256) {
-        return position.gen == f.gen ? StakeMath.bonded(position.shares, f.tokens, f.shares) : 0;
+    function _valueOf(Pot memory f, Pot memory part) private pure returns (uint256) {
+        return part.gen == f.gen ? StakeMath.bonded(part.shares, f.tokens, f.shares) : 0;
     }
 
-    function _commission(Drip memory d) private view returns (uint16) {
+    function _checkMin(uint256 value) private pure {
+        if (value < _MIN) revert BelowMinimum(value, _MIN);
+    }
+
+    function _load(Fund storage fund) private view returns (Pot memory pot) {
+        uint256 word;
+        assembly ("memory-safe") {
+            word := sload(fund.slot)
+        }
+        (pot.tokens, pot.shares) = (uint96(word), uint128(word >> 96));
+        (pot.gen, pot.marked) = (uint24(word >> 224), word >> 248 != 0);
+    }
+
+    function _save(Fund storage fund, Pot memory pot) private {
+        (uint256 tokens, uint256 shares, uint256 gen, bool marked) = (pot.tokens, pot.shares, pot.gen, pot.marked);
+        // The generation counts slashes that left next to nothing: there are no 2^24 of those.
+        if (tokens >> 96 != 0 || shares >> 128 != 0) revert AlephErrors.OutOfBounds(tokens, 0, type(uint96).max);
+        assembly ("memory-safe") {
+            sstore(fund.slot, or(or(tokens, shl(96, shares)), or(shl(224, gen), shl(248, marked))))
+        }
+    }
+
+    function _commission(Drip storage d) private view returns (uint16) {
         return d.nextFrom != 0 && block.timestamp >= d.nextFrom ? d.nextBps : d.bps;
     }
 
@@ -766,15 +776,15 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
     }
 
     /// @dev Counts an owner's stake as votes of `owner`, who may not be the one it was counted for.
-    function _countOwn(StakingManagerStorage storage $, uint32 nodeId, address owner, uint96 units) private {
-        OwnVotes memory v = $.ownVotes[nodeId];
-        if (v.voter == owner) {
-            _count(owner, v.units, units);
-        } else {
-            _count(v.voter, v.units, 0);
-            _count(owner, 0, units);
+    function _countOwn(StakingManagerStorage storage $, uint32 nodeId, address owner, uint256 units) private {
+        OwnVotes storage v = $.ownVotes[nodeId];
+        uint96 before = v.units;
+        if (v.voter != owner) {
+            _count(v.voter, before, 0);
+            before = 0;
         }
-        $.ownVotes[nodeId] = OwnVotes(owner, units);
+        _count(owner, before, units);
+        (v.voter, v.units) = (owner, uint96(units));
     }
 
     /* SLASHING */
@@ -782,81 +792,62 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
     function _checkBeneficiary(uint32 nodeId, address beneficiary, uint16 bps) private view {
         if (bps > _BENEFICIARY_MAX_BPS) revert AlephErrors.OutOfBounds(bps, 0, _BENEFICIARY_MAX_BPS);
         if (beneficiary == SLA || bps == 0) return;
-        if (beneficiary == address(0)) revert AlephErrors.ZeroAddress();
         (address owner,,) = INodeRegistry(NODES).standing(nodeId);
         if (beneficiary == owner) revert AlephErrors.NotAuthorized(beneficiary);
     }
 
     /// @dev Takes up to `amount` out of the purses.
     function _cut(uint32 nodeId, Pool storage p, uint256 amount, SlashMode mode) private returns (Cut memory cut) {
-        Own memory own = p.own;
-        uint256 ours = uint256(own.staked) + own.waiting;
-        if (mode == SlashMode.Operational && amount <= ours) {
-            (cut.staked, cut.waiting) = _inOrder(amount, own.staked);
+        (uint256 staked, uint256 waiting) = (p.own.staked, p.own.waiting);
+        uint256 ours = staked + waiting;
+        bool inOrder = mode == SlashMode.Operational;
+        if (inOrder && amount <= ours) {
+            cut.staked = Math.min(amount, staked);
+            cut.waiting = amount - cut.staked;
         } else {
-            Fund memory f = _accrue(p);
-            Fund memory l = p.leaving;
-            uint256 theirs = uint256(f.tokens) + l.tokens;
-            if (amount > ours + theirs) amount = ours + theirs;
-            uint256 rest = amount;
-            if (mode == SlashMode.Operational) {
-                (cut.staked, cut.waiting) = (own.staked, own.waiting);
-                rest -= ours;
-                cut.bonded = StakeMath.portion(rest, f.tokens, theirs);
+            Pot memory f = _accrue(p);
+            Pot memory l = _load(p.leaving);
+            uint256 theirs = f.tokens + l.tokens;
+            amount = Math.min(amount, ours + theirs);
+            if (inOrder) {
+                (cut.staked, cut.waiting) = (staked, waiting);
+                amount -= ours;
+                cut.bonded = StakeMath.portion(amount, f.tokens, theirs);
             } else {
-                // Sums from the front, so that the roundings do not add up.
+                // Differences of portions from the front, so that the roundings do not add up.
                 uint256 total = ours + theirs;
-                cut.staked = StakeMath.portion(amount, own.staked, total);
                 uint256 sum = StakeMath.portion(amount, ours, total);
+                cut.staked = StakeMath.portion(amount, staked, total);
                 cut.waiting = sum - cut.staked;
                 cut.bonded = StakeMath.portion(amount, ours + f.tokens, total) - sum;
-                rest -= sum;
+                amount -= sum;
             }
-            cut.leaving = rest - cut.bonded;
+            cut.leaving = amount - cut.bonded;
             _cutFunds(nodeId, p, f, l, cut);
         }
-        own.staked -= uint96(cut.staked);
-        own.waiting -= uint96(cut.waiting);
-        p.own = own;
+        (p.own.staked, p.own.waiting) = (uint96(staked - cut.staked), uint96(waiting - cut.waiting));
     }
 
-    function _inOrder(uint256 amount, uint256 first) private pure returns (uint256, uint256) {
-        return amount <= first ? (amount, uint256(0)) : (first, amount - first);
-    }
-
-    function _cutFunds(uint32 nodeId, Pool storage p, Fund memory f, Fund memory l, Cut memory cut) private {
-        f.tokens -= uint96(cut.bonded);
+    function _cutFunds(uint32 nodeId, Pool storage p, Pot memory f, Pot memory l, Cut memory cut) private {
+        f.tokens -= cut.bonded;
         if (cut.bonded != 0 && _isSpent(f)) {
-            uint256 burned = f.tokens;
-            if (f.marked) {
-                burned += p.drip.rest;
-                p.drip.rest = 0;
-            }
-            cut.dust += burned;
-            (f.tokens, f.shares, f.gen, f.marked) = (0, 0, f.gen + 1, false);
-            emit PoolReset(nodeId, f.gen, uint128(burned));
+            cut.dust = f.tokens + _stopDrip(p, f);
+            (f.tokens, f.shares, f.gen) = (0, 0, f.gen + 1);
+            emit PoolReset(nodeId, uint24(f.gen), uint128(cut.dust));
         }
-        p.bonded = f;
+        _save(p.bonded, f);
         if (cut.leaving == 0) return;
-        l.tokens -= uint96(cut.leaving);
+        l.tokens -= cut.leaving;
         if (_isSpent(l)) {
+            emit UnbondingReset(nodeId, uint24(l.gen + 1), uint128(l.tokens));
             cut.dust += l.tokens;
-            emit UnbondingReset(nodeId, l.gen + 1, l.tokens);
             (l.tokens, l.shares, l.gen) = (0, 0, l.gen + 1);
         }
-        p.leaving = l;
+        _save(p.leaving, l);
     }
 
-    function _isSpent(Fund memory f) private pure returns (bool) {
+    function _isSpent(Pot memory f) private pure returns (bool) {
         return f.tokens < _DUST || f.shares > f.tokens * _RESET_RATIO;
-    }
-
-    function _burn(uint256 amount) private {
-        if (amount == 0) return;
-        try ERC20Burnable(TOKEN).burn(amount) {}
-        catch {
-            IERC20(TOKEN).safeTransfer(_GRAVE, amount);
-        }
     }
 
     /* OTHER */

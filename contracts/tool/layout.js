@@ -8,7 +8,7 @@ const path = require("path");
 
 const check = process.argv.includes("--check");
 let failed = false;
-for (const name of ["Base", "NodeRegistry", "StakingManager", "JobManager", "PaymentManager"]) {
+for (const name of ["Base", "NodeRegistry", "StakingManager", "StakeVotes", "JobManager", "PaymentManager"]) {
   const artifact = path.join(__dirname, "..", "out", "Layouts.sol", `${name}Layout.json`);
   const layout = members(JSON.parse(fs.readFileSync(artifact, "utf8")).storageLayout);
   const file = path.join(__dirname, "..", "layout", `${name}.json`);

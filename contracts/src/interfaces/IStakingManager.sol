@@ -20,38 +20,6 @@ interface IStakingManager {
         Fatal
     }
 
-    /// @notice A node's purses as they are now.
-    /// @param tokens What is delegated, with the rewards that have dripped.
-    /// @param shares The shares of it.
-    /// @param gen Counts how often the pool of delegations was emptied by a slash; older shares are void.
-    /// @param leavingTokens What is delegated and waits.
-    /// @param leavingShares The shares of it.
-    /// @param leavingGen Like `gen`, for what waits.
-    /// @param dripRest Rewards that have not dripped.
-    /// @param dripEnd When all will have.
-    /// @param commissionBps The owner's share of rewards.
-    /// @param nextCommissionBps The owner's share from `commissionAt` on; when that is 0, no change is on the way.
-    /// @param credit What the owner can claim.
-    /// @param frozenUntil Nothing can be withdrawn before.
-    struct PoolView {
-        uint128 selfStake;
-        uint128 selfUnbonding;
-        uint40 selfUnlock;
-        uint128 tokens;
-        uint128 shares;
-        uint24 gen;
-        uint128 leavingTokens;
-        uint128 leavingShares;
-        uint24 leavingGen;
-        uint128 dripRest;
-        uint40 dripEnd;
-        uint16 commissionBps;
-        uint16 nextCommissionBps;
-        uint40 commissionAt;
-        uint128 credit;
-        uint40 frozenUntil;
-    }
-
     /// @notice Stake was added by `from`; `selfStake` is the new stake.
     event Staked(uint32 indexed nodeId, address indexed from, uint128 amount, uint128 selfStake);
 
@@ -100,10 +68,11 @@ interface IStakingManager {
     );
 
     /// @notice Tranches were paid out; what still waits is `leavingTokens`, of which there are `leavingShares`.
+    /// @param tranches Bit i is tranche i.
     event Withdrawn(
         uint32 indexed nodeId,
         address indexed delegator,
-        uint8[] tranches,
+        uint8 tranches,
         uint128 tokens,
         uint128 leavingTokens,
         uint128 leavingShares
@@ -271,7 +240,8 @@ interface IStakingManager {
     ) external returns (uint128 slashed, uint128 paid);
 
     /// @notice Lets nothing be withdrawn from a node until then: at most 7 days ahead, and at most 21 days in a row. Days
-    /// are in a row unless a whole day without lies between them; what would be more is cut off. Only the SLAManager.
+    /// are in a row unless a whole day without lies between them; what would be more is cut off, and nothing ends sooner than
+    /// it would have. Only the SLAManager.
     function freeze(uint32 nodeId, uint40 until) external;
 
     /// @notice Sets the stake a kind of node needs, at most 1,000,000 ALEPH.
@@ -286,8 +256,47 @@ interface IStakingManager {
     /// @notice The stake of a node, what waits, and until when.
     function stakeOf(uint32 nodeId) external view returns (uint128 selfStake, uint128 selfUnbonding, uint40 unlock);
 
-    /// @notice A node's purses.
-    function pool(uint32 nodeId) external view returns (PoolView memory);
+    /// @notice The pools of a node. A slash that leaves next to nothing in one makes its shares void and counts its
+    /// generation up.
+    /// @return tokens What is delegated, with the rewards that have dripped.
+    /// @return shares The shares of it.
+    /// @return gen The generation of these.
+    /// @return leavingTokens What was delegated and waits.
+    /// @return leavingShares The shares of it.
+    /// @return leavingGen The generation of these.
+    function pool(uint32 nodeId)
+        external
+        view
+        returns (
+            uint128 tokens,
+            uint128 shares,
+            uint24 gen,
+            uint128 leavingTokens,
+            uint128 leavingShares,
+            uint24 leavingGen
+        );
+
+    /// @notice What a node's delegators and its owner earn.
+    /// @return dripRest Rewards that have not dripped.
+    /// @return dripEnd When all will have.
+    /// @return commissionBps The owner's share of rewards.
+    /// @return nextCommissionBps The owner's share from `commissionAt` on; no raise was made when that is 0.
+    /// @return commissionAt When the raise counts, or since when it has.
+    /// @return credit What the owner can claim.
+    function rewards(uint32 nodeId)
+        external
+        view
+        returns (
+            uint128 dripRest,
+            uint40 dripEnd,
+            uint16 commissionBps,
+            uint16 nextCommissionBps,
+            uint40 commissionAt,
+            uint128 credit
+        );
+
+    /// @notice Until when nothing can be withdrawn from a node; in the past when something can.
+    function frozenUntil(uint32 nodeId) external view returns (uint40);
 
     /// @notice What an account has delegated to a node: its worth now, and its shares.
     function positionValue(uint32 nodeId, address who) external view returns (uint128 tokens, uint128 shares);
@@ -297,12 +306,6 @@ interface IStakingManager {
         external
         view
         returns (uint128 tokens, uint128 shares, uint40 unlock);
-
-    /// @notice What an account can withdraw from a node now, what it can later, and when the next of that unlocks.
-    function withdrawable(uint32 nodeId, address who)
-        external
-        view
-        returns (uint128 present, uint128 later, uint40 next);
 
     /// @notice The weight of a coordinator's voice: its stake with delegations, at most five times its owner's.
     function weight(uint32 nodeId) external view returns (uint96);

@@ -5,6 +5,7 @@ import {Base} from "../../src/Base.sol";
 import {JobManager} from "../../src/JobManager.sol";
 import {NodeRegistry} from "../../src/NodeRegistry.sol";
 import {PaymentManager} from "../../src/PaymentManager.sol";
+import {StakeVotes} from "../../src/StakeVotes.sol";
 import {StakingManager} from "../../src/StakingManager.sol";
 
 // The compiler tells the layout of ordinary variables only, and the contracts keep everything in namespaces. Declaring the
@@ -20,6 +21,10 @@ contract NodeRegistryLayout {
 
 contract StakingManagerLayout {
     StakingManager.StakingManagerStorage internal $;
+}
+
+contract StakeVotesLayout {
+    StakeVotes.StakeVotesStorage internal $;
 }
 
 contract JobManagerLayout {

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ethereum/go-ethereum/accounts/abi/bind/v2"
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -231,11 +230,8 @@ func TestRefusalsAreReadable(t *testing.T) {
 // TestEveryErrorHasAMeaning holds the table of meanings against the contracts.
 func TestEveryErrorHasAMeaning(t *testing.T) {
 	known := map[string]bool{}
-	for _, meta := range []*bind.MetaData{
-		&bindings.AccessManagerMetaData, &bindings.AlephTokenMetaData, &bindings.NodeRegistryMetaData, &bindings.StakingManagerMetaData,
-		&bindings.JobManagerMetaData, &bindings.PaymentManagerMetaData, &bindings.DeployerMetaData, &bindings.ERC1967ProxyMetaData, &bindings.DevGatewayMetaData,
-	} {
-		parsed, err := meta.ParseABI()
+	for _, c := range bindings.Suite() {
+		parsed, err := c.Meta.ParseABI()
 		if err != nil {
 			t.Fatal(err)
 		}

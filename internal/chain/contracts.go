@@ -11,18 +11,41 @@ import (
 // Contracts are the addresses of the product's contracts, of the proxies where
 // there are any.
 type Contracts struct {
-	AccessManager  common.Address `toml:"AccessManager" json:"AccessManager"`
-	AlephToken     common.Address `toml:"AlephToken" json:"AlephToken"`
-	NodeRegistry   common.Address `toml:"NodeRegistry" json:"NodeRegistry"`
-	StakingManager common.Address `toml:"StakingManager" json:"StakingManager"`
-	JobManager     common.Address `toml:"JobManager" json:"JobManager"`
-	PaymentManager common.Address `toml:"PaymentManager" json:"PaymentManager"`
+	AccessManager   common.Address `toml:"AccessManager" json:"AccessManager"`
+	AlephToken      common.Address `toml:"AlephToken" json:"AlephToken"`
+	NodeRegistry    common.Address `toml:"NodeRegistry" json:"NodeRegistry"`
+	StakingManager  common.Address `toml:"StakingManager" json:"StakingManager"`
+	JobManager      common.Address `toml:"JobManager" json:"JobManager"`
+	PaymentManager  common.Address `toml:"PaymentManager" json:"PaymentManager"`
+	StorageRegistry common.Address `toml:"StorageRegistry" json:"StorageRegistry"`
+}
+
+// each is the one list of the contracts, in the order in which they depend on
+// each other.
+func (c *Contracts) each() []namedAddress {
+	return []namedAddress{
+		{"AccessManager", &c.AccessManager},
+		{"AlephToken", &c.AlephToken},
+		{"NodeRegistry", &c.NodeRegistry},
+		{"StakingManager", &c.StakingManager},
+		{"JobManager", &c.JobManager},
+		{"PaymentManager", &c.PaymentManager},
+		{"StorageRegistry", &c.StorageRegistry},
+	}
+}
+
+type namedAddress struct {
+	name    string
+	address *common.Address
 }
 
 // Names returns the names of the contracts in the order in which they depend on
 // each other.
-func Names() []string {
-	return []string{"AccessManager", "AlephToken", "NodeRegistry", "StakingManager", "JobManager", "PaymentManager"}
+func Names() (names []string) {
+	for _, n := range new(Contracts).each() {
+		names = append(names, n.name)
+	}
+	return names
 }
 
 // Address returns the address of the contract with the name, or errs.NotFound.
@@ -64,19 +87,10 @@ func (c Contracts) Validate() error {
 }
 
 func (c *Contracts) field(name string) *common.Address {
-	switch name {
-	case "AccessManager":
-		return &c.AccessManager
-	case "AlephToken":
-		return &c.AlephToken
-	case "NodeRegistry":
-		return &c.NodeRegistry
-	case "StakingManager":
-		return &c.StakingManager
-	case "JobManager":
-		return &c.JobManager
-	case "PaymentManager":
-		return &c.PaymentManager
+	for _, n := range c.each() {
+		if n.name == name {
+			return n.address
+		}
 	}
 	return nil
 }

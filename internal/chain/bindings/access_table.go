@@ -18,6 +18,7 @@ func restrictions() []Restriction {
 		{Contract: "StakingManager", Function: "unpause()", Selector: [4]byte{0x3f, 0x4b, 0xa8, 0x3a}, Role: RoleGuardian},
 		{Contract: "StakingManager", Function: "upgradeToAndCall(address,bytes)", Selector: [4]byte{0x4f, 0x1e, 0xf2, 0x86}, Role: RoleUpgrader},
 		{Contract: "StakingManager", Function: "setRequirement(uint8,uint128)", Selector: [4]byte{0xaa, 0x92, 0x84, 0x4e}, Role: RoleParam},
+		{Contract: "StakingManager", Function: "setTotalRequirement(uint128)", Selector: [4]byte{0xff, 0x9d, 0x25, 0x29}, Role: RoleParam},
 		{Contract: "StakingManager", Function: "setUnbonding(uint32)", Selector: [4]byte{0x1c, 0xd1, 0xf2, 0x29}, Role: RoleParam},
 		{Contract: "JobManager", Function: "announceUpgrade(address)", Selector: [4]byte{0x35, 0x5b, 0xea, 0x22}, Role: RoleUpgrader},
 		{Contract: "JobManager", Function: "cancelUpgrade()", Selector: [4]byte{0x55, 0xf2, 0x91, 0x66}, Role: RoleGuardian},

@@ -37,6 +37,12 @@ type INodeRegistryNodeView struct {
 	Payout          common.Address
 	PendingPayout   common.Address
 	PendingPayoutAt *big.Int
+	PendingOwner    common.Address
+	PendingOwnerAt  *big.Int
+	JailedUntil     *big.Int
+	LinkedTo        uint32
+	Locked          bool
+	Offline         bool
 }
 
 // INodeRegistryQuorum is an auto generated low-level Go binding around an user-defined struct.
@@ -67,9 +73,9 @@ type Peers struct {
 
 // NodeRegistryMetaData contains all meta data concerning the NodeRegistry contract.
 var NodeRegistryMetaData = bind.MetaData{
-	ABI: "[{\"type\":\"constructor\",\"inputs\":[{\"name\":\"p\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"UPGRADE_INTERFACE_VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"pure\"},{\"type\":\"function\",\"name\":\"activate\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"activeCoordinators\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"announceUpgrade\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"announcedUpgrade\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"applyPayout\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"assignmentSigners\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"coordIds\",\"type\":\"uint32[]\",\"internalType\":\"uint32[]\"}],\"outputs\":[{\"name\":\"nodeSigner\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"coordSigners\",\"type\":\"address[]\",\"internalType\":\"address[]\"},{\"name\":\"coordinators\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"authority\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"ban\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"cancelUpgrade\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"coordinatorSet\",\"inputs\":[],\"outputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"ids\",\"type\":\"uint32[]\",\"internalType\":\"uint32[]\"},{\"name\":\"weights\",\"type\":\"uint96[]\",\"internalType\":\"uint96[]\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"coordinatorsOn\",\"inputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"outputs\":[{\"name\":\"ids\",\"type\":\"uint32[]\",\"internalType\":\"uint32[]\"},{\"name\":\"weights\",\"type\":\"uint96[]\",\"internalType\":\"uint96[]\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"drain\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"eip712Domain\",\"inputs\":[],\"outputs\":[{\"name\":\"fields\",\"type\":\"bytes1\",\"internalType\":\"bytes1\"},{\"name\":\"name\",\"type\":\"string\",\"internalType\":\"string\"},{\"name\":\"version\",\"type\":\"string\",\"internalType\":\"string\"},{\"name\":\"chainId\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"verifyingContract\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"salt\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"extensions\",\"type\":\"uint256[]\",\"internalType\":\"uint256[]\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"exit\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"initialize\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"isActive\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bool\",\"internalType\":\"bool\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"jail\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"duration\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"lastNodeId\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"node\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structINodeRegistry.NodeView\",\"components\":[{\"name\":\"owner\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"signer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"kind\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"},{\"name\":\"status\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Status\"},{\"name\":\"statusSince\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"region\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"features\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"peerIdHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"metaHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"payout\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"pendingPayout\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"pendingPayoutAt\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"nodeOfPeer\",\"inputs\":[{\"name\":\"peerIdHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"nodeOfSigner\",\"inputs\":[{\"name\":\"signer\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"onStakeChanged\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pause\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"duration\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pauseState\",\"inputs\":[],\"outputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"payoutOf\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"peers\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"proxiableUUID\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"quorum\",\"inputs\":[{\"name\":\"digest\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"sigs\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[{\"name\":\"q\",\"type\":\"tuple\",\"internalType\":\"structINodeRegistry.Quorum\",\"components\":[{\"name\":\"weight\",\"type\":\"uint96\",\"internalType\":\"uint96\"},{\"name\":\"total\",\"type\":\"uint96\",\"internalType\":\"uint96\"},{\"name\":\"count\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"groups\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"signers\",\"type\":\"uint64\",\"internalType\":\"uint64\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"registerNode\",\"inputs\":[{\"name\":\"kind\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"},{\"name\":\"peerId\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"signer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"metaHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"features\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"region\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"signerSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"renewPause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setPayout\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"payout\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setSigner\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"signer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"signerSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"signerOf\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"snapshotCoordinators\",\"inputs\":[],\"outputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"standing\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"},{\"name\":\"\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Status\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"unpause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"updateMeta\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"metaHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"features\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"region\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"upgradeToAndCall\",\"inputs\":[{\"name\":\"newImplementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"data\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"payable\"},{\"type\":\"event\",\"name\":\"CoordinatorsSnapshot\",\"inputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"indexed\":true,\"internalType\":\"uint24\"},{\"name\":\"ids\",\"type\":\"uint32[]\",\"indexed\":false,\"internalType\":\"uint32[]\"},{\"name\":\"weights\",\"type\":\"uint96[]\",\"indexed\":false,\"internalType\":\"uint96[]\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"EIP712DomainChanged\",\"inputs\":[],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Initialized\",\"inputs\":[{\"name\":\"version\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeJailed\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeMetaUpdated\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"metaHash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"features\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"},{\"name\":\"region\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodePayoutChanged\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"payout\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodePayoutScheduled\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"payout\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"at\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeRegistered\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"owner\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"kind\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumINodeRegistry.Kind\"},{\"name\":\"signer\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"peerId\",\"type\":\"bytes\",\"indexed\":false,\"internalType\":\"bytes\"},{\"name\":\"metaHash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"features\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"},{\"name\":\"region\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeSignerChanged\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"oldSigner\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"newSigner\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeStatusChanged\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"oldStatus\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumINodeRegistry.Status\"},{\"name\":\"newStatus\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumINodeRegistry.Status\"},{\"name\":\"reason\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumINodeRegistry.StatusReason\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseRenewed\",\"inputs\":[{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseSet\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"eta\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeCancelled\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Upgraded\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"error\",\"name\":\"AddressEmptyCode\",\"inputs\":[{\"name\":\"target\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"BadSignature\",\"inputs\":[{\"name\":\"index\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"CoordinatorsFull\",\"inputs\":[{\"name\":\"max\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"ERC1967InvalidImplementation\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"ERC1967NonPayable\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"FailedCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"InvalidInitialization\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"JobsRunning\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"jobs\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"NoCoordinators\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"NoPayoutScheduled\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"NodeNotActive\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"status\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Status\"}]},{\"type\":\"error\",\"name\":\"NotAuthorized\",\"inputs\":[{\"name\":\"who\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"NotInitializing\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"OutOfBounds\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"low\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"high\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"Paused\",\"inputs\":[{\"name\":\"bit\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"PeerIdTaken\",\"inputs\":[{\"name\":\"peerIdHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"PeersChanged\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"SignaturesLength\",\"inputs\":[{\"name\":\"length\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"SignerIsOwner\",\"inputs\":[{\"name\":\"signer\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"SignerTaken\",\"inputs\":[{\"name\":\"signer\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"SnapshotStale\",\"inputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"}]},{\"type\":\"error\",\"name\":\"StakeTooLow\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"TooSoon\",\"inputs\":[{\"name\":\"from\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"UUPSUnauthorizedCallContext\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"UUPSUnsupportedProxiableUUID\",\"inputs\":[{\"name\":\"slot\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"UnknownNode\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"UpgradeNotAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"WrongKind\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"have\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"},{\"name\":\"want\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"}]},{\"type\":\"error\",\"name\":\"ZeroAddress\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ZeroHash\",\"inputs\":[]}]",
+	ABI: "[{\"type\":\"constructor\",\"inputs\":[{\"name\":\"p\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"UPGRADE_INTERFACE_VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"pure\"},{\"type\":\"function\",\"name\":\"acceptNode\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"activate\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"activeCoordinatorIds\",\"inputs\":[],\"outputs\":[{\"name\":\"ids\",\"type\":\"uint32[]\",\"internalType\":\"uint32[]\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"activeCoordinators\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"announceUpgrade\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"announcedUpgrade\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"answerLeaf\",\"inputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"bytes32[]\",\"internalType\":\"bytes32[]\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"applyPayout\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"assignmentSigners\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"coordIds\",\"type\":\"uint32[]\",\"internalType\":\"uint32[]\"}],\"outputs\":[{\"name\":\"nodeSigner\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"coordSigners\",\"type\":\"address[]\",\"internalType\":\"address[]\"},{\"name\":\"coordinators\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"authority\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"ban\",\"inputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"cancelUpgrade\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"coordinatorSet\",\"inputs\":[],\"outputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"ids\",\"type\":\"uint32[]\",\"internalType\":\"uint32[]\"},{\"name\":\"weights\",\"type\":\"uint96[]\",\"internalType\":\"uint96[]\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"coordinatorsOn\",\"inputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"outputs\":[{\"name\":\"ids\",\"type\":\"uint32[]\",\"internalType\":\"uint32[]\"},{\"name\":\"weights\",\"type\":\"uint96[]\",\"internalType\":\"uint96[]\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"demandLeaf\",\"inputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"payable\"},{\"type\":\"function\",\"name\":\"drain\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"eip712Domain\",\"inputs\":[],\"outputs\":[{\"name\":\"fields\",\"type\":\"bytes1\",\"internalType\":\"bytes1\"},{\"name\":\"name\",\"type\":\"string\",\"internalType\":\"string\"},{\"name\":\"version\",\"type\":\"string\",\"internalType\":\"string\"},{\"name\":\"chainId\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"verifyingContract\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"salt\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"extensions\",\"type\":\"uint256[]\",\"internalType\":\"uint256[]\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"equivocation\",\"inputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"exit\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"expireLeaf\",\"inputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"hasSelfHeartbeat\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"epoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bool\",\"internalType\":\"bool\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"heartbeatDigest\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"statsRoot\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"bitmapHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"heartbeatOf\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"initialize\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"isActive\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bool\",\"internalType\":\"bool\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"isPaidLink\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bool\",\"internalType\":\"bool\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"jail\",\"inputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"lastNodeId\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"leafDemand\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.DemandState\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"leafFee\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"pure\"},{\"type\":\"function\",\"name\":\"link\",\"inputs\":[{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"linksOf\",\"inputs\":[{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"nodeIds\",\"type\":\"uint32[]\",\"internalType\":\"uint32[]\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"node\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"v\",\"type\":\"tuple\",\"internalType\":\"structINodeRegistry.NodeView\",\"components\":[{\"name\":\"owner\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"signer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"kind\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"},{\"name\":\"status\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Status\"},{\"name\":\"statusSince\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"region\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"features\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"peerIdHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"metaHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"payout\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"pendingPayout\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"pendingPayoutAt\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"pendingOwner\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"pendingOwnerAt\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"jailedUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"linkedTo\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"locked\",\"type\":\"bool\",\"internalType\":\"bool\"},{\"name\":\"offline\",\"type\":\"bool\",\"internalType\":\"bool\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"nodeOfPeer\",\"inputs\":[{\"name\":\"peerIdHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"nodeOfSigner\",\"inputs\":[{\"name\":\"signer\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"onStakeChanged\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pause\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"duration\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pauseState\",\"inputs\":[],\"outputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"payoutOf\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"peers\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"proxiableUUID\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"quorum\",\"inputs\":[{\"name\":\"digest\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"sigs\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[{\"name\":\"q\",\"type\":\"tuple\",\"internalType\":\"structINodeRegistry.Quorum\",\"components\":[{\"name\":\"weight\",\"type\":\"uint96\",\"internalType\":\"uint96\"},{\"name\":\"total\",\"type\":\"uint96\",\"internalType\":\"uint96\"},{\"name\":\"count\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"groups\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"signers\",\"type\":\"uint64\",\"internalType\":\"uint64\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"reactivate\",\"inputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"bytes32[3]\",\"internalType\":\"bytes32[3]\"},{\"name\":\"\",\"type\":\"bytes[3]\",\"internalType\":\"bytes[3]\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"registerNode\",\"inputs\":[{\"name\":\"kind\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"},{\"name\":\"peerId\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"signer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"metaHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"features\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"region\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"signerSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"renewPause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"reportMissed\",\"inputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"uint32[]\",\"internalType\":\"uint32[]\"},{\"name\":\"\",\"type\":\"bytes32[]\",\"internalType\":\"bytes32[]\"},{\"name\":\"\",\"type\":\"bytes[]\",\"internalType\":\"bytes[]\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"selfHeartbeat\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"epoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setLocked\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"locked\",\"type\":\"bool\",\"internalType\":\"bool\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setPayout\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"payout\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setSigner\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"signer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"signerSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"signerOf\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"snapshotCoordinators\",\"inputs\":[],\"outputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"standing\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"},{\"name\":\"\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Status\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"submitHeartbeats\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"statsRoot\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"bitmap\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"sigs\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"transferNode\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"to\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"unjail\",\"inputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"unlink\",\"inputs\":[{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"unpause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"updateMeta\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"metaHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"features\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"region\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"upgradeToAndCall\",\"inputs\":[{\"name\":\"newImplementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"data\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"payable\"},{\"type\":\"function\",\"name\":\"verifyStat\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"leaf\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"index\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"proof\",\"type\":\"bytes32[]\",\"internalType\":\"bytes32[]\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bool\",\"internalType\":\"bool\"}],\"stateMutability\":\"view\"},{\"type\":\"event\",\"name\":\"CoordinatorsSnapshot\",\"inputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"indexed\":true,\"internalType\":\"uint24\"},{\"name\":\"ids\",\"type\":\"uint32[]\",\"indexed\":false,\"internalType\":\"uint32[]\"},{\"name\":\"weights\",\"type\":\"uint96[]\",\"indexed\":false,\"internalType\":\"uint96[]\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"EIP712DomainChanged\",\"inputs\":[],\"anonymous\":false},{\"type\":\"event\",\"name\":\"EquivocationShown\",\"inputs\":[{\"name\":\"coordId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"epoch\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"reporter\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Heartbeats\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"statsRoot\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"bitmap\",\"type\":\"bytes\",\"indexed\":false,\"internalType\":\"bytes\"},{\"name\":\"signers\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Initialized\",\"inputs\":[{\"name\":\"version\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"LeafAnswered\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"leaf\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"by\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"LeafDemanded\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"by\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"LeafWithheld\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"reporter\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"MissedReported\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"firstEpoch\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"lastEpoch\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"count\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"reporter\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeJailed\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeLinked\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeLockSet\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"locked\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeMetaUpdated\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"metaHash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"features\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"},{\"name\":\"region\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeOwnerChanged\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"oldOwner\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"newOwner\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodePayoutChanged\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"payout\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodePayoutScheduled\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"payout\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"at\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeRegistered\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"owner\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"kind\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumINodeRegistry.Kind\"},{\"name\":\"signer\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"peerId\",\"type\":\"bytes\",\"indexed\":false,\"internalType\":\"bytes\"},{\"name\":\"metaHash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"features\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"},{\"name\":\"region\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeSignerChanged\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"oldSigner\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"newSigner\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeStatusChanged\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"oldStatus\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumINodeRegistry.Status\"},{\"name\":\"newStatus\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumINodeRegistry.Status\"},{\"name\":\"reason\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumINodeRegistry.StatusReason\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeTransferScheduled\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"to\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"eta\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NodeUnlinked\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseRenewed\",\"inputs\":[{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseSet\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SelfHeartbeat\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"epoch\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"eta\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeCancelled\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Upgraded\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"error\",\"name\":\"AddressEmptyCode\",\"inputs\":[{\"name\":\"target\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"AlreadyLinked\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"BadProof\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"BadSignature\",\"inputs\":[{\"name\":\"index\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"CommitmentsHeld\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"commitments\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"CoordinatorsFull\",\"inputs\":[{\"name\":\"max\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"ERC1967InvalidImplementation\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"ERC1967NonPayable\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"EpochOrder\",\"inputs\":[{\"name\":\"previous\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"epoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"EpochPosted\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"EpochWindow\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"FailedCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"HeartbeatsNeeded\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"InvalidInitialization\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"JobsRunning\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"jobs\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"LinkLimit\",\"inputs\":[{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"LowWeight\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"need\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"NoCoordinators\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"NoPayoutScheduled\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"NodeIsLocked\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"NodeNotActive\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"status\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Status\"}]},{\"type\":\"error\",\"name\":\"NotAlive\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"NotAuthorized\",\"inputs\":[{\"name\":\"who\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"NotInitializing\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"NotLinked\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"NotMissed\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"OutOfBounds\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"low\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"high\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"Paused\",\"inputs\":[{\"name\":\"bit\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"PaymentFailed\",\"inputs\":[{\"name\":\"to\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"PeerIdTaken\",\"inputs\":[{\"name\":\"peerIdHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"PeersChanged\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"SameHeartbeat\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"SignaturesLength\",\"inputs\":[{\"name\":\"length\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"SignerIsOwner\",\"inputs\":[{\"name\":\"signer\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"SignerTaken\",\"inputs\":[{\"name\":\"signer\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"SnapshotStale\",\"inputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"}]},{\"type\":\"error\",\"name\":\"StakeTooLow\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"TooSoon\",\"inputs\":[{\"name\":\"from\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"UUPSUnauthorizedCallContext\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"UUPSUnsupportedProxiableUUID\",\"inputs\":[{\"name\":\"slot\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"UnknownNode\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"UpgradeNotAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"WrongFee\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"want\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"WrongHeartbeat\",\"inputs\":[{\"name\":\"epoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"WrongKind\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"have\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"},{\"name\":\"want\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"}]},{\"type\":\"error\",\"name\":\"ZeroAddress\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ZeroHash\",\"inputs\":[]}]",
 	ID:  "NodeRegistry",
-	Bin: "0x6102c0806040523461053e576101a0816148f78038038091610021828561055d565b83398101031261053e57604051906101a082016001600160401b0381118382101761052a5760405261005281610580565b82528161006160208301610580565b6020820190815261007460408401610580565b90604083018281526060850161008990610580565b6060850190815261009c60808701610580565b608086019081526100af60a08801610580565b60a087019081526100c260c08901610580565b60c08801908152946100d660e08a01610580565b60e08901908152946100eb6101008b01610580565b6101008a01908152946101016101208c01610580565b6101208b01908152946101176101408d01610580565b6101408c019081529961012d6101608e01610580565b9c6101608d019d8e526101800161014390610580565b610180909c019b8c52306080528d516001600160a01b039182169e916101699116610594565b845161017d906001600160a01b0316610594565b8351610191906001600160a01b0316610594565b82516101a5906001600160a01b0316610594565b81516101b9906001600160a01b0316610594565b85516101cd906001600160a01b0316610594565b89516101e1906001600160a01b0316610594565b88516101f5906001600160a01b0316610594565b8751610209906001600160a01b0316610594565b865161021d906001600160a01b0316610594565b8a51610231906001600160a01b0316610594565b8c51610245906001600160a01b0316610594565b5193519251915190516001600160a01b03908116610120529081166101005290811660e05290811660c05290811660a0529051945193519251915181166101c0529081166101a05290811661018052908116610160529081166101405290519251915181166102205290811661020052166101e0525f5160206148d75f395f51905f525460ff604082901c1661051b576002600160401b03196001600160401b038216016104c5575b50600a60206040516102ff81610542565b8281520169416c6570684e6f64657360b01b815220610240524661028052806102a052600a602060405161033281610542565b8281520169416c6570684e6f64657360b01b815220906040519060208201927f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f845260408301527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6606083015246608083015260a082015260a081526103b960c08261055d565b5190206102605260405161432390816105b48239608051818181611daa0152611e4d015260a051818181610aa60152818161104e01526136df015260c05181611073015260e0518161109b0152610100518181816110c70152818161254401528181612e520152613baf01526101205181818161058d01526110ef015261014051816111170152610160518161113f0152610180518161116701526101a05181818161118f0152818161314b015261343e01526101c051816111b801526101e051816111e10152610200518161120a0152610220518161123301526102405181613918015261026051816138600152610280518161388201526102a05181818161152301526139710152f35b6001600160401b0319166001600160401b039081175f5160206148d75f395f51905f52556040519081527fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d290602090a15f6102ee565b63f92ee8a960e01b5f5260045ffd5b634e487b7160e01b5f52604160045260245ffd5b5f80fd5b604081019081106001600160401b0382111761052a57604052565b601f909101601f19168101906001600160401b0382119082101761052a57604052565b51906001600160a01b038216820361053e57565b6001600160a01b0316156105a457565b63d92e233d60e01b5f5260045ffdfe6080806040526004361015610012575f80fd5b5f3560e01c908163042da77514612a58575080630ab9f57e1461274f5780631a93ec95146124ca5780631d5c027c146122ba5780632257c64114612299578063317ad59314612271578063355bea221461218d5780633825d354146121585780633f4ba83a146120b357806344e4777b1461205d5780634f1ef28614611dfe57806352d1902d14611d9857806355f2916614611d3c57806358ec99b214611c545780635e19b30514611c1b5780635e2ad4fa14611bdf57806377b0bb2f146117da5780638129fc1c146116665780638216a6631461160857806382d08f671461159457806384b0196e146114875780638c027eb2146114125780638d825c1e1461128c5780639a04867a146112655780639f7d6fb214610fca578063a63e5e3c14610f98578063aabf9db014610f2c578063ac5d6ab614610ef7578063ad3cb1cc14610eb0578063b2df7f9b14610e84578063b464849f14610ad5578063bf7e214f14610a91578063bfe31c4d14610934578063c1a416a414610860578063d7118351146107e1578063f3e15341146107be578063f50d58ab14610524578063fcb2392114610445578063fe23d80c146102235763ffa1ad74146101d4575f80fd5b3461021f575f36600319011261021f5761021b6040516101f5604082612b62565b60058152640312e302e360dc1b6020820152604051918291602083526020830190612c92565b0390f35b5f80fd5b3461021f57602036600319011261021f5761023c612a97565b610245816137cd565b9060ff825460a81c1661025781612ac5565b600281141580610431575b61040c575081549160ff808460a81c169360a01c1660048110156102e8576001146102fc575b8054600160aa1b65ffffffffffff60a81b1990911664ffffffffff60b01b4260b01b1617179055604051916102bc81612ac5565b8252600460208301526004604083015263ffffffff16905f5160206142835f395f51905f5290606090a2005b634e487b7160e01b5f52602160045260245ffd5b61030583612ac5565b6002830361028857905f195f5160206142235f395f51905f525460f81c0160ff81116103f85760ff169161033883613acd565b63ffffffff8216925f5b8463ffffffff61035183613a93565b90549060031b1c161461036c5761036790612df6565b610342565b90919293505b8181106103a6575061038661039891613a93565b63ffffffff82549160031b1b19169055565b6103a182613e83565b610288565b60018101908181116103f8576103f263ffffffff6103c5600194613a93565b90549060031b1c166103d683613a93565b90919063ffffffff8084549260031b9316831b921b1916179055565b01610372565b634e487b7160e01b5f52601160045260245ffd5b6302a0833760e11b5f5263ffffffff821660045261042981612ac5565b60245260445ffd5b5061043b81612ac5565b6003811415610262565b3461021f57602036600319011261021f5761045e612a97565b61046781612e30565b9060058201600460018060a01b03825416930190815464ffffffffff8160a01c16801561050b578042106104f9575064ffffffffff60a01b1916825580546001600160a01b03199081169091558154166001600160a01b03841617905560405191825263ffffffff16907f216ac0e6abd9c80330bd16e423e2f2a184e8a69cfa8a33b6cae014f56e8b09fe90602090a2005b637437acf560e11b5f5260045260245ffd5b63ffffffff856364c7a5d760e11b5f521660045260245ffd5b3461021f57602036600319011261021f5761053d612a97565b610546816137cd565b9060ff825460a81c1661055881612ac5565b6001811415806107aa575b61040c5750604051631680585d60e01b815263ffffffff82166004820181905292906020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa801561079f575f90610762575b63ffffffff9150168061074c575060028101545f9081525f5160206142a35f395f51905f5260205260409020805463ffffffff19169055805461060f906001600160a01b0316613089565b63ffffffff19815416905580549160ff808460a81c169360a01c1660048110156102e857600114610695575b508054600360a91b65ffffffffffff60a81b1990911664ffffffffff60b01b4260b01b16171790556040519061067081612ac5565b815260066020820152600560408201525f5160206142835f395f51905f5290606090a2005b61069e83612ac5565b6002830361063b5791905f195f5160206142235f395f51905f525460f81c0160ff81116103f85760ff16926106d284613acd565b5f5b8563ffffffff6106e383613a93565b90549060031b1c16146106fe576106f990612df6565b6106d4565b93909192935b81811061072757509061071c61038661072193613a93565b613e83565b8361063b565b60018101908181116103f85761074663ffffffff6103c5600194613a93565b01610704565b8363f2dccedb60e01b5f5260045260245260445ffd5b506020813d602011610797575b8161077c60209383612b62565b8101031261021f5761079263ffffffff916135e2565b6105c4565b3d915061076f565b6040513d5f823e3d90fd5b506107b481612ac5565b6004811415610563565b3461021f57602036600319011261021f576107df6107da612a97565b613439565b005b3461021f575f36600319011261021f5762ffffff5f61021b5f915f5160206142635f395f51905f52549264ffffffffff8460081c16804210610852575b5060405194859460301c16918491604091949364ffffffffff62ffffff9260ff606087019816865216602085015216910152565b91505060ff8316908561081e565b3461021f57604036600319011261021f57610879612a97565b610881612ae5565b9061088b816137cd565b6001600160a01b03909216918215610925576201518064ffffffffff42160164ffffffffff81116103f8577fc71f3057cbbbbb86ad713b515c94f4ddc39581cd4562ebdef44d20a4696c1fe89264ffffffffff63ffffffff9260058560046040970180548560a01b8560a01b16908660a01b191617905501876001600160601b0360a01b82541617905584519687521660208601521692a2005b63d92e233d60e01b5f5260045ffd5b3461021f57606036600319011261021f5761094d612a97565b610955612ae5565b906044356001600160401b03811161021f57610975903690600401612bc8565b6109dc610984849593956137cd565b9160405195602087017faca60c9e43b7e2cfe57c5a2620a0759ae6cb2afc8e2baea2f61657537f801c70815263ffffffff871697886040820152336060820152606081526109d3608082612b62565b51902085613827565b80546001600160a01b03169060ff906109f483613089565b805463ffffffff19169055610a0884613089565b805463ffffffff19168717905580546001600160a01b0319166001600160a01b038516179081905560a01c169160048310156102e8577f913266f547e55692bd06665b2c2907a0191c157bd272297d1c706b577f84367193600160409414610a82575b5082519182526001600160a01b03166020820152a2005b610a8b90613e83565b85610a6b565b3461021f575f36600319011261021f576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b3461021f57604036600319011261021f576004356024356001600160401b03811161021f57610b08903690600401612bc8565b9091610b126133ff565b50610b1b612d63565b80519091906001600160a01b0316158015610e5e575b610e425781516001600160401b0390604090610b55906001600160a01b03166135f3565b93015116935f93604181049160418302838104604114841517156103f8578214801590610e38575b610e25579495945f9392849290915b828610610d4f57888888610b9e6133ff565b915f915f905f926001600160401b035f9716925b8251881015610c2757600182891c16610c1c57610be565ffffffffffff610bd98a86612dce565b5160101c168092613e76565b956001858a1c1615610c1157610c00600192610c0692613e76565b95612df6565b975b01969394610bb2565b949760019150610c08565b949396600190610c08565b9190508492866001600160601b03602082019581604084019661ffff608086019a878c521688521687521681525f956120209460405195610c688188612b62565b6101008752601f19013660208801375f5b8551811015610d0357600185821c1615610cfb57610c978187612dce565b5160ff60018183161b9160081c169080610cb1838b612dce565b511615610cdc575b90610cd460019392610ccb838c612dce565b5117918a612dce565b525b01610c79565b9961ffff90811692919083146103f85760019290920199909190610cb9565b600190610cd6565b5060a0929161ffff89816001600160401b03946001600160601b038c8360608a019516855281604051995116895251166020880152511660408601525116606084015251166080820152f35b6041869899979602888104604114891517156103f857604181018082116103f857831061021f576041610d87918397969701866140c0565b5050945b8651811080610df7575b15610da857610da390612df6565b610d8b565b95969092945092909286518614610de1576001906001600160401b0382610dce89612df6565b981b161797019492909391979697610b8c565b60ff88633adddf7d60e11b5f521660045260245ffd5b50610e028188612dce565b5160601c6001600160a01b038716141580610d95575060018a821c161515610d95565b5063cda278c760e01b5f5260045260245ffd5b5060408311610b7d565b62ffffff6020830151166305c63c4b60e31b5f5260045260245ffd5b50600762ffffff610e7d81620151804204168260208701511690613127565b1611610b31565b3461021f575f36600319011261021f5760205f5160206142235f395f51905f525460f81c604051908152f35b3461021f575f36600319011261021f5761021b604051610ed1604082612b62565b60058152640352e302e360dc1b6020820152604051918291602083526020830190612c92565b3461021f57602036600319011261021f5760206001600160a01b03610f22610f1d612a97565b612e30565b5416604051908152f35b3461021f575f36600319011261021f57610f44612d63565b602061021b62ffffff610f67610f6260018060a01b038651166135f3565b6139d4565b93909401511691610f8a6040519485948552606060208601526060850190612bf5565b908382036040850152612c2e565b3461021f57604036600319011261021f57610fb1612a97565b60243563ffffffff8116810361021f576107df9161313f565b3461021f575f36600319011261021f575f610180604051610fea81612b2b565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e082015282610100820152826101208201528261014082015282610160820152015261021b60405161104481612b2b565b6001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000811682527f0000000000000000000000000000000000000000000000000000000000000000811660208301527f000000000000000000000000000000000000000000000000000000000000000081166040808401919091527f0000000000000000000000000000000000000000000000000000000000000000821660608401527f0000000000000000000000000000000000000000000000000000000000000000821660808401527f0000000000000000000000000000000000000000000000000000000000000000821660a08401527f0000000000000000000000000000000000000000000000000000000000000000821660c08401527f0000000000000000000000000000000000000000000000000000000000000000821660e08401527f000000000000000000000000000000000000000000000000000000000000000082166101008401527f000000000000000000000000000000000000000000000000000000000000000082166101208401527f000000000000000000000000000000000000000000000000000000000000000082166101408401527f000000000000000000000000000000000000000000000000000000000000000082166101608401527f00000000000000000000000000000000000000000000000000000000000000009091166101808301525191829182612cb6565b3461021f575f36600319011261021f57602061127f613afe565b62ffffff60405191168152f35b3461021f57604036600319011261021f5760043560ff81169081810361021f576024359062ffffff82169283830361021f576112c66136ad565b80158015611406575b6113ea576112fb62ffffff5f5160206142635f395f51905f525460301c166112f5613766565b9061310f565b92841580156113dc575b6113bb57906113496113b6926113437f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f99764ffffffffff42166130c1565b95613127565b5f5160206142635f395f51905f52805468ffffffffffffffffff1916603083901b62ffffff60301b1617600887901b65ffffffffff0016179092179091556040805160ff909416845264ffffffffff909416602084015262ffffff16928201929092529081906060820190565b0390a1005b62ffffff848663759b9e7f60e11b5f5260045260016024521660445260645ffd5b5062ffffff84168511611305565b63759b9e7f60e11b5f526004526001602452600f60445260645ffd5b5060f0821615156112cf565b3461021f575f36600319011261021f5761142a6136ad565b61127560381b62ffffff60301b195f5160206142635f395f51905f525416175f5160206142635f395f51905f52557fe16421d79f4dc0c1fb1cc601e21be50812f88518dbb578b78b3eeb9eee0805b36020604051621275008152a1005b3461021f575f36600319011261021f5761150e60408051906114a98183612b62565b600a825269416c6570684e6f64657360b01b6020830152602061151b8251926114d28385612b62565b5f84525f36813780516114e58282612b62565b60018152603160f81b848201528151968796600f60f81b885260e08689015260e0880190612c92565b9186830390870152612c92565b4660608501527f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031660808501525f60a0850181905284820360c0860152835180835291830193830192905b82811061157d57505050500390f35b83518552869550938101939281019260010161156e565b3461021f57602036600319011261021f5760043562ffffff811680910361021f575f9081527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a0d60205260409020546115f890610f62906001600160a01b03166135f3565b9061021b60405192839283612c6a565b3461021f57602036600319011261021f576060611626610f1d612a97565b60018060a01b03600182015416905461165660ff8260a81c169160405193845260ff602085019160a01c16612ab8565b61165f81612ac5565b6040820152f35b3461021f575f36600319011261021f575f5160206142c35f395f51905f525460ff8160401c1615906001600160401b038116801590816117d2575b60011490816117c8575b1590816117bf575b506117b05767ffffffffffffffff1981166001175f5160206142c35f395f51905f525581611784575b505f5160206142c35f395f51905f52549060ff8260401c16156117755761127560381b62ffffff60301b195f5160206142635f395f51905f525416175f5160206142635f395f51905f525561172d57005b68ff000000000000000019165f5160206142c35f395f51905f52557fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d2602060405160018152a1005b631afcd79f60e31b5f5260045ffd5b68ffffffffffffffffff191668010000000000000001175f5160206142c35f395f51905f5255816116dc565b63f92ee8a960e01b5f5260045ffd5b905015836116b3565b303b1591506116ab565b8391506116a1565b3461021f5760e036600319011261021f57600435600481101561021f576024356001600160401b03811161021f57611816903690600401612bc8565b604435916001600160a01b038316830361021f5760643593608435916001600160401b038316830361021f5760a4359161ffff8316830361021f5760c4356001600160401b03811161021f57611870903690600401612bc8565b979061187a613625565b8215611bc25786158015611bb8575b611b9b57611898368886612b83565b6020815191012098895f525f5160206142a35f395f51905f5260205263ffffffff60405f205416611b88578215611b79576119299160405160208101907fe0d6a9c4f072671ab5205f82c427b6b4b6da36e5ae8565b542c424b7bb1d2d03825233604082015261190b6060820188612ab8565b8c60808201526080815261192060a082612b62565b5190208a613827565b7fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a00549463ffffffff86169463ffffffff86146103f857611abc611a6b60e09560209c600260017fd3df1a1bdadbc6283f9ca324f042f2eaba6281787dadf2c87b7312ac7f79df579b019263ffffffff84169e8f809e63ffffffff1916177fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a0055835f5260205f5160206142a35f395f51905f5290528d60405f209063ffffffff198254161790558d6119f982613089565b9063ffffffff19825416179055611a0f85612e30565b80546001600160a01b0392909216600160a81b60ff60a01b60a09590951b9490941666ffffffffffffff60a01b1990931664ffffffffff60b01b4260b01b161792909217929092176001600160a01b0319161781550155612e30565b6003810194855560018101805461ffff60e01b191660e09490941b61ffff60e01b1693909317835592825467ffffffffffffffff60a01b191660a09190911b67ffffffffffffffff60a01b16178255565b80546001600160a01b03191633179081905590549154604051948593899190611aec8660a083901c60ff16612ab8565b6001600160a01b0316858d015260c0604086018190528501829052858501375f838901850152606083015260a081811c6001600160401b0316608084015281841c61ffff16908301526001600160a01b031695601f01601f19168101030190a3805f5160206142835f395f51905f5260606040515f815260018682015260016040820152a2604051908152f35b63f1ae58d560e01b5f5260045ffd5b896371b1bec560e01b5f5260045260245ffd5b8663759b9e7f60e11b5f526004526001602452604060445260645ffd5b5060408711611889565b63759b9e7f60e11b5f525f6004526001602452600360445260645ffd5b3461021f57602036600319011261021f576004355f525f5160206142a35f395f51905f52602052602063ffffffff60405f205416604051908152f35b3461021f57602036600319011261021f57602060ff611c3b610f1d612a97565b5460a81c16611c4981612ac5565b600260405191148152f35b3461021f57608036600319011261021f57611c6d612a97565b602435906044356001600160401b03811680820361021f576064359261ffff841680850361021f57611c9e826137cd565b928615611b795760018401805461ffff60e01b191660e09790971b61ffff60e01b169690961786557fb7f9e35d10c0d70c6668ffa0ff8d17b42fed1e1f8a2e79dee0938749d245de299560609563ffffffff958992600392611d2591805467ffffffffffffffff60a01b191660a09290921b67ffffffffffffffff60a01b16919091179055565b0155604051968752602087015260408601521692a2005b3461021f575f36600319011261021f57611d546136ad565b5f5160206142e35f395f51905f52546001600160a01b03167f3198dc80249fcfedbd0d06e1ff49a7695a51b006592328ce0b127cdeab77e9365f80a26107df61379f565b3461021f575f36600319011261021f577f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03163003611def5760206040515f5160206142435f395f51905f528152f35b63703e46dd60e11b5f5260045ffd5b604036600319011261021f57611e12612acf565b6024356001600160401b03811161021f573660238201121561021f57611e42903690602481600401359101612b83565b906001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001630811490811561203b575b50611def57611e856136ad565b5f5160206142e35f395f51905f52546001600160a01b0382811693919081168414801590612022575b6120095764ffffffffff9060a01c168042106104f95750611ece83613f45565b611ed730613f45565b03611ffa57611ee461379f565b6040516352d1902d60e01b8152602081600481875afa5f9181611fc6575b50611f1a5783634c9c8ce360e01b5f5260045260245ffd5b805f5160206142435f395f51905f52859203611fb45750823b15611fa2575f5160206142435f395f51905f5280546001600160a01b031916821790557fbc7cd75a20ee27fd9adebab32041f755214dbc6bffa90cc0225b39da2e5c2d3b5f80a2805115611f8a576107df916140f4565b505034611f9357005b63b398979f60e01b5f5260045ffd5b634c9c8ce360e01b5f5260045260245ffd5b632a87526960e21b5f5260045260245ffd5b9091506020813d602011611ff2575b81611fe260209383612b62565b8101031261021f57519085611f02565b3d9150611fd5565b6329e8838360e01b5f5260045ffd5b50503f90635fb5dd3f60e01b5f5260045260245260445ffd5b50823f5f5160206142035f395f51905f52541415611eae565b5f5160206142435f395f51905f52546001600160a01b03161415905083611e78565b3461021f575f36600319011261021f5760605f5160206142e35f395f51905f525464ffffffffff5f5160206142035f395f51905f5254916040519260018060a01b0382168452602084015260a01c166040820152f35b3461021f575f36600319011261021f576120cb6136ad565b7f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f961210e62ffffff5f5160206142635f395f51905f525460301c166112f5613766565b5f5160206142635f395f51905f52805468ffffffffffffffffff1916603083901b62ffffff60301b16179055604080515f808252602082015262ffffff90921690820152606090a1005b3461021f57602036600319011261021f57602061217b612176612a97565b6130dd565b6040516001600160a01b039091168152f35b3461021f57602036600319011261021f576121a6612acf565b6121ae6136ad565b803b15610925575f5160206142e35f395f51905f5280546001600160a01b0319166001600160a01b038316908117909155904264ffffffffff90811662093a80019081116103f8575f5160206142e35f395f51905f52805464ffffffffff60a01b191660a092831b64ffffffffff60a01b161790819055823f5f5160206142035f395f51905f525560408051933f8452911c64ffffffffff1660208301527fa9af33622d55f899bd001023b3fc23b4c52973f392cc63bc9eb877568f1fded291a2005b3461021f57602036600319011261021f57602063ffffffff610f22612294612acf565b613089565b3461021f57602036600319011261021f576107df6122b5612a97565b612e50565b3461021f57602036600319011261021f576122d3612a97565b5f6101606040516122e381612afb565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e0820152826101008201528261012082015282610140820152015261233081612e30565b9060018201549180549160ff8360a01c169060ff8460a81c169460028401549061235e6003860154936130dd565b9364ffffffffff600460018060a01b0360058901541697015460a01c1696604051986123898a612afb565b6001600160a01b038481168b52821660208b019081529260408b019060048110156102e857815260608b01916123be81612ac5565b825260808b019260b01c64ffffffffff16835260a08b01938560e01c61ffff16855260c08c019560a01c6001600160401b0316865260e08c019687526101008c019788526101208c0198600160a01b600190031689526101408c01998a526101608c019a8b526040519b600160a01b600190039051168c52600160a01b6001900390511660208c01525160408b0161245591612ab8565b5161245f81612ac5565b60608a01525164ffffffffff90811660808a0152905161ffff1660a089015290516001600160401b031660c0880152905160e0870152905161010086015290516001600160a01b03908116610120860152915190911661014084015290511661016082015261018090f35b3461021f57602036600319011261021f576124e3612a97565b6124eb613625565b6124f481613670565b90815460ff8160a81c1661250781612ac5565b60018114158061273b575b61271e575060405163db91742d60e01b815290602090829081906125409060a01c60ff168660048401612e11565b03817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa90811561079f575f916126e4575b50156126cb5781549160ff808460a81c169360a01c1660048110156102e857600114612603575b8054600160a91b65ffffffffffff60a81b1990911664ffffffffff60b01b4260b01b1617179055604051916125d781612ac5565b8252600260208301526002604083015263ffffffff16905f5160206142835f395f51905f5290606090a2005b91905f5160206142235f395f51905f525460f81c92604084146126b757600184018085116103f85760ff61263a9195929516613acd565b80151580612688575b15612672575f1981018181116103f85763ffffffff6103c561266492613a93565b80156103f8575f190161263a565b816103d66126839295939495613a93565b6125a3565b505f1981018181116103f8576126a263ffffffff91613a93565b90549060031b1c1663ffffffff831610612643565b631c0b580d60e31b5f52604060045260245ffd5b63ffffffff906352ff487560e11b5f521660045260245ffd5b90506020813d602011612716575b816126ff60209383612b62565b8101031261021f5761271090612e04565b8361257c565b3d91506126f2565b6302a0833760e11b5f5263ffffffff831660045261042981612ac5565b5061274581612ac5565b6003811415612512565b3461021f57604036600319011261021f57612768612a97565b602435906001600160401b03821161021f573660238301121561021f578160040135906001600160401b03821161021f573660248360051b8501011161021f5763ffffffff16805f525f5160206143035f395f51905f5260205260405f20549060ff8260a81c166127d881612ac5565b6002810361296e575060ff8260a01c169060048210156102e85760028203612a375750506001600160a01b03169061280e612d63565b8051909390612825906001600160a01b03166135f3565b905f61283084612db7565b9361283e6040519586612b62565b80855261284a81612db7565b602086019390601f19013685375f965b828810156129d75760248860051b830101359463ffffffff861680960361021f57935b86518110806129bb575b1561289a5761289590612df6565b61287d565b98949790929793919386518a108061299f575b80612985575b156128ec57506001906128c68a88612dce565b5160601c5b6128d5828a612dce565b90838060a01b03169052019691979290939761285a565b805f525f5160206143035f395f51905f5260205260405f20549060ff8260a81c1661291681612ac5565b6002810361296e575060ff8260a01c169060048210156102e8576001820361294d5750600192916001600160a01b031690506128cb565b6347513adb60e01b5f526004526129649150612aaa565b600160445260645ffd5b906302a0833760e11b5f5260045261042981612ac5565b5060016001600160401b036040880151168b1c16156128b3565b508063ffffffff6129b08c8a612dce565b5160401c16146128ad565b508563ffffffff6129cc838a612dce565b5160401c1610612887565b868560ff60608c0151166040519260608401948452606060208501525180945260808301915f945b808610612a1457505082935060408301520390f35b81516001600160a01b0316845260019590950194602093840193909101906129ff565b6347513adb60e01b5f52600452612a4e9150612aaa565b600260445260645ffd5b3461021f575f36600319011261021f5760209063ffffffff7fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a0054168152f35b6004359063ffffffff8216820361021f57565b60048110156102e857602452565b9060048210156102e85752565b600811156102e857565b600435906001600160a01b038216820361021f57565b602435906001600160a01b038216820361021f57565b61018081019081106001600160401b03821117612b1757604052565b634e487b7160e01b5f52604160045260245ffd5b6101a081019081106001600160401b03821117612b1757604052565b608081019081106001600160401b03821117612b1757604052565b90601f801991011681019081106001600160401b03821117612b1757604052565b9291926001600160401b038211612b175760405191612bac601f8201601f191660200184612b62565b82948184528183011161021f578281602093845f960137010152565b9181601f8401121561021f578235916001600160401b03831161021f576020838186019501011161021f57565b90602080835192838152019201905f5b818110612c125750505090565b825163ffffffff16845260209384019390920191600101612c05565b90602080835192838152019201905f5b818110612c4b5750505090565b82516001600160601b0316845260209384019390920191600101612c3e565b9091612c81612c8f93604084526040840190612bf5565b916020818403910152612c2e565b90565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b81516001600160a01b03908116825260208084015182169083015260408084015182169083015260608084015182169083015260808084015182169083015260a08084015182169083015260c08084015182169083015260e080840151821690830152610100808401518216908301526101208084015182169083015261014080840151821690830152610160808401518216908301526101809283015116918101919091526101a00190565b60405190612d7082612b47565b5f5160206142235f395f51905f52546001600160a01b038116835260a081901c62ffffff16602084015260b881901c6001600160401b0316604084015260f81c6060830152565b6001600160401b038111612b175760051b60200190565b8051821015612de25760209160051b010190565b634e487b7160e01b5f52603260045260245ffd5b5f1981146103f85760010190565b5190811515820361021f57565b916020612e2e92949363ffffffff60408201961681520190612ab8565b565b63ffffffff165f525f5160206143035f395f51905f5260205260405f2090565b7f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316903382900361307657612e8c81613670565b91825490600260ff8360a81c16612ea281612ac5565b1491821592612ff6575b5050612ff25781549160ff808460a81c169360a01c1660048110156102e857600114612f33575b8054600360a81b65ffffffffffff60a81b1990911664ffffffffff60b01b4260b01b161717905560405191612f0781612ac5565b8252600360208301526003604083015263ffffffff16905f5160206142835f395f51905f5290606090a2565b612f3c83612ac5565b60028303612ed35791905f195f5160206142235f395f51905f525460f81c0160ff81116103f85760ff1692612f7084613acd565b63ffffffff8216935f5b8563ffffffff612f8983613a93565b90549060031b1c1614612fa457612f9f90612df6565b612f7a565b9091929394505b818110612fcd5750610386612fbf91613a93565b612fc882613e83565b612ed3565b60018101908181116103f857612fec63ffffffff6103c5600194613a93565b01612fab565b5050565b60405163db91742d60e01b815292506020918391829081906130229060a01c60ff168860048401612e11565b03915afa90811561079f575f9161303c575b505f80612eac565b90506020813d60201161306e575b8161305760209383612b62565b8101031261021f5761306890612e04565b5f613034565b3d915061304a565b634a0bfec160e01b5f523360045260245ffd5b6001600160a01b03165f9081527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a036020526040902090565b9064ffffffffff8091169116019064ffffffffff82116103f857565b6130e690612e30565b60048101546001600160a01b03168061310a5750600101546001600160a01b031690565b905090565b9062ffffff8091169116019062ffffff82116103f857565b9062ffffff8091169116039062ffffff82116103f857565b9063ffffffff9061316f7f0000000000000000000000000000000000000000000000000000000000000000613e65565b1690811580156133f2575b6133d25761318781613670565b60ff815460a81c1661319881612ac5565b6001811480156133bf575b80156133ac575b6133a6576005906131c364ffffffffff421695866130c1565b60048401805464ffffffffff83169264ffffffffff8260c81c16841161334e575b505050506131f181612ac5565b036131fb57505050565b80549260ff808560a81c169460a01c1660048110156102e857600114613287575b815464ffffffffff60b01b191660b09190911b64ffffffffff60b01b161781555b805460ff60a81b1916600560a81b1790556040519161325b81612ac5565b8252600560208301526006604083015263ffffffff16905f5160206142835f395f51905f5290606090a2565b61329084612ac5565b6002840361321c579291905f195f5160206142235f395f51905f525460f81c0160ff81116103f85760ff16936132c585613acd565b63ffffffff8316945f5b8663ffffffff6132de83613a93565b90549060031b1c16146132f9576132f490612df6565b6132cf565b909192939495505b81811061332957509061331961038661323d93613a93565b61332284613e83565b905061321c565b60018101908181116103f85761334863ffffffff6103c5600194613a93565b01613301565b64ffffffffff60c81b9060c81b169064ffffffffff60c81b19161790556040519081527fec889db6fc31d8e0fe465cb1fbbbe8de5800dc9f87fab02f7cb59d4f336e3a97602063ffffffff871692a25f8080806131e4565b50505050565b506133b681612ac5565b600781146131aa565b506133c981612ac5565b600681146131a3565b5063759b9e7f60e11b5f5260045260016024526301e1338060445260645ffd5b506301e13380821161317a565b6040519060a082018281106001600160401b03821117612b17576040525f6080838281528260208201528260408201528260608201520152565b6134627f0000000000000000000000000000000000000000000000000000000000000000613e65565b61346b81613670565b9060ff825460a81c1661347d81612ac5565b600681149081156135ce575b50612ff25781549160ff808460a81c169360a01c1660048110156102e85760011461350f575b8054600760a81b65ffffffffffff60a81b1990911664ffffffffff60b01b4260b01b1617179055604051916134e381612ac5565b8252600760208301526007604083015263ffffffff16905f5160206142835f395f51905f5290606090a2565b61351883612ac5565b600283036134af5791905f195f5160206142235f395f51905f525460f81c0160ff81116103f85760ff169261354c84613acd565b63ffffffff8216935f5b8563ffffffff61356583613a93565b90549060031b1c16146135805761357b90612df6565b613556565b9091929394505b8181106135a9575061038661359b91613a93565b6135a482613e83565b6134af565b60018101908181116103f8576135c863ffffffff6103c5600194613a93565b01613587565b600791506135db81612ac5565b145f613489565b519063ffffffff8216820361021f57565b90602060405192803b908161361a575b600182918260051c8752848701903c830101604052565b5f1990910190613603565b5f5160206142635f395f51905f5254600181161515908161365c575b5061364857565b638f121e4360e01b5f52600160045260245ffd5b64ffffffffff915060081c1642105f613641565b9061367a82612e30565b9160ff835460a81c1661368c81612ac5565b156136945750565b63ffffffff906310cbf9a960e21b5f521660045260245ffd5b6040805163b700961360e01b81523360048201523060248201525f356001600160e01b031916604482015290816064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa90811561079f575f9161371f575b501561307657565b90506040813d60401161375e575b8161373a60409383612b62565b8101031261021f57613757602061375083612e04565b92016135e2565b505f613717565b3d915061372d565b64ffffffffff5f5160206142635f395f51905f525460081c168042105f1461379a574281039081116103f85762ffffff1690565b505f90565b5f5f5160206142035f395f51905f52555f5160206142e35f395f51905f5280546001600160c81b0319169055565b906137d782613670565b60018101549092906001600160a01b0316330361307657600660ff845460a81c1661380181612ac5565b146138095750565b63ffffffff906302a0833760e11b5f5216600452600660245260445ffd5b6001600160a01b038116939291908415610925573385146139c15761385063ffffffff91613089565b54166139ae579060426138c493927f0000000000000000000000000000000000000000000000000000000000000000907f000000000000000000000000000000000000000000000000000000000000000046036138e9575b6040519161190160f01b835260028301526022820152206140c0565b50506001600160a01b0316036138d657565b633adddf7d60e11b5f525f60045260245ffd5b905060405160208101907f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f82527f000000000000000000000000000000000000000000000000000000000000000060408201527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6606082015246608082015260018060a01b037f00000000000000000000000000000000000000000000000000000000000000001660a082015260a081526139a560c082612b62565b519020906138a8565b8363d7d9e8b960e01b5f5260045260245ffd5b84630a8d9e3160e21b5f5260045260245ffd5b908151916139e183612db7565b926139ef6040519485612b62565b8084526139fe601f1991612db7565b013660208501378051613a1081612db7565b90613a1e6040519283612b62565b808252613a2d601f1991612db7565b0136602083013783815f5b8451811015613a8a578063ffffffff613a5360019388612dce565b5160401c1665ffffffffffff613a698389612dce565b5160101c16613a788388612dce565b52613a83828a612dce565b5201613a38565b50939250935050565b906040821015612de257601c8260031c7fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a05019260021b1690565b5f5160206142235f395f51905f5280546001600160f81b031660f89290921b6001600160f81b031916919091179055565b60405190613b0b82612b47565b5f5160206142235f395f51905f52549160018060a01b03831681526020810162ffffff8460a01c16815260408201926001600160401b038560b81c168452606083019460f81c855262ffffff6201518042041691828062ffffff83511614613e5b575060ff86511615613e4c5760ff869596511693613b8985612db7565b94613b976040519687612b62565b808652613ba6601f1991612db7565b013660208701377f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316965f5b8651811015613d17576040811015612de25780899160031c7fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a050160e08260021b91549160031b161c63ffffffff811690815f525f5160206143035f395f51905f52602052602060405f209260246040518097819363e7e7e7eb60e01b835260048301525afa91821561079f575f92613cd1575b600194506bffffffff00000000000000006dffffffffffffffffffffffff0000670de0b6b3a76400006001600160601b0361ffff898219875460601b1696015460e01c1696160460101b169260401b16171717613cca828a612dce565b5201613bda565b9150926020813d8211613d0f575b81613cec60209383612b62565b8101031261021f5751926001600160601b038416840361021f5760019391613c6d565b3d9150613cdf565b5092959093965093909360018060a01b0384511682518060051b60018101928360401b6a61000080600a3d393df3001786528093601f870120903f03613e39575b5083526001600160a01b031690811561092557938190525f9283905262ffffff87169485905292516001600160f81b031960f89190911b1662ffffff60a01b60a088901b166001600160a01b03909416938417175f5160206142235f395f51905f52558382527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a0d602052604090912080546001600160a01b0319169092179091557f9cb67e2249e5a08c31e982a243f526bc489c53f18646554f8d25fdfe7b89892490613e24906139d4565b90613e3460405192839283612c6a565b0390a2565b600b91925001601584015ff0905f613d58565b632dad853b60e01b5f5260045ffd5b9450509350505090565b6001600160a01b0316330361307657565b919082018092116103f857565b5f5160206142235f395f51905f5254909190613ea7906001600160a01b03166135f3565b9163ffffffff165f5b8351811015613f2b57808263ffffffff613ecc60019488612dce565b5160401c1614613edd575b01613eb0565b5f5160206142235f395f51905f52805467ffffffffffffffff60b81b19811660b891821c6001600160401b0390811686861b9091161790911b67ffffffffffffffff60b81b16179055613ed7565b50509050565b51906001600160a01b038216820361021f57565b604051634fbeb7d960e11b8152906101a090829060049082906001600160a01b03165afa90811561079f575f91613fa1575b50604051613f9b81613f8d602082019485612cb6565b03601f198101835282612b62565b51902090565b90506101a0813d82116140b8575b81613fbd6101a09383612b62565b8101031261021f576140ac61018060405192613fd884612b2b565b613fe181613f31565b8452613fef60208201613f31565b602085015261400060408201613f31565b604085015261401160608201613f31565b606085015261402260808201613f31565b608085015261403360a08201613f31565b60a085015261404460c08201613f31565b60c085015261405560e08201613f31565b60e08501526140676101008201613f31565b61010085015261407a6101208201613f31565b61012085015261408d6101408201613f31565b6101408501526140a06101608201613f31565b61016085015201613f31565b6101808201525f613f77565b3d9150613faf565b90604183036140ea576140e39250602081013591604082359201355f1a90614180565b9192909190565b50505f9160029190565b905f8091602081519101845af4808061416d575b156141285750506040513d81523d5f602083013e60203d82010160405290565b1561414d57639996b31560e01b5f9081526001600160a01b0391909116600452602490fd5b3d1561415e576040513d5f823e3d90fd5b63d6bda27560e01b5f5260045ffd5b503d1515806141085750813b1515614108565b91907f7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a084116141f7579160209360809260ff5f9560405194855216868401526040830152606082015282805260015afa1561079f575f516001600160a01b038116156141ed57905f905f90565b505f906001905f90565b5050505f916003919056fec207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a02b2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a04360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbcc207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a003216ec4630114e1cf63fe7c97c732707ef6aae3333b497e786a2cff96591fe52b2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a02f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a01b2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a01f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00",
+	Bin: "0x6102e08060405234610667576101a08161a31f80380380916100218285610686565b833981010312610667576040516101a081016001600160401b038111828210176105ee57604052610051826106a9565b815261005f602083016106a9565b60208201908152610072604084016106a9565b6040830181815290610086606086016106a9565b606085019081529461009a608082016106a9565b608086019081526100ad60a083016106a9565b60a087019081526100c060c084016106a9565b60c088019081526100d360e085016106a9565b60e089019081526100e761010086016106a9565b6101008a01908152916100fd61012087016106a9565b6101208b019081529361011361014088016106a9565b6101408c019081529561012961016089016106a9565b976101608d019889526101800161013f906106a9565b6101808d01908152306080528c5190996001600160a01b039081169161016591166106bd565b8b51610179906001600160a01b03166106bd565b8a5161018d906001600160a01b03166106bd565b8d516101a1906001600160a01b03166106bd565b81516101b5906001600160a01b03166106bd565b82516101c9906001600160a01b03166106bd565b83516101dd906001600160a01b03166106bd565b84516101f1906001600160a01b03166106bd565b8551610205906001600160a01b03166106bd565b8651610219906001600160a01b03166106bd565b875161022d906001600160a01b03166106bd565b8851610241906001600160a01b03166106bd565b8d8d600160a01b60019003905116908d600160a01b60019003905116908d600160a01b6001900390511690600160a01b60019003905116600160a01b60019003865116610120526101005260e05260c05260a052600160a01b60019003835116600160a01b60019003855116600160a01b60019003875116600160a01b60019003895116600160a01b600190038b51166101c0526101a052610180526101605261014052600160a01b60019003885116600160a01b600190038a5116600160a01b600190038c511661022052610200526101e0525f51602061a2ff5f395f51905f52548060401c60ff16610658576002600160401b03196001600160401b03821601610602575b50600a60206040516103598161066b565b8281520169416c6570684e6f64657360b01b815220610240524661028052806102a052600a602060405161038c8161066b565b8281520169416c6570684e6f64657360b01b815220906040519060208201927f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f845260408301527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6606083015246608083015260a082015260a0815261041360c082610686565b519020610260526040519c8d9a6144319c8d8d019c8d108d60018060401b0310176105ee578f9d9e6101a09f8f615ece9039516001600160a01b039081168e529051811660208e01529051811660408d01529051811660608c01529051811660808b01529051811660a08a01529051811660c08901529051811660e0880152905181166101008701529051811661012086015290518116610140850152905181166101608401529051166101808201520301905ff080156105e3576001600160a01b03166102c0526040516157f190816106dd82396080518181816126f60152612799015260a051818181610e99015281816113a001526147c0015260c051816113c5015260e051816113ed0152610100518181816114190152818161400001528181614582015261494201526101205181818161076e0152611441015261014051816114690152610160518181816107cf0152611491015261018051816114b901526101a051816114e101526101c0518161150a01526101e051816115330152610200518161155c0152610220518161158501526102405181615349015261026051816152b8015261028051816152da01526102a051818181611b0001526153a201526102c0518161475c0152f35b6040513d5f823e3d90fd5b634e487b7160e01b5f52604160045260245ffd5b6001600160401b0319166001600160401b039081175f51602061a2ff5f395f51905f52556040519081527fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d290602090a15f610348565b63f92ee8a960e01b5f5260045ffd5b5f80fd5b604081019081106001600160401b038211176105ee57604052565b601f909101601f19168101906001600160401b038211908210176105ee57604052565b51906001600160a01b038216820361066757565b6001600160a01b0316156106cd57565b63d92e233d60e01b5f5260045ffdfe60806040526004361015610011575f80fd5b5f3560e01c806301d3a5e514613b55578063042da77514613b135780630ab9f57e146138345780630b7f09ac146136c35780630efededd146135135780631a93ec95146133125780631d5c027c14612ff25780632080bdf414612f9d5780632257c64114612f7c5780632333ff1814612f495780632382d8e414612ece578063317ad59314612eab578063355bea2214612dc75780633825d35414612d925780633f4ba83a14612ced5780634445471814612aa057806344e4777b14612a4a5780634a6e66d6146129eb5780634b8905af146129a95780634f1ef2861461274a57806352d1902d146126e457806355f29166146126865780635647a1f914610a6757806358ec99b21461259d5780635ab9473d146125525780635e19b305146125185780635e2ad4fa146124dc5780635e7ba3d81461249d578063665af9c614612403578063749108821461233257806377b0bb2f14611e525780637c75ce4114611db65780638129fc1c14611c425780638216a66314611be557806382d08f6714611b7157806384b0196e14611a64578063886e24711461190e5780638c027eb2146118995780638d825c1e1461170f5780639a04867a146116e85780639a9619f7146115b75780639f7d6fb21461131c578063a63e5e3c146112f4578063aabf9db014611288578063abb064d114611224578063ac5d6ab6146111ef578063ad3cb1cc146111a8578063af3490d514611147578063b2df7f9b1461111b578063b464849f14610f2c578063bc644c6414610ee8578063bcd9536f14610ec8578063bf7e214f14610e84578063bfe31c4d14610c20578063c1a416a414610b36578063d711835114610ab7578063df0b230b14610a6c578063f3e1534114610a67578063f50d58ab14610706578063fa9d5d5314610682578063fcb23921146105a3578063fe23d80c1461031d5763ffa1ad74146102ce575f80fd5b34610319575f366003190112610319576103156040516102ef604082613cf3565b60058152640312e302e360dc1b6020820152604051918291602083526020830190613dd6565b0390f35b5f80fd5b3461031957602036600319011261031957610336613b81565b61033f8161443a565b805460ff8160a81c1660088110158061054e576002821491821580610595575b610573575061054e57156105625764ffffffffff6103a59160b01c165b60058301805464ffffffffff60a01b191660a09290921b64ffffffffff60a01b16919091179055565b805491600160ff808560a81c169460a01c166103c081613bea565b1461041f575b815464ffffffffff60b01b19164260b01b64ffffffffff60b01b161782555f5160206157315f395f51905f529163ffffffff9190610406906004906145f1565b61041a600480604051948594169684614306565b0390a2005b600883101561054e57600283036103c6575f5160206156b15f395f51905f525460f81c5f190160ff811161053a5760ff169161045a83614880565b63ffffffff8216925f5b8463ffffffff610473836142cc565b90549060031b1c161461048e5761048990613ff0565b610464565b90919293505b8181106104e8575091610406600463ffffffff936104d46104c25f5160206157315f395f51905f52976142cc565b63ffffffff82549160031b1b19169055565b6104dd8461507a565b9450505090506103c6565b600181019081811161053a5761053463ffffffff6105076001946142cc565b90549060031b1c16610518836142cc565b90919063ffffffff8084549260031b9316831b921b1916179055565b01610494565b634e487b7160e01b5f52601160045260245ffd5b634e487b7160e01b5f52602160045260245ffd5b506103a564ffffffffff421661037c565b6302a0833760e11b5f5263ffffffff861660045261059090613bf4565b60445ffd5b505f9150600381141561035f565b34610319576020366003190112610319576105bc613b81565b6105c581613eda565b9060058201600460018060a01b03825416930190815464ffffffffff8160a01c16801561066957804210610657575064ffffffffff60a01b1916825580546001600160a01b03199081169091558154166001600160a01b03841617905560405191825263ffffffff16907f216ac0e6abd9c80330bd16e423e2f2a184e8a69cfa8a33b6cae014f56e8b09fe90602090a2005b637437acf560e11b5f5260045260245ffd5b63ffffffff856364c7a5d760e11b5f521660045260245ffd5b34610319576020366003190112610319576106a361069e613b81565b613efa565b546106b56106b0826144b1565b61429a565b5f5b81518110156106f0576001600160fb1b038116810361053a578063ffffffff8460019360051b1c166106e98285613fdc565b52016106b7565b6040516020808252819061031590820185613c68565b346103195760203660031901126103195761071f613b81565b6107288161443a565b60ff815460a81c16600881101561054e57600181141580610a5c575b610a3f5750604051631680585d60e01b815263ffffffff83166004820181905292906020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa80156109e1575f90610a02575b63ffffffff915016806109ec57506040516357be674360e01b8152600481018490526020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa80156109e1575f906109a4575b63ffffffff9150168061098e575060028201545f525f5160206157515f395f51905f5260205260405f2063ffffffff1981541690556108458282614f94565b61084f8282615128565b815490600160ff808460a81c169360a01c1661086a81613bea565b146108be575b50815464ffffffffff60b01b19164260b01b64ffffffffff60b01b161782555f5160206157315f395f51905f5291600691906108ad9083906145f1565b61041a600560405193849384614306565b600882101561054e576002820361087057915f195f5160206156b15f395f51905f525460f81c0160ff811161053a5760ff16926108fa84614880565b5f5b8563ffffffff61090b836142cc565b90549060031b1c16146109265761092190613ff0565b6108fc565b93909192935b81811061096957506006809361095f5f5160206157315f395f51905f52969461095a6104c26108ad966142cc565b61507a565b9450505090610870565b600181019081811161053a5761098863ffffffff6105076001946142cc565b0161092c565b836304e4d28160e21b5f5260045260245260445ffd5b506020813d6020116109d9575b816109be60209383613cf3565b81010312610319576109d463ffffffff916143ba565b610806565b3d91506109b1565b6040513d5f823e3d90fd5b8363f2dccedb60e01b5f5260045260245260445ffd5b506020813d602011610a37575b81610a1c60209383613cf3565b8101031261031957610a3263ffffffff916143ba565b6107a5565b3d9150610a0f565b6302a0833760e11b5f5263ffffffff831660045261059090613bf4565b506004811415610744565b613d59565b346103195760c036600319011261031957610a85613b81565b50610a8e613b94565b503660a4116103195760a4356001600160401b038111610319576064369101111561474f575f80fd5b34610319575f3660031901126103195762ffffff5f6103155f915f5160206157115f395f51905f52549264ffffffffff8460081c16804210610b28575b5060405194859460301c16918491604091949364ffffffffff62ffffff9260ff606087019816865216602085015216910152565b91505060ff83169085610af4565b3461031957604036600319011261031957610b4f613b81565b610b57613c25565b90610b618161443a565b6001600160a01b03831615610c11577fc71f3057cbbbbb86ad713b515c94f4ddc39581cd4562ebdef44d20a4696c1fe89161041a63ffffffff926005610bad64ffffffffff4216614207565b60048301805464ffffffffff60a01b191660a083901b64ffffffffff60a01b16179055910180546001600160a01b0319166001600160a01b039790971696871790556040805196875264ffffffffff90911660208701529190921693918291820190565b63d92e233d60e01b5f5260045ffd5b3461031957606036600319011261031957610c39613b81565b610c41613c25565b906044356001600160401b03811161031957610c61903690600401613c3b565b92610c6b8361443a565b9160405194602086017faca60c9e43b7e2cfe57c5a2620a0759ae6cb2afc8e2baea2f61657537f801c70815263ffffffff86169687604082015233606082015260608152610cba608082613cf3565b5190206001600160a01b03841692908315610c1157338414610e71576001600160a01b0385165f9081527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a0460205260409020602060405191610d1b83613cd8565b549163ffffffff80841693848352831c169182910152898215159283610e66575b505081610e46575b508015610e2e575b610e1b5791610d6491610d5f85946152b3565b6153df565b50506001600160a01b031603610e08577f913266f547e55692bd06665b2c2907a0191c157bd272297d1c706b577f84367193600160ff604095610db9838060a01b0382541696610db48387614f94565b6141cf565b805463ffffffff19168a17905580546001600160a01b03191685179081905560a01c16610de581613bea565b14610df9575b5082519182526020820152a2005b610e029061507a565b85610deb565b633adddf7d60e11b5f525f60045260245ffd5b8363d7d9e8b960e01b5f5260045260245ffd5b5063ffffffff610e3d866141cf565b54161515610d4c565b610e509150614335565b63ffffffff80610e104204169116101589610d44565b14159150898b610d3c565b83630a8d9e3160e21b5f5260045260245ffd5b34610319575f366003190112610319576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b34610319575f36600319011261031957602060405165b5e620f480008152f35b608036600319011261031957610efc613b81565b50610f05613b94565b506064356001600160401b03811161031957610f25903690600401613c3b565b505061474f565b34610319576040366003190112610319576024356001600160401b03811161031957610f5c903690600401613c3b565b90610f65614380565b50610f6e613f4d565b80519092906001600160a01b03161580156110f5575b6110d95790610fbb610fc2926001600160401b036040610fac60018060a01b038851166143cb565b96015116926004358487614c10565b9083614d5b565b60808101906001600160401b03825116925f936120209260405193610fe78186613cf3565b6101008552601f19013660208601375f5b835181101561108257600183821c161561107a576110168185613fdc565b5160ff60018183161b9160081c1690806110308389613fdc565b51161561105b575b906110536001939261104a838a613fdc565b51179188613fdc565b525b01610ff8565b9761ffff908116929190831461053a5760019290920197909190611038565b600190611055565b60a0826001600160401b038861ffff8b8160608601911681528160408051966001600160601b0381511688526001600160601b03602082015116602089015201511660408601525116606084015251166080820152f35b62ffffff6020840151166305c63c4b60e31b5f5260045260245ffd5b50600762ffffff61111481620151804204168260208801511690614368565b1611610f84565b34610319575f3660031901126103195760205f5160206156b15f395f51905f525460f81c604051908152f35b34610319576020366003190112610319576020611162613b81565b600161116d82613eda565b015460e01c908115159182611189575b50506040519015158152f35b600592509061119a6111a092613efa565b54614f55565b10828061117d565b34610319575f366003190112610319576103156040516111c9604082613cf3565b60058152640352e302e360dc1b6020820152604051918291602083526020830190613dd6565b346103195760203660031901126103195760206001600160a01b0361121a611215613b81565b613eda565b5416604051908152f35b34610319576101003660031901126103195761123e613b81565b50611247613b94565b506084356001600160401b03811161031957611267903690600401613c3b565b505060e4356001600160401b03811161031957610f25903690600401613c3b565b34610319575f366003190112610319576112a0613f4d565b602061031562ffffff6112c36112be60018060a01b038651166143cb565b614ebb565b939094015116916112e66040519485948552606060208601526060850190613c68565b908382036040850152613d72565b346103195760403660031901126103195761130d613b81565b50611316613b94565b5061474f565b34610319575f366003190112610319575f61018060405161133c81613ca1565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e082015282610100820152826101208201528261014082015282610160820152015261031560405161139681613ca1565b6001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000811682527f0000000000000000000000000000000000000000000000000000000000000000811660208301527f000000000000000000000000000000000000000000000000000000000000000081166040808401919091527f0000000000000000000000000000000000000000000000000000000000000000821660608401527f0000000000000000000000000000000000000000000000000000000000000000821660808401527f0000000000000000000000000000000000000000000000000000000000000000821660a08401527f0000000000000000000000000000000000000000000000000000000000000000821660c08401527f0000000000000000000000000000000000000000000000000000000000000000821660e08401527f000000000000000000000000000000000000000000000000000000000000000082166101008401527f000000000000000000000000000000000000000000000000000000000000000082166101208401527f000000000000000000000000000000000000000000000000000000000000000082166101408401527f000000000000000000000000000000000000000000000000000000000000000082166101608401527f00000000000000000000000000000000000000000000000000000000000000009091166101808301525191829182613dfa565b34610319576020366003190112610319576115d0613b81565b6115d98161445b565b600681018054929190336001600160a01b038516036116d55764ffffffffff8460a01c16804210610657575081546001600160a01b031633146116c2576001820180546001600160c81b031995861690925580546001600160a01b031990811633908117909255600484018054600590950180549092169091559290941690915560405163ffffffff909216927f216ac0e6abd9c80330bd16e423e2f2a184e8a69cfa8a33b6cae014f56e8b09fe926020929091906001600160a01b0316857f42fe1a14070b3f2c4efb1fc2e6424921635045e8e41836c9dc758d1f153c30815f80a4338152a2005b630a8d9e3160e21b5f523360045260245ffd5b634a0bfec160e01b5f523360045260245ffd5b34610319575f3660031901126103195760206117026148b1565b62ffffff60405191168152f35b346103195760403660031901126103195760043560ff8116808203610319576024359162ffffff8316928381036103195761174861478e565b8215801561188d575b6118705761177d62ffffff5f5160206157115f395f51905f525460301c16611777614847565b90614255565b9380158015611862575b6118415764ffffffffff4216019264ffffffffff841161053a576117cf61183c927f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f996614368565b5f5160206157115f395f51905f52805468ffffffffffffffffff1916603083901b62ffffff60301b1617600887901b65ffffffffff0016179092179091556040805160ff909416845264ffffffffff909416602084015262ffffff16928201929092529081906060820190565b0390a1005b8462ffffff9163759b9e7f60e11b5f5260045260016024521660445260645ffd5b5062ffffff85168111611787565b8263759b9e7f60e11b5f526004526001602452600f60445260645ffd5b5060f082161515611751565b34610319575f366003190112610319576118b161478e565b61127560381b62ffffff60301b195f5160206157115f395f51905f525416175f5160206157115f395f51905f52557fe16421d79f4dc0c1fb1cc601e21be50812f88518dbb578b78b3eeb9eee0805b36020604051621275008152a1005b3461031957604036600319011261031957611927613b81565b61192f613b94565b6001600160a01b0361194083613eda565b541633036116d55763ffffffff610e104204169163ffffffff821692808414159081611a45575b50611a325761197581613f1a565b54916119818184614e4b565b611a1f578263ffffffff809460201c91169181838088105f146119df575050506002849117915b169060201b176119b782613f1a565b55167fb188d961b34d00e7524eebec61749959ee82f03baea63263561f7e7c8d6a43bb5f80a3005b919350915060e0856119f1838661434e565b161015611a1357849182611a076001938661434e565b161b925b9217916119a8565b50508260015f92611a0b565b8363127d0f2b60e01b5f5260045260245ffd5b826330f131c360e21b5f5260045260245ffd5b90506001840163ffffffff811161053a5763ffffffff16141584611967565b34610319575f36600319011261031957611aeb6040805190611a868183613cf3565b600a825269416c6570684e6f64657360b01b60208301526020611af8825192611aaf8385613cf3565b5f84525f3681378051611ac28282613cf3565b60018152603160f81b848201528151968796600f60f81b885260e08689015260e0880190613dd6565b9186830390870152613dd6565b4660608501527f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031660808501525f60a0850181905284820360c0860152835180835291830193830192905b828110611b5a57505050500390f35b835185528695509381019392810192600101611b4b565b346103195760203660031901126103195760043562ffffff8116809103610319575f9081527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a0e6020526040902054611bd5906112be906001600160a01b03166143cb565b9061031560405192839283613dae565b34610319576020366003190112610319576060611c03611215613b81565b611c4060018060a01b03600183015416915460ff8160a01c16604051938452611c2b81613bea565b602084015260ff604084019160a81c16613c02565bf35b34610319575f366003190112610319575f5160206157715f395f51905f525460ff8160401c1615906001600160401b03811680159081611dae575b6001149081611da4575b159081611d9b575b50611d8c5767ffffffffffffffff1981166001175f5160206157715f395f51905f525581611d60575b505f5160206157715f395f51905f52549060ff8260401c1615611d515761127560381b62ffffff60301b195f5160206157115f395f51905f525416175f5160206157115f395f51905f5255611d0957005b68ff000000000000000019165f5160206157715f395f51905f52557fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d2602060405160018152a1005b631afcd79f60e31b5f5260045ffd5b68ffffffffffffffffff191668010000000000000001175f5160206157715f395f51905f525581611cb8565b63f92ee8a960e01b5f5260045ffd5b90501583611c8f565b303b159150611c87565b839150611c7d565b3461031957604036600319011261031957611dcf613b81565b602435801515918282036103195763ffffffff817f76e58099852a56b7da8209f773fc38958cbd206f09a323125ea1a723a56e132093611e1060209461443a565b9015611e4557600160ff825460d81c16175b815460ff60d81b191660d89190911b60ff60d81b161790556040519485521692a2005b60fe815460d81c16611e22565b346103195760e0366003190112610319576004356004811015610319576024356001600160401b03811161031957611e8e903690600401613c3b565b60443592906001600160a01b0384168085036103195760643590608435906001600160401b03821682036103195760a4359061ffff821682036103195760c4356001600160401b03811161031957611eea903690600401613c3b565b611ef26144f9565b611efb88613bea565b8715612315578615801561230b575b6122ee57611f1936888b613d14565b6020815191012091825f525f5160206157515f395f51905f5260205263ffffffff60405f2054166122db5786156122cc5760405160208101907fe0d6a9c4f072671ab5205f82c427b6b4b6da36e5ae8565b542c424b7bb1d2d038252336040820152611f848b613bea565b8a606082015284608082015260808152611f9f60a082613cf3565b5190208415610c11573385146122b9576001600160a01b038c165f9081527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a046020908152604090912060405190611ff582613cd8565b549063ffffffff80831692838352841c169283910152151590816122b4575b81612294575b50801561227c575b612269579161203591610d5f86946152b3565b50506001600160a01b031603610e08577fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a00549663ffffffff881663ffffffff811461053a576001019263ffffffff84169a8b809a63ffffffff1916177fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a0055835f525f5160206157515f395f51905f5260205260405f208a63ffffffff198254161790556120e1906141cf565b805463ffffffff19168a1790556120f784613eda565b8054600160a81b65ffffffffffff60a81b1990911664ffffffffff60b01b4260b01b16171781559161212881613bea565b82546001600160a81b03191660a09190911b60ff60a01b16171781556002015561215190613eda565b60038101849055805461ffff60e01b191660e09290921b61ffff60e01b16919091178082556001909101805460a093841b67ffffffffffffffff60a01b166001600160e01b031990911617331790819055604051939693948594919360ff9084901c166121bd81613bea565b85526001600160a01b038316602086015260c0604086018190526121e592908601919061427a565b9560608401528160a01c6001600160401b0316608084015260e01c61ffff1660a0830152600160a01b600190031693037fd3df1a1bdadbc6283f9ca324f042f2eaba6281787dadf2c87b7312ac7f79df5791a3604051905f8252805f5160206157315f395f51905f52606084600160208097015260016040820152a2604051908152f35b8463d7d9e8b960e01b5f5260045260245ffd5b5063ffffffff61228b8d6141cf565b54161515612022565b61229e9150614335565b63ffffffff80610e10420416911610158d61201a565b612014565b84630a8d9e3160e21b5f5260045260245ffd5b63f1ae58d560e01b5f5260045ffd5b826371b1bec560e01b5f5260045260245ffd5b8663759b9e7f60e11b5f526004526001602452604060445260645ffd5b5060408711611f0a565b63759b9e7f60e11b5f525f6004526001602452600360445260645ffd5b346103195760403660031901126103195761234b613b81565b7f71e094806e1710a1cfea7fc6e568392b64b47f6ed9d361de1653d4d8780b5fbf63ffffffff612379613c25565b9261041a6123868261443a565b6001600160a01b0386166123eb5760065f915b0180546001600160a01b03979097166001600160c81b031990971664ffffffffff60a01b60a084901b1617871790556040805196875264ffffffffff9091166020870152929091169391829190820190565b60066123fd64ffffffffff4216614207565b91612399565b346103195760403660031901126103195761241c613b81565b63ffffffff612429613b94565b91165f527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a1260205263ffffffff60405f2091165f52602052606060405f205460ff8160c81c1664ffffffffff6040519260018060a01b038116845260a01c16602083015261249681613bea565b6040820152f35b346103195760403660031901126103195760206124d26124bb613b81565b6124cc6124c6613b94565b91613f1a565b54614e4b565b6040519015158152f35b34610319576020366003190112610319576004355f525f5160206157515f395f51905f52602052602063ffffffff60405f205416604051908152f35b346103195760203660031901126103195760ff612536611215613b81565b5460a81c16600881101561054e57602090600260405191148152f35b346103195760c03660031901126103195761256b613b81565b50612574613b94565b5061257d613ba7565b5060a4356001600160401b03811161031957610f25903690600401613c3b565b34610319576080366003190112610319576125b6613b81565b602435906044356001600160401b038116808203610319576064359261ffff8416808503610319576125e78261443a565b9286156122cc578660038561266f6060986126407fb7f9e35d10c0d70c6668ffa0ff8d17b42fed1e1f8a2e79dee0938749d245de299b63ffffffff9a9081549061ffff60e01b9060e01b169061ffff60e01b1916179055565b60018301805467ffffffffffffffff60a01b191660a09290921b67ffffffffffffffff60a01b16919091179055565b0155604051968752602087015260408601521692a2005b34610319575f3660031901126103195761269e61478e565b5f5160206157915f395f51905f52546001600160a01b03167f3198dc80249fcfedbd0d06e1ff49a7695a51b006592328ce0b127cdeab77e9365f80a26126e2614e1d565b005b34610319575f366003190112610319577f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316300361273b5760206040515f5160206156f15f395f51905f528152f35b63703e46dd60e11b5f5260045ffd5b60403660031901126103195761275e613c0f565b6024356001600160401b03811161031957366023820112156103195761278e903690602481600401359101613d14565b906001600160a01b037f000000000000000000000000000000000000000000000000000000000000000016308114908115612987575b5061273b576127d161478e565b5f5160206157915f395f51905f52546001600160a01b038281169391908116841480159061296e575b6129555764ffffffffff9060a01c16804210610657575061281a83615427565b61282330615427565b0361294657612830614e1d565b6040516352d1902d60e01b8152602081600481875afa5f9181612912575b506128665783634c9c8ce360e01b5f5260045260245ffd5b805f5160206156f15f395f51905f528592036129005750823b156128ee575f5160206156f15f395f51905f5280546001600160a01b031916821790557fbc7cd75a20ee27fd9adebab32041f755214dbc6bffa90cc0225b39da2e5c2d3b5f80a28051156128d6576126e291615624565b5050346128df57005b63b398979f60e01b5f5260045ffd5b634c9c8ce360e01b5f5260045260245ffd5b632a87526960e21b5f5260045260245ffd5b9091506020813d60201161293e575b8161292e60209383613cf3565b810103126103195751908561284e565b3d9150612921565b6329e8838360e01b5f5260045ffd5b50503f90635fb5dd3f60e01b5f5260045260245260445ffd5b50823f5f5160206156d15f395f51905f525414156127fa565b5f5160206156f15f395f51905f52546001600160a01b031614159050836127c4565b34610319576080366003190112610319576129c2613b81565b506129cb613b94565b506064356001600160401b03811161031957610f25903690600401613bba565b34610319575f36600319011261031957612a155f5160206156b15f395f51905f525460f81c61429a565b5f5b81518110156106f0578063ffffffff612a316001936142cc565b90549060031b1c16612a438285613fdc565b5201612a17565b34610319575f3660031901126103195760605f5160206157915f395f51905f525464ffffffffff5f5160206156d15f395f51905f5254916040519260018060a01b0382168452602084015260a01c166040820152f35b3461031957608036600319011261031957612ab9613b81565b602435906044356001600160401b03811161031957612adc903690600401613c3b565b90926064356001600160401b03811161031957612afd903690600401613c3b565b63ffffffff808616959290610e104204168087108015918591612cd1575b5050612cbe57612b2a83613ea7565b54612cab5783156122cc5784158015612ca0575b612c825790612bb06001600160401b039392612b586148b1565b50612b6436888b613d14565b6020815191012092612ba5612b77613f4d565b916040612b8c60018060a01b038551166143cb565b93019388855116612b9e888c8b6146f2565b9085614c10565b958692511690614d5b565b60208101516c01fffffffffffffffffffffffe6001600160601b0382169160011b16908082046002149015171561053a5760039004906001820180921161053a57516001600160601b0316818110612c6d5750507f628783b758237f39804fbdc98f780ce0b9a9b1c5524c541e7d379018c951fa6495966001600160401b0392612c6192865f52602052612c4760405f2091613ea7565b55604051958695865260606020870152606086019161427a565b911660408301520390a2005b63a281bfcd60e01b5f5260045260245260445ffd5b8463759b9e7f60e11b5f52600452600160245261400060445260645ffd5b506140008511612b3e565b8563127d0f2b60e01b5f5260045260245ffd5b856330f131c360e21b5f5260045260245ffd5b6006925063ffffffff91612ce49161434e565b16118389612b1b565b34610319575f36600319011261031957612d0561478e565b7f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f9612d4862ffffff5f5160206157115f395f51905f525460301c16611777614847565b5f5160206157115f395f51905f52805468ffffffffffffffffff1916603083901b62ffffff60301b16179055604080515f808252602082015262ffffff90921690820152606090a1005b34610319576020366003190112610319576020612db5612db0613b81565b614223565b6040516001600160a01b039091168152f35b3461031957602036600319011261031957612de0613c0f565b612de861478e565b803b15610c11575f5160206157915f395f51905f5280546001600160a01b0319166001600160a01b038316908117909155904264ffffffffff90811662093a800190811161053a575f5160206157915f395f51905f52805464ffffffffff60a01b191660a092831b64ffffffffff60a01b161790819055823f5f5160206156d15f395f51905f525560408051933f8452911c64ffffffffff1660208301527fa9af33622d55f899bd001023b3fc23b4c52973f392cc63bc9eb877568f1fded291a2005b3461031957602036600319011261031957602063ffffffff61121a610db4613c0f565b3461031957608036600319011261031957612ee7613b81565b506024356001600160401b03811161031957612f07903690600401613bba565b50506044356001600160401b03811161031957612f28903690600401613bba565b50506064356001600160401b03811161031957610f25903690600401613bba565b34610319576060366003190112610319576020612f74612f67613b81565b60443590602435906146f2565b604051908152f35b34610319576020366003190112610319576126e2612f98613b81565b613ffe565b3461031957608036600319011261031957612fb6613b81565b6064356001600160401b03811161031957602091612fdb6124d2923690600401613bba565b9160443590612fec60243591613ea7565b54614615565b346103195760203660031901126103195761300b613b81565b60405161024081018181106001600160401b038211176132fe576040525f81525f60208201525f60408201525f60608201525f60808201525f60a08201525f60c08201525f60e08201525f6101008201525f6101208201525f6101408201525f6101608201525f6101808201525f6101a08201525f6101c08201525f6101e08201525f6102008201525f6102208201526130a482613eda565b91600183015490835460ff8160a01c169460ff8260a81c169264ffffffffff8360b01c166080870152600884101561054e57600661314c64ffffffffff926102409960019760608b01526130f781613bea565b60408a0152868060a01b03861660208a0152868060a01b0388168952600285015460038601546101008b015260e08a01526001600160401b038860a01c1660c08a015261ffff8660e01c1660a08a0152614223565b92858060a01b0360058201541693600482015494848660a01c166101608b01526101408a0152868060a01b031661012089015201549160c81c166101c086015264ffffffffff8160a01c166101a0860152828060a01b031661018085015260d81c60028116151561022085015216151561020083015260e01c6101e08201526102206040519160018060a01b03815116835260018060a01b03602082015116602084015260408101516131fe81613bea565b604084015261321560608201516060850190613c02565b64ffffffffff608082015116608084015261ffff60a08201511660a08401526001600160401b0360c08201511660c084015260e081015160e084015261010081015161010084015260018060a01b036101208201511661012084015260018060a01b036101408201511661014084015264ffffffffff6101608201511661016084015260018060a01b036101808201511661018084015264ffffffffff6101a0820151166101a084015264ffffffffff6101c0820151166101c084015263ffffffff6101e0820151166101e0840152610200810151151561020084015201511515610220820152f35b634e487b7160e01b5f52604160045260245ffd5b346103195760203660031901126103195761332b613b81565b6133336144f9565b61333c816143fd565b90815460ff8160a81c16600881101561054e57600181141580613508575b610a3f575060028160d81c166134ef5760ff61337a9160a01c1682614551565b156134d657815490600160ff8360a01c1661339481613bea565b146133f2575b825464ffffffffff60b01b19164260b01b64ffffffffff60b01b161783555f5160206157315f395f51905f529063ffffffff906133d86002866145f1565b61041a60028060ff604051958695169760a81c1684614306565b5f5160206156b15f395f51905f525460f81c92604084146134c2576001840180851161053a5760ff6134279195929516614880565b80151580613493575b1561345f575f19810181811161053a5763ffffffff610507613451926142cc565b801561053a575f1901613427565b906133d860025f5160206157315f395f51905f5294956134878461051863ffffffff976142cc565b9594505050905061339a565b505f19810181811161053a576134ad63ffffffff916142cc565b90549060031b1c1663ffffffff831610613430565b631c0b580d60e31b5f52604060045260245ffd5b63ffffffff906352ff487560e11b5f521660045260245ffd5b63ffffffff8263257767d560e21b5f521660045260245ffd5b50600381141561335a565b346103195760403660031901126103195761352c613b81565b613534613b94565b60ff61353f8361443a565b5460a01c1661354d81613bea565b60018103613699575061355f8161445b565b9182549260ff8460a01c1661357381613bea565b6001811461366f575060010192835460e01c80613653575060d81c60011661363a5761359e81613efa565b54926135a9846144b1565b92600884146136215763ffffffff16936001600160fb1b038416840361053a578463ffffffff9460051b1b176135de83613efa565b5580546001600160e01b03169190921660e081901b91909117909155907f2699c78be4c7d68c079c8143cb2e44b5f68ee8a8fa83bf02c6cdcde0c926d11c5f80a3005b63ffffffff8363a567a88360e01b5f521660045260245ffd5b63ffffffff82635a49fd7b60e01b5f521660045260245ffd5b63ffffffff8463afdc72df60e01b5f521660045260245260445ffd5b6347513adb60e01b5f5263ffffffff841660045261368c81613bea565b602452600260445260645ffd5b6347513adb60e01b5f5263ffffffff83166004526136b681613bea565b602452600160445260645ffd5b34610319576040366003190112610319576136dc613b81565b6136e4613b94565b9060016136f0836143fd565b0190815463ffffffff8216808260e01c1480159061382c575b61381057506001600160a01b031633141590816137ee575b506116d557805460e01c91825f525f5160206157d15f395f51905f5260205260405f2054916137508284614f55565b600581901b936001600160fb1b038216820361053a576001851b5f19810190811161053a576001830180931161053a576001600160fb1b038316830361053a5763ffffffff95875f525f5160206157d15f395f51905f526020528260405f209460051b1c901b911617905560018060e01b038154169055167f70ec1d9f0952dcb39b66ddd8a15c276845b00e3025840debd9a75afbdb69ee245f80a3005b6001600160a01b03915060019061380490613eda565b01541633141583613721565b63ffffffff856368cbef1960e11b5f521660045260245260445ffd5b508015613709565b346103195760403660031901126103195761384d613b81565b602435906001600160401b0382116103195761387263ffffffff923690600401613bba565b92909116805f525f5160206157b15f395f51905f5260205260405f20549060ff8260a81c16600881101561054e5760028103613a95575060a082901c60ff16906138bb82613bea565b60028203613afd576001600160a01b03831685856138d7613f4d565b80516138eb906001600160a01b03166143cb565b915f926138f785613fa1565b946139056040519687613cf3565b80865261391181613fa1565b602087019590601f19013687375f935b8285106139895788888860ff60608a0151166040519260608401948452606060208501525180945260808301915f945b80861061396657505082935060408301520390f35b81516001600160a01b031684526001959095019460209384019390910190613951565b61399d8584839b95979a999496989b613fb8565b359463ffffffff861680960361031957935b8651811080613ae1575b156139cc576139c790613ff0565b6139af565b94989592989790939196978351861080613ac5575b80613aab575b15613a1d57506001906139fa8685613fdc565b5160601c5b613a09828b613fdc565b90838060a01b031690520193909192613921565b805f525f5160206157b15f395f51905f5260205260405f20549060ff8260a81c16600881101561054e5760028103613a95575060a082901c60ff1690613a6282613bea565b60018203613a7f5750600192916001600160a01b031690506139ff565b6347513adb60e01b5f526004526136b681613bea565b610590916302a0833760e11b5f52600452613bf4565b5060016001600160401b03604089015116871c16156139e7565b508063ffffffff613ad68887613fdc565b5160401c16146139e1565b508563ffffffff613af2838a613fdc565b5160401c16106139b9565b6347513adb60e01b5f5260045261368c81613bea565b34610319575f36600319011261031957602063ffffffff7fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a005416604051908152f35b34610319576020366003190112610319576020613b78613b73613b81565b613ea7565b54604051908152f35b6004359063ffffffff8216820361031957565b6024359063ffffffff8216820361031957565b6044359063ffffffff8216820361031957565b9181601f84011215610319578235916001600160401b038311610319576020808501948460051b01011161031957565b6004111561054e57565b600881101561054e57602452565b90600882101561054e5752565b600435906001600160a01b038216820361031957565b602435906001600160a01b038216820361031957565b9181601f84011215610319578235916001600160401b038311610319576020838186019501011161031957565b90602080835192838152019201905f5b818110613c855750505090565b825163ffffffff16845260209384019390920191600101613c78565b6101a081019081106001600160401b038211176132fe57604052565b608081019081106001600160401b038211176132fe57604052565b604081019081106001600160401b038211176132fe57604052565b90601f801991011681019081106001600160401b038211176132fe57604052565b9291926001600160401b0382116132fe5760405191613d3d601f8201601f191660200184613cf3565b829481845281830111610319578281602093845f960137010152565b3461031957602036600319011261031957611316613b81565b90602080835192838152019201905f5b818110613d8f5750505090565b82516001600160601b0316845260209384019390920191600101613d82565b9091613dc5613dd393604084526040840190613c68565b916020818403910152613d72565b90565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b81516001600160a01b03908116825260208084015182169083015260408084015182169083015260608084015182169083015260808084015182169083015260a08084015182169083015260c08084015182169083015260e080840151821690830152610100808401518216908301526101208084015182169083015261014080840151821690830152610160808401518216908301526101809283015116918101919091526101a00190565b63ffffffff165f527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a1060205260405f2090565b63ffffffff165f525f5160206157b15f395f51905f5260205260405f2090565b63ffffffff165f525f5160206157d15f395f51905f5260205260405f2090565b63ffffffff165f527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a1160205260405f2090565b60405190613f5a82613cbd565b5f5160206156b15f395f51905f52546001600160a01b038116835260a081901c62ffffff16602084015260b881901c6001600160401b0316604084015260f81c6060830152565b6001600160401b0381116132fe5760051b60200190565b9190811015613fc85760051b0190565b634e487b7160e01b5f52603260045260245ffd5b8051821015613fc85760209160051b010190565b5f19811461053a5760010190565b7f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031633036116d557614037816143fd565b90815460ff8160a81c16600881101561054e57600214908115916141b8575b506141b457815490600160ff808460a81c169360a01c1661407681613bea565b146140d6575b825464ffffffffff60b01b19164260b01b64ffffffffff60b01b1617835590915f5160206157315f395f51905f529163ffffffff916140bd906003906145f1565b6140d1600380604051948594169684614306565b0390a2565b600882101561054e576002820361407c575f5160206156b15f395f51905f525460f81c5f190160ff811161053a5760ff169261411184614880565b63ffffffff8216935f5b8563ffffffff61412a836142cc565b90549060031b1c16146141455761414090613ff0565b61411b565b9091929394505b81811061418f5750916140bd600363ffffffff9361417a6104c25f5160206157315f395f51905f52976142cc565b6141838461507a565b9594505050905061407c565b600181019081811161053a576141ae63ffffffff6105076001946142cc565b0161414c565b5050565b6141c9915060a01c60ff1682614551565b5f614056565b6001600160a01b03165f9081527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a036020526040902090565b64ffffffffff620151809116019064ffffffffff821161053a57565b61422c90613eda565b60048101546001600160a01b0316806142505750600101546001600160a01b031690565b905090565b9062ffffff8091169116019062ffffff821161053a57565b9190820180921161053a57565b908060209392818452848401375f828201840152601f01601f1916010190565b906142a482613fa1565b6142b16040519182613cf3565b82815280926142c2601f1991613fa1565b0190602036910137565b906040821015613fc857601c8260031c7fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a06019260021b1690565b909392916143269061431c836060810197613c02565b6020830190613c02565b600b82101561054e5760400152565b63ffffffff6101509116019063ffffffff821161053a57565b9063ffffffff8091169116039063ffffffff821161053a57565b9062ffffff8091169116039062ffffff821161053a57565b6040519060a082018281106001600160401b038211176132fe576040525f6080838281528260208201528260408201528260608201520152565b519063ffffffff8216820361031957565b90602060405192803b90816143f2575b600182918260051c8752848701903c830101604052565b5f19909101906143db565b9061440782613eda565b9160ff835460a81c16600881101561054e57156144215750565b63ffffffff906310cbf9a960e21b5f521660045260245ffd5b6001600160a01b03600161444d836143fd565b01541633036116d557613dd3905b90614465826143fd565b9160ff835460a81c1690600882101561054e576006821480156144a7575b61448b575050565b6302a0833760e11b5f5263ffffffff1660045261059090613bf4565b5060078214614483565b905f5b60088110806144d5575b156144d1576144cc90613ff0565b6144b4565b9150565b506001600160fb1b038116810361053a5763ffffffff838260051b1c1615156144be565b5f5160206157115f395f51905f52546001811615159081614530575b5061451c57565b638f121e4360e01b5f52600160045260245ffd5b64ffffffffff915060081c1642105f614515565b5190811515820361031957565b60405163db91742d60e01b815263ffffffff90911660048201529061457581613bea565b60248201526020816044817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9081156109e1575f916145bd575090565b90506020813d6020116145e9575b816145d860209383613cf3565b8101031261031957613dd390614544565b3d91506145cb565b90600881101561054e57815460ff60a81b191660a89190911b60ff60a81b16179055565b939290831580156146e8575b6146bc57821580156146d2575b80156146c5575b6146bc57604093929193516020810191825260208152614656604082613cf3565b519020925f925b80841061466c57505050501490565b90919293600184861c16155f146146a057614688858385613fb8565b35905f52602052600160405f205b940192919061465d565b6146ab858385613fb8565b355f52602052600160405f20614696565b50505050505f90565b50828160e01c1415614635565b505f19840184811161053a5783901c151561462e565b5060158411614621565b90613dd3926040519163ffffffff60208401947f2320acd5e54cd6e7e29a2ae6cbe5cffd0a5e6e39cffb7e6a00724782e0ef39e88652166040840152606083015260808201526080815261474760a082613cf3565b5190206152b3565b604051365f82375f8036837f00000000000000000000000000000000000000000000000000000000000000005af43d5f833e1561478a573d90f35b3d90fd5b6040805163b700961360e01b81523360048201523060248201525f356001600160e01b031916604482015290816064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9081156109e1575f91614800575b50156116d557565b90506040813d60401161483f575b8161481b60409383613cf3565b8101031261031957614838602061483183614544565b92016143ba565b505f6147f8565b3d915061480e565b64ffffffffff5f5160206157115f395f51905f525460081c168042105f1461487b5742810390811161053a5762ffffff1690565b505f90565b5f5160206156b15f395f51905f5280546001600160f81b031660f89290921b6001600160f81b031916919091179055565b604051906148be82613cbd565b5f5160206156b15f395f51905f525460018060a01b038116835262ffffff8160a01c1660208401526001600160401b038160b81c16604084015260f81c606083015262ffffff6201518042041690819260208101928062ffffff85511614614c085750606081019360ff85511615614bf95761494060ff86959395511661429a565b7f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03169590937fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a069390915f5b8651811015614ab5576040811015613fc85780899160031c8701601c8260021b1690549060031b1c63ffffffff811690815f525f5160206157b15f395f51905f52602052602060405f209260246040518097819363e7e7e7eb60e01b835260048301525afa9182156109e1575f92614a6f575b60019450546bffffffff00000000000000006dffffffffffffffffffffffff0000670de0b6b3a76400006001600160601b0361ffff8560e01c1696160460101b169260401b16906001600160601b03199060601b16171717614a68828a613fdc565b5201614993565b9150926020813d8211614aad575b81614a8a60209383613cf3565b810103126103195751926001600160601b03841684036103195760019391614a06565b3d9150614a7d565b50935093909491955060018060a01b0382511681518060051b60018101928360401b6a61000080600a3d393df3001785528093601f860120903f03614be6575b5082526001600160a01b03168015614bd2575f604084810182905262ffffff8916968790529382905293516001600160f81b031960f89190911b1662ffffff60a01b60a089901b166001600160a01b03909216918217175f5160206156b15f395f51905f52558484527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a0e6020529190922080546001600160a01b03191690911790557f9cb67e2249e5a08c31e982a243f526bc489c53f18646554f8d25fdfe7b89892490614bc290614ebb565b906140d160405192839283613dae565b634e487b7160e01b5f52600160045260245ffd5b600b91925001601583015ff0905f614af5565b632dad853b60e01b5f5260045ffd5b925050915090565b909493949291925f956041810493604185028581046041148615171561053a578214801590614d51575b614d3e5791945f9490928592905b828710614c59575050505050505050565b60418799949596979a989a028981046041148a15171561053a576041810180821161053a578310610319576041614c95918398979801876153df565b5050955b8751811080614d07575b15614cb657614cb190613ff0565b614c99565b97909296955098939092979885518814614cf1576001906001600160401b0382614cdf8b613ff0565b9a1b1617990195919692909396614c48565b60ff8a633adddf7d60e11b5f521660045260245ffd5b50614d128189613fdc565b5160601c6001600160a01b038816141580614ca3575060016001600160401b038c16821c161515614ca3565b5063cda278c760e01b5f5260045260245ffd5b5060408511614c3a565b929190614d66614380565b5f925f905f926001600160401b03805f96169216925b8851861015614df157600183871c16614de657614daf65ffffffffffff614da3888c613fdc565b5160101c16809261426d565b96600185881c1615614ddb57614dca600192614dd09261426d565b95613ff0565b955b01949395614d7c565b949560019150614dd2565b959394600190614dd2565b926001600160601b03969550869491985061ffff92506080890152166040870152166020850152168252565b5f5f5160206156d15f395f51905f52555f5160206157915f395f51905f5280546001600160c81b0319169055565b9063ffffffff8216918263ffffffff831611159283614ea0575b83614e71575b50505090565b60200192509063ffffffff831161053a57614e9363ffffffff9160019461434e565b161c1615155f8080614e6b565b925060e063ffffffff614eb3848661434e565b161092614e65565b90614ec6825161429a565b918051614ed281613fa1565b90614ee06040519283613cf3565b808252614eef601f1991613fa1565b0136602083013783815f5b8451811015614f4c578063ffffffff614f1560019388613fdc565b5160401c1665ffffffffffff614f2b8389613fdc565b5160101c16614f3a8388613fdc565b52614f45828a613fdc565b5201614efa565b50939250935050565b919063ffffffff165f5b6001600160fb1b038116810361053a578163ffffffff858360051b1c1614614f8f57614f8a90613ff0565b614f5f565b925050565b81546001600160a01b03165f8181527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a0360205260409020805463ffffffff19169055915490919060019060a01c60ff16614fed81613bea565b14614ff6575050565b63ffffffff610e104204169063ffffffff6040519361501485613cd8565b16835260208084019283525f9182527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a048152604090912092518354925167ffffffffffffffff1990931663ffffffff919091161791901b67ffffffff0000000016179055565b5f5160206156b15f395f51905f525490919061509e906001600160a01b03166143cb565b9163ffffffff165f5b835181101561512257808263ffffffff6150c360019488613fdc565b5160401c16146150d4575b016150a7565b5f5160206156b15f395f51905f52805467ffffffffffffffff60b81b19811660b891821c6001600160401b0390811686861b9091161790911b67ffffffffffffffff60b81b161790556150ce565b50509050565b9060010190815460e01c6151e4575b63ffffffff915016805f525f5160206157d15f395f51905f5260205260405f20549081156141b45790815f525f5160206157d15f395f51905f52602052805f60408120555b615184575050565b63ffffffff81165f8181525f5160206157b15f395f51905f526020526040812060010180546001600160e01b031690558391907f70ec1d9f0952dcb39b66ddd8a15c276845b00e3025840debd9a75afbdb69ee249080a360201c8061517c565b815460e01c5f8181525f5160206157d15f395f51905f5260205260409020549261520e8385614f55565b600581901b946001600160fb1b038216820361053a576001861b5f19810190811161053a576001830180931161053a576001600160fb1b038316830361053a5763ffffffff968786165f525f5160206157d15f395f51905f526020528260405f209460051b1c901b911617905560018060e01b0381541690558282167f70ec1d9f0952dcb39b66ddd8a15c276845b00e3025840debd9a75afbdb69ee245f80a3615137565b6042907f0000000000000000000000000000000000000000000000000000000000000000907f0000000000000000000000000000000000000000000000000000000000000000460361531a575b6040519161190160f01b8352600283015260228201522090565b905060405160208101907f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f82527f000000000000000000000000000000000000000000000000000000000000000060408201527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6606082015246608082015260018060a01b037f00000000000000000000000000000000000000000000000000000000000000001660a082015260a081526153d660c082613cf3565b51902090615300565b9060418303615409576154029250602081013591604082359201355f1a906155a2565b9192909190565b50505f9160029190565b51906001600160a01b038216820361031957565b604051634fbeb7d960e11b8152906101a090829060049082906001600160a01b03165afa9081156109e1575f91615483575b5060405161547d8161546f602082019485613dfa565b03601f198101835282613cf3565b51902090565b90506101a0813d821161559a575b8161549f6101a09383613cf3565b810103126103195761558e610180604051926154ba84613ca1565b6154c381615413565b84526154d160208201615413565b60208501526154e260408201615413565b60408501526154f360608201615413565b606085015261550460808201615413565b608085015261551560a08201615413565b60a085015261552660c08201615413565b60c085015261553760e08201615413565b60e08501526155496101008201615413565b61010085015261555c6101208201615413565b61012085015261556f6101408201615413565b6101408501526155826101608201615413565b61016085015201615413565b6101808201525f615459565b3d9150615491565b91907f7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a08411615619579160209360809260ff5f9560405194855216868401526040830152606082015282805260015afa156109e1575f516001600160a01b0381161561560f57905f905f90565b505f906001905f90565b5050505f9160039190565b905f8091602081519101845af4808061569d575b156156585750506040513d81523d5f602083013e60203d82010160405290565b1561567d57639996b31560e01b5f9081526001600160a01b0391909116600452602490fd5b3d1561568e576040513d5f823e3d90fd5b63d6bda27560e01b5f5260045ffd5b503d1515806156385750813b151561563856feb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a05c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a02360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbcc207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a003216ec4630114e1cf63fe7c97c732707ef6aae3333b497e786a2cff96591fe52b2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a02f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a01b2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a01b2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a0f6102c08060405234610545576101a08161443180380380916100218285610564565b83398101031261054557604051906101a082016001600160401b038111838210176105315760405261005281610587565b82528161006160208301610587565b6020820190815261007460408401610587565b90604083018281526060850161008990610587565b6060850190815261009c60808701610587565b608086019081526100af60a08801610587565b60a087019081526100c260c08901610587565b60c08801908152946100d660e08a01610587565b60e08901908152946100eb6101008b01610587565b6101008a01908152946101016101208c01610587565b6101208b01908152946101176101408d01610587565b6101408c019081529961012d6101608e01610587565b9c6101608d019d8e526101800161014390610587565b610180909c019b8c52306080528d516001600160a01b039182169e91610169911661059b565b845161017d906001600160a01b031661059b565b8351610191906001600160a01b031661059b565b82516101a5906001600160a01b031661059b565b81516101b9906001600160a01b031661059b565b85516101cd906001600160a01b031661059b565b89516101e1906001600160a01b031661059b565b88516101f5906001600160a01b031661059b565b8751610209906001600160a01b031661059b565b865161021d906001600160a01b031661059b565b8a51610231906001600160a01b031661059b565b8c51610245906001600160a01b031661059b565b5193519251915190516001600160a01b03908116610120529081166101005290811660e05290811660c05290811660a0529051945193519251915181166101c0529081166101a05290811661018052908116610160529081166101405290519251915181166102205290811661020052166101e0525f5160206144115f395f51905f525460ff604082901c16610522576002600160401b03196001600160401b038216016104cc575b50600a60206040516102ff81610549565b8281520169416c6570684e6f64657360b01b815220610240524661028052806102a052600a602060405161033281610549565b8281520169416c6570684e6f64657360b01b815220906040519060208201927f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f845260408301527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6606083015246608083015260a082015260a081526103b960c082610564565b51902061026052604051613e5690816105bb823960805181818161182c01526118cf015260a0518181816105cc01528181610bbc015261316a015260c05181610be1015260e05181610c09015261010051818181610c35015261336601526101205181610c5d01526101405181610c8501526101605181610cad01526101805181610cd501526101a0518181816109cb01528181610cfd015281816111f1015281816121130152818161280401528181612be10152612f8801526101c05181610d2601526101e05181610d4f01526102005181610d7801526102205181610da101526102405181613540015261026051816134af015261028051816134d101526102a05181818161106c01526135990152f35b6001600160401b0319166001600160401b039081175f5160206144115f395f51905f52556040519081527fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d290602090a15f6102ee565b63f92ee8a960e01b5f5260045ffd5b634e487b7160e01b5f52604160045260245ffd5b5f80fd5b604081019081106001600160401b0382111761053157604052565b601f909101601f19168101906001600160401b0382119082101761053157604052565b51906001600160a01b038216820361054557565b6001600160a01b0316156105ab57565b63d92e233d60e01b5f5260045ffdfe60806040526004361015610011575f80fd5b5f3560e01c80632382d8e414611e1e578063355bea2214611d2b5780633f4ba83a14611c8657806344e4777b14611c305780634b8905af14611adf5780634f1ef2861461188057806352d1902d1461181a57806355f29166146117be5780635647a1f9146113c15780635ab9473d146110dd57806384b0196e14610fd05780638c027eb214610f575780638d825c1e14610dd35780639f7d6fb214610b38578063a63e5e3c14610b0e578063abb064d1146107d8578063ad3cb1cc14610791578063bc644c64146105fb578063bf7e214f146105b7578063d711835114610538578063df0b230b14610188578063f3e15341146101655763ffa1ad7414610116575f80fd5b34610161575f3660031901126101615761015d604051610137604082612599565b60058152640312e302e360dc1b602082015260405191829160208352602083019061262c565b0390f35b5f80fd5b34610161576020366003190112610161576101866101816124e2565b612bdc565b005b346101615760c0366003190112610161576101a16124e2565b6101a96124f5565b3660a4116101615760a4356001600160401b038111610161578060040190606436910111610161576101d9612e9b565b6101e283612ee6565b9060018060a01b0360018301541633141580610524575b6105115781549060ff8260a81c16600881101561038957600381036104ef575061022284613741565b61022b846130ff565b64ffffffffff808460b01c169116106104d6575f5b63ffffffff811660038110156102d7578661029c6102a292610296610265868b612736565b610279610272848a612bc0565b36916125ba565b6020815191012090641fffffffe08860051b1660440135906133d8565b85612bc0565b90613797565b156102b55760010163ffffffff16610240565b6102c463ffffffff9186612736565b63223fd4a160e11b5f521660045260245ffd5b8487856102ea60ff8260a01c1683613335565b156104bd57825460ff60d81b191660fd60d81b9091161782558154915f600160ff8560a01c16610319816127d3565b146103b1575b8082549161039d575065ffffffffffff60a81b19164260b01b64ffffffffff60b01b1617600160a91b1790556040519161036090839060a81c60ff166127eb565b606063ffffffff5f516020613df65f395f51905f529260026020860152600a60408601521692a2005b634e487b7160e01b5f52602160045260245ffd5b634e487b7160e01b81526021600452602490fd5b505f516020613d765f395f51905f525460f81c9291905f604085146104a9576001850180861161044f5760ff6103ea9196929616613a2b565b8015158061047a575b15610463575f19810181811161044f5763ffffffff61041461044192613a5c565b90549060031b1c1661042583613a5c565b90919063ffffffff8084549260031b9316831b921b1916179055565b801561044f575f19016103ea565b634e487b7160e01b5f52601160045260245ffd5b82610425610475929693949596613a5c565b61031f565b505f19810181811161044f5761049463ffffffff91613a5c565b90549060031b1c1663ffffffff8416106103f3565b631c0b580d60e31b5f52604060045260245ffd5b63ffffffff826352ff487560e11b5f521660045260245ffd5b63ffffffff846330f131c360e21b5f521660045260245ffd5b6302a0833760e11b5f5263ffffffff861660045261050c906127dd565b60445ffd5b634a0bfec160e01b5f523360045260245ffd5b5081546001600160a01b03163314156101f9565b34610161575f3660031901126101615762ffffff5f61015d5f915f516020613dd65f395f51905f52549264ffffffffff8460081c168042106105a9575b5060405194859460301c16918491604091949364ffffffffff62ffffff9260ff606087019816865216602085015216910152565b91505060ff83169085610575565b34610161575f366003190112610161576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b60803660031901126101615761060f6124e2565b6106176124f5565b6064356001600160401b038111610161576106369036906004016125ff565b9065b5e620f4800034036107745761067691839161065386613741565b6106716106613684846125ba565b60208151910120604435886133d8565b613797565b1561075b57610684826127a0565b63ffffffff82165f5260205260405f2080549060ff8260c81c166106a7816127d3565b8061073c575065ffffffffffff60a01b19919091164260a081901b64ffffffffff60a01b1691909117600160c81b176001600160a01b03191633179091557faf88933ede08977d3d92827fff956a4ed81f6e5d5916c2a2974066f11cdbc67a9060409063ffffffff9081906107229064ffffffffff16612750565b9464ffffffffff84519633885216602087015216941692a3005b610745816127d3565b631cc31d3560e11b5f526004525f60245260445ffd5b63ffffffff8263223fd4a160e11b5f521660045260245ffd5b6323b18f5f60e01b5f523460045265b5e620f4800060245260445ffd5b34610161575f3660031901126101615761015d6040516107b2604082612599565b60058152640352e302e360dc1b602082015260405191829160208352602083019061262c565b3461016157610100366003190112610161576107f26124e2565b6107fa6124f5565b90604435906064356084356001600160401b038111610161576108219036906004016125ff565b909460a4359060c4359260e4356001600160401b0381116101615761084a9036906004016125ff565b989095610855612e50565b84891480610b05575b610aec5763ffffffff610e104204169863ffffffff85169985818c11918215610acf575b5050610abc579161089e8594926108a5946108aa999897613456565b848a6135d6565b613456565b60ff6108b584612ee6565b5460a01c166108c3816127d3565b60018103610a925750936108d991602095613c33565b50509063ffffffff61091a8360018060a01b03165f527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a0460205260405f2090565b91604051926109288461257e565b54928280851694858352881c1696879101521693848092149081610a87575b50159182610a40575b5050610a2c57604051818152827f0c01089bfd4178371f364c5ef00c77377288fb41c2acf6483d1fce2e1347a7c260203393a360405191633f7d7eb560e01b83526008600484015260248301528060448301526064820152600360848201523360a48201525f60c482015260208160e4815f60018060a01b037f0000000000000000000000000000000000000000000000000000000000000000165af18015610a21576109f957005b6101869060203d602011610a1a575b610a128183612599565b81019061311c565b503d610a08565b6040513d5f823e3d90fd5b633adddf7d60e11b5f52600160045260245ffd5b6001600160a01b03165f9081527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a03602052604090205463ffffffff16141590508284610950565b905083111585610947565b6347513adb60e01b5f5263ffffffff8416600452610aaf816127d3565b602452600160445260645ffd5b896330f131c360e21b5f5260045260245ffd5b610150925063ffffffff91610ae391612b74565b1611858d610882565b63ffffffff8463650e069d60e01b5f521660045260245ffd5b5085811461085e565b3461016157604036600319011261016157610186610b2a6124e2565b610b326124f5565b906127f8565b34610161575f366003190112610161575f610180604051610b588161254e565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e082015282610100820152826101208201528261014082015282610160820152015261015d604051610bb28161254e565b6001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000811682527f0000000000000000000000000000000000000000000000000000000000000000811660208301527f000000000000000000000000000000000000000000000000000000000000000081166040808401919091527f0000000000000000000000000000000000000000000000000000000000000000821660608401527f0000000000000000000000000000000000000000000000000000000000000000821660808401527f0000000000000000000000000000000000000000000000000000000000000000821660a08401527f0000000000000000000000000000000000000000000000000000000000000000821660c08401527f0000000000000000000000000000000000000000000000000000000000000000821660e08401527f000000000000000000000000000000000000000000000000000000000000000082166101008401527f000000000000000000000000000000000000000000000000000000000000000082166101208401527f000000000000000000000000000000000000000000000000000000000000000082166101408401527f000000000000000000000000000000000000000000000000000000000000000082166101608401527f00000000000000000000000000000000000000000000000000000000000000009091166101808301525191829182612650565b346101615760403660031901126101615760043560ff811690818103610161576024359062ffffff821680920361016157610e0c613138565b82158015610f4b575b610f2e57610e4162ffffff5f516020613dd65f395f51905f525460301c16610e3b6131f1565b90612788565b9180158015610f20575b610eff5762ffffff610e648264ffffffffff421661276c565b9316039262ffffff841161044f575f516020613dd65f395f51905f52805468ffffffffffffffffff1916603086901b62ffffff60301b1617600885901b65ffffffffff00161790911790556040805160ff909216825264ffffffffff909216602082015262ffffff909216908201527f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f99080606081010390a1005b8262ffffff9163759b9e7f60e11b5f5260045260016024521660445260645ffd5b5062ffffff83168111610e4b565b8263759b9e7f60e11b5f526004526001602452600f60445260645ffd5b5060f081161515610e15565b34610161575f36600319011261016157610f6f613138565b6812750000000000000062ffffff60301b195f516020613dd65f395f51905f525416175f516020613dd65f395f51905f52557fe16421d79f4dc0c1fb1cc601e21be50812f88518dbb578b78b3eeb9eee0805b36020604051621275008152a1005b34610161575f366003190112610161576110576040805190610ff28183612599565b600a825269416c6570684e6f64657360b01b6020830152602061106482519261101b8385612599565b5f84525f368137805161102e8282612599565b60018152603160f81b848201528151968796600f60f81b885260e08689015260e088019061262c565b918683039087015261262c565b4660608501527f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031660808501525f60a0850181905284820360c0860152835180835291830193830192905b8281106110c657505050500390f35b8351855286955093810193928101926001016110b7565b346101615760c0366003190112610161576110f66124e2565b6110fe6124f5565b6044359063ffffffff821691828103610161576064356084359060a435926001600160401b038411610161578661115b61113f6111619636906004016125ff565b95909461114a612e50565b6111558282866133d8565b83613456565b916135d6565b5f9161116c846127a0565b63ffffffff83165f5260205260405f209384549360ff8560c81c16611190816127d3565b600181036113875750506001600160a01b038416945b64ffffffffff42169464ffffffffff8160a01c16956111c487612750565b60405163598dd35160e01b815264ffffffffff988916600482015297821660248901526001600160a01b037f000000000000000000000000000000000000000000000000000000000000000016976020816044818c5afa908115610a21575f9161133b575b5064ffffffffff9163ffffffff61124192169061276c565b16809110611329575060ff60c81b1916600360c81b17905560405133815260209363ffffffff9283169360e493909283929091169085907f13e2bb987e763a55adb598b5d66612a749f36a9dcb511905b516209e63e316db908890a45f6040519586948593633f7d7eb560e01b85526009600486015260248501528060448501526064840152600160848401523360a48401528160c48401525af18015610a215761130a575b506001600160a01b0381166112f857005b5f808065b5e620f480008194617530f1005b6113229060203d602011610a1a57610a128183612599565b50816112e7565b637437acf560e11b5f5260045260245ffd5b90506020813d60201161137f575b8161135660209383612599565b810103126101615764ffffffffff9163ffffffff61137661124193612f5b565b92505091611229565b3d9150611349565b909590611393816127d3565b600381036113a157506111a6565b6113aa816127d3565b631cc31d3560e11b5f52600452600160245260445ffd5b34610161576020366003190112610161576113da6124e2565b6113e2612e9b565b6113eb81612ee6565b90815460ff8160a81c16600881101561038957600581036117a1575064ffffffffff600484015460c81c16804210611329575060028160d81c16159081611789575b8161174c575b50156117455760025b825492600160ff808660a81c169560a01c16611457816127d3565b146114d6575b80549260088310156103895765ffffffffffff60a81b199093164260b01b64ffffffffff60b01b161760a883901b60ff60a81b16179055604051925f516020613df65f395f51905f529260609263ffffffff926114ca91906114c09088906127eb565b60208701906127eb565b600860408601521692a2005b9291906008811015610389576002810361159d575f516020613d765f395f51905f525460f81c93604085146104a9576001850180861161044f5760ff61151f9196929616613a2b565b8015158061156e575b15611557575f19810181811161044f5763ffffffff61041461154992613a5c565b801561044f575f190161151f565b82610425611569929693949596613a5c565b61145d565b505f19810181811161044f5761158863ffffffff91613a5c565b90549060031b1c1663ffffffff841610611528565b9091926008841015610389576002840361145d5790925f195f516020613d765f395f51905f525460f81c0160ff811161044f5760ff1692906115de84613a2b565b63ffffffff8216915f5b8363ffffffff6115f783613a5c565b90549060031b1c16146116125761160d90613a96565b6115e8565b9490919293945b818110611720575061162d61163f91613a5c565b63ffffffff82549160031b1b19169055565b5f516020613d765f395f51905f525460405195906020906001600160a01b0316803b9081611715575b600182918260051c8b52848b01903c8701016040528551945f5b86811015611708576001908663ffffffff60208360051b8c01015160401c16146116ad575b01611682565b5f516020613d765f395f51905f52546001600160401b0360b81b6001600160401b0384841b166001600160401b038360b81c161760b81b16906001600160401b0360b81b1916175f516020613d765f395f51905f52556116a7565b509295509250925061145d565b5f1990910190611668565b600181019081811161044f5761173f63ffffffff610414600194613a5c565b01611619565b600361143c565b6001915060a01c60ff1661175f816127d3565b1480159061176e575b83611433565b5060405f516020613d765f395f51905f525460f81c10611768565b905061179b60ff8260a01c1683613335565b9061142d565b6302a0833760e11b5f5263ffffffff831660045261050c906127dd565b34610161575f366003190112610161576117d6613138565b5f516020613e165f395f51905f52546001600160a01b03167f3198dc80249fcfedbd0d06e1ff49a7695a51b006592328ce0b127cdeab77e9365f80a2610186613307565b34610161575f366003190112610161577f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031630036118715760206040515f516020613db65f395f51905f528152f35b63703e46dd60e11b5f5260045ffd5b604036600319011261016157611894612538565b6024356001600160401b0381116101615736602382011215610161576118c49036906024816004013591016125ba565b906001600160a01b037f000000000000000000000000000000000000000000000000000000000000000016308114908115611abd575b5061187157611907613138565b5f516020613e165f395f51905f52546001600160a01b0382811693919081168414801590611aa4575b611a8b5764ffffffffff9060a01c16804210611329575061195083613ab8565b61195930613ab8565b03611a7c57611966613307565b6040516352d1902d60e01b8152602081600481875afa5f9181611a48575b5061199c5783634c9c8ce360e01b5f5260045260245ffd5b805f516020613db65f395f51905f52859203611a365750823b15611a24575f516020613db65f395f51905f5280546001600160a01b031916821790557fbc7cd75a20ee27fd9adebab32041f755214dbc6bffa90cc0225b39da2e5c2d3b5f80a2805115611a0c5761018691613c67565b505034611a1557005b63b398979f60e01b5f5260045ffd5b634c9c8ce360e01b5f5260045260245ffd5b632a87526960e21b5f5260045260245ffd5b9091506020813d602011611a74575b81611a6460209383612599565b8101031261016157519085611984565b3d9150611a57565b6329e8838360e01b5f5260045ffd5b50503f90635fb5dd3f60e01b5f5260045260245260445ffd5b50823f5f516020613d965f395f51905f52541415611930565b5f516020613db65f395f51905f52546001600160a01b031614159050836118fa565b3461016157608036600319011261016157611af86124e2565b611b006124f5565b90604435906064356001600160401b03811161016157611b24903690600401612508565b93611b2e836127a0565b63ffffffff82165f5260205260405f209182549160ff8360c81c16611b52816127d3565b600181036113a1575095611ba991869763ffffffff611b9e8863ffffffff165f527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a1060205260405f2090565b54911698899161322a565b15611c215760ff60c81b1916600160c91b1790556040805192835233602084015263ffffffff909116917f4f7a2d22a38c347a87ca685ddbdf0cb3304cb1364c06c8c8429ccd14f14e457b9190a35f80808065b5e620f4800033617530f115611c0e57005b6306d133c960e31b5f523360045260245ffd5b637ca55c7760e01b5f5260045ffd5b34610161575f3660031901126101615760605f516020613e165f395f51905f525464ffffffffff5f516020613d965f395f51905f5254916040519260018060a01b0382168452602084015260a01c166040820152f35b34610161575f36600319011261016157611c9e613138565b7f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f9611ce162ffffff5f516020613dd65f395f51905f525460301c16610e3b6131f1565b5f516020613dd65f395f51905f52805468ffffffffffffffffff1916603083901b62ffffff60301b16179055604080515f808252602082015262ffffff90921690820152606090a1005b3461016157602036600319011261016157611d44612538565b611d4c613138565b803b15611e0f575f516020613e165f395f51905f5280546001600160a01b0319166001600160a01b038316908117909155904264ffffffffff90811662093a800190811161044f575f516020613e165f395f51905f52805464ffffffffff60a01b191660a092831b64ffffffffff60a01b161790819055823f5f516020613d965f395f51905f525560408051933f8452911c64ffffffffff1660208301527fa9af33622d55f899bd001023b3fc23b4c52973f392cc63bc9eb877568f1fded291a2005b63d92e233d60e01b5f5260045ffd5b3461016157608036600319011261016157611e376124e2565b6024356001600160401b03811161016157611e56903690600401612508565b906044356001600160401b03811161016157611e76903690600401612508565b936064356001600160401b03811161016157611e96903690600401612508565b9095611ea0612e50565b611ea983612ee6565b936018871080156124d8575b6124bb578682036124a05786830361248557611ed185856139b1565b949093881561247157611ee38861270d565b5f198a01968a881161044f57611f02611efd898d8d6126fd565b61270d565b918097611f0e82613741565b64ffffffffff80611f1e846130ff565b9216911610612458575064ffffffffff80611f40611f3b8561271e565b6130ff565b921691161161245857505f9392935063ffffffff8216998a5f527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a1160205260405f2054955f9463ffffffff8816955b8c8c818310612313578f92508c611fb4611efd8e611fad8686612f6c565b85856126fd565b611fbd8361270d565b63ffffffff6040519116815260ff63ffffffff831695866020840152166040820152857f94b1261fd89b6c6c19144646e1b8a8d5e60162fc3c337d8e32e766edcd92e5cb60603393a360ff825460a81c166008811015610389576002036122d15750805460ff60d81b19811660d891821c60ff1660021790911b60ff60d81b161781558054905f600160ff808560a81c169460a01c1661205c816127d3565b14612141575b8082549161039d575065ffffffffffff60a81b19164260b01b64ffffffffff60b01b1617600360a81b1790556040519061209d9082906127eb565b63ffffffff91845f516020613df65f395f51905f52606084600360206120cc97015260096040820152a261270d565b60405193633f7d7eb560e01b855260016004860152602485015216604483015260648201525f60848201523360a48201525f60c482015260208160e4815f60018060a01b037f0000000000000000000000000000000000000000000000000000000000000000165af18015610a21576109f957005b505f6008831015610389576002830361206257925f94919294195f516020613d765f395f51905f525460f81c0160ff811161044f5760ff169461218386613a2b565b5f5b8763ffffffff61219483613a5c565b90549060031b1c16146121af576121aa90613a96565b612185565b959091929394955b8181106122ac575061162d6121cb91613a5c565b5f516020613d765f395f51905f525460405194906020906001600160a01b0316803b90816122a1575b600182918260051c8a52848a01903c8601016040528451955f5b87811015612294576001908963ffffffff60208360051b8b01015160401c1614612239575b0161220e565b5f516020613d765f395f51905f52546001600160401b0360b81b6001600160401b0384841b166001600160401b038360b81c161760b81b16906001600160401b0360b81b1916175f516020613d765f395f51905f5255612233565b5091939550919350612062565b5f19909101906121f4565b600181019081811161044f576122cb63ffffffff610414600194613a5c565b016121b7565b91611efd6120cc9260056122ec611f3b63ffffffff9761271e565b9101805464ffffffffff60a01b191660a09290921b64ffffffffff60a01b16919091179055565b8261232192611efd926126fd565b9281151580612442575b61242357508261235c61233f83858c6126fd565b3561234e610272858a8a612f44565b6020815191012090836133d8565b63ffffffff811690888211159081612408575b816123da575b50801561239c575b61238a5750600101611f8f565b6303cfd4f360e01b5f5260045260245ffd5b50866123a9838888612f44565b600383901c631fffffff1681119291836123c7575b5050501561237d565b6123d19350613797565b15875f806123be565b90508860200163ffffffff811161044f5763ffffffff6123fd6001938e93612b74565b161c1615155f612375565b905060e063ffffffff61241b838c612b74565b16109061236f565b8363ffffffff80926359a0e55d60e01b5f52166004521660245260445ffd5b5063ffffffff811663ffffffff8516111561232b565b63ffffffff906303cfd4f360e01b5f521660045260245ffd5b634e487b7160e01b5f52603260045260245ffd5b868363759b9e7f60e11b5f526004528060245260445260645ffd5b868263759b9e7f60e11b5f526004528060245260445260645ffd5b8663759b9e7f60e11b5f526004526018602452603060445260645ffd5b5060308711611eb5565b6004359063ffffffff8216820361016157565b6024359063ffffffff8216820361016157565b9181601f84011215610161578235916001600160401b038311610161576020808501948460051b01011161016157565b600435906001600160a01b038216820361016157565b6101a081019081106001600160401b0382111761256a57604052565b634e487b7160e01b5f52604160045260245ffd5b604081019081106001600160401b0382111761256a57604052565b90601f801991011681019081106001600160401b0382111761256a57604052565b9291926001600160401b03821161256a57604051916125e3601f8201601f191660200184612599565b829481845281830111610161578281602093845f960137010152565b9181601f84011215610161578235916001600160401b038311610161576020838186019501011161016157565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b81516001600160a01b03908116825260208084015182169083015260408084015182169083015260608084015182169083015260808084015182169083015260a08084015182169083015260c08084015182169083015260e080840151821690830152610100808401518216908301526101208084015182169083015261014080840151821690830152610160808401518216908301526101809283015116918101919091526101a00190565b91908110156124715760051b0190565b3563ffffffff811681036101615790565b63ffffffff60019116019063ffffffff821161044f57565b9063ffffffff8091169116019063ffffffff821161044f57565b64ffffffffff620151809116019064ffffffffff821161044f57565b9064ffffffffff8091169116019064ffffffffff821161044f57565b9062ffffff8091169116019062ffffff821161044f57565b63ffffffff165f527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a1260205260405f2090565b6004111561038957565b600881101561038957602452565b9060088210156103895752565b9063ffffffff906128287f0000000000000000000000000000000000000000000000000000000000000000613710565b169081158015612b67575b612b475761284081612ee6565b9160ff835460a81c1690600882101561038957600182148015612b38575b612b325761287560059164ffffffffff421661276c565b91149081158092612b14575b612aae575b5061288f575050565b8154915f600160ff808660a81c169560a01c166128ab816127d3565b14612915575b8082549161039d575065ffffffffffff60a81b19164260b01b64ffffffffff60b01b1617600560a81b179055604051916128ec9083906127eb565b606063ffffffff5f516020613df65f395f51905f529260056020860152600660408601521692a2565b505f600884101561038957600284036128b157919290935f195f516020613d765f395f51905f525460f81c0160ff811161044f5760ff16939161295785613a2b565b63ffffffff8316925f5b8463ffffffff61297083613a5c565b90549060031b1c161461298b5761298690613a96565b612961565b959091929394955b818110612a89575061162d6129a791613a5c565b5f516020613d765f395f51905f525460405196906020906001600160a01b0316803b9081612a7e575b600182918260051c8c52848c01903c8801016040528651955f5b87811015612a70576001908763ffffffff60208360051b8d01015160401c1614612a15575b016129ea565b5f516020613d765f395f51905f52546001600160401b0360b81b6001600160401b0384841b166001600160401b038360b81c161760b81b16906001600160401b0360b81b1916175f516020613d765f395f51905f5255612a0f565b5092955092955092506128b1565b5f19909101906129d0565b600181019081811161044f57612aa863ffffffff610414600194613a5c565b01612993565b60048401805464ffffffffff60c81b191660c883901b64ffffffffff60c81b1617905560405164ffffffffff91909116815263ffffffff8316907fec889db6fc31d8e0fe465cb1fbbbe8de5800dc9f87fab02f7cb59d4f336e3a9790602090a25f612886565b5064ffffffffff600485015460c81c1664ffffffffff821611612881565b50505050565b50612b4282613721565b61285e565b5063759b9e7f60e11b5f5260045260016024526301e1338060445260645ffd5b506301e133808211612833565b9063ffffffff8091169116039063ffffffff821161044f57565b903590601e198136030182121561016157018035906001600160401b0382116101615760200191813603831361016157565b600382101561247157612bd89160051b810190612b8e565b9091565b612c057f0000000000000000000000000000000000000000000000000000000000000000613710565b612c0e81612ee6565b90612c1f60ff835460a81c16613721565b612e4c57612c2d82826137e4565b8154915f600160ff808660a81c169560a01c16612c49816127d3565b14612cb3575b8082549161039d575065ffffffffffff60a81b19164260b01b64ffffffffff60b01b1617600760a81b17905560405191612c8a9083906127eb565b606063ffffffff5f516020613df65f395f51905f529260076020860152600760408601521692a2565b505f60088410156103895760028403612c4f57919290935f195f516020613d765f395f51905f525460f81c0160ff811161044f5760ff169391612cf585613a2b565b63ffffffff8316925f5b8463ffffffff612d0e83613a5c565b90549060031b1c1614612d2957612d2490613a96565b612cff565b959091929394955b818110612e27575061162d612d4591613a5c565b5f516020613d765f395f51905f525460405196906020906001600160a01b0316803b9081612e1c575b600182918260051c8c52848c01903c8801016040528651955f5b87811015612e0e576001908763ffffffff60208360051b8d01015160401c1614612db3575b01612d88565b5f516020613d765f395f51905f52546001600160401b0360b81b6001600160401b0384841b166001600160401b038360b81c161760b81b16906001600160401b0360b81b1916175f516020613d765f395f51905f5255612dad565b509295509295509250612c4f565b5f1990910190612d6e565b600181019081811161044f57612e4663ffffffff610414600194613a5c565b01612d31565b5050565b5f516020613dd65f395f51905f52546002811615159081612e87575b50612e7357565b638f121e4360e01b5f52600260045260245ffd5b64ffffffffff915060081c1642105f612e6c565b5f516020613dd65f395f51905f52546001811615159081612ed2575b50612ebe57565b638f121e4360e01b5f52600160045260245ffd5b64ffffffffff915060081c1642105f612eb7565b63ffffffff1690815f527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a0160205260405f209160ff835460a81c1660088110156103895715612f325750565b6310cbf9a960e21b5f5260045260245ffd5b9082101561247157612bd89160051b810190612b8e565b519063ffffffff8216820361016157565b905f19810181811161044f57611efd612f869183856126fd565b7f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03169190811561247157602061300491612fd6611f3b612fd0611f3b8961270d565b9261271e565b60405163598dd35160e01b815264ffffffffff92831660048201529116602482015291829081906044820190565b0381865afa8015610a21575f906130c2575b63ffffffff915016156130bd575f5b8181106130325750505050565b613040611efd8284876126fd565b61305a602061304e836130ff565b612fd6611f3b8561271e565b0381885afa8015610a21575f90613081575b63ffffffff9150166124585750600101613025565b506020813d82116130b5575b8161309a60209383612599565b81010312610161576130b063ffffffff91612f5b565b61306c565b3d915061308d565b505050565b506020813d6020116130f7575b816130dc60209383612599565b81010312610161576130f263ffffffff91612f5b565b613016565b3d91506130cf565b63ffffffff610e1091160264ffffffffff811690810361044f5790565b90816020910312610161575190565b5190811515820361016157565b6040805163b700961360e01b81523360048201523060248201525f356001600160e01b031916604482015290816064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115610a21575f916131aa575b501561051157565b90506040813d6040116131e9575b816131c560409383612599565b81010312610161576131e260206131db8361312b565b9201612f5b565b505f6131a2565b3d91506131b8565b64ffffffffff5f516020613dd65f395f51905f525460081c168042105f146132255742810390811161044f5762ffffff1690565b505f90565b939290831580156132fd575b6132d157821580156132e7575b80156132da575b6132d15760409392919351602081019182526020815261326b604082612599565b519020925f925b80841061328157505050501490565b90919293600184861c16155f146132b55761329d8583856126fd565b35905f52602052600160405f205b9401929190613272565b6132c08583856126fd565b355f52602052600160405f206132ab565b50505050505f90565b50828160e01c141561324a565b505f19840184811161044f5783901c1515613243565b5060158411613236565b5f5f516020613d965f395f51905f52555f516020613e165f395f51905f5280546001600160c81b0319169055565b60405163db91742d60e01b815263ffffffff909116600482015290613359816127d3565b60248201526020816044817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115610a21575f916133a1575090565b90506020813d6020116133d0575b816133bc60209383612599565b81010312610161576133cd9061312b565b90565b3d91506133af565b916134108363ffffffff165f527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a1060205260405f2090565b5490811592831561343f575b5050506134265750565b63ffffffff9063db7a8eb960e01b5f521660045260245ffd5b909192505f5260205260405f2014155f808061341c565b906042926040519163ffffffff60208401947f2320acd5e54cd6e7e29a2ae6cbe5cffd0a5e6e39cffb7e6a00724782e0ef39e8865216604084015260608301526080820152608081526134aa60a082612599565b5190207f0000000000000000000000000000000000000000000000000000000000000000907f00000000000000000000000000000000000000000000000000000000000000004603613511575b6040519161190160f01b8352600283015260228201522090565b905060405160208101907f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f82527f000000000000000000000000000000000000000000000000000000000000000060408201527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6606082015246608082015260018060a01b037f00000000000000000000000000000000000000000000000000000000000000001660a082015260a081526135cd60c082612599565b519020906134f7565b9290939160ff6135e585612ee6565b5460a01c166135f3816127d3565b600181036136f35750906136079291613c33565b505091602063ffffffff61364a8560018060a01b03165f527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a0460205260405f2090565b93604051946136588661257e565b54948280871696878352851c1693849101521680931491826136e2575b505015918261369a575b505061368757565b633adddf7d60e11b5f525f60045260245ffd5b6001600160a01b03165f9081527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a03602052604081205463ffffffff169091141591508061367f565b63ffffffff16111590505f80613675565b6347513adb60e01b5f5263ffffffff8516600452610aaf816127d3565b6001600160a01b0316330361051157565b60088110156103895760068114908115613739575090565b600791501490565b63ffffffff610e1042041663ffffffff8216918183109182159261377b575b50506137695750565b6330f131c360e21b5f5260045260245ffd5b6030925063ffffffff9161378e91612b74565b16115f80613760565b91909182631fffffff8360031c161092836137b3575b50505090565b90919250631fffffff8360031c1690811015612471576001600760ff94161b91013560f81c161615155f80806137ad565b9060010190815460e01c806138b5575b5063ffffffff915016805f525f516020613e365f395f51905f5260205260405f2054908115612e4c5790815f525f516020613e365f395f51905f52602052805f60408120555b613842575050565b63ffffffff81165f8181527fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a016020526040812060010180546001600160e01b031690558391907f70ec1d9f0952dcb39b66ddd8a15c276845b00e3025840debd9a75afbdb69ee249080a360201c8061383a565b90815f525f516020613e365f395f51905f5260205260405f2054915f63ffffffff8316905b6001600160fb1b038116810361044f578163ffffffff868360051b1c161461390a5761390590613a96565b6138da565b600581901b959394929391926001600160fb1b038216820361044f576001871b5f19810190811161044f576001830180931161044f576001600160fb1b038316830361044f5763ffffffff97865f525f516020613e365f395f51905f526020528260405f209460051b1c901b911617905560018060e01b0381541690557f70ec1d9f0952dcb39b66ddd8a15c276845b00e3025840debd9a75afbdb69ee245f80a35f6137f4565b9181549060ff8260a81c169260088410156103895760028414613a1057600484146139f3576302a0833760e11b5f5263ffffffff851660045261050c846127dd565b64ffffffffff929450829193506005015460a01c169260b01c1690565b50925064ffffffffff915060b01c169064ffffffffff421690565b5f516020613d765f395f51905f5280546001600160f81b031660f89290921b6001600160f81b031916919091179055565b90604082101561247157601c8260031c7fb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a06019260021b1690565b5f19811461044f5760010190565b51906001600160a01b038216820361016157565b604051634fbeb7d960e11b8152906101a090829060049082906001600160a01b03165afa908115610a21575f91613b14575b50604051613b0e81613b00602082019485612650565b03601f198101835282612599565b51902090565b90506101a0813d8211613c2b575b81613b306101a09383612599565b8101031261016157613c1f61018060405192613b4b8461254e565b613b5481613aa4565b8452613b6260208201613aa4565b6020850152613b7360408201613aa4565b6040850152613b8460608201613aa4565b6060850152613b9560808201613aa4565b6080850152613ba660a08201613aa4565b60a0850152613bb760c08201613aa4565b60c0850152613bc860e08201613aa4565b60e0850152613bda6101008201613aa4565b610100850152613bed6101208201613aa4565b610120850152613c006101408201613aa4565b610140850152613c136101608201613aa4565b61016085015201613aa4565b6101808201525f613aea565b3d9150613b22565b9060418303613c5d57613c569250602081013591604082359201355f1a90613cf3565b9192909190565b50505f9160029190565b905f8091602081519101845af48080613ce0575b15613c9b5750506040513d81523d5f602083013e60203d82010160405290565b15613cc057639996b31560e01b5f9081526001600160a01b0391909116600452602490fd5b3d15613cd1576040513d5f823e3d90fd5b63d6bda27560e01b5f5260045ffd5b503d151580613c7b5750813b1515613c7b565b91907f7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a08411613d6a579160209360809260ff5f9560405194855216868401526040830152606082015282805260015afa15610a21575f516001600160a01b03811615613d6057905f905f90565b505f906001905f90565b5050505f916003919056feb2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a05c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a02360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbcc207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a003216ec4630114e1cf63fe7c97c732707ef6aae3333b497e786a2cff96591fe52c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a01b2b9074e96676b4fb308d3137019468e61466608a4ca84931762a6cb61182a0ff0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00",
 }
 
 // NodeRegistry is an auto generated Go binding around an Ethereum contract.
@@ -179,6 +185,28 @@ func (nodeRegistry *NodeRegistry) UnpackVERSION(data []byte) (string, error) {
 	return out0, nil
 }
 
+// PackAcceptNode is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x9a9619f7.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function acceptNode(uint32 nodeId) returns()
+func (nodeRegistry *NodeRegistry) PackAcceptNode(nodeId uint32) []byte {
+	enc, err := nodeRegistry.abi.Pack("acceptNode", nodeId)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackAcceptNode is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x9a9619f7.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function acceptNode(uint32 nodeId) returns()
+func (nodeRegistry *NodeRegistry) TryPackAcceptNode(nodeId uint32) ([]byte, error) {
+	return nodeRegistry.abi.Pack("acceptNode", nodeId)
+}
+
 // PackActivate is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x1a93ec95.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -199,6 +227,41 @@ func (nodeRegistry *NodeRegistry) PackActivate(nodeId uint32) []byte {
 // Solidity: function activate(uint32 nodeId) returns()
 func (nodeRegistry *NodeRegistry) TryPackActivate(nodeId uint32) ([]byte, error) {
 	return nodeRegistry.abi.Pack("activate", nodeId)
+}
+
+// PackActiveCoordinatorIds is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x4a6e66d6.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function activeCoordinatorIds() view returns(uint32[] ids)
+func (nodeRegistry *NodeRegistry) PackActiveCoordinatorIds() []byte {
+	enc, err := nodeRegistry.abi.Pack("activeCoordinatorIds")
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackActiveCoordinatorIds is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x4a6e66d6.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function activeCoordinatorIds() view returns(uint32[] ids)
+func (nodeRegistry *NodeRegistry) TryPackActiveCoordinatorIds() ([]byte, error) {
+	return nodeRegistry.abi.Pack("activeCoordinatorIds")
+}
+
+// UnpackActiveCoordinatorIds is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x4a6e66d6.
+//
+// Solidity: function activeCoordinatorIds() view returns(uint32[] ids)
+func (nodeRegistry *NodeRegistry) UnpackActiveCoordinatorIds(data []byte) ([]uint32, error) {
+	out, err := nodeRegistry.abi.Unpack("activeCoordinatorIds", data)
+	if err != nil {
+		return *new([]uint32), err
+	}
+	out0 := *abi.ConvertType(out[0], new([]uint32)).(*[]uint32)
+	return out0, nil
 }
 
 // PackActiveCoordinators is the Go binding used to pack the parameters required for calling
@@ -302,6 +365,28 @@ func (nodeRegistry *NodeRegistry) UnpackAnnouncedUpgrade(data []byte) (NodeRegis
 	outstruct.Arg1 = *abi.ConvertType(out[1], new([32]byte)).(*[32]byte)
 	outstruct.Arg2 = abi.ConvertType(out[2], new(big.Int)).(*big.Int)
 	return *outstruct, nil
+}
+
+// PackAnswerLeaf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x4b8905af.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function answerLeaf(uint32 , uint32 , bytes32 , bytes32[] ) returns()
+func (nodeRegistry *NodeRegistry) PackAnswerLeaf(arg0 uint32, arg1 uint32, arg2 [32]byte, arg3 [][32]byte) []byte {
+	enc, err := nodeRegistry.abi.Pack("answerLeaf", arg0, arg1, arg2, arg3)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackAnswerLeaf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x4b8905af.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function answerLeaf(uint32 , uint32 , bytes32 , bytes32[] ) returns()
+func (nodeRegistry *NodeRegistry) TryPackAnswerLeaf(arg0 uint32, arg1 uint32, arg2 [32]byte, arg3 [][32]byte) ([]byte, error) {
+	return nodeRegistry.abi.Pack("answerLeaf", arg0, arg1, arg2, arg3)
 }
 
 // PackApplyPayout is the Go binding used to pack the parameters required for calling
@@ -411,9 +496,9 @@ func (nodeRegistry *NodeRegistry) UnpackAuthority(data []byte) (common.Address, 
 // the contract method with ID 0xf3e15341.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function ban(uint32 nodeId) returns()
-func (nodeRegistry *NodeRegistry) PackBan(nodeId uint32) []byte {
-	enc, err := nodeRegistry.abi.Pack("ban", nodeId)
+// Solidity: function ban(uint32 ) returns()
+func (nodeRegistry *NodeRegistry) PackBan(arg0 uint32) []byte {
+	enc, err := nodeRegistry.abi.Pack("ban", arg0)
 	if err != nil {
 		panic(err)
 	}
@@ -424,9 +509,9 @@ func (nodeRegistry *NodeRegistry) PackBan(nodeId uint32) []byte {
 // the contract method with ID 0xf3e15341.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function ban(uint32 nodeId) returns()
-func (nodeRegistry *NodeRegistry) TryPackBan(nodeId uint32) ([]byte, error) {
-	return nodeRegistry.abi.Pack("ban", nodeId)
+// Solidity: function ban(uint32 ) returns()
+func (nodeRegistry *NodeRegistry) TryPackBan(arg0 uint32) ([]byte, error) {
+	return nodeRegistry.abi.Pack("ban", arg0)
 }
 
 // PackCancelUpgrade is the Go binding used to pack the parameters required for calling
@@ -541,6 +626,28 @@ func (nodeRegistry *NodeRegistry) UnpackCoordinatorsOn(data []byte) (NodeRegistr
 	return *outstruct, nil
 }
 
+// PackDemandLeaf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xbc644c64.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function demandLeaf(uint32 , uint32 , bytes32 , bytes ) payable returns()
+func (nodeRegistry *NodeRegistry) PackDemandLeaf(arg0 uint32, arg1 uint32, arg2 [32]byte, arg3 []byte) []byte {
+	enc, err := nodeRegistry.abi.Pack("demandLeaf", arg0, arg1, arg2, arg3)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackDemandLeaf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xbc644c64.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function demandLeaf(uint32 , uint32 , bytes32 , bytes ) payable returns()
+func (nodeRegistry *NodeRegistry) TryPackDemandLeaf(arg0 uint32, arg1 uint32, arg2 [32]byte, arg3 []byte) ([]byte, error) {
+	return nodeRegistry.abi.Pack("demandLeaf", arg0, arg1, arg2, arg3)
+}
+
 // PackDrain is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0xfe23d80c.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -617,6 +724,28 @@ func (nodeRegistry *NodeRegistry) UnpackEip712Domain(data []byte) (NodeRegistryE
 	return *outstruct, nil
 }
 
+// PackEquivocation is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xabb064d1.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function equivocation(uint32 , uint32 , bytes32 , bytes32 , bytes , bytes32 , bytes32 , bytes ) returns()
+func (nodeRegistry *NodeRegistry) PackEquivocation(arg0 uint32, arg1 uint32, arg2 [32]byte, arg3 [32]byte, arg4 []byte, arg5 [32]byte, arg6 [32]byte, arg7 []byte) []byte {
+	enc, err := nodeRegistry.abi.Pack("equivocation", arg0, arg1, arg2, arg3, arg4, arg5, arg6, arg7)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackEquivocation is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xabb064d1.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function equivocation(uint32 , uint32 , bytes32 , bytes32 , bytes , bytes32 , bytes32 , bytes ) returns()
+func (nodeRegistry *NodeRegistry) TryPackEquivocation(arg0 uint32, arg1 uint32, arg2 [32]byte, arg3 [32]byte, arg4 []byte, arg5 [32]byte, arg6 [32]byte, arg7 []byte) ([]byte, error) {
+	return nodeRegistry.abi.Pack("equivocation", arg0, arg1, arg2, arg3, arg4, arg5, arg6, arg7)
+}
+
 // PackExit is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0xf50d58ab.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -637,6 +766,133 @@ func (nodeRegistry *NodeRegistry) PackExit(nodeId uint32) []byte {
 // Solidity: function exit(uint32 nodeId) returns()
 func (nodeRegistry *NodeRegistry) TryPackExit(nodeId uint32) ([]byte, error) {
 	return nodeRegistry.abi.Pack("exit", nodeId)
+}
+
+// PackExpireLeaf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x5ab9473d.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function expireLeaf(uint32 , uint32 , uint32 , bytes32 , bytes32 , bytes ) returns()
+func (nodeRegistry *NodeRegistry) PackExpireLeaf(arg0 uint32, arg1 uint32, arg2 uint32, arg3 [32]byte, arg4 [32]byte, arg5 []byte) []byte {
+	enc, err := nodeRegistry.abi.Pack("expireLeaf", arg0, arg1, arg2, arg3, arg4, arg5)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackExpireLeaf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x5ab9473d.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function expireLeaf(uint32 , uint32 , uint32 , bytes32 , bytes32 , bytes ) returns()
+func (nodeRegistry *NodeRegistry) TryPackExpireLeaf(arg0 uint32, arg1 uint32, arg2 uint32, arg3 [32]byte, arg4 [32]byte, arg5 []byte) ([]byte, error) {
+	return nodeRegistry.abi.Pack("expireLeaf", arg0, arg1, arg2, arg3, arg4, arg5)
+}
+
+// PackHasSelfHeartbeat is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x5e7ba3d8.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function hasSelfHeartbeat(uint32 nodeId, uint32 epoch) view returns(bool)
+func (nodeRegistry *NodeRegistry) PackHasSelfHeartbeat(nodeId uint32, epoch uint32) []byte {
+	enc, err := nodeRegistry.abi.Pack("hasSelfHeartbeat", nodeId, epoch)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackHasSelfHeartbeat is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x5e7ba3d8.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function hasSelfHeartbeat(uint32 nodeId, uint32 epoch) view returns(bool)
+func (nodeRegistry *NodeRegistry) TryPackHasSelfHeartbeat(nodeId uint32, epoch uint32) ([]byte, error) {
+	return nodeRegistry.abi.Pack("hasSelfHeartbeat", nodeId, epoch)
+}
+
+// UnpackHasSelfHeartbeat is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x5e7ba3d8.
+//
+// Solidity: function hasSelfHeartbeat(uint32 nodeId, uint32 epoch) view returns(bool)
+func (nodeRegistry *NodeRegistry) UnpackHasSelfHeartbeat(data []byte) (bool, error) {
+	out, err := nodeRegistry.abi.Unpack("hasSelfHeartbeat", data)
+	if err != nil {
+		return *new(bool), err
+	}
+	out0 := *abi.ConvertType(out[0], new(bool)).(*bool)
+	return out0, nil
+}
+
+// PackHeartbeatDigest is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x2333ff18.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function heartbeatDigest(uint32 epoch, bytes32 statsRoot, bytes32 bitmapHash) view returns(bytes32)
+func (nodeRegistry *NodeRegistry) PackHeartbeatDigest(epoch uint32, statsRoot [32]byte, bitmapHash [32]byte) []byte {
+	enc, err := nodeRegistry.abi.Pack("heartbeatDigest", epoch, statsRoot, bitmapHash)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackHeartbeatDigest is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x2333ff18.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function heartbeatDigest(uint32 epoch, bytes32 statsRoot, bytes32 bitmapHash) view returns(bytes32)
+func (nodeRegistry *NodeRegistry) TryPackHeartbeatDigest(epoch uint32, statsRoot [32]byte, bitmapHash [32]byte) ([]byte, error) {
+	return nodeRegistry.abi.Pack("heartbeatDigest", epoch, statsRoot, bitmapHash)
+}
+
+// UnpackHeartbeatDigest is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x2333ff18.
+//
+// Solidity: function heartbeatDigest(uint32 epoch, bytes32 statsRoot, bytes32 bitmapHash) view returns(bytes32)
+func (nodeRegistry *NodeRegistry) UnpackHeartbeatDigest(data []byte) ([32]byte, error) {
+	out, err := nodeRegistry.abi.Unpack("heartbeatDigest", data)
+	if err != nil {
+		return *new([32]byte), err
+	}
+	out0 := *abi.ConvertType(out[0], new([32]byte)).(*[32]byte)
+	return out0, nil
+}
+
+// PackHeartbeatOf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x01d3a5e5.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function heartbeatOf(uint32 epoch) view returns(bytes32)
+func (nodeRegistry *NodeRegistry) PackHeartbeatOf(epoch uint32) []byte {
+	enc, err := nodeRegistry.abi.Pack("heartbeatOf", epoch)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackHeartbeatOf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x01d3a5e5.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function heartbeatOf(uint32 epoch) view returns(bytes32)
+func (nodeRegistry *NodeRegistry) TryPackHeartbeatOf(epoch uint32) ([]byte, error) {
+	return nodeRegistry.abi.Pack("heartbeatOf", epoch)
+}
+
+// UnpackHeartbeatOf is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x01d3a5e5.
+//
+// Solidity: function heartbeatOf(uint32 epoch) view returns(bytes32)
+func (nodeRegistry *NodeRegistry) UnpackHeartbeatOf(data []byte) ([32]byte, error) {
+	out, err := nodeRegistry.abi.Unpack("heartbeatOf", data)
+	if err != nil {
+		return *new([32]byte), err
+	}
+	out0 := *abi.ConvertType(out[0], new([32]byte)).(*[32]byte)
+	return out0, nil
 }
 
 // PackInitialize is the Go binding used to pack the parameters required for calling
@@ -696,13 +952,48 @@ func (nodeRegistry *NodeRegistry) UnpackIsActive(data []byte) (bool, error) {
 	return out0, nil
 }
 
+// PackIsPaidLink is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xaf3490d5.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function isPaidLink(uint32 nodeId) view returns(bool)
+func (nodeRegistry *NodeRegistry) PackIsPaidLink(nodeId uint32) []byte {
+	enc, err := nodeRegistry.abi.Pack("isPaidLink", nodeId)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackIsPaidLink is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xaf3490d5.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function isPaidLink(uint32 nodeId) view returns(bool)
+func (nodeRegistry *NodeRegistry) TryPackIsPaidLink(nodeId uint32) ([]byte, error) {
+	return nodeRegistry.abi.Pack("isPaidLink", nodeId)
+}
+
+// UnpackIsPaidLink is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0xaf3490d5.
+//
+// Solidity: function isPaidLink(uint32 nodeId) view returns(bool)
+func (nodeRegistry *NodeRegistry) UnpackIsPaidLink(data []byte) (bool, error) {
+	out, err := nodeRegistry.abi.Unpack("isPaidLink", data)
+	if err != nil {
+		return *new(bool), err
+	}
+	out0 := *abi.ConvertType(out[0], new(bool)).(*bool)
+	return out0, nil
+}
+
 // PackJail is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0xa63e5e3c.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function jail(uint32 nodeId, uint32 duration) returns()
-func (nodeRegistry *NodeRegistry) PackJail(nodeId uint32, duration uint32) []byte {
-	enc, err := nodeRegistry.abi.Pack("jail", nodeId, duration)
+// Solidity: function jail(uint32 , uint32 ) returns()
+func (nodeRegistry *NodeRegistry) PackJail(arg0 uint32, arg1 uint32) []byte {
+	enc, err := nodeRegistry.abi.Pack("jail", arg0, arg1)
 	if err != nil {
 		panic(err)
 	}
@@ -713,9 +1004,9 @@ func (nodeRegistry *NodeRegistry) PackJail(nodeId uint32, duration uint32) []byt
 // the contract method with ID 0xa63e5e3c.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function jail(uint32 nodeId, uint32 duration) returns()
-func (nodeRegistry *NodeRegistry) TryPackJail(nodeId uint32, duration uint32) ([]byte, error) {
-	return nodeRegistry.abi.Pack("jail", nodeId, duration)
+// Solidity: function jail(uint32 , uint32 ) returns()
+func (nodeRegistry *NodeRegistry) TryPackJail(arg0 uint32, arg1 uint32) ([]byte, error) {
+	return nodeRegistry.abi.Pack("jail", arg0, arg1)
 }
 
 // PackLastNodeId is the Go binding used to pack the parameters required for calling
@@ -753,11 +1044,149 @@ func (nodeRegistry *NodeRegistry) UnpackLastNodeId(data []byte) (uint32, error) 
 	return out0, nil
 }
 
+// PackLeafDemand is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x665af9c6.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function leafDemand(uint32 epoch, uint32 nodeId) view returns(address, uint40, uint8)
+func (nodeRegistry *NodeRegistry) PackLeafDemand(epoch uint32, nodeId uint32) []byte {
+	enc, err := nodeRegistry.abi.Pack("leafDemand", epoch, nodeId)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackLeafDemand is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x665af9c6.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function leafDemand(uint32 epoch, uint32 nodeId) view returns(address, uint40, uint8)
+func (nodeRegistry *NodeRegistry) TryPackLeafDemand(epoch uint32, nodeId uint32) ([]byte, error) {
+	return nodeRegistry.abi.Pack("leafDemand", epoch, nodeId)
+}
+
+// NodeRegistryLeafDemandOutput serves as a container for the return parameters of contract
+// method LeafDemand.
+type NodeRegistryLeafDemandOutput struct {
+	Arg0 common.Address
+	Arg1 *big.Int
+	Arg2 uint8
+}
+
+// UnpackLeafDemand is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x665af9c6.
+//
+// Solidity: function leafDemand(uint32 epoch, uint32 nodeId) view returns(address, uint40, uint8)
+func (nodeRegistry *NodeRegistry) UnpackLeafDemand(data []byte) (NodeRegistryLeafDemandOutput, error) {
+	out, err := nodeRegistry.abi.Unpack("leafDemand", data)
+	outstruct := new(NodeRegistryLeafDemandOutput)
+	if err != nil {
+		return *outstruct, err
+	}
+	outstruct.Arg0 = *abi.ConvertType(out[0], new(common.Address)).(*common.Address)
+	outstruct.Arg1 = abi.ConvertType(out[1], new(big.Int)).(*big.Int)
+	outstruct.Arg2 = *abi.ConvertType(out[2], new(uint8)).(*uint8)
+	return *outstruct, nil
+}
+
+// PackLeafFee is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xbcd9536f.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function leafFee() pure returns(uint256)
+func (nodeRegistry *NodeRegistry) PackLeafFee() []byte {
+	enc, err := nodeRegistry.abi.Pack("leafFee")
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackLeafFee is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xbcd9536f.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function leafFee() pure returns(uint256)
+func (nodeRegistry *NodeRegistry) TryPackLeafFee() ([]byte, error) {
+	return nodeRegistry.abi.Pack("leafFee")
+}
+
+// UnpackLeafFee is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0xbcd9536f.
+//
+// Solidity: function leafFee() pure returns(uint256)
+func (nodeRegistry *NodeRegistry) UnpackLeafFee(data []byte) (*big.Int, error) {
+	out, err := nodeRegistry.abi.Unpack("leafFee", data)
+	if err != nil {
+		return new(big.Int), err
+	}
+	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
+}
+
+// PackLink is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x0efededd.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function link(uint32 coordId, uint32 nodeId) returns()
+func (nodeRegistry *NodeRegistry) PackLink(coordId uint32, nodeId uint32) []byte {
+	enc, err := nodeRegistry.abi.Pack("link", coordId, nodeId)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackLink is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x0efededd.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function link(uint32 coordId, uint32 nodeId) returns()
+func (nodeRegistry *NodeRegistry) TryPackLink(coordId uint32, nodeId uint32) ([]byte, error) {
+	return nodeRegistry.abi.Pack("link", coordId, nodeId)
+}
+
+// PackLinksOf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xfa9d5d53.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function linksOf(uint32 coordId) view returns(uint32[] nodeIds)
+func (nodeRegistry *NodeRegistry) PackLinksOf(coordId uint32) []byte {
+	enc, err := nodeRegistry.abi.Pack("linksOf", coordId)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackLinksOf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xfa9d5d53.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function linksOf(uint32 coordId) view returns(uint32[] nodeIds)
+func (nodeRegistry *NodeRegistry) TryPackLinksOf(coordId uint32) ([]byte, error) {
+	return nodeRegistry.abi.Pack("linksOf", coordId)
+}
+
+// UnpackLinksOf is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0xfa9d5d53.
+//
+// Solidity: function linksOf(uint32 coordId) view returns(uint32[] nodeIds)
+func (nodeRegistry *NodeRegistry) UnpackLinksOf(data []byte) ([]uint32, error) {
+	out, err := nodeRegistry.abi.Unpack("linksOf", data)
+	if err != nil {
+		return *new([]uint32), err
+	}
+	out0 := *abi.ConvertType(out[0], new([]uint32)).(*[]uint32)
+	return out0, nil
+}
+
 // PackNode is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x1d5c027c.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function node(uint32 nodeId) view returns((address,address,uint8,uint8,uint40,uint16,uint64,bytes32,bytes32,address,address,uint40))
+// Solidity: function node(uint32 nodeId) view returns((address,address,uint8,uint8,uint40,uint16,uint64,bytes32,bytes32,address,address,uint40,address,uint40,uint40,uint32,bool,bool) v)
 func (nodeRegistry *NodeRegistry) PackNode(nodeId uint32) []byte {
 	enc, err := nodeRegistry.abi.Pack("node", nodeId)
 	if err != nil {
@@ -770,7 +1199,7 @@ func (nodeRegistry *NodeRegistry) PackNode(nodeId uint32) []byte {
 // the contract method with ID 0x1d5c027c.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function node(uint32 nodeId) view returns((address,address,uint8,uint8,uint40,uint16,uint64,bytes32,bytes32,address,address,uint40))
+// Solidity: function node(uint32 nodeId) view returns((address,address,uint8,uint8,uint40,uint16,uint64,bytes32,bytes32,address,address,uint40,address,uint40,uint40,uint32,bool,bool) v)
 func (nodeRegistry *NodeRegistry) TryPackNode(nodeId uint32) ([]byte, error) {
 	return nodeRegistry.abi.Pack("node", nodeId)
 }
@@ -778,7 +1207,7 @@ func (nodeRegistry *NodeRegistry) TryPackNode(nodeId uint32) ([]byte, error) {
 // UnpackNode is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x1d5c027c.
 //
-// Solidity: function node(uint32 nodeId) view returns((address,address,uint8,uint8,uint40,uint16,uint64,bytes32,bytes32,address,address,uint40))
+// Solidity: function node(uint32 nodeId) view returns((address,address,uint8,uint8,uint40,uint16,uint64,bytes32,bytes32,address,address,uint40,address,uint40,uint40,uint32,bool,bool) v)
 func (nodeRegistry *NodeRegistry) UnpackNode(data []byte) (INodeRegistryNodeView, error) {
 	out, err := nodeRegistry.abi.Unpack("node", data)
 	if err != nil {
@@ -1088,6 +1517,28 @@ func (nodeRegistry *NodeRegistry) UnpackQuorum(data []byte) (INodeRegistryQuorum
 	return out0, nil
 }
 
+// PackReactivate is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xdf0b230b.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function reactivate(uint32 , uint32 , bytes32[3] , bytes[3] ) returns()
+func (nodeRegistry *NodeRegistry) PackReactivate(arg0 uint32, arg1 uint32, arg2 [3][32]byte, arg3 [3][]byte) []byte {
+	enc, err := nodeRegistry.abi.Pack("reactivate", arg0, arg1, arg2, arg3)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackReactivate is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xdf0b230b.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function reactivate(uint32 , uint32 , bytes32[3] , bytes[3] ) returns()
+func (nodeRegistry *NodeRegistry) TryPackReactivate(arg0 uint32, arg1 uint32, arg2 [3][32]byte, arg3 [3][]byte) ([]byte, error) {
+	return nodeRegistry.abi.Pack("reactivate", arg0, arg1, arg2, arg3)
+}
+
 // PackRegisterNode is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x77b0bb2f.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -1143,6 +1594,72 @@ func (nodeRegistry *NodeRegistry) PackRenewPause() []byte {
 // Solidity: function renewPause() returns()
 func (nodeRegistry *NodeRegistry) TryPackRenewPause() ([]byte, error) {
 	return nodeRegistry.abi.Pack("renewPause")
+}
+
+// PackReportMissed is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x2382d8e4.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function reportMissed(uint32 , uint32[] , bytes32[] , bytes[] ) returns()
+func (nodeRegistry *NodeRegistry) PackReportMissed(arg0 uint32, arg1 []uint32, arg2 [][32]byte, arg3 [][]byte) []byte {
+	enc, err := nodeRegistry.abi.Pack("reportMissed", arg0, arg1, arg2, arg3)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackReportMissed is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x2382d8e4.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function reportMissed(uint32 , uint32[] , bytes32[] , bytes[] ) returns()
+func (nodeRegistry *NodeRegistry) TryPackReportMissed(arg0 uint32, arg1 []uint32, arg2 [][32]byte, arg3 [][]byte) ([]byte, error) {
+	return nodeRegistry.abi.Pack("reportMissed", arg0, arg1, arg2, arg3)
+}
+
+// PackSelfHeartbeat is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x886e2471.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function selfHeartbeat(uint32 nodeId, uint32 epoch) returns()
+func (nodeRegistry *NodeRegistry) PackSelfHeartbeat(nodeId uint32, epoch uint32) []byte {
+	enc, err := nodeRegistry.abi.Pack("selfHeartbeat", nodeId, epoch)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackSelfHeartbeat is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x886e2471.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function selfHeartbeat(uint32 nodeId, uint32 epoch) returns()
+func (nodeRegistry *NodeRegistry) TryPackSelfHeartbeat(nodeId uint32, epoch uint32) ([]byte, error) {
+	return nodeRegistry.abi.Pack("selfHeartbeat", nodeId, epoch)
+}
+
+// PackSetLocked is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x7c75ce41.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function setLocked(uint32 nodeId, bool locked) returns()
+func (nodeRegistry *NodeRegistry) PackSetLocked(nodeId uint32, locked bool) []byte {
+	enc, err := nodeRegistry.abi.Pack("setLocked", nodeId, locked)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackSetLocked is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x7c75ce41.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function setLocked(uint32 nodeId, bool locked) returns()
+func (nodeRegistry *NodeRegistry) TryPackSetLocked(nodeId uint32, locked bool) ([]byte, error) {
+	return nodeRegistry.abi.Pack("setLocked", nodeId, locked)
 }
 
 // PackSetPayout is the Go binding used to pack the parameters required for calling
@@ -1305,6 +1822,94 @@ func (nodeRegistry *NodeRegistry) UnpackStanding(data []byte) (NodeRegistryStand
 	return *outstruct, nil
 }
 
+// PackSubmitHeartbeats is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x44454718.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function submitHeartbeats(uint32 epoch, bytes32 statsRoot, bytes bitmap, bytes sigs) returns()
+func (nodeRegistry *NodeRegistry) PackSubmitHeartbeats(epoch uint32, statsRoot [32]byte, bitmap []byte, sigs []byte) []byte {
+	enc, err := nodeRegistry.abi.Pack("submitHeartbeats", epoch, statsRoot, bitmap, sigs)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackSubmitHeartbeats is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x44454718.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function submitHeartbeats(uint32 epoch, bytes32 statsRoot, bytes bitmap, bytes sigs) returns()
+func (nodeRegistry *NodeRegistry) TryPackSubmitHeartbeats(epoch uint32, statsRoot [32]byte, bitmap []byte, sigs []byte) ([]byte, error) {
+	return nodeRegistry.abi.Pack("submitHeartbeats", epoch, statsRoot, bitmap, sigs)
+}
+
+// PackTransferNode is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x74910882.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function transferNode(uint32 nodeId, address to) returns()
+func (nodeRegistry *NodeRegistry) PackTransferNode(nodeId uint32, to common.Address) []byte {
+	enc, err := nodeRegistry.abi.Pack("transferNode", nodeId, to)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackTransferNode is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x74910882.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function transferNode(uint32 nodeId, address to) returns()
+func (nodeRegistry *NodeRegistry) TryPackTransferNode(nodeId uint32, to common.Address) ([]byte, error) {
+	return nodeRegistry.abi.Pack("transferNode", nodeId, to)
+}
+
+// PackUnjail is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x5647a1f9.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function unjail(uint32 ) returns()
+func (nodeRegistry *NodeRegistry) PackUnjail(arg0 uint32) []byte {
+	enc, err := nodeRegistry.abi.Pack("unjail", arg0)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackUnjail is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x5647a1f9.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function unjail(uint32 ) returns()
+func (nodeRegistry *NodeRegistry) TryPackUnjail(arg0 uint32) ([]byte, error) {
+	return nodeRegistry.abi.Pack("unjail", arg0)
+}
+
+// PackUnlink is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x0b7f09ac.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function unlink(uint32 coordId, uint32 nodeId) returns()
+func (nodeRegistry *NodeRegistry) PackUnlink(coordId uint32, nodeId uint32) []byte {
+	enc, err := nodeRegistry.abi.Pack("unlink", coordId, nodeId)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackUnlink is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x0b7f09ac.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function unlink(uint32 coordId, uint32 nodeId) returns()
+func (nodeRegistry *NodeRegistry) TryPackUnlink(coordId uint32, nodeId uint32) ([]byte, error) {
+	return nodeRegistry.abi.Pack("unlink", coordId, nodeId)
+}
+
 // PackUnpause is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x3f4ba83a.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -1369,6 +1974,41 @@ func (nodeRegistry *NodeRegistry) PackUpgradeToAndCall(newImplementation common.
 // Solidity: function upgradeToAndCall(address newImplementation, bytes data) payable returns()
 func (nodeRegistry *NodeRegistry) TryPackUpgradeToAndCall(newImplementation common.Address, data []byte) ([]byte, error) {
 	return nodeRegistry.abi.Pack("upgradeToAndCall", newImplementation, data)
+}
+
+// PackVerifyStat is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x2080bdf4.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function verifyStat(uint32 epoch, bytes32 leaf, uint256 index, bytes32[] proof) view returns(bool)
+func (nodeRegistry *NodeRegistry) PackVerifyStat(epoch uint32, leaf [32]byte, index *big.Int, proof [][32]byte) []byte {
+	enc, err := nodeRegistry.abi.Pack("verifyStat", epoch, leaf, index, proof)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackVerifyStat is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x2080bdf4.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function verifyStat(uint32 epoch, bytes32 leaf, uint256 index, bytes32[] proof) view returns(bool)
+func (nodeRegistry *NodeRegistry) TryPackVerifyStat(epoch uint32, leaf [32]byte, index *big.Int, proof [][32]byte) ([]byte, error) {
+	return nodeRegistry.abi.Pack("verifyStat", epoch, leaf, index, proof)
+}
+
+// UnpackVerifyStat is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x2080bdf4.
+//
+// Solidity: function verifyStat(uint32 epoch, bytes32 leaf, uint256 index, bytes32[] proof) view returns(bool)
+func (nodeRegistry *NodeRegistry) UnpackVerifyStat(data []byte) (bool, error) {
+	out, err := nodeRegistry.abi.Unpack("verifyStat", data)
+	if err != nil {
+		return *new(bool), err
+	}
+	out0 := *abi.ConvertType(out[0], new(bool)).(*bool)
+	return out0, nil
 }
 
 // NodeRegistryCoordinatorsSnapshot represents a CoordinatorsSnapshot event raised by the NodeRegistry contract.
@@ -1460,6 +2100,99 @@ func (nodeRegistry *NodeRegistry) UnpackEIP712DomainChangedEvent(log *types.Log)
 	return out, nil
 }
 
+// NodeRegistryEquivocationShown represents a EquivocationShown event raised by the NodeRegistry contract.
+type NodeRegistryEquivocationShown struct {
+	CoordId  uint32
+	Epoch    uint32
+	Reporter common.Address
+	Raw      *types.Log // Blockchain specific contextual infos
+}
+
+const NodeRegistryEquivocationShownEventName = "EquivocationShown"
+
+// ContractEventName returns the user-defined event name.
+func (NodeRegistryEquivocationShown) ContractEventName() string {
+	return NodeRegistryEquivocationShownEventName
+}
+
+// UnpackEquivocationShownEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event EquivocationShown(uint32 indexed coordId, uint32 epoch, address indexed reporter)
+func (nodeRegistry *NodeRegistry) UnpackEquivocationShownEvent(log *types.Log) (*NodeRegistryEquivocationShown, error) {
+	event := "EquivocationShown"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != nodeRegistry.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(NodeRegistryEquivocationShown)
+	if len(log.Data) > 0 {
+		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range nodeRegistry.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// NodeRegistryHeartbeats represents a Heartbeats event raised by the NodeRegistry contract.
+type NodeRegistryHeartbeats struct {
+	Epoch     uint32
+	StatsRoot [32]byte
+	Bitmap    []byte
+	Signers   uint64
+	Raw       *types.Log // Blockchain specific contextual infos
+}
+
+const NodeRegistryHeartbeatsEventName = "Heartbeats"
+
+// ContractEventName returns the user-defined event name.
+func (NodeRegistryHeartbeats) ContractEventName() string {
+	return NodeRegistryHeartbeatsEventName
+}
+
+// UnpackHeartbeatsEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event Heartbeats(uint32 indexed epoch, bytes32 statsRoot, bytes bitmap, uint64 signers)
+func (nodeRegistry *NodeRegistry) UnpackHeartbeatsEvent(log *types.Log) (*NodeRegistryHeartbeats, error) {
+	event := "Heartbeats"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != nodeRegistry.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(NodeRegistryHeartbeats)
+	if len(log.Data) > 0 {
+		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range nodeRegistry.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
 // NodeRegistryInitialized represents a Initialized event raised by the NodeRegistry contract.
 type NodeRegistryInitialized struct {
 	Version uint64
@@ -1486,6 +2219,195 @@ func (nodeRegistry *NodeRegistry) UnpackInitializedEvent(log *types.Log) (*NodeR
 		return nil, bind.ErrEventSignatureMismatch
 	}
 	out := new(NodeRegistryInitialized)
+	if len(log.Data) > 0 {
+		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range nodeRegistry.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// NodeRegistryLeafAnswered represents a LeafAnswered event raised by the NodeRegistry contract.
+type NodeRegistryLeafAnswered struct {
+	Epoch  uint32
+	NodeId uint32
+	Leaf   [32]byte
+	By     common.Address
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const NodeRegistryLeafAnsweredEventName = "LeafAnswered"
+
+// ContractEventName returns the user-defined event name.
+func (NodeRegistryLeafAnswered) ContractEventName() string {
+	return NodeRegistryLeafAnsweredEventName
+}
+
+// UnpackLeafAnsweredEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event LeafAnswered(uint32 indexed epoch, uint32 indexed nodeId, bytes32 leaf, address by)
+func (nodeRegistry *NodeRegistry) UnpackLeafAnsweredEvent(log *types.Log) (*NodeRegistryLeafAnswered, error) {
+	event := "LeafAnswered"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != nodeRegistry.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(NodeRegistryLeafAnswered)
+	if len(log.Data) > 0 {
+		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range nodeRegistry.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// NodeRegistryLeafDemanded represents a LeafDemanded event raised by the NodeRegistry contract.
+type NodeRegistryLeafDemanded struct {
+	Epoch    uint32
+	NodeId   uint32
+	By       common.Address
+	Deadline *big.Int
+	Raw      *types.Log // Blockchain specific contextual infos
+}
+
+const NodeRegistryLeafDemandedEventName = "LeafDemanded"
+
+// ContractEventName returns the user-defined event name.
+func (NodeRegistryLeafDemanded) ContractEventName() string {
+	return NodeRegistryLeafDemandedEventName
+}
+
+// UnpackLeafDemandedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event LeafDemanded(uint32 indexed epoch, uint32 indexed nodeId, address by, uint40 deadline)
+func (nodeRegistry *NodeRegistry) UnpackLeafDemandedEvent(log *types.Log) (*NodeRegistryLeafDemanded, error) {
+	event := "LeafDemanded"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != nodeRegistry.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(NodeRegistryLeafDemanded)
+	if len(log.Data) > 0 {
+		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range nodeRegistry.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// NodeRegistryLeafWithheld represents a LeafWithheld event raised by the NodeRegistry contract.
+type NodeRegistryLeafWithheld struct {
+	Epoch    uint32
+	NodeId   uint32
+	CoordId  uint32
+	Reporter common.Address
+	Raw      *types.Log // Blockchain specific contextual infos
+}
+
+const NodeRegistryLeafWithheldEventName = "LeafWithheld"
+
+// ContractEventName returns the user-defined event name.
+func (NodeRegistryLeafWithheld) ContractEventName() string {
+	return NodeRegistryLeafWithheldEventName
+}
+
+// UnpackLeafWithheldEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event LeafWithheld(uint32 indexed epoch, uint32 indexed nodeId, uint32 indexed coordId, address reporter)
+func (nodeRegistry *NodeRegistry) UnpackLeafWithheldEvent(log *types.Log) (*NodeRegistryLeafWithheld, error) {
+	event := "LeafWithheld"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != nodeRegistry.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(NodeRegistryLeafWithheld)
+	if len(log.Data) > 0 {
+		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range nodeRegistry.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// NodeRegistryMissedReported represents a MissedReported event raised by the NodeRegistry contract.
+type NodeRegistryMissedReported struct {
+	NodeId     uint32
+	FirstEpoch uint32
+	LastEpoch  uint32
+	Count      uint8
+	Reporter   common.Address
+	Raw        *types.Log // Blockchain specific contextual infos
+}
+
+const NodeRegistryMissedReportedEventName = "MissedReported"
+
+// ContractEventName returns the user-defined event name.
+func (NodeRegistryMissedReported) ContractEventName() string {
+	return NodeRegistryMissedReportedEventName
+}
+
+// UnpackMissedReportedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event MissedReported(uint32 indexed nodeId, uint32 firstEpoch, uint32 lastEpoch, uint8 count, address indexed reporter)
+func (nodeRegistry *NodeRegistry) UnpackMissedReportedEvent(log *types.Log) (*NodeRegistryMissedReported, error) {
+	event := "MissedReported"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != nodeRegistry.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(NodeRegistryMissedReported)
 	if len(log.Data) > 0 {
 		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
@@ -1549,6 +2471,96 @@ func (nodeRegistry *NodeRegistry) UnpackNodeJailedEvent(log *types.Log) (*NodeRe
 	return out, nil
 }
 
+// NodeRegistryNodeLinked represents a NodeLinked event raised by the NodeRegistry contract.
+type NodeRegistryNodeLinked struct {
+	NodeId  uint32
+	CoordId uint32
+	Raw     *types.Log // Blockchain specific contextual infos
+}
+
+const NodeRegistryNodeLinkedEventName = "NodeLinked"
+
+// ContractEventName returns the user-defined event name.
+func (NodeRegistryNodeLinked) ContractEventName() string {
+	return NodeRegistryNodeLinkedEventName
+}
+
+// UnpackNodeLinkedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event NodeLinked(uint32 indexed nodeId, uint32 indexed coordId)
+func (nodeRegistry *NodeRegistry) UnpackNodeLinkedEvent(log *types.Log) (*NodeRegistryNodeLinked, error) {
+	event := "NodeLinked"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != nodeRegistry.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(NodeRegistryNodeLinked)
+	if len(log.Data) > 0 {
+		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range nodeRegistry.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// NodeRegistryNodeLockSet represents a NodeLockSet event raised by the NodeRegistry contract.
+type NodeRegistryNodeLockSet struct {
+	NodeId uint32
+	Locked bool
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const NodeRegistryNodeLockSetEventName = "NodeLockSet"
+
+// ContractEventName returns the user-defined event name.
+func (NodeRegistryNodeLockSet) ContractEventName() string {
+	return NodeRegistryNodeLockSetEventName
+}
+
+// UnpackNodeLockSetEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event NodeLockSet(uint32 indexed nodeId, bool locked)
+func (nodeRegistry *NodeRegistry) UnpackNodeLockSetEvent(log *types.Log) (*NodeRegistryNodeLockSet, error) {
+	event := "NodeLockSet"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != nodeRegistry.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(NodeRegistryNodeLockSet)
+	if len(log.Data) > 0 {
+		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range nodeRegistry.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
 // NodeRegistryNodeMetaUpdated represents a NodeMetaUpdated event raised by the NodeRegistry contract.
 type NodeRegistryNodeMetaUpdated struct {
 	NodeId   uint32
@@ -1578,6 +2590,52 @@ func (nodeRegistry *NodeRegistry) UnpackNodeMetaUpdatedEvent(log *types.Log) (*N
 		return nil, bind.ErrEventSignatureMismatch
 	}
 	out := new(NodeRegistryNodeMetaUpdated)
+	if len(log.Data) > 0 {
+		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range nodeRegistry.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// NodeRegistryNodeOwnerChanged represents a NodeOwnerChanged event raised by the NodeRegistry contract.
+type NodeRegistryNodeOwnerChanged struct {
+	NodeId   uint32
+	OldOwner common.Address
+	NewOwner common.Address
+	Raw      *types.Log // Blockchain specific contextual infos
+}
+
+const NodeRegistryNodeOwnerChangedEventName = "NodeOwnerChanged"
+
+// ContractEventName returns the user-defined event name.
+func (NodeRegistryNodeOwnerChanged) ContractEventName() string {
+	return NodeRegistryNodeOwnerChangedEventName
+}
+
+// UnpackNodeOwnerChangedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event NodeOwnerChanged(uint32 indexed nodeId, address indexed oldOwner, address indexed newOwner)
+func (nodeRegistry *NodeRegistry) UnpackNodeOwnerChangedEvent(log *types.Log) (*NodeRegistryNodeOwnerChanged, error) {
+	event := "NodeOwnerChanged"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != nodeRegistry.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(NodeRegistryNodeOwnerChanged)
 	if len(log.Data) > 0 {
 		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
@@ -1831,6 +2889,97 @@ func (nodeRegistry *NodeRegistry) UnpackNodeStatusChangedEvent(log *types.Log) (
 	return out, nil
 }
 
+// NodeRegistryNodeTransferScheduled represents a NodeTransferScheduled event raised by the NodeRegistry contract.
+type NodeRegistryNodeTransferScheduled struct {
+	NodeId uint32
+	To     common.Address
+	Eta    *big.Int
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const NodeRegistryNodeTransferScheduledEventName = "NodeTransferScheduled"
+
+// ContractEventName returns the user-defined event name.
+func (NodeRegistryNodeTransferScheduled) ContractEventName() string {
+	return NodeRegistryNodeTransferScheduledEventName
+}
+
+// UnpackNodeTransferScheduledEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event NodeTransferScheduled(uint32 indexed nodeId, address to, uint40 eta)
+func (nodeRegistry *NodeRegistry) UnpackNodeTransferScheduledEvent(log *types.Log) (*NodeRegistryNodeTransferScheduled, error) {
+	event := "NodeTransferScheduled"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != nodeRegistry.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(NodeRegistryNodeTransferScheduled)
+	if len(log.Data) > 0 {
+		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range nodeRegistry.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// NodeRegistryNodeUnlinked represents a NodeUnlinked event raised by the NodeRegistry contract.
+type NodeRegistryNodeUnlinked struct {
+	NodeId  uint32
+	CoordId uint32
+	Raw     *types.Log // Blockchain specific contextual infos
+}
+
+const NodeRegistryNodeUnlinkedEventName = "NodeUnlinked"
+
+// ContractEventName returns the user-defined event name.
+func (NodeRegistryNodeUnlinked) ContractEventName() string {
+	return NodeRegistryNodeUnlinkedEventName
+}
+
+// UnpackNodeUnlinkedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event NodeUnlinked(uint32 indexed nodeId, uint32 indexed coordId)
+func (nodeRegistry *NodeRegistry) UnpackNodeUnlinkedEvent(log *types.Log) (*NodeRegistryNodeUnlinked, error) {
+	event := "NodeUnlinked"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != nodeRegistry.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(NodeRegistryNodeUnlinked)
+	if len(log.Data) > 0 {
+		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range nodeRegistry.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
 // NodeRegistryPauseRenewed represents a PauseRenewed event raised by the NodeRegistry contract.
 type NodeRegistryPauseRenewed struct {
 	Left *big.Int
@@ -1903,6 +3052,51 @@ func (nodeRegistry *NodeRegistry) UnpackPauseSetEvent(log *types.Log) (*NodeRegi
 		return nil, bind.ErrEventSignatureMismatch
 	}
 	out := new(NodeRegistryPauseSet)
+	if len(log.Data) > 0 {
+		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range nodeRegistry.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// NodeRegistrySelfHeartbeat represents a SelfHeartbeat event raised by the NodeRegistry contract.
+type NodeRegistrySelfHeartbeat struct {
+	NodeId uint32
+	Epoch  uint32
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const NodeRegistrySelfHeartbeatEventName = "SelfHeartbeat"
+
+// ContractEventName returns the user-defined event name.
+func (NodeRegistrySelfHeartbeat) ContractEventName() string {
+	return NodeRegistrySelfHeartbeatEventName
+}
+
+// UnpackSelfHeartbeatEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event SelfHeartbeat(uint32 indexed nodeId, uint32 indexed epoch)
+func (nodeRegistry *NodeRegistry) UnpackSelfHeartbeatEvent(log *types.Log) (*NodeRegistrySelfHeartbeat, error) {
+	event := "SelfHeartbeat"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != nodeRegistry.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(NodeRegistrySelfHeartbeat)
 	if len(log.Data) > 0 {
 		if err := nodeRegistry.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
@@ -2061,8 +3255,17 @@ func (nodeRegistry *NodeRegistry) UnpackError(raw []byte) (any, error) {
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["AddressEmptyCode"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackAddressEmptyCodeError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["AlreadyLinked"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackAlreadyLinkedError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["BadProof"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackBadProofError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["BadSignature"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackBadSignatureError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["CommitmentsHeld"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackCommitmentsHeldError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["CoordinatorsFull"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackCoordinatorsFullError(raw[4:])
@@ -2073,8 +3276,20 @@ func (nodeRegistry *NodeRegistry) UnpackError(raw []byte) (any, error) {
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["ERC1967NonPayable"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackERC1967NonPayableError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["EpochOrder"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackEpochOrderError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["EpochPosted"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackEpochPostedError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["EpochWindow"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackEpochWindowError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["FailedCall"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackFailedCallError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["HeartbeatsNeeded"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackHeartbeatsNeededError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["InvalidInitialization"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackInvalidInitializationError(raw[4:])
@@ -2082,14 +3297,26 @@ func (nodeRegistry *NodeRegistry) UnpackError(raw []byte) (any, error) {
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["JobsRunning"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackJobsRunningError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["LinkLimit"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackLinkLimitError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["LowWeight"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackLowWeightError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["NoCoordinators"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackNoCoordinatorsError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["NoPayoutScheduled"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackNoPayoutScheduledError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["NodeIsLocked"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackNodeIsLockedError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["NodeNotActive"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackNodeNotActiveError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["NotAlive"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackNotAliveError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["NotAuthorized"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackNotAuthorizedError(raw[4:])
@@ -2097,17 +3324,29 @@ func (nodeRegistry *NodeRegistry) UnpackError(raw []byte) (any, error) {
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["NotInitializing"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackNotInitializingError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["NotLinked"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackNotLinkedError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["NotMissed"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackNotMissedError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["OutOfBounds"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackOutOfBoundsError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["Paused"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackPausedError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["PaymentFailed"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackPaymentFailedError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["PeerIdTaken"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackPeerIdTakenError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["PeersChanged"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackPeersChangedError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["SameHeartbeat"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackSameHeartbeatError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["SignaturesLength"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackSignaturesLengthError(raw[4:])
@@ -2138,6 +3377,12 @@ func (nodeRegistry *NodeRegistry) UnpackError(raw []byte) (any, error) {
 	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["UpgradeNotAnnounced"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackUpgradeNotAnnouncedError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["WrongFee"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackWrongFeeError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["WrongHeartbeat"].ID.Bytes()[:4]) {
+		return nodeRegistry.UnpackWrongHeartbeatError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], nodeRegistry.abi.Errors["WrongKind"].ID.Bytes()[:4]) {
 		return nodeRegistry.UnpackWrongKindError(raw[4:])
@@ -2175,6 +3420,54 @@ func (nodeRegistry *NodeRegistry) UnpackAddressEmptyCodeError(raw []byte) (*Node
 	return out, nil
 }
 
+// NodeRegistryAlreadyLinked represents a AlreadyLinked error raised by the NodeRegistry contract.
+type NodeRegistryAlreadyLinked struct {
+	NodeId  uint32
+	CoordId uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error AlreadyLinked(uint32 nodeId, uint32 coordId)
+func NodeRegistryAlreadyLinkedErrorID() common.Hash {
+	return common.HexToHash("0xafdc72df28ffe618bc919093e4d8fe925448a39998110570f0167606b659586b")
+}
+
+// UnpackAlreadyLinkedError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error AlreadyLinked(uint32 nodeId, uint32 coordId)
+func (nodeRegistry *NodeRegistry) UnpackAlreadyLinkedError(raw []byte) (*NodeRegistryAlreadyLinked, error) {
+	out := new(NodeRegistryAlreadyLinked)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "AlreadyLinked", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NodeRegistryBadProof represents a BadProof error raised by the NodeRegistry contract.
+type NodeRegistryBadProof struct {
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error BadProof()
+func NodeRegistryBadProofErrorID() common.Hash {
+	return common.HexToHash("0x7ca55c774976027f27f73629387ed99a2044a8721aec39c3c2717944b08c423a")
+}
+
+// UnpackBadProofError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error BadProof()
+func (nodeRegistry *NodeRegistry) UnpackBadProofError(raw []byte) (*NodeRegistryBadProof, error) {
+	out := new(NodeRegistryBadProof)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "BadProof", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeRegistryBadSignature represents a BadSignature error raised by the NodeRegistry contract.
 type NodeRegistryBadSignature struct {
 	Index uint8
@@ -2194,6 +3487,31 @@ func NodeRegistryBadSignatureErrorID() common.Hash {
 func (nodeRegistry *NodeRegistry) UnpackBadSignatureError(raw []byte) (*NodeRegistryBadSignature, error) {
 	out := new(NodeRegistryBadSignature)
 	if err := nodeRegistry.abi.UnpackIntoInterface(out, "BadSignature", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NodeRegistryCommitmentsHeld represents a CommitmentsHeld error raised by the NodeRegistry contract.
+type NodeRegistryCommitmentsHeld struct {
+	NodeId      uint32
+	Commitments uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error CommitmentsHeld(uint32 nodeId, uint32 commitments)
+func NodeRegistryCommitmentsHeldErrorID() common.Hash {
+	return common.HexToHash("0x13934a043e7ba4bad1fcda9b0df89bc0a5b53866437fd507c6dfd8397368b736")
+}
+
+// UnpackCommitmentsHeldError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error CommitmentsHeld(uint32 nodeId, uint32 commitments)
+func (nodeRegistry *NodeRegistry) UnpackCommitmentsHeldError(raw []byte) (*NodeRegistryCommitmentsHeld, error) {
+	out := new(NodeRegistryCommitmentsHeld)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "CommitmentsHeld", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -2270,6 +3588,79 @@ func (nodeRegistry *NodeRegistry) UnpackERC1967NonPayableError(raw []byte) (*Nod
 	return out, nil
 }
 
+// NodeRegistryEpochOrder represents a EpochOrder error raised by the NodeRegistry contract.
+type NodeRegistryEpochOrder struct {
+	Previous uint32
+	Epoch    uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error EpochOrder(uint32 previous, uint32 epoch)
+func NodeRegistryEpochOrderErrorID() common.Hash {
+	return common.HexToHash("0x59a0e55d77436bd505ffb6cb71ad4a0f86f07912c15e427a9c9936a8fe6b6f73")
+}
+
+// UnpackEpochOrderError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error EpochOrder(uint32 previous, uint32 epoch)
+func (nodeRegistry *NodeRegistry) UnpackEpochOrderError(raw []byte) (*NodeRegistryEpochOrder, error) {
+	out := new(NodeRegistryEpochOrder)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "EpochOrder", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NodeRegistryEpochPosted represents a EpochPosted error raised by the NodeRegistry contract.
+type NodeRegistryEpochPosted struct {
+	Epoch uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error EpochPosted(uint32 epoch)
+func NodeRegistryEpochPostedErrorID() common.Hash {
+	return common.HexToHash("0x127d0f2b29ee3bb86e7189a94ce81ae263606ce7552230e0c29a2108f1e1f845")
+}
+
+// UnpackEpochPostedError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error EpochPosted(uint32 epoch)
+func (nodeRegistry *NodeRegistry) UnpackEpochPostedError(raw []byte) (*NodeRegistryEpochPosted, error) {
+	out := new(NodeRegistryEpochPosted)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "EpochPosted", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NodeRegistryEpochWindow represents a EpochWindow error raised by the NodeRegistry contract.
+type NodeRegistryEpochWindow struct {
+	Epoch uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error EpochWindow(uint32 epoch)
+func NodeRegistryEpochWindowErrorID() common.Hash {
+	return common.HexToHash("0xc3c4c70cd1abd39eeecf9358734974d225e88654e549dda275c794532441280f")
+}
+
+// UnpackEpochWindowError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error EpochWindow(uint32 epoch)
+func (nodeRegistry *NodeRegistry) UnpackEpochWindowError(raw []byte) (*NodeRegistryEpochWindow, error) {
+	out := new(NodeRegistryEpochWindow)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "EpochWindow", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeRegistryFailedCall represents a FailedCall error raised by the NodeRegistry contract.
 type NodeRegistryFailedCall struct {
 }
@@ -2288,6 +3679,30 @@ func NodeRegistryFailedCallErrorID() common.Hash {
 func (nodeRegistry *NodeRegistry) UnpackFailedCallError(raw []byte) (*NodeRegistryFailedCall, error) {
 	out := new(NodeRegistryFailedCall)
 	if err := nodeRegistry.abi.UnpackIntoInterface(out, "FailedCall", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NodeRegistryHeartbeatsNeeded represents a HeartbeatsNeeded error raised by the NodeRegistry contract.
+type NodeRegistryHeartbeatsNeeded struct {
+	NodeId uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error HeartbeatsNeeded(uint32 nodeId)
+func NodeRegistryHeartbeatsNeededErrorID() common.Hash {
+	return common.HexToHash("0x95dd9f54316247b8749c69b7b357b0262cbe67f14d54ed748ffd8ab01f976a03")
+}
+
+// UnpackHeartbeatsNeededError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error HeartbeatsNeeded(uint32 nodeId)
+func (nodeRegistry *NodeRegistry) UnpackHeartbeatsNeededError(raw []byte) (*NodeRegistryHeartbeatsNeeded, error) {
+	out := new(NodeRegistryHeartbeatsNeeded)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "HeartbeatsNeeded", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -2341,6 +3756,55 @@ func (nodeRegistry *NodeRegistry) UnpackJobsRunningError(raw []byte) (*NodeRegis
 	return out, nil
 }
 
+// NodeRegistryLinkLimit represents a LinkLimit error raised by the NodeRegistry contract.
+type NodeRegistryLinkLimit struct {
+	CoordId uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error LinkLimit(uint32 coordId)
+func NodeRegistryLinkLimitErrorID() common.Hash {
+	return common.HexToHash("0xa567a883e94282a207f05bcada8aeb37c3e134a30d41f733fa7e67756e1622a5")
+}
+
+// UnpackLinkLimitError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error LinkLimit(uint32 coordId)
+func (nodeRegistry *NodeRegistry) UnpackLinkLimitError(raw []byte) (*NodeRegistryLinkLimit, error) {
+	out := new(NodeRegistryLinkLimit)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "LinkLimit", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NodeRegistryLowWeight represents a LowWeight error raised by the NodeRegistry contract.
+type NodeRegistryLowWeight struct {
+	Have *big.Int
+	Need *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error LowWeight(uint256 have, uint256 need)
+func NodeRegistryLowWeightErrorID() common.Hash {
+	return common.HexToHash("0xa281bfcd5de2ea8bd410219fa6f7fecce156f1bc57b72e6ab249a4d9277bc552")
+}
+
+// UnpackLowWeightError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error LowWeight(uint256 have, uint256 need)
+func (nodeRegistry *NodeRegistry) UnpackLowWeightError(raw []byte) (*NodeRegistryLowWeight, error) {
+	out := new(NodeRegistryLowWeight)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "LowWeight", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeRegistryNoCoordinators represents a NoCoordinators error raised by the NodeRegistry contract.
 type NodeRegistryNoCoordinators struct {
 }
@@ -2388,6 +3852,30 @@ func (nodeRegistry *NodeRegistry) UnpackNoPayoutScheduledError(raw []byte) (*Nod
 	return out, nil
 }
 
+// NodeRegistryNodeIsLocked represents a NodeIsLocked error raised by the NodeRegistry contract.
+type NodeRegistryNodeIsLocked struct {
+	NodeId uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NodeIsLocked(uint32 nodeId)
+func NodeRegistryNodeIsLockedErrorID() common.Hash {
+	return common.HexToHash("0x5a49fd7b53e32bbb4522207433426b0ee34236ba7c9b713c13d009777ceb4c27")
+}
+
+// UnpackNodeIsLockedError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NodeIsLocked(uint32 nodeId)
+func (nodeRegistry *NodeRegistry) UnpackNodeIsLockedError(raw []byte) (*NodeRegistryNodeIsLocked, error) {
+	out := new(NodeRegistryNodeIsLocked)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "NodeIsLocked", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeRegistryNodeNotActive represents a NodeNotActive error raised by the NodeRegistry contract.
 type NodeRegistryNodeNotActive struct {
 	NodeId uint32
@@ -2408,6 +3896,30 @@ func NodeRegistryNodeNotActiveErrorID() common.Hash {
 func (nodeRegistry *NodeRegistry) UnpackNodeNotActiveError(raw []byte) (*NodeRegistryNodeNotActive, error) {
 	out := new(NodeRegistryNodeNotActive)
 	if err := nodeRegistry.abi.UnpackIntoInterface(out, "NodeNotActive", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NodeRegistryNotAlive represents a NotAlive error raised by the NodeRegistry contract.
+type NodeRegistryNotAlive struct {
+	Epoch uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NotAlive(uint32 epoch)
+func NodeRegistryNotAliveErrorID() common.Hash {
+	return common.HexToHash("0x447fa942fe6b15cb8ddc567e62ec7203044f84536b643a5fce472e3f7937509e")
+}
+
+// UnpackNotAliveError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NotAlive(uint32 epoch)
+func (nodeRegistry *NodeRegistry) UnpackNotAliveError(raw []byte) (*NodeRegistryNotAlive, error) {
+	out := new(NodeRegistryNotAlive)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "NotAlive", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -2455,6 +3967,55 @@ func NodeRegistryNotInitializingErrorID() common.Hash {
 func (nodeRegistry *NodeRegistry) UnpackNotInitializingError(raw []byte) (*NodeRegistryNotInitializing, error) {
 	out := new(NodeRegistryNotInitializing)
 	if err := nodeRegistry.abi.UnpackIntoInterface(out, "NotInitializing", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NodeRegistryNotLinked represents a NotLinked error raised by the NodeRegistry contract.
+type NodeRegistryNotLinked struct {
+	NodeId  uint32
+	CoordId uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NotLinked(uint32 nodeId, uint32 coordId)
+func NodeRegistryNotLinkedErrorID() common.Hash {
+	return common.HexToHash("0xd197de32c922bd0e5363a5be24db8269b12e83531857d9327360d8b239f3e7ae")
+}
+
+// UnpackNotLinkedError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NotLinked(uint32 nodeId, uint32 coordId)
+func (nodeRegistry *NodeRegistry) UnpackNotLinkedError(raw []byte) (*NodeRegistryNotLinked, error) {
+	out := new(NodeRegistryNotLinked)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "NotLinked", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NodeRegistryNotMissed represents a NotMissed error raised by the NodeRegistry contract.
+type NodeRegistryNotMissed struct {
+	Epoch uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NotMissed(uint32 epoch)
+func NodeRegistryNotMissedErrorID() common.Hash {
+	return common.HexToHash("0x03cfd4f3ea65f9b83ba36778c50a661326c81015ebdbacb9a60206f02a0a7178")
+}
+
+// UnpackNotMissedError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NotMissed(uint32 epoch)
+func (nodeRegistry *NodeRegistry) UnpackNotMissedError(raw []byte) (*NodeRegistryNotMissed, error) {
+	out := new(NodeRegistryNotMissed)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "NotMissed", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -2510,6 +4071,30 @@ func (nodeRegistry *NodeRegistry) UnpackPausedError(raw []byte) (*NodeRegistryPa
 	return out, nil
 }
 
+// NodeRegistryPaymentFailed represents a PaymentFailed error raised by the NodeRegistry contract.
+type NodeRegistryPaymentFailed struct {
+	To common.Address
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error PaymentFailed(address to)
+func NodeRegistryPaymentFailedErrorID() common.Hash {
+	return common.HexToHash("0x36899e48161ee4504f5f89aa55f7aed73460d464cb62f64e03057df7dbcdd0aa")
+}
+
+// UnpackPaymentFailedError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error PaymentFailed(address to)
+func (nodeRegistry *NodeRegistry) UnpackPaymentFailedError(raw []byte) (*NodeRegistryPaymentFailed, error) {
+	out := new(NodeRegistryPaymentFailed)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "PaymentFailed", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NodeRegistryPeerIdTaken represents a PeerIdTaken error raised by the NodeRegistry contract.
 type NodeRegistryPeerIdTaken struct {
 	PeerIdHash [32]byte
@@ -2552,6 +4137,30 @@ func NodeRegistryPeersChangedErrorID() common.Hash {
 func (nodeRegistry *NodeRegistry) UnpackPeersChangedError(raw []byte) (*NodeRegistryPeersChanged, error) {
 	out := new(NodeRegistryPeersChanged)
 	if err := nodeRegistry.abi.UnpackIntoInterface(out, "PeersChanged", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NodeRegistrySameHeartbeat represents a SameHeartbeat error raised by the NodeRegistry contract.
+type NodeRegistrySameHeartbeat struct {
+	Epoch uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error SameHeartbeat(uint32 epoch)
+func NodeRegistrySameHeartbeatErrorID() common.Hash {
+	return common.HexToHash("0x650e069d04655994f1cc893238feff0caaabd3bbb75f406eb717c3304a584e19")
+}
+
+// UnpackSameHeartbeatError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error SameHeartbeat(uint32 epoch)
+func (nodeRegistry *NodeRegistry) UnpackSameHeartbeatError(raw []byte) (*NodeRegistrySameHeartbeat, error) {
+	out := new(NodeRegistrySameHeartbeat)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "SameHeartbeat", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -2792,6 +4401,55 @@ func NodeRegistryUpgradeNotAnnouncedErrorID() common.Hash {
 func (nodeRegistry *NodeRegistry) UnpackUpgradeNotAnnouncedError(raw []byte) (*NodeRegistryUpgradeNotAnnounced, error) {
 	out := new(NodeRegistryUpgradeNotAnnounced)
 	if err := nodeRegistry.abi.UnpackIntoInterface(out, "UpgradeNotAnnounced", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NodeRegistryWrongFee represents a WrongFee error raised by the NodeRegistry contract.
+type NodeRegistryWrongFee struct {
+	Have *big.Int
+	Want *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error WrongFee(uint256 have, uint256 want)
+func NodeRegistryWrongFeeErrorID() common.Hash {
+	return common.HexToHash("0x23b18f5f5e83b64f64fb1b28a90cb03c4f9ce8ceb2693b31fe14ebed9321256f")
+}
+
+// UnpackWrongFeeError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error WrongFee(uint256 have, uint256 want)
+func (nodeRegistry *NodeRegistry) UnpackWrongFeeError(raw []byte) (*NodeRegistryWrongFee, error) {
+	out := new(NodeRegistryWrongFee)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "WrongFee", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// NodeRegistryWrongHeartbeat represents a WrongHeartbeat error raised by the NodeRegistry contract.
+type NodeRegistryWrongHeartbeat struct {
+	Epoch uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error WrongHeartbeat(uint32 epoch)
+func NodeRegistryWrongHeartbeatErrorID() common.Hash {
+	return common.HexToHash("0xdb7a8eb9f43acef5e3f5464962031af44e204351cb6a0812703ad8da9518edeb")
+}
+
+// UnpackWrongHeartbeatError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error WrongHeartbeat(uint32 epoch)
+func (nodeRegistry *NodeRegistry) UnpackWrongHeartbeatError(raw []byte) (*NodeRegistryWrongHeartbeat, error) {
+	out := new(NodeRegistryWrongHeartbeat)
+	if err := nodeRegistry.abi.UnpackIntoInterface(out, "WrongHeartbeat", raw); err != nil {
 		return nil, err
 	}
 	return out, nil

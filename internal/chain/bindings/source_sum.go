@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "6b79a1ce66aa7257bba460a6ede50f1c37061038f3af69a2add34461da6b5065"
+const sourceSum = "5be34b43d6a9f0dcbf0ec6cb4549edfa216a86d69acd9cb338d4f23cf4a8f517"

@@ -25,9 +25,9 @@ var (
 
 // StakingManagerMetaData contains all meta data concerning the StakingManager contract.
 var StakingManagerMetaData = bind.MetaData{
-	ABI: "[{\"type\":\"constructor\",\"inputs\":[{\"name\":\"p\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"UPGRADE_INTERFACE_VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"pure\"},{\"type\":\"function\",\"name\":\"announceUpgrade\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"announcedUpgrade\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"authority\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"cancelUpgrade\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"freeze\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"initialize\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"meetsRequirement\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"kind\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bool\",\"internalType\":\"bool\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"pause\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"duration\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pauseState\",\"inputs\":[],\"outputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"peers\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"proxiableUUID\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"renewPause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"requestUnstake\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"requirement\",\"inputs\":[{\"name\":\"kind\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"setRequirement\",\"inputs\":[{\"name\":\"kind\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setUnbonding\",\"inputs\":[{\"name\":\"duration\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"slash\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint8\",\"internalType\":\"enumIStakingManager.SlashMode\"},{\"name\":\"beneficiary\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beneficiaryBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"caseId\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[{\"name\":\"slashed\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"paid\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"slashable\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"stake\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"stakeOf\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"stakeWithPermit\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"deadline\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"v\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"r\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"s\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"totalStake\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"unbonding\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"unpause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"upgradeToAndCall\",\"inputs\":[{\"name\":\"newImplementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"data\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"payable\"},{\"type\":\"function\",\"name\":\"weight\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint96\",\"internalType\":\"uint96\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"withdrawSelf\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"event\",\"name\":\"Frozen\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Initialized\",\"inputs\":[{\"name\":\"version\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseRenewed\",\"inputs\":[{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseSet\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RequirementSet\",\"inputs\":[{\"name\":\"kind\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"enumINodeRegistry.Kind\"},{\"name\":\"amount\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SelfUnbonding\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"amount\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"selfStake\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"selfUnbonding\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"unlock\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SelfWithdrawn\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"to\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"amount\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Slashed\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"caseId\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"selfPart\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"poolPart\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"unbondingPart\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"beneficiary\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"paid\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Staked\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"from\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"amount\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"selfStake\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UnbondingSet\",\"inputs\":[{\"name\":\"duration\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"eta\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeCancelled\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Upgraded\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"error\",\"name\":\"AddressEmptyCode\",\"inputs\":[{\"name\":\"target\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"Duplicate\",\"inputs\":[{\"name\":\"key\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"ERC1967InvalidImplementation\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"ERC1967NonPayable\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"FailedCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"FrozenUntil\",\"inputs\":[{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"type\":\"error\",\"name\":\"Insufficient\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"need\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"InvalidInitialization\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"NodeNotActive\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"status\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Status\"}]},{\"type\":\"error\",\"name\":\"NotAuthorized\",\"inputs\":[{\"name\":\"who\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"NotInitializing\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"NotUnlocked\",\"inputs\":[{\"name\":\"time\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"type\":\"error\",\"name\":\"OutOfBounds\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"low\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"high\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"Paused\",\"inputs\":[{\"name\":\"bit\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"PeersChanged\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ReentrancyGuardReentrantCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"RequirementHeld\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"need\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"SafeCastOverflowedUintDowncast\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"SafeERC20FailedOperation\",\"inputs\":[{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"TooSoon\",\"inputs\":[{\"name\":\"from\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"UUPSUnauthorizedCallContext\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"UUPSUnsupportedProxiableUUID\",\"inputs\":[{\"name\":\"slot\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"UpgradeNotAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"ZeroAddress\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ZeroAmount\",\"inputs\":[]}]",
+	ABI: "[{\"type\":\"constructor\",\"inputs\":[{\"name\":\"p\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"CLOCK_MODE\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"pure\"},{\"type\":\"function\",\"name\":\"UPGRADE_INTERFACE_VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"pure\"},{\"type\":\"function\",\"name\":\"addRewards\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"announceUpgrade\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"announcedUpgrade\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"authority\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"cancelUndelegate\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"tranche_\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"shares\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"cancelUpgrade\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"claimOwner\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"clock\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"uint48\",\"internalType\":\"uint48\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"delegate\",\"inputs\":[{\"name\":\"delegatee\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"delegate\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"minShares\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"delegateBySig\",\"inputs\":[{\"name\":\"delegatee\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nonce\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"expiry\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"v\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"r\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"s\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"delegateWithPermit\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"minShares\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"deadline\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"v\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"r\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"s\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"delegates\",\"inputs\":[{\"name\":\"account\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"freeze\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"frozenUntil\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"getPastTotalSupply\",\"inputs\":[{\"name\":\"timepoint\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"getPastVotes\",\"inputs\":[{\"name\":\"account\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"timepoint\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"getVotes\",\"inputs\":[{\"name\":\"account\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"initialize\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"meetsRequirement\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"kind\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bool\",\"internalType\":\"bool\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"nonces\",\"inputs\":[{\"name\":\"account\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"pause\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"duration\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pauseState\",\"inputs\":[],\"outputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"peers\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"pool\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"positionValue\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"who\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"proxiableUUID\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"renewPause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"requestUnstake\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"requirement\",\"inputs\":[{\"name\":\"kind\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"rewards\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"setCommission\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"bps\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setRequirement\",\"inputs\":[{\"name\":\"kind\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Kind\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setTotalRequirement\",\"inputs\":[{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setUnbonding\",\"inputs\":[{\"name\":\"duration\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"slash\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"mode\",\"type\":\"uint8\",\"internalType\":\"enumIStakingManager.SlashMode\"},{\"name\":\"beneficiary\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beneficiaryBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"caseId\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[{\"name\":\"slashed\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"paid\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"slashable\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"stake\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"stakeOf\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"stakeWithPermit\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"deadline\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"v\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"r\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"s\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"syncVotes\",\"inputs\":[{\"name\":\"who\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodeIds\",\"type\":\"uint32[]\",\"internalType\":\"uint32[]\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"totalRequirement\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"totalStake\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"tranche\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"who\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"index\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"unbonding\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"undelegate\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"shares\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"minTokens\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[{\"name\":\"tranche_\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"unpause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"upgradeToAndCall\",\"inputs\":[{\"name\":\"newImplementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"data\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"payable\"},{\"type\":\"function\",\"name\":\"weight\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint96\",\"internalType\":\"uint96\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"withdraw\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"tranches\",\"type\":\"uint8[]\",\"internalType\":\"uint8[]\"}],\"outputs\":[{\"name\":\"tokens\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"withdrawSelf\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"event\",\"name\":\"CommissionSet\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"bps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"time\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"DelegateChanged\",\"inputs\":[{\"name\":\"delegator\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"fromDelegate\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"toDelegate\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"DelegateVotesChanged\",\"inputs\":[{\"name\":\"delegate\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"previousVotes\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"newVotes\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Delegated\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"delegator\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"tokens\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"shares\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"poolTokens\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"poolShares\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Frozen\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Initialized\",\"inputs\":[{\"name\":\"version\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"LeftToOwner\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"amount\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"OwnerPaid\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"to\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"amount\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseRenewed\",\"inputs\":[{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseSet\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PoolReset\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"gen\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"},{\"name\":\"burned\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RequirementSet\",\"inputs\":[{\"name\":\"kind\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"enumINodeRegistry.Kind\"},{\"name\":\"amount\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RewardsAdded\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"from\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"amount\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"commission\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"dripRest\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"dripEnd\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SelfUnbonding\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"amount\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"selfStake\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"selfUnbonding\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"unlock\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SelfWithdrawn\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"to\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"amount\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Slashed\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"caseId\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"selfPart\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"selfUnbondingPart\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"poolPart\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"unbondingPart\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"beneficiary\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"paid\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Staked\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"from\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"amount\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"selfStake\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"TotalRequirementSet\",\"inputs\":[{\"name\":\"amount\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UnbondingReset\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"gen\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"},{\"name\":\"burned\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UnbondingSet\",\"inputs\":[{\"name\":\"duration\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Undelegated\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"delegator\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"tranche\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"unlock\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"shares\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"tokens\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"leavingShares\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"poolTokens\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"poolShares\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UndelegationCancelled\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"delegator\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"tranche\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"tokens\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"shares\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"poolTokens\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"poolShares\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"eta\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeCancelled\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Upgraded\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Withdrawn\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"delegator\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"tranches\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"tokens\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"leavingTokens\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"leavingShares\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"error\",\"name\":\"AddressEmptyCode\",\"inputs\":[{\"name\":\"target\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"BadSignature\",\"inputs\":[{\"name\":\"index\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"BelowMinimum\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"least\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"CheckpointUnorderedInsertion\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ERC1967InvalidImplementation\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"ERC1967NonPayable\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ERC5805FutureLookup\",\"inputs\":[{\"name\":\"timepoint\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"clock\",\"type\":\"uint48\",\"internalType\":\"uint48\"}]},{\"type\":\"error\",\"name\":\"FailedCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"FrozenUntil\",\"inputs\":[{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"type\":\"error\",\"name\":\"Insufficient\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"need\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"InvalidAccountNonce\",\"inputs\":[{\"name\":\"account\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"currentNonce\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"InvalidInitialization\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"NodeNotActive\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"status\",\"type\":\"uint8\",\"internalType\":\"enumINodeRegistry.Status\"}]},{\"type\":\"error\",\"name\":\"NotAuthorized\",\"inputs\":[{\"name\":\"who\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"NotInitializing\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"NotUnlocked\",\"inputs\":[{\"name\":\"time\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"type\":\"error\",\"name\":\"OutOfBounds\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"low\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"high\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"Paused\",\"inputs\":[{\"name\":\"bit\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"PeersChanged\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"PoolCap\",\"inputs\":[{\"name\":\"most\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"PoolSpent\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"ReentrancyGuardReentrantCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"RequirementHeld\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"need\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"SafeCastOverflowedUintDowncast\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"SafeERC20FailedOperation\",\"inputs\":[{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"Slippage\",\"inputs\":[{\"name\":\"got\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"least\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"StaleGeneration\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"position\",\"type\":\"uint24\",\"internalType\":\"uint24\"}]},{\"type\":\"error\",\"name\":\"TooSoon\",\"inputs\":[{\"name\":\"from\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"TrancheFull\",\"inputs\":[{\"name\":\"tranche\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"UUPSUnauthorizedCallContext\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"UUPSUnsupportedProxiableUUID\",\"inputs\":[{\"name\":\"slot\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"UnknownNode\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"UpgradeNotAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"VotesExpiredSignature\",\"inputs\":[{\"name\":\"expiry\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"ZeroAddress\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ZeroAmount\",\"inputs\":[]}]",
 	ID:  "StakingManager",
-	Bin: "0x6102406040523461048557604051601f61328538819003918201601f19168301916001600160401b03831184841017610471578084926101a09460405283398101031261048557604051906101a082016001600160401b03811183821017610471578291829160405261007181610489565b825261007f60208201610489565b906020830191825261009360408201610489565b91604084019283526100a760608301610489565b91606085019283526100bb60808201610489565b91608086019283526100cf60a08301610489565b9060a087019182526100e360c08401610489565b9560c088019687526100f760e08501610489565b9560e0890196875261010c6101008601610489565b956101008a0196875261015d6101806101286101208901610489565b976101208d0198895261014061013f818301610489565b9d019c8d52610160610152818301610489565b9f019e8f5201610489565b6101808c01908152306080528b51909b90610180906001600160a01b031661049d565b8451610194906001600160a01b031661049d565b83516101a8906001600160a01b031661049d565b82516101bc906001600160a01b031661049d565b81516101d0906001600160a01b031661049d565b85516101e4906001600160a01b031661049d565b89516101f8906001600160a01b031661049d565b885161020c906001600160a01b031661049d565b8751610220906001600160a01b031661049d565b8651610234906001600160a01b031661049d565b8a51610248906001600160a01b031661049d565b8c5161025c906001600160a01b031661049d565b5193519251915190516001600160a01b03908116610120529081166101005290811660e05290811660c05290811660a0529051945193519251915181166101c0529081166101a05290811661018052908116610160529081166101405290519251915181166102205290811661020052166101e0525f5160206132655f395f51905f5254604081901c60ff16610462576002600160401b03196001600160401b0382160161040c575b604051612da890816104bd82396080518181816112740152611352015260a0518181816107aa01528181610a9b01526127a9015260c051818181610ac0015281816119ac01528181611a7d01528181611f0d015281816124be01526128b8015260e0518181816103cc01528181610ae801528181611c0601528181611e950152818161242e0152818161265e01526129dc01526101005181610b1401526101205181610b3c01526101405181610b6401526101605181610b8c01526101805181610bb401526101a0518181816105e901528181610bdc015261224e01526101c05181610c0501526101e05181610c2e01526102005181610c5701526102205181610c800152f35b6001600160401b0319166001600160401b039081175f5160206132655f395f51905f52556040519081527fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d290602090a15f610305565b63f92ee8a960e01b5f5260045ffd5b634e487b7160e01b5f52604160045260245ffd5b5f80fd5b51906001600160a01b038216820361048557565b6001600160a01b0316156104ad57565b63d92e233d60e01b5f5260045ffdfe60806040526004361015610011575f80fd5b5f5f3560e01c80630543ebba14611daa57806309387d3c14611a4957806317790e241461188c5780631cd1f229146117d2578063331fc44a146117a2578063355bea22146116b25780633f4ba83a146115fb57806344e4777b146115a45780634f1ef286146112c857806352d1902d1461126157806355f2916614611201578063616e4618146111b8578063722df014146111775780638129fc1c14610ec65780638c027eb214610e4f5780638d825c1e14610cb25780639f7d6fb214610a17578063a15b335614610934578063aa92844e1461084b578063ad3cb1cc1461080b578063b771fbfe146107d9578063bf7e214f14610794578063c4bd2a9c146105b7578063d711835114610536578063db91742d146104db578063e7e7e7eb146104aa578063f0670bbb146101f6578063fa72ae8f1461019f5763ffa1ad7414610159575f80fd5b3461019c578060031936011261019c5761019860405161017a604082612065565b60058152640312e302e360dc1b602082015260405191829182612134565b0390f35b80fd5b503461019c57602036600319011261019c5760606101c36101be611ff5565b61215e565b5464ffffffffff604051916001600160601b03811683526001600160601b0381851c16602084015260c01c166040820152f35b503461019c57604036600319011261019c57610210611ff5565b90610219612008565b91610222612572565b6001600160801b03831692831561049b5761023c8261263b565b916102468161215e565b90604051916060830183811067ffffffffffffffff8211176104875760405254936001600160601b0385169384845260208401946001600160601b038760601c16865264ffffffffff604086019760c01c16875288811061047157506001600160601b036102d09116916001600160601b036102c58482885116612201565b16908186528461299e565b6001600160601b03845116016001600160601b03811161045d579564ffffffffff7f8836827fa789d67ab38a4931b8fd68a5f428f5d74652d9326bd3e9e08f939d339363ffffffff6080946001600160601b038a9b16885283610345835f516020612ce85f395f51905f5254168242166121ad565b1689526001600160601b038061035a8361215e565b94511698818a1682198654161785555116986103988a85908154906001600160601b0360601b9060601b16906001600160601b0360601b1916179055565b519280548560c01b8560c01b16908660c01b19161790551696879660405194855260208501526040840152166060820152a27f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690813b15610459578291602483926040519485938492632257c64160e01b845260048401525af1801561044e57610439575b505f516020612d485f395f51905f525d80f35b8161044391612065565b61019c57805f610426565b6040513d84823e3d90fd5b5050fd5b634e487b7160e01b86526011600452602486fd5b621d0c4160eb1b88526004526024889052604487fd5b634e487b7160e01b87526041600452602487fd5b631f2a200560e01b8352600483fd5b503461019c57602036600319011261019c5760206001600160601b036104d16101be611ff5565b5416604051908152f35b503461019c57604036600319011261019c576104f5611ff5565b9060243590600482101561019c57506001600160801b0361052a6001600160601b0361052260209561215e565b54169261253c565b54161115604051908152f35b503461019c578060031936011261019c578062ffffff9150610198815f516020612d285f395f51905f52549264ffffffffff8460081c168042106105a9575b5060405194859460301c16918491604091949364ffffffffff62ffffff9260ff606087019816865216602085015216910152565b91505060ff8316905f610575565b503461019c57604036600319011261019c576105d1611ff5565b6024359064ffffffffff82168092036107905761060d7f000000000000000000000000000000000000000000000000000000000000000061289d565b64ffffffffff421691828111801590610778575b6107265761065c8263ffffffff165f527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed0360205260405f2090565b9064ffffffffff825494818660281c16908181105f146107205750818616925b8180821191180218911690621baf80820164ffffffffff811161070c579263ffffffff927f96ea7734b170b552346f25d55fc3dbe1ca75ed12f0a08ab14667407cd3b3eecf959264ffffffffff602096169081808210911802189669ffffffffff00000000008860281b169069ffffffffffffffffffff19161717905564ffffffffff604051951685521692a280f35b634e487b7160e01b87526011600452602487fd5b9261067c565b83600184018464ffffffffff8211610764579264ffffffffff809261074c606496612191565b9263759b9e7f60e11b86526004521660245216604452fd5b634e487b7160e01b83526011600452602483fd5b5064ffffffffff61078884612191565b168111610621565b8280fd5b503461019c578060031936011261019c576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b503461019c57602036600319011261019c5760043590600482101561019c5760206001600160801b036104d18461253c565b503461019c578060031936011261019c5761019860405161082d604082612065565b60058152640352e302e360dc1b602082015260405191829182612134565b503461019c57604036600319011261019c5760043560048110801561079057610872612008565b61087a612777565b8215610916576001600160801b03169069d3c21bcecceda100000082116108f1576108a48361253c565b80546fffffffffffffffffffffffffffffffff191683179055156108dd5760205f516020612cc85f395f51905f5291604051908152a280f35b634e487b7160e01b83526021600452602483fd5b6064848363759b9e7f60e11b82526004528060245269d3c21bcecceda1000000604452fd5b63759b9e7f60e11b8452600484905260016024526003604452606484fd5b503461019c5760c036600319011261019c5761094e611ff5565b90610957612008565b60026044351015610a13576064356001600160a01b0381168103610790576084359161ffff83168303610a0f5761098c612572565b5f516020612d285f395f51905f525460028116151590816109fb575b506109e757936001600160801b03926109c79260409660a43593612241565b90925f516020612d485f395f51905f525d81845193168352166020820152f35b638f121e4360e01b84526002600452602484fd5b64ffffffffff915060081c1642105f6109a8565b8380fd5b5080fd5b503461019c578060031936011261019c57610180604051610a3781612034565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e0820152826101008201528261012082015282610140820152826101608201520152610198604051610a9181612034565b6001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000811682527f0000000000000000000000000000000000000000000000000000000000000000811660208301527f000000000000000000000000000000000000000000000000000000000000000081166040808401919091527f0000000000000000000000000000000000000000000000000000000000000000821660608401527f0000000000000000000000000000000000000000000000000000000000000000821660808401527f0000000000000000000000000000000000000000000000000000000000000000821660a08401527f0000000000000000000000000000000000000000000000000000000000000000821660c08401527f0000000000000000000000000000000000000000000000000000000000000000821660e08401527f000000000000000000000000000000000000000000000000000000000000000082166101008401527f000000000000000000000000000000000000000000000000000000000000000082166101208401527f000000000000000000000000000000000000000000000000000000000000000082166101408401527f000000000000000000000000000000000000000000000000000000000000000082166101608401527f00000000000000000000000000000000000000000000000000000000000000009091166101808301525191829182612087565b503461019c57604036600319011261019c576004359060ff821691828103610a13576024359062ffffff821680920361079057610ced612777565b83158015610e43575b610e2557610d2262ffffff5f516020612d285f395f51905f525460301c16610d1c612836565b906121c9565b9180158015610e17575b610df75762ffffff610d458264ffffffffff42166121ad565b9316039362ffffff8511610de3575f516020612d285f395f51905f52805468ffffffffffffffffff1916603087901b62ffffff60301b1617600885901b65ffffffffff00161790911790556040805160ff909216825264ffffffffff909216602082015262ffffff90931690830152907f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f99080606081015b0390a180f35b634e487b7160e01b84526011600452602484fd5b63759b9e7f60e11b8452600452600160245262ffffff8216604452606483fd5b5062ffffff83168111610d2c565b63759b9e7f60e11b835260048490526001602452600f604452606483fd5b5060f081161515610cf6565b503461019c578060031936011261019c57610e68612777565b61127560381b62ffffff60301b195f516020612d285f395f51905f525416175f516020612d285f395f51905f52557fe16421d79f4dc0c1fb1cc601e21be50812f88518dbb578b78b3eeb9eee0805b36020604051621275008152a180f35b503461019c578060031936011261019c575f516020612d685f395f51905f525460ff8160401c16159067ffffffffffffffff81168015908161116f575b6001149081611165575b15908161115c575b5061114d5767ffffffffffffffff1981166001175f516020612d685f395f51905f525581611121575b5060ff5f516020612d685f395f51905f525460401c16156111125761127560381b62ffffff60301b195f516020612d285f395f51905f525416175f516020612d285f395f51905f52556212750063ffffffff195f516020612ce85f395f51905f525416175f516020612ce85f395f51905f52557f6bb0e4ec7dffd0784dd84d70ca277aa1b119ad09448da91955a9aed48626062f6020604051621275008152a1610fe8600161253c565b692a5a058fc295ed00000081546001600160801b03191617905560015f516020612cc85f395f51905f526020604051692a5a058fc295ed0000008152a261102f600261253c565b69021e19e0c9bab240000081546001600160801b03191617905560025f516020612cc85f395f51905f52602060405169021e19e0c9bab24000008152a2611076600361253c565b69021e19e0c9bab240000081546001600160801b03191617905560035f516020612cc85f395f51905f52602060405169021e19e0c9bab24000008152a26110ba5780f35b68ff0000000000000000195f516020612d685f395f51905f5254165f516020612d685f395f51905f52557fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d2602060405160018152a180f35b631afcd79f60e31b8252600482fd5b68ffffffffffffffffff191668010000000000000001175f516020612d685f395f51905f52555f610f3e565b63f92ee8a960e01b8352600483fd5b9050155f610f15565b303b159150610f0d565b839150610f03565b503461019c57602036600319011261019c576060906001600160601b0361119f6101be611ff5565b546040519282821684526020840152831c166040820152f35b503461019c57602036600319011261019c5760206111f06111da6101be611ff5565b546001600160601b03808260601c1691166121e1565b6001600160801b0360405191168152f35b503461019c578060031936011261019c5761121a612777565b5f516020612d885f395f51905f52546001600160a01b03167f3198dc80249fcfedbd0d06e1ff49a7695a51b006592328ce0b127cdeab77e9368280a261125e61286f565b80f35b503461019c578060031936011261019c577f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031630036112b95760206040515f516020612d085f395f51905f528152f35b63703e46dd60e11b8152600490fd5b50604036600319011261019c576112dd61201e565b906024359167ffffffffffffffff8311610a135736602384011215610a1357826004013567ffffffffffffffff81116115905760405193611328601f8301601f191660200186612065565b8185523660248383010111610a0f5781849260246020930183880137850101526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001630811490811561156e575b5061155f5761138a612777565b5f516020612d885f395f51905f52546001600160a01b0380831692919081168314801590611546575b61152d5764ffffffffff9060a01c1680421061151b57506113d382612aa0565b6113dc30612aa0565b0361150c576113e961286f565b6040516352d1902d60e01b815293602085600481865afa809585966114d4575b5061142257634c9c8ce360e01b84526004839052602484fd5b9091845f516020612d085f395f51905f5281036114c25750823b156114b0575f516020612d085f395f51905f5280546001600160a01b031916821790557fbc7cd75a20ee27fd9adebab32041f755214dbc6bffa90cc0225b39da2e5c2d3b8480a28051156114975761149391612c1b565b5080f35b5050346114a15780f35b63b398979f60e01b8152600490fd5b634c9c8ce360e01b8452600452602483fd5b632a87526960e21b8552600452602484fd5b9095506020813d602011611504575b816114f060209383612065565b810103126115005751945f611409565b8480fd5b3d91506114e3565b6329e8838360e01b8352600483fd5b637437acf560e11b8452600452602483fd5b50604493503f90635fb5dd3f60e01b8352600452602452fd5b50813f5f516020612ca85f395f51905f525414156113b3565b63703e46dd60e11b8252600482fd5b5f516020612d085f395f51905f52546001600160a01b0316141590505f61137d565b634e487b7160e01b83526041600452602483fd5b503461019c578060031936011261019c5760605f516020612d885f395f51905f525464ffffffffff5f516020612ca85f395f51905f5254916040519260018060a01b0382168452602084015260a01c166040820152f35b503461019c578060031936011261019c57611614612777565b7f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f9610ddd61165a62ffffff5f516020612d285f395f51905f525460301c16610d1c612836565b5f516020612d285f395f51905f52805468ffffffffffffffffff1916603083901b62ffffff60301b161790556040805160ff8616815264ffffffffff8616602082015262ffffff909216908201529081906060820190565b503461019c57602036600319011261019c576116cc61201e565b6116d4612777565b803b15611793575f516020612d885f395f51905f5280546001600160a01b0319166001600160a01b038316908117909155907fa9af33622d55f899bd001023b3fc23b4c52973f392cc63bc9eb877568f1fded29060409064ffffffffff61173c428216612191565b5f516020612d885f395f51905f5254908260a01b9060a01b16908260a01b19161791825f516020612d885f395f51905f5255803f5f516020612ca85f395f51905f52553f91835192835260a01c166020820152a280f35b63d92e233d60e01b8252600482fd5b503461019c578060031936011261019c57602063ffffffff5f516020612ce85f395f51905f525416604051908152f35b503461019c57602036600319011261019c5763ffffffff6117f1611ff5565b6117f9612777565b1662093a8081108015611880575b611860576020817f6bb0e4ec7dffd0784dd84d70ca277aa1b119ad09448da91955a9aed48626062f9263ffffffff195f516020612ce85f395f51905f525416175f516020612ce85f395f51905f5255604051908152a180f35b63759b9e7f60e11b825260045262093a806024526224ea00604452606490fd5b506224ea008111611807565b503461019c57602036600319011261019c576118a6611ff5565b906118af612572565b5f516020612d285f395f51905f52546008811615159081611a35575b50611a21576118d98261263b565b506118e38261215e565b8054926001600160601b038460601c16918215611a125764ffffffffff8560c01c16804210611a00575064ffffffffff61194a8363ffffffff165f527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed0360205260405f2090565b5460281c16948542106119ec576119d994955070ffffffffffffffffffffffffffffffffff60601b191690556040518281527fb959551dff6514e31bc83481bb907aab23a6fc6364d6f17be27099f11a6fd103602063ffffffff33941692a3337f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03166126f6565b805f516020612d485f395f51905f525d80f35b634c5085bf60e11b85526004869052602485fd5b635f6cd5bf60e01b8552600452602484fd5b631f2a200560e01b8452600484fd5b638f121e4360e01b81526008600452602490fd5b64ffffffffff915060081c1642105f6118cb565b503461019c5760c036600319011261019c57611a63611ff5565b611a6b612008565b906064359060ff8216809203610a0f577f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031692833b15611500576001600160801b036040519163d505accf60e01b835233600484015230602484015216928360448301526044356064830152608482015260843560a482015260a43560c482015284808260e48183895af19182611d95575b5050611d9057604051636eb1769f60e11b8152336004820152306024820152602081604481875afa908115611d85578591611d53575b50828110611d3d57505b611b4d612572565b611b556125a7565b8115611a1257611b648161263b565b6008811015611d295760068114611d0b5750611b7f8161215e565b906001600160601b0382541683810180911161045d576001600160601b038111611cf4578592916001600160601b0363ffffffff9216926001600160601b0384166001600160601b03198254161790551690604051908482526020820152817fe4fc7791742e38f9c5a128f4d4a27a6d56f8ff90a264377f3612451295a8b81f60403393a37f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690813b15610790578291602483926040519485938492632257c64160e01b845260048401525af1801561044e57611cdf575b5050604051906323b872dd60e01b8452336004523060245260445260208360648180865af1906001845114821615611cbf575b5015611cad5750805f516020612d485f395f51905f525d80f35b635274afe760e01b8252600452602490fd5b6001821516611cd75750813b15153d1516165f611c93565b3d84823e3d90fd5b81611ce991612065565b61079057825f611c60565b6306dfcc6560e41b86526060600452602452604485fd5b6302a0833760e11b855263ffffffff91909116600452602452604483fd5b634e487b7160e01b85526021600452602485fd5b621d0c4160eb1b85526004526024829052604484fd5b90506020813d602011611d7d575b81611d6e60209383612065565b8101031261150057515f611b3b565b3d9150611d61565b6040513d87823e3d90fd5b611b45565b81611d9f91612065565b61150057845f611b05565b5034611f87576040366003190112611f8757611dc4611ff5565b6001600160801b03611dd4612008565b611ddc612572565b611de46125a7565b16908115611fe657611df58161263b565b6008811015611fd25760068114611fb65750611e108161215e565b906001600160601b03825416838101809111611fa2576001600160601b038111611f8b57906001600160601b0363ffffffff9216926001600160601b0384166001600160601b03198254161790551690604051908382526020820152817fe4fc7791742e38f9c5a128f4d4a27a6d56f8ff90a264377f3612451295a8b81f60403393a37f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690813b15611f87575f91602483926040519485938492632257c64160e01b845260048401525af18015611f7c57611f67575b506040516323b872dd60e01b835233600452306024526044919091527f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03169060208360648180865af1906001845114821615611cbf575015611cad5750805f516020612d485f395f51905f525d80f35b611f749192505f90612065565b5f905f611eef565b6040513d5f823e3d90fd5b5f80fd5b6306dfcc6560e41b5f52606060045260245260445ffd5b634e487b7160e01b5f52601160045260245ffd5b63ffffffff826302a0833760e11b5f521660045260245260445ffd5b634e487b7160e01b5f52602160045260245ffd5b631f2a200560e01b5f5260045ffd5b6004359063ffffffff82168203611f8757565b602435906001600160801b0382168203611f8757565b600435906001600160a01b0382168203611f8757565b6101a0810190811067ffffffffffffffff82111761205157604052565b634e487b7160e01b5f52604160045260245ffd5b90601f8019910116810190811067ffffffffffffffff82111761205157604052565b81516001600160a01b03908116825260208084015182169083015260408084015182169083015260608084015182169083015260808084015182169083015260a08084015182169083015260c08084015182169083015260e080840151821690830152610100808401518216908301526101208084015182169083015261014080840151821690830152610160808401518216908301526101809283015116918101919091526101a00190565b602060409281835280519182918282860152018484015e5f828201840152601f01601f1916010190565b63ffffffff165f527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed0160205260405f2090565b64ffffffffff62093a809116019064ffffffffff8211611fa257565b9064ffffffffff8091169116019064ffffffffff8211611fa257565b9062ffffff8091169116019062ffffff8211611fa257565b906001600160801b03809116911601906001600160801b038211611fa257565b906001600160601b03809116911603906001600160601b038211611fa257565b906001600160801b03809116911603906001600160801b038211611fa257565b9390949261ffff906122727f000000000000000000000000000000000000000000000000000000000000000061289d565b1694611d4c861161251f57815f527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed0460205260ff60405f20541661250c576001600160601b036001600160801b036123a892845f527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed0460205260405f20600160ff198254161790556123a16123426123098a61215e565b9285845416908661232d87831684808210911802841893888516998a951690612201565b166001600160601b0319865416178555612221565b91612371846001600160601b03835460601c169416848082109118028418936001600160601b03851690612201565b81546bffffffffffffffffffffffff60601b191660609190911b6bffffffffffffffffffffffff60601b16179055565b16906121e1565b946001600160801b0386169081026001600160801b038116908103611fa25761271063ffffffff9104951691827f7d4849c81f5c0ba9a0b37f662ef540292456f3194ed667e900d3290506773d0a60a06040518581525f60208201525f6040820152600180831b03881660608201526001600160801b038a166080820152a315612502577f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690813b15611f87575f91602483926040519485938492632257c64160e01b845260048401525af18015611f7c576124f2575b506001600160801b038316806124b8575b50506124b66001600160801b036124b08486612221565b166128ae565b565b6124eb917f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03166126f6565b5f80612499565b5f6124fc91612065565b5f612488565b505f935083925050565b506348b043d160e11b5f5260045260245ffd5b8563759b9e7f60e11b5f526004525f602452611d4c60445260645ffd5b6004811015611fd2575f527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed0260205260405f2090565b5f516020612d485f395f51905f525c6125985760015f516020612d485f395f51905f525d565b633ee5aeb560e01b5f5260045ffd5b5f516020612d285f395f51905f525460018116151590816125de575b506125ca57565b638f121e4360e01b5f52600160045260245ffd5b64ffffffffff915060081c1642105f6125c3565b51906001600160a01b0382168203611f8757565b90816060910312611f875761261a816125f2565b9160208201516004811015611f87576040909201516008811015611f875790565b604051638216a66360e01b815263ffffffff9091166004820152906060826024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa8015611f7c575f925f916126bf575b5091336001600160a01b03909116036126ac57565b634a0bfec160e01b5f523360045260245ffd5b90506126e491925060603d6060116126ef575b6126dc8183612065565b810190612606565b92919050915f612697565b503d6126d2565b916040519163a9059cbb60e01b5f5260018060a01b031660045260245260205f60448180865af19060015f5114821615612756575b604052156127365750565b635274afe760e01b5f9081526001600160a01b0391909116600452602490fd5b90600181151661276e57823b15153d1516169061272b565b503d5f823e3d90fd5b6040805163b700961360e01b81523360048201523060248201525f356001600160e01b031916604482015290816064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115611f7c575f916127e9575b50156126ac57565b90506040813d60401161282e575b8161280460409383612065565b81010312611f87578051908115158203611f87576020015163ffffffff811603611f87575f6127e1565b3d91506127f7565b64ffffffffff5f516020612d285f395f51905f525460081c168042105f1461286a57428103908111611fa25762ffffff1690565b505f90565b5f5f516020612ca85f395f51905f52555f516020612d885f395f51905f5280546001600160c81b0319169055565b6001600160a01b031633036126ac57565b5f90801561299a577f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690813b15611f8757604051630852cd8d60e31b8152600481018290525f8160248183875af19081612985575b50612980576040519063a9059cbb60e01b845261dead60045260245260208360448180865af190600184511482161561295f575b6040521561294c575050565b635274afe760e01b825260045260249150fd5b90600181151661297757823b15153d15161690612940565b503d83823e3d90fd5b505050565b6129929194505f90612065565b5f925f61290c565b5050565b906008811015611fd25760018114908115612a95575b5061299a57604051638216a66360e01b815263ffffffff9190911660048201526060816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115611f7c575f91612a73575b506004811015611fd2575f527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed026020526001600160801b0360405f20541690818110612a5e575050565b637bfe9fb160e01b5f5260045260245260445ffd5b612a8c915060603d6060116126ef576126dc8183612065565b5090505f612a14565b60069150145f6129b4565b604051634fbeb7d960e11b8152906101a090829060049082906001600160a01b03165afa908115611f7c575f91612afc575b50604051612af681612ae8602082019485612087565b03601f198101835282612065565b51902090565b90506101a0813d8211612c13575b81612b186101a09383612065565b81010312611f8757612c0761018060405192612b3384612034565b612b3c816125f2565b8452612b4a602082016125f2565b6020850152612b5b604082016125f2565b6040850152612b6c606082016125f2565b6060850152612b7d608082016125f2565b6080850152612b8e60a082016125f2565b60a0850152612b9f60c082016125f2565b60c0850152612bb060e082016125f2565b60e0850152612bc261010082016125f2565b610100850152612bd561012082016125f2565b610120850152612be861014082016125f2565b610140850152612bfb61016082016125f2565b610160850152016125f2565b6101808201525f612ad2565b3d9150612b0a565b905f8091602081519101845af48080612c94575b15612c4f5750506040513d81523d5f602083013e60203d82010160405290565b15612c7457639996b31560e01b5f9081526001600160a01b0391909116600452602490fd5b3d15612c85576040513d5f823e3d90fd5b63d6bda27560e01b5f5260045ffd5b503d151580612c2f5750813b1515612c2f56fec207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a02c523a540d63b1eb9ce0be2f3b9834385d145c70d71087add5444a6690873bbcfdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed00360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbcc207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a009b779b17422d0df92223018b32b4d1fa46e071723d6817e2486d003becc55f00f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a01f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00",
+	Bin: "0x6102406040523461049a57604051601f61649138819003918201601f19168301916001600160401b03831184841017610486578084926101a09460405283398101031261049a57604051906101a082016001600160401b0381118382101761048657829182916040526100718161049e565b825261007f6020820161049e565b90602083019182526100936040820161049e565b91604084019283526100a76060830161049e565b91606085019283526100bb6080820161049e565b91608086019283526100cf60a0830161049e565b9060a087019182526100e360c0840161049e565b9560c088019687526100f760e0850161049e565b9560e0890196875261010c610100860161049e565b956101008a0196875261015d610180610128610120890161049e565b976101208d0198895261014061013f81830161049e565b9d019c8d5261016061015281830161049e565b9f019e8f520161049e565b6101808c01908152306080528b51909b90610180906001600160a01b03166104b2565b8451610194906001600160a01b03166104b2565b83516101a8906001600160a01b03166104b2565b82516101bc906001600160a01b03166104b2565b81516101d0906001600160a01b03166104b2565b85516101e4906001600160a01b03166104b2565b89516101f8906001600160a01b03166104b2565b885161020c906001600160a01b03166104b2565b8751610220906001600160a01b03166104b2565b8651610234906001600160a01b03166104b2565b8a51610248906001600160a01b03166104b2565b8c5161025c906001600160a01b03166104b2565b5193519251915190516001600160a01b03908116610120529081166101005290811660e05290811660c05290811660a0529051945193519251915181166101c0529081166101a05290811661018052908116610160529081166101405290519251915181166102205290811661020052166101e0525f5160206164715f395f51905f5254604081901c60ff16610477576002600160401b03196001600160401b03821601610421575b604051615f9f90816104d28239608051818181610d050152613014015260a051818181611d0e015281816121660152613f68015260c05181818161058701528181610b0b01528181611d3a0152818161271f01528181612967015281816137de0152818161387a0152613c7e015260e051818181610a8b015281816119b901528181611d6901528181613aba01528181613dde01528181614b71015261501301526101005181611d9801526101205181611dc701526101405181611df601526101605181611e2501526101805181611e5401526101a051818181611e8301528181612362015281816136880152614fb701526101c05181611eb301526101e05181611ee301526102005181611f1301526102205181611f430152f35b6001600160401b0319166001600160401b039081175f5160206164715f395f51905f52556040519081527fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d290602090a15f610305565b63f92ee8a960e01b5f5260045ffd5b634e487b7160e01b5f52604160045260245ffd5b5f80fd5b51906001600160a01b038216820361049a57565b6001600160a01b0316156104c257565b63d92e233d60e01b5f5260045ffdfe60806040526004361015610011575f80fd5b5f3560e01c80630543ebba1461037457806309387d3c1461036f578063124acbe01461036a57806317790e24146103655780631cd1f22914610360578063331fc44a1461035b578063355bea22146103565780633a46b1a8146103515780633f4ba83a1461034c57806344e4777b1461034757806346d205df146103425780634bf5d7e91461033d5780634f1ef2861461033857806352d1902d1461033357806353463ebf1461032e57806355f2916614610329578063587cde1e146103245780635c19a95c1461031f578063616e46181461031a57806364c1000e1461031557806369b62cb1146103105780636e1b15a21461030b5780636fdc70a914610306578063722df014146103015780637ecebe00146102fc5780638129fc1c146102f75780638c027eb2146102f25780638d825c1e146102ed5780638e539e8c146102e85780638f7c0c76146102e357806391ddadf4146102de5780639a9b4320146102d95780639ab24eb0146102d45780639c38994e146102cf5780639f7d6fb2146102ca578063a15b3356146102c5578063aa92844e146102c0578063ad3cb1cc146102bb578063b74c3dcf146102b6578063b771fbfe146102b1578063bf7e214f146102ac578063c3cda520146102a7578063c4bd2a9c146102a2578063d71183511461029d578063db91742d14610298578063de6c2d7c14610293578063defd53071461028e578063e7e7e7eb14610289578063e9f9695714610284578063eda0bac51461027f578063f0670bbb1461027a578063fa72ae8f14610275578063ff9d2529146102705763ffa1ad741461026b575f80fd5b612e59565b612d8b565b612d2d565b612ae9565b612a84565b612867565b6127fb565b6125f8565b612552565b612511565b612492565b612306565b612195565b612151565b612118565b6120ff565b6120c0565b61200f565b611f75565b611ce0565b611b6c565b611b29565b611979565b611926565b611824565b611774565b61167c565b61162d565b6114c9565b611499565b611455565b61129e565b611099565b610f3c565b610ef4565b610eaa565b610e84565b610e4b565b610def565b610d59565b610cf3565b610c78565b610b98565b610a01565b6109ab565b6108f4565b6107ff565b6106e3565b6106a3565b6105e7565b610493565b61045f565b6103fc565b6103a1565b63ffffffff81160361038757565b5f80fd5b602435906001600160801b038216820361038757565b34610387576040366003190112610387576103df6004356103c181610379565b6103c961038b565b906103d2613960565b6103da6139a7565b613a7c565b5f5f516020615f1f5f395f51905f525d005b60ff81160361038757565b346103875760c0366003190112610387576103df60043561041c81610379565b61042461038b565b906103da604435606435610437816103f1565b6084359060a43592610447613960565b61044f6139a7565b86613c7b565b5f91031261038757565b34610387575f3660031901126103875760206001600160601b035f516020615ebf5f395f51905f5254821c16604051908152f35b34610387576020366003190112610387576004356104b081610379565b6104b8613960565b6104c06139f2565b6104c981612e98565b906104d381613dbb565b508154906104f6606083901c6001600160601b03169260c01c64ffffffffff1690565b916001600160601b0381169283156105d85764ffffffffff811642106105be5750610544846105276105b496613e68565b805470ffffffffffffffffffffffffffffffffff60601b19169055565b6040516001600160601b03919091168152339163ffffffff16907fb959551dff6514e31bc83481bb907aab23a6fc6364d6f17be27099f11a6fd10390602090a3337f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316613e93565b6105bc613995565b005b635f6cd5bf60e01b5f5264ffffffffff1660045260245b5ffd5b631f2a200560e01b5f5260045ffd5b346103875760203660031901126103875763ffffffff60043561060981610379565b610611613f36565b1662093a8081108015610697575b610677576020817f6bb0e4ec7dffd0784dd84d70ca277aa1b119ad09448da91955a9aed48626062f9263ffffffff195f516020615ebf5f395f51905f525416175f516020615ebf5f395f51905f5255604051908152a1005b63759b9e7f60e11b5f5260045262093a806024526224ea0060445260645ffd5b506224ea00811161061f565b34610387575f36600319011261038757602063ffffffff5f516020615ebf5f395f51905f525416604051908152f35b6001600160a01b0381160361038757565b3461038757602036600319011261038757600435610700816106d2565b610708613f36565b803b156107f0575f516020615f7f5f395f51905f5280546001600160a01b0319166001600160a01b0383161790557fa9af33622d55f899bd001023b3fc23b4c52973f392cc63bc9eb877568f1fded264ffffffffff6107998161076c814216612f12565b5f516020615f7f5f395f51905f525464ffffffffff60a01b1916911660a01b64ffffffffff60a01b161790565b5f516020615f7f5f395f51905f52819055833f5f516020615e7f5f395f51905f525560408051853f815260a09290921c9290921664ffffffffff1660208201526001600160a01b039093169290819081015b0390a2005b63d92e233d60e01b5f5260045ffd5b346103875760403660031901126103875760043561081c816106d2565b6024359065ffffffffffff4216808310156108de575061084265ffffffffffff91612f9e565b91168154905f905b82821061089a575050806108675750602090505f5b604051908152f35b61088e61088760209361087c61085f9461339b565b905f5260205f200190565b5460301c90565b6001600160d01b031690565b909180831860011c8184160190845f528265ffffffffffff8360205f20015416115f146108ca5750915b9061084a565b925060018101809111156108c4575b612efe565b82637669fc0f60e11b5f5260045260245260445ffd5b34610387575f3660031901126103875761090c613f36565b7f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f96109a661095862ffffff5f516020615eff5f395f51905f525460301c16610952613fd8565b90612fc3565b5f516020615eff5f395f51905f52805468ffffffffffffffffff1916603083901b62ffffff60301b16179055604080515f808252602082015262ffffff909216908201529081906060820190565b0390a1005b34610387575f3660031901126103875760605f516020615f7f5f395f51905f525464ffffffffff5f516020615e7f5f395f51905f5254916040519260018060a01b0382168452602084015260a01c166040820152f35b3461038757602036600319011261038757600435610a1e81610379565b610a26613960565b610a2e6139f2565b6004610a3982612e98565b0180546001600160601b031690819081156105d85780546bffffffffffffffffffffffff19169055604051630e0974d560e21b815263ffffffff84166004820152926020846024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa918215610b69576105b4945f93610b38575b506040516001600160601b039190911681526001600160a01b0383169163ffffffff16907f83219e57181d9ab7a3f11d931576485817ec41c1488b17c3e26b059a012a9a7490602090a37f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316613e93565b610b5b91935060203d602011610b62575b610b538183610c19565b810190612fe6565b915f610abf565b503d610b49565b612ffe565b602060409281835280519182918282860152018484015e5f828201840152601f01601f1916010190565b34610387575f36600319011261038757610be0604051610bb9604082610c19565b600e81526d06d6f64653d74696d657374616d760941b602082015260405191829182610b6e565b0390f35b634e487b7160e01b5f52604160045260245ffd5b6080810190811067ffffffffffffffff821117610c1457604052565b610be4565b90601f8019910116810190811067ffffffffffffffff821117610c1457604052565b60405190610c4b6101a083610c19565b565b60405190610c4b604083610c19565b67ffffffffffffffff8111610c1457601f01601f191660200190565b604036600319011261038757600435610c90816106d2565b6024359067ffffffffffffffff8211610387573660238301121561038757816004013590610cbd82610c5c565b91610ccb6040519384610c19565b8083523660248286010111610387576020815f9260246105bc97018387013784010152613009565b34610387575f366003190112610387577f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03163003610d4a5760206040515f516020615edf5f395f51905f528152f35b63703e46dd60e11b5f5260045ffd5b3461038757602036600319011261038757610d7e600435610d7981610379565b612e98565b610d936002610d8c836141f8565b9201614259565b81516020808401516040948501518451858401519587015187516001600160801b0396871681529386169484019490945262ffffff918216968301969096529483166060820152919092166080820152911660a082015260c090f35b34610387575f36600319011261038757610e07613f36565b5f516020615f7f5f395f51905f52546001600160a01b03167f3198dc80249fcfedbd0d06e1ff49a7695a51b006592328ce0b127cdeab77e9365f80a26105bc61429c565b34610387576020366003190112610387576020610e72600435610e6d816106d2565b613144565b6040516001600160a01b039091168152f35b34610387576020366003190112610387576105bc600435610ea4816106d2565b336142ca565b34610387576020366003190112610387576020610ee3610ede610ed7600435610ed281610379565b6131d9565b9291613178565b613178565b6001600160801b0360405191168152f35b3461038757602036600319011261038757602064ffffffffff6004610f1d8135610d7981610379565b015460881c16604051908152f35b6024359061ffff8216820361038757565b3461038757604036600319011261038757600435610f5981610379565b610f61610f2b565b9061ffff8216610bb8811161107757816107eb63ffffffff92610fa47fdc3ed977b7d34ea4964a89daac6273432c77f8d17064ac3d6db3d187abbec7fa95613dbb565b506003610fb084612e98565b01610fba816143ea565b8764ffffffffff42169361ffff8316105f146110555750610fde61102f9293612f2e565b835461ffff60c01b60c08b901b1666ffffffffffffff60c01b1990911664ffffffffff60d01b60d084901b1617178455925b805461ffff60b01b191660b09290921b61ffff60b01b16919091179055565b60405193849316958390929164ffffffffff60209161ffff604085019616845216910152565b825466ffffffffffffff60c01b1916835561107292909150611010565b61102f565b63759b9e7f60e11b5f90815261ffff8416600452602452610bb860445260645ffd5b34610387576040366003190112610387576004356110b681610379565b602435906110c3826103f1565b6110cb613960565b6110d36139a7565b6110dc81612e98565b60028101906110ea82614259565b936110f58185614423565b94611106602087015162ffffff1690565b956040820151968762ffffff82160361123e57610be061121988887fe3df3eac1d4da55e463b329bf8192d592b5b7ed5eac78cc89b249e6ff57de4d689896111778a61117161116b61115f8d516001600160801b031690565b6001600160801b031690565b826144bf565b956144f2565b6111aa8461118484614558565b8094886111a561119382612ecb565b335f9081526020919091526040902090565b614631565b95826111d260206111c38a96516001600160801b031690565b9201516001600160801b031690565b6040805160ff90951685526001600160801b0397881660208601529487169484019490945285166060830152939091166080820152339363ffffffff1692819060a0820190565b0390a3611224613995565b6040516001600160801b0390911681529081906020820190565b6317d84ded60e01b5f5262ffffff8881166004521660245260445ffd5b60609060031901126103875760043561127381610379565b906024356001600160801b038116810361038757906044356001600160801b03811681036103875790565b34610387576112ac3661125b565b90916112b6613960565b6001600160801b03831680156105d8576112cf82612e98565b906112ef6112dc83614558565b91826112ea61119387612ecb565b614793565b936001600160801b038116851061143557506113717fa4e274d36e03b69e95739812487ffd4123681c6089b00196e37161fff1cc9064610be096836113da602088960198895115611425575b6113488360018a016144f2565b62093a8042046007169961137f611361838d8c8c6148f6565b989095516001600160801b031690565b91516001600160801b031690565b6040805160ff8e16815264ffffffffff90961660208701526001600160801b03968716908601529185166060850152958416608084015294831660a08301529190931660c0840152339363ffffffff169290819060e0820190565b0390a3805460019060e81c60ff166113f1816131cf565b14611415575b5050611401613995565b60405160ff90911681529081906020820190565b61141e91614b46565b5f806113f7565b611430838989614873565b61133b565b6313a30a9560e11b5f5260048590526001600160801b031660245260445ffd5b346103875760203660031901126103875760606001600160801b0380611480600435610ed281610379565b9193908160405195168552166020840152166040820152f35b346103875760203660031901126103875760206114c06004356114bb816106d2565b612f66565b54604051908152f35b34610387575f366003190112610387575f516020615f5f5f395f51905f525467ffffffffffffffff61150b60ff604084901c16159267ffffffffffffffff1690565b1680159081611625575b600114908161161b575b159081611612575b50611603578061155e600167ffffffffffffffff195f516020615f5f5f395f51905f525416175f516020615f5f5f395f51905f5255565b6115ce575b61156b61321d565b61157157005b61159b60ff60401b195f516020615f5f5f395f51905f5254165f516020615f5f5f395f51905f5255565b604051600181527fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d29080602081016109a6565b6115fe600160401b60ff60401b195f516020615f5f5f395f51905f525416175f516020615f5f5f395f51905f5255565b611563565b63f92ee8a960e01b5f5260045ffd5b9050155f611527565b303b15915061151f565b829150611515565b34610387575f36600319011261038757611645613f36565b61164d613304565b7fe16421d79f4dc0c1fb1cc601e21be50812f88518dbb578b78b3eeb9eee0805b36020604051621275008152a1005b3461038757604036600319011261038757600435611699816103f1565b6024359062ffffff8216808303610387576116b2613f36565b60ff8216158015611768575b611748575f516020615eff5f395f51905f52546116e59060301c62ffffff16610952613fd8565b908015801561173a575b611717576105bc9361170b6117119264ffffffffff4216612f4a565b92613338565b91614011565b63759b9e7f60e11b5f5262ffffff8085166004526001602452821660445260645ffd5b5062ffffff821681116116ef565b63759b9e7f60e11b5f5260ff82166004526001602452600f60445260645ffd5b5060f0821615156116be565b346103875760203660031901126103875760043565ffffffffffff42168082101561180e575065ffffffffffff6117aa5f612f9e565b91168154905f905b8282106117cb575050806108675750602090505f61085f565b909180831860011c8184160190845f528265ffffffffffff8360205f20015416115f146117fb5750915b906117b2565b925060018101809111156117f557612efe565b90637669fc0f60e11b5f5260045260245260445ffd5b3461038757602036600319011261038757611844600435610d7981610379565b600381019081546001600160601b038116906001600160601b0360018401541682018092116108d957611876836141f8565b5182039182116108d957610be0916001600160801b0316926118a3608883901c64ffffffffff16956143ea565b916001600160601b036118da60046118cb60c085901c61ffff169460d01c64ffffffffff1690565b9401546001600160601b031690565b1692604051968796879461ffff60a095816001600160801b039664ffffffffff80969c9b978960c08d019e168c521660208b015216604089015216606087015216608085015216910152565b34610387575f36600319011261038757602060405165ffffffffffff42168152f35b9181601f840112156103875782359167ffffffffffffffff8311610387576020808501948460051b01011161038757565b3461038757604036600319011261038757600435611996816106d2565b60243567ffffffffffffffff8111610387576119b6903690600401611948565b907f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316905f5b8381106119ed57005b611a006119fb8286856133ca565b6133df565b90611a0a82612e98565b91611a98611a3088611a1b84612ecb565b9060018060a01b03165f5260205260405f2090565b6001600160601b03611a53611a44876141f8565b611a4d84614259565b90614d21565b611a7d81611a77611a6b86546001600160601b031690565b6001600160601b031690565b8d614e02565b166001600160601b03166001600160601b0319825416179055565b604051638216a66360e01b815263ffffffff8216600482015290606082602481895afa8015610b6957600194611ae9935f92611aef575b5054611ae3906001600160601b0316611a6b565b91614e76565b016119e4565b611ae3919250611b18611a6b9160603d8111611b22575b611b108183610c19565b8101906133e9565b5050929150611acf565b503d611b06565b34610387576020366003190112610387576020600435611b48816106d2565b6001600160d01b0390611b6390611b5e90612f9e565b614f37565b16604051908152f35b3461038757606036600319011261038757610be0611bad600435611b8f81610379565b602435611b9b816106d2565b60443591611ba8836103f1565b613478565b604080516001600160801b03948516815293909216602084015264ffffffffff16908201529081906060820190565b81516001600160a01b031681526101a081019291610c4b91906101809081906020818101516001600160a01b0316908501526040818101516001600160a01b0316908501526060818101516001600160a01b0316908501526080818101516001600160a01b03169085015260a0818101516001600160a01b03169085015260c0818101516001600160a01b03169085015260e0818101516001600160a01b031690850152610100818101516001600160a01b031690850152610120818101516001600160a01b031690850152610140818101516001600160a01b031690850152610160818101516001600160a01b03169085015201516001600160a01b0316910152565b34610387575f36600319011261038757611cf86135aa565b50610be0611d04610c3b565b6001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001681526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001660208201526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001660408201526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001660608201526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001660808201526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001660a08201526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001660c08201526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001660e08201526001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000166101008201526001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000166101208201526001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000166101408201526001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000166101608201526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001661018082015260405191829182611bdc565b346103875760c036600319011261038757600435611f9281610379565b611f9a61038b565b90604435600281101561038757606435611fb3816106d2565b6084359161ffff8316830361038757611fd79460a43594611fd2613960565b61367e565b905f5f516020615f1f5f395f51905f525d604080516001600160801b03928316815292909116602083015290f35b6004111561038757565b346103875760403660031901126103875760043561202c81612005565b61203461038b565b61203c613f36565b60048210156120bb57811561209e5769d3c21bcecceda10000006001600160801b0382161161206e576105bc91614c70565b63759b9e7f60e11b5f9081526001600160801b0390911660045260245269d3c21bcecceda100000060445260645ffd5b63759b9e7f60e11b5f525f6004526001602452600360445260645ffd5b6131bb565b34610387575f36600319011261038757610be06040516120e1604082610c19565b60058152640352e302e360dc1b602082015260405191829182610b6e565b34610387576020610ee36121123661125b565b916152ce565b346103875760203660031901126103875760206001600160801b0361214760043561214281612005565b6138ba565b5416604051908152f35b34610387575f366003190112610387576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b346103875760c0366003190112610387576004356121b2816106d2565b602435604435916064356121c5816103f1565b60843560a435918542116122f25761226a61226f9495966121e46153d6565b906040516122498161223b60208201948d8d8760609194939260808201957fe48329057bfd03d55e49b547132e39cffd9c1820ad7b9d4c5307691425d15adf835260018060a01b0316602083015260408201520152565b03601f198101835282610c19565b519020906042916040519161190160f01b8352600283015260228201522090565b61546e565b50909290506001600160a01b038316156122de5761228c83612f66565b54036122b0578161229f6105bc93612f66565b6122a98154613906565b90556142ca565b6105d5826122bd81612f66565b546301d4b62360e61b5f526001600160a01b03909116600452602452604490565b633adddf7d60e11b5f90815260045260245ffd5b632341d78760e11b5f52600486905260245ffd5b346103875760403660031901126103875760043561232381610379565b6024359064ffffffffff82168092036103875763ffffffff7f96ea7734b170b552346f25d55fc3dbe1ca75ed12f0a08ab14667407cd3b3eecf916123867f0000000000000000000000000000000000000000000000000000000000000000614f72565b612455600261239483612e98565b61243f61241d6123bb60048401996124116123c56123bb8d5464ffffffffff9060881c1690565b64ffffffffff1690565b916123cf83613350565b42101561246f575b6124058d61240564ffffffffff6123ff6123f042613360565b935460601c64ffffffffff1690565b16613370565b90818082109118021890565b90818082119118021890565b885464ffffffffff60881b1916608882901b64ffffffffff60881b1617909855565b0180546001600160f81b0316600160f81b179055565b60405164ffffffffff9094168452169180602081016107eb565b8c5464ffffffffff60601b19164260601b64ffffffffff60601b16178d556123d7565b34610387575f3660031901126103875762ffffff5f610be05f915f516020615eff5f395f51905f52549264ffffffffff8460081c16804210612503575b5060405194859460301c16918491604091949364ffffffffff62ffffff9260ff606087019816865216602085015216910152565b91505060ff8316905f6124cf565b3461038757604036600319011261038757602061254860043561253381610379565b61254360243591610d7983612005565b6154f0565b6040519110158152f35b346103875760403660031901126103875760043561256f81610379565b6125a061259b602435612581816106d2565b611a1b61259561259086612e98565b6141f8565b94612ecb565b614259565b6001600160801b036125b28284614d21565b1691604080830151910151145f146125f057602001516001600160801b0316905b604080516001600160801b03928316815292909116602083015290f35b505f906125d3565b346103875760403660031901126103875760043561261581610379565b60243567ffffffffffffffff811161038757612635903690600401611948565b9161263e613960565b6126466139f2565b61264f81612e98565b91600283019261265e84614259565b9061266c6060830151151590565b6127ec575b505f5f925f9060408401905b88831061275457610be08888887f15e61b07cbf1610fa40f9a6bea4f34ba76f4bd40ce7c3ed38dc4d9531a9c9dc4896126c3816126bd61115f8d836144bf565b966144f2565b6126d960206111c383516001600160801b031690565b6040805160ff9590951685526001600160801b03878116602087015292831690850152166060830152339263ffffffff1691608090a361274c6001600160801b038216337f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316613e93565b611224613995565b90919461277361276d612768888c866133ca565b613914565b88614423565b604081015164ffffffffff164281116105be57506020810151845162ffffff909116146127c4575b506001906127ba6127b0612768898d876133ca565b60ff600191161b90565b179501919061267d565b600191946127df61115f6127e593516001600160801b031690565b9061338e565b939061279b565b6127f590613e68565b5f612671565b34610387576020366003190112610387576001600160801b03612823600435610ed281610379565b5091166005810291818304600514821517156108d9576001600160801b031681018091116108d95760209181808210911802186001600160601b0360405191168152f35b346103875760403660031901126103875760043561288481610379565b61288c61038b565b90612895613960565b61289d6139a7565b6001600160801b038216906128b182615619565b6128ba81612e98565b926128ca845460ff9060e81c1690565b6128d3816131cf565b15612a6b57836128e56105b495614558565b9160038201859260208501516129e0575b837f9b745433fb46d0c147e3ad0e95ba766dc0c4d53e637c51cce9288be34361ce48949550612994575b5054906129606129416001600160601b0384169360881c64ffffffffff1690565b6040519384936001600160801b0363ffffffff339a169816908561391e565b0390a330337f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316615730565b60046129da91016129c06129bb876129b6611a6b85546001600160601b031690565b61338e565b6156ff565b6001600160601b03166001600160601b0319825416179055565b5f612920565b7f9b745433fb46d0c147e3ad0e95ba766dc0c4d53e637c51cce9288be34361ce489350612a63612a2d612a25612a1f612a18866143ea565b61ffff1690565b8a61364b565b612710900490565b95612a5a60608201612a548b612a4d8b612a478551151590565b926133a9565b9088615649565b60019052565b600183016144f2565b8493506128f6565b6310cbf9a960e21b5f5263ffffffff821660045260245ffd5b346103875760e036600319011261038757600435612aa181610379565b612aa961038b565b906044356001600160801b038116810361038757602092610ee392612ae4606435608435612ad6816103f1565b60a4359060c4359286613c7b565b6152ce565b3461038757604036600319011261038757600435612b0681610379565b612b0e61038b565b612b16613960565b6001600160801b0381169182156105d857612b3081613dbb565b92612b3a82612e98565b92835491612b51611a6b846001600160601b031690565b818110612d0f5782610ede611a6b612b6f612b7f95611a6b956133a9565b9660601c6001600160601b031690565b94612bb7612baa612ba15f516020615ebf5f395f51905f525463ffffffff1690565b63ffffffff1690565b64ffffffffff4216612f4a565b85546001600160601b0385166001600160e81b031990911664ffffffffff60c01b60c084901b16176bffffffffffffffffffffffff60601b60608a901b161717865590612c0381613956565b60018114159081612cfa575b50612cc4575b947f8836827fa789d67ab38a4931b8fd68a5f428f5d74652d9326bd3e9e08f939d3391612cac6105b4976001600160601b03612c88612c818963ffffffff165f527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed0560205260405f2090565b5460a01c90565b16612cb4575b6040519384936001600160801b0363ffffffff8a169816908561391e565b0390a2614b46565b612cbf863389614e76565b612c8e565b8454612cd69060e81c60ff16866154f0565b90818110612ce5575050612c15565b637bfe9fb160e01b5f5260045260245260445ffd5b60069150612d0781613956565b14155f612c0f565b621d0c4160eb1b5f526004526001600160801b03821660245260445ffd5b3461038757602036600319011261038757610be0612d50600435610d7981610379565b54604080516001600160601b038084168252606084811c909116602083015260c09390931c64ffffffffff1691810191909152918291820190565b34610387576020366003190112610387576004356001600160801b0381169081810361038757612db9613f36565b6a0422ca8b0a00a4250000008211612e33575f516020615ebf5f395f51905f5280546fffffffffffffffffffffffff000000001916602092831b6fffffffffffffffffffffffff00000000161790556040519182527fe003a990fc9328544c6f99548787554c927cee699c65bea7fff6ea5bcd82662591a1005b5063759b9e7f60e11b5f526004525f6024526a0422ca8b0a00a42500000060445260645ffd5b34610387575f36600319011261038757610be0604051612e7a604082610c19565b60058152640312e302e360dc1b602082015260405191829182610b6e565b63ffffffff165f527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed0260205260405f2090565b63ffffffff165f527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed0360205260405f2090565b634e487b7160e01b5f52601160045260245ffd5b64ffffffffff62093a809116019064ffffffffff82116108d957565b64ffffffffff621275009116019064ffffffffff82116108d957565b9064ffffffffff8091169116019064ffffffffff82116108d957565b6001600160a01b03165f9081527fc7fa74236faf17b2c454a0dfe4c6872c2b2aa3952c295687cd3e4e2a23d464026020526040902090565b6001600160a01b03165f9081525f516020615f3f5f395f51905f526020526040902090565b9062ffffff8091169116019062ffffff82116108d957565b5190610c4b826106d2565b908160209103126103875751612ffb816106d2565b90565b6040513d5f823e3d90fd5b906001600160a01b037f000000000000000000000000000000000000000000000000000000000000000016308114908115613122575b50610d4a5761304c613f36565b5f516020615f7f5f395f51905f52546001600160a01b0381166001600160a01b03841691908214801590613109575b6130e85760a01c64ffffffffff1664ffffffffff811642106130cf57506130a190615797565b6130aa30615797565b036130c057610c4b916130bb61429c565b6140a0565b6329e8838360e01b5f5260045ffd5b637437acf560e11b5f5264ffffffffff1660045260245ffd5b635fb5dd3f60e01b5f526001600160a01b038416600452833f60245260445ffd5b50833f5f516020615e7f5f395f51905f5254141561307b565b5f516020615edf5f395f51905f52546001600160a01b0316141590505f61303f565b6001600160a01b038181165f9081525f516020615e5f5f395f51905f5260205260409020541680613173575090565b905090565b906001600160801b03809116911601906001600160801b0382116108d957565b634e487b7160e01b5f52601260045260245ffd5b81156131b6570490565b613198565b634e487b7160e01b5f52602160045260245ffd5b600411156120bb57565b6131e290612e98565b908154906001600160601b036132168160026001600160801b03613205886141f8565b511696015416828560601c16613178565b9216929190565b60ff5f516020615f5f5f395f51905f525460401c16156132f55761323f613304565b6212750063ffffffff195f516020615ebf5f395f51905f525416175f516020615ebf5f395f51905f52557f6bb0e4ec7dffd0784dd84d70ca277aa1b119ad09448da91955a9aed48626062f6020604051621275008152a16132a060016138ba565b692a5a058fc295ed0000006001600160801b031982541617905560015f516020615e9f5f395f51905f526020604051692a5a058fc295ed0000008152a26132e5614bde565b6132ed614c27565b610c4b614caa565b631afcd79f60e31b5f5260045ffd5b6812750000000000000062ffffff60301b195f516020615eff5f395f51905f525416175f516020615eff5f395f51905f5255565b9062ffffff8091169116039062ffffff82116108d957565b906201518082018092116108d957565b9062093a8082018092116108d957565b90621baf8082018092116108d957565b90600182018092116108d957565b919082018092116108d957565b5f198101919082116108d957565b919082039182116108d957565b634e487b7160e01b5f52603260045260245ffd5b91908110156133da5760051b0190565b6133b6565b35612ffb81610379565b908160609103126103875780516133ff816106d2565b916040602083015161341081612005565b92015160088110156103875790565b60088210156133da5701905f90565b9060405161343b81610bf8565b606063ffffffff8294546001600160801b038116845262ffffff8160801c16602085015264ffffffffff8160981c16604085015260c01c16910152565b929190600860ff8316101561358a576134e26134dc6134d66134e8946134d1600295611a1b8a63ffffffff165f527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed0460205260405f2090565b61341f565b5061342e565b94612e98565b01614259565b6020830151604082015162ffffff90911614801590613569575b61355f5761115f6135359161351e85516001600160801b031690565b906001600160801b03602082519201519216614f61565b90613559604061354c85516001600160801b031690565b94015164ffffffffff1690565b91929190565b505f915081908190565b506001600160801b0361358384516001600160801b031690565b1615613502565b63759b9e7f60e11b5f90815260ff8316600452602452600760445260645ffd5b604051906101a0820182811067ffffffffffffffff821117610c14576040525f610180838281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e0820152826101008201528261012082015282610140820152826101608201520152565b90620f4240820291808304620f424014901517156108d957565b908160041b91808304601014901517156108d957565b818102929181159184041417156108d957565b906001600160801b03809116911603906001600160801b0382116108d957565b93959392916136ac7f0000000000000000000000000000000000000000000000000000000000000000614f72565b6136b7878486614f96565b6136c084612e98565b916001600160801b0316906136d6918386615102565b92835196602085019788516136ea9161338e565b96604086019788516136fb9161338e565b976060870198895161370c9161338e565b6001600160801b0316998a936137269061ffff168561364b565b61271090046001600160801b0316998851613747906001600160801b031690565b915192519051604080516001600160801b039485168152948416602086015291831691840191909152811660608301526001600160a01b0387166080830152891660a082015263ffffffff8416907faf62d40d154b6a1bd7a205aeaf7911f069d17fcb4d5d677a89ef93352dff6b499060c090a3156138ae57906137ca91614b46565b6001600160801b03841680613874575b50507f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690613829906001600160801b03608061381f878961365e565b920151911661338e565b90803b1561038757604051630852cd8d60e31b815260048101929092525f908290602490829084905af18015610b69576138605750565b8061386e5f610c4b93610c19565b80610455565b6138a7917f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316613e93565b5f806137da565b505f9550859450505050565b60048110156120bb575f527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed0160205260405f2090565b9060048110156120bb575f5260205260405f2090565b5f1981146108d95760010190565b35612ffb816103f1565b6001600160801b039182168152911660208201526001600160601b03909116604082015264ffffffffff909116606082015260800190565b600811156120bb57565b5f516020615f1f5f395f51905f525c6139865760015f516020615f1f5f395f51905f525d565b633ee5aeb560e01b5f5260045ffd5b5f5f516020615f1f5f395f51905f525d565b5f516020615eff5f395f51905f525460018116151590816139de575b506139ca57565b638f121e4360e01b5f52600160045260245ffd5b64ffffffffff915060081c1642105f6139c3565b5f516020615eff5f395f51905f52546008811615159081613a29575b50613a1557565b638f121e4360e01b5f52600860045260245ffd5b64ffffffffff915060081c1642105f613a0e565b63ffffffff166004526044919060088110156120bb57602452565b9060048110156120bb57815460ff60e81b191660e89190911b60ff60e81b16179055565b9190916001600160801b0383169081156105d857604051638216a66360e01b815263ffffffff82166004820152936060856024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa948515610b69575f955f915f91613c46575b50336001600160a01b03881603613c3357613b0881613956565b60068114613c1f5750612960613b6e610c4b9697613b897fe4fc7791742e38f9c5a128f4d4a27a6d56f8ff90a264377f3612451295a8b81f94613b4a88612e98565b613b656129bb8b6129b6611a6b85546001600160601b031690565b94859282613a58565b906001600160601b03166001600160601b0319825416179055565b6001600160601b03613bcb612c818863ffffffff165f527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed0560205260405f2090565b16613c04575b50604080516001600160801b0390951685526001600160601b039091166020850152339463ffffffff1693918291820190565b613c19906001600160601b0383169087614e76565b5f613bd1565b6302a0833760e11b5f526105d59084613a3d565b634a0bfec160e01b5f523360045260245ffd5b915050613c6391955060603d606011611b2257611b108183610c19565b9195915f613aee565b90816020910312610387575190565b937f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031693929091843b156103875760405163d505accf60e01b81523360048201523060248201526001600160801b0387166044820152606481019190915260ff91909116608482015260a481019290925260c48201525f8160e48183865af19081613da7575b50613da357604051636eb1769f60e11b815233600482015230602482015290602090829060449082905afa908115610b69575f91613d74575b506001600160801b0382168110613d57575050565b621d0c4160eb1b5f526004526001600160801b031660245260445ffd5b613d96915060203d602011613d9c575b613d8e8183610c19565b810190613c6c565b5f613d42565b503d613d84565b5050565b8061386e5f613db593610c19565b5f613d09565b604051638216a66360e01b815263ffffffff9091166004820152906060826024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa8015610b69575f925f91613e41575b5091336001600160a01b0390911603613e2c57565b634a0bfec160e01b5f90815233600452602490fd5b9050613e5d91925060603d606011611b2257611b108183610c19565b92919050915f613e17565b600464ffffffffff91015460881c16804210613e815750565b634c5085bf60e11b5f5260045260245ffd5b916040519163a9059cbb60e01b5f5260018060a01b031660045260245260205f60448180865af160015f5114811615613ef1575b604091909152155b613ed65750565b635274afe760e01b5f526001600160a01b031660045260245ffd5b6001811516613f07573d15833b15151616613ec7565b503d5f823e3d90fd5b9190826040910312610387578151801515810361038757602090920151612ffb81610379565b6040805163b700961360e01b81523360048201523060248201525f356001600160e01b031916604482015290816064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115610b69575f91613fa8575b5015613c3357565b613fca915060403d604011613fd1575b613fc28183610c19565b810190613f10565b505f613fa0565b503d613fb8565b64ffffffffff5f516020615eff5f395f51905f525460081c168042105f1461400c574281039081116108d95762ffffff1690565b505f90565b5f516020615eff5f395f51905f52805468ffffffffffffffffff1916603085901b62ffffff60301b1617600884901b65ffffffffff00161760ff9290921691821790556040805191825264ffffffffff909216602082015262ffffff909216908201527f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f99080606081010390a1565b6040516352d1902d60e01b81529091906020816004816001600160a01b0387165afa5f91816141b3575b506140eb57634c9c8ce360e01b5f526001600160a01b03831660045260245ffd5b5f516020615edf5f395f51905f5281036141a15750813b15614180575f516020615edf5f395f51905f5280546001600160a01b0319166001600160a01b0384169081179091557fbc7cd75a20ee27fd9adebab32041f755214dbc6bffa90cc0225b39da2e5c2d3b5f80a28051156141685761416591615c72565b50565b50503461417157565b63b398979f60e01b5f5260045ffd5b50634c9c8ce360e01b5f9081526001600160a01b0391909116600452602490fd5b632a87526960e21b5f5260045260245ffd5b6141cd91925060203d602011613d9c57613d8e8183610c19565b905f6140ca565b604051906141e182610bf8565b5f6060838281528260208201528260408201520152565b906142016141d4565b5061420e60018301614259565b91606083015115614165576003614249910154429064ffffffffff8160881c16906001600160601b0364ffffffffff8260601c1691166158fa565b82519081018091116108d9578252565b9062ffffff6142666141d4565b92546001600160801b038160601c1660208501526001600160601b03811684528060f81c1515606085015260e01c166040830152565b5f5f516020615e7f5f395f51905f52555f516020615f7f5f395f51905f5280546001600160c81b0319169055565b906143176142d783613144565b6001600160a01b038085165f8181525f516020615e5f5f395f51905f526020526040902080546001600160a01b0319169590921694909417905592613144565b6001600160a01b03928316928116918284827f3134e8a2e6d97e929a7e54011ea5485d7d196dd5f0ba4d4ef95803e8e3fc257f5f80a45f525f516020615e5f5f395f51905f5260205260405f205460a01c91831480156143e2575b6143dd57610c4b92805f525f516020615f3f5f395f51905f526020527fdec2bacdd2f05b59de34da9b523dff8be42e5e38e818c82fdb0bae774387a7246143bd5f8560408220615a46565b604080516001600160d01b039384168152919092166020820152a261591b565b505050565b508115614372565b61ffff905464ffffffffff8160d01c168015159081614418575b50156144115760c01c1690565b60b01c1690565b90504210155f614404565b61442b6141d4565b5060ff821660088110156144a4575063ffffffff165f9081527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed04602090815260408083203384529091529020614481919061341f565b509061448c8261342e565b916001600160801b038084511616156105d8575f9055565b63759b9e7f60e11b5f526004525f602452600760445260645ffd5b919082516144d4602085019182519084614f61565b938051908582039182116108d9575280519182039182116108d95752565b9080516020820151916060604082015191015115158260601c1580159061454c575b61452a5760f81b9060e01b179160601b17179055565b8263759b9e7f60e11b5f526004525f6024526001600160601b0360445260645ffd5b508360801c1515614514565b906145616141d4565b5061456e60018301614259565b91606083015115614165576003610c4b91016146286145f182546145ec6145d26001600160601b038316926145b664ffffffffff8260601c169164ffffffffff9060881c1690565b9064ffffffffff8042931691166001600160601b0386166158fa565b916145de838a5161338e565b89526001600160601b031690565b6133a9565b82546001600160601b03821670ffffffffffffffffffffffffffffffffff1990911664ffffffffff60601b4260601b161717909255565b15156060840152565b9193909360208401948551614646865161361b565b1061477b575061466e6001600160601b0361466883546001600160601b031690565b16613635565b8061467a84875161338e565b116147695750916001600160801b03949391614715936146f761469c84614259565b946001865193604088018051906040850151809203614758575b5050670de0b6b3a76400008610614738575b6146d683518b5190886159d7565b996146e287855161338e565b84526146ef8b825161338e565b9052016144f2565b6020840161470687825161338e565b905280614719575b50506144f2565b1690565b61472761473192855161338e565b9081855233614e02565b5f8061470e565b61475361474e6147488a86614d21565b8861338e565b615619565b6146c8565b525f60208901525f88525f806146b6565b6360b7c38f60e01b5f5260045260245ffd5b63b82d04dd60e01b5f5263ffffffff1660045260245ffd5b92909261479f81614259565b906020820194855185811061485d575060408301519560408201519687810361123e5750610c4b949596509083916148068251986147e4602085019a8b5190836159eb565b996147f08b86516133a9565b85526147fd8282516133a9565b905282516133a9565b809181855180614833575b50505261481f5750506144f2565b61482c9161474e91614d21565b815f61470e565b614848916148409161364b565b8251906131ac565b61485481875133614e02565b8552815f614811565b621d0c4160eb1b5f52600452602485905260445ffd5b908251926148818183615a00565b84018094116108d9575f905282156143dd576004016001600160601b03815416908382018092116108d9577fd5ec87dff1d2da34994f2ead801078ef945cd7a8277d483ff3bf954fbee3a780926148e263ffffffff926129c06020956156ff565b6001600160801b03604051951685521692a2565b90826134d1611193600261497d94989698019461494961491587614259565b8097815161493561492d8d6020860193845191615a34565b9c845161338e565b83526149428c825161338e565b90526144f2565b7fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed049063ffffffff165f5260205260405f2090565b506149878161342e565b94848661499862093a804204612ba1565b926001600160801b036149b283516001600160801b031690565b16158015614b2d575b15614ac6575091614a76614a536040614a4861115f614aab966129b661115f614a3a6123bb614a00610c4b9f9e9d805f8b809301525f81525b015164ffffffffff1690565b64ffffffffff614a2d614a27612ba15f516020615ebf5f395f51905f525463ffffffff1690565b4261338e565b9116818082119118021890565b9f516001600160801b031690565b96015162ffffff1690565b845463ffffffff60c01b191660c09390931b63ffffffff60c01b16929092178455565b8254609889901b64ffffffffff60981b1667ffffffffffffffff60801b199091161760809190911b62ffffff60801b16178255565b906001600160801b03166001600160801b0319825416179055565b91506060614ad991015163ffffffff1690565b63ffffffff808416911603614b18575090614aab610c4b9392614a76614a536040614a4861115f8b6129b661115f8f6123bb614a0088614a3a936149f4565b636766763f60e11b5f5260ff1660045260245ffd5b506020820151604087015162ffffff90911614156149bb565b90614b679060ff815460e81c16905f516020615ebf5f395f51905f5261559e565b11614b6f5750565b7f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316803b1561038757604051632257c64160e01b815263ffffffff90921660048301525f908290602490829084905af18015610b6957614bd45750565b5f610c4b91610c19565b614be860026138ba565b69021e19e0c9bab24000006001600160801b031982541617905560025f516020615e9f5f395f51905f52602060405169021e19e0c9bab24000008152a2565b614c3160036138ba565b69021e19e0c9bab24000006001600160801b031982541617905560035f516020615e9f5f395f51905f52602060405169021e19e0c9bab24000008152a2565b90614c7e81614aab846138ba565b60048210156120bb5760205f516020615e9f5f395f51905f52916001600160801b0360405191168152a2565b6d69e10de76676d0800000000000006fffffffffffffffffffffffff00000000195f516020615ebf5f395f51905f525416175f516020615ebf5f395f51905f52557fe003a990fc9328544c6f99548787554c927cee699c65bea7fff6ea5bcd82662560206040516969e10de76676d08000008152a1565b60408201516040820151145f14614d48576020612ffb9201519060208151910151916159eb565b50505f90565b908015613da3576001600160a01b0382165f9081525f516020615e5f5f395f51905f5260205260409020805460a01c82810392919083116108d95780546001600160a01b031660a09390931b6001600160a01b03191692909217909155610c4b915f9190614dfd905b5f80525f516020615f3f5f395f51905f52602052614df684847f4df1d35d5d6fa3218f8fcf983cb5ce607efb6bd512a83b61fb6a61402a05aa7c615a46565b5050613144565b615988565b91908181146143dd576001600160a01b0383165f9081525f516020615e5f5f395f51905f5260205260409020805460a01c828103949085116108d9578385018095116108d95781546001600160a01b031660a09590951b6001600160a01b031916949094179055610c4b92614dfd90614db7565b63ffffffff165f9081527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed05602052604090208054610c4b93614f06916001600160601b039190819060a081901c906001600160a01b039081169088168103614f25575b509083614ee7921687614e02565b83546001600160a01b0316911660a01b6001600160a01b031916178255565b80546001600160a01b0319166001600160a01b03909216919091179055565b614f2f9250614d4e565b805f83614ed9565b80549081614f455750505f90565b815f198101116108d9575f525f199060205f2001015460301c90565b82614f6d575050505f90565b020490565b6001600160a01b03163303614f8357565b634a0bfec160e01b5f523360045260245ffd5b91909161ffff821691611d4c831161509a57506001600160a01b03838116927f00000000000000000000000000000000000000000000000000000000000000009091168314908115615091575b506143dd57604051638216a66360e01b815263ffffffff9190911660048201526060816024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa908115610b69575f91615070575b506001600160a01b0316146150555750565b634a0bfec160e01b5f526001600160a01b031660045260245ffd5b615089915060603d606011611b2257611b108183610c19565b50505f615043565b9050155f614fe3565b63759b9e7f60e11b5f90815261ffff909116600452602452611d4c60445260645ffd5b6040519060a0820182811067ffffffffffffffff821117610c14576040525f6080838281528260208201528260408201528260608201520152565b600211156120bb57565b9392613b6e6151b0611a6b6151a4611a6b8695610c4b986151216150bd565b809c8954936001600160601b0380615152615142886001600160601b031690565b9760601c6001600160601b031690565b961695169b8c92615163848861338e565b9261516d816150f8565b159283806152c4575b156151e057506151969593505050508381188482100284188092526133a9565b60208c01525b8a51906133a9565b946020890151906133a9565b82546bffffffffffffffffffffffff60601b191660609190911b6bffffffffffffffffffffffff60601b16178255565b61525e96615254916151f185614558565b956151fe60028701614259565b978b8a61521c6152118b518d519061338e565b96612405888861338e565b93156152635761523a939150916020615243959301528c8b526133a9565b91865183615a8e565b60408801525b6040870151906133a9565b6060860152615aa5565b61519c565b6152b592506145ec906152af61527c6152bf988861338e565b96879260206152a461529b61529287868d615a8e565b9b8c998c615a8e565b808452886133a9565b9101528c519061338e565b85615a8e565b60408a01526133a9565b615249565b5080871115615176565b929190926152da613960565b6152e26139a7565b6001600160801b0384169081156105d8576152fc81612e98565b946153198361530a88614558565b8098856111a561119382612ecb565b936001600160801b0381166001600160801b038616106153b557507f4d537a3e7ff10f7453ae5a82b8a5b585b6466e8347d8048cd9760493729534108661537160206111c36153ac98999a516001600160801b031690565b604080516001600160801b0395861681528986166020820152928516908301529092166060830152339263ffffffff16918060808101612960565b90610c4b613995565b6313a30a9560e11b5f526001600160801b038086166004521660245260445ffd5b60405160208101907f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f82527f2400c8a9a10e968d771b61eb97aec3528b2e87c22b047f14e5b179f3fb87edd860408201527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc660608201524660808201523060a082015260a0815261546860c082610c19565b51902090565b91907f7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a084116154e5579160209360809260ff5f9560405194855216868401526040830152606082015282805260015afa15610b69575f516001600160a01b038116156154db57905f905f90565b505f906001905f90565b5050505f9160039190565b9190916001600160601b0381541660048410156120bb57835f527fdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed016020526001600160801b0360405f205416908094828210908115615589575b5061558257505061555a906141f8565b5182018092116108d9575f516020615ebf5f395f51905f525460201c6001600160601b031690565b9350919050565b905060048110156120bb57600114155f61554a565b909291926001600160601b038154166001600160801b036155c286600186016138f0565b5416908095828210908115615604575b506155fc5750506155e2906141f8565b5183018093116108d9575460201c6001600160601b031690565b945092915050565b905060048110156120bb57600114155f6155d2565b670de0b6b3a7640000811061562b5750565b63bd49034f60e01b5f52600452670de0b6b3a764000060245260445ffd5b80546001600160601b0381169392156156f75764ffffffffff9060881c164281039081116108d957915b8084019081156131b6578185116108d9576123bb826156b29281610c4b9861569d6156d4976156ff565b9862093a805f1994029102010101044261338e565b825464ffffffffff60881b191660889190911b64ffffffffff60881b16178255565b805464ffffffffff60601b19164260601b64ffffffffff60601b16178155613b6e565b505f91615673565b6001600160601b038111615719576001600160601b031690565b6306dfcc6560e41b5f52606060045260245260445ffd5b6040516323b872dd60e01b5f9081526001600160a01b039384166004529290931660245260449390935260209060648180865af160015f5114811615615781575b6040919091525f60605215613ecf565b6001811516613f07573d15833b15151616615771565b604051634fbeb7d960e11b8152906101a090829060049082906001600160a01b03165afa908115610b69575f916157df575b506040516154688161223b602082019485611bdc565b90506101a0813d82116158f2575b816157fb6101a09383610c19565b81010312610387576158e6610180615811610c3b565b9261581b81612fdb565b845261582960208201612fdb565b602085015261583a60408201612fdb565b604085015261584b60608201612fdb565b606085015261585c60808201612fdb565b608085015261586d60a08201612fdb565b60a085015261587e60c08201612fdb565b60c085015261588f60e08201612fdb565b60e08501526158a16101008201612fdb565b6101008501526158b46101208201612fdb565b6101208501526158c76101408201612fdb565b6101408501526158da6101608201612fdb565b61016085015201612fdb565b6101808201525f6157c9565b3d91506157ed565b9180841015615914578181146131b6578190039203020490565b5050905090565b6001600160a01b03165f8181525f516020615f3f5f395f51905f526020526040812091927fdec2bacdd2f05b59de34da9b523dff8be42e5e38e818c82fdb0bae774387a7249261596b9290615a46565b604080516001600160d01b039384168152919092166020820152a2565b6001600160a01b03165f8181525f516020615f3f5f395f51905f526020526040902090927fdec2bacdd2f05b59de34da9b523dff8be42e5e38e818c82fdb0bae774387a7249261596b92615a46565b906001019182156131b6576103e801020490565b90916103e8019182156131b657600101020490565b9060600190815115614d48575f90915260030180546bffffffffffffffffffffffff1981169091556001600160601b031690565b9181615a3f57505090565b9091020490565b90916001600160d01b03615a5983614f37565b169283039283116108d95782018092116108d957615a8a916001600160d01b0316904265ffffffffffff1690615d88565b9091565b9082615a9b575050505f90565b0281015f19010490565b91615ad29060408601615aba815183516133a9565b825251151580615c63575b615bbe57600183016144f2565b6060840151918215615bb757610c4b94615aef60029486516133a9565b8552615afa85615ce5565b615b07575b5050016144f2565b60408501917f8a4a587aa6f0d0239329ccb730fdc066aa8bc55b25e31cb11a599c53f93e246e63ffffffff615b47615b3f8651613380565b62ffffff1690565b92615b85615b5c8a516001600160801b031690565b6040519384931695839092916001600160801b0360209162ffffff604085019616845216910152565b0390a2615b9960808651920191825161338e565b9052615ba58151613380565b90525f60208401525f83525f80615aff565b5050505050565b615bcd81516127df8386615a00565b608087019081527f3697ddae38d6778c11f0dec44dbfeedddaca0fac24f97424aa4ff8272709ebc5615c5b615c2e615c2060408601615c0c8151613380565b8091525f60208801525f875262ffffff1690565b93516001600160801b031690565b6040805162ffffff90951685526001600160801b03909116602085015263ffffffff881693918291820190565b0390a2612a5a565b50615c6d81615ce5565b615ac5565b905f8091602081519101845af48080615cd2575b15615c95575050612ffb615d21565b15615cba57639996b31560e01b5f9081526001600160a01b0391909116600452602490fd5b3d15155f03612ffe5763d6bda27560e01b5f5260045ffd5b503d151580615c865750813b1515615c86565b805166038d7ea4c680008110918215615cfd57505090565b60209192500151633b9aca00820291808304633b9aca0014901517156108d9571190565b604051903d82523d5f602084013e60203d830101604052565b908154600160401b811015610c1457600181018084558110156133da575f9283526020928390208251929093015160301b65ffffffffffff191665ffffffffffff9290921691909117910155565b80549293928015615e3457615d9f615daa9161339b565b825f5260205f200190565b8054603081901c9365ffffffffffff91821692918116808411615e2557879303615df15750615ded92509065ffffffffffff82549181199060301b169116179055565b9190565b915050615ded91615e11615e03610c4d565b65ffffffffffff9093168352565b6001600160d01b0386166020830152615d3a565b632520601d60e01b5f5260045ffd5b5090615e5991615e45615e03610c4d565b6001600160d01b0385166020830152615d3a565b5f919056fec7fa74236faf17b2c454a0dfe4c6872c2b2aa3952c295687cd3e4e2a23d46400c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a02c523a540d63b1eb9ce0be2f3b9834385d145c70d71087add5444a6690873bbcfdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed00360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbcc207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a009b779b17422d0df92223018b32b4d1fa46e071723d6817e2486d003becc55f00c7fa74236faf17b2c454a0dfe4c6872c2b2aa3952c295687cd3e4e2a23d46401f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a01f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00",
 }
 
 // StakingManager is an auto generated Go binding around an Ethereum contract.
@@ -65,6 +65,41 @@ func (stakingManager *StakingManager) PackConstructor(p Peers) []byte {
 		panic(err)
 	}
 	return enc
+}
+
+// PackCLOCKMODE is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x4bf5d7e9.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function CLOCK_MODE() pure returns(string)
+func (stakingManager *StakingManager) PackCLOCKMODE() []byte {
+	enc, err := stakingManager.abi.Pack("CLOCK_MODE")
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackCLOCKMODE is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x4bf5d7e9.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function CLOCK_MODE() pure returns(string)
+func (stakingManager *StakingManager) TryPackCLOCKMODE() ([]byte, error) {
+	return stakingManager.abi.Pack("CLOCK_MODE")
+}
+
+// UnpackCLOCKMODE is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x4bf5d7e9.
+//
+// Solidity: function CLOCK_MODE() pure returns(string)
+func (stakingManager *StakingManager) UnpackCLOCKMODE(data []byte) (string, error) {
+	out, err := stakingManager.abi.Unpack("CLOCK_MODE", data)
+	if err != nil {
+		return *new(string), err
+	}
+	out0 := *abi.ConvertType(out[0], new(string)).(*string)
+	return out0, nil
 }
 
 // PackUPGRADEINTERFACEVERSION is the Go binding used to pack the parameters required for calling
@@ -135,6 +170,28 @@ func (stakingManager *StakingManager) UnpackVERSION(data []byte) (string, error)
 	}
 	out0 := *abi.ConvertType(out[0], new(string)).(*string)
 	return out0, nil
+}
+
+// PackAddRewards is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xe9f96957.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function addRewards(uint32 nodeId, uint128 amount) returns()
+func (stakingManager *StakingManager) PackAddRewards(nodeId uint32, amount *big.Int) []byte {
+	enc, err := stakingManager.abi.Pack("addRewards", nodeId, amount)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackAddRewards is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xe9f96957.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function addRewards(uint32 nodeId, uint128 amount) returns()
+func (stakingManager *StakingManager) TryPackAddRewards(nodeId uint32, amount *big.Int) ([]byte, error) {
+	return stakingManager.abi.Pack("addRewards", nodeId, amount)
 }
 
 // PackAnnounceUpgrade is the Go binding used to pack the parameters required for calling
@@ -240,6 +297,41 @@ func (stakingManager *StakingManager) UnpackAuthority(data []byte) (common.Addre
 	return out0, nil
 }
 
+// PackCancelUndelegate is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x6e1b15a2.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function cancelUndelegate(uint32 nodeId, uint8 tranche_) returns(uint128 shares)
+func (stakingManager *StakingManager) PackCancelUndelegate(nodeId uint32, tranche uint8) []byte {
+	enc, err := stakingManager.abi.Pack("cancelUndelegate", nodeId, tranche)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackCancelUndelegate is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x6e1b15a2.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function cancelUndelegate(uint32 nodeId, uint8 tranche_) returns(uint128 shares)
+func (stakingManager *StakingManager) TryPackCancelUndelegate(nodeId uint32, tranche uint8) ([]byte, error) {
+	return stakingManager.abi.Pack("cancelUndelegate", nodeId, tranche)
+}
+
+// UnpackCancelUndelegate is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x6e1b15a2.
+//
+// Solidity: function cancelUndelegate(uint32 nodeId, uint8 tranche_) returns(uint128 shares)
+func (stakingManager *StakingManager) UnpackCancelUndelegate(data []byte) (*big.Int, error) {
+	out, err := stakingManager.abi.Unpack("cancelUndelegate", data)
+	if err != nil {
+		return new(big.Int), err
+	}
+	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
+}
+
 // PackCancelUpgrade is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x55f29166.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -262,6 +354,212 @@ func (stakingManager *StakingManager) TryPackCancelUpgrade() ([]byte, error) {
 	return stakingManager.abi.Pack("cancelUpgrade")
 }
 
+// PackClaimOwner is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x46d205df.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function claimOwner(uint32 nodeId) returns()
+func (stakingManager *StakingManager) PackClaimOwner(nodeId uint32) []byte {
+	enc, err := stakingManager.abi.Pack("claimOwner", nodeId)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackClaimOwner is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x46d205df.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function claimOwner(uint32 nodeId) returns()
+func (stakingManager *StakingManager) TryPackClaimOwner(nodeId uint32) ([]byte, error) {
+	return stakingManager.abi.Pack("claimOwner", nodeId)
+}
+
+// PackClock is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x91ddadf4.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function clock() view returns(uint48)
+func (stakingManager *StakingManager) PackClock() []byte {
+	enc, err := stakingManager.abi.Pack("clock")
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackClock is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x91ddadf4.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function clock() view returns(uint48)
+func (stakingManager *StakingManager) TryPackClock() ([]byte, error) {
+	return stakingManager.abi.Pack("clock")
+}
+
+// UnpackClock is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x91ddadf4.
+//
+// Solidity: function clock() view returns(uint48)
+func (stakingManager *StakingManager) UnpackClock(data []byte) (*big.Int, error) {
+	out, err := stakingManager.abi.Unpack("clock", data)
+	if err != nil {
+		return new(big.Int), err
+	}
+	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
+}
+
+// PackDelegate is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x5c19a95c.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function delegate(address delegatee) returns()
+func (stakingManager *StakingManager) PackDelegate(delegatee common.Address) []byte {
+	enc, err := stakingManager.abi.Pack("delegate", delegatee)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackDelegate is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x5c19a95c.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function delegate(address delegatee) returns()
+func (stakingManager *StakingManager) TryPackDelegate(delegatee common.Address) ([]byte, error) {
+	return stakingManager.abi.Pack("delegate", delegatee)
+}
+
+// PackDelegate0 is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xb74c3dcf.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function delegate(uint32 nodeId, uint128 amount, uint128 minShares) returns(uint128)
+func (stakingManager *StakingManager) PackDelegate0(nodeId uint32, amount *big.Int, minShares *big.Int) []byte {
+	enc, err := stakingManager.abi.Pack("delegate0", nodeId, amount, minShares)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackDelegate0 is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xb74c3dcf.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function delegate(uint32 nodeId, uint128 amount, uint128 minShares) returns(uint128)
+func (stakingManager *StakingManager) TryPackDelegate0(nodeId uint32, amount *big.Int, minShares *big.Int) ([]byte, error) {
+	return stakingManager.abi.Pack("delegate0", nodeId, amount, minShares)
+}
+
+// UnpackDelegate0 is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0xb74c3dcf.
+//
+// Solidity: function delegate(uint32 nodeId, uint128 amount, uint128 minShares) returns(uint128)
+func (stakingManager *StakingManager) UnpackDelegate0(data []byte) (*big.Int, error) {
+	out, err := stakingManager.abi.Unpack("delegate0", data)
+	if err != nil {
+		return new(big.Int), err
+	}
+	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
+}
+
+// PackDelegateBySig is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xc3cda520.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function delegateBySig(address delegatee, uint256 nonce, uint256 expiry, uint8 v, bytes32 r, bytes32 s) returns()
+func (stakingManager *StakingManager) PackDelegateBySig(delegatee common.Address, nonce *big.Int, expiry *big.Int, v uint8, r [32]byte, s [32]byte) []byte {
+	enc, err := stakingManager.abi.Pack("delegateBySig", delegatee, nonce, expiry, v, r, s)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackDelegateBySig is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xc3cda520.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function delegateBySig(address delegatee, uint256 nonce, uint256 expiry, uint8 v, bytes32 r, bytes32 s) returns()
+func (stakingManager *StakingManager) TryPackDelegateBySig(delegatee common.Address, nonce *big.Int, expiry *big.Int, v uint8, r [32]byte, s [32]byte) ([]byte, error) {
+	return stakingManager.abi.Pack("delegateBySig", delegatee, nonce, expiry, v, r, s)
+}
+
+// PackDelegateWithPermit is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xeda0bac5.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function delegateWithPermit(uint32 nodeId, uint128 amount, uint128 minShares, uint256 deadline, uint8 v, bytes32 r, bytes32 s) returns(uint128)
+func (stakingManager *StakingManager) PackDelegateWithPermit(nodeId uint32, amount *big.Int, minShares *big.Int, deadline *big.Int, v uint8, r [32]byte, s [32]byte) []byte {
+	enc, err := stakingManager.abi.Pack("delegateWithPermit", nodeId, amount, minShares, deadline, v, r, s)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackDelegateWithPermit is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xeda0bac5.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function delegateWithPermit(uint32 nodeId, uint128 amount, uint128 minShares, uint256 deadline, uint8 v, bytes32 r, bytes32 s) returns(uint128)
+func (stakingManager *StakingManager) TryPackDelegateWithPermit(nodeId uint32, amount *big.Int, minShares *big.Int, deadline *big.Int, v uint8, r [32]byte, s [32]byte) ([]byte, error) {
+	return stakingManager.abi.Pack("delegateWithPermit", nodeId, amount, minShares, deadline, v, r, s)
+}
+
+// UnpackDelegateWithPermit is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0xeda0bac5.
+//
+// Solidity: function delegateWithPermit(uint32 nodeId, uint128 amount, uint128 minShares, uint256 deadline, uint8 v, bytes32 r, bytes32 s) returns(uint128)
+func (stakingManager *StakingManager) UnpackDelegateWithPermit(data []byte) (*big.Int, error) {
+	out, err := stakingManager.abi.Unpack("delegateWithPermit", data)
+	if err != nil {
+		return new(big.Int), err
+	}
+	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
+}
+
+// PackDelegates is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x587cde1e.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function delegates(address account) view returns(address)
+func (stakingManager *StakingManager) PackDelegates(account common.Address) []byte {
+	enc, err := stakingManager.abi.Pack("delegates", account)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackDelegates is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x587cde1e.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function delegates(address account) view returns(address)
+func (stakingManager *StakingManager) TryPackDelegates(account common.Address) ([]byte, error) {
+	return stakingManager.abi.Pack("delegates", account)
+}
+
+// UnpackDelegates is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x587cde1e.
+//
+// Solidity: function delegates(address account) view returns(address)
+func (stakingManager *StakingManager) UnpackDelegates(data []byte) (common.Address, error) {
+	out, err := stakingManager.abi.Unpack("delegates", data)
+	if err != nil {
+		return *new(common.Address), err
+	}
+	out0 := *abi.ConvertType(out[0], new(common.Address)).(*common.Address)
+	return out0, nil
+}
+
 // PackFreeze is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0xc4bd2a9c.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -282,6 +580,146 @@ func (stakingManager *StakingManager) PackFreeze(nodeId uint32, until *big.Int) 
 // Solidity: function freeze(uint32 nodeId, uint40 until) returns()
 func (stakingManager *StakingManager) TryPackFreeze(nodeId uint32, until *big.Int) ([]byte, error) {
 	return stakingManager.abi.Pack("freeze", nodeId, until)
+}
+
+// PackFrozenUntil is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x64c1000e.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function frozenUntil(uint32 nodeId) view returns(uint40)
+func (stakingManager *StakingManager) PackFrozenUntil(nodeId uint32) []byte {
+	enc, err := stakingManager.abi.Pack("frozenUntil", nodeId)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackFrozenUntil is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x64c1000e.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function frozenUntil(uint32 nodeId) view returns(uint40)
+func (stakingManager *StakingManager) TryPackFrozenUntil(nodeId uint32) ([]byte, error) {
+	return stakingManager.abi.Pack("frozenUntil", nodeId)
+}
+
+// UnpackFrozenUntil is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x64c1000e.
+//
+// Solidity: function frozenUntil(uint32 nodeId) view returns(uint40)
+func (stakingManager *StakingManager) UnpackFrozenUntil(data []byte) (*big.Int, error) {
+	out, err := stakingManager.abi.Unpack("frozenUntil", data)
+	if err != nil {
+		return new(big.Int), err
+	}
+	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
+}
+
+// PackGetPastTotalSupply is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x8e539e8c.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function getPastTotalSupply(uint256 timepoint) view returns(uint256)
+func (stakingManager *StakingManager) PackGetPastTotalSupply(timepoint *big.Int) []byte {
+	enc, err := stakingManager.abi.Pack("getPastTotalSupply", timepoint)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackGetPastTotalSupply is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x8e539e8c.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function getPastTotalSupply(uint256 timepoint) view returns(uint256)
+func (stakingManager *StakingManager) TryPackGetPastTotalSupply(timepoint *big.Int) ([]byte, error) {
+	return stakingManager.abi.Pack("getPastTotalSupply", timepoint)
+}
+
+// UnpackGetPastTotalSupply is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x8e539e8c.
+//
+// Solidity: function getPastTotalSupply(uint256 timepoint) view returns(uint256)
+func (stakingManager *StakingManager) UnpackGetPastTotalSupply(data []byte) (*big.Int, error) {
+	out, err := stakingManager.abi.Unpack("getPastTotalSupply", data)
+	if err != nil {
+		return new(big.Int), err
+	}
+	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
+}
+
+// PackGetPastVotes is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x3a46b1a8.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function getPastVotes(address account, uint256 timepoint) view returns(uint256)
+func (stakingManager *StakingManager) PackGetPastVotes(account common.Address, timepoint *big.Int) []byte {
+	enc, err := stakingManager.abi.Pack("getPastVotes", account, timepoint)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackGetPastVotes is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x3a46b1a8.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function getPastVotes(address account, uint256 timepoint) view returns(uint256)
+func (stakingManager *StakingManager) TryPackGetPastVotes(account common.Address, timepoint *big.Int) ([]byte, error) {
+	return stakingManager.abi.Pack("getPastVotes", account, timepoint)
+}
+
+// UnpackGetPastVotes is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x3a46b1a8.
+//
+// Solidity: function getPastVotes(address account, uint256 timepoint) view returns(uint256)
+func (stakingManager *StakingManager) UnpackGetPastVotes(data []byte) (*big.Int, error) {
+	out, err := stakingManager.abi.Unpack("getPastVotes", data)
+	if err != nil {
+		return new(big.Int), err
+	}
+	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
+}
+
+// PackGetVotes is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x9ab24eb0.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function getVotes(address account) view returns(uint256)
+func (stakingManager *StakingManager) PackGetVotes(account common.Address) []byte {
+	enc, err := stakingManager.abi.Pack("getVotes", account)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackGetVotes is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x9ab24eb0.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function getVotes(address account) view returns(uint256)
+func (stakingManager *StakingManager) TryPackGetVotes(account common.Address) ([]byte, error) {
+	return stakingManager.abi.Pack("getVotes", account)
+}
+
+// UnpackGetVotes is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x9ab24eb0.
+//
+// Solidity: function getVotes(address account) view returns(uint256)
+func (stakingManager *StakingManager) UnpackGetVotes(data []byte) (*big.Int, error) {
+	out, err := stakingManager.abi.Unpack("getVotes", data)
+	if err != nil {
+		return new(big.Int), err
+	}
+	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
 }
 
 // PackInitialize is the Go binding used to pack the parameters required for calling
@@ -338,6 +776,41 @@ func (stakingManager *StakingManager) UnpackMeetsRequirement(data []byte) (bool,
 		return *new(bool), err
 	}
 	out0 := *abi.ConvertType(out[0], new(bool)).(*bool)
+	return out0, nil
+}
+
+// PackNonces is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x7ecebe00.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function nonces(address account) view returns(uint256)
+func (stakingManager *StakingManager) PackNonces(account common.Address) []byte {
+	enc, err := stakingManager.abi.Pack("nonces", account)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackNonces is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x7ecebe00.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function nonces(address account) view returns(uint256)
+func (stakingManager *StakingManager) TryPackNonces(account common.Address) ([]byte, error) {
+	return stakingManager.abi.Pack("nonces", account)
+}
+
+// UnpackNonces is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x7ecebe00.
+//
+// Solidity: function nonces(address account) view returns(uint256)
+func (stakingManager *StakingManager) UnpackNonces(data []byte) (*big.Int, error) {
+	out, err := stakingManager.abi.Unpack("nonces", data)
+	if err != nil {
+		return new(big.Int), err
+	}
+	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
 	return out0, nil
 }
 
@@ -442,6 +915,102 @@ func (stakingManager *StakingManager) UnpackPeers(data []byte) (Peers, error) {
 	}
 	out0 := *abi.ConvertType(out[0], new(Peers)).(*Peers)
 	return out0, nil
+}
+
+// PackPool is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x53463ebf.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function pool(uint32 nodeId) view returns(uint128, uint128, uint24, uint128, uint128, uint24)
+func (stakingManager *StakingManager) PackPool(nodeId uint32) []byte {
+	enc, err := stakingManager.abi.Pack("pool", nodeId)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackPool is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x53463ebf.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function pool(uint32 nodeId) view returns(uint128, uint128, uint24, uint128, uint128, uint24)
+func (stakingManager *StakingManager) TryPackPool(nodeId uint32) ([]byte, error) {
+	return stakingManager.abi.Pack("pool", nodeId)
+}
+
+// StakingManagerPoolOutput serves as a container for the return parameters of contract
+// method Pool.
+type StakingManagerPoolOutput struct {
+	Arg0 *big.Int
+	Arg1 *big.Int
+	Arg2 *big.Int
+	Arg3 *big.Int
+	Arg4 *big.Int
+	Arg5 *big.Int
+}
+
+// UnpackPool is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x53463ebf.
+//
+// Solidity: function pool(uint32 nodeId) view returns(uint128, uint128, uint24, uint128, uint128, uint24)
+func (stakingManager *StakingManager) UnpackPool(data []byte) (StakingManagerPoolOutput, error) {
+	out, err := stakingManager.abi.Unpack("pool", data)
+	outstruct := new(StakingManagerPoolOutput)
+	if err != nil {
+		return *outstruct, err
+	}
+	outstruct.Arg0 = abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	outstruct.Arg1 = abi.ConvertType(out[1], new(big.Int)).(*big.Int)
+	outstruct.Arg2 = abi.ConvertType(out[2], new(big.Int)).(*big.Int)
+	outstruct.Arg3 = abi.ConvertType(out[3], new(big.Int)).(*big.Int)
+	outstruct.Arg4 = abi.ConvertType(out[4], new(big.Int)).(*big.Int)
+	outstruct.Arg5 = abi.ConvertType(out[5], new(big.Int)).(*big.Int)
+	return *outstruct, nil
+}
+
+// PackPositionValue is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xde6c2d7c.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function positionValue(uint32 nodeId, address who) view returns(uint128, uint128)
+func (stakingManager *StakingManager) PackPositionValue(nodeId uint32, who common.Address) []byte {
+	enc, err := stakingManager.abi.Pack("positionValue", nodeId, who)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackPositionValue is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xde6c2d7c.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function positionValue(uint32 nodeId, address who) view returns(uint128, uint128)
+func (stakingManager *StakingManager) TryPackPositionValue(nodeId uint32, who common.Address) ([]byte, error) {
+	return stakingManager.abi.Pack("positionValue", nodeId, who)
+}
+
+// StakingManagerPositionValueOutput serves as a container for the return parameters of contract
+// method PositionValue.
+type StakingManagerPositionValueOutput struct {
+	Arg0 *big.Int
+	Arg1 *big.Int
+}
+
+// UnpackPositionValue is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0xde6c2d7c.
+//
+// Solidity: function positionValue(uint32 nodeId, address who) view returns(uint128, uint128)
+func (stakingManager *StakingManager) UnpackPositionValue(data []byte) (StakingManagerPositionValueOutput, error) {
+	out, err := stakingManager.abi.Unpack("positionValue", data)
+	outstruct := new(StakingManagerPositionValueOutput)
+	if err != nil {
+		return *outstruct, err
+	}
+	outstruct.Arg0 = abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	outstruct.Arg1 = abi.ConvertType(out[1], new(big.Int)).(*big.Int)
+	return *outstruct, nil
 }
 
 // PackProxiableUUID is the Go binding used to pack the parameters required for calling
@@ -558,6 +1127,80 @@ func (stakingManager *StakingManager) UnpackRequirement(data []byte) (*big.Int, 
 	return out0, nil
 }
 
+// PackRewards is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x8f7c0c76.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function rewards(uint32 nodeId) view returns(uint128, uint40, uint16, uint16, uint40, uint128)
+func (stakingManager *StakingManager) PackRewards(nodeId uint32) []byte {
+	enc, err := stakingManager.abi.Pack("rewards", nodeId)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackRewards is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x8f7c0c76.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function rewards(uint32 nodeId) view returns(uint128, uint40, uint16, uint16, uint40, uint128)
+func (stakingManager *StakingManager) TryPackRewards(nodeId uint32) ([]byte, error) {
+	return stakingManager.abi.Pack("rewards", nodeId)
+}
+
+// StakingManagerRewardsOutput serves as a container for the return parameters of contract
+// method Rewards.
+type StakingManagerRewardsOutput struct {
+	Arg0 *big.Int
+	Arg1 *big.Int
+	Arg2 uint16
+	Arg3 uint16
+	Arg4 *big.Int
+	Arg5 *big.Int
+}
+
+// UnpackRewards is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x8f7c0c76.
+//
+// Solidity: function rewards(uint32 nodeId) view returns(uint128, uint40, uint16, uint16, uint40, uint128)
+func (stakingManager *StakingManager) UnpackRewards(data []byte) (StakingManagerRewardsOutput, error) {
+	out, err := stakingManager.abi.Unpack("rewards", data)
+	outstruct := new(StakingManagerRewardsOutput)
+	if err != nil {
+		return *outstruct, err
+	}
+	outstruct.Arg0 = abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	outstruct.Arg1 = abi.ConvertType(out[1], new(big.Int)).(*big.Int)
+	outstruct.Arg2 = *abi.ConvertType(out[2], new(uint16)).(*uint16)
+	outstruct.Arg3 = *abi.ConvertType(out[3], new(uint16)).(*uint16)
+	outstruct.Arg4 = abi.ConvertType(out[4], new(big.Int)).(*big.Int)
+	outstruct.Arg5 = abi.ConvertType(out[5], new(big.Int)).(*big.Int)
+	return *outstruct, nil
+}
+
+// PackSetCommission is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x69b62cb1.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function setCommission(uint32 nodeId, uint16 bps) returns()
+func (stakingManager *StakingManager) PackSetCommission(nodeId uint32, bps uint16) []byte {
+	enc, err := stakingManager.abi.Pack("setCommission", nodeId, bps)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackSetCommission is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x69b62cb1.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function setCommission(uint32 nodeId, uint16 bps) returns()
+func (stakingManager *StakingManager) TryPackSetCommission(nodeId uint32, bps uint16) ([]byte, error) {
+	return stakingManager.abi.Pack("setCommission", nodeId, bps)
+}
+
 // PackSetRequirement is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0xaa92844e.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -578,6 +1221,28 @@ func (stakingManager *StakingManager) PackSetRequirement(kind uint8, amount *big
 // Solidity: function setRequirement(uint8 kind, uint128 amount) returns()
 func (stakingManager *StakingManager) TryPackSetRequirement(kind uint8, amount *big.Int) ([]byte, error) {
 	return stakingManager.abi.Pack("setRequirement", kind, amount)
+}
+
+// PackSetTotalRequirement is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xff9d2529.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function setTotalRequirement(uint128 amount) returns()
+func (stakingManager *StakingManager) PackSetTotalRequirement(amount *big.Int) []byte {
+	enc, err := stakingManager.abi.Pack("setTotalRequirement", amount)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackSetTotalRequirement is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xff9d2529.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function setTotalRequirement(uint128 amount) returns()
+func (stakingManager *StakingManager) TryPackSetTotalRequirement(amount *big.Int) ([]byte, error) {
+	return stakingManager.abi.Pack("setTotalRequirement", amount)
 }
 
 // PackSetUnbonding is the Go binding used to pack the parameters required for calling
@@ -606,9 +1271,9 @@ func (stakingManager *StakingManager) TryPackSetUnbonding(duration uint32) ([]by
 // the contract method with ID 0xa15b3356.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function slash(uint32 nodeId, uint128 amount, uint8 , address beneficiary, uint16 beneficiaryBps, bytes32 caseId) returns(uint128 slashed, uint128 paid)
-func (stakingManager *StakingManager) PackSlash(nodeId uint32, amount *big.Int, arg2 uint8, beneficiary common.Address, beneficiaryBps uint16, caseId [32]byte) []byte {
-	enc, err := stakingManager.abi.Pack("slash", nodeId, amount, arg2, beneficiary, beneficiaryBps, caseId)
+// Solidity: function slash(uint32 nodeId, uint128 amount, uint8 mode, address beneficiary, uint16 beneficiaryBps, bytes32 caseId) returns(uint128 slashed, uint128 paid)
+func (stakingManager *StakingManager) PackSlash(nodeId uint32, amount *big.Int, mode uint8, beneficiary common.Address, beneficiaryBps uint16, caseId [32]byte) []byte {
+	enc, err := stakingManager.abi.Pack("slash", nodeId, amount, mode, beneficiary, beneficiaryBps, caseId)
 	if err != nil {
 		panic(err)
 	}
@@ -619,9 +1284,9 @@ func (stakingManager *StakingManager) PackSlash(nodeId uint32, amount *big.Int, 
 // the contract method with ID 0xa15b3356.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function slash(uint32 nodeId, uint128 amount, uint8 , address beneficiary, uint16 beneficiaryBps, bytes32 caseId) returns(uint128 slashed, uint128 paid)
-func (stakingManager *StakingManager) TryPackSlash(nodeId uint32, amount *big.Int, arg2 uint8, beneficiary common.Address, beneficiaryBps uint16, caseId [32]byte) ([]byte, error) {
-	return stakingManager.abi.Pack("slash", nodeId, amount, arg2, beneficiary, beneficiaryBps, caseId)
+// Solidity: function slash(uint32 nodeId, uint128 amount, uint8 mode, address beneficiary, uint16 beneficiaryBps, bytes32 caseId) returns(uint128 slashed, uint128 paid)
+func (stakingManager *StakingManager) TryPackSlash(nodeId uint32, amount *big.Int, mode uint8, beneficiary common.Address, beneficiaryBps uint16, caseId [32]byte) ([]byte, error) {
+	return stakingManager.abi.Pack("slash", nodeId, amount, mode, beneficiary, beneficiaryBps, caseId)
 }
 
 // StakingManagerSlashOutput serves as a container for the return parameters of contract
@@ -634,7 +1299,7 @@ type StakingManagerSlashOutput struct {
 // UnpackSlash is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0xa15b3356.
 //
-// Solidity: function slash(uint32 nodeId, uint128 amount, uint8 , address beneficiary, uint16 beneficiaryBps, bytes32 caseId) returns(uint128 slashed, uint128 paid)
+// Solidity: function slash(uint32 nodeId, uint128 amount, uint8 mode, address beneficiary, uint16 beneficiaryBps, bytes32 caseId) returns(uint128 slashed, uint128 paid)
 func (stakingManager *StakingManager) UnpackSlash(data []byte) (StakingManagerSlashOutput, error) {
 	out, err := stakingManager.abi.Unpack("slash", data)
 	outstruct := new(StakingManagerSlashOutput)
@@ -771,6 +1436,63 @@ func (stakingManager *StakingManager) TryPackStakeWithPermit(nodeId uint32, amou
 	return stakingManager.abi.Pack("stakeWithPermit", nodeId, amount, deadline, v, r, s)
 }
 
+// PackSyncVotes is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x9a9b4320.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function syncVotes(address who, uint32[] nodeIds) returns()
+func (stakingManager *StakingManager) PackSyncVotes(who common.Address, nodeIds []uint32) []byte {
+	enc, err := stakingManager.abi.Pack("syncVotes", who, nodeIds)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackSyncVotes is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x9a9b4320.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function syncVotes(address who, uint32[] nodeIds) returns()
+func (stakingManager *StakingManager) TryPackSyncVotes(who common.Address, nodeIds []uint32) ([]byte, error) {
+	return stakingManager.abi.Pack("syncVotes", who, nodeIds)
+}
+
+// PackTotalRequirement is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x124acbe0.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function totalRequirement() view returns(uint128)
+func (stakingManager *StakingManager) PackTotalRequirement() []byte {
+	enc, err := stakingManager.abi.Pack("totalRequirement")
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackTotalRequirement is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x124acbe0.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function totalRequirement() view returns(uint128)
+func (stakingManager *StakingManager) TryPackTotalRequirement() ([]byte, error) {
+	return stakingManager.abi.Pack("totalRequirement")
+}
+
+// UnpackTotalRequirement is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x124acbe0.
+//
+// Solidity: function totalRequirement() view returns(uint128)
+func (stakingManager *StakingManager) UnpackTotalRequirement(data []byte) (*big.Int, error) {
+	out, err := stakingManager.abi.Unpack("totalRequirement", data)
+	if err != nil {
+		return new(big.Int), err
+	}
+	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
+}
+
 // PackTotalStake is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x722df014.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -817,6 +1539,52 @@ func (stakingManager *StakingManager) UnpackTotalStake(data []byte) (StakingMana
 	return *outstruct, nil
 }
 
+// PackTranche is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x9c38994e.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function tranche(uint32 nodeId, address who, uint8 index) view returns(uint128, uint128, uint40)
+func (stakingManager *StakingManager) PackTranche(nodeId uint32, who common.Address, index uint8) []byte {
+	enc, err := stakingManager.abi.Pack("tranche", nodeId, who, index)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackTranche is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x9c38994e.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function tranche(uint32 nodeId, address who, uint8 index) view returns(uint128, uint128, uint40)
+func (stakingManager *StakingManager) TryPackTranche(nodeId uint32, who common.Address, index uint8) ([]byte, error) {
+	return stakingManager.abi.Pack("tranche", nodeId, who, index)
+}
+
+// StakingManagerTrancheOutput serves as a container for the return parameters of contract
+// method Tranche.
+type StakingManagerTrancheOutput struct {
+	Arg0 *big.Int
+	Arg1 *big.Int
+	Arg2 *big.Int
+}
+
+// UnpackTranche is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x9c38994e.
+//
+// Solidity: function tranche(uint32 nodeId, address who, uint8 index) view returns(uint128, uint128, uint40)
+func (stakingManager *StakingManager) UnpackTranche(data []byte) (StakingManagerTrancheOutput, error) {
+	out, err := stakingManager.abi.Unpack("tranche", data)
+	outstruct := new(StakingManagerTrancheOutput)
+	if err != nil {
+		return *outstruct, err
+	}
+	outstruct.Arg0 = abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	outstruct.Arg1 = abi.ConvertType(out[1], new(big.Int)).(*big.Int)
+	outstruct.Arg2 = abi.ConvertType(out[2], new(big.Int)).(*big.Int)
+	return *outstruct, nil
+}
+
 // PackUnbonding is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x331fc44a.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -849,6 +1617,41 @@ func (stakingManager *StakingManager) UnpackUnbonding(data []byte) (uint32, erro
 		return *new(uint32), err
 	}
 	out0 := *abi.ConvertType(out[0], new(uint32)).(*uint32)
+	return out0, nil
+}
+
+// PackUndelegate is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x6fdc70a9.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function undelegate(uint32 nodeId, uint128 shares, uint128 minTokens) returns(uint8 tranche_)
+func (stakingManager *StakingManager) PackUndelegate(nodeId uint32, shares *big.Int, minTokens *big.Int) []byte {
+	enc, err := stakingManager.abi.Pack("undelegate", nodeId, shares, minTokens)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackUndelegate is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x6fdc70a9.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function undelegate(uint32 nodeId, uint128 shares, uint128 minTokens) returns(uint8 tranche_)
+func (stakingManager *StakingManager) TryPackUndelegate(nodeId uint32, shares *big.Int, minTokens *big.Int) ([]byte, error) {
+	return stakingManager.abi.Pack("undelegate", nodeId, shares, minTokens)
+}
+
+// UnpackUndelegate is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x6fdc70a9.
+//
+// Solidity: function undelegate(uint32 nodeId, uint128 shares, uint128 minTokens) returns(uint8 tranche_)
+func (stakingManager *StakingManager) UnpackUndelegate(data []byte) (uint8, error) {
+	out, err := stakingManager.abi.Unpack("undelegate", data)
+	if err != nil {
+		return *new(uint8), err
+	}
+	out0 := *abi.ConvertType(out[0], new(uint8)).(*uint8)
 	return out0, nil
 }
 
@@ -931,6 +1734,41 @@ func (stakingManager *StakingManager) UnpackWeight(data []byte) (*big.Int, error
 	return out0, nil
 }
 
+// PackWithdraw is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xdefd5307.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function withdraw(uint32 nodeId, uint8[] tranches) returns(uint128 tokens)
+func (stakingManager *StakingManager) PackWithdraw(nodeId uint32, tranches []uint8) []byte {
+	enc, err := stakingManager.abi.Pack("withdraw", nodeId, tranches)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackWithdraw is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xdefd5307.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function withdraw(uint32 nodeId, uint8[] tranches) returns(uint128 tokens)
+func (stakingManager *StakingManager) TryPackWithdraw(nodeId uint32, tranches []uint8) ([]byte, error) {
+	return stakingManager.abi.Pack("withdraw", nodeId, tranches)
+}
+
+// UnpackWithdraw is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0xdefd5307.
+//
+// Solidity: function withdraw(uint32 nodeId, uint8[] tranches) returns(uint128 tokens)
+func (stakingManager *StakingManager) UnpackWithdraw(data []byte) (*big.Int, error) {
+	out, err := stakingManager.abi.Unpack("withdraw", data)
+	if err != nil {
+		return new(big.Int), err
+	}
+	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
+}
+
 // PackWithdrawSelf is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x17790e24.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -951,6 +1789,193 @@ func (stakingManager *StakingManager) PackWithdrawSelf(nodeId uint32) []byte {
 // Solidity: function withdrawSelf(uint32 nodeId) returns()
 func (stakingManager *StakingManager) TryPackWithdrawSelf(nodeId uint32) ([]byte, error) {
 	return stakingManager.abi.Pack("withdrawSelf", nodeId)
+}
+
+// StakingManagerCommissionSet represents a CommissionSet event raised by the StakingManager contract.
+type StakingManagerCommissionSet struct {
+	NodeId uint32
+	Bps    uint16
+	Time   *big.Int
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const StakingManagerCommissionSetEventName = "CommissionSet"
+
+// ContractEventName returns the user-defined event name.
+func (StakingManagerCommissionSet) ContractEventName() string {
+	return StakingManagerCommissionSetEventName
+}
+
+// UnpackCommissionSetEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event CommissionSet(uint32 indexed nodeId, uint16 bps, uint40 time)
+func (stakingManager *StakingManager) UnpackCommissionSetEvent(log *types.Log) (*StakingManagerCommissionSet, error) {
+	event := "CommissionSet"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != stakingManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(StakingManagerCommissionSet)
+	if len(log.Data) > 0 {
+		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range stakingManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// StakingManagerDelegateChanged represents a DelegateChanged event raised by the StakingManager contract.
+type StakingManagerDelegateChanged struct {
+	Delegator    common.Address
+	FromDelegate common.Address
+	ToDelegate   common.Address
+	Raw          *types.Log // Blockchain specific contextual infos
+}
+
+const StakingManagerDelegateChangedEventName = "DelegateChanged"
+
+// ContractEventName returns the user-defined event name.
+func (StakingManagerDelegateChanged) ContractEventName() string {
+	return StakingManagerDelegateChangedEventName
+}
+
+// UnpackDelegateChangedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event DelegateChanged(address indexed delegator, address indexed fromDelegate, address indexed toDelegate)
+func (stakingManager *StakingManager) UnpackDelegateChangedEvent(log *types.Log) (*StakingManagerDelegateChanged, error) {
+	event := "DelegateChanged"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != stakingManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(StakingManagerDelegateChanged)
+	if len(log.Data) > 0 {
+		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range stakingManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// StakingManagerDelegateVotesChanged represents a DelegateVotesChanged event raised by the StakingManager contract.
+type StakingManagerDelegateVotesChanged struct {
+	Delegate      common.Address
+	PreviousVotes *big.Int
+	NewVotes      *big.Int
+	Raw           *types.Log // Blockchain specific contextual infos
+}
+
+const StakingManagerDelegateVotesChangedEventName = "DelegateVotesChanged"
+
+// ContractEventName returns the user-defined event name.
+func (StakingManagerDelegateVotesChanged) ContractEventName() string {
+	return StakingManagerDelegateVotesChangedEventName
+}
+
+// UnpackDelegateVotesChangedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event DelegateVotesChanged(address indexed delegate, uint256 previousVotes, uint256 newVotes)
+func (stakingManager *StakingManager) UnpackDelegateVotesChangedEvent(log *types.Log) (*StakingManagerDelegateVotesChanged, error) {
+	event := "DelegateVotesChanged"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != stakingManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(StakingManagerDelegateVotesChanged)
+	if len(log.Data) > 0 {
+		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range stakingManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// StakingManagerDelegated represents a Delegated event raised by the StakingManager contract.
+type StakingManagerDelegated struct {
+	NodeId     uint32
+	Delegator  common.Address
+	Tokens     *big.Int
+	Shares     *big.Int
+	PoolTokens *big.Int
+	PoolShares *big.Int
+	Raw        *types.Log // Blockchain specific contextual infos
+}
+
+const StakingManagerDelegatedEventName = "Delegated"
+
+// ContractEventName returns the user-defined event name.
+func (StakingManagerDelegated) ContractEventName() string {
+	return StakingManagerDelegatedEventName
+}
+
+// UnpackDelegatedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event Delegated(uint32 indexed nodeId, address indexed delegator, uint128 tokens, uint128 shares, uint128 poolTokens, uint128 poolShares)
+func (stakingManager *StakingManager) UnpackDelegatedEvent(log *types.Log) (*StakingManagerDelegated, error) {
+	event := "Delegated"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != stakingManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(StakingManagerDelegated)
+	if len(log.Data) > 0 {
+		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range stakingManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
 }
 
 // StakingManagerFrozen represents a Frozen event raised by the StakingManager contract.
@@ -1024,6 +2049,97 @@ func (stakingManager *StakingManager) UnpackInitializedEvent(log *types.Log) (*S
 		return nil, bind.ErrEventSignatureMismatch
 	}
 	out := new(StakingManagerInitialized)
+	if len(log.Data) > 0 {
+		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range stakingManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// StakingManagerLeftToOwner represents a LeftToOwner event raised by the StakingManager contract.
+type StakingManagerLeftToOwner struct {
+	NodeId uint32
+	Amount *big.Int
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const StakingManagerLeftToOwnerEventName = "LeftToOwner"
+
+// ContractEventName returns the user-defined event name.
+func (StakingManagerLeftToOwner) ContractEventName() string {
+	return StakingManagerLeftToOwnerEventName
+}
+
+// UnpackLeftToOwnerEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event LeftToOwner(uint32 indexed nodeId, uint128 amount)
+func (stakingManager *StakingManager) UnpackLeftToOwnerEvent(log *types.Log) (*StakingManagerLeftToOwner, error) {
+	event := "LeftToOwner"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != stakingManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(StakingManagerLeftToOwner)
+	if len(log.Data) > 0 {
+		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range stakingManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// StakingManagerOwnerPaid represents a OwnerPaid event raised by the StakingManager contract.
+type StakingManagerOwnerPaid struct {
+	NodeId uint32
+	To     common.Address
+	Amount *big.Int
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const StakingManagerOwnerPaidEventName = "OwnerPaid"
+
+// ContractEventName returns the user-defined event name.
+func (StakingManagerOwnerPaid) ContractEventName() string {
+	return StakingManagerOwnerPaidEventName
+}
+
+// UnpackOwnerPaidEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event OwnerPaid(uint32 indexed nodeId, address indexed to, uint128 amount)
+func (stakingManager *StakingManager) UnpackOwnerPaidEvent(log *types.Log) (*StakingManagerOwnerPaid, error) {
+	event := "OwnerPaid"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != stakingManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(StakingManagerOwnerPaid)
 	if len(log.Data) > 0 {
 		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
@@ -1132,6 +2248,52 @@ func (stakingManager *StakingManager) UnpackPauseSetEvent(log *types.Log) (*Stak
 	return out, nil
 }
 
+// StakingManagerPoolReset represents a PoolReset event raised by the StakingManager contract.
+type StakingManagerPoolReset struct {
+	NodeId uint32
+	Gen    *big.Int
+	Burned *big.Int
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const StakingManagerPoolResetEventName = "PoolReset"
+
+// ContractEventName returns the user-defined event name.
+func (StakingManagerPoolReset) ContractEventName() string {
+	return StakingManagerPoolResetEventName
+}
+
+// UnpackPoolResetEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event PoolReset(uint32 indexed nodeId, uint24 gen, uint128 burned)
+func (stakingManager *StakingManager) UnpackPoolResetEvent(log *types.Log) (*StakingManagerPoolReset, error) {
+	event := "PoolReset"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != stakingManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(StakingManagerPoolReset)
+	if len(log.Data) > 0 {
+		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range stakingManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
 // StakingManagerRequirementSet represents a RequirementSet event raised by the StakingManager contract.
 type StakingManagerRequirementSet struct {
 	Kind   uint8
@@ -1159,6 +2321,55 @@ func (stakingManager *StakingManager) UnpackRequirementSetEvent(log *types.Log) 
 		return nil, bind.ErrEventSignatureMismatch
 	}
 	out := new(StakingManagerRequirementSet)
+	if len(log.Data) > 0 {
+		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range stakingManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// StakingManagerRewardsAdded represents a RewardsAdded event raised by the StakingManager contract.
+type StakingManagerRewardsAdded struct {
+	NodeId     uint32
+	From       common.Address
+	Amount     *big.Int
+	Commission *big.Int
+	DripRest   *big.Int
+	DripEnd    *big.Int
+	Raw        *types.Log // Blockchain specific contextual infos
+}
+
+const StakingManagerRewardsAddedEventName = "RewardsAdded"
+
+// ContractEventName returns the user-defined event name.
+func (StakingManagerRewardsAdded) ContractEventName() string {
+	return StakingManagerRewardsAddedEventName
+}
+
+// UnpackRewardsAddedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event RewardsAdded(uint32 indexed nodeId, address indexed from, uint128 amount, uint128 commission, uint128 dripRest, uint40 dripEnd)
+func (stakingManager *StakingManager) UnpackRewardsAddedEvent(log *types.Log) (*StakingManagerRewardsAdded, error) {
+	event := "RewardsAdded"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != stakingManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(StakingManagerRewardsAdded)
 	if len(log.Data) > 0 {
 		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
@@ -1273,14 +2484,15 @@ func (stakingManager *StakingManager) UnpackSelfWithdrawnEvent(log *types.Log) (
 
 // StakingManagerSlashed represents a Slashed event raised by the StakingManager contract.
 type StakingManagerSlashed struct {
-	NodeId        uint32
-	CaseId        [32]byte
-	SelfPart      *big.Int
-	PoolPart      *big.Int
-	UnbondingPart *big.Int
-	Beneficiary   common.Address
-	Paid          *big.Int
-	Raw           *types.Log // Blockchain specific contextual infos
+	NodeId            uint32
+	CaseId            [32]byte
+	SelfPart          *big.Int
+	SelfUnbondingPart *big.Int
+	PoolPart          *big.Int
+	UnbondingPart     *big.Int
+	Beneficiary       common.Address
+	Paid              *big.Int
+	Raw               *types.Log // Blockchain specific contextual infos
 }
 
 const StakingManagerSlashedEventName = "Slashed"
@@ -1293,7 +2505,7 @@ func (StakingManagerSlashed) ContractEventName() string {
 // UnpackSlashedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
-// Solidity: event Slashed(uint32 indexed nodeId, bytes32 indexed caseId, uint128 selfPart, uint128 poolPart, uint128 unbondingPart, address beneficiary, uint128 paid)
+// Solidity: event Slashed(uint32 indexed nodeId, bytes32 indexed caseId, uint128 selfPart, uint128 selfUnbondingPart, uint128 poolPart, uint128 unbondingPart, address beneficiary, uint128 paid)
 func (stakingManager *StakingManager) UnpackSlashedEvent(log *types.Log) (*StakingManagerSlashed, error) {
 	event := "Slashed"
 	if len(log.Topics) == 0 {
@@ -1368,6 +2580,96 @@ func (stakingManager *StakingManager) UnpackStakedEvent(log *types.Log) (*Stakin
 	return out, nil
 }
 
+// StakingManagerTotalRequirementSet represents a TotalRequirementSet event raised by the StakingManager contract.
+type StakingManagerTotalRequirementSet struct {
+	Amount *big.Int
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const StakingManagerTotalRequirementSetEventName = "TotalRequirementSet"
+
+// ContractEventName returns the user-defined event name.
+func (StakingManagerTotalRequirementSet) ContractEventName() string {
+	return StakingManagerTotalRequirementSetEventName
+}
+
+// UnpackTotalRequirementSetEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event TotalRequirementSet(uint128 amount)
+func (stakingManager *StakingManager) UnpackTotalRequirementSetEvent(log *types.Log) (*StakingManagerTotalRequirementSet, error) {
+	event := "TotalRequirementSet"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != stakingManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(StakingManagerTotalRequirementSet)
+	if len(log.Data) > 0 {
+		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range stakingManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// StakingManagerUnbondingReset represents a UnbondingReset event raised by the StakingManager contract.
+type StakingManagerUnbondingReset struct {
+	NodeId uint32
+	Gen    *big.Int
+	Burned *big.Int
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const StakingManagerUnbondingResetEventName = "UnbondingReset"
+
+// ContractEventName returns the user-defined event name.
+func (StakingManagerUnbondingReset) ContractEventName() string {
+	return StakingManagerUnbondingResetEventName
+}
+
+// UnpackUnbondingResetEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event UnbondingReset(uint32 indexed nodeId, uint24 gen, uint128 burned)
+func (stakingManager *StakingManager) UnpackUnbondingResetEvent(log *types.Log) (*StakingManagerUnbondingReset, error) {
+	event := "UnbondingReset"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != stakingManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(StakingManagerUnbondingReset)
+	if len(log.Data) > 0 {
+		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range stakingManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
 // StakingManagerUnbondingSet represents a UnbondingSet event raised by the StakingManager contract.
 type StakingManagerUnbondingSet struct {
 	Duration uint32
@@ -1394,6 +2696,108 @@ func (stakingManager *StakingManager) UnpackUnbondingSetEvent(log *types.Log) (*
 		return nil, bind.ErrEventSignatureMismatch
 	}
 	out := new(StakingManagerUnbondingSet)
+	if len(log.Data) > 0 {
+		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range stakingManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// StakingManagerUndelegated represents a Undelegated event raised by the StakingManager contract.
+type StakingManagerUndelegated struct {
+	NodeId        uint32
+	Delegator     common.Address
+	Tranche       uint8
+	Unlock        *big.Int
+	Shares        *big.Int
+	Tokens        *big.Int
+	LeavingShares *big.Int
+	PoolTokens    *big.Int
+	PoolShares    *big.Int
+	Raw           *types.Log // Blockchain specific contextual infos
+}
+
+const StakingManagerUndelegatedEventName = "Undelegated"
+
+// ContractEventName returns the user-defined event name.
+func (StakingManagerUndelegated) ContractEventName() string {
+	return StakingManagerUndelegatedEventName
+}
+
+// UnpackUndelegatedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event Undelegated(uint32 indexed nodeId, address indexed delegator, uint8 tranche, uint40 unlock, uint128 shares, uint128 tokens, uint128 leavingShares, uint128 poolTokens, uint128 poolShares)
+func (stakingManager *StakingManager) UnpackUndelegatedEvent(log *types.Log) (*StakingManagerUndelegated, error) {
+	event := "Undelegated"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != stakingManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(StakingManagerUndelegated)
+	if len(log.Data) > 0 {
+		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range stakingManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// StakingManagerUndelegationCancelled represents a UndelegationCancelled event raised by the StakingManager contract.
+type StakingManagerUndelegationCancelled struct {
+	NodeId     uint32
+	Delegator  common.Address
+	Tranche    uint8
+	Tokens     *big.Int
+	Shares     *big.Int
+	PoolTokens *big.Int
+	PoolShares *big.Int
+	Raw        *types.Log // Blockchain specific contextual infos
+}
+
+const StakingManagerUndelegationCancelledEventName = "UndelegationCancelled"
+
+// ContractEventName returns the user-defined event name.
+func (StakingManagerUndelegationCancelled) ContractEventName() string {
+	return StakingManagerUndelegationCancelledEventName
+}
+
+// UnpackUndelegationCancelledEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event UndelegationCancelled(uint32 indexed nodeId, address indexed delegator, uint8 tranche, uint128 tokens, uint128 shares, uint128 poolTokens, uint128 poolShares)
+func (stakingManager *StakingManager) UnpackUndelegationCancelledEvent(log *types.Log) (*StakingManagerUndelegationCancelled, error) {
+	event := "UndelegationCancelled"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != stakingManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(StakingManagerUndelegationCancelled)
 	if len(log.Data) > 0 {
 		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
@@ -1546,20 +2950,78 @@ func (stakingManager *StakingManager) UnpackUpgradedEvent(log *types.Log) (*Stak
 	return out, nil
 }
 
+// StakingManagerWithdrawn represents a Withdrawn event raised by the StakingManager contract.
+type StakingManagerWithdrawn struct {
+	NodeId        uint32
+	Delegator     common.Address
+	Tranches      uint8
+	Tokens        *big.Int
+	LeavingTokens *big.Int
+	LeavingShares *big.Int
+	Raw           *types.Log // Blockchain specific contextual infos
+}
+
+const StakingManagerWithdrawnEventName = "Withdrawn"
+
+// ContractEventName returns the user-defined event name.
+func (StakingManagerWithdrawn) ContractEventName() string {
+	return StakingManagerWithdrawnEventName
+}
+
+// UnpackWithdrawnEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event Withdrawn(uint32 indexed nodeId, address indexed delegator, uint8 tranches, uint128 tokens, uint128 leavingTokens, uint128 leavingShares)
+func (stakingManager *StakingManager) UnpackWithdrawnEvent(log *types.Log) (*StakingManagerWithdrawn, error) {
+	event := "Withdrawn"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != stakingManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(StakingManagerWithdrawn)
+	if len(log.Data) > 0 {
+		if err := stakingManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range stakingManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
 // UnpackError attempts to decode the provided error data using user-defined
 // error definitions.
 func (stakingManager *StakingManager) UnpackError(raw []byte) (any, error) {
 	if bytes.Equal(raw[:4], stakingManager.abi.Errors["AddressEmptyCode"].ID.Bytes()[:4]) {
 		return stakingManager.UnpackAddressEmptyCodeError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], stakingManager.abi.Errors["Duplicate"].ID.Bytes()[:4]) {
-		return stakingManager.UnpackDuplicateError(raw[4:])
+	if bytes.Equal(raw[:4], stakingManager.abi.Errors["BadSignature"].ID.Bytes()[:4]) {
+		return stakingManager.UnpackBadSignatureError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], stakingManager.abi.Errors["BelowMinimum"].ID.Bytes()[:4]) {
+		return stakingManager.UnpackBelowMinimumError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], stakingManager.abi.Errors["CheckpointUnorderedInsertion"].ID.Bytes()[:4]) {
+		return stakingManager.UnpackCheckpointUnorderedInsertionError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], stakingManager.abi.Errors["ERC1967InvalidImplementation"].ID.Bytes()[:4]) {
 		return stakingManager.UnpackERC1967InvalidImplementationError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], stakingManager.abi.Errors["ERC1967NonPayable"].ID.Bytes()[:4]) {
 		return stakingManager.UnpackERC1967NonPayableError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], stakingManager.abi.Errors["ERC5805FutureLookup"].ID.Bytes()[:4]) {
+		return stakingManager.UnpackERC5805FutureLookupError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], stakingManager.abi.Errors["FailedCall"].ID.Bytes()[:4]) {
 		return stakingManager.UnpackFailedCallError(raw[4:])
@@ -1569,6 +3031,9 @@ func (stakingManager *StakingManager) UnpackError(raw []byte) (any, error) {
 	}
 	if bytes.Equal(raw[:4], stakingManager.abi.Errors["Insufficient"].ID.Bytes()[:4]) {
 		return stakingManager.UnpackInsufficientError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], stakingManager.abi.Errors["InvalidAccountNonce"].ID.Bytes()[:4]) {
+		return stakingManager.UnpackInvalidAccountNonceError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], stakingManager.abi.Errors["InvalidInitialization"].ID.Bytes()[:4]) {
 		return stakingManager.UnpackInvalidInitializationError(raw[4:])
@@ -1594,6 +3059,12 @@ func (stakingManager *StakingManager) UnpackError(raw []byte) (any, error) {
 	if bytes.Equal(raw[:4], stakingManager.abi.Errors["PeersChanged"].ID.Bytes()[:4]) {
 		return stakingManager.UnpackPeersChangedError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], stakingManager.abi.Errors["PoolCap"].ID.Bytes()[:4]) {
+		return stakingManager.UnpackPoolCapError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], stakingManager.abi.Errors["PoolSpent"].ID.Bytes()[:4]) {
+		return stakingManager.UnpackPoolSpentError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], stakingManager.abi.Errors["ReentrancyGuardReentrantCall"].ID.Bytes()[:4]) {
 		return stakingManager.UnpackReentrancyGuardReentrantCallError(raw[4:])
 	}
@@ -1606,8 +3077,17 @@ func (stakingManager *StakingManager) UnpackError(raw []byte) (any, error) {
 	if bytes.Equal(raw[:4], stakingManager.abi.Errors["SafeERC20FailedOperation"].ID.Bytes()[:4]) {
 		return stakingManager.UnpackSafeERC20FailedOperationError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], stakingManager.abi.Errors["Slippage"].ID.Bytes()[:4]) {
+		return stakingManager.UnpackSlippageError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], stakingManager.abi.Errors["StaleGeneration"].ID.Bytes()[:4]) {
+		return stakingManager.UnpackStaleGenerationError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], stakingManager.abi.Errors["TooSoon"].ID.Bytes()[:4]) {
 		return stakingManager.UnpackTooSoonError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], stakingManager.abi.Errors["TrancheFull"].ID.Bytes()[:4]) {
+		return stakingManager.UnpackTrancheFullError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], stakingManager.abi.Errors["UUPSUnauthorizedCallContext"].ID.Bytes()[:4]) {
 		return stakingManager.UnpackUUPSUnauthorizedCallContextError(raw[4:])
@@ -1615,8 +3095,14 @@ func (stakingManager *StakingManager) UnpackError(raw []byte) (any, error) {
 	if bytes.Equal(raw[:4], stakingManager.abi.Errors["UUPSUnsupportedProxiableUUID"].ID.Bytes()[:4]) {
 		return stakingManager.UnpackUUPSUnsupportedProxiableUUIDError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], stakingManager.abi.Errors["UnknownNode"].ID.Bytes()[:4]) {
+		return stakingManager.UnpackUnknownNodeError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], stakingManager.abi.Errors["UpgradeNotAnnounced"].ID.Bytes()[:4]) {
 		return stakingManager.UnpackUpgradeNotAnnouncedError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], stakingManager.abi.Errors["VotesExpiredSignature"].ID.Bytes()[:4]) {
+		return stakingManager.UnpackVotesExpiredSignatureError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], stakingManager.abi.Errors["ZeroAddress"].ID.Bytes()[:4]) {
 		return stakingManager.UnpackZeroAddressError(raw[4:])
@@ -1651,25 +3137,73 @@ func (stakingManager *StakingManager) UnpackAddressEmptyCodeError(raw []byte) (*
 	return out, nil
 }
 
-// StakingManagerDuplicate represents a Duplicate error raised by the StakingManager contract.
-type StakingManagerDuplicate struct {
-	Key [32]byte
+// StakingManagerBadSignature represents a BadSignature error raised by the StakingManager contract.
+type StakingManagerBadSignature struct {
+	Index uint8
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
-// Solidity: error Duplicate(bytes32 key)
-func StakingManagerDuplicateErrorID() common.Hash {
-	return common.HexToHash("0x916087a267343c26b00c0df80c36c64d77f72a9f052e0fd13d4b5b298beb83c3")
+// Solidity: error BadSignature(uint8 index)
+func StakingManagerBadSignatureErrorID() common.Hash {
+	return common.HexToHash("0x75bbbefaf280e26d6759c4d9710a44382465fdd1c3481df26524a379a4f7a9a7")
 }
 
-// UnpackDuplicateError is the Go binding used to decode the provided
+// UnpackBadSignatureError is the Go binding used to decode the provided
 // error data into the corresponding Go error struct.
 //
-// Solidity: error Duplicate(bytes32 key)
-func (stakingManager *StakingManager) UnpackDuplicateError(raw []byte) (*StakingManagerDuplicate, error) {
-	out := new(StakingManagerDuplicate)
-	if err := stakingManager.abi.UnpackIntoInterface(out, "Duplicate", raw); err != nil {
+// Solidity: error BadSignature(uint8 index)
+func (stakingManager *StakingManager) UnpackBadSignatureError(raw []byte) (*StakingManagerBadSignature, error) {
+	out := new(StakingManagerBadSignature)
+	if err := stakingManager.abi.UnpackIntoInterface(out, "BadSignature", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// StakingManagerBelowMinimum represents a BelowMinimum error raised by the StakingManager contract.
+type StakingManagerBelowMinimum struct {
+	Value *big.Int
+	Least *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error BelowMinimum(uint256 value, uint256 least)
+func StakingManagerBelowMinimumErrorID() common.Hash {
+	return common.HexToHash("0xbd49034f17bd8cd8171b39a2bec57ff9a2e5a06c580d5777f88b290bee56cf1a")
+}
+
+// UnpackBelowMinimumError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error BelowMinimum(uint256 value, uint256 least)
+func (stakingManager *StakingManager) UnpackBelowMinimumError(raw []byte) (*StakingManagerBelowMinimum, error) {
+	out := new(StakingManagerBelowMinimum)
+	if err := stakingManager.abi.UnpackIntoInterface(out, "BelowMinimum", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// StakingManagerCheckpointUnorderedInsertion represents a CheckpointUnorderedInsertion error raised by the StakingManager contract.
+type StakingManagerCheckpointUnorderedInsertion struct {
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error CheckpointUnorderedInsertion()
+func StakingManagerCheckpointUnorderedInsertionErrorID() common.Hash {
+	return common.HexToHash("0x2520601d9d60b717c34a36ad270857824c5a1ebbfd08ff39aba6930089495cfa")
+}
+
+// UnpackCheckpointUnorderedInsertionError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error CheckpointUnorderedInsertion()
+func (stakingManager *StakingManager) UnpackCheckpointUnorderedInsertionError(raw []byte) (*StakingManagerCheckpointUnorderedInsertion, error) {
+	out := new(StakingManagerCheckpointUnorderedInsertion)
+	if err := stakingManager.abi.UnpackIntoInterface(out, "CheckpointUnorderedInsertion", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -1717,6 +3251,31 @@ func StakingManagerERC1967NonPayableErrorID() common.Hash {
 func (stakingManager *StakingManager) UnpackERC1967NonPayableError(raw []byte) (*StakingManagerERC1967NonPayable, error) {
 	out := new(StakingManagerERC1967NonPayable)
 	if err := stakingManager.abi.UnpackIntoInterface(out, "ERC1967NonPayable", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// StakingManagerERC5805FutureLookup represents a ERC5805FutureLookup error raised by the StakingManager contract.
+type StakingManagerERC5805FutureLookup struct {
+	Timepoint *big.Int
+	Clock     *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error ERC5805FutureLookup(uint256 timepoint, uint48 clock)
+func StakingManagerERC5805FutureLookupErrorID() common.Hash {
+	return common.HexToHash("0xecd3f81ef0a2e77b4e11bb288f0a162344834f778af7e47bdbee611607f14457")
+}
+
+// UnpackERC5805FutureLookupError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error ERC5805FutureLookup(uint256 timepoint, uint48 clock)
+func (stakingManager *StakingManager) UnpackERC5805FutureLookupError(raw []byte) (*StakingManagerERC5805FutureLookup, error) {
+	out := new(StakingManagerERC5805FutureLookup)
+	if err := stakingManager.abi.UnpackIntoInterface(out, "ERC5805FutureLookup", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -1789,6 +3348,31 @@ func StakingManagerInsufficientErrorID() common.Hash {
 func (stakingManager *StakingManager) UnpackInsufficientError(raw []byte) (*StakingManagerInsufficient, error) {
 	out := new(StakingManagerInsufficient)
 	if err := stakingManager.abi.UnpackIntoInterface(out, "Insufficient", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// StakingManagerInvalidAccountNonce represents a InvalidAccountNonce error raised by the StakingManager contract.
+type StakingManagerInvalidAccountNonce struct {
+	Account      common.Address
+	CurrentNonce *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error InvalidAccountNonce(address account, uint256 currentNonce)
+func StakingManagerInvalidAccountNonceErrorID() common.Hash {
+	return common.HexToHash("0x752d88c0de02638abf10e8e31861e4c68dc1f3a1e7d840e580683f2c282bfc7a")
+}
+
+// UnpackInvalidAccountNonceError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error InvalidAccountNonce(address account, uint256 currentNonce)
+func (stakingManager *StakingManager) UnpackInvalidAccountNonceError(raw []byte) (*StakingManagerInvalidAccountNonce, error) {
+	out := new(StakingManagerInvalidAccountNonce)
+	if err := stakingManager.abi.UnpackIntoInterface(out, "InvalidAccountNonce", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -1986,6 +3570,54 @@ func (stakingManager *StakingManager) UnpackPeersChangedError(raw []byte) (*Stak
 	return out, nil
 }
 
+// StakingManagerPoolCap represents a PoolCap error raised by the StakingManager contract.
+type StakingManagerPoolCap struct {
+	Most *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error PoolCap(uint256 most)
+func StakingManagerPoolCapErrorID() common.Hash {
+	return common.HexToHash("0x60b7c38fbb3462544198a43ddaff4d8a0e05094d070341b839b26714a7b0d92f")
+}
+
+// UnpackPoolCapError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error PoolCap(uint256 most)
+func (stakingManager *StakingManager) UnpackPoolCapError(raw []byte) (*StakingManagerPoolCap, error) {
+	out := new(StakingManagerPoolCap)
+	if err := stakingManager.abi.UnpackIntoInterface(out, "PoolCap", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// StakingManagerPoolSpent represents a PoolSpent error raised by the StakingManager contract.
+type StakingManagerPoolSpent struct {
+	NodeId uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error PoolSpent(uint32 nodeId)
+func StakingManagerPoolSpentErrorID() common.Hash {
+	return common.HexToHash("0xb82d04ddee9e74e5616a5864461617be3315d9c8bb861d019f75d8b28edcb53a")
+}
+
+// UnpackPoolSpentError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error PoolSpent(uint32 nodeId)
+func (stakingManager *StakingManager) UnpackPoolSpentError(raw []byte) (*StakingManagerPoolSpent, error) {
+	out := new(StakingManagerPoolSpent)
+	if err := stakingManager.abi.UnpackIntoInterface(out, "PoolSpent", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // StakingManagerReentrancyGuardReentrantCall represents a ReentrancyGuardReentrantCall error raised by the StakingManager contract.
 type StakingManagerReentrancyGuardReentrantCall struct {
 }
@@ -2083,6 +3715,56 @@ func (stakingManager *StakingManager) UnpackSafeERC20FailedOperationError(raw []
 	return out, nil
 }
 
+// StakingManagerSlippage represents a Slippage error raised by the StakingManager contract.
+type StakingManagerSlippage struct {
+	Got   *big.Int
+	Least *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error Slippage(uint256 got, uint256 least)
+func StakingManagerSlippageErrorID() common.Hash {
+	return common.HexToHash("0x2746152a4b5a8cbfa74a83d42c54b637196958aade7f0d4cb312a6b5919d94f8")
+}
+
+// UnpackSlippageError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error Slippage(uint256 got, uint256 least)
+func (stakingManager *StakingManager) UnpackSlippageError(raw []byte) (*StakingManagerSlippage, error) {
+	out := new(StakingManagerSlippage)
+	if err := stakingManager.abi.UnpackIntoInterface(out, "Slippage", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// StakingManagerStaleGeneration represents a StaleGeneration error raised by the StakingManager contract.
+type StakingManagerStaleGeneration struct {
+	Have     *big.Int
+	Position *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error StaleGeneration(uint24 have, uint24 position)
+func StakingManagerStaleGenerationErrorID() common.Hash {
+	return common.HexToHash("0x17d84ded7036fed997b326d09bfa9f8686a97263b78fd10bc3df50f59dfbbfd0")
+}
+
+// UnpackStaleGenerationError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error StaleGeneration(uint24 have, uint24 position)
+func (stakingManager *StakingManager) UnpackStaleGenerationError(raw []byte) (*StakingManagerStaleGeneration, error) {
+	out := new(StakingManagerStaleGeneration)
+	if err := stakingManager.abi.UnpackIntoInterface(out, "StaleGeneration", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // StakingManagerTooSoon represents a TooSoon error raised by the StakingManager contract.
 type StakingManagerTooSoon struct {
 	From *big.Int
@@ -2102,6 +3784,30 @@ func StakingManagerTooSoonErrorID() common.Hash {
 func (stakingManager *StakingManager) UnpackTooSoonError(raw []byte) (*StakingManagerTooSoon, error) {
 	out := new(StakingManagerTooSoon)
 	if err := stakingManager.abi.UnpackIntoInterface(out, "TooSoon", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// StakingManagerTrancheFull represents a TrancheFull error raised by the StakingManager contract.
+type StakingManagerTrancheFull struct {
+	Tranche uint8
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error TrancheFull(uint8 tranche)
+func StakingManagerTrancheFullErrorID() common.Hash {
+	return common.HexToHash("0xceccec7e08bcc8d988c276e32899b6729ecd7aa29c9ca51017a873f642cb315e")
+}
+
+// UnpackTrancheFullError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error TrancheFull(uint8 tranche)
+func (stakingManager *StakingManager) UnpackTrancheFullError(raw []byte) (*StakingManagerTrancheFull, error) {
+	out := new(StakingManagerTrancheFull)
+	if err := stakingManager.abi.UnpackIntoInterface(out, "TrancheFull", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -2154,6 +3860,30 @@ func (stakingManager *StakingManager) UnpackUUPSUnsupportedProxiableUUIDError(ra
 	return out, nil
 }
 
+// StakingManagerUnknownNode represents a UnknownNode error raised by the StakingManager contract.
+type StakingManagerUnknownNode struct {
+	NodeId uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error UnknownNode(uint32 nodeId)
+func StakingManagerUnknownNodeErrorID() common.Hash {
+	return common.HexToHash("0x432fe6a4076f5b80ac12de51e307b61cb9be62cfb70c25aabb80cd8fb1cb1f9d")
+}
+
+// UnpackUnknownNodeError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error UnknownNode(uint32 nodeId)
+func (stakingManager *StakingManager) UnpackUnknownNodeError(raw []byte) (*StakingManagerUnknownNode, error) {
+	out := new(StakingManagerUnknownNode)
+	if err := stakingManager.abi.UnpackIntoInterface(out, "UnknownNode", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // StakingManagerUpgradeNotAnnounced represents a UpgradeNotAnnounced error raised by the StakingManager contract.
 type StakingManagerUpgradeNotAnnounced struct {
 	Implementation common.Address
@@ -2174,6 +3904,30 @@ func StakingManagerUpgradeNotAnnouncedErrorID() common.Hash {
 func (stakingManager *StakingManager) UnpackUpgradeNotAnnouncedError(raw []byte) (*StakingManagerUpgradeNotAnnounced, error) {
 	out := new(StakingManagerUpgradeNotAnnounced)
 	if err := stakingManager.abi.UnpackIntoInterface(out, "UpgradeNotAnnounced", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// StakingManagerVotesExpiredSignature represents a VotesExpiredSignature error raised by the StakingManager contract.
+type StakingManagerVotesExpiredSignature struct {
+	Expiry *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error VotesExpiredSignature(uint256 expiry)
+func StakingManagerVotesExpiredSignatureErrorID() common.Hash {
+	return common.HexToHash("0x4683af0ecae671986a1b991272ba6e7bcb633f179b33ccfb3beb636962b1efde")
+}
+
+// UnpackVotesExpiredSignatureError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error VotesExpiredSignature(uint256 expiry)
+func (stakingManager *StakingManager) UnpackVotesExpiredSignatureError(raw []byte) (*StakingManagerVotesExpiredSignature, error) {
+	out := new(StakingManagerVotesExpiredSignature)
+	if err := stakingManager.abi.UnpackIntoInterface(out, "VotesExpiredSignature", raw); err != nil {
 		return nil, err
 	}
 	return out, nil

@@ -19,6 +19,9 @@ const (
 	Bare
 	// Proxied is an implementation behind a proxy, built for Peers.
 	Proxied
+	// Half is the second half of an implementation, which makes it itself; it has
+	// no creation code here.
+	Half
 )
 
 // Contract is a contract of the suite.

@@ -11,9 +11,13 @@ func suite() []Contract {
 		{Name: "DevGuardian", Role: Tool, Meta: &DevGuardianMetaData},
 		{Name: "AlephToken", Role: Bare, Meta: &AlephTokenMetaData},
 		{Name: "ERC1967Proxy", Role: Tool, Meta: &ERC1967ProxyMetaData},
+		{Name: "DrandVerifier", Role: Bare, Meta: &DrandVerifierMetaData},
 		{Name: "NodeRegistry", Role: Proxied, Meta: &NodeRegistryMetaData},
 		{Name: "StakingManager", Role: Proxied, Meta: &StakingManagerMetaData},
 		{Name: "JobManager", Role: Proxied, Meta: &JobManagerMetaData},
 		{Name: "PaymentManager", Role: Proxied, Meta: &PaymentManagerMetaData},
+		{Name: "StorageRegistry", Role: Proxied, Meta: &StorageRegistryMetaData},
+		{Name: "NodeConduct", Role: Half, Meta: &NodeConductMetaData},
+		{Name: "StorageAnnex", Role: Half, Meta: &StorageAnnexMetaData},
 	}
 }

@@ -132,7 +132,7 @@ func newPlan(d *Deployment, params Params) *plan {
 		d.DevGateway, d.DevGuardian, d.Contracts.AlephToken = p.at("DevGateway"), p.at("DevGuardian"), p.at("AlephToken")
 	}
 	for _, c := range bindings.Suite() {
-		if c.Role != bindings.Tool && c.Name != "AlephToken" {
+		if (c.Role == bindings.Bare || c.Role == bindings.Proxied) && c.Name != "AlephToken" {
 			d.put(c.Name, p.at(c.Name))
 		}
 	}
@@ -140,8 +140,9 @@ func newPlan(d *Deployment, params Params) *plan {
 }
 
 const (
-	// gasCreate is enough for the largest contract that a chain accepts, 24 KiB.
-	gasCreate = 9_000_000
+	// gasCreate is enough for the two halves of a contract, each of the 24 KiB
+	// that a chain accepts.
+	gasCreate = 15_000_000
 	// gasCall is enough for every call of a deployment.
 	gasCall = 1_000_000
 )
@@ -168,7 +169,7 @@ func (p *plan) build(b *Batch, x Extras) error {
 // which is set up as it is made.
 func (p *plan) add(c bindings.Contract) error {
 	local := c.Name == "DevGateway" || c.Name == "DevGuardian" || c.Name == "AlephToken"
-	if c.Role == bindings.Tool && !local || local && !p.params.local() {
+	if deployed := c.Role == bindings.Bare || c.Role == bindings.Proxied; !deployed && !local || local && !p.params.local() {
 		return nil
 	}
 	code, err := p.creation(c)
@@ -198,6 +199,13 @@ func (p *plan) arguments(c bindings.Contract) []any {
 		return []any{d.Founder}
 	case "AlephToken":
 		return []any{d.DevGateway, common.Address{}}
+	case "DrandVerifier":
+		b := p.params.Beacon
+		var key [4]*big.Int
+		for i, k := range b.Key {
+			key[i] = k.Big()
+		}
+		return []any{key, b.Genesis, b.Period}
 	}
 	return []any{p.peers()}
 }
@@ -295,6 +303,9 @@ func (p *plan) setUp() {
 	stakes := p.params.Stake.requirements()
 	for _, kind := range sortedKeys(stakes) {
 		p.batch.Call(at.StakingManager, staking.PackSetRequirement(uint8(kind), stakes[kind]), gasCall)
+	}
+	if total := p.params.Stake.CoordinatorTotal; total != 0 {
+		p.batch.Call(at.StakingManager, staking.PackSetTotalRequirement(wei(total)), gasCall)
 	}
 	if t := p.params.Payments.Prepay; t != 0 {
 		p.batch.Call(at.PaymentManager, payments.PackSetPrepay(t), gasCall)

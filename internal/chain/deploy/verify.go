@@ -45,7 +45,7 @@ func Verify(ctx context.Context, c *chain.Client, d *Deployment, params Params) 
 			err = v.proxied(ctx, of)
 		case bindings.Bare:
 			err = v.bare(ctx, of)
-		case bindings.Tool:
+		case bindings.Tool, bindings.Half:
 		}
 		if err != nil {
 			return nil, fmt.Errorf("verify %s: %w", of.Name, err)
@@ -136,6 +136,8 @@ func codeAt(chainID *big.Int, at common.Address, creation []byte, callees []comm
 	}
 	// A call of code that creates returns what would be stored at the address.
 	db.SetCode(at, creation, tracing.CodeChangeUnspecified)
+	// A new contract starts at 1, on which the addresses of what it creates itself depend (EIP-161).
+	db.SetNonce(at, 1, tracing.NonceChangeUnspecified)
 	for _, callee := range callees {
 		const stop = 0x00
 		db.SetCode(callee, []byte{stop}, tracing.CodeChangeUnspecified)

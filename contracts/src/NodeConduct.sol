@@ -96,10 +96,11 @@ contract NodeConduct is NodeBase {
         if (count < _MISSED || count > _WINDOW) revert AlephErrors.OutOfBounds(count, _MISSED, _WINDOW);
         if (statsRoots.length != count) revert AlephErrors.OutOfBounds(statsRoots.length, count, count);
         if (bitmaps.length != count) revert AlephErrors.OutOfBounds(bitmaps.length, count, count);
-        _checkMissed(nodeId, n, epochs, statsRoots, bitmaps);
+        uint32 last = epochs[count - 1];
+        _checkDuty(nodeId, n, epochs[0], last);
+        _checkMissed(nodeId, epochs, statsRoots, bitmaps);
         _checkSequencer(epochs);
 
-        uint32 last = epochs[count - 1];
         emit INodeRegistry.MissedReported(nodeId, epochs[0], last, uint8(count), msg.sender);
         // Either way no epoch up to the last one counts again.
         if (n.status == INodeRegistry.Status.Active) {
@@ -122,7 +123,7 @@ contract NodeConduct is NodeBase {
         _checkPast(firstEpoch, _WINDOW);
         if (_startOf(firstEpoch) < n.statusSince) revert INodeRegistry.EpochWindow(firstEpoch);
         for (uint32 i; i < _COMEBACK; ++i) {
-            _checkHeartbeat(firstEpoch + i, statsRoots[i], keccak256(bitmaps[i]));
+            _checkHeartbeat(firstEpoch + i, statsRoots[i], Liveness.hash(bitmaps[i]));
             if (!Liveness.isSet(bitmaps[i], nodeId)) revert INodeRegistry.NotAlive(firstEpoch + i);
         }
         if (!_hasStake(nodeId, n.kind)) revert INodeRegistry.StakeTooLow(nodeId);
@@ -156,7 +157,7 @@ contract NodeConduct is NodeBase {
     function demandLeaf(uint32 epoch, uint32 nodeId, bytes32 statsRoot, bytes calldata bitmap) external payable {
         if (msg.value != LEAF_FEE) revert INodeRegistry.WrongFee(msg.value, LEAF_FEE);
         _checkPast(epoch, _WINDOW);
-        _checkHeartbeat(epoch, statsRoot, keccak256(bitmap));
+        _checkHeartbeat(epoch, statsRoot, Liveness.hash(bitmap));
         if (!Liveness.isSet(bitmap, nodeId)) revert INodeRegistry.NotAlive(epoch);
         Demand storage d = _storage().demands[epoch][nodeId];
         if (d.state != INodeRegistry.DemandState.None) {
@@ -201,38 +202,45 @@ contract NodeConduct is NodeBase {
 
     /// @dev This is what the coordinators said of the epoch.
     function _checkHeartbeat(uint32 epoch, bytes32 statsRoot, bytes32 bitmapHash) private view {
-        bytes32 said = _storage().heartbeats[epoch];
-        if (said == 0 || said != Liveness.commitment(statsRoot, bitmapHash)) {
+        if (_storage().heartbeats[epoch] != Liveness.commitment(statsRoot, bitmapHash)) {
             revert INodeRegistry.WrongHeartbeat(epoch);
         }
     }
 
-    /// @dev The epochs are among the last, ascend, and the node missed each of them while on duty.
+    /// @dev The epochs ascend, and in none of them did the coordinators or the node itself say that it lived.
     function _checkMissed(
         uint32 nodeId,
-        Node storage n,
         uint32[] calldata epochs,
         bytes32[] calldata statsRoots,
         bytes[] calldata bitmaps
     ) private view {
-        (uint40 from, uint40 to) = _duty(nodeId, n);
-        (uint32 previous, uint32 last) = (epochs[0], epochs[epochs.length - 1]);
-        _checkPast(previous, _WINDOW);
-        if (_startOf(previous) < from) revert INodeRegistry.NotMissed(previous);
-        if (_startOf(last + 1) > to) revert INodeRegistry.NotMissed(last);
         uint256 beats = _storage().selfBeats[nodeId];
+        uint32 previous;
         for (uint256 i; i < epochs.length; ++i) {
             uint32 epoch = epochs[i];
-            if (i != 0 && epoch <= previous) revert INodeRegistry.EpochOrder(previous, epoch);
+            if (epoch <= previous) revert INodeRegistry.EpochOrder(previous, epoch);
             previous = epoch;
-            _checkHeartbeat(epoch, statsRoots[i], keccak256(bitmaps[i]));
-            if (_inBeats(beats, epoch) || !_leftOut(nodeId, bitmaps[i])) revert INodeRegistry.NotMissed(epoch);
+            bool clear = _isClear(nodeId, epoch, statsRoots[i], bitmaps[i]);
+            if (!clear || (beats != 0 && _inBeats(beats, epoch))) revert INodeRegistry.NotMissed(epoch);
         }
     }
 
-    /// @dev The coordinators said that the node was not alive. A bitmap that does not reach to it says nothing of it.
-    function _leftOut(uint32 nodeId, bytes calldata bitmap) private pure returns (bool) {
-        return Liveness.covers(bitmap, nodeId) && !Liveness.isSet(bitmap, nodeId);
+    /// @dev Whether the coordinators said of the epoch that the node was not alive.
+    function _isClear(uint32 nodeId, uint32 epoch, bytes32 statsRoot, bytes calldata bitmap)
+        private
+        view
+        returns (bool)
+    {
+        _checkHeartbeat(epoch, statsRoot, Liveness.hash(bitmap));
+        return Liveness.isClear(bitmap, nodeId);
+    }
+
+    /// @dev The node was on duty from the first to the last epoch, and these are among the last 48.
+    function _checkDuty(uint32 nodeId, Node storage n, uint32 first, uint32 last) private view {
+        (uint40 from, uint40 to) = _duty(nodeId, n);
+        _checkPast(first, _WINDOW);
+        if (_startOf(first) < from) revert INodeRegistry.NotMissed(first);
+        if (_startOf(last + 1) > to) revert INodeRegistry.NotMissed(last);
     }
 
     /// @dev When missed epochs count. A node that drains is held to the time before.

@@ -236,7 +236,7 @@ contract NodeRegistry is INodeRegistry, NodeBase {
             revert AlephErrors.OutOfBounds(bitmap.length, 1, _MAX_BITMAP);
         }
         _snapshot($);
-        bytes32 bitmapHash = keccak256(bitmap);
+        bytes32 bitmapHash = Liveness.hash(bitmap);
         Coordinators memory c = $.coordinators;
         uint256[] memory members = CoordinatorSet.read(c.store);
         uint64 signers =
@@ -252,15 +252,15 @@ contract NodeRegistry is INodeRegistry, NodeBase {
     function selfHeartbeat(uint32 nodeId, uint32 epoch) external {
         NodeRegistryStorage storage $ = _storage();
         if ($.nodes[nodeId].signer != msg.sender) revert AlephErrors.NotAuthorized(msg.sender);
-        uint32 now_ = _epochNow();
+        uint256 now_ = _epochNow();
         // A transaction sent at the end of an epoch may arrive in the next; later is too late to be a sign of life.
-        if (epoch != now_ && epoch + 1 != now_) revert EpochWindow(epoch);
+        if (epoch != now_ && uint256(epoch) + 1 != now_) revert EpochWindow(epoch);
         uint256 word = $.selfBeats[nodeId];
-        if (_inBeats(word, epoch)) revert EpochPosted(epoch);
-        (uint256 bits, uint32 last) = (word >> 32, uint32(word));
-        if (epoch < last) bits |= 2;
-        else (bits, last) = ((epoch - last < 224 ? bits << (epoch - last) : 0) | 1, epoch);
-        $.selfBeats[nodeId] = bits << 32 | last;
+        (uint256 bits, uint256 last, uint256 bit) = (word >> 32, uint32(word), 1);
+        if (epoch < last) bit = 2;
+        else (bits, last) = (epoch - last < 224 ? bits << (epoch - last) : 0, epoch);
+        if (bits & bit != 0) revert EpochPosted(epoch);
+        $.selfBeats[nodeId] = (bits | bit) << 32 | last;
         emit SelfHeartbeat(nodeId, epoch);
     }
 
@@ -406,14 +406,14 @@ contract NodeRegistry is INodeRegistry, NodeBase {
         nodeSigner = _activeSigner($, nodeId, Kind.Compute);
         Coordinators memory c = $.coordinators;
         uint256[] memory members = CoordinatorSet.read(c.store);
-        uint256 k;
+        (uint256 k, uint256 count) = (0, members.length);
         coordSigners = new address[](coordIds.length);
         for (uint256 i; i < coordIds.length; ++i) {
             uint32 id = coordIds[i];
-            while (k < members.length && CoordinatorSet.id(members[k]) < id) ++k;
+            while (k < count && CoordinatorSet.id(members[k]) < id) ++k;
             // A member that has not departed is Active and has the key of the snapshot, however old that is. Of any other
             // its own slot tells.
-            bool present = k < members.length && CoordinatorSet.id(members[k]) == id && (c.departed >> k) & 1 == 0;
+            bool present = k < count && CoordinatorSet.id(members[k]) == id && (c.departed >> k) & 1 == 0;
             coordSigners[i] = present ? CoordinatorSet.signer(members[k]) : _activeSigner($, id, Kind.Coordinator);
         }
         coordinators = c.active;

@@ -10,6 +10,9 @@ import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 /// Reading them all costs one cold account instead of a cold slot each.
 /// @dev A member is its signer (160 bits), node id (32), weight in whole ALEPH (48) and region (16), from the high end.
 library CoordinatorSet {
+    /// @dev The length of a signature.
+    uint256 private constant _SIGNATURE = 65;
+
     /// @notice Packs a member.
     function pack(address signer_, uint32 id_, uint256 weight_, uint16 region) internal pure returns (uint256) {
         return uint256(uint160(signer_)) << 96 | uint256(id_) << 64 | weight_ << 16 | region;
@@ -63,14 +66,19 @@ library CoordinatorSet {
         pure
         returns (uint64 bits)
     {
-        uint256 n = sigs.length / 65;
-        if (sigs.length != n * 65 || n > 64) revert INodeRegistry.SignaturesLength(sigs.length);
-        uint256 k;
-        for (uint256 i; i < n; ++i) {
-            (address by,,) = ECDSA.tryRecoverCalldata(digest, sigs[i * 65:i * 65 + 65]);
-            while (k < members.length && (signer(members[k]) != by || (departed >> k) & 1 != 0)) ++k;
-            if (k == members.length) revert AlephErrors.BadSignature(uint8(i));
-            bits |= uint64(1 << k++);
+        // Nothing overflows: there are 64 members and signatures at most.
+        unchecked {
+            uint256 n = sigs.length / _SIGNATURE;
+            if (sigs.length != n * _SIGNATURE || n > 64) revert INodeRegistry.SignaturesLength(sigs.length);
+            uint256 count = members.length;
+            uint256 k;
+            for (uint256 i; i < n; ++i) {
+                bytes calldata sig = sigs[i * _SIGNATURE:(i + 1) * _SIGNATURE];
+                (address by,,) = ECDSA.tryRecoverCalldata(digest, sig);
+                while (k < count && (signer(_at(members, k)) != by || (departed >> k) & 1 != 0)) ++k;
+                if (k == count) revert AlephErrors.BadSignature(uint8(i));
+                bits |= uint64(1 << k++);
+            }
         }
     }
 
@@ -82,16 +90,20 @@ library CoordinatorSet {
     {
         uint256 sum;
         uint256 total;
-        uint256 count;
-        for (uint256 i; i < members.length; ++i) {
-            if ((departed >> i) & 1 != 0) continue;
-            uint256 w = weight(members[i]);
-            total += w;
-            if ((bits >> i) & 1 == 0) continue;
-            sum += w;
-            ++count;
+        uint256 signed;
+        // Nothing overflows: there are 64 members at most, of 48 bits of weight.
+        unchecked {
+            uint256 count = members.length;
+            for (uint256 i; i < count; ++i) {
+                if ((departed >> i) & 1 != 0) continue;
+                uint256 w = weight(_at(members, i));
+                total += w;
+                if ((bits >> i) & 1 == 0) continue;
+                sum += w;
+                ++signed;
+            }
         }
-        (q.weight, q.total, q.count, q.signers) = (uint96(sum), uint96(total), uint16(count), bits);
+        (q.weight, q.total, q.count, q.signers) = (uint96(sum), uint96(total), uint16(signed), bits);
     }
 
     /// @notice How many regions the signers in `bits` are in.
@@ -112,6 +124,13 @@ library CoordinatorSet {
         (ids, weights) = (new uint32[](members.length), new uint96[](members.length));
         for (uint256 i; i < members.length; ++i) {
             (ids[i], weights[i]) = (id(members[i]), uint96(weight(members[i])));
+        }
+    }
+
+    /// @dev A member whose index the caller has checked.
+    function _at(uint256[] memory members, uint256 i) private pure returns (uint256 member) {
+        assembly ("memory-safe") {
+            member := mload(add(add(members, 0x20), shl(5, i)))
         }
     }
 }

@@ -21,14 +21,32 @@ library Liveness {
         }
     }
 
-    /// @notice Whether the bitmap has a bit for the node.
-    function covers(bytes calldata bitmap, uint32 nodeId) internal pure returns (bool) {
-        return nodeId >> 3 < bitmap.length;
+    /// @notice The hash of a bitmap.
+    function hash(bytes calldata bitmap) internal pure returns (bytes32 h) {
+        assembly ("memory-safe") {
+            let data := mload(0x40)
+            calldatacopy(data, bitmap.offset, bitmap.length)
+            h := keccak256(data, bitmap.length)
+        }
     }
 
-    /// @notice Whether the bitmap says that the node was alive.
+    /// @notice Whether the bitmap says that the node was alive. One that does not reach to the node does not.
     function isSet(bytes calldata bitmap, uint32 nodeId) internal pure returns (bool) {
-        return covers(bitmap, nodeId) && uint8(bitmap[nodeId >> 3]) & (1 << (nodeId & 7)) != 0;
+        return _bit(bitmap, nodeId, 0xff);
+    }
+
+    /// @notice Whether the bitmap says that the node was not alive. One that does not reach to the node does not.
+    function isClear(bytes calldata bitmap, uint32 nodeId) internal pure returns (bool) {
+        return _bit(bitmap, nodeId, 0);
+    }
+
+    /// @dev Whether the bitmap reaches to the node and has the bit that `ones` has.
+    function _bit(bytes calldata bitmap, uint32 nodeId, uint256 ones) private pure returns (bool is_) {
+        assembly ("memory-safe") {
+            let place := shr(3, nodeId)
+            let bits := xor(byte(0, calldataload(add(bitmap.offset, place))), xor(ones, 0xff))
+            is_ := and(lt(place, bitmap.length), and(shr(and(nodeId, 7), bits), 1))
+        }
     }
 
     /// @notice The node id in a leaf.

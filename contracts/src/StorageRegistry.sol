@@ -29,7 +29,8 @@ contract StorageRegistry is IStorageRegistry, StorageBase {
 
     /// @custom:oz-upgrades-unsafe-allow constructor
     constructor(Peers memory p) StorageBase(p) {
-        _ANNEX = address(new StorageAnnex(p));
+        // At an address that follows from this contract's own.
+        _ANNEX = address(new StorageAnnex{salt: 0}(p));
     }
 
     /// @notice Sets up a new proxy: the default parameters.
@@ -353,6 +354,11 @@ contract StorageRegistry is IStorageRegistry, StorageBase {
             deadline: c.deadline,
             seed: c.seed
         });
+    }
+
+    /// @inheritdoc IStorageRegistry
+    function annex() external view returns (address) {
+        return _ANNEX;
     }
 
     /// @inheritdoc IStorageRegistry

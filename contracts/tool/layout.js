@@ -8,7 +8,9 @@ const path = require("path");
 
 const check = process.argv.includes("--check");
 let failed = false;
-for (const name of ["Base", "NodeRegistry", "StakingManager", "StakeVotes", "JobManager", "PaymentManager"]) {
+// The namespaces are those that test/layout/Layouts.sol declares.
+const declared = fs.readFileSync(path.join(__dirname, "..", "test", "layout", "Layouts.sol"), "utf8");
+for (const [, name] of declared.matchAll(/^contract (\w+)Layout /gm)) {
   const artifact = path.join(__dirname, "..", "out", "Layouts.sol", `${name}Layout.json`);
   const layout = members(JSON.parse(fs.readFileSync(artifact, "utf8")).storageLayout);
   const file = path.join(__dirname, "..", "layout", `${name}.json`);

@@ -90,6 +90,9 @@ interface IStorageRegistry is IStorageAnnex {
     /// @notice A challenge as it is now.
     function challengeOf(bytes32 challengeId) external view returns (ChallengeView memory);
 
+    /// @notice The contract that has the code of {IStorageAnnex}.
+    function annex() external view returns (address);
+
     /// @notice The randomness of a day; zero when there is none.
     function seedOf(uint24 day) external view returns (bytes32);
 

@@ -7,6 +7,7 @@ import {NodeRegistry} from "../../src/NodeRegistry.sol";
 import {PaymentManager} from "../../src/PaymentManager.sol";
 import {StakeVotes} from "../../src/StakeVotes.sol";
 import {StakingManager} from "../../src/StakingManager.sol";
+import {StorageBase} from "../../src/StorageBase.sol";
 
 // The compiler tells the layout of ordinary variables only, and the contracts keep everything in namespaces. Declaring the
 // namespaces' structs as ordinary variables makes their layouts known.
@@ -33,4 +34,8 @@ contract JobManagerLayout {
 
 contract PaymentManagerLayout {
     PaymentManager.PaymentManagerStorage internal $;
+}
+
+contract StorageRegistryLayout {
+    StorageBase.StorageRegistryStorage internal $;
 }

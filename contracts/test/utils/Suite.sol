@@ -8,6 +8,7 @@ import {NodeRegistry} from "../../src/NodeRegistry.sol";
 import {PaymentManager} from "../../src/PaymentManager.sol";
 import {Peers} from "../../src/Peers.sol";
 import {StakingManager} from "../../src/StakingManager.sol";
+import {StorageRegistry} from "../../src/StorageRegistry.sol";
 import {DevGateway} from "../../src/dev/DevGateway.sol";
 import {IJobManager} from "../../src/interfaces/IJobManager.sol";
 import {INodeRegistry} from "../../src/interfaces/INodeRegistry.sol";
@@ -39,6 +40,7 @@ abstract contract Suite is Test {
     StakingManager internal staking;
     JobManager internal jobs;
     PaymentManager internal payments;
+    StorageRegistry internal storages;
     // Peers that only call the PaymentManager here.
     address internal storagesAt;
     address internal imagesAt;
@@ -102,6 +104,8 @@ abstract contract Suite is Test {
         staking = StakingManager(_proxy("StakingManager"));
         jobs = JobManager(_proxy("JobManager"));
         payments = PaymentManager(_proxy("PaymentManager"));
+        deployer.deploy("DrandVerifier", abi.encodePacked(_code("DrandVerifier"), _beaconNetwork()));
+        storages = StorageRegistry(_proxy("StorageRegistry"));
         (storagesAt, imagesAt, slaAt) = (_at("StorageRegistry"), _at("ImageMarketplace"), _at("SLAManager"));
         _stub("StorageRegistry");
         _stub("SLAManager");
@@ -112,14 +116,22 @@ abstract contract Suite is Test {
         vm.etch(_at(name), hex"60205ff3");
     }
 
+    /// @dev The test key of protocol/testdata/vectors/drand.json. The randomness of day 20255, the first after START, is its
+    /// round 1, and there is one round each day.
+    function _beaconNetwork() private view returns (bytes memory) {
+        string memory json = vm.readFile("../protocol/testdata/vectors/drand.json");
+        return abi.encodePacked(vm.parseJsonBytes(json, ".key"), uint256(20_255 * 1 days + 60), uint256(1 days));
+    }
+
     function _implementation(string memory name) internal returns (address) {
         return _create(abi.encodePacked(_code(name), abi.encode(_peers())));
     }
 
     /// @dev The proxies and what access.json calls them.
     function _proxies() internal pure returns (string[] memory names) {
-        names = new string[](4);
-        (names[0], names[1], names[2], names[3]) = ("NodeRegistry", "StakingManager", "JobManager", "PaymentManager");
+        names = new string[](5);
+        (names[0], names[1], names[2]) = ("NodeRegistry", "StakingManager", "JobManager");
+        (names[3], names[4]) = ("PaymentManager", "StorageRegistry");
     }
 
     function _at(string memory name) internal view returns (address) {

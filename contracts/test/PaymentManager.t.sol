@@ -91,29 +91,35 @@ contract PaymentManagerTest is Suite {
     function test_activate_keepsAtMostAWindow() public {
         _asJobs().reserve(payer, ALEPH, node, R);
         payments.setPrepay(600);
+        _asJobs().reserve(payer, ALEPH, workers[1].id, R);
+        _asJobs().activate(payer, ALEPH, node, R, 60);
+        assertEq(_account().paidUntil, block.timestamp + 3600, "the window of the reserve");
         vm.expectEmit(address(payments));
         emit IPaymentManager.Refunded(payer, ALEPH, 3_000_000, 3_000_000);
-        _asJobs().activate(payer, ALEPH, node, R, 60);
-        assertEq(_account().paidUntil, block.timestamp + 600);
+        _asJobs().activate(payer, ALEPH, workers[1].id, R, 10);
+        assertEq(_account().paidUntil, block.timestamp + 600, "the shorter window of both");
+        assertEq(_account().window, 600);
     }
 
     function test_controllers_haveTheirOwnPayees() public {
         uint64 image = Payees.ofImage(1);
         uint64 store = Payees.ofStorage(uint32(node));
-        uint64[4] memory notForJobs = [uint64(0), Payees.TREASURY, Payees.STORAGES, store];
-        for (uint256 i; i < 4; ++i) {
-            vm.expectRevert(_outOfBounds(notForJobs[i], 1, Payees.LAST_IMAGE));
-            _asJobs().reserve(payer, ALEPH, notForJobs[i], R);
+        uint64[3] memory nobody = [uint64(0), Payees.TREASURY, Payees.STORAGES];
+        for (uint256 i; i < 3; ++i) {
+            vm.expectRevert(_outOfBounds(nobody[i], 1, Payees.LAST_STORAGE));
+            _asJobs().reserve(payer, ALEPH, nobody[i], R);
         }
-        uint64[4] memory notForStorages = [node, image, Payees.STORAGES, Payees.LAST_STORAGE + 1];
-        for (uint256 i; i < 4; ++i) {
-            vm.expectRevert(_outOfBounds(notForStorages[i], Payees.STORAGES + 1, Payees.LAST_STORAGE));
-            _asStorages().setFlow(payer, ALEPH, notForStorages[i], 1);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.WrongPayee.selector, store));
+        _asJobs().setFlow(payer, ALEPH, store, 1);
+        uint64[2] memory notStored = [node, image];
+        for (uint256 i; i < 2; ++i) {
+            vm.expectRevert(abi.encodeWithSelector(IPaymentManager.WrongPayee.selector, notStored[i]));
+            _asStorages().setFlow(payer, ALEPH, notStored[i], 1);
         }
-        uint64[4] memory notForImages = [node, store, Payees.IMAGES, Payees.TREASURY];
-        for (uint256 i; i < 4; ++i) {
-            vm.expectRevert(_outOfBounds(notForImages[i], Payees.IMAGES + 1, Payees.LAST_IMAGE));
-            _asImages().chargeOnce(payer, ALEPH, notForImages[i], 1, 0);
+        uint64[2] memory noImage = [node, store];
+        for (uint256 i; i < 2; ++i) {
+            vm.expectRevert(abi.encodeWithSelector(IPaymentManager.WrongPayee.selector, noImage[i]));
+            _asImages().chargeOnce(payer, ALEPH, noImage[i], 1, 0);
         }
         _asJobs().reserve(payer, ALEPH, image, R);
         _asStorages().setFlow(payer, ALEPH, store, int256(uint256(R)));
@@ -384,12 +390,12 @@ contract PaymentManagerTest is Suite {
         _flow(node, int256(uint256(R)));
         _asJobs().reserve(payer, ALEPH, node, R);
         skip(100);
-        (uint256 held, uint256 owes) = payments.solvency(ALEPH, _payers(), _nodesAndPools());
+        (uint256 held, uint256 owes) = lens.solvency(ALEPH, _payers(), _nodesAndPools());
         assertEq(held, 7_200_000);
         assertEq(owes, held);
         _claim(node);
         _asJobs().release(payer, ALEPH, node, R, 60);
-        (held, owes) = payments.solvency(ALEPH, _payers(), _nodesAndPools());
+        (held, owes) = lens.solvency(ALEPH, _payers(), _nodesAndPools());
         assertEq(owes, held);
     }
 
@@ -399,11 +405,11 @@ contract PaymentManagerTest is Suite {
     }
 
     function test_runway_tellsTheTimes() public {
-        (, uint40 endless,,) = payments.runway(payer, ALEPH);
+        (, uint40 endless,,) = lens.runway(payer, ALEPH);
         assertEq(endless, type(uint40).max);
         _flow(node, int256(uint256(R)));
         _approve(1_000_000);
-        (uint40 paidUntil, uint40 allowanceUntil, uint40 softStop, uint40 hardStop) = payments.runway(payer, ALEPH);
+        (uint40 paidUntil, uint40 allowanceUntil, uint40 softStop, uint40 hardStop) = lens.runway(payer, ALEPH);
         assertEq(paidUntil, START + 3600);
         assertEq(allowanceUntil, START + 4600);
         assertEq(softStop, START + 7200);
@@ -456,9 +462,9 @@ contract PaymentManagerTest is Suite {
         assertEq(payments.creditOf(Payees.STAKERS, ALEPH), 6);
         assertEq(payments.creditOf(Payees.DEVELOPMENT, ALEPH), 4);
         assertEq(_claim(node), 0, "PM-7");
-        assertEq(payments.owed(node, ALEPH, _payers()), 0);
+        assertEq(lens.owed(node, ALEPH, _payers()), 0);
         skip(1);
-        assertEq(payments.owed(node, ALEPH, _payers()), 1);
+        assertEq(lens.owed(node, ALEPH, _payers()), 1);
     }
 
     function testFuzz_claim_partsMakeTheGross(uint64 gross, uint16 a, uint16 b, uint16 c) public {
@@ -619,7 +625,7 @@ contract PaymentManagerTest is Suite {
         _asJobs().reserve(payer, 2, node, R);
         _asJobs().release(payer, 2, node, R, 60);
         bad.setMode(BadToken.Mode.Reenter, payments);
-        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Insufficient.selector, 1e15 - 3_600_000, 3_600_000));
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.FeeOnTransfer.selector, 0, 3_600_000));
         _asJobs().reserve(payer, 2, node, 2 * R);
     }
 

@@ -2,13 +2,15 @@
 pragma solidity ^0.8.37;
 
 /// @title IPaymentManager
-/// @notice Streams of tokens from payers to nodes, pulled from the payers' ERC-20 allowance. There is no deposit: a payer
-/// has at most one prepay window in here, plus what is reserved for jobs that have not started.
+/// @notice Streams of tokens from payers to nodes, pulled from the payers' allowance. No deposit is needed: a payer has at
+/// most one prepay window in here, plus what is reserved for jobs that have not started.
 /// @dev Rates are token wei per second scaled by 2^32. Payee ids: 1 to 2^32-1 are nodes for what they compute, 3*2^32 plus
 /// the node id is the same node for what it stores, 2^32 plus a sequence number is an image; the pools are in Payees.
 /// Flow controllers are the JobManager (nodes and images), the StorageRegistry (storage) and the ImageMarketplace (images).
 interface IPaymentManager {
-    /// @notice A payer's account in one token.
+    /// @notice A payer's account in one token. `revokedAt` is zero unless the payer has revoked all and what ran is being
+    /// closed; `window` is how many seconds a full prepay window lasts; `source` is 0 for the allowance of the wallet, 1 for
+    /// Permit2, 2 for what was deposited.
     struct AccountView {
         uint128 rateQ32;
         uint40 paidUntil;
@@ -17,6 +19,9 @@ interface IPaymentManager {
         uint24 debts;
         uint128 refund;
         uint128 reserved;
+        uint40 revokedAt;
+        uint32 window;
+        uint8 source;
     }
 
     /// @notice What one payer pays one payee in one token. `pendingQ32` was earned before
@@ -30,11 +35,37 @@ interface IPaymentManager {
     }
 
     /// @notice A token that can be paid in.
+    /// @param minWindowAmount What is worth a dollar; a window costs about that at least, see {setTokenTerms}.
+    /// @param bountyCap The most that one pull of an account that is nearly dry earns.
     struct TokenView {
         address erc20;
         uint8 decimals;
         bool enabled;
         uint40 listedAt;
+        bool swapIn;
+        bool swapOut;
+        uint80 minWindowAmount;
+        uint88 bountyCap;
+    }
+
+    /// @notice What a payer allows a controller, and what it has taken today of `dailyCap`. Without a limit `validUntil` is
+    /// zero.
+    struct LimitView {
+        uint128 maxRateQ32;
+        uint40 validUntil;
+        uint88 dailyCap;
+        uint88 spent;
+    }
+
+    /// @notice How a token is swapped for another.
+    /// @param left How much may be swapped now; it grows by `maxPerSwap` an hour.
+    struct RouteView {
+        bytes path;
+        uint16 slipBps;
+        uint32 twapSec;
+        uint16 minCardinality;
+        uint128 maxPerSwap;
+        uint128 left;
     }
 
     /// @notice How revenue is shared, in 1/10,000; the parts make 10,000.
@@ -152,6 +183,70 @@ interface IPaymentManager {
     /// @notice A payee was paid; `credit` is left.
     event Withdrawn(uint64 indexed payee, uint8 indexed token, address to, uint256 amount, uint128 credit);
 
+    /// @notice A payer ended everything at `revokedAt`. What was paid ahead is in the refund; what is unpaid until then becomes a
+    /// debt of each flow when it is closed.
+    event FlowsRevoked(address indexed payer, uint8 indexed token, uint40 revokedAt, uint40 paidUntil, uint128 refund);
+
+    /// @notice All that the payer had revoked is closed; new obligations are possible.
+    event RevocationEnded(address indexed payer, uint8 indexed token);
+
+    /// @notice The payer deposited `amount`; `refund` is what the payer has in here now.
+    event Deposited(address indexed payer, uint8 indexed token, uint256 amount, uint128 refund);
+
+    /// @notice The payer took `amount` back; `refund` is left.
+    event DepositWithdrawn(address indexed payer, uint8 indexed token, uint256 amount, uint128 refund);
+
+    /// @notice The payer pays from there: 0 the allowance of the wallet, 1 Permit2, 2 what was deposited.
+    event SourceSet(address indexed payer, uint8 indexed token, uint8 source);
+
+    /// @notice The payer allows a controller that much; a `validUntil` of zero means that there is no limit.
+    event LimitSet(
+        address indexed payer,
+        uint8 indexed token,
+        address indexed controller,
+        uint128 maxRateQ32,
+        uint40 validUntil,
+        uint88 dailyCap
+    );
+
+    /// @notice `by` pays for the payer until then, at most at this rate.
+    event SponsorSet(address indexed payer, uint8 indexed token, address indexed by, uint128 maxRateQ32, uint40 until);
+
+    /// @notice A sponsor paid `amount`, which the next {Pulled} contains.
+    event SponsorPaid(address indexed by, address indexed payer, uint8 indexed token, uint256 amount);
+
+    /// @notice Who pulled an account that was nearly dry earned `amount`, which is in its refund; `credit` is what
+    /// development has left.
+    event BountyPaid(address indexed by, uint8 indexed token, uint256 amount, uint128 refund, uint128 credit);
+
+    /// @notice The payer lets anyone swap `payToken` for `settleToken` when the account needs it; zero: no more.
+    event AutoSwapSet(address indexed payer, uint8 indexed payToken, uint8 indexed settleToken, uint16 maxSlipBps);
+
+    /// @notice `amountIn` was swapped for `amountOut`, for a payer or a payee's payout address. `quote` is what it should
+    /// cost by the mean price; zero when the payee named the price.
+    event Swapped(
+        address indexed by,
+        uint8 indexed tokenIn,
+        uint8 indexed tokenOut,
+        uint256 amountIn,
+        uint256 amountOut,
+        uint256 quote
+    );
+
+    /// @notice Tokens are swapped so from now on.
+    event RouteSet(
+        uint8 indexed tokenIn,
+        uint8 indexed tokenOut,
+        bytes path,
+        uint16 slipBps,
+        uint32 twapSec,
+        uint16 minCardinality,
+        uint128 maxPerSwap
+    );
+
+    /// @notice The terms of a token.
+    event TokenTermsSet(uint8 indexed token, bool swapIn, bool swapOut, uint80 minWindowAmount, uint88 bountyCap);
+
     /// @notice A token was listed.
     event TokenListed(uint8 indexed token, address indexed erc20, uint8 decimals);
 
@@ -179,6 +274,9 @@ interface IPaymentManager {
     /// @dev The token is not listed or takes no new obligations.
     error TokenDisabled(uint8 token);
 
+    /// @dev The token does not pay this account.
+    error TransferRefused(address to, uint256 amount);
+
     /// @dev The token delivered less than it said.
     error FeeOnTransfer(uint256 got, uint256 want);
 
@@ -193,6 +291,27 @@ interface IPaymentManager {
 
     /// @dev Nobody can withdraw for this payee: it is no node and no pool with a payout address.
     error NoPayout(uint64 payee);
+
+    /// @dev The payer has revoked all flows; nothing new before they are closed.
+    error Revoked(uint40 since);
+
+    /// @dev The payer has nothing that could be revoked, or has revoked it.
+    error NothingToRevoke();
+
+    /// @dev The payer allows this controller no more: a rate, or an amount a day.
+    error LimitExceeded(uint256 value, uint256 limit);
+
+    /// @dev The payer has not allowed this swap.
+    error NoAutoSwap(address payer, uint8 payToken, uint8 settleToken);
+
+    /// @dev There is no way to swap these, or one of them may not be swapped.
+    error NoRoute(uint8 tokenIn, uint8 tokenOut);
+
+    /// @dev The sequencer is down, or was until recently; swaps are possible from this time on.
+    error SequencerGrace(uint256 until);
+
+    /// @dev This controller does not pay such a payee.
+    error WrongPayee(uint64 payee);
 
     /// @dev The class of revenue is unknown.
     error UnknownClass(uint8 class);
@@ -255,13 +374,72 @@ interface IPaymentManager {
     /// @notice Pays a credit to the payee's payout address. Only the payout address or the node's signer.
     function withdraw(uint64 payee, uint8 token, uint128 amount) external;
 
-    /// @notice Pays a payer's whole refund to the payer. Anyone may call.
+    /// @notice Pays a payer's whole refund to the payer. Anyone may call, unless the payer pays from what was deposited.
     /// @return amount What was paid.
     function withdrawRefund(address payer, uint8 token) external returns (uint256 amount);
 
     /// @notice Pays the whole debt of a payer to a payee, from the caller's allowance. Anyone may call.
     /// @return amount What was paid.
     function payDebt(address payer, uint8 token, uint64 payee) external returns (uint256 amount);
+
+    /// @notice Ends all flows and reserves of the caller in a token at once, at the same cost for any number of them. What is
+    /// paid ahead is refunded. Each flow is closed later by its controller, which anyone can ask for; until then the payer
+    /// cannot start anything new in this token.
+    function revokeAll(uint8 token) external;
+
+    /// @notice Adds to the caller's refund, from which everything is paid first.
+    function deposit(uint8 token, uint128 amount) external;
+
+    /// @notice Pays a part of the caller's refund to the caller.
+    function withdrawDeposit(uint8 token, uint128 amount) external;
+
+    /// @notice Chooses where the caller's money comes from when the refund is used up: 0 the allowance of the wallet,
+    /// 1 Permit2, 2 nowhere.
+    function setSource(uint8 token, uint8 source) external;
+
+    /// @notice Bounds what a controller may newly take from the caller: up to which rate of the whole account it may raise
+    /// flows, until when, and how much it may take a day for first windows, reserves and single charges.
+    /// @param validUntil Zero takes the limit away.
+    function setLimits(uint8 token, address controller, uint128 maxRateQ32, uint40 validUntil, uint88 dailyCap) external;
+
+    /// @notice Lets the caller's wallet pay for a payer, at most at this rate and until then. Only what keeps flows going is
+    /// paid, never what starts them, so that the caller pays for time that has passed and not for what is refunded. A
+    /// sponsor can be replaced by itself, by the payer, and by anyone when its time is over.
+    function sponsor(address payer, uint8 token, uint128 maxRateQ32, uint40 until) external;
+
+    /// @notice Lets anyone pay for the caller's flows in `settleToken` with the caller's `payToken`, at a price at most
+    /// `maxSlipBps` above the mean price. Zero takes it back.
+    function setAutoSwap(uint8 payToken, uint8 settleToken, uint16 maxSlipBps) external;
+
+    /// @notice Fills the payer's prepay window like {pull}, and what is missing then with a swap of the payer's `payToken`.
+    /// Anyone may call when the payer allows it.
+    /// @return amountIn What the payer paid.
+    /// @return amountOut What it bought.
+    function pullSwap(address payer, uint8 payToken, uint8 settleToken)
+        external
+        returns (uint256 amountIn, uint256 amountOut);
+
+    /// @notice Swaps `amountIn` of a credit and pays the result to the payee's payout address. Only the payout address or
+    /// the node's signer, which names the price.
+    /// @return amountOut What was paid.
+    function withdrawSwapped(uint64 payee, uint8 tokenIn, uint8 tokenOut, uint128 amountIn, uint128 minOut)
+        external
+        returns (uint256 amountOut);
+
+    /// @notice Makes several calls in one transaction.
+    function multicall(bytes[] calldata calls) external returns (bytes[] memory results);
+
+    /// @notice Gives this contract an allowance in Permit2. As with {permit}, one that fails is ignored when the allowance
+    /// is there.
+    function permit2(
+        address owner,
+        uint8 token,
+        uint160 amount,
+        uint48 expiration,
+        uint48 nonce,
+        uint256 deadline,
+        bytes calldata signature
+    ) external;
 
     /// @notice Gives an ERC-2612 allowance to this contract. A permit that fails, for instance because somebody sent it
     /// already, is ignored when the allowance suffices.
@@ -277,12 +455,35 @@ interface IPaymentManager {
     /// @notice Allows new obligations in a listed token again.
     function relistToken(uint8 token) external;
 
+    /// @notice Sets what else is known of a token.
+    /// @param swaps Bit 1: it may be sold in swaps, bit 2: it may be bought.
+    /// @param minWindowAmount What is worth a dollar, 0 if nobody says. A window is as long as that lasts, but not below the
+    /// prepay window and not above a day.
+    /// @param bountyCap The most that a pull of a nearly dry account earns; 0: nothing.
+    function setTokenTerms(uint8 token, uint8 swaps, uint80 minWindowAmount, uint88 bountyCap) external;
+
+    /// @notice Sets how a token is swapped for another.
+    /// @param path See {IUniswapAdapter}; empty: no more. All its tokens are listed.
+    /// @param slipBps How much dearer than the mean price a swap may be, at most 300.
+    /// @param twapSec How many seconds the mean is of, 300 to 7,200.
+    /// @param minCardinality How many observations a pool must remember.
+    /// @param maxPerSwap The most that is sold at once, and in an hour.
+    function setRoute(
+        uint8 tokenIn,
+        uint8 tokenOut,
+        bytes calldata path,
+        uint16 slipBps,
+        uint32 twapSec,
+        uint16 minCardinality,
+        uint128 maxPerSwap
+    ) external;
+
     /// @notice Sets how revenue of compute (0) or storage (1) is shared; each part at most 8,000. All that images (2) earn
     /// is theirs.
     function setSplit(uint8 class, uint16 nodeBps, uint16 coordinatorBps, uint16 stakerBps, uint16 developmentBps)
         external;
 
-    /// @notice Sets the prepay window: 300 to 86,400 seconds, whole minutes.
+    /// @notice Sets the prepay window: 300 to 86,400 seconds, whole minutes. An account gets it when its rate is next raised.
     function setPrepay(uint32 duration) external;
 
     /// @notice Sets the graces: soft at most 72 hours, hard 1 hour to 168 hours and not less than soft.
@@ -297,25 +498,17 @@ interface IPaymentManager {
     /// @notice What a payer pays a payee.
     function pair(address payer, uint8 token, uint64 payee) external view returns (PairView memory);
 
-    /// @notice How long the money lasts at the present rate.
-    /// @return paidUntil The end of the prepaid time.
-    /// @return allowanceUntil The end when refund, allowance and balance are used up.
-    /// @return softStop When a node may pause if nothing more can be pulled.
-    /// @return hardStop After when anyone may close if nothing more can be pulled.
-    function runway(address payer, uint8 token)
-        external
-        view
-        returns (uint40 paidUntil, uint40 allowanceUntil, uint40 softStop, uint40 hardStop);
+    /// @notice What a payer allows a controller.
+    function limitOf(address payer, uint8 token, address controller) external view returns (LimitView memory);
 
-    /// @notice What a claim now would give, before the split.
-    function owed(uint64 payee, uint8 token, address[] calldata payers) external view returns (uint256);
+    /// @notice Who pays for a payer, up to which rate and until when.
+    function sponsorOf(address payer, uint8 token) external view returns (address by, uint128 maxRateQ32, uint40 until);
 
-    /// @notice What the contract holds, and what it owes to these payers and payees: refunds, reserves, prepaid time,
-    /// unclaimed flows and credits. With all of them given, `held` is never below `owes`.
-    function solvency(uint8 token, address[] calldata payers, uint64[] calldata payees)
-        external
-        view
-        returns (uint256 held, uint256 owes);
+    /// @notice How a token is swapped for another.
+    function routeOf(uint8 tokenIn, uint8 tokenOut) external view returns (RouteView memory);
+
+    /// @notice How much dearer than the mean price the payer lets such swaps be; 0 when it allows none.
+    function autoSwapOf(address payer, uint8 payToken, uint8 settleToken) external view returns (uint16 maxSlipBps);
 
     /// @notice What a payee can withdraw.
     function creditOf(uint64 payee, uint8 token) external view returns (uint128);

@@ -94,7 +94,7 @@ contract PaymentsInvariantTest is Suite {
         uint256 held = token.balanceOf(address(payments));
         assertGe(held, owes, "PM-1: solvent");
         assertLe(held - owes, handler.roundings(), "PM-1: nothing stranded but roundings");
-        (uint256 heldView, uint256 owesView) = payments.solvency(ALEPH, payers, everyPayee);
+        (uint256 heldView, uint256 owesView) = lens.solvency(ALEPH, payers, everyPayee);
         assertEq(heldView, held, "solvency view: held");
         assertEq(owesView, owes, "solvency view: owes");
     }

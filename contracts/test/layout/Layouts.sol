@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Base} from "../../src/Base.sol";
 import {JobManager} from "../../src/JobManager.sol";
 import {NodeRegistry} from "../../src/NodeRegistry.sol";
-import {PaymentManager} from "../../src/PaymentManager.sol";
+import {PaymentBase} from "../../src/PaymentBase.sol";
 import {StakeVotes} from "../../src/StakeVotes.sol";
 import {StakingManager} from "../../src/StakingManager.sol";
 import {StorageBase} from "../../src/StorageBase.sol";
+import {Wiring} from "../../src/Wiring.sol";
 
 // The compiler tells the layout of ordinary variables only, and the contracts keep everything in namespaces. Declaring the
 // namespaces' structs as ordinary variables makes their layouts known.
 
 contract BaseLayout {
-    Base.BaseStorage internal $;
+    Wiring.BaseStorage internal $;
 }
 
 contract NodeRegistryLayout {
@@ -33,7 +33,7 @@ contract JobManagerLayout {
 }
 
 contract PaymentManagerLayout {
-    PaymentManager.PaymentManagerStorage internal $;
+    PaymentBase.PaymentManagerStorage internal $;
 }
 
 contract StorageRegistryLayout {

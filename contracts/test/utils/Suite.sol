@@ -5,10 +5,12 @@ import {AlephToken} from "../../src/AlephToken.sol";
 import {Deployer} from "../../src/Deployer.sol";
 import {JobManager} from "../../src/JobManager.sol";
 import {NodeRegistry} from "../../src/NodeRegistry.sol";
+import {PaymentLens} from "../../src/PaymentLens.sol";
 import {PaymentManager} from "../../src/PaymentManager.sol";
 import {Peers} from "../../src/Peers.sol";
 import {StakingManager} from "../../src/StakingManager.sol";
 import {StorageRegistry} from "../../src/StorageRegistry.sol";
+import {UniswapAdapter} from "../../src/UniswapAdapter.sol";
 import {DevGateway} from "../../src/dev/DevGateway.sol";
 import {IJobManager} from "../../src/interfaces/IJobManager.sol";
 import {INodeRegistry} from "../../src/interfaces/INodeRegistry.sol";
@@ -41,6 +43,8 @@ abstract contract Suite is Test {
     JobManager internal jobs;
     PaymentManager internal payments;
     StorageRegistry internal storages;
+    PaymentLens internal lens;
+    UniswapAdapter internal swaps;
     // Peers that only call the PaymentManager here.
     address internal storagesAt;
     address internal imagesAt;
@@ -106,8 +110,13 @@ abstract contract Suite is Test {
         payments = PaymentManager(_proxy("PaymentManager"));
         deployer.deploy("DrandVerifier", abi.encodePacked(_code("DrandVerifier"), _beaconNetwork()));
         storages = StorageRegistry(_proxy("StorageRegistry"));
+        lens = PaymentLens(_create(abi.encodePacked(_code("PaymentLens"), abi.encode(address(payments)))));
+        swaps = UniswapAdapter(
+            deployer.deploy(
+                "UniswapAdapter", abi.encodePacked(_code("UniswapAdapter"), abi.encode(_uniswap(), address(payments)))
+            )
+        );
         (storagesAt, imagesAt, slaAt) = (_at("StorageRegistry"), _at("ImageMarketplace"), _at("SLAManager"));
-        _stub("StorageRegistry");
         _stub("SLAManager");
     }
 
@@ -121,6 +130,11 @@ abstract contract Suite is Test {
     function _beaconNetwork() private view returns (bytes memory) {
         string memory json = vm.readFile("../protocol/testdata/vectors/drand.json");
         return abi.encodePacked(vm.parseJsonBytes(json, ".key"), uint256(20_255 * 1 days + 60), uint256(1 days));
+    }
+
+    /// @dev Uniswap's factory, on a network that has one.
+    function _uniswap() internal virtual returns (address) {
+        return address(0);
     }
 
     function _implementation(string memory name) internal returns (address) {

@@ -79,6 +79,24 @@ export const eip712Types = {
     { name: "seed", type: "bytes32" },
     { name: "bitmapRoot", type: "bytes32" },
   ],
+  DnsAttestation: [
+    { name: "key", type: "bytes32" },
+    { name: "owner", type: "address" },
+    { name: "nonce", type: "uint32" },
+    { name: "method", type: "uint8" },
+    { name: "seenAt", type: "uint40" },
+  ],
+  Revocation: [
+    { name: "key", type: "bytes32" },
+    { name: "nonce", type: "uint32" },
+    { name: "spkiHash", type: "bytes32" },
+    { name: "evidence", type: "bytes32" },
+  ],
+  Verdict: [
+    { name: "seq", type: "uint32" },
+    { name: "imageId", type: "bytes32" },
+    { name: "reason", type: "bytes32" },
+  ],
 } as const;
 
 /** The types of each domain; a domain's name is its contract's, its version is "1". */
@@ -86,4 +104,6 @@ export const eip712Domains = {
   AlephJobs: ["JobOffer", "Accept", "Assignment", "Stop"],
   AlephNodes: ["Register", "SetSigner", "Heartbeat"],
   AlephStorage: ["StoreRequest", "StoreExtension", "StoreRepair", "StorageReceipt", "DayAttestation"],
+  AlephDomains: ["DnsAttestation", "Revocation"],
+  AlephImages: ["Verdict"],
 } as const;

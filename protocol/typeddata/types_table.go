@@ -28,6 +28,12 @@ const (
 	StorageReceipt = "StorageReceipt(uint32 nodeId,bytes32 root,uint64 leaves,uint24 sinceDay,uint24 untilDay,address holder)"
 	// DayAttestation is signed in the domain AlephStorage.
 	DayAttestation = "DayAttestation(uint24 day,bytes32 seed,bytes32 bitmapRoot)"
+	// DnsAttestation is signed in the domain AlephDomains.
+	DnsAttestation = "DnsAttestation(bytes32 key,address owner,uint32 nonce,uint8 method,uint40 seenAt)"
+	// Revocation is signed in the domain AlephDomains.
+	Revocation = "Revocation(bytes32 key,uint32 nonce,bytes32 spkiHash,bytes32 evidence)"
+	// Verdict is signed in the domain AlephImages.
+	Verdict = "Verdict(uint32 seq,bytes32 imageId,bytes32 reason)"
 )
 
 // Types returns every type, by its name.
@@ -45,5 +51,8 @@ func Types() map[string]string {
 		"StoreRepair":    StoreRepair,
 		"StorageReceipt": StorageReceipt,
 		"DayAttestation": DayAttestation,
+		"DnsAttestation": DnsAttestation,
+		"Revocation":     Revocation,
+		"Verdict":        Verdict,
 	}
 }

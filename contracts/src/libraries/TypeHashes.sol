@@ -26,4 +26,9 @@ library TypeHashes {
         "StorageReceipt(uint32 nodeId,bytes32 root,uint64 leaves,uint24 sinceDay,uint24 untilDay,address holder)"
     );
     bytes32 internal constant DAY_ATTESTATION = keccak256("DayAttestation(uint24 day,bytes32 seed,bytes32 bitmapRoot)");
+    bytes32 internal constant DNS_ATTESTATION =
+        keccak256("DnsAttestation(bytes32 key,address owner,uint32 nonce,uint8 method,uint40 seenAt)");
+    bytes32 internal constant REVOCATION =
+        keccak256("Revocation(bytes32 key,uint32 nonce,bytes32 spkiHash,bytes32 evidence)");
+    bytes32 internal constant VERDICT = keccak256("Verdict(uint32 seq,bytes32 imageId,bytes32 reason)");
 }

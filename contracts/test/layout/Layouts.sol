@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {DomainRegistry} from "../../src/DomainRegistry.sol";
+import {ImageMarketplace} from "../../src/ImageMarketplace.sol";
 import {JobManager} from "../../src/JobManager.sol";
 import {NodeRegistry} from "../../src/NodeRegistry.sol";
 import {PaymentBase} from "../../src/PaymentBase.sol";
@@ -38,4 +40,12 @@ contract PaymentManagerLayout {
 
 contract StorageRegistryLayout {
     StorageBase.StorageRegistryStorage internal $;
+}
+
+contract DomainRegistryLayout {
+    DomainRegistry.DomainRegistryStorage internal $;
+}
+
+contract ImageMarketplaceLayout {
+    ImageMarketplace.ImageMarketplaceStorage internal $;
 }

@@ -3,6 +3,8 @@ pragma solidity 0.8.37;
 
 import {AlephToken} from "../../src/AlephToken.sol";
 import {Deployer} from "../../src/Deployer.sol";
+import {DomainRegistry} from "../../src/DomainRegistry.sol";
+import {ImageMarketplace} from "../../src/ImageMarketplace.sol";
 import {JobManager} from "../../src/JobManager.sol";
 import {NodeRegistry} from "../../src/NodeRegistry.sol";
 import {PaymentLens} from "../../src/PaymentLens.sol";
@@ -45,6 +47,8 @@ abstract contract Suite is Test {
     StorageRegistry internal storages;
     PaymentLens internal lens;
     UniswapAdapter internal swaps;
+    DomainRegistry internal domains;
+    ImageMarketplace internal images;
     // Peers that only call the PaymentManager here.
     address internal storagesAt;
     address internal imagesAt;
@@ -116,6 +120,8 @@ abstract contract Suite is Test {
                 "UniswapAdapter", abi.encodePacked(_code("UniswapAdapter"), abi.encode(_uniswap(), address(payments)))
             )
         );
+        domains = DomainRegistry(_proxy("DomainRegistry"));
+        images = ImageMarketplace(_proxy("ImageMarketplace"));
         (storagesAt, imagesAt, slaAt) = (_at("StorageRegistry"), _at("ImageMarketplace"), _at("SLAManager"));
         _stub("SLAManager");
     }
@@ -143,9 +149,10 @@ abstract contract Suite is Test {
 
     /// @dev The proxies and what access.json calls them.
     function _proxies() internal pure returns (string[] memory names) {
-        names = new string[](5);
+        names = new string[](7);
         (names[0], names[1], names[2]) = ("NodeRegistry", "StakingManager", "JobManager");
         (names[3], names[4]) = ("PaymentManager", "StorageRegistry");
+        (names[5], names[6]) = ("DomainRegistry", "ImageMarketplace");
     }
 
     function _at(string memory name) internal view returns (address) {

@@ -7,7 +7,10 @@ export const eip712Types = {
     { name: "payer", type: "address" },
     { name: "token", type: "uint8" },
     { name: "maxRateQ32", type: "uint128" },
+    { name: "slaClass", type: "uint32" },
+    { name: "imageSeq", type: "uint32" },
     { name: "nodeHint", type: "uint32" },
+    { name: "reqHash", type: "bytes32" },
     { name: "maxUntil", type: "uint40" },
     { name: "deadline", type: "uint40" },
     { name: "nonce", type: "uint256" },
@@ -18,6 +21,8 @@ export const eip712Types = {
     { name: "rateQ32", type: "uint128" },
     { name: "attempt", type: "uint8" },
     { name: "coordId", type: "uint32" },
+    { name: "statsEpoch", type: "uint32" },
+    { name: "reqHash", type: "bytes32" },
     { name: "deadline", type: "uint40" },
   ],
   Assignment: [
@@ -26,11 +31,41 @@ export const eip712Types = {
     { name: "rateQ32", type: "uint128" },
     { name: "attempt", type: "uint8" },
     { name: "coordId", type: "uint32" },
+    { name: "statsEpoch", type: "uint32" },
+    { name: "reqHash", type: "bytes32" },
     { name: "deadline", type: "uint40" },
   ],
   Stop: [
     { name: "spec", type: "bytes32" },
     { name: "deadline", type: "uint40" },
+  ],
+  Resize: [
+    { name: "offer", type: "bytes32" },
+    { name: "nodeId", type: "uint32" },
+    { name: "rateQ32", type: "uint128" },
+  ],
+  Decline: [
+    { name: "spec", type: "bytes32" },
+    { name: "nodeId", type: "uint32" },
+    { name: "attempt", type: "uint8" },
+    { name: "reason", type: "uint8" },
+  ],
+  Silence: [
+    { name: "spec", type: "bytes32" },
+    { name: "nodeId", type: "uint32" },
+    { name: "attempt", type: "uint8" },
+  ],
+  Accusation: [
+    { name: "kind", type: "uint8" },
+    { name: "nodeId", type: "uint32" },
+    { name: "ref", type: "bytes32" },
+    { name: "occurrence", type: "uint32" },
+    { name: "severity", type: "uint8" },
+    { name: "evidence", type: "bytes32" },
+  ],
+  Verdict: [
+    { name: "caseId", type: "bytes32" },
+    { name: "guilty", type: "bool" },
   ],
   Register: [
     { name: "owner", type: "address" },
@@ -92,7 +127,7 @@ export const eip712Types = {
     { name: "spkiHash", type: "bytes32" },
     { name: "evidence", type: "bytes32" },
   ],
-  Verdict: [
+  Takedown: [
     { name: "seq", type: "uint32" },
     { name: "imageId", type: "bytes32" },
     { name: "reason", type: "bytes32" },
@@ -101,9 +136,10 @@ export const eip712Types = {
 
 /** The types of each domain; a domain's name is its contract's, its version is "1". */
 export const eip712Domains = {
-  AlephJobs: ["JobOffer", "Accept", "Assignment", "Stop"],
+  AlephJobs: ["JobOffer", "Accept", "Assignment", "Stop", "Resize", "Decline", "Silence"],
+  AlephSLA: ["Accusation", "Verdict"],
   AlephNodes: ["Register", "SetSigner", "Heartbeat"],
   AlephStorage: ["StoreRequest", "StoreExtension", "StoreRepair", "StorageReceipt", "DayAttestation"],
   AlephDomains: ["DnsAttestation", "Revocation"],
-  AlephImages: ["Verdict"],
+  AlephImages: ["Takedown"],
 } as const;

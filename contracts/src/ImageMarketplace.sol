@@ -393,7 +393,7 @@ contract ImageMarketplace is IImageMarketplace, Base, TypedData, ReentrancyGuard
     /// @inheritdoc IImageMarketplace
     function verdictDigest(uint32 seq, bytes32 reason) public view returns (bytes32) {
         bytes32 imageId = _decode(CodeStore.read(_known(seq).detail)).imageId;
-        return _hashTypedDataV4(keccak256(abi.encode(TypeHashes.VERDICT, seq, imageId, reason)));
+        return _hashTypedDataV4(keccak256(abi.encode(TypeHashes.TAKEDOWN, seq, imageId, reason)));
     }
 
     /* INTERNAL: PUBLISHING */

@@ -2,55 +2,26 @@
 pragma solidity 0.8.37;
 
 import {Base} from "./Base.sol";
+import {Extended} from "./Extended.sol";
+import {JobExtension} from "./JobExtension.sol";
+import {JobStore} from "./JobStore.sol";
 import {Peers} from "./Peers.sol";
-import {TypedData} from "./TypedData.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
+import {ISLAManager} from "./interfaces/ISLAManager.sol";
 import {AlephErrors} from "./libraries/AlephErrors.sol";
 import {EndReason} from "./libraries/EndReason.sol";
 import {JobTypes} from "./libraries/JobTypes.sol";
 import {Pausing} from "./libraries/Pausing.sol";
+import {Payees} from "./libraries/Payees.sol";
 import {PayerSignature} from "./libraries/PayerSignature.sol";
-import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
 /// @title JobManager
-/// @notice See {IJobManager}. Money is moved by the PaymentManager only; this contract is its flow controller.
-contract JobManager is IJobManager, Base, TypedData, ReentrancyGuardTransient {
-    /* TYPES */
-
-    /// @dev What changes with the status, one slot.
-    struct JobA {
-        address payer;
-        uint40 changedAt;
-        uint32 nodeId;
-        Status status;
-        uint8 token;
-        uint8 attempt;
-    }
-
-    /// @dev The terms, one slot. The reserve is what `reservedMinutes` cost at `rateQ32`, rounded up to whole wei.
-    struct JobB {
-        uint128 rateQ32;
-        uint40 maxUntil;
-        uint40 startedAt;
-        uint32 coordId;
-        uint16 reservedMinutes;
-    }
-
-    /// @custom:storage-location erc7201:aleph.storage.JobManager.v1
-    struct JobManagerStorage {
-        mapping(bytes32 spec => JobA) a;
-        mapping(bytes32 spec => JobB) b;
-        mapping(address payer => mapping(uint256 word => uint256)) nonces;
-        mapping(uint32 nodeId => uint32) activeJobs;
-    }
-
+/// @notice See {IJobManager}. Money is moved by the PaymentManager only; this contract is its flow controller. Bonds are
+/// held by the SLAManager. The rare calls are in {JobExtension}.
+contract JobManager is IJobManager, Base, JobStore, Extended {
     /* CONSTANTS */
-
-    /// @dev The time a node has to boot a virtual machine and confirm it.
-    uint40 private constant _START_WINDOW = 15 minutes;
 
     /// @dev Coordinators that must sign, when there are as many.
     uint256 private constant _QUORUM = 3;
@@ -64,13 +35,14 @@ contract JobManager is IJobManager, Base, TypedData, ReentrancyGuardTransient {
     /// @dev The largest batch, so that one always fits into a block and into a bitmap.
     uint256 private constant _MAX_BATCH = 200;
 
-    // keccak256(abi.encode(uint256(keccak256("aleph.storage.JobManager.v1")) - 1)) & ~bytes32(uint256(0xff))
-    bytes32 private constant _STORAGE = 0xff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e700;
+    address private immutable _EXTENSION;
 
     /* SETUP */
 
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) Base(p) TypedData(p.jobs) {}
+    constructor(Peers memory p) Base(p) JobStore(p) {
+        _EXTENSION = address(new JobExtension(p));
+    }
 
     /// @notice Sets up a new proxy.
     function initialize() external initializer {
@@ -87,24 +59,42 @@ contract JobManager is IJobManager, Base, TypedData, ReentrancyGuardTransient {
         bytes calldata nodeSig,
         bytes calldata coordSigs
     ) external nonReentrant unpaused(Pausing.ENTRY) {
-        JobManagerStorage storage $ = _storage();
-        _checkTerms($, offer, assignment);
-        _useNonce($, offer.payer, offer.nonce);
-        if (!PayerSignature.isValid(offer.payer, _hashTypedDataV4(JobTypes.hash(offer)), payerSig)) {
-            revert AlephErrors.BadSignature(0);
-        }
-        _checkSigners(assignment, nodeSig, coordSigs);
+        _open(offer, payerSig, assignment, nodeSig, coordSigs);
+    }
 
-        $.a[offer.spec] = JobA({
-            payer: offer.payer,
-            changedAt: uint40(block.timestamp),
-            nodeId: assignment.nodeId,
-            status: Status.Assigned,
-            token: offer.token,
-            attempt: assignment.attempt
-        });
-        ++$.activeJobs[assignment.nodeId];
-        _reserve($, offer, assignment);
+    /// @inheritdoc IJobManager
+    function openSelf(
+        JobOffer calldata offer,
+        bytes calldata payerSig,
+        Assignment calldata assignment,
+        bytes calldata nodeSig
+    ) external nonReentrant unpaused(Pausing.ENTRY) {
+        if (offer.nodeHint == 0) revert NoNodeHint();
+        if (assignment.coordId != 0) revert CoordinatorMissing(assignment.coordId);
+        _open(offer, payerSig, assignment, nodeSig, nodeSig[:0]);
+    }
+
+    /// @inheritdoc IJobManager
+    function openBatch(bytes[] calldata) external returns (uint256) {
+        _extend(_EXTENSION);
+    }
+
+    /// @inheritdoc IJobManager
+    function createJob(JobOffer calldata) external unpaused(Pausing.ENTRY) {
+        _extend(_EXTENSION);
+    }
+
+    /// @inheritdoc IJobManager
+    function assign(
+        JobOffer calldata offer,
+        bytes calldata,
+        Assignment calldata assignment,
+        bytes calldata nodeSig,
+        bytes calldata coordSigs
+    ) external nonReentrant unpaused(Pausing.ENTRY) {
+        bool extra = abi.decode(_run(_EXTENSION, msg.data), (bool));
+        _checkSigners(assignment, _asks(offer, assignment), nodeSig, coordSigs);
+        _place(_storage(), offer, assignment, extra);
     }
 
     /// @inheritdoc IJobManager
@@ -121,99 +111,172 @@ contract JobManager is IJobManager, Base, TypedData, ReentrancyGuardTransient {
         JobManagerStorage storage $ = _storage();
         uint32 nodeId;
         for (uint256 i; i < specs.length; ++i) {
-            JobA storage a = $.a[specs[i]];
+            Life memory l = _load(specs[i]);
             // One look-up serves all the jobs of a node.
-            if (nodeId == 0 || a.nodeId != nodeId) {
-                nodeId = a.nodeId;
-                if (INodeRegistry(NODES).signerOf(nodeId) != msg.sender) nodeId = 0;
+            if (nodeId == 0 || l.nodeId != nodeId) {
+                nodeId = l.nodeId;
+                if (INodeRegistry(_NODES).signerOf(nodeId) != msg.sender) nodeId = 0;
             }
-            Refusal refusal = _confirmRefusal(a, nodeId);
+            Refusal refusal = _confirmRefusal(l, nodeId);
             if (refusal != Refusal.None) emit ItemRefused(specs[i], msg.sig, refusal);
-            else if (_confirm($, specs[i], a)) okBitmap |= 1 << i;
+            else if (_confirm($, specs[i], l)) okBitmap |= 1 << i;
         }
+    }
+
+    /// @inheritdoc IJobManager
+    function resize(JobOffer calldata, bytes calldata, uint128, bytes calldata) external unpaused(Pausing.ENTRY) {
+        _extend(_EXTENSION);
     }
 
     /* ENDING */
 
     /// @inheritdoc IJobManager
     function stop(bytes32 spec) external nonReentrant {
-        JobA storage a = _live(spec);
-        if (msg.sender != a.payer) revert AlephErrors.NotAuthorized(msg.sender);
-        _end(spec, a, Status.Stopped, EndReason.PAYER, msg.sender);
+        Life memory l = _live(spec);
+        if (msg.sender != _storage().terms[spec].payer) revert AlephErrors.NotAuthorized(msg.sender);
+        _end(spec, l, Status.Stopped, EndReason.PAYER, msg.sender);
     }
 
     /// @inheritdoc IJobManager
     function stopBySig(bytes32 spec, uint40 deadline, bytes calldata sig) external nonReentrant {
-        JobA storage a = _live(spec);
+        Life memory l = _live(spec);
         if (block.timestamp > deadline) revert AlephErrors.Expired(deadline);
-        address payer = a.payer;
+        address payer = _storage().terms[spec].payer;
         if (!PayerSignature.isValid(payer, stopDigest(spec, deadline), sig)) revert AlephErrors.BadSignature(0);
-        _end(spec, a, Status.Stopped, EndReason.PAYER, payer);
+        _end(spec, l, Status.Stopped, EndReason.PAYER, payer);
     }
 
     /// @inheritdoc IJobManager
     function nodeStop(bytes32 spec, uint8 reason) external nonReentrant {
-        JobA storage a = _live(spec);
-        if (INodeRegistry(NODES).signerOf(a.nodeId) != msg.sender) revert AlephErrors.NotAuthorized(msg.sender);
+        Life memory l = _placed(spec);
+        _onlySigner(l.nodeId);
         if (reason < EndReason.NODE_MIN) {
             revert AlephErrors.OutOfBounds(reason, EndReason.NODE_MIN, type(uint8).max);
         }
-        _end(spec, a, Status.Failed, reason, msg.sender);
+        if (l.slaClass == 0) {
+            _end(spec, l, Status.Failed, reason, msg.sender);
+            return;
+        }
+        uint32 notice = l.status == Status.Assigned ? 0 : _SLA.noticeOf(l.slaClass);
+        uint40 now_ = uint40(block.timestamp);
+        if (notice != 0 && l.status == Status.Running) {
+            (l.status, l.changedAt) = (Status.Stopping, now_);
+            _save(spec, l);
+            emit JobStopping(spec, l.nodeId, reason, now_ + notice);
+        } else if (notice != 0 && now_ < l.changedAt + notice) {
+            uint256 left = l.changedAt + notice - now_;
+            // Before the state changes: the SLAManager looks at what the job has cost.
+            _violate(ISLAManager.Kind.EarlyStop, spec, l.nodeId, l.attempt, uint16(3 * left / notice), address(0));
+            _unplace(spec, l, reason, msg.sender);
+        } else if (notice != 0) {
+            _end(spec, l, Status.Stopped, EndReason.NOTICE, msg.sender);
+        } else {
+            _unplace(spec, l, reason, msg.sender);
+        }
     }
 
     /// @inheritdoc IJobManager
     function failStart(bytes32 spec) external nonReentrant {
-        JobA storage a = _live(spec);
-        if (a.status != Status.Assigned) revert AlephErrors.BadState(uint8(a.status), uint8(Status.Assigned));
-        uint40 at = a.changedAt + _START_WINDOW;
-        if (block.timestamp <= at) revert AlephErrors.TooSoon(at + 1);
-        _end(spec, a, Status.Failed, EndReason.START_TIMEOUT, msg.sender);
+        Life memory l = _live(spec);
+        if (l.status != Status.Assigned) revert AlephErrors.BadState(uint8(l.status), uint8(Status.Assigned));
+        uint256 time = _startEnd(l);
+        if (block.timestamp <= time) revert AlephErrors.TooSoon(time + 1);
+        (uint32 nodeId, uint8 attempt) = (l.nodeId, l.attempt);
+        if (l.slaClass == 0) _end(spec, l, Status.Failed, EndReason.START_TIMEOUT, msg.sender);
+        else _unplace(spec, l, EndReason.START_TIMEOUT, msg.sender);
+        _violate(ISLAManager.Kind.StartTimeout, spec, nodeId, attempt, 0, msg.sender);
     }
 
     /// @inheritdoc IJobManager
-    function closeForArrears(bytes32[] calldata specs) external nonReentrant returns (uint256 okBitmap) {
-        _checkBatch(specs.length);
-        for (uint256 i; i < specs.length; ++i) {
-            Refusal refusal = _closeOverdue(specs[i]);
-            if (refusal == Refusal.None) okBitmap |= 1 << i;
-            else emit ItemRefused(specs[i], msg.sig, refusal);
+    function finalize(bytes32 spec) external nonReentrant {
+        Life memory l = _live(spec);
+        if (l.status != Status.Stopping) revert AlephErrors.BadState(uint8(l.status), uint8(Status.Stopping));
+        uint256 time = l.changedAt + _SLA.noticeOf(l.slaClass);
+        if (block.timestamp < time) revert AlephErrors.TooSoon(time);
+        _end(spec, l, Status.Stopped, EndReason.NOTICE, msg.sender);
+    }
+
+    /// @inheritdoc IJobManager
+    function complete(bytes32 spec, bytes32 resultHash) external nonReentrant {
+        Life memory l = _live(spec);
+        if (l.status != Status.Running) revert AlephErrors.BadState(uint8(l.status), uint8(Status.Running));
+        _onlySigner(l.nodeId);
+        if (l.slaClass != 0) {
+            // Or a node would call done what it does not want to run any longer.
+            uint32 notice = _SLA.noticeOf(l.slaClass);
+            if (notice != 0) revert NoticeNeeded(notice);
         }
+        emit JobCompleted(spec, l.nodeId, resultHash);
+        _end(spec, l, Status.Completed, EndReason.COMPLETED, msg.sender);
     }
 
     /// @inheritdoc IJobManager
-    function expire(bytes32[] calldata specs) external nonReentrant returns (uint256 okBitmap) {
-        _checkBatch(specs.length);
-        JobManagerStorage storage $ = _storage();
-        for (uint256 i; i < specs.length; ++i) {
-            JobA storage a = $.a[specs[i]];
-            Refusal refusal = _expireRefusal(a.status, $.b[specs[i]].maxUntil);
-            if (refusal == Refusal.None) {
-                _end(specs[i], a, Status.Expired, EndReason.MAX_UNTIL, msg.sender);
-                okBitmap |= 1 << i;
-            } else {
-                emit ItemRefused(specs[i], msg.sig, refusal);
+    function reassign(bytes32 spec) external nonReentrant {
+        Life memory l = _placed(spec);
+        bool byPayer = msg.sender == _storage().terms[spec].payer;
+        if (!byPayer) {
+            (,, INodeRegistry.Status status) = INodeRegistry(_NODES).standing(l.nodeId);
+            if (status == INodeRegistry.Status.Active || status == INodeRegistry.Status.Draining) {
+                revert NodeAvailable(l.nodeId);
             }
         }
+        _unplace(spec, l, byPayer ? EndReason.MOVED : EndReason.NODE_GONE, msg.sender);
+    }
+
+    /// @inheritdoc IJobManager
+    function closeForArrears(bytes32[] calldata) external returns (uint256) {
+        _extend(_EXTENSION);
+    }
+
+    /// @inheritdoc IJobManager
+    function expire(bytes32[] calldata) external returns (uint256) {
+        _extend(_EXTENSION);
+    }
+
+    /* CHALLENGES */
+
+    /// @inheritdoc IJobManager
+    function challengeAssignment(Assignment calldata, StatProof calldata) external unpaused(Pausing.ENTRY) {
+        _extend(_EXTENSION);
+    }
+
+    /// @inheritdoc IJobManager
+    function answerDecline(bytes32, uint8, uint32, uint8, bytes calldata) external {
+        _extend(_EXTENSION);
+    }
+
+    /// @inheritdoc IJobManager
+    function answerSilence(bytes32, uint8, uint32, bytes calldata) external {
+        _extend(_EXTENSION);
+    }
+
+    /// @inheritdoc IJobManager
+    function settleChallenge(bytes32, uint8, uint32) external {
+        _extend(_EXTENSION);
     }
 
     /* VIEWS */
 
     /// @inheritdoc IJobManager
     function job(bytes32 spec) external view returns (JobView memory) {
-        JobA storage a = _storage().a[spec];
-        JobB storage b = _storage().b[spec];
+        Terms storage t = _storage().terms[spec];
+        Life memory l = _load(spec);
+        Extra storage e = _storage().extras[spec];
         return JobView({
-            payer: a.payer,
-            changedAt: a.changedAt,
-            nodeId: a.nodeId,
-            status: a.status,
-            token: a.token,
-            attempt: a.attempt,
-            rateQ32: b.rateQ32,
-            maxUntil: b.maxUntil,
-            startedAt: b.startedAt,
-            coordId: b.coordId,
-            reservedMinutes: b.reservedMinutes
+            payer: t.payer,
+            changedAt: l.changedAt,
+            nodeId: l.nodeId,
+            status: l.status,
+            token: l.token,
+            attempt: l.attempt,
+            rateQ32: t.rateQ32,
+            maxUntil: l.maxUntil,
+            startedAt: l.startedAt,
+            coordId: l.coordId,
+            reservedMinutes: l.reservedMinutes,
+            slaClass: l.slaClass,
+            imageSeq: e.imageSeq,
+            imageRateQ32: e.imageRateQ32
         });
     }
 
@@ -225,6 +288,32 @@ contract JobManager is IJobManager, Base, TypedData, ReentrancyGuardTransient {
     /// @inheritdoc IJobManager
     function nonceBitmap(address payer, uint256 word) external view returns (uint256) {
         return _storage().nonces[payer][word];
+    }
+
+    /// @inheritdoc IJobManager
+    function offerHash(bytes32 spec) external view returns (bytes32) {
+        return _storage().offers[spec];
+    }
+
+    /// @inheritdoc IJobManager
+    function placement(bytes32 spec) external view returns (bytes32) {
+        return _storage().placements[spec];
+    }
+
+    /// @inheritdoc IJobManager
+    function challenge(bytes32 spec, uint8 attempt, uint32 better) external view returns (ChallengeView memory) {
+        Challenge storage c = _storage().challenges[_challengeId(spec, attempt, better)];
+        return ChallengeView(c.challenger, c.since, c.coordId, c.state);
+    }
+
+    /// @inheritdoc IJobManager
+    function dutyCoordinator(bytes32 spec, uint24 day, uint8 attempt) external view returns (uint32) {
+        return JobExtension(_EXTENSION).dutyCoordinator(spec, day, attempt);
+    }
+
+    /// @inheritdoc IJobManager
+    function extension() external view returns (address) {
+        return _EXTENSION;
     }
 
     /// @inheritdoc IJobManager
@@ -249,46 +338,47 @@ contract JobManager is IJobManager, Base, TypedData, ReentrancyGuardTransient {
 
     /* INTERNAL: OPENING */
 
-    /// @dev What the payer and the coordinators signed fits together and is in time.
-    function _checkTerms(JobManagerStorage storage $, JobOffer calldata o, Assignment calldata a) private view {
-        if (o.spec == 0) revert AlephErrors.ZeroHash();
-        if (o.payer == address(0)) revert AlephErrors.ZeroAddress();
-        if (a.spec != o.spec) revert SpecMismatch(o.spec, a.spec);
-        if ($.a[o.spec].status != Status.None) revert AlephErrors.Duplicate(o.spec);
-        if (a.attempt != 0) revert WrongAttempt(a.attempt, 0);
-        if (block.timestamp > o.deadline) revert OfferExpired(o.deadline);
-        if (block.timestamp > a.deadline) revert OfferExpired(a.deadline);
-        if (o.maxUntil != 0 && block.timestamp >= o.maxUntil) revert AlephErrors.TooLate(o.maxUntil);
-        if (o.nodeHint != 0 && o.nodeHint != a.nodeId) revert WrongNode(a.nodeId, o.nodeHint);
-        if (a.rateQ32 == 0) revert AlephErrors.ZeroAmount();
-        if (a.rateQ32 > o.maxRateQ32) revert RateTooHigh(a.rateQ32, o.maxRateQ32);
+    function _open(
+        JobOffer calldata o,
+        bytes calldata payerSig,
+        Assignment calldata a,
+        bytes calldata nodeSig,
+        bytes calldata coordSigs
+    ) private {
+        JobManagerStorage storage $ = _storage();
+        if ($.lives[o.spec].status != Status.None) revert AlephErrors.Duplicate(o.spec);
+        _checkOffer($, o);
+        _checkDeadline(o);
+        _checkFit(o, a, 0);
+        _checkRate(a, o.maxRateQ32);
+        _checkPayer(o, payerSig);
+        _checkSigners(a, _asks(o, a), nodeSig, coordSigs);
+        _place($, o, a, false);
     }
 
-    function _useNonce(JobManagerStorage storage $, address payer, uint256 nonce) private {
-        uint256 bit = 1 << (nonce & 0xff);
-        uint256 word = $.nonces[payer][nonce >> 8];
-        if (word & bit != 0) revert NonceUsed(nonce);
-        $.nonces[payer][nonce >> 8] = word | bit;
-    }
-
-    /// @dev The node accepts and enough coordinators agree. The index in BadSignature is 1 for the node and 2 and up for
-    /// the coordinators.
-    function _checkSigners(Assignment calldata a, bytes calldata nodeSig, bytes calldata coordSigs) private view {
-        uint32[] memory ids = _coordinators(a.coordId, coordSigs);
+    /// @dev The node accepts and enough coordinators agree, unless none was asked. The index in BadSignature is 1 for the
+    /// node and 2 and up for the coordinators.
+    function _checkSigners(Assignment calldata a, bool asked, bytes calldata nodeSig, bytes calldata coordSigs)
+        private
+        view
+    {
+        uint32[] memory ids = asked ? _coordinators(a.coordId, coordSigs) : new uint32[](0);
         (address nodeSigner, address[] memory signers, uint32 active) =
-            INodeRegistry(NODES).assignmentSigners(a.nodeId, ids);
-        uint256 need = active < _QUORUM ? active : _QUORUM;
-        if (ids.length < need) revert QuorumLow(ids.length, need);
-
+            INodeRegistry(_NODES).assignmentSigners(a.nodeId, ids);
+        if (asked) _checkQuorum(ids.length, active);
         bytes32 digest = _hashTypedDataV4(JobTypes.hash(JobTypes.ACCEPT, a));
-        (address by,,) = ECDSA.tryRecoverCalldata(digest, nodeSig);
-        if (by != nodeSigner) revert AlephErrors.BadSignature(1);
-
+        if (!_signed(nodeSigner, digest, nodeSig)) revert AlephErrors.BadSignature(1);
         digest = _hashTypedDataV4(JobTypes.hash(JobTypes.ASSIGNMENT, a));
         for (uint256 i; i < signers.length; ++i) {
-            (by,,) = ECDSA.tryRecoverCalldata(digest, coordSigs[i * _ENTRY + 4:(i + 1) * _ENTRY]);
-            if (by != signers[i]) revert AlephErrors.BadSignature(uint8(i + 2));
+            if (!_signed(signers[i], digest, coordSigs[i * _ENTRY + 4:(i + 1) * _ENTRY])) {
+                revert AlephErrors.BadSignature(uint8(i + 2));
+            }
         }
+    }
+
+    function _checkQuorum(uint256 have, uint32 active) private pure {
+        uint256 need = active < _QUORUM ? active : _QUORUM;
+        if (have < need) revert QuorumLow(have, need);
     }
 
     /// @dev The ids in the entries, which ascend strictly and include `coordId`.
@@ -307,12 +397,29 @@ contract JobManager is IJobManager, Base, TypedData, ReentrancyGuardTransient {
         if (!found) revert CoordinatorMissing(coordId);
     }
 
-    /// @dev Reserves the first window and writes the terms with it.
-    function _reserve(JobManagerStorage storage $, JobOffer calldata o, Assignment calldata a) private {
-        uint16 minutes_ = IPaymentManager(PAYMENTS).reserve(o.payer, o.token, a.nodeId, a.rateQ32);
-        $.b[o.spec] = JobB({
-            rateQ32: a.rateQ32, maxUntil: o.maxUntil, startedAt: 0, coordId: a.coordId, reservedMinutes: minutes_
-        });
+    /// @dev Reserves the first window and writes the job.
+    function _place(JobManagerStorage storage $, JobOffer calldata o, Assignment calldata a, bool extra) private {
+        if (o.slaClass | o.imageSeq != 0 || o.reqHash != 0) {
+            _run(_EXTENSION, abi.encodeCall(JobExtension.agree, (o, a)));
+            extra = extra || o.imageSeq != 0;
+        }
+        uint16 minutes_ = _PAYMENTS.reserve(o.payer, o.token, a.nodeId, a.rateQ32);
+        // The PaymentManager takes no rate that is greater.
+        $.terms[o.spec] = Terms({payer: o.payer, rateQ32: uint96(a.rateQ32)});
+        _save(o.spec, Life({
+            nodeId: a.nodeId,
+            coordId: a.coordId,
+            changedAt: uint40(block.timestamp),
+            startedAt: 0,
+            maxUntil: o.maxUntil,
+            status: Status.Assigned,
+            token: o.token,
+            attempt: a.attempt,
+            reservedMinutes: minutes_,
+            slaClass: uint24(o.slaClass),
+            extra: extra
+        }));
+        ++$.activeJobs[a.nodeId];
         emit JobAssigned(
             o.spec, a.nodeId, o.payer, a.rateQ32, o.token, a.attempt, a.coordId, o.maxUntil, uint32(minutes_) * 60
         );
@@ -321,90 +428,41 @@ contract JobManager is IJobManager, Base, TypedData, ReentrancyGuardTransient {
     /* INTERNAL: RUNNING */
 
     /// @dev `nodeId` is 0 when the caller does not sign for the node of the job.
-    function _confirmRefusal(JobA storage a, uint32 nodeId) private view returns (Refusal) {
-        if (a.status != Status.Assigned) return Refusal.WrongStatus;
+    function _confirmRefusal(Life memory l, uint32 nodeId) private view returns (Refusal) {
+        if (l.status != Status.Assigned) return Refusal.WrongStatus;
         if (nodeId == 0) return Refusal.NotSigner;
-        if (block.timestamp > a.changedAt + _START_WINDOW) return Refusal.StartTooLate;
+        if (block.timestamp > _startEnd(l)) return Refusal.StartTooLate;
         return Refusal.None;
     }
 
-    /// @dev Starts billing. False: the payer is in arrears and the job has failed.
-    function _confirm(JobManagerStorage storage $, bytes32 spec, JobA storage a) private returns (bool) {
-        JobB storage b = $.b[spec];
+    /// @dev Starts billing. False: the payer cannot pay and the job has failed.
+    function _confirm(JobManagerStorage storage $, bytes32 spec, Life memory l) private returns (bool) {
+        Terms memory t = _terms(spec);
         uint40 now_ = uint40(block.timestamp);
-        uint32 nodeId = a.nodeId;
-        uint128 rate = b.rateQ32;
-        if (!IPaymentManager(PAYMENTS).activate(a.payer, a.token, nodeId, rate, b.reservedMinutes)) {
-            _finish(a, Status.Failed);
-            emit JobStopped(spec, nodeId, msg.sender, Status.Failed, EndReason.ARREARS_AT_START, 0, now_, rate);
+        if (!_activate(spec, t, l)) {
+            (l.status, l.changedAt) = (Status.Failed, now_);
+            _save(spec, l);
+            --$.activeJobs[l.nodeId];
+            emit JobStopped(
+                spec, l.nodeId, msg.sender, Status.Failed, EndReason.ARREARS_AT_START, 0, now_, t.rateQ32
+            );
             return false;
         }
-        (a.status, a.changedAt) = (Status.Running, now_);
-        b.startedAt = now_;
-        emit JobRunning(spec, nodeId, now_);
+        (l.status, l.changedAt, l.startedAt) = (Status.Running, now_, now_);
+        _save(spec, l);
+        emit JobRunning(spec, l.nodeId, now_);
         return true;
     }
 
-    /* INTERNAL: ENDING */
-
-    /// @dev Ends a live job and its flow or reserve.
-    function _end(bytes32 spec, JobA storage a, Status to, uint8 reason, address by) private {
-        JobB storage b = _storage().b[spec];
-        bool ran = a.status == Status.Running;
-        _finish(a, to);
-        emit JobStopped(spec, a.nodeId, by, to, reason, b.startedAt, uint40(block.timestamp), b.rateQ32);
-        if (ran) {
-            IPaymentManager(PAYMENTS).setFlow(a.payer, a.token, a.nodeId, -int256(uint256(b.rateQ32)));
-        } else {
-            IPaymentManager(PAYMENTS).release(a.payer, a.token, a.nodeId, b.rateQ32, b.reservedMinutes);
-        }
+    /// @dev Starts the flows, or frees the reserves.
+    function _activate(bytes32 spec, Terms memory t, Life memory l) private returns (bool) {
+        if (l.extra) return abi.decode(_run(_EXTENSION, abi.encodeCall(JobExtension.activate, (spec))), (bool));
+        return _PAYMENTS.activate(t.payer, l.token, l.nodeId, t.rateQ32, l.reservedMinutes);
     }
 
-    /// @dev Ends a running job whose payer is overdue.
-    function _closeOverdue(bytes32 spec) private returns (Refusal) {
-        JobA storage a = _storage().a[spec];
-        if (a.status != Status.Running) return Refusal.WrongStatus;
-        JobB storage b = _storage().b[spec];
-        uint128 rate = b.rateQ32;
-        if (!IPaymentManager(PAYMENTS).closeOverdue(a.payer, a.token, a.nodeId, rate)) return Refusal.NotOverdue;
-        _finish(a, Status.Expired);
-        emit JobStopped(
-            spec, a.nodeId, msg.sender, Status.Expired, EndReason.ARREARS, b.startedAt, uint40(block.timestamp), rate
-        );
-        return Refusal.None;
-    }
-
-    function _expireRefusal(Status status, uint40 maxUntil) private view returns (Refusal) {
-        if (status != Status.Assigned && status != Status.Running) return Refusal.WrongStatus;
-        if (maxUntil == 0 || block.timestamp <= maxUntil) return Refusal.NotExpired;
-        return Refusal.None;
-    }
-
-    /// @dev Moves a live job to a final status, the only place that does.
-    function _finish(JobA storage a, Status to) private {
-        (a.status, a.changedAt) = (to, uint40(block.timestamp));
-        --_storage().activeJobs[a.nodeId];
-    }
-
-    /// @dev The job, when it has not ended.
-    function _live(bytes32 spec) private view returns (JobA storage a) {
-        a = _storage().a[spec];
-        Status status = a.status;
-        if (status == Status.None) revert AlephErrors.BadState(uint8(status), uint8(Status.Assigned));
-        if (status != Status.Assigned && status != Status.Running) revert AlreadyTerminal(status);
-    }
+    /* INTERNAL */
 
     function _checkBatch(uint256 length) private pure {
         if (length == 0 || length > _MAX_BATCH) revert AlephErrors.OutOfBounds(length, 1, _MAX_BATCH);
-    }
-
-    function _domainName() internal pure override returns (string memory) {
-        return "AlephJobs";
-    }
-
-    function _storage() private pure returns (JobManagerStorage storage $) {
-        assembly ("memory-safe") {
-            $.slot := _STORAGE
-        }
     }
 }

@@ -47,7 +47,7 @@ contract AccessTest is Suite {
             (bool isRole,) = _roleOf(who);
             if (!isRole && keccak256(bytes(who)) != keccak256("peer")) continue;
             // Arguments of zeros decode for every function here; upgradeToAndCall's offset is the only dynamic one.
-            bytes memory zeros = new bytes(32 * 8);
+            bytes memory zeros = new bytes(32 * 16);
             if (bytes4(keccak256(bytes(functions[i]))) == bytes4(keccak256("upgradeToAndCall(address,bytes)"))) {
                 zeros = abi.encode(address(0), "");
             }

@@ -18,6 +18,7 @@ contract VectorsTest is Suite {
     address internal constant JOBS_AT = 0x5FbDB2315678afecb367f032d93F642f64180aa3;
     address internal constant NODES_AT = 0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512;
     bytes32 internal constant SPEC = sha256("instance");
+    bytes32 internal constant NEEDS = keccak256("needs");
 
     function setUp() public override {
         super.setUp();
@@ -65,14 +66,18 @@ contract VectorsTest is Suite {
             vm.toString(SPEC),
             '", "payer": "',
             vm.toString(vm.addr(KEY)),
-            '", "token": "1", "maxRateQ32": "4294967296000000000000", "nodeHint": "5", "maxUntil": "1760000000", ',
-            '"deadline": "1750000600", "nonce": "258"}'
+            '", "token": "1", "maxRateQ32": "4294967296000000000000", "slaClass": "3", ',
+            '"imageSeq": "7", "nodeHint": "5", "reqHash": "',
+            vm.toString(NEEDS),
+            '", "maxUntil": "1760000000", "deadline": "1750000600", "nonce": "258"}'
         );
         string memory assignment = string.concat(
             '{"spec": "',
             vm.toString(SPEC),
             '", "nodeId": "5", "rateQ32": "4294967296000000000", "attempt": "0", "coordId": "1", ',
-            '"deadline": "1750000600"}'
+            '"statsEpoch": "486111", "reqHash": "',
+            vm.toString(NEEDS),
+            '", "deadline": "1750000600"}'
         );
         string memory stop = string.concat('{"spec": "', vm.toString(SPEC), '", "deadline": "1750000600"}');
         return string.concat(
@@ -82,7 +87,25 @@ contract VectorsTest is Suite {
             ",\n",
             _case("AlephJobs", JOBS_AT, "Assignment", _ASSIGNMENT, assignment, _assignmentHash("Assignment")),
             ",\n",
-            _case("AlephJobs", JOBS_AT, "Stop", _STOP, stop, _stopHash())
+            _case("AlephJobs", JOBS_AT, "Stop", _STOP, stop, _stopHash()),
+            ",\n",
+            _laterCases()
+        );
+    }
+
+    function _laterCases() private pure returns (string memory) {
+        string memory spec = string.concat('{"spec": "', vm.toString(SPEC), '", "nodeId": "5", "attempt": "2"');
+        string memory resize = string.concat(
+            '{"offer": "', vm.toString(_offerHash()), '", "nodeId": "5", "rateQ32": "4294967296000000000"}'
+        );
+        string memory decline = string.concat(spec, ', "reason": "17"}');
+        string memory silence = string.concat(spec, "}");
+        return string.concat(
+            _case("AlephJobs", JOBS_AT, "Resize", _RESIZE, resize, _resizeHash()),
+            ",\n",
+            _case("AlephJobs", JOBS_AT, "Decline", _DECLINE, decline, _declineHash()),
+            ",\n",
+            _case("AlephJobs", JOBS_AT, "Silence", _SILENCE, silence, _silenceHash())
         );
     }
 
@@ -144,21 +167,26 @@ contract VectorsTest is Suite {
     /* HASHES, written out apart from the contracts */
 
     string private constant _OFFER =
-        "JobOffer(bytes32 spec,address payer,uint8 token,uint128 maxRateQ32,uint32 nodeHint,uint40 maxUntil,uint40 deadline,uint256 nonce)";
+        "JobOffer(bytes32 spec,address payer,uint8 token,uint128 maxRateQ32,uint32 slaClass,uint32 imageSeq,uint32 nodeHint,bytes32 reqHash,uint40 maxUntil,uint40 deadline,uint256 nonce)";
     string private constant _ACCEPT =
-        "Accept(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint40 deadline)";
+        "Accept(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint32 statsEpoch,bytes32 reqHash,uint40 deadline)";
     string private constant _ASSIGNMENT =
-        "Assignment(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint40 deadline)";
+        "Assignment(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint32 statsEpoch,bytes32 reqHash,uint40 deadline)";
     string private constant _STOP = "Stop(bytes32 spec,uint40 deadline)";
+    string private constant _RESIZE = "Resize(bytes32 offer,uint32 nodeId,uint128 rateQ32)";
+    string private constant _DECLINE = "Decline(bytes32 spec,uint32 nodeId,uint8 attempt,uint8 reason)";
+    string private constant _SILENCE = "Silence(bytes32 spec,uint32 nodeId,uint8 attempt)";
     string private constant _REGISTER = "Register(address owner,uint8 kind,bytes32 peerIdHash)";
     string private constant _SET_SIGNER = "SetSigner(uint32 nodeId,address owner)";
 
     function _fixedOffer() private pure returns (IJobManager.JobOffer memory) {
-        return IJobManager.JobOffer(SPEC, vm.addr(KEY), 1, 4294967296000000000000, 5, 1_760_000_000, 1_750_000_600, 258);
+        return IJobManager.JobOffer(
+            SPEC, vm.addr(KEY), 1, 4294967296000000000000, 3, 7, 5, NEEDS, 1_760_000_000, 1_750_000_600, 258
+        );
     }
 
     function _fixedAssignment() private pure returns (IJobManager.Assignment memory) {
-        return IJobManager.Assignment(SPEC, 5, 4294967296000000000, 0, 1, 1_750_000_600);
+        return IJobManager.Assignment(SPEC, 5, 4294967296000000000, 0, 1, 486_111, NEEDS, 1_750_000_600);
     }
 
     function _offerHash() private pure returns (bytes32) {
@@ -170,7 +198,10 @@ contract VectorsTest is Suite {
                 o.payer,
                 o.token,
                 o.maxRateQ32,
+                o.slaClass,
+                o.imageSeq,
                 o.nodeHint,
+                o.reqHash,
                 o.maxUntil,
                 o.deadline,
                 o.nonce
@@ -182,11 +213,27 @@ contract VectorsTest is Suite {
         IJobManager.Assignment memory a = _fixedAssignment();
         bytes32 typeHash =
             keccak256(bytes(name)) == keccak256("Accept") ? keccak256(bytes(_ACCEPT)) : keccak256(bytes(_ASSIGNMENT));
-        return keccak256(abi.encode(typeHash, a.spec, a.nodeId, a.rateQ32, a.attempt, a.coordId, a.deadline));
+        return keccak256(
+            abi.encode(
+                typeHash, a.spec, a.nodeId, a.rateQ32, a.attempt, a.coordId, a.statsEpoch, a.reqHash, a.deadline
+            )
+        );
     }
 
     function _stopHash() private pure returns (bytes32) {
         return keccak256(abi.encode(keccak256(bytes(_STOP)), SPEC, 1_750_000_600));
+    }
+
+    function _resizeHash() private pure returns (bytes32) {
+        return keccak256(abi.encode(keccak256(bytes(_RESIZE)), _offerHash(), 5, 4294967296000000000));
+    }
+
+    function _declineHash() private pure returns (bytes32) {
+        return keccak256(abi.encode(keccak256(bytes(_DECLINE)), SPEC, 5, 2, 17));
+    }
+
+    function _silenceHash() private pure returns (bytes32) {
+        return keccak256(abi.encode(keccak256(bytes(_SILENCE)), SPEC, 5, 2));
     }
 
     function _registerHash(address owner, bytes memory peerId) private pure returns (bytes32) {

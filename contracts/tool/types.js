@@ -10,6 +10,7 @@ const root = path.join(__dirname, "..");
 const check = process.argv.includes("--check");
 const domains = JSON.parse(fs.readFileSync(path.join(root, "eip712.json"), "utf8"));
 const types = Object.entries(domains).flatMap(([domain, list]) => list.map((text) => ({ domain, text, ...parse(text) })));
+for (const t of types) if (types.find((u) => u.name === t.name) !== t) fail(`two types are called ${t.name}`);
 const SOURCE = "contracts/tool/types.js from contracts/eip712.json";
 
 let failed = false;

@@ -5,13 +5,23 @@ package typeddata
 // The EIP-712 types, letter by letter as the contracts have them.
 const (
 	// JobOffer is signed in the domain AlephJobs.
-	JobOffer = "JobOffer(bytes32 spec,address payer,uint8 token,uint128 maxRateQ32,uint32 nodeHint,uint40 maxUntil,uint40 deadline,uint256 nonce)"
+	JobOffer = "JobOffer(bytes32 spec,address payer,uint8 token,uint128 maxRateQ32,uint32 slaClass,uint32 imageSeq,uint32 nodeHint,bytes32 reqHash,uint40 maxUntil,uint40 deadline,uint256 nonce)"
 	// Accept is signed in the domain AlephJobs.
-	Accept = "Accept(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint40 deadline)"
+	Accept = "Accept(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint32 statsEpoch,bytes32 reqHash,uint40 deadline)"
 	// Assignment is signed in the domain AlephJobs.
-	Assignment = "Assignment(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint40 deadline)"
+	Assignment = "Assignment(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint32 statsEpoch,bytes32 reqHash,uint40 deadline)"
 	// Stop is signed in the domain AlephJobs.
 	Stop = "Stop(bytes32 spec,uint40 deadline)"
+	// Resize is signed in the domain AlephJobs.
+	Resize = "Resize(bytes32 offer,uint32 nodeId,uint128 rateQ32)"
+	// Decline is signed in the domain AlephJobs.
+	Decline = "Decline(bytes32 spec,uint32 nodeId,uint8 attempt,uint8 reason)"
+	// Silence is signed in the domain AlephJobs.
+	Silence = "Silence(bytes32 spec,uint32 nodeId,uint8 attempt)"
+	// Accusation is signed in the domain AlephSLA.
+	Accusation = "Accusation(uint8 kind,uint32 nodeId,bytes32 ref,uint32 occurrence,uint8 severity,bytes32 evidence)"
+	// Verdict is signed in the domain AlephSLA.
+	Verdict = "Verdict(bytes32 caseId,bool guilty)"
 	// Register is signed in the domain AlephNodes.
 	Register = "Register(address owner,uint8 kind,bytes32 peerIdHash)"
 	// SetSigner is signed in the domain AlephNodes.
@@ -32,8 +42,8 @@ const (
 	DnsAttestation = "DnsAttestation(bytes32 key,address owner,uint32 nonce,uint8 method,uint40 seenAt)"
 	// Revocation is signed in the domain AlephDomains.
 	Revocation = "Revocation(bytes32 key,uint32 nonce,bytes32 spkiHash,bytes32 evidence)"
-	// Verdict is signed in the domain AlephImages.
-	Verdict = "Verdict(uint32 seq,bytes32 imageId,bytes32 reason)"
+	// Takedown is signed in the domain AlephImages.
+	Takedown = "Takedown(uint32 seq,bytes32 imageId,bytes32 reason)"
 )
 
 // Types returns every type, by its name.
@@ -43,6 +53,11 @@ func Types() map[string]string {
 		"Accept":         Accept,
 		"Assignment":     Assignment,
 		"Stop":           Stop,
+		"Resize":         Resize,
+		"Decline":        Decline,
+		"Silence":        Silence,
+		"Accusation":     Accusation,
+		"Verdict":        Verdict,
 		"Register":       Register,
 		"SetSigner":      SetSigner,
 		"Heartbeat":      Heartbeat,
@@ -53,6 +68,6 @@ func Types() map[string]string {
 		"DayAttestation": DayAttestation,
 		"DnsAttestation": DnsAttestation,
 		"Revocation":     Revocation,
-		"Verdict":        Verdict,
+		"Takedown":       Takedown,
 	}
 }

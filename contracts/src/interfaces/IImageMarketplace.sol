@@ -213,7 +213,7 @@ interface IImageMarketplace {
 
     /// @notice Burns the bond of an image that was taken down. Anyone may call with the coordinators' verdict.
     /// @param sigs Of at least 5 coordinators (all, when there are fewer) with more than half of the weight, EIP-712
-    /// `Verdict(uint32 seq,bytes32 imageId,bytes32 reason)`; see INodeRegistry.quorum for the form.
+    /// `Takedown(uint32 seq,bytes32 imageId,bytes32 reason)`; see INodeRegistry.quorum for the form.
     function forfeit(uint32 seq, bytes32 reason, bytes calldata sigs) external;
 
     /// @notice Claims what these payers owe an image in a token, and pays the image's credit to its recipients. What does

@@ -60,12 +60,14 @@ interface ISLAManager {
     /// @notice What a kind of violation costs.
     /// @param slashBps By severity, in 1/10,000 of all that can be slashed.
     /// @param jail The seconds in jail; 0 for none.
+    /// @param jailSeverity The least severity that jails.
     /// @param fatal Above the cap, from everybody in proportion.
     /// @param ownerOnly Of the owner's stake, not of the delegators'.
     /// @param ban The end of the node.
     struct Penalty {
         uint16[4] slashBps;
         uint32 jail;
+        uint8 jailSeverity;
         bool fatal;
         bool ownerOnly;
         bool ban;
@@ -95,7 +97,6 @@ interface ISLAManager {
         bool appealByNode;
         uint8 token;
         uint128 credit;
-        bytes32 ref;
     }
 
     /* EVENTS */
@@ -323,6 +324,9 @@ interface ISLAManager {
     /// @notice A case as it is now.
     function caseOf(bytes32 caseId) external view returns (CaseView memory);
 
+    /// @notice Where a case is.
+    function stateOf(bytes32 caseId) external view returns (State);
+
     /// @notice The id of a case.
     function caseIdOf(Kind kind, uint32 nodeId, bytes32 ref, uint32 occurrence) external pure returns (bytes32);
 
@@ -341,16 +345,6 @@ interface ISLAManager {
     /// @notice What can be withdrawn for `who`.
     function creditOf(address who) external view returns (uint128);
 
-    /// @notice The digest that coordinators sign to accuse.
-    function accusationDigest(
-        Kind kind,
-        uint32 nodeId,
-        bytes32 ref,
-        uint32 occurrence,
-        uint8 severity,
-        bytes32 evidence
-    ) external view returns (bytes32);
-
-    /// @notice The digest that coordinators sign to judge.
-    function verdictDigest(bytes32 caseId, bool guilty) external view returns (bytes32);
+    /// @notice The code of the calls that are rare.
+    function extension() external view returns (address);
 }

@@ -19,6 +19,21 @@ library EndReason {
     /// @dev The payer was in arrears when the node confirmed it.
     uint8 internal constant ARREARS_AT_START = 5;
 
+    /// @dev It was offered on the chain, or left its node, and was not placed in time.
+    uint8 internal constant NOT_PLACED = 6;
+
+    /// @dev The node did all of it.
+    uint8 internal constant COMPLETED = 7;
+
+    /// @dev The node gave notice and the time of it is over.
+    uint8 internal constant NOTICE = 8;
+
+    /// @dev The node is suspended, in jail or gone.
+    uint8 internal constant NODE_GONE = 9;
+
+    /// @dev The payer wants another node.
+    uint8 internal constant MOVED = 10;
+
     /// @dev The smallest number that a node may give.
     uint8 internal constant NODE_MIN = 16;
 }

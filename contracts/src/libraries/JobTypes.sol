@@ -2,24 +2,18 @@
 pragma solidity ^0.8.37;
 
 import {IJobManager} from "../interfaces/IJobManager.sol";
+import {TypeHashes} from "./TypeHashes.sol";
 
 /// @title JobTypes
 /// @notice The EIP-712 types of jobs. The domain is name "AlephJobs", version "1", the chain, the JobManager.
 library JobTypes {
-    bytes32 internal constant OFFER = keccak256(
-        "JobOffer(bytes32 spec,address payer,uint8 token,uint128 maxRateQ32,uint32 nodeHint,uint40 maxUntil,uint40 deadline,uint256 nonce)"
-    );
-    bytes32 internal constant ACCEPT =
-        keccak256("Accept(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint40 deadline)");
-    bytes32 internal constant ASSIGNMENT = keccak256(
-        "Assignment(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint40 deadline)"
-    );
-    bytes32 internal constant STOP = keccak256("Stop(bytes32 spec,uint40 deadline)");
+    bytes32 internal constant ACCEPT = TypeHashes.ACCEPT;
+    bytes32 internal constant ASSIGNMENT = TypeHashes.ASSIGNMENT;
 
     /// @notice The struct hash of an offer.
     function hash(IJobManager.JobOffer calldata offer) internal pure returns (bytes32) {
         // All members are static, so the struct's ABI encoding is its EIP-712 encoding.
-        return keccak256(abi.encode(OFFER, offer));
+        return keccak256(abi.encode(TypeHashes.JOB_OFFER, offer));
     }
 
     /// @notice The struct hash of an assignment, as `kind` = ACCEPT for the node or ASSIGNMENT for a coordinator.
@@ -29,6 +23,21 @@ library JobTypes {
 
     /// @notice The struct hash of a stop.
     function hashStop(bytes32 spec, uint40 deadline) internal pure returns (bytes32) {
-        return keccak256(abi.encode(STOP, spec, deadline));
+        return keccak256(abi.encode(TypeHashes.STOP, spec, deadline));
+    }
+
+    /// @notice The struct hash of a node's consent to a new rate; `offer` is the struct hash of the payer's new offer.
+    function hashResize(bytes32 offer, uint32 nodeId, uint128 rateQ32) internal pure returns (bytes32) {
+        return keccak256(abi.encode(TypeHashes.RESIZE, offer, nodeId, rateQ32));
+    }
+
+    /// @notice The struct hash of a node's refusal.
+    function hashDecline(bytes32 spec, uint32 nodeId, uint8 attempt, uint8 reason) internal pure returns (bytes32) {
+        return keccak256(abi.encode(TypeHashes.DECLINE, spec, nodeId, attempt, reason));
+    }
+
+    /// @notice The struct hash of the coordinators' word that a node did not answer.
+    function hashSilence(bytes32 spec, uint32 nodeId, uint8 attempt) internal pure returns (bytes32) {
+        return keccak256(abi.encode(TypeHashes.SILENCE, spec, nodeId, attempt));
     }
 }

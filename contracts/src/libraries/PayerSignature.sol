@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.37;
 
+import {Recover} from "./Recover.sol";
 import {IERC1271} from "@openzeppelin/contracts/interfaces/IERC1271.sol";
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
 /// @title PayerSignature
 /// @notice Checks a payer's signature: by key first, then by asking the payer's contract (ERC-1271). Whether the payer has
@@ -13,8 +13,8 @@ library PayerSignature {
 
     /// @notice Whether `sig` is the payer's signature of `digest`.
     function isValid(address payer, bytes32 digest, bytes calldata sig) internal view returns (bool) {
-        (address by, ECDSA.RecoverError err,) = ECDSA.tryRecoverCalldata(digest, sig);
-        if (err == ECDSA.RecoverError.NoError && by == payer) return true;
+        // A payer is never the zero address, which stands for nobody.
+        if (Recover.signer(digest, sig) == payer) return true;
 
         bytes memory data = abi.encodeCall(IERC1271.isValidSignature, (digest, sig));
         bytes32 answer;

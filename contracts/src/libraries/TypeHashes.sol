@@ -6,14 +6,21 @@ pragma solidity ^0.8.37;
 /// @notice The type hashes of everything that is signed, see EIP-712.
 library TypeHashes {
     bytes32 internal constant JOB_OFFER = keccak256(
-        "JobOffer(bytes32 spec,address payer,uint8 token,uint128 maxRateQ32,uint32 nodeHint,uint40 maxUntil,uint40 deadline,uint256 nonce)"
+        "JobOffer(bytes32 spec,address payer,uint8 token,uint128 maxRateQ32,uint32 slaClass,uint32 imageSeq,uint32 nodeHint,bytes32 reqHash,uint40 maxUntil,uint40 deadline,uint256 nonce)"
     );
-    bytes32 internal constant ACCEPT =
-        keccak256("Accept(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint40 deadline)");
+    bytes32 internal constant ACCEPT = keccak256(
+        "Accept(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint32 statsEpoch,bytes32 reqHash,uint40 deadline)"
+    );
     bytes32 internal constant ASSIGNMENT = keccak256(
-        "Assignment(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint40 deadline)"
+        "Assignment(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint32 statsEpoch,bytes32 reqHash,uint40 deadline)"
     );
     bytes32 internal constant STOP = keccak256("Stop(bytes32 spec,uint40 deadline)");
+    bytes32 internal constant RESIZE = keccak256("Resize(bytes32 offer,uint32 nodeId,uint128 rateQ32)");
+    bytes32 internal constant DECLINE = keccak256("Decline(bytes32 spec,uint32 nodeId,uint8 attempt,uint8 reason)");
+    bytes32 internal constant SILENCE = keccak256("Silence(bytes32 spec,uint32 nodeId,uint8 attempt)");
+    bytes32 internal constant ACCUSATION =
+        keccak256("Accusation(uint8 kind,uint32 nodeId,bytes32 ref,uint32 occurrence,uint8 severity,bytes32 evidence)");
+    bytes32 internal constant VERDICT = keccak256("Verdict(bytes32 caseId,bool guilty)");
     bytes32 internal constant REGISTER = keccak256("Register(address owner,uint8 kind,bytes32 peerIdHash)");
     bytes32 internal constant SET_SIGNER = keccak256("SetSigner(uint32 nodeId,address owner)");
     bytes32 internal constant HEARTBEAT = keccak256("Heartbeat(uint32 epoch,bytes32 statsRoot,bytes32 bitmapHash)");
@@ -30,5 +37,5 @@ library TypeHashes {
         keccak256("DnsAttestation(bytes32 key,address owner,uint32 nonce,uint8 method,uint40 seenAt)");
     bytes32 internal constant REVOCATION =
         keccak256("Revocation(bytes32 key,uint32 nonce,bytes32 spkiHash,bytes32 evidence)");
-    bytes32 internal constant VERDICT = keccak256("Verdict(uint32 seq,bytes32 imageId,bytes32 reason)");
+    bytes32 internal constant TAKEDOWN = keccak256("Takedown(uint32 seq,bytes32 imageId,bytes32 reason)");
 }

@@ -23,7 +23,7 @@ contract JobHandler is Suite {
     bytes32[] public specs;
     mapping(bytes32 spec => Life) public lives;
     mapping(bytes32 spec => bool) public accepted;
-    mapping(address payer => mapping(uint256 nonce => uint256)) public opened;
+    mapping(bytes32 spec => uint256) public opened;
     address[] public payersOf;
     uint256[] internal keys;
     /// @dev For each node: the status seen last, and its payout address with the time it was asked for.
@@ -77,7 +77,7 @@ contract JobHandler is Suite {
                 IJobManager.Status.Assigned, p, node % workers.length, agreed, o.offer.maxRateQ32, o.offer.maxUntil
             );
             accepted[spec] = true;
-            ++opened[o.offer.payer][o.offer.nonce];
+            ++opened[spec];
         } catch (bytes memory err) {
             bytes4 s = bytes4(err);
             require(

@@ -99,7 +99,7 @@ contract JobsInvariantTest is Test {
             assertLe(job.startedAt, job.changedAt, "JM-5: started before it changed");
             assertLe(job.changedAt, block.timestamp, "JM-5: changed before now");
             assertTrue(handler.accepted(spec), "JM-7: the node accepted");
-            assertLe(handler.opened(job.payer, 0), 1, "JM-6: a nonce opens one job");
+            assertLe(handler.opened(spec), 1, "JM-6: an offer opens one job");
             if (status == IJobManager.Status.Running) rates[payers[who]] += rate;
             if (status == IJobManager.Status.Assigned) {
                 reserved[who] += (uint256(rate) * job.reservedMinutes * 60 + type(uint32).max) >> 32;

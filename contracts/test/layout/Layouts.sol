@@ -6,6 +6,7 @@ import {ImageMarketplace} from "../../src/ImageMarketplace.sol";
 import {JobManager} from "../../src/JobManager.sol";
 import {NodeRegistry} from "../../src/NodeRegistry.sol";
 import {PaymentBase} from "../../src/PaymentBase.sol";
+import {SLAManager} from "../../src/SLAManager.sol";
 import {StakeVotes} from "../../src/StakeVotes.sol";
 import {StakingManager} from "../../src/StakingManager.sol";
 import {StorageBase} from "../../src/StorageBase.sol";
@@ -48,4 +49,8 @@ contract DomainRegistryLayout {
 
 contract ImageMarketplaceLayout {
     ImageMarketplace.ImageMarketplaceStorage internal $;
+}
+
+contract SLAManagerLayout {
+    SLAManager.SLAManagerStorage internal $;
 }

@@ -10,6 +10,7 @@ import {NodeRegistry} from "../../src/NodeRegistry.sol";
 import {PaymentLens} from "../../src/PaymentLens.sol";
 import {PaymentManager} from "../../src/PaymentManager.sol";
 import {Peers} from "../../src/Peers.sol";
+import {SLAManager} from "../../src/SLAManager.sol";
 import {StakingManager} from "../../src/StakingManager.sol";
 import {StorageRegistry} from "../../src/StorageRegistry.sol";
 import {UniswapAdapter} from "../../src/UniswapAdapter.sol";
@@ -49,6 +50,7 @@ abstract contract Suite is Test {
     UniswapAdapter internal swaps;
     DomainRegistry internal domains;
     ImageMarketplace internal images;
+    SLAManager internal sla;
     // Peers that only call the PaymentManager here.
     address internal storagesAt;
     address internal imagesAt;
@@ -123,7 +125,7 @@ abstract contract Suite is Test {
         domains = DomainRegistry(_proxy("DomainRegistry"));
         images = ImageMarketplace(_proxy("ImageMarketplace"));
         (storagesAt, imagesAt, slaAt) = (_at("StorageRegistry"), _at("ImageMarketplace"), _at("SLAManager"));
-        _stub("SLAManager");
+        sla = SLAManager(_proxy("SLAManager"));
     }
 
     /// @dev Puts a contract that answers every call with a zero where a peer is not deployed.
@@ -149,10 +151,10 @@ abstract contract Suite is Test {
 
     /// @dev The proxies and what access.json calls them.
     function _proxies() internal pure returns (string[] memory names) {
-        names = new string[](7);
+        names = new string[](8);
         (names[0], names[1], names[2]) = ("NodeRegistry", "StakingManager", "JobManager");
         (names[3], names[4]) = ("PaymentManager", "StorageRegistry");
-        (names[5], names[6]) = ("DomainRegistry", "ImageMarketplace");
+        (names[5], names[6], names[7]) = ("DomainRegistry", "ImageMarketplace", "SLAManager");
     }
 
     function _at(string memory name) internal view returns (address) {
@@ -324,7 +326,10 @@ abstract contract Suite is Test {
             payer: payer,
             token: ALEPH,
             maxRateQ32: rateQ32,
+            slaClass: 0,
+            imageSeq: 0,
             nodeHint: 0,
+            reqHash: 0,
             maxUntil: 0,
             deadline: uint40(block.timestamp) + 600,
             nonce: nextNonce++
@@ -342,6 +347,8 @@ abstract contract Suite is Test {
             rateQ32: rateQ32,
             attempt: 0,
             coordId: coordinators[0].id,
+            statsEpoch: 0,
+            reqHash: 0,
             deadline: uint40(block.timestamp) + 600
         });
     }

@@ -2,17 +2,13 @@
 pragma solidity 0.8.37;
 
 import {INodeRegistry} from "../src/interfaces/INodeRegistry.sol";
+import {IStorageRegistry} from "../src/interfaces/IStorageRegistry.sol";
 import {AlephErrors} from "../src/libraries/AlephErrors.sol";
 import {Pausing} from "../src/libraries/Pausing.sol";
-import {Suite} from "./utils/Suite.sol";
+import {HeartbeatSuite} from "./utils/HeartbeatSuite.sol";
 
-contract NodeRegistryTest is Suite {
+contract NodeRegistryTest is HeartbeatSuite {
     INodeRegistry.Kind internal constant COMPUTE = INodeRegistry.Kind.Compute;
-
-    function _setSignerSig(uint256 key, uint32 id, address owner) private view returns (bytes memory) {
-        bytes32 structHash = keccak256(abi.encode(keccak256("SetSigner(uint32 nodeId,address owner)"), id, owner));
-        return _sign(key, _digest("AlephNodes", address(nodes), structHash));
-    }
 
     /* REGISTRATION */
 
@@ -267,5 +263,288 @@ contract NodeRegistryTest is Suite {
         nodes.assignmentSigners(ids[0], ids);
         vm.expectRevert(abi.encodeWithSelector(INodeRegistry.NodeNotActive.selector, 99, INodeRegistry.Status.None));
         nodes.assignmentSigners(99, ids);
+    }
+
+    function test_exit_needsNoCommitments() public {
+        Party memory p = workers[0];
+        vm.prank(p.owner);
+        nodes.drain(p.id);
+        vm.mockCall(storagesAt, abi.encodeCall(IStorageRegistry.activeCommitments, (p.id)), abi.encode(uint32(3)));
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.CommitmentsHeld.selector, p.id, 3));
+        vm.prank(p.owner);
+        nodes.exit(p.id);
+    }
+
+    function test_ended_ownerCanDoNothing() public {
+        Party memory p = workers[0];
+        vm.prank(slaAt);
+        nodes.ban(p.id);
+        bytes memory err =
+            abi.encodeWithSelector(INodeRegistry.NodeNotActive.selector, p.id, INodeRegistry.Status.Banned);
+        vm.startPrank(p.owner);
+        vm.expectRevert(err);
+        nodes.updateMeta(p.id, "m", 0, 0);
+        vm.expectRevert(err);
+        nodes.setLocked(p.id, true);
+        vm.expectRevert(err);
+        nodes.transferNode(p.id, payer);
+        vm.expectRevert(err);
+        nodes.drain(p.id);
+        vm.expectRevert(err);
+        nodes.exit(p.id);
+        vm.expectRevert(err);
+        nodes.acceptNode(p.id);
+        vm.expectRevert(err);
+        nodes.activate(p.id);
+        assertEq(nodes.nodeOfPeer(keccak256("worker0")), p.id, "NR-1: the peer id stays taken");
+        assertEq(nodes.nodeOfSigner(p.signer), p.id, "NR-1: the signer stays taken");
+    }
+
+    /* TRANSFER */
+
+    function test_transferNode_takesADayAndTheEarnings() public {
+        Party memory p = workers[0];
+        address next = makeAddr("next");
+        uint40 eta = uint40(block.timestamp) + 24 hours;
+        vm.startPrank(p.owner);
+        nodes.setPayout(p.id, payer);
+        vm.expectEmit(address(nodes));
+        emit INodeRegistry.NodeTransferScheduled(p.id, next, eta);
+        nodes.transferNode(p.id, next);
+        vm.stopPrank();
+        assertEq(nodes.node(p.id).pendingOwner, next);
+        assertEq(nodes.node(p.id).pendingOwnerAt, eta);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, p.owner));
+        vm.prank(p.owner);
+        nodes.acceptNode(p.id);
+        vm.warp(eta - 1);
+        vm.startPrank(next);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.TooSoon.selector, eta));
+        nodes.acceptNode(p.id);
+        assertEq(nodes.payoutOf(p.id), p.owner, "NR-6");
+        vm.warp(eta);
+        vm.expectEmit(address(nodes));
+        emit INodeRegistry.NodeOwnerChanged(p.id, p.owner, next);
+        vm.expectEmit(address(nodes));
+        emit INodeRegistry.NodePayoutChanged(p.id, next);
+        nodes.acceptNode(p.id);
+        INodeRegistry.NodeView memory n = nodes.node(p.id);
+        assertEq(n.owner, next);
+        assertEq(n.payout, next);
+        assertEq(n.pendingPayoutAt, 0, "what the old owner scheduled is void");
+        assertEq(n.pendingOwner, address(0));
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.NoPayoutScheduled.selector, p.id));
+        nodes.applyPayout(p.id);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, next));
+        nodes.acceptNode(p.id);
+    }
+
+    function test_transferNode_canBeTakenBack() public {
+        Party memory p = workers[0];
+        address next = makeAddr("next");
+        vm.startPrank(p.owner);
+        nodes.transferNode(p.id, next);
+        vm.expectEmit(address(nodes));
+        emit INodeRegistry.NodeTransferScheduled(p.id, address(0), 0);
+        nodes.transferNode(p.id, address(0));
+        vm.stopPrank();
+        skip(2 days);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, next));
+        vm.prank(next);
+        nodes.acceptNode(p.id);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, payer));
+        vm.prank(payer);
+        nodes.transferNode(p.id, payer);
+    }
+
+    function test_acceptNode_notByTheSigner() public {
+        Party memory p = workers[0];
+        vm.prank(p.owner);
+        nodes.transferNode(p.id, p.signer);
+        skip(1 days);
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.SignerIsOwner.selector, p.signer));
+        vm.prank(p.signer);
+        nodes.acceptNode(p.id);
+    }
+
+    /* KEYS OF COORDINATORS */
+
+    function test_setSigner_oldKeyOfACoordinatorStaysItsOwn() public {
+        Party memory c = coordinators[0];
+        (address fresh, uint256 key) = makeAddrAndKey("fresh");
+        bytes memory sig = _setSignerSig(key, c.id, c.owner);
+        vm.prank(c.owner);
+        nodes.setSigner(c.id, fresh, sig);
+        Party memory p = _party("new");
+        (p.signer, p.key) = (c.signer, c.key);
+        sig = _registerSig(p, COMPUTE, "peer");
+        vm.startPrank(p.owner);
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.SignerTaken.selector, c.signer));
+        nodes.registerNode(COMPUTE, "peer", c.signer, "m", 0, 0, sig);
+        // The coordinator itself may return to it, and anybody once it cannot be held to it any more.
+        _toEpoch(_now() + 14 * 24);
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.SignerTaken.selector, c.signer));
+        nodes.registerNode(COMPUTE, "peer", c.signer, "m", 0, 0, sig);
+        uint256 before = vm.snapshotState();
+        vm.stopPrank();
+        sig = _setSignerSig(c.key, c.id, c.owner);
+        vm.prank(c.owner);
+        nodes.setSigner(c.id, c.signer, sig);
+        assertEq(nodes.nodeOfSigner(c.signer), c.id);
+        vm.revertToState(before);
+        _toEpoch(_now() + 1);
+        sig = _registerSig(p, COMPUTE, "peer");
+        vm.prank(p.owner);
+        nodes.registerNode(COMPUTE, "peer", c.signer, "m", 0, 0, sig);
+    }
+
+    /* LINKS */
+
+    function _link(uint32 coordId, uint256 worker) private {
+        vm.prank(coordId == coordinators[0].id ? coordinators[0].owner : coordinators[1].owner);
+        nodes.link(coordId, workers[worker].id);
+    }
+
+    function test_link_keepsTheOrderAndPaysFive() public {
+        Party memory c = coordinators[0];
+        for (uint256 i; i < 6; ++i) {
+            workers.push(
+                _register(i % 2 == 0 ? COMPUTE : INodeRegistry.Kind.Storage, string.concat("w", vm.toString(i)))
+            );
+        }
+        for (uint256 i; i < 8; ++i) {
+            vm.expectEmit(address(nodes));
+            emit INodeRegistry.NodeLinked(workers[i].id, c.id);
+            _link(c.id, i);
+            assertEq(nodes.node(workers[i].id).linkedTo, c.id);
+            assertEq(nodes.isPaidLink(workers[i].id), i < 5);
+        }
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.LinkLimit.selector, c.id));
+        _link(c.id, 8);
+        assertFalse(nodes.isPaidLink(workers[8].id));
+        vm.expectEmit(address(nodes));
+        emit INodeRegistry.NodeUnlinked(workers[2].id, c.id);
+        vm.prank(workers[2].owner);
+        nodes.unlink(c.id, workers[2].id);
+        assertEq(nodes.node(workers[2].id).linkedTo, 0);
+        assertTrue(nodes.isPaidLink(workers[5].id), "the sixth moves up");
+        _link(c.id, 8);
+        uint32[] memory ids = nodes.linksOf(c.id);
+        assertEq(ids.length, 8);
+        uint256[8] memory order = [uint256(0), 1, 3, 4, 5, 6, 7, 8];
+        for (uint256 i; i < 8; ++i) {
+            assertEq(ids[i], workers[order[i]].id);
+        }
+        vm.prank(c.owner);
+        nodes.unlink(c.id, workers[8].id);
+        assertEq(nodes.linksOf(c.id).length, 7);
+    }
+
+    function test_link_refuses() public {
+        uint32 c = coordinators[0].id;
+        uint32 w = workers[0].id;
+        vm.startPrank(workers[0].owner);
+        vm.expectRevert(
+            abi.encodeWithSelector(INodeRegistry.WrongKind.selector, w, COMPUTE, INodeRegistry.Kind.Coordinator)
+        );
+        nodes.link(w, workers[1].id);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, workers[0].owner));
+        nodes.link(c, w);
+        vm.expectEmit(address(nodes));
+        emit INodeRegistry.NodeLockSet(w, true);
+        nodes.setLocked(w, true);
+        assertTrue(nodes.node(w).locked);
+        vm.stopPrank();
+        vm.startPrank(coordinators[0].owner);
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.NodeIsLocked.selector, w));
+        nodes.link(c, w);
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                INodeRegistry.WrongKind.selector, coordinators[1].id, INodeRegistry.Kind.Coordinator, COMPUTE
+            )
+        );
+        nodes.link(c, coordinators[1].id);
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.UnknownNode.selector, 99));
+        nodes.link(c, 99);
+        vm.stopPrank();
+        vm.prank(workers[0].owner);
+        nodes.setLocked(w, false);
+        _link(c, 0);
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.AlreadyLinked.selector, w, c));
+        _link(coordinators[1].id, 0);
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.NotLinked.selector, w, coordinators[1].id));
+        nodes.unlink(coordinators[1].id, w);
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.NotLinked.selector, workers[1].id, 0));
+        nodes.unlink(0, workers[1].id);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, address(this)));
+        nodes.unlink(c, w);
+        vm.prank(slaAt);
+        nodes.ban(workers[2].id);
+        vm.expectRevert(
+            abi.encodeWithSelector(INodeRegistry.NodeNotActive.selector, workers[2].id, INodeRegistry.Status.Banned)
+        );
+        _link(c, 2);
+    }
+
+    function test_links_endWithTheNodes() public {
+        uint32 c = coordinators[0].id;
+        for (uint256 i; i < 4; ++i) {
+            _link(c, i);
+        }
+        vm.startPrank(workers[1].owner);
+        nodes.drain(workers[1].id);
+        assertEq(nodes.linksOf(c).length, 4, "a node that drains keeps its place");
+        nodes.exit(workers[1].id);
+        vm.stopPrank();
+        vm.prank(slaAt);
+        nodes.ban(workers[3].id);
+        uint32[] memory ids = nodes.linksOf(c);
+        assertEq(ids.length, 2);
+        assertEq(ids[1], workers[2].id);
+        vm.startPrank(coordinators[0].owner);
+        nodes.drain(c);
+        vm.expectEmit(address(nodes));
+        emit INodeRegistry.NodeUnlinked(workers[0].id, c);
+        vm.expectEmit(address(nodes));
+        emit INodeRegistry.NodeUnlinked(workers[2].id, c);
+        nodes.exit(c);
+        vm.stopPrank();
+        assertEq(nodes.linksOf(c).length, 0);
+        assertEq(nodes.node(workers[0].id).linkedTo, 0);
+        assertFalse(nodes.isPaidLink(workers[0].id));
+        _link(coordinators[1].id, 0);
+    }
+
+    /// @dev NR-3: any order of links and unlinks leaves the nodes that are linked, in the order of linking.
+    function testFuzz_links_areAQueueWithHoles(uint256 seed) public {
+        for (uint256 i; i < 6; ++i) {
+            workers.push(_register(COMPUTE, string.concat("w", vm.toString(i))));
+        }
+        uint32 c = coordinators[0].id;
+        uint32[] memory want = new uint32[](8);
+        uint256 n;
+        for (uint256 step; step < 24; ++step) {
+            uint256 pick = uint256(keccak256(abi.encode(seed, step)));
+            if (n > 0 && pick % 3 == 0) {
+                uint256 k = (pick >> 8) % n;
+                vm.prank(coordinators[0].owner);
+                nodes.unlink(c, want[k]);
+                --n;
+                for (; k < n; ++k) {
+                    want[k] = want[k + 1];
+                }
+            } else {
+                uint256 w = (pick >> 8) % workers.length;
+                if (n == 8 || nodes.node(workers[w].id).linkedTo != 0) continue;
+                _link(c, w);
+                want[n++] = workers[w].id;
+            }
+            uint32[] memory have = nodes.linksOf(c);
+            assertEq(have.length, n);
+            for (uint256 k; k < n; ++k) {
+                assertEq(have[k], want[k]);
+                assertEq(nodes.isPaidLink(want[k]), k < 5);
+            }
+        }
     }
 }

@@ -63,7 +63,7 @@ abstract contract StorageBase is IStorageWords, Base, TypedData, ReentrancyGuard
         // Each: 30 bytes that bind root and leaves, and the day from which they count.
         mapping(uint32 nodeId => bytes32[2]) bundles;
         mapping(uint24 day => bytes32) seeds;
-        // Each: 30 bytes of the bitmap's root, and the number of its words.
+        // Each: 30 bytes of the bitmap's root, and the number of its parts.
         mapping(uint24 day => bytes32) attested;
         mapping(uint32 nodeId => mapping(address signer => bool)) signers;
         mapping(bytes32 challengeId => Challenge) challenges;
@@ -107,7 +107,7 @@ abstract contract StorageBase is IStorageWords, Base, TypedData, ReentrancyGuard
     uint40 internal constant _ARM_TIME = 1 days;
 
     uint256 internal constant _MAX_BATCH = 64;
-    uint256 internal constant _MAX_WORDS = 1_024;
+    uint256 internal constant _MAX_PARTS = 128;
 
     uint16 internal constant _AUDIT = 16;
     uint16 internal constant _AUDIT_MAX = 256;

@@ -188,24 +188,21 @@ contract StorageRegistry is IStorageRegistry, StorageBase {
     /// @inheritdoc IStorageRegistry
     function attestDay(uint24 day, bytes calldata bitmap, bytes calldata coordSigs) external {
         StorageRegistryStorage storage $ = _storage();
-        uint256 words = bitmap.length / 32;
-        if (words == 0 || words > _MAX_WORDS || bitmap.length % 32 != 0) {
-            revert AlephErrors.OutOfBounds(bitmap.length, 32, 32 * _MAX_WORDS);
-        }
+        uint256 parts = _checkBitmap(bitmap);
         bytes32 seed = $.seeds[day];
         if (seed == 0) revert BeaconMissing(day);
         if (_lateAt(day) == 0) revert DayClosed(day);
         if ($.attested[day] != 0) revert AlephErrors.Duplicate(bytes32(uint256(day)));
         bytes32 root = Bitmap.root(bitmap);
         uint64 signers = _checkQuorum(StorageTypes.hashAttestation(day, seed, root), coordSigs);
-        $.attested[day] = bytes32(bytes30(root)) | bytes32(words);
+        $.attested[day] = bytes32(bytes30(root)) | bytes32(parts);
         emit DayAttested(day, root, bitmap, signers);
     }
 
     /* MISSED DAYS */
 
     /// @inheritdoc IStorageRegistry
-    function reportMissed(uint128 id, Terms calldata terms, uint24 day, BitmapWord calldata bits)
+    function reportMissed(uint128 id, Terms calldata terms, uint24 day, BitmapPart calldata bits)
         external
         nonReentrant
         unpaused(Pausing.PENALTY)
@@ -224,7 +221,7 @@ contract StorageRegistry is IStorageRegistry, StorageBase {
     }
 
     /// @inheritdoc IStorageRegistry
-    function reportMissedBundle(uint32 nodeId, uint24 day, BitmapWord calldata bits)
+    function reportMissedBundle(uint32 nodeId, uint24 day, BitmapPart calldata bits)
         external
         nonReentrant
         unpaused(Pausing.PENALTY)
@@ -404,9 +401,7 @@ contract StorageRegistry is IStorageRegistry, StorageBase {
 
     /// @inheritdoc IStorageRegistry
     function bitmapRoot(bytes calldata bitmap) external pure returns (bytes32) {
-        if (bitmap.length == 0 || bitmap.length % 32 != 0) {
-            revert AlephErrors.OutOfBounds(bitmap.length, 32, 32 * _MAX_WORDS);
-        }
+        _checkBitmap(bitmap);
         return Bitmap.root(bitmap);
     }
 
@@ -492,7 +487,7 @@ contract StorageRegistry is IStorageRegistry, StorageBase {
         return 0;
     }
 
-    function _setMissed(uint128 id, uint24 sinceDay, uint24 untilDay, uint24 day, BitmapWord calldata bits)
+    function _setMissed(uint128 id, uint24 sinceDay, uint24 untilDay, uint24 day, BitmapPart calldata bits)
         private
         returns (uint256 count)
     {
@@ -529,13 +524,22 @@ contract StorageRegistry is IStorageRegistry, StorageBase {
         if (block.timestamp > late) late = 0;
     }
 
-    function _checkNotAttested(bytes32 seed, uint32 nodeId, uint24 day, BitmapWord calldata bits) private view {
+    function _checkNotAttested(bytes32 seed, uint32 nodeId, uint24 day, BitmapPart calldata bits) private view {
         bytes32 attested = _storage().attested[day];
-        uint256 index = nodeId >> 8;
+        uint256 index = nodeId / Bitmap.BITS;
         // Bits beyond the bitmap are not set.
         if (index >= uint16(uint256(attested)) || _isSampled(seed, nodeId)) return;
-        if (bytes30(Bitmap.climb(bits.word, index, bits.path)) != bytes30(attested)) revert WrongBitmap(day);
-        if ((uint256(bits.word) >> (nodeId & 0xff)) & 1 != 0) revert Attested(nodeId, day);
+        if (bytes30(Bitmap.climb(bits.part, index, bits.path)) != bytes30(attested)) revert WrongBitmap(day);
+        uint256 word = uint256(bits.part[(nodeId >> 8) & 7]);
+        if ((word >> (nodeId & 0xff)) & 1 != 0) revert Attested(nodeId, day);
+    }
+
+    /// @dev A bitmap is 1 to _MAX_PARTS whole parts.
+    function _checkBitmap(bytes calldata bitmap) private pure returns (uint256 parts) {
+        parts = bitmap.length / Bitmap.PART;
+        if (parts == 0 || parts > _MAX_PARTS || bitmap.length % Bitmap.PART != 0) {
+            revert AlephErrors.OutOfBounds(bitmap.length, Bitmap.PART, _MAX_PARTS * Bitmap.PART);
+        }
     }
 
     /// @dev Whether a node must prove on the chain that day, whatever the coordinators have seen.

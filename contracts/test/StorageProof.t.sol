@@ -34,8 +34,8 @@ contract ProofHarness {
         return Bitmap.root(bitmap);
     }
 
-    function climb(bytes32 word, uint256 index, bytes32[] calldata path) external pure returns (bytes32) {
-        return Bitmap.climb(word, index, path);
+    function climb(bytes32[8] calldata part, uint256 index, bytes32[] calldata path) external pure returns (bytes32) {
+        return Bitmap.climb(part, index, path);
     }
 }
 
@@ -140,12 +140,12 @@ contract StorageProofTest is Test {
             bytes32 root = vm.parseJsonBytes32(json, string.concat(p, ".root"));
             assertEq(proof.bitmapRoot(bitmap), root, p);
             uint256 node = vm.parseJsonUint(json, string.concat(p, ".node"));
-            if (node / 256 >= bitmap.length / 32) continue;
-            bytes32 word = vm.parseJsonBytes32(json, string.concat(p, ".word"));
+            if (node / 2048 >= bitmap.length / 256) continue;
+            bytes32[8] memory part = abi.decode(vm.parseJsonBytes(json, string.concat(p, ".part")), (bytes32[8]));
             bytes32[] memory path = vm.parseJsonBytes32Array(json, string.concat(p, ".path"));
-            assertEq(proof.climb(word, node / 256, path), root, p);
+            assertEq(proof.climb(part, node / 2048, path), root, p);
             bool set = vm.parseJsonBool(json, string.concat(p, ".set"));
-            assertEq((uint256(word) >> (node % 256)) & 1 == 1, set, p);
+            assertEq((uint256(part[(node / 256) % 8]) >> (node % 256)) & 1 == 1, set, p);
         }
         assertEq(n, 20);
     }

@@ -12,7 +12,9 @@ import (
 const (
 	wordSize  = 32
 	wordNodes = 8 * wordSize
-	WordsMax  = 1024 // of a bitmap
+	partSize  = 8 * wordSize // what is shown of a bitmap
+	partNodes = 8 * partSize
+	PartsMax  = 128 // of a bitmap
 )
 
 // Bitmap says which nodes have proven everything for a day: bit i of the
@@ -25,11 +27,11 @@ func NewBitmap(nodes []uint32) (Bitmap, error) {
 	for _, n := range nodes {
 		highest = max(highest, n)
 	}
-	words := int(highest/wordNodes) + 1
-	if words > WordsMax {
-		return nil, fmt.Errorf("bitmap: node %d is beyond %d words", highest, WordsMax)
+	parts := int(highest/partNodes) + 1
+	if parts > PartsMax {
+		return nil, fmt.Errorf("bitmap: node %d is beyond %d parts", highest, PartsMax)
 	}
-	b := make(Bitmap, words*wordSize)
+	b := make(Bitmap, parts*partSize)
 	for _, n := range nodes {
 		w, bit := int(n/wordNodes), int(n%wordNodes)
 		b[w*wordSize+wordSize-1-bit/8] |= 1 << (bit % 8)
@@ -44,38 +46,38 @@ func (b Bitmap) Has(node uint32) bool {
 	return i < len(b) && b[i]>>(bit%8)&1 == 1
 }
 
-// Check checks that the bitmap is whole words, 1 to WordsMax.
+// Check checks that the bitmap is whole parts, 1 to PartsMax.
 func (b Bitmap) Check() error {
-	if len(b) == 0 || len(b)%wordSize != 0 || len(b) > WordsMax*wordSize {
-		return fmt.Errorf("bitmap has %d bytes, want 1 to %d words of %d", len(b), WordsMax, wordSize)
+	if len(b) == 0 || len(b)%partSize != 0 || len(b) > PartsMax*partSize {
+		return fmt.Errorf("bitmap has %d bytes, want 1 to %d parts of %d", len(b), PartsMax, partSize)
 	}
 	return nil
 }
 
-// Root returns the root of the tree over the words.
+// Root returns the root of the tree over the parts.
 func (b Bitmap) Root() (Hash, error) {
 	root, _, err := b.climb(0)
 	return root, err
 }
 
-// Word returns the word with a node's bit and its siblings from the bottom. A
-// node beyond the bitmap has no word, and needs none.
-func (b Bitmap) Word(node uint32) (word Hash, path []Hash, err error) {
-	w := int(node / wordNodes)
-	if (w+1)*wordSize > len(b) {
-		return Hash{}, nil, nil
+// Part returns the 256 bytes with a node's bit and their siblings from the
+// bottom. A node beyond the bitmap has no part, and needs none.
+func (b Bitmap) Part(node uint32) (part []byte, path []Hash, err error) {
+	i := int(node / partNodes)
+	if (i+1)*partSize > len(b) {
+		return nil, nil, nil
 	}
-	_, path, err = b.climb(w)
-	return Hash(b[w*wordSize : (w+1)*wordSize]), path, err
+	_, path, err = b.climb(i)
+	return b[i*partSize : (i+1)*partSize], path, err
 }
 
 func (b Bitmap) climb(index int) (root Hash, path []Hash, err error) {
 	if err := b.Check(); err != nil {
 		return Hash{}, nil, err
 	}
-	row := make([]Hash, len(b)/wordSize)
+	row := make([]Hash, len(b)/partSize)
 	for i := range row {
-		row[i] = crypto.Keccak256Hash(common.LeftPadBytes(binary.BigEndian.AppendUint64(nil, uint64(i)), 32), b[i*wordSize:(i+1)*wordSize])
+		row[i] = crypto.Keccak256Hash(common.LeftPadBytes(binary.BigEndian.AppendUint64(nil, uint64(i)), 32), b[i*partSize:(i+1)*partSize])
 	}
 	for ; len(row) > 1; index /= 2 {
 		if len(row)%2 == 1 {

@@ -44,7 +44,7 @@ type bitmapCase struct {
 	Bitmap hexutil.Bytes `json:"bitmap"`
 	Node   uint32        `json:"node"`
 	Root   common.Hash   `json:"root"`
-	Word   common.Hash   `json:"word"`
+	Part   hexutil.Bytes `json:"part"`
 	Path   []common.Hash `json:"path"`
 	Set    bool          `json:"set"`
 }
@@ -302,10 +302,10 @@ func allCases(t *testing.T) proofFile {
 		}
 		file.Indices = append(file.Indices, c)
 	}
-	for _, nodes := range [][]uint32{{1}, {3, 255, 256}, {7, 300, 600}, {1, 2, 3, 1023}, {9999}} {
+	for _, nodes := range [][]uint32{{1}, {3, 255, 256}, {7, 3000, 6000}, {1, 2, 3, 2047}, {9999}} {
 		b := must[commitment.Bitmap](t)(commitment.NewBitmap(nodes))
 		for _, node := range []uint32{nodes[0], nodes[0] + 1, nodes[len(nodes)-1], 0} {
-			word, path, err := b.Word(node)
+			part, path, err := b.Part(node)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -313,7 +313,7 @@ func allCases(t *testing.T) proofFile {
 				path = []common.Hash{}
 			}
 			root := must[common.Hash](t)(b.Root())
-			file.Bitmaps = append(file.Bitmaps, bitmapCase{Bitmap: hexutil.Bytes(b), Node: node, Root: root, Word: word, Path: path, Set: b.Has(node)})
+			file.Bitmaps = append(file.Bitmaps, bitmapCase{Bitmap: hexutil.Bytes(b), Node: node, Root: root, Part: part, Path: path, Set: b.Has(node)})
 		}
 	}
 	return file
@@ -505,10 +505,10 @@ func TestBoundsAreKept(t *testing.T) {
 	if _, err := b.ProveBundle(common.Hash{}, commitment.ID{}, 1, refuse); err == nil {
 		t.Error("a bundle was proven without its objects")
 	}
-	if _, err := commitment.NewBitmap([]uint32{1024 * 256}); err == nil {
-		t.Error("a bitmap has more words than fit")
+	if _, err := commitment.NewBitmap([]uint32{128 * 2048}); err == nil {
+		t.Error("a bitmap has more parts than fit")
 	}
-	for _, size := range []int{0, 31, 33, 1025 * 32} {
+	for _, size := range []int{0, 255, 257, 129 * 256} {
 		if _, err := commitment.Bitmap(make([]byte, size)).Root(); err == nil {
 			t.Errorf("a bitmap of %d bytes has a root", size)
 		}

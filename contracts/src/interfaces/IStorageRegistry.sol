@@ -54,7 +54,7 @@ interface IStorageRegistry is IStorageAnnex {
 
     /// @notice Attests that nodes have proven everything for a day to the coordinators. It counts for nodes that are not in
     /// the day's audit sample. Once a day, until the day can be reported. Anyone may call.
-    /// @param bitmap Whole words of 32 bytes, 1 to 1,024.
+    /// @param bitmap Whole parts of 256 bytes, 1 to 128.
     /// @param coordSigs EIP-712 `DayAttestation(uint24 day,bytes32 seed,bytes32 bitmapRoot)` by more than two thirds of the
     /// coordinators' stake, as INodeRegistry.quorum takes it.
     function attestDay(uint24 day, bytes calldata bitmap, bytes calldata coordSigs) external;
@@ -62,10 +62,10 @@ interface IStorageRegistry is IStorageAnnex {
     /// @notice Reports that an object was not proven for a day. Possible from six hours after the day's end on, later when
     /// the sequencer was down, for a week. With three of seven days the commitment is Faulty and its rent stops.
     /// @param bits Shows that the coordinators have not attested the node's proof.
-    function reportMissed(uint128 id, Terms calldata terms, uint24 day, BitmapWord calldata bits) external;
+    function reportMissed(uint128 id, Terms calldata terms, uint24 day, BitmapPart calldata bits) external;
 
     /// @notice {reportMissed} for a bundle. A bundle never becomes Faulty: its receipts go on to count.
-    function reportMissedBundle(uint32 nodeId, uint24 day, BitmapWord calldata bits) external;
+    function reportMissedBundle(uint32 nodeId, uint24 day, BitmapPart calldata bits) external;
 
     /* PARAMETERS */
 
@@ -115,7 +115,7 @@ interface IStorageRegistry is IStorageAnnex {
     /// @notice How many leaves of a bundle are asked for each day.
     function bundleChallenges(uint64 total) external pure returns (uint256);
 
-    /// @notice The root of a bitmap of whole words.
+    /// @notice The root of a bitmap of whole parts of 256 bytes.
     function bitmapRoot(bytes calldata bitmap) external pure returns (bytes32);
 
     /// @notice The parameters.

@@ -84,11 +84,11 @@ interface IStorageWords {
         address holder;
     }
 
-    /// @notice A word of a day's attested bitmap. Anything does when nothing is attested or the node is in the audit sample.
-    /// @param word The 32-byte word that has the node's bit.
-    /// @param path The siblings of the word, from the bottom.
-    struct BitmapWord {
-        bytes32 word;
+    /// @notice A part of a day's attested bitmap. Anything does when nothing is attested or the node is in the audit sample.
+    /// @param part The 256 bytes that have the node's bit.
+    /// @param path The siblings of the part, from the bottom.
+    struct BitmapPart {
+        bytes32[8] part;
         bytes32[] path;
     }
 
@@ -242,7 +242,7 @@ interface IStorageWords {
     /// @dev The coordinators have attested the node's proof for that day.
     error Attested(uint32 nodeId, uint24 day);
 
-    /// @dev The word with its path is not of the day's bitmap.
+    /// @dev The part with its path is not of the day's bitmap.
     error WrongBitmap(uint24 day);
 
     /// @dev Too little of the coordinators' stake has signed.

@@ -225,17 +225,26 @@ library StorageProof {
         end = ptr + _HEAD + _SIBLING * sumDepth;
     }
 
-    /// @dev How many leaves lie left of a path.
+    /// @dev How many leaves lie left of a path. Two steps in one go, after the one that does not make two.
     function _sumBefore(uint256 ptr, uint256 end, uint256 bits) private pure returns (uint256 before) {
         assembly ("memory-safe") {
-            for { ptr := add(ptr, 0x20) } lt(ptr, end) { ptr := add(ptr, _SIBLING) } {
-                before := add(before, mul(and(bits, 1), shr(192, calldataload(ptr))))
+            // From here on at the sums.
+            ptr := add(ptr, 0x20)
+            if mod(sub(add(end, 0x20), ptr), 80) {
+                before := mul(and(bits, 1), shr(192, calldataload(ptr)))
                 bits := shr(1, bits)
+                ptr := add(ptr, _SIBLING)
+            }
+            for {} lt(ptr, end) { ptr := add(ptr, 80) } {
+                before := add(before, mul(and(bits, 1), shr(192, calldataload(ptr))))
+                before := add(before, mul(and(shr(1, bits), 1), shr(192, calldataload(add(ptr, _SIBLING)))))
+                bits := shr(2, bits)
             }
         }
     }
 
-    /// @dev Climbs from a leaf of a bundle to the root, with the sums.
+    /// @dev Climbs from a leaf of a bundle to the root, with the sums. Two steps in one go, after the one that does not
+    /// make two.
     function _climbSums(bytes32 node, uint256 sum, uint256 ptr, uint256 end, uint256 bits)
         private
         pure
@@ -243,7 +252,7 @@ library StorageProof {
     {
         assembly ("memory-safe") {
             let m := mload(0x40)
-            for {} lt(ptr, end) { ptr := add(ptr, _SIBLING) } {
+            if mod(sub(end, ptr), 80) {
                 let side := mul(and(bits, 1), _SIBLING)
                 mstore(add(m, side), node)
                 mstore(add(add(m, side), 0x20), shl(192, sum))
@@ -252,6 +261,24 @@ library StorageProof {
                 node := keccak256(m, 80)
                 sum := add(sum, shr(192, calldataload(add(ptr, 0x20))))
                 bits := shr(1, bits)
+                ptr := add(ptr, _SIBLING)
+            }
+            for {} lt(ptr, end) { ptr := add(ptr, 80) } {
+                let side := mul(and(bits, 1), _SIBLING)
+                let place := add(m, side)
+                mstore(place, node)
+                mstore(add(place, 0x20), shl(192, sum))
+                calldatacopy(sub(add(m, _SIBLING), side), ptr, _SIBLING)
+                node := keccak256(m, 80)
+                sum := add(sum, shr(192, calldataload(add(ptr, 0x20))))
+                side := mul(and(shr(1, bits), 1), _SIBLING)
+                place := add(m, side)
+                mstore(place, node)
+                mstore(add(place, 0x20), shl(192, sum))
+                calldatacopy(sub(add(m, _SIBLING), side), add(ptr, _SIBLING), _SIBLING)
+                node := keccak256(m, 80)
+                sum := add(sum, shr(192, calldataload(add(ptr, 72))))
+                bits := shr(2, bits)
             }
         }
         return (node, sum);

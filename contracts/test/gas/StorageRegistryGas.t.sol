@@ -174,7 +174,7 @@ contract StorageRegistryGasTest is GasBench, StorageSuite {
             coordinators.push(_join(INodeRegistry.Kind.Coordinator, string.concat("coordinator", vm.toString(i))));
         }
         nodes.snapshotCoordinators();
-        bytes memory bitmap = new bytes(32 * 40);
+        bytes memory bitmap = new bytes(256 * 5);
         for (uint256 i; i < 10_000 / 8; ++i) {
             bitmap[i] = i % 20 == 0 ? bytes1(0xfe) : bytes1(0xff);
         }
@@ -196,29 +196,26 @@ contract StorageRegistryGasTest is GasBench, StorageSuite {
         Party memory w = workers[1];
         if (storages.isSampled(w.id, day + 2)) return;
         nodes.snapshotCoordinators();
-        bytes memory bitmap = new bytes(32 * 40);
+        bytes memory bitmap = new bytes(256 * 5);
         bytes memory sigs = _quorumSigs(storages.attestationDigest(day + 2, storages.bitmapRoot(bitmap)), 21);
         storages.attestDay(day + 2, bitmap, sigs);
         _warpPast(day + 2);
-        storages.reportMissed(id, t, day + 2, IStorageWords.BitmapWord(0, _zeroPath()));
+        IStorageWords.BitmapPart memory bits;
+        bits.path = _zeroPath();
+        storages.reportMissed(id, t, day + 2, bits);
         _record("reportMissed, Faulty, with an attested bitmap of 10,000", 0);
     }
 
-    /// @dev The path of word 0 in a bitmap of 40 words without a bit.
+    /// @dev The path of part 0 in a bitmap of five parts without a bit.
     function _zeroPath() private pure returns (bytes32[] memory path) {
-        path = new bytes32[](6);
-        bytes32[] memory row = new bytes32[](40);
-        for (uint256 i; i < 40; ++i) {
-            row[i] = keccak256(abi.encode(i, bytes32(0)));
+        path = new bytes32[](3);
+        bytes32[5] memory leaf;
+        for (uint256 i; i < 5; ++i) {
+            leaf[i] = keccak256(abi.encodePacked(i, new bytes(256)));
         }
-        for (uint256 level; level < 6; ++level) {
-            path[level] = row[1];
-            bytes32[] memory next = new bytes32[]((row.length + 1) / 2);
-            for (uint256 i; i < next.length; ++i) {
-                next[i] = keccak256(abi.encode(row[2 * i], 2 * i + 1 < row.length ? row[2 * i + 1] : bytes32(0)));
-            }
-            row = next;
-        }
+        path[0] = leaf[1];
+        path[1] = keccak256(abi.encode(leaf[2], leaf[3]));
+        path[2] = keccak256(abi.encode(keccak256(abi.encode(leaf[4], bytes32(0))), bytes32(0)));
     }
 
     function _challenges() private {

@@ -119,7 +119,7 @@ abstract contract StorageSuite is Suite {
         return uint128(nodeId) << 96;
     }
 
-    function _noBits() internal pure returns (IStorageWords.BitmapWord memory bits) {}
+    function _noBits() internal pure returns (IStorageWords.BitmapPart memory bits) {}
 
     /* BUNDLES */
 
@@ -163,8 +163,8 @@ abstract contract StorageSuite is Suite {
     }
 
     /// @dev A bitmap with these nodes' bits.
-    function _bitmap(uint256 words, uint32[] memory ids) internal pure returns (bytes memory bitmap) {
-        bitmap = new bytes(32 * words);
+    function _bitmap(uint256 parts, uint32[] memory ids) internal pure returns (bytes memory bitmap) {
+        bitmap = new bytes(256 * parts);
         for (uint256 i; i < ids.length; ++i) {
             uint256 place = (ids[i] / 256) * 32 + 31 - (ids[i] % 256) / 8;
             bitmap[place] |= bytes1(uint8(1 << (ids[i] % 8)));

@@ -141,6 +141,16 @@ export const jobManagerAbi = [
             "internalType": "uint32"
           },
           {
+            "name": "statsEpoch",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "reqHash",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
             "name": "deadline",
             "type": "uint40",
             "internalType": "uint40"
@@ -214,6 +224,199 @@ export const jobManagerAbi = [
   },
   {
     "type": "function",
+    "name": "answerDecline",
+    "inputs": [
+      {
+        "name": "",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      },
+      {
+        "name": "",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "",
+        "type": "uint32",
+        "internalType": "uint32"
+      },
+      {
+        "name": "",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "",
+        "type": "bytes",
+        "internalType": "bytes"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "answerSilence",
+    "inputs": [
+      {
+        "name": "",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      },
+      {
+        "name": "",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "",
+        "type": "uint32",
+        "internalType": "uint32"
+      },
+      {
+        "name": "",
+        "type": "bytes",
+        "internalType": "bytes"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "assign",
+    "inputs": [
+      {
+        "name": "offer",
+        "type": "tuple",
+        "internalType": "struct IJobManager.JobOffer",
+        "components": [
+          {
+            "name": "spec",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "payer",
+            "type": "address",
+            "internalType": "address"
+          },
+          {
+            "name": "token",
+            "type": "uint8",
+            "internalType": "uint8"
+          },
+          {
+            "name": "maxRateQ32",
+            "type": "uint128",
+            "internalType": "uint128"
+          },
+          {
+            "name": "slaClass",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "imageSeq",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "nodeHint",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "reqHash",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "maxUntil",
+            "type": "uint40",
+            "internalType": "uint40"
+          },
+          {
+            "name": "deadline",
+            "type": "uint40",
+            "internalType": "uint40"
+          },
+          {
+            "name": "nonce",
+            "type": "uint256",
+            "internalType": "uint256"
+          }
+        ]
+      },
+      {
+        "name": "",
+        "type": "bytes",
+        "internalType": "bytes"
+      },
+      {
+        "name": "assignment",
+        "type": "tuple",
+        "internalType": "struct IJobManager.Assignment",
+        "components": [
+          {
+            "name": "spec",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "nodeId",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "rateQ32",
+            "type": "uint128",
+            "internalType": "uint128"
+          },
+          {
+            "name": "attempt",
+            "type": "uint8",
+            "internalType": "uint8"
+          },
+          {
+            "name": "coordId",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "statsEpoch",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "reqHash",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "deadline",
+            "type": "uint40",
+            "internalType": "uint40"
+          }
+        ]
+      },
+      {
+        "name": "nodeSig",
+        "type": "bytes",
+        "internalType": "bytes"
+      },
+      {
+        "name": "coordSigs",
+        "type": "bytes",
+        "internalType": "bytes"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
     "name": "assignmentDigest",
     "inputs": [
       {
@@ -245,6 +448,16 @@ export const jobManagerAbi = [
             "name": "coordId",
             "type": "uint32",
             "internalType": "uint32"
+          },
+          {
+            "name": "statsEpoch",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "reqHash",
+            "type": "bytes32",
+            "internalType": "bytes32"
           },
           {
             "name": "deadline",
@@ -285,21 +498,187 @@ export const jobManagerAbi = [
   },
   {
     "type": "function",
+    "name": "challenge",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      },
+      {
+        "name": "attempt",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "better",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "",
+        "type": "tuple",
+        "internalType": "struct IJobManager.ChallengeView",
+        "components": [
+          {
+            "name": "challenger",
+            "type": "address",
+            "internalType": "address"
+          },
+          {
+            "name": "since",
+            "type": "uint40",
+            "internalType": "uint40"
+          },
+          {
+            "name": "coordId",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "state",
+            "type": "uint8",
+            "internalType": "enum IJobManager.ChallengeState"
+          }
+        ]
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
+    "name": "challengeAssignment",
+    "inputs": [
+      {
+        "name": "",
+        "type": "tuple",
+        "internalType": "struct IJobManager.Assignment",
+        "components": [
+          {
+            "name": "spec",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "nodeId",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "rateQ32",
+            "type": "uint128",
+            "internalType": "uint128"
+          },
+          {
+            "name": "attempt",
+            "type": "uint8",
+            "internalType": "uint8"
+          },
+          {
+            "name": "coordId",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "statsEpoch",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "reqHash",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "deadline",
+            "type": "uint40",
+            "internalType": "uint40"
+          }
+        ]
+      },
+      {
+        "name": "",
+        "type": "tuple",
+        "internalType": "struct IJobManager.StatProof",
+        "components": [
+          {
+            "name": "needs",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "given",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "givenIndex",
+            "type": "uint256",
+            "internalType": "uint256"
+          },
+          {
+            "name": "givenProof",
+            "type": "bytes32[]",
+            "internalType": "bytes32[]"
+          },
+          {
+            "name": "better",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "betterIndex",
+            "type": "uint256",
+            "internalType": "uint256"
+          },
+          {
+            "name": "betterProof",
+            "type": "bytes32[]",
+            "internalType": "bytes32[]"
+          }
+        ]
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
     "name": "closeForArrears",
     "inputs": [
       {
-        "name": "specs",
+        "name": "",
         "type": "bytes32[]",
         "internalType": "bytes32[]"
       }
     ],
     "outputs": [
       {
-        "name": "okBitmap",
+        "name": "",
         "type": "uint256",
         "internalType": "uint256"
       }
     ],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "complete",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      },
+      {
+        "name": "resultHash",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      }
+    ],
+    "outputs": [],
     "stateMutability": "nonpayable"
   },
   {
@@ -320,6 +699,105 @@ export const jobManagerAbi = [
       }
     ],
     "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "createJob",
+    "inputs": [
+      {
+        "name": "",
+        "type": "tuple",
+        "internalType": "struct IJobManager.JobOffer",
+        "components": [
+          {
+            "name": "spec",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "payer",
+            "type": "address",
+            "internalType": "address"
+          },
+          {
+            "name": "token",
+            "type": "uint8",
+            "internalType": "uint8"
+          },
+          {
+            "name": "maxRateQ32",
+            "type": "uint128",
+            "internalType": "uint128"
+          },
+          {
+            "name": "slaClass",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "imageSeq",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "nodeHint",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "reqHash",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "maxUntil",
+            "type": "uint40",
+            "internalType": "uint40"
+          },
+          {
+            "name": "deadline",
+            "type": "uint40",
+            "internalType": "uint40"
+          },
+          {
+            "name": "nonce",
+            "type": "uint256",
+            "internalType": "uint256"
+          }
+        ]
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "dutyCoordinator",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      },
+      {
+        "name": "day",
+        "type": "uint24",
+        "internalType": "uint24"
+      },
+      {
+        "name": "attempt",
+        "type": "uint8",
+        "internalType": "uint8"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ],
+    "stateMutability": "view"
   },
   {
     "type": "function",
@@ -369,14 +847,14 @@ export const jobManagerAbi = [
     "name": "expire",
     "inputs": [
       {
-        "name": "specs",
+        "name": "",
         "type": "bytes32[]",
         "internalType": "bytes32[]"
       }
     ],
     "outputs": [
       {
-        "name": "okBitmap",
+        "name": "",
         "type": "uint256",
         "internalType": "uint256"
       }
@@ -385,7 +863,33 @@ export const jobManagerAbi = [
   },
   {
     "type": "function",
+    "name": "extension",
+    "inputs": [],
+    "outputs": [
+      {
+        "name": "",
+        "type": "address",
+        "internalType": "address"
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
     "name": "failStart",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "finalize",
     "inputs": [
       {
         "name": "spec",
@@ -491,6 +995,21 @@ export const jobManagerAbi = [
             "name": "reservedMinutes",
             "type": "uint16",
             "internalType": "uint16"
+          },
+          {
+            "name": "slaClass",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "imageSeq",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "imageRateQ32",
+            "type": "uint96",
+            "internalType": "uint96"
           }
         ]
       }
@@ -569,9 +1088,24 @@ export const jobManagerAbi = [
             "internalType": "uint128"
           },
           {
+            "name": "slaClass",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "imageSeq",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
             "name": "nodeHint",
             "type": "uint32",
             "internalType": "uint32"
+          },
+          {
+            "name": "reqHash",
+            "type": "bytes32",
+            "internalType": "bytes32"
           },
           {
             "name": "maxUntil",
@@ -589,6 +1123,25 @@ export const jobManagerAbi = [
             "internalType": "uint256"
           }
         ]
+      }
+    ],
+    "outputs": [
+      {
+        "name": "",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
+    "name": "offerHash",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "internalType": "bytes32"
       }
     ],
     "outputs": [
@@ -630,9 +1183,24 @@ export const jobManagerAbi = [
             "internalType": "uint128"
           },
           {
+            "name": "slaClass",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "imageSeq",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
             "name": "nodeHint",
             "type": "uint32",
             "internalType": "uint32"
+          },
+          {
+            "name": "reqHash",
+            "type": "bytes32",
+            "internalType": "bytes32"
           },
           {
             "name": "maxUntil",
@@ -687,6 +1255,16 @@ export const jobManagerAbi = [
             "internalType": "uint32"
           },
           {
+            "name": "statsEpoch",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "reqHash",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
             "name": "deadline",
             "type": "uint40",
             "internalType": "uint40"
@@ -700,6 +1278,152 @@ export const jobManagerAbi = [
       },
       {
         "name": "coordSigs",
+        "type": "bytes",
+        "internalType": "bytes"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "openBatch",
+    "inputs": [
+      {
+        "name": "",
+        "type": "bytes[]",
+        "internalType": "bytes[]"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "",
+        "type": "uint256",
+        "internalType": "uint256"
+      }
+    ],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "openSelf",
+    "inputs": [
+      {
+        "name": "offer",
+        "type": "tuple",
+        "internalType": "struct IJobManager.JobOffer",
+        "components": [
+          {
+            "name": "spec",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "payer",
+            "type": "address",
+            "internalType": "address"
+          },
+          {
+            "name": "token",
+            "type": "uint8",
+            "internalType": "uint8"
+          },
+          {
+            "name": "maxRateQ32",
+            "type": "uint128",
+            "internalType": "uint128"
+          },
+          {
+            "name": "slaClass",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "imageSeq",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "nodeHint",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "reqHash",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "maxUntil",
+            "type": "uint40",
+            "internalType": "uint40"
+          },
+          {
+            "name": "deadline",
+            "type": "uint40",
+            "internalType": "uint40"
+          },
+          {
+            "name": "nonce",
+            "type": "uint256",
+            "internalType": "uint256"
+          }
+        ]
+      },
+      {
+        "name": "payerSig",
+        "type": "bytes",
+        "internalType": "bytes"
+      },
+      {
+        "name": "assignment",
+        "type": "tuple",
+        "internalType": "struct IJobManager.Assignment",
+        "components": [
+          {
+            "name": "spec",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "nodeId",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "rateQ32",
+            "type": "uint128",
+            "internalType": "uint128"
+          },
+          {
+            "name": "attempt",
+            "type": "uint8",
+            "internalType": "uint8"
+          },
+          {
+            "name": "coordId",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "statsEpoch",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "reqHash",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "deadline",
+            "type": "uint40",
+            "internalType": "uint40"
+          }
+        ]
+      },
+      {
+        "name": "nodeSig",
         "type": "bytes",
         "internalType": "bytes"
       }
@@ -754,7 +1478,7 @@ export const jobManagerAbi = [
     "inputs": [],
     "outputs": [
       {
-        "name": "",
+        "name": "p",
         "type": "tuple",
         "internalType": "struct Peers",
         "components": [
@@ -830,6 +1554,25 @@ export const jobManagerAbi = [
   },
   {
     "type": "function",
+    "name": "placement",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
     "name": "proxiableUUID",
     "inputs": [],
     "outputs": [
@@ -843,8 +1586,129 @@ export const jobManagerAbi = [
   },
   {
     "type": "function",
+    "name": "reassign",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
     "name": "renewPause",
     "inputs": [],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "resize",
+    "inputs": [
+      {
+        "name": "",
+        "type": "tuple",
+        "internalType": "struct IJobManager.JobOffer",
+        "components": [
+          {
+            "name": "spec",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "payer",
+            "type": "address",
+            "internalType": "address"
+          },
+          {
+            "name": "token",
+            "type": "uint8",
+            "internalType": "uint8"
+          },
+          {
+            "name": "maxRateQ32",
+            "type": "uint128",
+            "internalType": "uint128"
+          },
+          {
+            "name": "slaClass",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "imageSeq",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "nodeHint",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "reqHash",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "maxUntil",
+            "type": "uint40",
+            "internalType": "uint40"
+          },
+          {
+            "name": "deadline",
+            "type": "uint40",
+            "internalType": "uint40"
+          },
+          {
+            "name": "nonce",
+            "type": "uint256",
+            "internalType": "uint256"
+          }
+        ]
+      },
+      {
+        "name": "",
+        "type": "bytes",
+        "internalType": "bytes"
+      },
+      {
+        "name": "",
+        "type": "uint128",
+        "internalType": "uint128"
+      },
+      {
+        "name": "",
+        "type": "bytes",
+        "internalType": "bytes"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "settleChallenge",
+    "inputs": [
+      {
+        "name": "",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      },
+      {
+        "name": "",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ],
     "outputs": [],
     "stateMutability": "nonpayable"
   },
@@ -932,6 +1796,111 @@ export const jobManagerAbi = [
     ],
     "outputs": [],
     "stateMutability": "payable"
+  },
+  {
+    "type": "event",
+    "name": "AssignmentChallenged",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "indexed": true,
+        "internalType": "bytes32"
+      },
+      {
+        "name": "attempt",
+        "type": "uint8",
+        "indexed": false,
+        "internalType": "uint8"
+      },
+      {
+        "name": "coordId",
+        "type": "uint32",
+        "indexed": true,
+        "internalType": "uint32"
+      },
+      {
+        "name": "better",
+        "type": "uint32",
+        "indexed": true,
+        "internalType": "uint32"
+      },
+      {
+        "name": "challenger",
+        "type": "address",
+        "indexed": false,
+        "internalType": "address"
+      },
+      {
+        "name": "deadline",
+        "type": "uint40",
+        "indexed": false,
+        "internalType": "uint40"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "ChallengeAnswered",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "indexed": true,
+        "internalType": "bytes32"
+      },
+      {
+        "name": "attempt",
+        "type": "uint8",
+        "indexed": false,
+        "internalType": "uint8"
+      },
+      {
+        "name": "better",
+        "type": "uint32",
+        "indexed": true,
+        "internalType": "uint32"
+      },
+      {
+        "name": "reason",
+        "type": "uint8",
+        "indexed": false,
+        "internalType": "uint8"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "ChallengeUpheld",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "indexed": true,
+        "internalType": "bytes32"
+      },
+      {
+        "name": "attempt",
+        "type": "uint8",
+        "indexed": false,
+        "internalType": "uint8"
+      },
+      {
+        "name": "better",
+        "type": "uint32",
+        "indexed": true,
+        "internalType": "uint32"
+      },
+      {
+        "name": "caseId",
+        "type": "bytes32",
+        "indexed": false,
+        "internalType": "bytes32"
+      }
+    ],
+    "anonymous": false
   },
   {
     "type": "event",
@@ -1040,6 +2009,156 @@ export const jobManagerAbi = [
   },
   {
     "type": "event",
+    "name": "JobCompleted",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "indexed": true,
+        "internalType": "bytes32"
+      },
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "indexed": true,
+        "internalType": "uint32"
+      },
+      {
+        "name": "resultHash",
+        "type": "bytes32",
+        "indexed": false,
+        "internalType": "bytes32"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "JobOffered",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "indexed": true,
+        "internalType": "bytes32"
+      },
+      {
+        "name": "payer",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "offer",
+        "type": "tuple",
+        "indexed": false,
+        "internalType": "struct IJobManager.JobOffer",
+        "components": [
+          {
+            "name": "spec",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "payer",
+            "type": "address",
+            "internalType": "address"
+          },
+          {
+            "name": "token",
+            "type": "uint8",
+            "internalType": "uint8"
+          },
+          {
+            "name": "maxRateQ32",
+            "type": "uint128",
+            "internalType": "uint128"
+          },
+          {
+            "name": "slaClass",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "imageSeq",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "nodeHint",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "reqHash",
+            "type": "bytes32",
+            "internalType": "bytes32"
+          },
+          {
+            "name": "maxUntil",
+            "type": "uint40",
+            "internalType": "uint40"
+          },
+          {
+            "name": "deadline",
+            "type": "uint40",
+            "internalType": "uint40"
+          },
+          {
+            "name": "nonce",
+            "type": "uint256",
+            "internalType": "uint256"
+          }
+        ]
+      },
+      {
+        "name": "offerHash",
+        "type": "bytes32",
+        "indexed": false,
+        "internalType": "bytes32"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "JobResized",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "indexed": true,
+        "internalType": "bytes32"
+      },
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "indexed": true,
+        "internalType": "uint32"
+      },
+      {
+        "name": "rateQ32",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
+      },
+      {
+        "name": "imageRateQ32",
+        "type": "uint96",
+        "indexed": false,
+        "internalType": "uint96"
+      },
+      {
+        "name": "maxUntil",
+        "type": "uint40",
+        "indexed": false,
+        "internalType": "uint40"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
     "name": "JobRunning",
     "inputs": [
       {
@@ -1120,6 +2239,147 @@ export const jobManagerAbi = [
   },
   {
     "type": "event",
+    "name": "JobStopping",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "indexed": true,
+        "internalType": "bytes32"
+      },
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "indexed": true,
+        "internalType": "uint32"
+      },
+      {
+        "name": "reason",
+        "type": "uint8",
+        "indexed": false,
+        "internalType": "uint8"
+      },
+      {
+        "name": "endsAt",
+        "type": "uint40",
+        "indexed": false,
+        "internalType": "uint40"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "JobTerms",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "indexed": true,
+        "internalType": "bytes32"
+      },
+      {
+        "name": "attempt",
+        "type": "uint8",
+        "indexed": false,
+        "internalType": "uint8"
+      },
+      {
+        "name": "slaClass",
+        "type": "uint32",
+        "indexed": false,
+        "internalType": "uint32"
+      },
+      {
+        "name": "imageSeq",
+        "type": "uint32",
+        "indexed": false,
+        "internalType": "uint32"
+      },
+      {
+        "name": "imageRateQ32",
+        "type": "uint96",
+        "indexed": false,
+        "internalType": "uint96"
+      },
+      {
+        "name": "imageOnce",
+        "type": "uint96",
+        "indexed": false,
+        "internalType": "uint96"
+      },
+      {
+        "name": "statsEpoch",
+        "type": "uint32",
+        "indexed": false,
+        "internalType": "uint32"
+      },
+      {
+        "name": "reqHash",
+        "type": "bytes32",
+        "indexed": false,
+        "internalType": "bytes32"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "JobUnplaced",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "indexed": true,
+        "internalType": "bytes32"
+      },
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "indexed": true,
+        "internalType": "uint32"
+      },
+      {
+        "name": "by",
+        "type": "address",
+        "indexed": false,
+        "internalType": "address"
+      },
+      {
+        "name": "reason",
+        "type": "uint8",
+        "indexed": false,
+        "internalType": "uint8"
+      },
+      {
+        "name": "attempt",
+        "type": "uint8",
+        "indexed": false,
+        "internalType": "uint8"
+      },
+      {
+        "name": "startedAt",
+        "type": "uint40",
+        "indexed": false,
+        "internalType": "uint40"
+      },
+      {
+        "name": "stoppedAt",
+        "type": "uint40",
+        "indexed": false,
+        "internalType": "uint40"
+      },
+      {
+        "name": "rateQ32",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
     "name": "NoncesInvalidated",
     "inputs": [
       {
@@ -1139,6 +2399,25 @@ export const jobManagerAbi = [
         "type": "uint256",
         "indexed": false,
         "internalType": "uint256"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "OpenRefused",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "indexed": true,
+        "internalType": "bytes32"
+      },
+      {
+        "name": "cause",
+        "type": "bytes4",
+        "indexed": false,
+        "internalType": "bytes4"
       }
     ],
     "anonymous": false
@@ -1256,6 +2535,17 @@ export const jobManagerAbi = [
   },
   {
     "type": "error",
+    "name": "BadProof",
+    "inputs": [
+      {
+        "name": "leaf",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      }
+    ]
+  },
+  {
+    "type": "error",
     "name": "BadSignature",
     "inputs": [
       {
@@ -1358,6 +2648,65 @@ export const jobManagerAbi = [
   },
   {
     "type": "error",
+    "name": "NoChallenge",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      },
+      {
+        "name": "attempt",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "better",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ]
+  },
+  {
+    "type": "error",
+    "name": "NoNodeHint",
+    "inputs": []
+  },
+  {
+    "type": "error",
+    "name": "NoOpening",
+    "inputs": [
+      {
+        "name": "selector",
+        "type": "bytes4",
+        "internalType": "bytes4"
+      }
+    ]
+  },
+  {
+    "type": "error",
+    "name": "NoSeed",
+    "inputs": [
+      {
+        "name": "day",
+        "type": "uint24",
+        "internalType": "uint24"
+      }
+    ]
+  },
+  {
+    "type": "error",
+    "name": "NodeAvailable",
+    "inputs": [
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ]
+  },
+  {
+    "type": "error",
     "name": "NonceUsed",
     "inputs": [
       {
@@ -1380,8 +2729,46 @@ export const jobManagerAbi = [
   },
   {
     "type": "error",
+    "name": "NotBetter",
+    "inputs": [
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ]
+  },
+  {
+    "type": "error",
     "name": "NotInitializing",
     "inputs": []
+  },
+  {
+    "type": "error",
+    "name": "NotOptedIn",
+    "inputs": [
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "internalType": "uint32"
+      },
+      {
+        "name": "slaClass",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ]
+  },
+  {
+    "type": "error",
+    "name": "NoticeNeeded",
+    "inputs": [
+      {
+        "name": "notice",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ]
   },
   {
     "type": "error",
@@ -1391,6 +2778,17 @@ export const jobManagerAbi = [
         "name": "deadline",
         "type": "uint40",
         "internalType": "uint40"
+      }
+    ]
+  },
+  {
+    "type": "error",
+    "name": "OfferMismatch",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "internalType": "bytes32"
       }
     ]
   },
@@ -1551,6 +2949,17 @@ export const jobManagerAbi = [
   },
   {
     "type": "error",
+    "name": "WrongAssignment",
+    "inputs": [
+      {
+        "name": "spec",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      }
+    ]
+  },
+  {
+    "type": "error",
     "name": "WrongAttempt",
     "inputs": [
       {
@@ -1562,6 +2971,54 @@ export const jobManagerAbi = [
         "name": "want",
         "type": "uint8",
         "internalType": "uint8"
+      }
+    ]
+  },
+  {
+    "type": "error",
+    "name": "WrongDuty",
+    "inputs": [
+      {
+        "name": "coordId",
+        "type": "uint32",
+        "internalType": "uint32"
+      },
+      {
+        "name": "ahead",
+        "type": "uint256",
+        "internalType": "uint256"
+      }
+    ]
+  },
+  {
+    "type": "error",
+    "name": "WrongEpoch",
+    "inputs": [
+      {
+        "name": "have",
+        "type": "uint32",
+        "internalType": "uint32"
+      },
+      {
+        "name": "newest",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ]
+  },
+  {
+    "type": "error",
+    "name": "WrongNeeds",
+    "inputs": [
+      {
+        "name": "have",
+        "type": "bytes32",
+        "internalType": "bytes32"
+      },
+      {
+        "name": "want",
+        "type": "bytes32",
+        "internalType": "bytes32"
       }
     ]
   },

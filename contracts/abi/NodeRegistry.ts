@@ -992,7 +992,7 @@ export const nodeRegistryAbi = [
     "inputs": [],
     "outputs": [
       {
-        "name": "",
+        "name": "p",
         "type": "tuple",
         "internalType": "struct Peers",
         "components": [

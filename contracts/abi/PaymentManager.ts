@@ -161,6 +161,21 @@ export const paymentManagerAbi = [
             "name": "reserved",
             "type": "uint128",
             "internalType": "uint128"
+          },
+          {
+            "name": "revokedAt",
+            "type": "uint40",
+            "internalType": "uint40"
+          },
+          {
+            "name": "window",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "source",
+            "type": "uint8",
+            "internalType": "uint8"
           }
         ]
       }
@@ -251,6 +266,35 @@ export const paymentManagerAbi = [
         "name": "",
         "type": "address",
         "internalType": "address"
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
+    "name": "autoSwapOf",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "internalType": "address"
+      },
+      {
+        "name": "payToken",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "settleToken",
+        "type": "uint8",
+        "internalType": "uint8"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "maxSlipBps",
+        "type": "uint16",
+        "internalType": "uint16"
       }
     ],
     "stateMutability": "view"
@@ -436,6 +480,24 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
+    "name": "deposit",
+    "inputs": [
+      {
+        "name": "token",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "amount",
+        "type": "uint128",
+        "internalType": "uint128"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
     "name": "initialize",
     "inputs": [],
     "outputs": [],
@@ -450,6 +512,57 @@ export const paymentManagerAbi = [
         "name": "",
         "type": "uint8",
         "internalType": "uint8"
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
+    "name": "limitOf",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "internalType": "address"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "controller",
+        "type": "address",
+        "internalType": "address"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "",
+        "type": "tuple",
+        "internalType": "struct IPaymentManager.LimitView",
+        "components": [
+          {
+            "name": "maxRateQ32",
+            "type": "uint128",
+            "internalType": "uint128"
+          },
+          {
+            "name": "validUntil",
+            "type": "uint40",
+            "internalType": "uint40"
+          },
+          {
+            "name": "dailyCap",
+            "type": "uint88",
+            "internalType": "uint88"
+          },
+          {
+            "name": "spent",
+            "type": "uint88",
+            "internalType": "uint88"
+          }
+        ]
       }
     ],
     "stateMutability": "view"
@@ -475,32 +588,22 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
-    "name": "owed",
+    "name": "multicall",
     "inputs": [
       {
-        "name": "payee",
-        "type": "uint64",
-        "internalType": "uint64"
-      },
-      {
-        "name": "token",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "payers",
-        "type": "address[]",
-        "internalType": "address[]"
+        "name": "calls",
+        "type": "bytes[]",
+        "internalType": "bytes[]"
       }
     ],
     "outputs": [
       {
-        "name": "sum",
-        "type": "uint256",
-        "internalType": "uint256"
+        "name": "results",
+        "type": "bytes[]",
+        "internalType": "bytes[]"
       }
     ],
-    "stateMutability": "view"
+    "stateMutability": "nonpayable"
   },
   {
     "type": "function",
@@ -704,7 +807,7 @@ export const paymentManagerAbi = [
     "inputs": [],
     "outputs": [
       {
-        "name": "",
+        "name": "p",
         "type": "tuple",
         "internalType": "struct Peers",
         "components": [
@@ -823,6 +926,49 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
+    "name": "permit2",
+    "inputs": [
+      {
+        "name": "owner",
+        "type": "address",
+        "internalType": "address"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "amount",
+        "type": "uint160",
+        "internalType": "uint160"
+      },
+      {
+        "name": "expiration",
+        "type": "uint48",
+        "internalType": "uint48"
+      },
+      {
+        "name": "nonce",
+        "type": "uint48",
+        "internalType": "uint48"
+      },
+      {
+        "name": "deadline",
+        "type": "uint256",
+        "internalType": "uint256"
+      },
+      {
+        "name": "signature",
+        "type": "bytes",
+        "internalType": "bytes"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
     "name": "proxiableUUID",
     "inputs": [],
     "outputs": [
@@ -881,6 +1027,40 @@ export const paymentManagerAbi = [
     "outputs": [
       {
         "name": "okBitmap",
+        "type": "uint256",
+        "internalType": "uint256"
+      }
+    ],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "pullSwap",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "internalType": "address"
+      },
+      {
+        "name": "payToken",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "settleToken",
+        "type": "uint8",
+        "internalType": "uint8"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "amountIn",
+        "type": "uint256",
+        "internalType": "uint256"
+      },
+      {
+        "name": "amountOut",
         "type": "uint256",
         "internalType": "uint256"
       }
@@ -976,42 +1156,95 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
-    "name": "runway",
+    "name": "revokeAll",
     "inputs": [
-      {
-        "name": "payer",
-        "type": "address",
-        "internalType": "address"
-      },
       {
         "name": "token",
         "type": "uint8",
         "internalType": "uint8"
       }
     ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "routeOf",
+    "inputs": [
+      {
+        "name": "tokenIn",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "tokenOut",
+        "type": "uint8",
+        "internalType": "uint8"
+      }
+    ],
     "outputs": [
       {
-        "name": "paidUntil",
-        "type": "uint40",
-        "internalType": "uint40"
-      },
-      {
-        "name": "allowanceUntil",
-        "type": "uint40",
-        "internalType": "uint40"
-      },
-      {
-        "name": "softStop",
-        "type": "uint40",
-        "internalType": "uint40"
-      },
-      {
-        "name": "hardStop",
-        "type": "uint40",
-        "internalType": "uint40"
+        "name": "",
+        "type": "tuple",
+        "internalType": "struct IPaymentManager.RouteView",
+        "components": [
+          {
+            "name": "path",
+            "type": "bytes",
+            "internalType": "bytes"
+          },
+          {
+            "name": "slipBps",
+            "type": "uint16",
+            "internalType": "uint16"
+          },
+          {
+            "name": "twapSec",
+            "type": "uint32",
+            "internalType": "uint32"
+          },
+          {
+            "name": "minCardinality",
+            "type": "uint16",
+            "internalType": "uint16"
+          },
+          {
+            "name": "maxPerSwap",
+            "type": "uint128",
+            "internalType": "uint128"
+          },
+          {
+            "name": "left",
+            "type": "uint128",
+            "internalType": "uint128"
+          }
+        ]
       }
     ],
     "stateMutability": "view"
+  },
+  {
+    "type": "function",
+    "name": "setAutoSwap",
+    "inputs": [
+      {
+        "name": "payToken",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "settleToken",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "maxSlipBps",
+        "type": "uint16",
+        "internalType": "uint16"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
   },
   {
     "type": "function",
@@ -1061,6 +1294,39 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
+    "name": "setLimits",
+    "inputs": [
+      {
+        "name": "token",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "controller",
+        "type": "address",
+        "internalType": "address"
+      },
+      {
+        "name": "maxRateQ32",
+        "type": "uint128",
+        "internalType": "uint128"
+      },
+      {
+        "name": "validUntil",
+        "type": "uint40",
+        "internalType": "uint40"
+      },
+      {
+        "name": "dailyCap",
+        "type": "uint88",
+        "internalType": "uint88"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
     "name": "setPoolPayout",
     "inputs": [
       {
@@ -1085,6 +1351,67 @@ export const paymentManagerAbi = [
         "name": "duration",
         "type": "uint32",
         "internalType": "uint32"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "setRoute",
+    "inputs": [
+      {
+        "name": "tokenIn",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "tokenOut",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "path",
+        "type": "bytes",
+        "internalType": "bytes"
+      },
+      {
+        "name": "slipBps",
+        "type": "uint16",
+        "internalType": "uint16"
+      },
+      {
+        "name": "twapSec",
+        "type": "uint32",
+        "internalType": "uint32"
+      },
+      {
+        "name": "minCardinality",
+        "type": "uint16",
+        "internalType": "uint16"
+      },
+      {
+        "name": "maxPerSwap",
+        "type": "uint128",
+        "internalType": "uint128"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "setSource",
+    "inputs": [
+      {
+        "name": "token",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "source",
+        "type": "uint8",
+        "internalType": "uint8"
       }
     ],
     "outputs": [],
@@ -1125,7 +1452,7 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
-    "name": "solvency",
+    "name": "setTokenTerms",
     "inputs": [
       {
         "name": "token",
@@ -1133,29 +1460,23 @@ export const paymentManagerAbi = [
         "internalType": "uint8"
       },
       {
-        "name": "payers",
-        "type": "address[]",
-        "internalType": "address[]"
+        "name": "swaps",
+        "type": "uint8",
+        "internalType": "uint8"
       },
       {
-        "name": "payees",
-        "type": "uint64[]",
-        "internalType": "uint64[]"
-      }
-    ],
-    "outputs": [
-      {
-        "name": "held",
-        "type": "uint256",
-        "internalType": "uint256"
+        "name": "minWindowAmount",
+        "type": "uint80",
+        "internalType": "uint80"
       },
       {
-        "name": "owes",
-        "type": "uint256",
-        "internalType": "uint256"
+        "name": "bountyCap",
+        "type": "uint88",
+        "internalType": "uint88"
       }
     ],
-    "stateMutability": "view"
+    "outputs": [],
+    "stateMutability": "nonpayable"
   },
   {
     "type": "function",
@@ -1200,6 +1521,68 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
+    "name": "sponsor",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "internalType": "address"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "maxRateQ32",
+        "type": "uint128",
+        "internalType": "uint128"
+      },
+      {
+        "name": "until",
+        "type": "uint40",
+        "internalType": "uint40"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "sponsorOf",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "internalType": "address"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "internalType": "uint8"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "by",
+        "type": "address",
+        "internalType": "address"
+      },
+      {
+        "name": "maxRateQ32",
+        "type": "uint128",
+        "internalType": "uint128"
+      },
+      {
+        "name": "until",
+        "type": "uint40",
+        "internalType": "uint40"
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
     "name": "tokenOf",
     "inputs": [
       {
@@ -1233,6 +1616,26 @@ export const paymentManagerAbi = [
             "name": "listedAt",
             "type": "uint40",
             "internalType": "uint40"
+          },
+          {
+            "name": "swapIn",
+            "type": "bool",
+            "internalType": "bool"
+          },
+          {
+            "name": "swapOut",
+            "type": "bool",
+            "internalType": "bool"
+          },
+          {
+            "name": "minWindowAmount",
+            "type": "uint80",
+            "internalType": "uint80"
+          },
+          {
+            "name": "bountyCap",
+            "type": "uint88",
+            "internalType": "uint88"
           }
         ]
       }
@@ -1289,6 +1692,24 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
+    "name": "withdrawDeposit",
+    "inputs": [
+      {
+        "name": "token",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "amount",
+        "type": "uint128",
+        "internalType": "uint128"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
     "name": "withdrawRefund",
     "inputs": [
       {
@@ -1305,6 +1726,45 @@ export const paymentManagerAbi = [
     "outputs": [
       {
         "name": "amount",
+        "type": "uint256",
+        "internalType": "uint256"
+      }
+    ],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "withdrawSwapped",
+    "inputs": [
+      {
+        "name": "payee",
+        "type": "uint64",
+        "internalType": "uint64"
+      },
+      {
+        "name": "tokenIn",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "tokenOut",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "amountIn",
+        "type": "uint128",
+        "internalType": "uint128"
+      },
+      {
+        "name": "minOut",
+        "type": "uint128",
+        "internalType": "uint128"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "amountOut",
         "type": "uint256",
         "internalType": "uint256"
       }
@@ -1388,6 +1848,74 @@ export const paymentManagerAbi = [
         "type": "uint40",
         "indexed": false,
         "internalType": "uint40"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "AutoSwapSet",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "payToken",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "settleToken",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "maxSlipBps",
+        "type": "uint16",
+        "indexed": false,
+        "internalType": "uint16"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "BountyPaid",
+    "inputs": [
+      {
+        "name": "by",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "amount",
+        "type": "uint256",
+        "indexed": false,
+        "internalType": "uint256"
+      },
+      {
+        "name": "refund",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
+      },
+      {
+        "name": "credit",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
       }
     ],
     "anonymous": false
@@ -1603,6 +2131,68 @@ export const paymentManagerAbi = [
   },
   {
     "type": "event",
+    "name": "DepositWithdrawn",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "amount",
+        "type": "uint256",
+        "indexed": false,
+        "internalType": "uint256"
+      },
+      {
+        "name": "refund",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "Deposited",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "amount",
+        "type": "uint256",
+        "indexed": false,
+        "internalType": "uint256"
+      },
+      {
+        "name": "refund",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
     "name": "FlowChanged",
     "inputs": [
       {
@@ -1658,6 +2248,43 @@ export const paymentManagerAbi = [
   },
   {
     "type": "event",
+    "name": "FlowsRevoked",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "revokedAt",
+        "type": "uint40",
+        "indexed": false,
+        "internalType": "uint40"
+      },
+      {
+        "name": "paidUntil",
+        "type": "uint40",
+        "indexed": false,
+        "internalType": "uint40"
+      },
+      {
+        "name": "refund",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
     "name": "GraceSet",
     "inputs": [
       {
@@ -1684,6 +2311,49 @@ export const paymentManagerAbi = [
         "type": "uint64",
         "indexed": false,
         "internalType": "uint64"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "LimitSet",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "controller",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "maxRateQ32",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
+      },
+      {
+        "name": "validUntil",
+        "type": "uint40",
+        "indexed": false,
+        "internalType": "uint40"
+      },
+      {
+        "name": "dailyCap",
+        "type": "uint88",
+        "indexed": false,
+        "internalType": "uint88"
       }
     ],
     "anonymous": false
@@ -2018,6 +2688,99 @@ export const paymentManagerAbi = [
   },
   {
     "type": "event",
+    "name": "RevocationEnded",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "RouteSet",
+    "inputs": [
+      {
+        "name": "tokenIn",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "tokenOut",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "path",
+        "type": "bytes",
+        "indexed": false,
+        "internalType": "bytes"
+      },
+      {
+        "name": "slipBps",
+        "type": "uint16",
+        "indexed": false,
+        "internalType": "uint16"
+      },
+      {
+        "name": "twapSec",
+        "type": "uint32",
+        "indexed": false,
+        "internalType": "uint32"
+      },
+      {
+        "name": "minCardinality",
+        "type": "uint16",
+        "indexed": false,
+        "internalType": "uint16"
+      },
+      {
+        "name": "maxPerSwap",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "SourceSet",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "source",
+        "type": "uint8",
+        "indexed": false,
+        "internalType": "uint8"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
     "name": "SplitSet",
     "inputs": [
       {
@@ -2049,6 +2812,117 @@ export const paymentManagerAbi = [
         "type": "uint16",
         "indexed": false,
         "internalType": "uint16"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "SponsorPaid",
+    "inputs": [
+      {
+        "name": "by",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "payer",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "amount",
+        "type": "uint256",
+        "indexed": false,
+        "internalType": "uint256"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "SponsorSet",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "by",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "maxRateQ32",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
+      },
+      {
+        "name": "until",
+        "type": "uint40",
+        "indexed": false,
+        "internalType": "uint40"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "Swapped",
+    "inputs": [
+      {
+        "name": "by",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "tokenIn",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "tokenOut",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "amountIn",
+        "type": "uint256",
+        "indexed": false,
+        "internalType": "uint256"
+      },
+      {
+        "name": "amountOut",
+        "type": "uint256",
+        "indexed": false,
+        "internalType": "uint256"
+      },
+      {
+        "name": "quote",
+        "type": "uint256",
+        "indexed": false,
+        "internalType": "uint256"
       }
     ],
     "anonymous": false
@@ -2093,6 +2967,43 @@ export const paymentManagerAbi = [
         "type": "uint8",
         "indexed": false,
         "internalType": "uint8"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
+    "name": "TokenTermsSet",
+    "inputs": [
+      {
+        "name": "token",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "swapIn",
+        "type": "bool",
+        "indexed": false,
+        "internalType": "bool"
+      },
+      {
+        "name": "swapOut",
+        "type": "bool",
+        "indexed": false,
+        "internalType": "bool"
+      },
+      {
+        "name": "minWindowAmount",
+        "type": "uint80",
+        "indexed": false,
+        "internalType": "uint80"
+      },
+      {
+        "name": "bountyCap",
+        "type": "uint88",
+        "indexed": false,
+        "internalType": "uint88"
       }
     ],
     "anonymous": false
@@ -2203,17 +3114,6 @@ export const paymentManagerAbi = [
   },
   {
     "type": "error",
-    "name": "Duplicate",
-    "inputs": [
-      {
-        "name": "key",
-        "type": "bytes32",
-        "internalType": "bytes32"
-      }
-    ]
-  },
-  {
-    "type": "error",
     "name": "ERC1967InvalidImplementation",
     "inputs": [
       {
@@ -2227,6 +3127,17 @@ export const paymentManagerAbi = [
     "type": "error",
     "name": "ERC1967NonPayable",
     "inputs": []
+  },
+  {
+    "type": "error",
+    "name": "Expired",
+    "inputs": [
+      {
+        "name": "deadline",
+        "type": "uint256",
+        "internalType": "uint256"
+      }
+    ]
   },
   {
     "type": "error",
@@ -2304,6 +3215,43 @@ export const paymentManagerAbi = [
   },
   {
     "type": "error",
+    "name": "LimitExceeded",
+    "inputs": [
+      {
+        "name": "value",
+        "type": "uint256",
+        "internalType": "uint256"
+      },
+      {
+        "name": "limit",
+        "type": "uint256",
+        "internalType": "uint256"
+      }
+    ]
+  },
+  {
+    "type": "error",
+    "name": "NoAutoSwap",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "internalType": "address"
+      },
+      {
+        "name": "payToken",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "settleToken",
+        "type": "uint8",
+        "internalType": "uint8"
+      }
+    ]
+  },
+  {
+    "type": "error",
     "name": "NoDebt",
     "inputs": [
       {
@@ -2331,6 +3279,22 @@ export const paymentManagerAbi = [
   },
   {
     "type": "error",
+    "name": "NoRoute",
+    "inputs": [
+      {
+        "name": "tokenIn",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "tokenOut",
+        "type": "uint8",
+        "internalType": "uint8"
+      }
+    ]
+  },
+  {
+    "type": "error",
     "name": "NotAuthorized",
     "inputs": [
       {
@@ -2343,6 +3307,11 @@ export const paymentManagerAbi = [
   {
     "type": "error",
     "name": "NotInitializing",
+    "inputs": []
+  },
+  {
+    "type": "error",
+    "name": "NothingToRevoke",
     "inputs": []
   },
   {
@@ -2400,6 +3369,17 @@ export const paymentManagerAbi = [
   },
   {
     "type": "error",
+    "name": "Revoked",
+    "inputs": [
+      {
+        "name": "since",
+        "type": "uint40",
+        "internalType": "uint40"
+      }
+    ]
+  },
+  {
+    "type": "error",
     "name": "SafeCastOverflowedUintDowncast",
     "inputs": [
       {
@@ -2416,12 +3396,12 @@ export const paymentManagerAbi = [
   },
   {
     "type": "error",
-    "name": "SafeERC20FailedOperation",
+    "name": "SequencerGrace",
     "inputs": [
       {
-        "name": "token",
-        "type": "address",
-        "internalType": "address"
+        "name": "until",
+        "type": "uint256",
+        "internalType": "uint256"
       }
     ]
   },
@@ -2442,6 +3422,22 @@ export const paymentManagerAbi = [
     "inputs": [
       {
         "name": "from",
+        "type": "uint256",
+        "internalType": "uint256"
+      }
+    ]
+  },
+  {
+    "type": "error",
+    "name": "TransferRefused",
+    "inputs": [
+      {
+        "name": "to",
+        "type": "address",
+        "internalType": "address"
+      },
+      {
+        "name": "amount",
         "type": "uint256",
         "internalType": "uint256"
       }
@@ -2487,6 +3483,17 @@ export const paymentManagerAbi = [
         "name": "codehash",
         "type": "bytes32",
         "internalType": "bytes32"
+      }
+    ]
+  },
+  {
+    "type": "error",
+    "name": "WrongPayee",
+    "inputs": [
+      {
+        "name": "payee",
+        "type": "uint64",
+        "internalType": "uint64"
       }
     ]
   },

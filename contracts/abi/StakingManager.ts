@@ -587,7 +587,7 @@ export const stakingManagerAbi = [
     "inputs": [],
     "outputs": [
       {
-        "name": "",
+        "name": "p",
         "type": "tuple",
         "internalType": "struct Peers",
         "components": [

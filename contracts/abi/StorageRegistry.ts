@@ -127,6 +127,19 @@ export const storageRegistryAbi = [
   },
   {
     "type": "function",
+    "name": "annex",
+    "inputs": [],
+    "outputs": [
+      {
+        "name": "",
+        "type": "address",
+        "internalType": "address"
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
     "name": "announceUpgrade",
     "inputs": [
       {
@@ -1289,7 +1302,7 @@ export const storageRegistryAbi = [
     "inputs": [],
     "outputs": [
       {
-        "name": "",
+        "name": "p",
         "type": "tuple",
         "internalType": "struct Peers",
         "components": [
@@ -1880,12 +1893,12 @@ export const storageRegistryAbi = [
       {
         "name": "bits",
         "type": "tuple",
-        "internalType": "struct IStorageWords.BitmapWord",
+        "internalType": "struct IStorageWords.BitmapPart",
         "components": [
           {
-            "name": "word",
-            "type": "bytes32",
-            "internalType": "bytes32"
+            "name": "part",
+            "type": "bytes32[8]",
+            "internalType": "bytes32[8]"
           },
           {
             "name": "path",
@@ -1915,12 +1928,12 @@ export const storageRegistryAbi = [
       {
         "name": "bits",
         "type": "tuple",
-        "internalType": "struct IStorageWords.BitmapWord",
+        "internalType": "struct IStorageWords.BitmapPart",
         "components": [
           {
-            "name": "word",
-            "type": "bytes32",
-            "internalType": "bytes32"
+            "name": "part",
+            "type": "bytes32[8]",
+            "internalType": "bytes32[8]"
           },
           {
             "name": "path",

@@ -2,8 +2,15 @@
 export { accessManagerAbi } from "./AccessManager";
 export { alephTokenAbi } from "./AlephToken";
 export { drandVerifierAbi } from "./DrandVerifier";
+export { uniswapAdapterAbi } from "./UniswapAdapter";
 export { nodeRegistryAbi } from "./NodeRegistry";
 export { stakingManagerAbi } from "./StakingManager";
 export { jobManagerAbi } from "./JobManager";
 export { paymentManagerAbi } from "./PaymentManager";
 export { storageRegistryAbi } from "./StorageRegistry";
+export { domainRegistryAbi } from "./DomainRegistry";
+export { slaManagerAbi } from "./SLAManager";
+export { imageMarketplaceAbi } from "./ImageMarketplace";
+export { timelockControllerAbi } from "./TimelockController";
+export { alephGovernorAbi } from "./AlephGovernor";
+export { alephLensAbi } from "./AlephLens";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {PaymentLens} from "./PaymentLens.sol";
 import {Peers} from "./Peers.sol";
 import {IAlephLens} from "./interfaces/IAlephLens.sol";
 import {IBase} from "./interfaces/IBase.sol";
@@ -18,7 +19,7 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
 /// @title AlephLens
 /// @notice See {IAlephLens}.
-contract AlephLens is IAlephLens {
+contract AlephLens is IAlephLens, PaymentLens {
     /* CONSTANTS */
 
     /// @dev The longest page, so that one always fits into the gas of a call.
@@ -44,7 +45,7 @@ contract AlephLens is IAlephLens {
 
     /* SETUP */
 
-    constructor(Peers memory p) {
+    constructor(Peers memory p) PaymentLens(p.payments) {
         (_NODES, _STAKING) = (INodeRegistry(p.nodes), IStakingManager(p.staking));
         (_JOBS, _PAYMENTS) = (IJobManager(p.jobs), IPaymentManager(p.payments));
         (_STORAGES, _DOMAINS) = (IStorageRegistry(p.storages), IDomainRegistry(p.domains));
@@ -139,7 +140,7 @@ contract AlephLens is IAlephLens {
             a.account = _PAYMENTS.account(payer, a.token);
             a.balance = _amountOf(a.info.erc20, abi.encodeCall(IERC20.balanceOf, (payer)));
             a.allowance = _amountOf(a.info.erc20, abi.encodeCall(IERC20.allowance, (payer, address(_PAYMENTS))));
-            (a.paidUntil, a.allowanceUntil, a.softStop, a.hardStop) = _PAYMENTS.runway(payer, a.token);
+            (a.paidUntil, a.allowanceUntil, a.softStop, a.hardStop) = runway(payer, a.token);
         }
     }
 

@@ -134,13 +134,17 @@ contract JobExtension is JobStore {
     /* RUNNING */
 
     /// @notice See {IJobManager}.
-    function resize(IJobManager.JobOffer calldata offer, bytes calldata payerSig, uint128 rateQ32, bytes calldata nodeSig)
-        external
-        nonReentrant
-    {
+    function resize(
+        IJobManager.JobOffer calldata offer,
+        bytes calldata payerSig,
+        uint128 rateQ32,
+        bytes calldata nodeSig
+    ) external nonReentrant {
         JobManagerStorage storage $ = _storage();
         Life memory l = _load(offer.spec);
-        if (l.status != IJobManager.Status.Running) revert AlephErrors.BadState(uint8(l.status), uint8(IJobManager.Status.Running));
+        if (l.status != IJobManager.Status.Running) {
+            revert AlephErrors.BadState(uint8(l.status), uint8(IJobManager.Status.Running));
+        }
         _checkOffer($, offer);
         _checkDeadline(offer);
         _checkSame($, offer, l);
@@ -220,7 +224,9 @@ contract JobExtension is JobStore {
     {
         JobManagerStorage storage $ = _storage();
         bytes32 spec = assignment.spec;
-        if ($.placements[spec] != JobTypes.hash(JobTypes.ASSIGNMENT, assignment)) revert IJobManager.WrongAssignment(spec);
+        if ($.placements[spec] != JobTypes.hash(JobTypes.ASSIGNMENT, assignment)) {
+            revert IJobManager.WrongAssignment(spec);
+        }
         uint256 until = (uint256(assignment.statsEpoch) + 1) * _EPOCH + _CHALLENGE_TIME;
         if (block.timestamp > until) revert AlephErrors.TooLate(until);
         uint32 better = _checkBetter(assignment, proof);
@@ -284,14 +290,23 @@ contract JobExtension is JobStore {
     function _closeOverdue(bytes32 spec) private returns (IJobManager.Refusal) {
         JobManagerStorage storage $ = _storage();
         Life memory l = _load(spec);
-        if (l.status != IJobManager.Status.Running && l.status != IJobManager.Status.Stopping) return IJobManager.Refusal.WrongStatus;
+        if (l.status != IJobManager.Status.Running && l.status != IJobManager.Status.Stopping) {
+            return IJobManager.Refusal.WrongStatus;
+        }
         Terms memory t = _terms(spec);
         if (!_PAYMENTS.closeOverdue(t.payer, l.token, l.nodeId, t.rateQ32)) return IJobManager.Refusal.NotOverdue;
         (l.status, l.changedAt) = (IJobManager.Status.Expired, uint40(block.timestamp));
         _save(spec, l);
         --$.activeJobs[l.nodeId];
         emit IJobManager.JobStopped(
-            spec, l.nodeId, msg.sender, IJobManager.Status.Expired, EndReason.ARREARS, l.startedAt, l.changedAt, t.rateQ32
+            spec,
+            l.nodeId,
+            msg.sender,
+            IJobManager.Status.Expired,
+            EndReason.ARREARS,
+            l.startedAt,
+            l.changedAt,
+            t.rateQ32
         );
         if (l.extra) {
             Extra memory e = $.extras[spec];
@@ -305,8 +320,12 @@ contract JobExtension is JobStore {
         if (l.status == IJobManager.Status.None || _isFinal(l.status)) return (IJobManager.Refusal.WrongStatus, 0);
         bool over = l.maxUntil != 0 && block.timestamp > l.maxUntil;
         if (l.status == IJobManager.Status.Offered || l.status == IJobManager.Status.Reassign) {
-            uint256 until = l.status == IJobManager.Status.Offered ? _storage().extras[spec].deadline : l.changedAt + _WAIT;
-            return (over || block.timestamp > until ? IJobManager.Refusal.None : IJobManager.Refusal.NotExpired, EndReason.NOT_PLACED);
+            uint256 until =
+                l.status == IJobManager.Status.Offered ? _storage().extras[spec].deadline : l.changedAt + _WAIT;
+            return (
+                over || block.timestamp > until ? IJobManager.Refusal.None : IJobManager.Refusal.NotExpired,
+                EndReason.NOT_PLACED
+            );
         }
         return (over ? IJobManager.Refusal.None : IJobManager.Refusal.NotExpired, EndReason.MAX_UNTIL);
     }
@@ -316,7 +335,11 @@ contract JobExtension is JobStore {
     }
 
     /// @dev What a job may cost that is assigned. An offer that has run out allows no more than the job has cost before.
-    function _ceiling(JobManagerStorage storage $, IJobManager.JobOffer calldata o) private view returns (uint256 most) {
+    function _ceiling(JobManagerStorage storage $, IJobManager.JobOffer calldata o)
+        private
+        view
+        returns (uint256 most)
+    {
         most = o.maxRateQ32;
         uint256 before = $.terms[o.spec].rateQ32;
         if (block.timestamp > o.deadline && before < most) most = before;
@@ -365,7 +388,11 @@ contract JobExtension is JobStore {
     }
 
     /// @dev The node in the proof that should have got the job.
-    function _checkBetter(IJobManager.Assignment calldata a, IJobManager.StatProof calldata p) private view returns (uint32 better) {
+    function _checkBetter(IJobManager.Assignment calldata a, IJobManager.StatProof calldata p)
+        private
+        view
+        returns (uint32 better)
+    {
         bytes32 hash = keccak256(abi.encode(p.needs));
         if (hash != a.reqHash) revert IJobManager.WrongNeeds(hash, a.reqHash);
         if (Stats.nodeOf(p.given) != a.nodeId) revert IJobManager.BadProof(p.given);
@@ -377,7 +404,9 @@ contract JobExtension is JobStore {
             && n.statusSince <= a.statsEpoch * _EPOCH;
         bytes32 seed = _seedOf(uint24(a.statsEpoch / 24));
         if (seed == 0) revert IJobManager.NoSeed(uint24(a.statsEpoch / 24));
-        if (!could || !AssignmentRules.better(seed, a.spec, a.attempt, p.needs, p.given, p.better)) revert IJobManager.NotBetter(better);
+        if (!could || !AssignmentRules.better(seed, a.spec, a.attempt, p.needs, p.given, p.better)) {
+            revert IJobManager.NotBetter(better);
+        }
     }
 
     function _checkLeaf(uint32 epoch, bytes32 leaf, uint256 index, bytes32[] calldata proof) private view {

@@ -406,19 +406,22 @@ contract JobManager is IJobManager, Base, JobStore, Extended {
         uint16 minutes_ = _PAYMENTS.reserve(o.payer, o.token, a.nodeId, a.rateQ32);
         // The PaymentManager takes no rate that is greater.
         $.terms[o.spec] = Terms({payer: o.payer, rateQ32: uint96(a.rateQ32)});
-        _save(o.spec, Life({
-            nodeId: a.nodeId,
-            coordId: a.coordId,
-            changedAt: uint40(block.timestamp),
-            startedAt: 0,
-            maxUntil: o.maxUntil,
-            status: Status.Assigned,
-            token: o.token,
-            attempt: a.attempt,
-            reservedMinutes: minutes_,
-            slaClass: uint24(o.slaClass),
-            extra: extra
-        }));
+        _save(
+            o.spec,
+            Life({
+                nodeId: a.nodeId,
+                coordId: a.coordId,
+                changedAt: uint40(block.timestamp),
+                startedAt: 0,
+                maxUntil: o.maxUntil,
+                status: Status.Assigned,
+                token: o.token,
+                attempt: a.attempt,
+                reservedMinutes: minutes_,
+                slaClass: uint24(o.slaClass),
+                extra: extra
+            })
+        );
         ++$.activeJobs[a.nodeId];
         emit JobAssigned(
             o.spec, a.nodeId, o.payer, a.rateQ32, o.token, a.attempt, a.coordId, o.maxUntil, uint32(minutes_) * 60
@@ -443,9 +446,7 @@ contract JobManager is IJobManager, Base, JobStore, Extended {
             (l.status, l.changedAt) = (Status.Failed, now_);
             _save(spec, l);
             --$.activeJobs[l.nodeId];
-            emit JobStopped(
-                spec, l.nodeId, msg.sender, Status.Failed, EndReason.ARREARS_AT_START, 0, now_, t.rateQ32
-            );
+            emit JobStopped(spec, l.nodeId, msg.sender, Status.Failed, EndReason.ARREARS_AT_START, 0, now_, t.rateQ32);
             return false;
         }
         (l.status, l.changedAt, l.startedAt) = (Status.Running, now_, now_);

@@ -146,7 +146,10 @@ abstract contract JobStore is TypedData, ReentrancyGuardTransient {
     }
 
     /// @dev What the payer and the coordinators signed fits together and is in time.
-    function _checkFit(IJobManager.JobOffer calldata o, IJobManager.Assignment calldata a, uint8 attempt) internal view {
+    function _checkFit(IJobManager.JobOffer calldata o, IJobManager.Assignment calldata a, uint8 attempt)
+        internal
+        view
+    {
         if (a.spec != o.spec) revert IJobManager.SpecMismatch(o.spec, a.spec);
         if (a.attempt != attempt) revert IJobManager.WrongAttempt(a.attempt, attempt);
         if (block.timestamp > a.deadline) revert IJobManager.OfferExpired(a.deadline);
@@ -154,7 +157,9 @@ abstract contract JobStore is TypedData, ReentrancyGuardTransient {
         if (a.reqHash != o.reqHash) revert IJobManager.WrongNeeds(a.reqHash, o.reqHash);
         if (o.reqHash != 0 && o.nodeHint == 0) {
             uint32 newest = uint32(block.timestamp / _EPOCH);
-            if (a.statsEpoch > newest || a.statsEpoch + _EPOCHS < newest) revert IJobManager.WrongEpoch(a.statsEpoch, newest);
+            if (a.statsEpoch > newest || a.statsEpoch + _EPOCHS < newest) {
+                revert IJobManager.WrongEpoch(a.statsEpoch, newest);
+            }
         }
     }
 
@@ -222,7 +227,9 @@ abstract contract JobStore is TypedData, ReentrancyGuardTransient {
     /// @dev The job, when it has not ended.
     function _live(bytes32 spec) internal view returns (Life memory l) {
         l = _load(spec);
-        if (l.status == IJobManager.Status.None) revert AlephErrors.BadState(uint8(l.status), uint8(IJobManager.Status.Assigned));
+        if (l.status == IJobManager.Status.None) {
+            revert AlephErrors.BadState(uint8(l.status), uint8(IJobManager.Status.Assigned));
+        }
         if (_isFinal(l.status)) revert IJobManager.AlreadyTerminal(l.status);
     }
 

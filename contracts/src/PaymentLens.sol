@@ -12,7 +12,7 @@ import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 /// @title PaymentLens
 /// @notice See {IPaymentLens}.
-contract PaymentLens is IPaymentLens {
+abstract contract PaymentLens is IPaymentLens {
     /* CONSTANTS */
 
     /// @inheritdoc IPaymentLens
@@ -29,7 +29,7 @@ contract PaymentLens is IPaymentLens {
 
     /// @inheritdoc IPaymentLens
     function runway(address payer, uint8 token)
-        external
+        public
         view
         returns (uint40 paidUntil, uint40 allowanceUntil, uint40 softStop, uint40 hardStop)
     {

@@ -55,7 +55,12 @@ contract SLAExtension is SLAStore {
         (address owner,,) = INodeRegistry(_NODES).standing(nodeId);
         if (owner == address(0)) revert INodeRegistry.UnknownNode(nodeId);
         INodeRegistry.Quorum memory q = INodeRegistry(_NODES)
-            .quorum(_hashTypedDataV4(keccak256(abi.encode(TypeHashes.ACCUSATION, kind, nodeId, ref, occurrence, severity, evidence))), sigs);
+            .quorum(
+                _hashTypedDataV4(
+                    keccak256(abi.encode(TypeHashes.ACCUSATION, kind, nodeId, ref, occurrence, severity, evidence))
+                ),
+                sigs
+            );
         // One of more than a third of the stake is honest, or the assumption of the network does not hold.
         if (uint256(q.weight) * 3 <= q.total) revert ISLAManager.QuorumLow(q.weight, uint256(q.total) / 3 + 1);
         Case memory c;
@@ -96,8 +101,11 @@ contract SLAExtension is SLAStore {
     function committeeResolve(bytes32 caseId, bool guilty, bytes calldata sigs) external nonReentrant {
         Case storage c = _inState(caseId, ISLAManager.State.Escalated);
         _checkInTime(c);
-        (uint256 weight, uint256 total, uint64 signers) =
-            _weigh(c.nodeId, INodeRegistry(_NODES).quorum(_hashTypedDataV4(keccak256(abi.encode(TypeHashes.VERDICT, caseId, guilty))), sigs));
+        (uint256 weight, uint256 total, uint64 signers) = _weigh(
+            c.nodeId,
+            INodeRegistry(_NODES)
+                .quorum(_hashTypedDataV4(keccak256(abi.encode(TypeHashes.VERDICT, caseId, guilty))), sigs)
+        );
         if (weight * 3 <= total * 2) revert ISLAManager.QuorumLow(weight, total * 2 / 3 + 1);
         if (guilty) c.flags |= _GUILTY;
         _enter(c, ISLAManager.State.Judged, _ANSWER_TIME);

@@ -104,7 +104,11 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extended {
     }
 
     /// @inheritdoc ISLAManager
-    function accuse(Kind, uint32, bytes32, uint32, uint8, bytes32, bytes calldata) external unpaused(Pausing.ENTRY) returns (bytes32) {
+    function accuse(Kind, uint32, bytes32, uint32, uint8, bytes32, bytes calldata)
+        external
+        unpaused(Pausing.ENTRY)
+        returns (bytes32)
+    {
         _extend(_EXTENSION);
     }
 
@@ -371,9 +375,7 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extended {
         _credit(c.reporter, s.toReporter);
         _credit(c.tenant, s.toTenant);
         _credit(msg.sender, s.toCaller);
-        emit PenaltyExecuted(
-            caseId, c.nodeId, s.slashed, s.toReporter, s.toTenant, s.toCaller, s.slashed - s.paid, bps
-        );
+        emit PenaltyExecuted(caseId, c.nodeId, s.slashed, s.toReporter, s.toTenant, s.toCaller, s.slashed - s.paid, bps);
     }
 
     /// @dev Nobody earns from a penalty of its own node.

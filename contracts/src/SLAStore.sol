@@ -138,11 +138,14 @@ abstract contract SLAStore is TypedData, ReentrancyGuardTransient {
     /* INTERNAL: FILING */
 
     /// @dev Fills in a new case, with the price of today.
-    function _file(Case memory c, ISLAManager.Kind kind, uint32 nodeId, bytes32 ref, uint32 occurrence, uint256 severity)
-        internal
-        view
-        returns (bytes32 caseId)
-    {
+    function _file(
+        Case memory c,
+        ISLAManager.Kind kind,
+        uint32 nodeId,
+        bytes32 ref,
+        uint32 occurrence,
+        uint256 severity
+    ) internal view returns (bytes32 caseId) {
         _checkBounds(severity, 0, 3);
         caseId = keccak256(abi.encode(kind, nodeId, ref, occurrence));
         if (_storage().cases[caseId].state != ISLAManager.State.None) revert AlephErrors.Duplicate(caseId);
@@ -178,24 +181,15 @@ abstract contract SLAStore is TypedData, ReentrancyGuardTransient {
 
     function _emitFiled(bytes32 caseId, Case memory c, bytes32 ref, uint32 occurrence) internal {
         emit ISLAManager.CaseFiled(
-            caseId,
-            c.nodeId,
-            c.kind,
-            c.severity,
-            c.state,
-            c.bps,
-            c.deadline,
-            c.reporter,
-            c.tenant,
-            ref,
-            occurrence
+            caseId, c.nodeId, c.kind, c.severity, c.state, c.bps, c.deadline, c.reporter, c.tenant, ref, occurrence
         );
     }
 
     /// @dev Kinds that coordinators may accuse of.
     function _isAttested(ISLAManager.Kind kind) internal pure returns (bool) {
-        return kind == ISLAManager.Kind.EarlyStop || kind == ISLAManager.Kind.BadAttestation || kind == ISLAManager.Kind.ResourceShortfall
-            || kind == ISLAManager.Kind.AttestationForged || kind == ISLAManager.Kind.CertMisuse;
+        return kind == ISLAManager.Kind.EarlyStop || kind == ISLAManager.Kind.BadAttestation
+            || kind == ISLAManager.Kind.ResourceShortfall || kind == ISLAManager.Kind.AttestationForged
+            || kind == ISLAManager.Kind.CertMisuse;
     }
 
     /* INTERNAL: DECIDING */

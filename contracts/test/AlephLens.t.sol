@@ -17,11 +17,8 @@ import {ImageSuite} from "./utils/ImageSuite.sol";
 contract AlephLensTest is ImageSuite {
     uint128 internal constant RATE = uint128(1e12 * Q);
 
-    AlephLens internal lens;
-
     function setUp() public override {
         super.setUp();
-        lens = AlephLens(_create(abi.encodePacked(_code("AlephLens"), abi.encode(_peers()))));
     }
 
     function test_network() public {

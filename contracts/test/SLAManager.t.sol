@@ -96,9 +96,7 @@ contract SLAManagerTest is CaseSuite {
         uint128 paid = slashed * 2_500 / 10_000;
         uint256 supply = token.totalSupply();
         vm.expectEmit(address(sla));
-        emit ISLAManager.PenaltyExecuted(
-            id, node, slashed, paid * 9 / 10, 0, paid - paid * 9 / 10, slashed - paid, 20
-        );
+        emit ISLAManager.PenaltyExecuted(id, node, slashed, paid * 9 / 10, 0, paid - paid * 9 / 10, slashed - paid, 20);
         _finalize(id);
         assertEq(sla.creditOf(reporter), paid * 9 / 10);
         assertEq(sla.creditOf(keeper), paid - paid * 9 / 10);
@@ -235,9 +233,8 @@ contract SLAManagerTest is CaseSuite {
 
     function test_reporterAndTenantOfTheNodeGetNothing() public {
         vm.prank(address(nodes));
-        bytes32 id = sla.recordViolation(
-            ISLAManager.Kind.Offline, node, "ref", 1, 1, workers[0].owner, workers[0].owner
-        );
+        bytes32 id =
+            sla.recordViolation(ISLAManager.Kind.Offline, node, "ref", 1, 1, workers[0].owner, workers[0].owner);
         uint128 slashed = staking.slashable(node) / 1_000;
         _finalize(id);
         assertEq(sla.creditOf(workers[0].owner), 0, "ST-10");
@@ -370,9 +367,7 @@ contract SLAManagerTest is CaseSuite {
         sla.escalate(id);
         bytes memory two = _coordSigs(_verdictDigest(id, true), 0, 2);
         INodeRegistry.Quorum memory q = nodes.quorum(_verdictDigest(id, true), two);
-        vm.expectRevert(
-            abi.encodeWithSelector(ISLAManager.QuorumLow.selector, q.weight, uint256(q.total) * 2 / 3 + 1)
-        );
+        vm.expectRevert(abi.encodeWithSelector(ISLAManager.QuorumLow.selector, q.weight, uint256(q.total) * 2 / 3 + 1));
         sla.committeeResolve(id, true, two);
         vm.expectEmit(address(sla));
         emit ISLAManager.CaseJudged(id, true, 7, START + 72 hours);

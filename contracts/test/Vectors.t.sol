@@ -214,9 +214,7 @@ contract VectorsTest is Suite {
         bytes32 typeHash =
             keccak256(bytes(name)) == keccak256("Accept") ? keccak256(bytes(_ACCEPT)) : keccak256(bytes(_ASSIGNMENT));
         return keccak256(
-            abi.encode(
-                typeHash, a.spec, a.nodeId, a.rateQ32, a.attempt, a.coordId, a.statsEpoch, a.reqHash, a.deadline
-            )
+            abi.encode(typeHash, a.spec, a.nodeId, a.rateQ32, a.attempt, a.coordId, a.statsEpoch, a.reqHash, a.deadline)
         );
     }
 

@@ -11,13 +11,18 @@ import (
 // Contracts are the addresses of the product's contracts, of the proxies where
 // there are any.
 type Contracts struct {
-	AccessManager   common.Address `toml:"AccessManager" json:"AccessManager"`
-	AlephToken      common.Address `toml:"AlephToken" json:"AlephToken"`
-	NodeRegistry    common.Address `toml:"NodeRegistry" json:"NodeRegistry"`
-	StakingManager  common.Address `toml:"StakingManager" json:"StakingManager"`
-	JobManager      common.Address `toml:"JobManager" json:"JobManager"`
-	PaymentManager  common.Address `toml:"PaymentManager" json:"PaymentManager"`
-	StorageRegistry common.Address `toml:"StorageRegistry" json:"StorageRegistry"`
+	AccessManager    common.Address `toml:"AccessManager" json:"AccessManager"`
+	AlephToken       common.Address `toml:"AlephToken" json:"AlephToken"`
+	NodeRegistry     common.Address `toml:"NodeRegistry" json:"NodeRegistry"`
+	StakingManager   common.Address `toml:"StakingManager" json:"StakingManager"`
+	JobManager       common.Address `toml:"JobManager" json:"JobManager"`
+	PaymentManager   common.Address `toml:"PaymentManager" json:"PaymentManager"`
+	StorageRegistry  common.Address `toml:"StorageRegistry" json:"StorageRegistry"`
+	DomainRegistry   common.Address `toml:"DomainRegistry" json:"DomainRegistry"`
+	SLAManager       common.Address `toml:"SLAManager" json:"SLAManager"`
+	ImageMarketplace common.Address `toml:"ImageMarketplace" json:"ImageMarketplace"`
+	AlephGovernor    common.Address `toml:"AlephGovernor" json:"AlephGovernor"`
+	AlephLens        common.Address `toml:"AlephLens" json:"AlephLens"`
 }
 
 // each is the one list of the contracts, in the order in which they depend on
@@ -31,6 +36,11 @@ func (c *Contracts) each() []namedAddress {
 		{"JobManager", &c.JobManager},
 		{"PaymentManager", &c.PaymentManager},
 		{"StorageRegistry", &c.StorageRegistry},
+		{"DomainRegistry", &c.DomainRegistry},
+		{"SLAManager", &c.SLAManager},
+		{"ImageMarketplace", &c.ImageMarketplace},
+		{"AlephGovernor", &c.AlephGovernor},
+		{"AlephLens", &c.AlephLens},
 	}
 }
 

@@ -146,7 +146,9 @@ interface IJobManager {
     event JobCompleted(bytes32 indexed spec, uint32 indexed nodeId, bytes32 resultHash);
 
     /// @notice A running job costs this from now on.
-    event JobResized(bytes32 indexed spec, uint32 indexed nodeId, uint128 rateQ32, uint96 imageRateQ32, uint40 maxUntil);
+    event JobResized(
+        bytes32 indexed spec, uint32 indexed nodeId, uint128 rateQ32, uint96 imageRateQ32, uint40 maxUntil
+    );
 
     /// @notice An item of {openBatch} was refused with this error.
     event OpenRefused(bytes32 indexed spec, bytes4 cause);

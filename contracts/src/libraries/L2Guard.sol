@@ -26,9 +26,7 @@ library L2Guard {
     /// otherwise end all penalties for good, and a penalty that matters can be vetoed.
     function graceUntil(address feed) internal view returns (uint256 until) {
         if (feed == address(0)) return 0;
-        try IUptimeFeed(feed).latestRoundData() returns (
-            uint80, int256 answer, uint256 startedAt, uint256, uint80
-        ) {
+        try IUptimeFeed(feed).latestRoundData() returns (uint80, int256 answer, uint256 startedAt, uint256, uint80) {
             // Round 0 of a new feed has no start.
             if (answer != 0) return block.timestamp + _GRACE;
             if (startedAt != 0 && block.timestamp < startedAt + _GRACE) return startedAt + _GRACE;
@@ -38,7 +36,9 @@ library L2Guard {
     /// @notice The outage that began with `roundId` and was over with the next round; zeros when there is none.
     function outageOf(address feed, uint80 roundId) internal view returns (uint40 from, uint40 to) {
         if (feed == address(0)) return (0, 0);
-        try IUptimeFeed(feed).getRoundData(roundId) returns (uint80, int256 answer, uint256 startedAt, uint256, uint80) {
+        try IUptimeFeed(feed).getRoundData(roundId) returns (
+            uint80, int256 answer, uint256 startedAt, uint256, uint80
+        ) {
             if (answer == 0 || startedAt == 0) return (0, 0);
             from = uint40(startedAt);
         } catch {

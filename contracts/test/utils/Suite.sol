@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AlephLens} from "../../src/AlephLens.sol";
 import {AlephToken} from "../../src/AlephToken.sol";
 import {Deployer} from "../../src/Deployer.sol";
 import {DomainRegistry} from "../../src/DomainRegistry.sol";
 import {ImageMarketplace} from "../../src/ImageMarketplace.sol";
 import {JobManager} from "../../src/JobManager.sol";
 import {NodeRegistry} from "../../src/NodeRegistry.sol";
-import {PaymentLens} from "../../src/PaymentLens.sol";
 import {PaymentManager} from "../../src/PaymentManager.sol";
 import {Peers} from "../../src/Peers.sol";
 import {SLAManager} from "../../src/SLAManager.sol";
@@ -46,7 +46,7 @@ abstract contract Suite is Test {
     JobManager internal jobs;
     PaymentManager internal payments;
     StorageRegistry internal storages;
-    PaymentLens internal lens;
+    AlephLens internal lens;
     UniswapAdapter internal swaps;
     DomainRegistry internal domains;
     ImageMarketplace internal images;
@@ -116,7 +116,7 @@ abstract contract Suite is Test {
         payments = PaymentManager(_proxy("PaymentManager"));
         deployer.deploy("DrandVerifier", abi.encodePacked(_code("DrandVerifier"), _beaconNetwork()));
         storages = StorageRegistry(_proxy("StorageRegistry"));
-        lens = PaymentLens(_create(abi.encodePacked(_code("PaymentLens"), abi.encode(address(payments)))));
+        lens = AlephLens(_create(abi.encodePacked(_code("AlephLens"), abi.encode(_peers()))));
         swaps = UniswapAdapter(
             deployer.deploy(
                 "UniswapAdapter", abi.encodePacked(_code("UniswapAdapter"), abi.encode(_uniswap(), address(payments)))

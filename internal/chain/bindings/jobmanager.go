@@ -25,12 +25,22 @@ var (
 
 // IJobManagerAssignment is an auto generated low-level Go binding around an user-defined struct.
 type IJobManagerAssignment struct {
-	Spec     [32]byte
-	NodeId   uint32
-	RateQ32  *big.Int
-	Attempt  uint8
-	CoordId  uint32
-	Deadline *big.Int
+	Spec       [32]byte
+	NodeId     uint32
+	RateQ32    *big.Int
+	Attempt    uint8
+	CoordId    uint32
+	StatsEpoch uint32
+	ReqHash    [32]byte
+	Deadline   *big.Int
+}
+
+// IJobManagerChallengeView is an auto generated low-level Go binding around an user-defined struct.
+type IJobManagerChallengeView struct {
+	Challenger common.Address
+	Since      *big.Int
+	CoordId    uint32
+	State      uint8
 }
 
 // IJobManagerJobOffer is an auto generated low-level Go binding around an user-defined struct.
@@ -39,7 +49,10 @@ type IJobManagerJobOffer struct {
 	Payer      common.Address
 	Token      uint8
 	MaxRateQ32 *big.Int
+	SlaClass   uint32
+	ImageSeq   uint32
 	NodeHint   uint32
+	ReqHash    [32]byte
 	MaxUntil   *big.Int
 	Deadline   *big.Int
 	Nonce      *big.Int
@@ -58,13 +71,27 @@ type IJobManagerJobView struct {
 	StartedAt       *big.Int
 	CoordId         uint32
 	ReservedMinutes uint16
+	SlaClass        uint32
+	ImageSeq        uint32
+	ImageRateQ32    *big.Int
+}
+
+// IJobManagerStatProof is an auto generated low-level Go binding around an user-defined struct.
+type IJobManagerStatProof struct {
+	Needs       [32]byte
+	Given       [32]byte
+	GivenIndex  *big.Int
+	GivenProof  [][32]byte
+	Better      [32]byte
+	BetterIndex *big.Int
+	BetterProof [][32]byte
 }
 
 // JobManagerMetaData contains all meta data concerning the JobManager contract.
 var JobManagerMetaData = bind.MetaData{
-	ABI: "[{\"type\":\"constructor\",\"inputs\":[{\"name\":\"p\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"UPGRADE_INTERFACE_VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"pure\"},{\"type\":\"function\",\"name\":\"acceptDigest\",\"inputs\":[{\"name\":\"assignment\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.Assignment\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"activeJobs\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"announceUpgrade\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"announcedUpgrade\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"assignmentDigest\",\"inputs\":[{\"name\":\"assignment\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.Assignment\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"authority\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"cancelUpgrade\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"closeForArrears\",\"inputs\":[{\"name\":\"specs\",\"type\":\"bytes32[]\",\"internalType\":\"bytes32[]\"}],\"outputs\":[{\"name\":\"okBitmap\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"confirmRunning\",\"inputs\":[{\"name\":\"specs\",\"type\":\"bytes32[]\",\"internalType\":\"bytes32[]\"}],\"outputs\":[{\"name\":\"okBitmap\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"eip712Domain\",\"inputs\":[],\"outputs\":[{\"name\":\"fields\",\"type\":\"bytes1\",\"internalType\":\"bytes1\"},{\"name\":\"name\",\"type\":\"string\",\"internalType\":\"string\"},{\"name\":\"version\",\"type\":\"string\",\"internalType\":\"string\"},{\"name\":\"chainId\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"verifyingContract\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"salt\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"extensions\",\"type\":\"uint256[]\",\"internalType\":\"uint256[]\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"expire\",\"inputs\":[{\"name\":\"specs\",\"type\":\"bytes32[]\",\"internalType\":\"bytes32[]\"}],\"outputs\":[{\"name\":\"okBitmap\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"failStart\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"initialize\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"invalidateNonces\",\"inputs\":[{\"name\":\"word\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"mask\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"job\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.JobView\",\"components\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"changedAt\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"status\",\"type\":\"uint8\",\"internalType\":\"enumIJobManager.Status\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"maxUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"startedAt\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reservedMinutes\",\"type\":\"uint16\",\"internalType\":\"uint16\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"nodeStop\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"reason\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"nonceBitmap\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"word\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"offerDigest\",\"inputs\":[{\"name\":\"offer\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.JobOffer\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"nodeHint\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"maxUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"nonce\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"open\",\"inputs\":[{\"name\":\"offer\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.JobOffer\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"nodeHint\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"maxUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"nonce\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"name\":\"payerSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"assignment\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.Assignment\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"name\":\"nodeSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"coordSigs\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pause\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"duration\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pauseState\",\"inputs\":[],\"outputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"peers\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"proxiableUUID\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"renewPause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"stop\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"stopBySig\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"sig\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"stopDigest\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"unpause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"upgradeToAndCall\",\"inputs\":[{\"name\":\"newImplementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"data\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"payable\"},{\"type\":\"event\",\"name\":\"EIP712DomainChanged\",\"inputs\":[],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Initialized\",\"inputs\":[{\"name\":\"version\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"ItemRefused\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"call\",\"type\":\"bytes4\",\"indexed\":true,\"internalType\":\"bytes4\"},{\"name\":\"reason\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumIJobManager.Refusal\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"JobAssigned\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"maxUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"reservedSeconds\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"JobRunning\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"startedAt\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"JobStopped\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"by\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"status\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumIJobManager.Status\"},{\"name\":\"reason\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"startedAt\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"stoppedAt\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NoncesInvalidated\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"word\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"mask\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseRenewed\",\"inputs\":[{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseSet\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"eta\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeCancelled\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Upgraded\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"error\",\"name\":\"AddressEmptyCode\",\"inputs\":[{\"name\":\"target\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"AlreadyTerminal\",\"inputs\":[{\"name\":\"status\",\"type\":\"uint8\",\"internalType\":\"enumIJobManager.Status\"}]},{\"type\":\"error\",\"name\":\"BadSignature\",\"inputs\":[{\"name\":\"index\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"BadState\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"want\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"CoordinatorMissing\",\"inputs\":[{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"CoordinatorOrder\",\"inputs\":[{\"name\":\"previous\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"next\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"Duplicate\",\"inputs\":[{\"name\":\"key\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"ERC1967InvalidImplementation\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"ERC1967NonPayable\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"Expired\",\"inputs\":[{\"name\":\"deadline\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"FailedCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"InvalidInitialization\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"NonceUsed\",\"inputs\":[{\"name\":\"nonce\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"NotAuthorized\",\"inputs\":[{\"name\":\"who\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"NotInitializing\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"OfferExpired\",\"inputs\":[{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"type\":\"error\",\"name\":\"OutOfBounds\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"low\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"high\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"Paused\",\"inputs\":[{\"name\":\"bit\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"PeersChanged\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"QuorumLow\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"need\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"RateTooHigh\",\"inputs\":[{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"}]},{\"type\":\"error\",\"name\":\"ReentrancyGuardReentrantCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"SignaturesLength\",\"inputs\":[{\"name\":\"length\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"SpecMismatch\",\"inputs\":[{\"name\":\"offered\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"assigned\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"TooLate\",\"inputs\":[{\"name\":\"until\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"TooSoon\",\"inputs\":[{\"name\":\"from\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"UUPSUnauthorizedCallContext\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"UUPSUnsupportedProxiableUUID\",\"inputs\":[{\"name\":\"slot\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"UpgradeNotAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"WrongAttempt\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"want\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"WrongNode\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"want\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"ZeroAddress\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ZeroAmount\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ZeroHash\",\"inputs\":[]}]",
+	ABI: "[{\"type\":\"constructor\",\"inputs\":[{\"name\":\"p\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"UPGRADE_INTERFACE_VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"pure\"},{\"type\":\"function\",\"name\":\"acceptDigest\",\"inputs\":[{\"name\":\"assignment\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.Assignment\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"statsEpoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reqHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"activeJobs\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"announceUpgrade\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"announcedUpgrade\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"answerDecline\",\"inputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"answerSilence\",\"inputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"assign\",\"inputs\":[{\"name\":\"offer\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.JobOffer\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"slaClass\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"imageSeq\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"nodeHint\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reqHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"maxUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"nonce\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"name\":\"\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"assignment\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.Assignment\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"statsEpoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reqHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"name\":\"nodeSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"coordSigs\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"assignmentDigest\",\"inputs\":[{\"name\":\"assignment\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.Assignment\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"statsEpoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reqHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"authority\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"cancelUpgrade\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"challenge\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"better\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.ChallengeView\",\"components\":[{\"name\":\"challenger\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"since\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"state\",\"type\":\"uint8\",\"internalType\":\"enumIJobManager.ChallengeState\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"challengeAssignment\",\"inputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.Assignment\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"statsEpoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reqHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.StatProof\",\"components\":[{\"name\":\"needs\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"given\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"givenIndex\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"givenProof\",\"type\":\"bytes32[]\",\"internalType\":\"bytes32[]\"},{\"name\":\"better\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"betterIndex\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"betterProof\",\"type\":\"bytes32[]\",\"internalType\":\"bytes32[]\"}]}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"closeForArrears\",\"inputs\":[{\"name\":\"\",\"type\":\"bytes32[]\",\"internalType\":\"bytes32[]\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"complete\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"resultHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"confirmRunning\",\"inputs\":[{\"name\":\"specs\",\"type\":\"bytes32[]\",\"internalType\":\"bytes32[]\"}],\"outputs\":[{\"name\":\"okBitmap\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"createJob\",\"inputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.JobOffer\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"slaClass\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"imageSeq\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"nodeHint\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reqHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"maxUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"nonce\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"dutyCoordinator\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"eip712Domain\",\"inputs\":[],\"outputs\":[{\"name\":\"fields\",\"type\":\"bytes1\",\"internalType\":\"bytes1\"},{\"name\":\"name\",\"type\":\"string\",\"internalType\":\"string\"},{\"name\":\"version\",\"type\":\"string\",\"internalType\":\"string\"},{\"name\":\"chainId\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"verifyingContract\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"salt\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"extensions\",\"type\":\"uint256[]\",\"internalType\":\"uint256[]\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"expire\",\"inputs\":[{\"name\":\"\",\"type\":\"bytes32[]\",\"internalType\":\"bytes32[]\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"extension\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"failStart\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"finalize\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"initialize\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"invalidateNonces\",\"inputs\":[{\"name\":\"word\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"mask\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"job\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.JobView\",\"components\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"changedAt\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"status\",\"type\":\"uint8\",\"internalType\":\"enumIJobManager.Status\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"maxUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"startedAt\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reservedMinutes\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"slaClass\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"imageSeq\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"imageRateQ32\",\"type\":\"uint96\",\"internalType\":\"uint96\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"nodeStop\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"reason\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"nonceBitmap\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"word\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"offerDigest\",\"inputs\":[{\"name\":\"offer\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.JobOffer\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"slaClass\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"imageSeq\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"nodeHint\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reqHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"maxUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"nonce\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"offerHash\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"open\",\"inputs\":[{\"name\":\"offer\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.JobOffer\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"slaClass\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"imageSeq\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"nodeHint\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reqHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"maxUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"nonce\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"name\":\"payerSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"assignment\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.Assignment\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"statsEpoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reqHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"name\":\"nodeSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"coordSigs\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"openBatch\",\"inputs\":[{\"name\":\"\",\"type\":\"bytes[]\",\"internalType\":\"bytes[]\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"openSelf\",\"inputs\":[{\"name\":\"offer\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.JobOffer\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"slaClass\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"imageSeq\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"nodeHint\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reqHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"maxUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"nonce\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"name\":\"payerSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"assignment\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.Assignment\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"statsEpoch\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reqHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"name\":\"nodeSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pause\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"duration\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pauseState\",\"inputs\":[],\"outputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"peers\",\"inputs\":[],\"outputs\":[{\"name\":\"p\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"placement\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"proxiableUUID\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"reassign\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"renewPause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"resize\",\"inputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIJobManager.JobOffer\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"slaClass\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"imageSeq\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"nodeHint\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reqHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"maxUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"nonce\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"name\":\"\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"settleChallenge\",\"inputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"stop\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"stopBySig\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"sig\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"stopDigest\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"unpause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"upgradeToAndCall\",\"inputs\":[{\"name\":\"newImplementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"data\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"payable\"},{\"type\":\"event\",\"name\":\"AssignmentChallenged\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"better\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"challenger\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"ChallengeAnswered\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"better\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"reason\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"ChallengeUpheld\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"better\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"caseId\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"EIP712DomainChanged\",\"inputs\":[],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Initialized\",\"inputs\":[{\"name\":\"version\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"ItemRefused\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"call\",\"type\":\"bytes4\",\"indexed\":true,\"internalType\":\"bytes4\"},{\"name\":\"reason\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumIJobManager.Refusal\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"JobAssigned\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"coordId\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"maxUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"reservedSeconds\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"JobCompleted\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"resultHash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"JobOffered\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"offer\",\"type\":\"tuple\",\"indexed\":false,\"internalType\":\"structIJobManager.JobOffer\",\"components\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"slaClass\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"imageSeq\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"nodeHint\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"reqHash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"maxUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"nonce\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"name\":\"offerHash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"JobResized\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"imageRateQ32\",\"type\":\"uint96\",\"indexed\":false,\"internalType\":\"uint96\"},{\"name\":\"maxUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"JobRunning\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"startedAt\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"JobStopped\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"by\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"status\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumIJobManager.Status\"},{\"name\":\"reason\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"startedAt\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"stoppedAt\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"JobStopping\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"reason\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"endsAt\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"JobTerms\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"slaClass\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"imageSeq\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"imageRateQ32\",\"type\":\"uint96\",\"indexed\":false,\"internalType\":\"uint96\"},{\"name\":\"imageOnce\",\"type\":\"uint96\",\"indexed\":false,\"internalType\":\"uint96\"},{\"name\":\"statsEpoch\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"reqHash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"JobUnplaced\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"by\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"reason\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"startedAt\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"stoppedAt\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"NoncesInvalidated\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"word\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"mask\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"OpenRefused\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"cause\",\"type\":\"bytes4\",\"indexed\":false,\"internalType\":\"bytes4\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseRenewed\",\"inputs\":[{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseSet\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"eta\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeCancelled\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Upgraded\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"error\",\"name\":\"AddressEmptyCode\",\"inputs\":[{\"name\":\"target\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"AlreadyTerminal\",\"inputs\":[{\"name\":\"status\",\"type\":\"uint8\",\"internalType\":\"enumIJobManager.Status\"}]},{\"type\":\"error\",\"name\":\"BadProof\",\"inputs\":[{\"name\":\"leaf\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"BadSignature\",\"inputs\":[{\"name\":\"index\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"BadState\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"want\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"CoordinatorMissing\",\"inputs\":[{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"CoordinatorOrder\",\"inputs\":[{\"name\":\"previous\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"next\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"Duplicate\",\"inputs\":[{\"name\":\"key\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"ERC1967InvalidImplementation\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"ERC1967NonPayable\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"Expired\",\"inputs\":[{\"name\":\"deadline\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"FailedCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"InvalidInitialization\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"NoChallenge\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"attempt\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"better\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"NoNodeHint\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"NoOpening\",\"inputs\":[{\"name\":\"selector\",\"type\":\"bytes4\",\"internalType\":\"bytes4\"}]},{\"type\":\"error\",\"name\":\"NoSeed\",\"inputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"}]},{\"type\":\"error\",\"name\":\"NodeAvailable\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"NonceUsed\",\"inputs\":[{\"name\":\"nonce\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"NotAuthorized\",\"inputs\":[{\"name\":\"who\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"NotBetter\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"NotInitializing\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"NotOptedIn\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"slaClass\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"NoticeNeeded\",\"inputs\":[{\"name\":\"notice\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"OfferExpired\",\"inputs\":[{\"name\":\"deadline\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"type\":\"error\",\"name\":\"OfferMismatch\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"OutOfBounds\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"low\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"high\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"Paused\",\"inputs\":[{\"name\":\"bit\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"PeersChanged\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"QuorumLow\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"need\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"RateTooHigh\",\"inputs\":[{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"}]},{\"type\":\"error\",\"name\":\"ReentrancyGuardReentrantCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"SignaturesLength\",\"inputs\":[{\"name\":\"length\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"SpecMismatch\",\"inputs\":[{\"name\":\"offered\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"assigned\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"TooLate\",\"inputs\":[{\"name\":\"until\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"TooSoon\",\"inputs\":[{\"name\":\"from\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"UUPSUnauthorizedCallContext\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"UUPSUnsupportedProxiableUUID\",\"inputs\":[{\"name\":\"slot\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"UpgradeNotAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"WrongAssignment\",\"inputs\":[{\"name\":\"spec\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"WrongAttempt\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"want\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"WrongDuty\",\"inputs\":[{\"name\":\"coordId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"ahead\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"WrongEpoch\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"newest\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"WrongNeeds\",\"inputs\":[{\"name\":\"have\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"want\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"WrongNode\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"want\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"ZeroAddress\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ZeroAmount\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ZeroHash\",\"inputs\":[]}]",
 	ID:  "JobManager",
-	Bin: "0x6102c08060405234610576576101a081614a0e80380380916100218285610595565b83398101031261057657604051906101a082016001600160401b0381118382101761056257604052610052816105b8565b825281610061602083016105b8565b60208201908152610074604084016105b8565b6040830190815290610088606085016105b8565b606084019081529161009c608086016105b8565b926080850184815260a087016100b1906105b8565b60a087019081526100c460c089016105b8565b60c08801908152946100d860e08a016105b8565b60e08901908152946100ed6101008b016105b8565b6101008a01908152946101036101208c016105b8565b6101208b01908152946101196101408d016105b8565b6101408c019081529961012f6101608e016105b8565b9c6101608d019d8e5261018001610145906105b8565b610180909c019b8c52306080528d516001600160a01b039182169e9161016b91166105cc565b845161017f906001600160a01b03166105cc565b8351610193906001600160a01b03166105cc565b82516101a7906001600160a01b03166105cc565b81516101bb906001600160a01b03166105cc565b85516101cf906001600160a01b03166105cc565b89516101e3906001600160a01b03166105cc565b88516101f7906001600160a01b03166105cc565b875161020b906001600160a01b03166105cc565b865161021f906001600160a01b03166105cc565b8a51610233906001600160a01b03166105cc565b8c51610247906001600160a01b03166105cc565b5193519251915190516001600160a01b03908116610120529081166101005290811660e05290811660c05290811660a0529051945193519251915181166101c0529081166101a05290811661018052908116610160529081166101405290519251915181166102205290811661020052166101e0525f5160206149ee5f395f51905f525460ff604082901c16610553576002600160401b03196001600160401b038216016104fd575b50600960206040516103018161057a565b8281520168416c6570684a6f627360b81b815220610240524661028052806102a052600960206040516103338161057a565b8281520168416c6570684a6f627360b81b815220906040519060208201927f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f845260408301527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6606083015246608083015260a082015260a081526103b960c082610595565b5190206102605260405161440290816105ec82396080518181816118140152611928015260a0518181816108f101528181610bfc01526139ad015260c05181610c21015260e051818181610acb01528181610c4901528181611e43015261253001526101005181610c7501526101205181610c9d0152610140518181816103a40152818161049501528181610cc50152818161157a0152818161166201528181611f3801528181612001015281816129790152818161383d015281816138ea01528181613c200152613e3a01526101605181610ced01526101805181610d1501526101a05181610d3d01526101c05181610d6601526101e05181610d8f01526102005181610db801526102205181610de1015261024051816134f8015261026051816134670152610280518161348901526102a0518181816111cb01526135510152f35b6001600160401b0319166001600160401b039081175f5160206149ee5f395f51905f52556040519081527fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d290602090a15f6102f0565b63f92ee8a960e01b5f5260045ffd5b634e487b7160e01b5f52604160045260245ffd5b5f80fd5b604081019081106001600160401b0382111761056257604052565b601f909101601f19168101906001600160401b0382119082101761056257604052565b51906001600160a01b038216820361057657565b6001600160a01b0316156105dc57565b63d92e233d60e01b5f5260045ffdfe60806040526004361015610011575f80fd5b5f5f358060e01c9081630669fc4e1461223e5781630fae71051461221f5781631680585d146121e45781631a5b8bec1461211c57816324a9fcbe14611de25781632bce68d214611d7d578163355bea2214611c885781633f4ba83a14611bd157816344e4777b14611b7a5781634f1ef286146118a05781634fe02b441461186857816352d1902d1461180157816355aa4d6f146117d257816355f29166146117725781635a392b5f1461140b57816363c4f031146113b55781638129fc1c1461123d57816384b0196e1461112c5781638c027eb2146110b55781638d825c1e14610efb57816395a644d014610e135781639f7d6fb214610b78578163ab5a6a0a1461096857508063ad3cb1cc14610920578063bf7e214f146108db578063c46227881461080e578063d71183511461078d578063db371c6014610591578063e074249c146102a1578063e3855e99146101c05763ffa1ad7414610172575f80fd5b346101bd57806003193601126101bd576101b9604051610193604082613000565b60058152640312e302e360dc1b6020820152604051918291602083526020830190613073565b0390f35b80fd5b50346101bd5760c03660031901126101bd5760405160208101917f74108c2ef157477504b8ad2f406e0ca24e47c554953e2fe14805c2030f1ab5218352600435604083015260243563ffffffff811680910361029d5760608301526044356001600160801b03811680910361029d57608083015260643560ff811680910361029d5760a083015260843563ffffffff811680910361029d5760c083015260a4359064ffffffffff82168092036101bd57602061029585858560e082015260e0815261028d61010082613000565b519020613462565b604051908152f35b5080fd5b50346101bd5760203660031901126101bd57600435906102bf6132e7565b6102c882613686565b805460ff8160e81c16600a81101561052b576002810361057a57506102f764ffffffffff809260a01c16613266565b168042111561053f57508282525f5160206143425f395f51905f52602052604082209260ff825460e81c16600a81101561052b57610336600784614004565b82549163ffffffff8360c81c166003875493826001600160801b038616945f5160206143025f395f51905f52604051806103888964ffffffffff421664ffffffffff8d60a81c16600460073387613708565b0390a303610489575050915493546001600160801b03169150507f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316600160ff1b8214610475578293813b156104705760405163eb1a56ed60e01b81526001600160a01b038216600482015260f082901c60ff16602482015260c89190911c63ffffffff166044820152918303606483015282908290608490829084905af1801561046557610450575b50505b805f5160206143a25f395f51905f525d80f35b8161045a91613000565b6101bd57805f61043a565b6040513d84823e3d90fd5b505050fd5b634e487b7160e01b83526011600452602483fd5b949550859492935090917f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690813b15610527578580946104fc604051978896879586946388a4fdef60e01b865260f01c9260ff8160f01c169060018060a01b031660048701613755565b03925af1801561046557610512575b505061043d565b8161051c91613000565b6101bd57805f61050b565b8580fd5b634e487b7160e01b84526021600452602484fd5b8260016024920164ffffffffff811161056857637437acf560e11b825264ffffffffff16600452fd5b50634e487b7160e01b81526011600452fd5b631cc31d3560e11b84526004526002602452604483fd5b50346101bd5760203660031901126101bd57600435816101406040516105b681612fe4565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e0820152826101008201528261012082015201528082525f5160206142e25f395f51905f52602052604082209082525f5160206143425f395f51905f5260205260408220905460ff8160e81c169154916040519361063c85612fe4565b60018060a01b0383168552602085019264ffffffffff8160a01c168452604086019263ffffffff8260c81c1684526060870192600a8210156107795750825260808601908060f01c60ff16825260a087019060f81c815260c08701916001600160801b038716835260e08801938760801c64ffffffffff1685526101008901958860a81c64ffffffffff1687526101208a01978960d01c63ffffffff1689526101408b019960f01c8a526040519a600160a01b600190039051168b525164ffffffffff1660208b01525163ffffffff1660408a0152516060890161071f91613144565b5160ff1660808801525160ff1660a0870152516001600160801b031660c08601525164ffffffffff1660e08501525164ffffffffff166101008401525163ffffffff166101208301525161ffff1661014082015261016090f35b634e487b7160e01b81526021600452602490fd5b50346101bd57806003193601126101bd578062ffffff91506101b9815f5160206143825f395f51905f52549264ffffffffff8460081c16804210610800575b5060405194859460301c16918491604091949364ffffffffff62ffffff9260ff606087019816865216602085015216910152565b91505060ff8316905f6107cc565b50346101bd5760c03660031901126101bd5760405160208101917ff73bb631ee9c9fca323b8b1d1259d369590f5c11f0354ad56e74990fe01acba18352600435604083015260243563ffffffff811680910361029d5760608301526044356001600160801b03811680910361029d57608083015260643560ff811680910361029d5760a083015260843563ffffffff811680910361029d5760c083015260a4359064ffffffffff82168092036101bd57602061029585858560e082015260e0815261028d61010082613000565b50346101bd57806003193601126101bd576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b50346101bd57806003193601126101bd576101b9604051610942604082613000565b60058152640352e302e360dc1b6020820152604051918291602083526020830190613073565b90503461029d5761097836613021565b92906109826132e7565b819261098d85613ae8565b8291835b8681106109b357602086865f5160206143a25f395f51905f525d604051908152f35b6109be818884613299565b3585525f5160206142e25f395f51905f526020526040852063ffffffff85168015908115610b63575b50610a9f575b6109f78582613d6d565b906006821015610a8b578115610a5b575090600191610a17828a86613299565b357feaf701ca9ee1abe1135fa4bb32fdc8d3b29fa0c7fc804c64b7440c781a26be0860405180610a5163ffffffff60e01b8a1695826132bd565b0390a35b01610991565b610a719150610a6b838a86613299565b35613dc2565b610a7e575b600190610a55565b6001811b90951794610a76565b634e487b7160e01b87526021600452602487fd5b805460405163562eb55b60e11b815260c89190911c63ffffffff166004820181905295506020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115610b58578791610b1b575b506001600160a01b031633146109ed578594506109ed565b90506020813d8211610b50575b81610b3560209383613000565b81010312610b4c57610b469061321a565b5f610b03565b8680fd5b3d9150610b28565b6040513d89823e3d90fd5b905063ffffffff825460c81c1614155f6109e7565b82346101bd57806003193601126101bd57610180604051610b9881612fc8565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e08201528261010082015282610120820152826101408201528261016082015201526101b9604051610bf281612fc8565b6001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000811682527f0000000000000000000000000000000000000000000000000000000000000000811660208301527f000000000000000000000000000000000000000000000000000000000000000081166040808401919091527f0000000000000000000000000000000000000000000000000000000000000000821660608401527f0000000000000000000000000000000000000000000000000000000000000000821660808401527f0000000000000000000000000000000000000000000000000000000000000000821660a08401527f0000000000000000000000000000000000000000000000000000000000000000821660c08401527f0000000000000000000000000000000000000000000000000000000000000000821660e08401527f000000000000000000000000000000000000000000000000000000000000000082166101008401527f000000000000000000000000000000000000000000000000000000000000000082166101208401527f000000000000000000000000000000000000000000000000000000000000000082166101408401527f000000000000000000000000000000000000000000000000000000000000000082166101608401527f00000000000000000000000000000000000000000000000000000000000000009091166101808301525191829182613097565b90503461029d57610e2336613021565b929091610e2e6132e7565b8192610e3985613ae8565b82915b858310610e5e57602085855f5160206143a25f395f51905f525d604051908152f35b909193610e75610e6f868886613299565b35613b74565b6006811015610ee75780610e95575060019081861b17945b019190610e3c565b9460019195610ea5828987613299565b357feaf701ca9ee1abe1135fa4bb32fdc8d3b29fa0c7fc804c64b7440c781a26be0860405180610edf63ffffffff60e01b891695826132bd565b0390a3610e8d565b634e487b7160e01b85526021600452602485fd5b82346101bd5760403660031901126101bd576004359060ff82169182810361029d576024359062ffffff82168092036110b157610f3661397b565b831580156110a5575b61108757610f6b62ffffff5f5160206143825f395f51905f525460301c16610f65613a34565b90613281565b9180158015611079575b611059578064ffffffffff4216019264ffffffffff84116110455762ffffff16039362ffffff8511611031575f5160206143825f395f51905f52805468ffffffffffffffffff1916603087901b62ffffff60301b1617600885901b65ffffffffff00161790911790556040805160ff909216825264ffffffffff909216602082015262ffffff90931690830152907f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f99080606081015b0390a180f35b634e487b7160e01b84526011600452602484fd5b634e487b7160e01b85526011600452602485fd5b63759b9e7f60e11b8452600452600160245262ffffff8216604452606483fd5b5062ffffff83168111610f75565b63759b9e7f60e11b835260048490526001602452600f604452606483fd5b5060f081161515610f3f565b8280fd5b82346101bd57806003193601126101bd576110ce61397b565b61127560381b62ffffff60301b195f5160206143825f395f51905f525416175f5160206143825f395f51905f52557fe16421d79f4dc0c1fb1cc601e21be50812f88518dbb578b78b3eeb9eee0805b36020604051621275008152a180f35b82346101bd57806003193601126101bd57806111b6915060408051916111528284613000565b6009835268416c6570684a6f627360b81b602084015260206111c383519361117a8386613000565b8385525f368137805161118d8282613000565b60018152603160f81b848201528151978897600f60f81b895260e0868a015260e0890190613073565b9187830390880152613073565b4660608601527f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316608086015260a0850183905284810360c08601528351808252908201938201929091905b82811061122657505050500390f35b835185528695509381019392810192600101611217565b82346101bd57806003193601126101bd575f5160206143c25f395f51905f525460ff8160401c1615906001600160401b038116801590816113ad575b60011490816113a3575b15908161139a575b5061138b5767ffffffffffffffff1981166001175f5160206143c25f395f51905f52558161135f575b505f5160206143c25f395f51905f52549060ff8260401c16156113505761127560381b62ffffff60301b195f5160206143825f395f51905f525416175f5160206143825f395f51905f5255611307575080f35b68ff000000000000000019165f5160206143c25f395f51905f52557fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d2602060405160018152a180f35b631afcd79f60e31b8352600483fd5b68ffffffffffffffffff191668010000000000000001175f5160206143c25f395f51905f5255826112b4565b63f92ee8a960e01b8352600483fd5b9050158461128b565b303b159150611283565b839150611279565b82346101bd5760203660031901126101bd576004356113d26132e7565b6113db81613686565b80546001600160a01b031633036113f8579061043d913391613798565b634a0bfec160e01b835233600452602483fd5b90503461029d5761141b36613021565b906114246132e7565b839261142f83613ae8565b84925b80841061145457602085875f5160206143a25f395f51905f525d604051908152f35b90919293611463858386613299565b3586525f5160206142e25f395f51905f52602052604086206114ba60ff825460e81c16611491888689613299565b3589525f5160206143425f395f51905f5260205264ffffffffff60408a205460801c1690613b1e565b600681101561175e578061170b57506114d4868487613299565b35908188525f5160206143425f395f51905f52602052604088209160ff825460e81c16600a8110156116f75790899161150e600885614004565b83549163ffffffff8360c81c166003875493826001600160801b038616945f5160206143025f395f51905f52604051806115608964ffffffffff421664ffffffffff8d60a81c16600260083387613708565b0390a303611659575050925493546001600160801b0316937f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03169350915050600160ff1b83146116455790889291813b156116415760405163eb1a56ed60e01b81526001600160a01b038216600482015260f082901c60ff16602482015260c89190911c63ffffffff166044820152918303606483015282908290608490829084905af180156104655761162c575b50506001905b81861b17945b01929190611432565b8161163691613000565b61052757855f611617565b8380fd5b634e487b7160e01b89526011600452602489fd5b939550919350917f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690813b15610527578580946116c9604051978896879586946388a4fdef60e01b865260f01c9260ff8160f01c169060018060a01b031660048701613755565b03925af18015610465576116e2575b505060019061161d565b816116ec91613000565b61052757855f6116d8565b634e487b7160e01b8a52602160045260248afd5b86915061171c600193978588613299565b357feaf701ca9ee1abe1135fa4bb32fdc8d3b29fa0c7fc804c64b7440c781a26be086040518061175663ffffffff60e01b8a1695826132bd565b0390a3611623565b634e487b7160e01b88526021600452602488fd5b82346101bd57806003193601126101bd5761178b61397b565b5f5160206143e25f395f51905f52546001600160a01b03167f3198dc80249fcfedbd0d06e1ff49a7695a51b006592328ce0b127cdeab77e9368280a26117cf613aba565b80f35b82346101bd5760403660031901126101bd5760206102956117fc6117f4612f9e565b600435613a6d565b613462565b82346101bd57806003193601126101bd577f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031630036118595760206040515f5160206143625f395f51905f528152f35b63703e46dd60e11b8152600490fd5b82346101bd5760403660031901126101bd57604060209161188f61188a612fb2565b61322e565b602435825283522054604051908152f35b8260403660031901126101bd576118b5612fb2565b90602435916001600160401b03831161029d573660238401121561029d5782600401356001600160401b038111611b6657604051936118fe601f8301601f191660200186613000565b81855236602483830101116116415781849260246020930183880137850101526001600160a01b037f000000000000000000000000000000000000000000000000000000000000000016308114908115611b44575b50611b355761196061397b565b5f5160206143e25f395f51905f52546001600160a01b0380831692919081168314801590611b1c575b611b035764ffffffffff9060a01c16804210611af157506119a98261405e565b6119b23061405e565b03611ae2576119bf613aba565b6040516352d1902d60e01b815293602085600481865afa80958596611aaa575b506119f857634c9c8ce360e01b84526004839052602484fd5b9091845f5160206143625f395f51905f528103611a985750823b15611a86575f5160206143625f395f51905f5280546001600160a01b031916821790557fbc7cd75a20ee27fd9adebab32041f755214dbc6bffa90cc0225b39da2e5c2d3b8480a2805115611a6d57611a6991614255565b5080f35b505034611a775780f35b63b398979f60e01b8152600490fd5b634c9c8ce360e01b8452600452602483fd5b632a87526960e21b8552600452602484fd5b9095506020813d602011611ada575b81611ac660209383613000565b81010312611ad6575194866119df565b8480fd5b3d9150611ab9565b6329e8838360e01b8352600483fd5b637437acf560e11b8452600452602483fd5b50604493503f90635fb5dd3f60e01b8352600452602452fd5b50813f5f5160206143225f395f51905f52541415611989565b63703e46dd60e11b8252600482fd5b5f5160206143625f395f51905f52546001600160a01b03161415905084611953565b634e487b7160e01b83526041600452602483fd5b82346101bd57806003193601126101bd5760605f5160206143e25f395f51905f525464ffffffffff5f5160206143225f395f51905f5254916040519260018060a01b0382168452602084015260a01c166040820152f35b82346101bd57806003193601126101bd57611bea61397b565b7f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f961102b611c3062ffffff5f5160206143825f395f51905f525460301c16610f65613a34565b5f5160206143825f395f51905f52805468ffffffffffffffffff1916603083901b62ffffff60301b161790556040805160ff8616815264ffffffffff8616602082015262ffffff909216908201529081906060820190565b82346101bd5760203660031901126101bd57611ca2612fb2565b611caa61397b565b803b15611d6e575f5160206143e25f395f51905f5280546001600160a01b0319166001600160a01b038316908117909155904264ffffffffff90811662093a8001908111611031575f5160206143e25f395f51905f52805464ffffffffff60a01b191660a092831b64ffffffffff60a01b161790819055823f5f5160206143225f395f51905f525560408051933f8452911c64ffffffffff1660208301527fa9af33622d55f899bd001023b3fc23b4c52973f392cc63bc9eb877568f1fded291a280f35b63d92e233d60e01b8252600482fd5b82346101bd5760403660031901126101bd57600435602435611d9e3361322e565b8284526020526040832081815417905560405191825260208201527f41a696ce0dbffb78931eef7ecfa24d3ab6270c8a321cc6564df24b38f16c4e4f60403392a280f35b823461209b57604036600319011261209b576004359060243560ff81169081810361209b57611e0f6132e7565b611e1884613686565b805460405163562eb55b60e11b815260c89190911c63ffffffff1660048201529092906020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115612090575f916120e2575b50336001600160a01b03909116036120cf57601081106120b35750835f525f5160206143425f395f51905f5260205260405f209360ff835460e81c1691600a83101561209f57611ecc600785614004565b835492600363ffffffff8560c81c1691828954955f5160206143025f395f51905f52876001600160801b03811697611f1c8960405193849364ffffffffff8042169260a81c169060073387613708565b0390a303611ff7575050915493546001600160801b03169150507f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316600160ff1b8214610475578293813b156104705760405163eb1a56ed60e01b81526001600160a01b038216600482015260f082901c60ff16602482015260c89190911c63ffffffff166044820152918303606483015282908290608490829084905af1801561046557611fe2575050805f5160206143a25f395f51905f525d80f35b81611fec91613000565b6101bd57808261043a565b94955091939092507f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690813b1561209b575f8094612068604051978896879586946388a4fdef60e01b865260f01c9260ff8160f01c169060018060a01b031660048701613755565b03925af180156120905761207d575b5061043d565b61208991505f90613000565b5f81612077565b6040513d5f823e3d90fd5b5f80fd5b634e487b7160e01b5f52602160045260245ffd5b63759b9e7f60e11b5f52600452601060245260ff60445260645ffd5b634a0bfec160e01b5f523360045260245ffd5b90506020813d602011612114575b816120fd60209383613000565b8101031261209b5761210e9061321a565b86611e7b565b3d91506120f0565b3461209b57606036600319011261209b57600435612138612f9e565b6044356001600160401b03811161209b57612157903690600401612f71565b61215f6132e7565b61216884613686565b9164ffffffffff84168042116121d2575082546001600160a01b03169361219f929190612199906117fc9088613a6d565b8561358e565b156121bf576121ad92613798565b5f5f5160206143a25f395f51905f525d005b633adddf7d60e11b5f525f60045260245ffd5b637c06dd7560e11b5f5260045260245ffd5b3461209b57602036600319011261209b5760043563ffffffff8116810361209b5763ffffffff6122156020926131e7565b5416604051908152f35b3461209b5761010036600319011261209b5760206102956117fc613386565b3461209b573660031901610220811261209b576101001361209b57610104356001600160401b03811161209b57612279903690600401612f71565b9060c03661012319011261209b576101e4356001600160401b03811161209b576122a7903690600401612f71565b91610204356001600160401b03811161209b576122c8903690600401612f71565b9290916122d36132e7565b5f5160206143825f395f51905f52546001811615159081612f5d575b50612f4957600435958615612f3a576001600160a01b0361230e613151565b1615612f2b576101243591878303612f1457875f525f5160206142e25f395f51905f5260205260ff60405f205460e81c16600a81101561209f57612f015760ff6123566131a2565b16612ee05764ffffffffff61236961331c565b164211612ed25764ffffffffff61237e613330565b164211612eb15764ffffffffff612393613345565b16151580612e99575b612e785763ffffffff6123ad613167565b16151580612e57575b612e29576001600160801b036123ca613359565b1615612e1a576123d8613359565b6001600160801b03806123e9613370565b16911611612de9576123f9613151565b60e435600160ff82161b9161240d8161322e565b908260081c91825f5260205260405f205492848416612dd757509061243861245d969594939261322e565b905f526020521760405f205561244c613151565b6124576117fc613386565b9061358e565b156121bf5761246a61318e565b946045850492604584028481046045148515171561277d578614801590612dcd575b612dba5761249b8497946132d0565b936124a96040519586613000565b8785526124b5886132d0565b602086019890601f1901368a375f5f9163ffffffff5f9416935b818110612d0e5750505015612cfc57506124e761317a565b60405197889163055cfabf60e11b835263ffffffff60448401911660048401526040602484015286518091526064830191905f5b818110612cdd57505f939283900391508290507f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa938415612090575f945f985f91612c21575b5063ffffffff166003811015612c1857905b51818110612c035750506040519060208201927ff73bb631ee9c9fca323b8b1d1259d369590f5c11f0354ad56e74990fe01acba18452846040840152610144359363ffffffff85169687860361209b57876060860152610164356001600160801b03811680820361209b57806080880152610184359160ff83169384840361209b578460a08a01526101a4359563ffffffff87169788880361209b578860c08c01526101c4359964ffffffffff8b169b8c8c0361209b5761265893818e60e061265394015260e0815261028d61010082613000565b613fd0565b50506001600160a01b03918216911603612bef576126cf9a6040519960208b019b7f74108c2ef157477504b8ad2f406e0ca24e47c554953e2fe14805c2030f1ab5218d5260408c01525060608a01525060808801525060a08601525060c08401525060e082015260e0815261028d61010082613000565b905f5b845181101561279157604581028181046045148215171561277d576004810180911161277d57600182019081831161277d5760458202918083046045149015171561277d5761272d9161272691878661365a565b9085613fd0565b506001600160a01b0390506127428388613672565b51166001600160a01b039091160361275c576001016126d2565b6002810180911161277d5760ff90633adddf7d60e11b5f521660045260245ffd5b634e487b7160e01b5f52601160045260245ffd5b8561279a613151565b6127a261317a565b6127aa6131b3565b6127b26131a2565b916040519360c085018581106001600160401b03821117612b9e5760409081526001600160a01b0391821686524264ffffffffff16602080880191825263ffffffff90941687830190815260026060890190815260ff96871660808a019081529790961660a08981019182525f8b81525f5160206142e25f395f51905f52909752939095209751885492516001600160c81b0319909316941693909317911b64ffffffffff60a01b161785559092919051845463ffffffff60c81b191660c89190911b63ffffffff60c81b1617845551600a81101561209f5761289590846131c3565b51825491516001600160f01b0390921660f09190911b60ff60f01b161760f89190911b6001600160f81b0319161790556128d56128d061317a565b6131e7565b63ffffffff81541663ffffffff811461277d57600163ffffffff91011663ffffffff19825416179055612906613151565b60206129106131b3565b61291861317a565b92612974612924613359565b60405163033f7ae160e51b81526001600160a01b03909316600484015260ff909316602483015263ffffffff90941660448201526001600160801b03909116606482015291829081906084820190565b03815f7f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165af1908115612090575f91612bb2575b506129ba613359565b6129c2613345565b916129cb61318e565b6040519260a08401908482106001600160401b03831117612b9e576001600160801b039160405216835264ffffffffff6020840194168452612a9864ffffffffff604085015f815263ffffffff606087019416845261ffff60808701951696878652885f525f5160206143425f395f51905f526020526001600160801b0360405f209751168754918460801b905160801b16916affffffffffffffffffffff60a81b16171786555116849081549064ffffffffff60a81b9060a81b169064ffffffffff60a81b1916179055565b51825491516001600160d01b0390921660d09190911b63ffffffff60d01b161760f09190911b6001600160f01b031916179055612ad361317a565b91612adc613151565b612ae4613359565b92612aed6131b3565b90612af66131a2565b612afe61318e565b90603c612b09613345565b93029363ffffffff851694850361277d57604051976001600160801b0316885260ff16602088015260ff16604087015263ffffffff16606086015264ffffffffff16608085015260a0840152600160a01b60019003169263ffffffff169160c07fbafb190eda89719283beaae52325c6d6ba56615a56eaadbbf8d063f9d11a395691a45f5f5160206143a25f395f51905f525d005b634e487b7160e01b5f52604160045260245ffd5b90506020813d602011612be7575b81612bcd60209383613000565b8101031261209b575161ffff8116810361209b57826129b1565b3d9150612bc0565b633adddf7d60e11b5f52600160045260245ffd5b63893107f560e01b5f5260045260245260445ffd5b5060039061257e565b98505093503d805f893e612c358189613000565b87019360608886031261209b57612c4b8861321a565b9760208101516001600160401b03811161209b5781019580601f8801121561209b578651612c78816132d0565b97612c86604051998a613000565b8189526020808a019260051b82010192831161209b57602001905b828210612cc557505050612cbc604063ffffffff9201613649565b9895989061256c565b60208091612cd28461321a565b815201910190612ca1565b825163ffffffff1684528b94506020938401939092019160010161251b565b637d086d1f60e01b5f5260045260245ffd5b604581028181046045148215171561277d57600481019081811161277d5763ffffffff91612d3d918e8e61365a565b9035908260e01b82169160048210612d9d575b505060e01c931680841115612d865750848314612d7d575b60019083612d76828c613672565b52016124cf565b60019350612d68565b8390634ee1705160e11b5f5260045260245260445ffd5b9091508260e01b918360e01b9060040360031b1b16168f80612d50565b8563cda278c760e01b5f5260045260245ffd5b506040841161248c565b631be5cb2f60e01b5f5260045260245ffd5b6001600160801b03612df9613359565b81612e02613370565b9163b781310f60e01b5f52166004521660245260445ffd5b631f2a200560e01b5f5260045ffd5b63ffffffff612e3661317a565b81612e3f613167565b91632630fa3760e01b5f52166004521660245260445ffd5b50612e60613167565b63ffffffff80612e6e61317a565b16911614156123b6565b64ffffffffff612e86613345565b63348f2b4160e11b5f521660045260245ffd5b5064ffffffffff612ea8613345565b1642101561239c565b64ffffffffff612ebf613330565b6388fa22e760e01b5f521660045260245ffd5b64ffffffffff612ebf61331c565b60ff612eea6131a2565b63578aced160e01b5f52166004525f60245260445ffd5b876348b043d160e11b5f5260045260245ffd5b8288631a0917c360e01b5f5260045260245260445ffd5b63d92e233d60e01b5f5260045ffd5b63f1ae58d560e01b5f5260045ffd5b638f121e4360e01b5f52600160045260245ffd5b64ffffffffff915060081c164210876122ef565b9181601f8401121561209b578235916001600160401b03831161209b576020838186019501011161209b57565b6024359064ffffffffff8216820361209b57565b600435906001600160a01b038216820361209b57565b6101a081019081106001600160401b03821117612b9e57604052565b61016081019081106001600160401b03821117612b9e57604052565b90601f801991011681019081106001600160401b03821117612b9e57604052565b90602060031983011261209b576004356001600160401b03811161209b578260238201121561209b578060040135926001600160401b03841161209b5760248460051b8301011161209b576024019190565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b81516001600160a01b03908116825260208084015182169083015260408084015182169083015260608084015182169083015260808084015182169083015260a08084015182169083015260c08084015182169083015260e080840151821690830152610100808401518216908301526101208084015182169083015261014080840151821690830152610160808401518216908301526101809283015116918101919091526101a00190565b90600a82101561209f5752565b6024356001600160a01b038116810361209b5790565b60843563ffffffff8116810361209b5790565b6101443563ffffffff8116810361209b5790565b6101a43563ffffffff8116810361209b5790565b6101843560ff8116810361209b5790565b60443560ff8116810361209b5790565b90600a81101561209f57815460ff60e81b191660e89190911b60ff60e81b16179055565b63ffffffff165f527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e70360205260405f2090565b51906001600160a01b038216820361209b57565b6001600160a01b03165f9081527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e7026020526040902090565b64ffffffffff6103849116019064ffffffffff821161277d57565b9062ffffff8091169116019062ffffff821161277d57565b91908110156132a95760051b0190565b634e487b7160e01b5f52603260045260245ffd5b91906020830192600682101561209f5752565b6001600160401b038111612b9e5760051b60200190565b5f5160206143a25f395f51905f525c61330d5760015f5160206143a25f395f51905f525d565b633ee5aeb560e01b5f5260045ffd5b60c43564ffffffffff8116810361209b5790565b6101c43564ffffffffff8116810361209b5790565b60a43564ffffffffff8116810361209b5790565b610164356001600160801b038116810361209b5790565b6064356001600160801b038116810361209b5790565b60405160208101907f547ac7d3aadc6ca3334e554db6d38554c56b39c9b029fd3cf6b7e2f71bdb78c48252600435604082015260243560018060a01b03811680910361209b57606082015260443560ff811680910361209b5760808201526064356001600160801b03811680910361209b5760a082015260843563ffffffff811680910361209b5760c082015260a43564ffffffffff811680910361209b5760e082015260c43564ffffffffff811680910361209b5761010082015260e435610120820152610120815261345c61014082613000565b51902090565b6042907f0000000000000000000000000000000000000000000000000000000000000000907f000000000000000000000000000000000000000000000000000000000000000046036134c9575b6040519161190160f01b8352600283015260228201522090565b905060405160208101907f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f82527f000000000000000000000000000000000000000000000000000000000000000060408201527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6606082015246608082015260018060a01b037f00000000000000000000000000000000000000000000000000000000000000001660a082015260a0815261358560c082613000565b519020906134af565b9061359a848483613fd0565b50600481101561209f57159081613633575b5061362a578361360560845f956020976040519485928a840197630b135d3f60e11b89526024850152604060448501528160648501528484013787838284010152601f801991011681010301601f198101835282613000565b5191620186a0fa601f3d11165f518161361c575090565b630b135d3f60e11b14919050565b50505050600190565b6001600160a01b0384811691161490505f6135ac565b519063ffffffff8216820361209b57565b9093929384831161209b57841161209b578101920390565b80518210156132a95760209160051b010190565b5f525f5160206142e25f395f51905f5260205260405f209060ff825460e81c16600a811080158061209f5782156136f05761209f576002821415806136e5575b6136ce575050565b63c00481df60e01b5f521561209f5760045260245ffd5b5060038214156136c6565b82631cc31d3560e11b5f52600452600260245260445ffd5b9464ffffffffff60a09560ff6001600160801b039661373d84969c9b9760c08c019d6001808d1b03168c5260208c0190613144565b16604089015216606087015216608085015216910152565b936001600160801b039063ffffffff60809560ff61ffff969a99959a60a08a019b60018060a01b03168a5216602089015216604087015216606085015216910152565b5f92815f525f5160206143425f395f51905f5260205260405f209160ff845460e81c1691600a83101561209f576137d0600586614004565b845492600363ffffffff8560c81c1691828754955f5160206143025f395f51905f52876001600160801b03811697613821896040519384936001600564ffffffffff8042169460a81c169287613708565b0390a3036138e0575050925491546001600160801b03169250507f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316600160ff1b831461103157803b1561164157608484928363ffffffff93604051968795869463eb1a56ed60e01b865260018060a01b038116600487015260ff8160f01c16602487015260c81c166044850152820360648401525af18015610465576138ce575050565b6138d9828092613000565b6101bd5750565b92955090935091507f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690813b1561209b575f8094613951604051978896879586946388a4fdef60e01b865260f01c9260ff8160f01c169060018060a01b031660048701613755565b03925af18015612090576139625750565b5f61396c91613000565b565b5190811515820361209b57565b6040805163b700961360e01b81523360048201523060248201525f356001600160e01b031916604482015290816064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115612090575f916139ed575b50156120cf57565b90506040813d604011613a2c575b81613a0860409383613000565b8101031261209b57613a256020613a1e8361396e565b9201613649565b505f6139e5565b3d91506139fb565b64ffffffffff5f5160206143825f395f51905f525460081c168042105f14613a685742810390811161277d5762ffffff1690565b505f90565b9064ffffffffff6040519160208301937f8feecb62948ee5c9e61dc6347e4707dd0f59b122fc75ed50525f7407bfd5512a855260408401521660608201526060815261345c608082613000565b5f5f5160206143225f395f51905f52555f5160206143e25f395f51905f5280546001600160c81b0319169055565b80158015613b14575b613af85750565b63759b9e7f60e11b5f52600452600160245260c860445260645ffd5b5060c88111613af1565b600a81101561209f5760028114159081613b68575b50613b625764ffffffffff168015908115613b57575b50613b52575f90565b600590565b90504211155f613b49565b50600190565b6003915014155f613b33565b805f525f5160206142e25f395f51905f5260205260405f209081549160ff8360e81c16600a81101561209f57600303613d65575f8281525f5160206143425f395f51905f52602090815260409182902080549251633156603d60e21b81526001600160a01b038716600482015260f087901c60ff16602482015260c89690961c63ffffffff1660448701526001600160801b03929092166064860181905291949081806084810103815f7f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165af1908115612090575f91613d2b575b5015613d2257815464ffffffffff60a01b19164260a081901b64ffffffffff60a01b1691909117835564ffffffffff1691613c946008826131c3565b613ca763ffffffff825460c81c166131e7565b9063ffffffff82541690811561277d5764ffffffffff9263ffffffff80935f19011683198254161790555460c81c16945460a81c169060405190338252600a6008101561209f575f5160206143025f395f51905f529360c09360086020850152600360408501526060840152608083015260a0820152a35f90565b50505050600490565b90506020813d602011613d5d575b81613d4660209383613000565b8101031261209b57613d579061396e565b5f613c58565b3d9150613d39565b505050600190565b549060ff8260e81c16600a81101561209f57600203613dbb5763ffffffff1615613db557613da564ffffffffff809260a01c16613266565b164211613db0575f90565b600390565b50600290565b5050600190565b805f525f5160206143425f395f51905f5260205260405f2064ffffffffff421690835493613e3563ffffffff8660c81c169560208785546001600160801b0381169485946040519586948594634b21028960e01b865260f01c9260ff8160f01c169060018060a01b031660048701613755565b03815f7f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165af1908115612090575f91613f96575b5015613ef55750805460a084901b64ffffffffff60a01b1669ff00000000ffffffffff60a01b1990911617600360e81b179055805464ffffffffff60a81b191660a883901b64ffffffffff60a81b161790557fbee051c2e39d7d5c2c183d6c5fce58ed98c8727f4356f543d52f62f1926779c390602090604051908152a3600190565b815464ffffffffff60a01b191660a085901b64ffffffffff60a01b161782559150613f359063ffffffff90613f2b6007826131c3565b5460c81c166131e7565b9163ffffffff83541691821561277d575f5160206143025f395f51905f529363ffffffff60c0945f19011663ffffffff198254161790556040519133835260076020840152600560408401525f6060840152608083015260a0820152a35f90565b90506020813d602011613fc8575b81613fb160209383613000565b8101031261209b57613fc29061396e565b5f613e72565b3d9150613fa4565b9060418303613ffa57613ff39250602081013591604082359201355f1a906141d3565b9192909190565b50505f9160029190565b805464ffffffffff60a01b19164260a01b64ffffffffff60a01b161781556140379163ffffffff9190613f2b90826131c3565b63ffffffff815416801561277d57815463ffffffff19165f1990910163ffffffff16179055565b604051634fbeb7d960e11b8152906101a090829060049082906001600160a01b03165afa908115612090575f916140b4575b5060405161345c816140a6602082019485613097565b03601f198101835282613000565b90506101a0813d82116141cb575b816140d06101a09383613000565b8101031261209b576141bf610180604051926140eb84612fc8565b6140f48161321a565b84526141026020820161321a565b60208501526141136040820161321a565b60408501526141246060820161321a565b60608501526141356080820161321a565b608085015261414660a0820161321a565b60a085015261415760c0820161321a565b60c085015261416860e0820161321a565b60e085015261417a610100820161321a565b61010085015261418d610120820161321a565b6101208501526141a0610140820161321a565b6101408501526141b3610160820161321a565b6101608501520161321a565b6101808201525f614090565b3d91506140c2565b91907f7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0841161424a579160209360809260ff5f9560405194855216868401526040830152606082015282805260015afa15612090575f516001600160a01b0381161561424057905f905f90565b505f906001905f90565b5050505f9160039190565b905f8091602081519101845af480806142ce575b156142895750506040513d81523d5f602083013e60203d82010160405290565b156142ae57639996b31560e01b5f9081526001600160a01b0391909116600452602490fd5b3d156142bf576040513d5f823e3d90fd5b63d6bda27560e01b5f5260045ffd5b503d1515806142695750813b151561426956feff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e7009cc25649b4b245895af1b1f3caf1a32e202d2d8d428b19c21a1f8984ae9508edc207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a02ff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e701360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbcc207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a009b779b17422d0df92223018b32b4d1fa46e071723d6817e2486d003becc55f00f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a01f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00",
+	Bin: "0x610380806040523461073a576101a08161bef280380380916100218285610759565b83398101031261073a576040516101a081016001600160401b038111828210176106c1576040526100518261077c565b815261005f6020830161077c565b602082019081526100726040840161077c565b604083019081526100856060850161077c565b60608401908152936100996080820161077c565b906080850182815260a082016100ae9061077c565b60a087019081526100c160c0840161077c565b60c088019081526100d460e0850161077c565b60e089019081526100e8610100860161077c565b6101008a01908152916100fe610120870161077c565b6101208b0190815293610114610140880161077c565b6101408c019081529561012a610160890161077c565b976101608d01988952610180016101409061077c565b6101808d01908152306080528c5190996001600160a01b03908116916101669116610790565b8b5161017a906001600160a01b0316610790565b8a5161018e906001600160a01b0316610790565b8d516101a2906001600160a01b0316610790565b81516101b6906001600160a01b0316610790565b82516101ca906001600160a01b0316610790565b83516101de906001600160a01b0316610790565b84516101f2906001600160a01b0316610790565b8551610206906001600160a01b0316610790565b865161021a906001600160a01b0316610790565b875161022e906001600160a01b0316610790565b8851610242906001600160a01b0316610790565b8d8d600160a01b60019003905116908d600160a01b60019003905116908d600160a01b6001900390511690600160a01b60019003905116600160a01b60019003865116610120526101005260e05260c05260a052600160a01b60019003835116600160a01b60019003855116600160a01b60019003875116600160a01b60019003895116600160a01b600190038b51166101c0526101a052610180526101605261014052600160a01b60019003885116600160a01b600190038a5116600160a01b600190038c511661022052610200526101e0525f51602061bed25f395f51905f52548060401c60ff1661072b576002600160401b03196001600160401b038216016106d5575b506009602060405161035a8161073e565b8281520168416c6570684a6f627360b81b815220610240524661028052806102a0526009602060405161038c8161073e565b8281520168416c6570684a6f627360b81b815220906040519060208201927f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f845260408301527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6606083015246608083015260a082015260a0815261041260c082610759565b5190206102605260018060a01b038a511660018060a01b0384511660018060a01b03885116610300526102e0526102c05260018060a01b0382511660018060a01b0386511661034052610320526040519c8d9a615a029c8d8d019c8d108d60018060401b0310176106c1578f9d9e6101a09f8f6164d09039516001600160a01b039081168e529051811660208e01529051811660408d01529051811660608c01529051811660808b01529051811660a08a01529051811660c08901529051811660e0880152905181166101008701529051811661012086015290518116610140850152905181166101608401529051166101808201520301905ff080156106b6576001600160a01b031661036052604051615d2090816107b082396080518181816123430152612443015260a051818181610d3801528181611395015261485c015260c051816113ba015260e051816113e20152610100518161140a015261012051816114320152610140518161145a01526101605181611482015261018051816114aa01526101a051816114d201526101c051816114fb01526101e051816115240152610200518161154d0152610220518161157601526102405181613b2101526102605181613a9001526102805181613ab201526102a051818181611b3b0152613b7a01526102c051818181610e1601528181611159015281816143890152614eeb01526102e051815050610300518150506103205181818161042c015281816153630152818161590e01528181615a0c0152615abc0152610340518181816108920152818161176501528181612aae015281816137bc015281816138a801528181614c2b0152614cd00152610360518181816102f101528181610fba0152818161127f01528181611d7501528181612691015281816128ea01526156550152f35b6040513d5f823e3d90fd5b634e487b7160e01b5f52604160045260245ffd5b6001600160401b0319166001600160401b039081175f51602061bed25f395f51905f52556040519081527fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d290602090a15f610349565b63f92ee8a960e01b5f5260045ffd5b5f80fd5b604081019081106001600160401b038211176106c157604052565b601f909101601f19168101906001600160401b038211908210176106c157604052565b51906001600160a01b038216820361073a57565b6001600160a01b0316156107a057565b63d92e233d60e01b5f5260045ffdfe60806040526004361015610011575f80fd5b5f5f358060e01c90816301b17afb1461320757816313a4297214612d665781631680585d14612d29578163182ab41314612cf857816318db393d14612c965781631a5b8bec14612bc55781631b22f76214612b7c5781632303dbda146129ee5781632307fed4146129ab57816324a9fcbe1461297e5781632bce68d2146129195781632d5537b0146128d4578163355bea22146127df5781633f4ba83a1461272857816344e4777b146126d157816345e8f19a146126b55781634bd781971461267d5781634f1ef286146123ca5781634fe02b441461239757816352d1902d1461233057816355aa4d6f1461230657816355f29166146122a65781635a392b5f1461159e57816363c4f0311461223957816365a7cdf014611d995781637870adf814611d255781638129fc1c14611bad57816384b0196e14611a9c5781638c027eb214611a255781638d825c1e1461188e5781639255f49c1461184957816392584d80146116e9578163932b2d5a146115a357816395a644d01461159e5781639f7d6fb214611311578163a093570314611227578163ab5a6a0a14610fe257508063abd184af14610f47578063ad3cb1cc14610eff578063ba4a014c14610d67578063bf7e214f14610d22578063d3ab9f6a14610cb0578063d711835114610c2f578063db371c601461099b578063e074249c146107aa578063f83926b3146102c4578063ffa0832d1461027b5763ffa1ad741461022d575f80fd5b3461027857806003193601126102785761027460405161024e604082613410565b60058152640312e302e360dc1b6020820152604051918291602083526020830190613510565b0390f35b80fd5b503461027857602036600319011261027857604060209160043581527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e70483522054604051908152f35b5034610278576102d33661347c565b9295509092969593506102e4613bb7565b6102ec613bec565b6103417f00000000000000000000000000000000000000000000000000000000000000009661031a36613431565b906103286040519283613410565b36825250365f60208301375f6020368301015287614d9b565b926020848051810103126107115761035e602061036f95016139e4565b956103698987614dbf565b89614e0a565b81608082019361037e85613592565b9063ffffffff60a085019261039284613592565b17161580159061079d575b610728575b50505060208101936103b385615275565b9160408101946103c286615289565b93602084016001600160801b036103d882613592565b9663ffffffff604088019860ff6103ee8b613c37565b936040519763033f7ae160e51b895260018060a01b031660048901521660248701521660448501521660648301526020826084815f60018060a01b037f0000000000000000000000000000000000000000000000000000000000000000165af191821561071d575f926106da575b5061046689615275565b9661047087613c37565b6001600160601b03169760405190610487826133f5565b6001600160a01b03908116825260208083019a8b5287355f8181525f516020615be05f395f51905f52909252604090912092519a5160a01b6001600160a01b0319169a9091169990991790556104dc82613592565b9060808701936104eb85613592565b9661010001956104fa87615297565b986105048d615289565b90606001996105128b615289565b9261051c90613592565b62ffffff16996040519661052f886133d9565b63ffffffff16875263ffffffff1660208701524264ffffffffff166040870152606086015f905264ffffffffff16608086015260a085016002905260ff1660c085015260ff1660e084015261ffff169586610100840152610120830152151561014082015261059e90886146d2565b6105a781613592565b63ffffffff165f525f516020615c005f395f51905f5260205260405f2090815463ffffffff169063ffffffff82146106c65761062561061f61061961061361060d61062b95603c9863ffffffff60016106319a011663ffffffff19825416179055613592565b9e615275565b9a613c37565b9b615289565b97615289565b93613592565b93615297565b93029363ffffffff85169485036106c657604051976001600160801b0316885260ff16602088015260ff16604087015263ffffffff16606086015264ffffffffff16608085015260a0840152600160a01b60019003169263ffffffff169160c07fbafb190eda89719283beaae52325c6d6ba56615a56eaadbbf8d063f9d11a395691a45f5f516020615cc05f395f51905f525d005b634e487b7160e01b5f52601160045260245ffd5b9091506020813d602011610715575b816106f660209383613410565b81010312610711575161ffff8116810361071157905f61045c565b5f80fd5b3d91506106e9565b6040513d5f823e3d90fd5b610772919293945060405190631da4e39f60e21b602083015261074e6024830187613c6b565b61075c6101848301896139f1565b610264825261076d61028483613410565b614d9b565b508115610784575b50905f80806103a2565b63ffffffff915061079490613592565b1615155f61077a565b5060e0840135151561039d565b5034610278576020366003190112610278576004356107c7613bb7565b6107d081613de9565b9060a082018051600a811015610987576001190161094e57506107f282614bbc565b8042111561091e575063ffffffff8251169160ff60e0820151169062ffffff61012082015116155f1461090d5761082b903390846141d0565b8184525f516020615be05f395f51905f5260205260018060a01b036040852054169160405193633f7d7eb560e01b8552600260048601526024850152604484015260648301528260848301523360a483015260c482015260208160e4818560018060a01b037f0000000000000000000000000000000000000000000000000000000000000000165af18015610902576108d3575b50805f516020615cc05f395f51905f525d80f35b6108f49060203d6020116108fb575b6108ec8183613410565b8101906146c3565b505f6108bf565b503d6108e2565b6040513d84823e3d90fd5b61091990339084614469565b61082b565b838160016024930180911161093c57637437acf560e11b8252600452fd5b50634e487b7160e01b81526011600452fd5b5183600a8210156109735760ff604492631cc31d3560e11b8352166004526002602452fd5b634e487b7160e01b81526021600452602490fd5b634e487b7160e01b85526021600452602485fd5b50346102785760203660031901126102785760043590806101a06040516109c1816133bd565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e0820152826101008201528261012082015282610140820152826101608201528261018082015201528181525f516020615be05f395f51905f5260205260408120610a3483614997565b9282527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e7026020526040822090549064ffffffffff6040850151169363ffffffff8151169260a082015194600a861015610973575060c082015160ff169060e083015160ff1690608084015164ffffffffff1690606085015164ffffffffff1692602086015163ffffffff169461010087015161ffff1696610120015162ffffff1697549960405199610ae58b6133bd565b6001600160a01b0385168b5260208b019c8d5260408b0190815260608b0191610b0e9083613608565b60808b0192835260a08b0193845260c08b019460a01c855260e08b019586526101008b019687526101208b019788526101408b019889526101608b01998a526101808b019a63ffffffff8d168c526101a081019c60201c6001600160601b03168d526040519d8e91600160a01b6001900390511682525164ffffffffff1690602001525163ffffffff1660408d01525160608c01610bab91613571565b5160ff1660808b01525160ff1660a08a0152516001600160801b031660c08901525164ffffffffff1660e08801525164ffffffffff166101008701525163ffffffff166101208601525161ffff166101408501525163ffffffff166101608401525163ffffffff16610180830152516001600160601b03166101a08201526101c090f35b50346102785780600319360112610278578062ffffff9150610274815f516020615ca05f395f51905f52549264ffffffffff8460081c16804210610ca2575b5060405194859460301c16918491604091949364ffffffffff62ffffff9260ff606087019816865216602085015216910152565b91505060ff8316905f610c6e565b50346102785761010036600319011261027857506020610d1a604051828101907f3822867504c8f02b12b6d6f78b17b2bafb1b09689efb822ae957f8dc6d09d5dd8252610d016040820160046139f1565b6101208152610d1261014082613410565b519020613a8b565b604051908152f35b50346102785780600319360112610278576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b50346102785760203660031901126102785760043590610d85613bb7565b610d8e82614422565b918082525f516020615be05f395f51905f5260205260018060a01b0360408320541633148015610dea575b9192610dcf9215610de257600a905b339261459a565b805f516020615cc05f395f51905f525d80f35b600990610dc8565b8351604051638216a66360e01b815263ffffffff90911660048201526060816024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa908115610ef4578491610e9b575b506008811015610e875760028114908115610e7c575b5015610db957835163033d9c4160e51b845263ffffffff16600452602483fd5b60049150145f610e5c565b634e487b7160e01b84526021600452602484fd5b90506060813d606011610eec575b81610eb660609383613410565b81010312610ee857610ec7816139d0565b50600460208201511015610ee857604001516008811015610ee8575f610e46565b8380fd5b3d9150610ea9565b6040513d86823e3d90fd5b5034610278578060031936011261027857610274604051610f21604082613410565b60058152640352e302e360dc1b6020820152604051918291602083526020830190613510565b50346102785736600319016101c08112610fde576101601361027857610164356001600160401b038111610fde57610f83903690600401613256565b5050610f8d613546565b506101a4356001600160401b038111610fde57610fae903690600401613256565b5050610fb8613bec565b7f0000000000000000000000000000000000000000000000000000000000000000613c4b565b5080fd5b905034610fde576020366003190112610fde576004356001600160401b038111611223576110149036906004016132a7565b929061101e613bb7565b819284158015611219575b6111fb578290835b86811061105357602086865f516020615cc05f395f51905f525d604051908152f35b6110676110618289876139ac565b35614997565b63ffffffff841680159081156111e9575b50611129575b6110888482614a63565b9060068210156111155781156110e55750906001916110a8828a886139ac565b356040519182527feaf701ca9ee1abe1135fa4bb32fdc8d3b29fa0c7fc804c64b7440c781a26be08602063ffffffff60e01b871693a35b01611031565b6110fb91506110f5838a886139ac565b35614aaa565b611108575b6001906110df565b6001811b90951794611100565b634e487b7160e01b87526021600452602487fd5b805160405163562eb55b60e11b815263ffffffff9091166004820181905294506020816024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa9081156111de5787916111a1575b506001600160a01b0316331461107e5785935061107e565b90506020813d82116111d6575b816111bb60209383613410565b810103126111d2576111cc906139d0565b5f611189565b8680fd5b3d91506111ae565b6040513d89823e3d90fd5b905063ffffffff82511614155f611078565b63759b9e7f60e11b83526004859052600160245260c8604452606483fd5b5060c88511611029565b8280fd5b823461027857606036600319011261027857611241613534565b9060443560ff8116809103610fde5760405163a093570360e01b8152600480359082015262ffffff93909316602484015260448301526020826064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9081156113055780916112c8575b60208263ffffffff60405191168152f35b90506020823d6020116112fd575b816112e360209383613410565b8101031261027857506112f76020916135db565b826112b7565b3d91506112d6565b604051903d90823e3d90fd5b8234610278578060031936011261027857610180604051611331816133a1565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e08201528261010082015282610120820152826101408201528261016082015201526101a060405161138b816133a1565b6001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000811682527f0000000000000000000000000000000000000000000000000000000000000000811660208301527f0000000000000000000000000000000000000000000000000000000000000000811660408301527f0000000000000000000000000000000000000000000000000000000000000000811660608301527f0000000000000000000000000000000000000000000000000000000000000000811660808301527f0000000000000000000000000000000000000000000000000000000000000000811660a08301527f0000000000000000000000000000000000000000000000000000000000000000811660c08301527f0000000000000000000000000000000000000000000000000000000000000000811660e08301527f000000000000000000000000000000000000000000000000000000000000000081166101008301527f000000000000000000000000000000000000000000000000000000000000000081166101208301527f000000000000000000000000000000000000000000000000000000000000000081166101408301527f000000000000000000000000000000000000000000000000000000000000000081166101608301527f000000000000000000000000000000000000000000000000000000000000000016610180820152f35b61344c565b82346102785763ffffffff6115b736613341565b846060604095939495516115ca81613372565b828152826020820152826040820152015260ff604051936020850195865216604084015216606082015260608152611603608082613410565b51902081527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e705602052604081205460ff8160e81c166040519161164583613372565b60018060a01b03811683526020830164ffffffffff8260a01c16815263ffffffff604085019260c81c168252606084019260048110156116d55783526040805194516001600160a01b03168552905164ffffffffff166020850152905163ffffffff16908301525160048110156116c157608092506060820152f35b634e487b7160e01b83526021600452602483fd5b634e487b7160e01b86526021600452602486fd5b82346102785760203660031901126102785760043590611707613bb7565b61171082613de9565b9160a083018051600a811015610e875760031901611822575060408381015161012085015191516311c9f09960e31b815262ffffff909216600483015264ffffffffff16906020816024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa908115610ef45784916117d6575b5064ffffffffff9163ffffffff6117ad9216906135ec565b16928342106117c25790610dcf913391614106565b637437acf560e11b83526004849052602483fd5b90506020813d60201161181a575b816117f160209383613410565b81010312610ee85764ffffffffff9163ffffffff6118116117ad936135db565b92505091611795565b3d91506117e4565b90505190600a8210156109735760ff604492631cc31d3560e11b8352166004526004602452fd5b82346102785736600319016101208112610fde576101001361027857610104356001600160401b038111610fde5760e090600319903603011261027857610fb8613bec565b8234610278576040366003190112610278576004359060ff821691828103610fde576118b8613534565b906118c161482a565b83158015611a19575b6119fb5762ffffff6118f7815f516020615ca05f395f51905f525460301c166118f16148e3565b9061397d565b9216801580156119ed575b6119cd5762ffffff61191b8264ffffffffff42166135ec565b9316039362ffffff85116119b9575f516020615ca05f395f51905f52805468ffffffffffffffffff1916603087901b62ffffff60301b1617600885901b65ffffffffff00161790911790556040805160ff909216825264ffffffffff909216602082015262ffffff90931690830152907f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f99080606081015b0390a180f35b634e487b7160e01b84526011600452602484fd5b63759b9e7f60e11b8452600452600160245262ffffff8216604452606483fd5b5062ffffff83168111611902565b63759b9e7f60e11b835260048490526001602452600f604452606483fd5b5060f0811615156118ca565b8234610278578060031936011261027857611a3e61482a565b61127560381b62ffffff60301b195f516020615ca05f395f51905f525416175f516020615ca05f395f51905f52557fe16421d79f4dc0c1fb1cc601e21be50812f88518dbb578b78b3eeb9eee0805b36020604051621275008152a180f35b823461027857806003193601126102785780611b2691506040805191611ac28284613410565b6009835268416c6570684a6f627360b81b60208401526020611b33835193611aea8386613410565b838552833681378051611afd8282613410565b60018152603160f81b848201528151978897600f60f81b895260e0868a015260e0890190613510565b9187830390880152613510565b4660608601527f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316608086015260a0850183905284810360c08601528351808252908201938201929091905b828110611b9657505050500390f35b835185528695509381019392810192600101611b87565b82346102785780600319360112610278575f516020615ce05f395f51905f525460ff8160401c1615906001600160401b03811680159081611d1d575b6001149081611d13575b159081611d0a575b50611cfb5767ffffffffffffffff1981166001175f516020615ce05f395f51905f525581611ccf575b505f516020615ce05f395f51905f52549060ff8260401c1615611cc05761127560381b62ffffff60301b195f516020615ca05f395f51905f525416175f516020615ca05f395f51905f5255611c77575080f35b68ff000000000000000019165f516020615ce05f395f51905f52557fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d2602060405160018152a180f35b631afcd79f60e31b8352600483fd5b68ffffffffffffffffff191668010000000000000001175f516020615ce05f395f51905f525582611c24565b63f92ee8a960e01b8352600483fd5b90501584611bfb565b303b159150611bf3565b839150611be9565b82346102785760a036600319011261027857611d3f6132fd565b50611d48613283565b50611d5161330d565b506084356001600160401b038111610fde57611d71903690600401613256565b50507f0000000000000000000000000000000000000000000000000000000000000000613c4b565b823461027857611da83661347c565b979694909395611db9939293613bb7565b611dc1613bec565b85358089525f516020615c605f395f51905f5260205260ff60408a205460b81c16600a811015612225576122135780156122045760208701906001600160a01b03611e0b83615275565b16156121f557610100880164ffffffffff611e2582615297565b161515806121dc575b6121ba57506080880162ffffff63ffffffff611e4983613592565b161161218c5750611e61611e5c83615275565b613945565b610140890135908160081c8c5260205260408b2054600160ff83161b1661217a5750610120880164ffffffffff611e9782615297565b16421161216857508835908082036121535750506060880160ff611eba82615289565b16612130575060e0880164ffffffffff611ed382615297565b16421161210e575060c0870163ffffffff611eed82613592565b161515806120e8575b6120b45760e088013560c08a013581810361209f575015159081612087575b50611ffa575b6001600160801b03611f2f60608901613c37565b16604089016001600160801b03611f4582613c37565b1615611feb57816001600160801b03611f5d83613c37565b1611611fc357505090611f73611f8a9392615275565b611f84611f7f89613d49565b613a8b565b90613e7c565b15611faf5791610dcf959691611faa93611fa48787614dbf565b87614e0a565b6152a9565b633adddf7d60e11b86526004869052602486fd5b6044916001600160801b03611fd88d93613c37565b63b781310f60e01b845216600452602452fd5b631f2a200560e01b8b5260048bfd5b63ffffffff610e1042041660a089018163ffffffff61201883613592565b16118015612051575b61202c575050611f1b565b60449163ffffffff61203e8d93613592565b636112d25360e01b845216600452602452fd5b5063ffffffff61206082613592565b16601a8101809111612073578211612021565b634e487b7160e01b8c52601160045260248cfd5b63ffffffff915061209790613592565b16158b611f15565b634e3563bd60e01b8c5260045260245260448afd5b8963ffffffff604492816120d36120cd60208f01613592565b92613592565b632630fa3760e01b8552911660045216602452fd5b506120f281613592565b63ffffffff8061210460208d01613592565b1691161415611ef6565b8964ffffffffff612120602493615297565b6388fa22e760e01b835216600452fd5b8960ff61213e604493615289565b63578aced160e01b8352166004526024819052fd5b631a0917c360e01b8b52600452602452604489fd5b8a64ffffffffff612120602493615297565b631be5cb2f60e01b8b5260045260248afd5b8a63ffffffff604492816121a56120cd60c08f01613592565b63f9d962c560e01b8552911660045216602452fd5b8a64ffffffffff6121cc602493615297565b63348f2b4160e11b835216600452fd5b5064ffffffffff6121ec82615297565b16421015611e2e565b63d92e233d60e01b8a5260048afd5b63f1ae58d560e01b8952600489fd5b6348b043d160e11b8952600452602488fd5b634e487b7160e01b8a52602160045260248afd5b823461027857602036600319011261027857600435612256613bb7565b61225f81613de9565b8183525f516020615be05f395f51905f5260205260408320546001600160a01b031633036122935790610dcf913391613f2e565b634a0bfec160e01b835233600452602483fd5b82346102785780600319360112610278576122bf61482a565b5f516020615d005f395f51905f52546001600160a01b03167f3198dc80249fcfedbd0d06e1ff49a7695a51b006592328ce0b127cdeab77e9368280a2612303614969565b80f35b8234610278576040366003190112610278576020610d1a611f7f6123286132d7565b60043561491c565b82346102785780600319360112610278577f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031630036123885760206040515f516020615c805f395f51905f528152f35b63703e46dd60e11b8152600490fd5b82346102785760403660031901126102785760406020916123b9611e5c61332b565b602435825283522054604051908152f35b826040366003190112610278576123df61332b565b90602435916001600160401b038311610fde5736602384011215610fde57826004013561240b81613431565b936124196040519586613410565b8185523660248383010111610ee85781849260246020930183880137850101526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001630811490811561265b575b5061264c5761247b61482a565b5f516020615d005f395f51905f52546001600160a01b0380831692919081168314801590612633575b61261a5764ffffffffff9060a01c1680421061260857506124c481615857565b6124cd30615857565b036125f9576124da614969565b6040516352d1902d60e01b815293602085600481865afa809585966125c5575b5061251357634c9c8ce360e01b84526004839052602484fd5b9091845f516020615c805f395f51905f5281036125b35750823b156125a1575f516020615c805f395f51905f5280546001600160a01b031916821790557fbc7cd75a20ee27fd9adebab32041f755214dbc6bffa90cc0225b39da2e5c2d3b8480a28051156125885761258491615b53565b5080f35b5050346125925780f35b63b398979f60e01b8152600490fd5b634c9c8ce360e01b8452600452602483fd5b632a87526960e21b8552600452602484fd5b9095506020813d6020116125f1575b816125e160209383613410565b81010312610711575194866124fa565b3d91506125d4565b6329e8838360e01b8352600483fd5b637437acf560e11b8452600452602483fd5b50604493503f90635fb5dd3f60e01b8352600452602452fd5b50813f5f516020615c405f395f51905f525414156124a4565b63703e46dd60e11b8252600482fd5b5f516020615c805f395f51905f52546001600160a01b0316141590508461246e565b82346102785761268c36613341565b5050507f0000000000000000000000000000000000000000000000000000000000000000613c4b565b8234610278576101603660031901126102785750610fb8613bec565b823461027857806003193601126102785760605f516020615d005f395f51905f525464ffffffffff5f516020615c405f395f51905f5254916040519260018060a01b0382168452602084015260a01c166040820152f35b823461027857806003193601126102785761274161482a565b7f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f96119b361278762ffffff5f516020615ca05f395f51905f525460301c166118f16148e3565b5f516020615ca05f395f51905f52805468ffffffffffffffffff1916603083901b62ffffff60301b161790556040805160ff8616815264ffffffffff8616602082015262ffffff909216908201529081906060820190565b8234610278576020366003190112610278576127f961332b565b61280161482a565b803b156128c5575f516020615d005f395f51905f5280546001600160a01b0319166001600160a01b038316908117909155904264ffffffffff90811662093a80019081116119b9575f516020615d005f395f51905f52805464ffffffffff60a01b191660a092831b64ffffffffff60a01b161790819055823f5f516020615c405f395f51905f525560408051933f8452911c64ffffffffff1660208301527fa9af33622d55f899bd001023b3fc23b4c52973f392cc63bc9eb877568f1fded291a280f35b63d92e233d60e01b8252600482fd5b82346102785780600319360112610278576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b82346102785760403660031901126102785760043560243561293a33613945565b8284526020526040832081815417905560405191825260208201527f41a696ce0dbffb78931eef7ecfa24d3ab6270c8a321cc6564df24b38f16c4e4f60403392a280f35b823461027857604036600319011261027857610dcf61299b6132fd565b6129a3613bb7565b600435613614565b8234610278576080366003190112610278576129c56132fd565b506129ce613283565b506064356001600160401b038111610fde57611d71903690600401613256565b82346102785760403660031901126102785760043590612a0c613bb7565b612a1582613de9565b9160a083018051600a811015610e875760021901612b555750612a3e63ffffffff845116614366565b62ffffff6101208401511680612a91575b508263ffffffff610dcf93945116827fb5a684c9f3c9c0224971c1a4ae5049820f9b203b3431132f7441d2dd270f043560206040516024358152a3339161403c565b6040516311c9f09960e31b815260048101919091526020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa8015612b4a578390612b0d575b63ffffffff9150169283612af95792612a4f565b63511cdc2760e01b83526004849052602483fd5b506020813d602011612b42575b81612b2760209383613410565b8101031261122357612b3d63ffffffff916135db565b612ae5565b3d9150612b1a565b6040513d85823e3d90fd5b90505190600a8210156109735760ff604492631cc31d3560e11b8352166004526003602452fd5b823461027857602036600319011261027857604060209160043581527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e70383522054604051908152f35b82346102785760603660031901126102785760043590612be36132d7565b6044356001600160401b03811161122357612c02903690600401613256565b612c0a613bb7565b612c1385613de9565b9164ffffffffff8416804211612c8457508585525f516020615be05f395f51905f5260205260408520546001600160a01b031693612c61929190612c5b90611f7f908961491c565b85613e7c565b15612c7057610dcf9293613f2e565b633adddf7d60e11b83526004839052602483fd5b637c06dd7560e11b8652600452602485fd5b82346102785761016036600319011261027857506020610d1a604051828101907f4d271b24310c604543888fce61b1bc9c8783196ae01b62004a9e29c30f6a16338252612ce7604082016004613c6b565b6101808152610d126101a082613410565b8234610278576020366003190112610278576004356001600160401b038111610fde57611d719036906004016132a7565b8234610278576020366003190112610278576004359063ffffffff8216820361027857602063ffffffff612d5c846135bb565b5416604051908152f35b82346107115736600319016102a08112610711576101601361071157610164356001600160401b03811161071157612da2903690600401613256565b9091906101003661018319011261071157610284356001600160401b03811161071157612dd3903690600401613256565b9091612ddd613bb7565b612de5613bec565b60c4359463ffffffff8616958681141596876107115780156131f85763ffffffff612e0e61357e565b166131d85760043597885f525f516020615c605f395f51905f5260205260ff60405f205460b81c16600a8110156131c4576131b15788156131a257602435986001600160a01b038a16808b036107115715613193576101043564ffffffffff81169081811415806107115782151580613187575b6131705750505060843563ffffffff8116908181036107115762ffffff8211613158575050612eb08a613945565b61014435908160081c5f5260205260405f2054600160ff83161b1661314657506101243564ffffffffff8116908181036107115781421161310757505061018435908082036131315750506101e43560ff811690818103610711578161311a5750506102643564ffffffffff81169081810361071157814211613107575050610711576101a43563ffffffff811690818103610711578183036130ee575050506102443560e435908181036130d95750151590816130c6575b50613043575b606435956001600160801b038716968781036111d257506101c435966001600160801b03881680890361303f5780156130305781811161301b57505090612fed9291611f8460405160208101907f4d271b24310c604543888fce61b1bc9c8783196ae01b62004a9e29c30f6a16338252612ce7604082016004613c6b565b15612c705781839161300e936130066101846004614dbf565b610184614e0a565b610dcf61018460046152a9565b63b781310f60e01b8852600452602452604486fd5b631f2a200560e01b8852600488fd5b8780fd5b63ffffffff610e10420416610224359063ffffffff821680831415806130c2578282118015613099575b61307a5750505050612f6f565b929350879261122357636112d25360e01b835260045260245260449150fd5b505087601a82018083116130ae57831161306d565b634e487b7160e01b8a52601160045260248afd5b8880fd5b9050856130d557505f87612f69565b8580fd5b634e3563bd60e01b8852600452602452604486fd5b83905050632630fa3760e01b5f5260045260245260445ffd5b506388fa22e760e01b5f5260045260245ffd5b5063578aced160e01b5f526004525f60245260445ffd5b631a0917c360e01b5f5260045260245260445ffd5b631be5cb2f60e01b5f5260045260245ffd5b84905063f9d962c560e01b5f5260045260245260445ffd5b610711575063348f2b4160e11b5f5260045260245ffd5b50505f82421015612e82565b63d92e233d60e01b5f5260045ffd5b63f1ae58d560e01b5f5260045ffd5b886348b043d160e11b5f5260045260245ffd5b634e487b7160e01b5f52602160045260245ffd5b63ffffffff6131e561357e565b637d086d1f60e01b5f521660045260245ffd5b631a2e033f60e11b5f5260045ffd5b3461071157610100366003190112610711576020610d1a604051828101907f0352484da1ca7317508fb4162ca4bcfa2c4dbeacdd22a944b8a9460ea915b2638252610d016040820160046139f1565b9181601f84011215610711578235916001600160401b038311610711576020838186019501011161071157565b6044359063ffffffff8216820361071157565b359063ffffffff8216820361071157565b9181601f84011215610711578235916001600160401b038311610711576020808501948460051b01011161071157565b6024359064ffffffffff8216820361071157565b359064ffffffffff8216820361071157565b6024359060ff8216820361071157565b6064359060ff8216820361071157565b359060ff8216820361071157565b600435906001600160a01b038216820361071157565b6060906003190112610711576004359060243560ff81168103610711579060443563ffffffff811681036107115790565b608081019081106001600160401b0382111761338d57604052565b634e487b7160e01b5f52604160045260245ffd5b6101a081019081106001600160401b0382111761338d57604052565b6101c081019081106001600160401b0382111761338d57604052565b61016081019081106001600160401b0382111761338d57604052565b604081019081106001600160401b0382111761338d57604052565b90601f801991011681019081106001600160401b0382111761338d57604052565b6001600160401b03811161338d57601f01601f191660200190565b34610711576020366003190112610711576004356001600160401b03811161071157611d719036906004016132a7565b60031981016102c08112610711576101601361071157600491610164356001600160401b03811161071157826134b491600401613256565b90929091610100610183198301126107115761018491610284356001600160401b03811161071157816134e991600401613256565b929092916102a435906001600160401b0382116107115761350c91600401613256565b9091565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b6024359062ffffff8216820361071157565b61018435906001600160801b038216820361071157565b35906001600160801b038216820361071157565b90600a8210156131c45752565b6102043563ffffffff811681036107115790565b3563ffffffff811681036107115790565b90939293848311610711578411610711578101920390565b63ffffffff165f525f516020615c005f395f51905f5260205260405f2090565b519063ffffffff8216820361071157565b9064ffffffffff8091169116019064ffffffffff82116106c657565b600a8210156131c45752565b61361d81614422565b9161362e63ffffffff845116614366565b60ff811690601082106139285761012084019362ffffff855116156139195760a08101948551600a8110156131c45760020361387e57505f945b4264ffffffffff169563ffffffff169283158015808061386a575b156136e9575050506136da60409363ffffffff84600464ffffffffff958b897f01a8398b2af1049e1841ee8de00d8952976d774a2de15202a2a2836bed8d904d9b990152526136d2818a6146d2565b5116976135ec565b8351928352166020820152a35b565b80929650809194959893509061384b575b15613829575064ffffffffff61371687826040870151166135ec565b160364ffffffffff81116106c65764ffffffffff1663ffffffff8351169560ff60e08501511692826003029260038404036106c6576138155761ffff9104855f525f516020615be05f395f51905f5260205260018060a01b0360405f2054169260405197633f7d7eb560e01b8952600360048a0152602489015286604489015260648801521660848601525f60a486015260c485015260208460e4815f60018060a01b037f0000000000000000000000000000000000000000000000000000000000000000165af193841561071d576136e7946137f6575b50339261459a565b61380e9060203d6020116108fb576108ec8183613410565b505f6137ee565b634e487b7160e01b5f52601260045260245ffd5b92955050505f1461384057506136e7913391614106565b6136e792339261459a565b5064ffffffffff61386288826040880151166135ec565b1682106136fa565b508351600a8110156131c457600314613683565b516040516311c9f09960e31b815262ffffff90911660048201526020816024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa90811561071d575f916138df575b5094613668565b90506020813d602011613911575b816138fa60209383613410565b810103126107115761390b906135db565b5f6138d8565b3d91506138ed565b9091506136e79350339261429a565b5063759b9e7f60e11b5f52600452601060245260ff60445260645ffd5b6001600160a01b03165f9081527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e7066020526040902090565b9062ffffff8091169116019062ffffff82116106c657565b6001600160401b03811161338d5760051b60200190565b91908110156139bc5760051b0190565b634e487b7160e01b5f52603260045260245ffd5b51906001600160a01b038216820361071157565b5190811515820361071157565b64ffffffffff613a8560e080938035865263ffffffff613a1360208301613296565b1660208701526001600160801b03613a2d6040830161355d565b16604087015260ff613a416060830161331d565b16606087015263ffffffff613a5860808301613296565b16608087015263ffffffff613a6f60a08301613296565b1660a087015260c081013560c0870152016132eb565b16910152565b6042907f0000000000000000000000000000000000000000000000000000000000000000907f00000000000000000000000000000000000000000000000000000000000000004603613af2575b6040519161190160f01b8352600283015260228201522090565b905060405160208101907f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f82527f000000000000000000000000000000000000000000000000000000000000000060408201527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6606082015246608082015260018060a01b037f00000000000000000000000000000000000000000000000000000000000000001660a082015260a08152613bae60c082613410565b51902090613ad8565b5f516020615cc05f395f51905f525c613bdd5760015f516020615cc05f395f51905f525d565b633ee5aeb560e01b5f5260045ffd5b5f516020615ca05f395f51905f52546001811615159081613c23575b50613c0f57565b638f121e4360e01b5f52600160045260245ffd5b64ffffffffff915060081c1642105f613c08565b356001600160801b03811681036107115790565b5f8060405192368285378336915af43d5f833e15613c67573d90f35b3d90fd5b8035825260208101356001600160a01b0381169081900361071157610140918291602085015260ff613c9f6040830161331d565b1660408501526001600160801b03613cb96060830161355d565b16606085015263ffffffff613cd060808301613296565b16608085015263ffffffff613ce760a08301613296565b1660a085015263ffffffff613cfe60c08301613296565b1660c085015260e081013560e085015264ffffffffff613d2161010083016132eb565b1661010085015264ffffffffff613d3b61012083016132eb565b166101208501520135910152565b604051613d8160208201927f4d271b24310c604543888fce61b1bc9c8783196ae01b62004a9e29c30f6a163384526040830190613c6b565b6101808152613d926101a082613410565b51902090565b60405190613da5826133d9565b5f610140838281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e082015282610100820152826101208201520152565b613dfb90613df5613d98565b50614997565b9060a082018051600a8110156131c45715613e57578051600a8110156131c45760058110159081613e4b575b50613e2f5750565b51600a8110156131c45763c00481df60e01b5f5260045260245ffd5b6008915011155f613e27565b51600a8110156131c45760ff90631cc31d3560e11b5f5216600452600260245260445ffd5b90613e88848483615696565b6001600160a01b03838116911614613f135783613eee60845f956020976040519485928a840197630b135d3f60e11b89526024850152604060448501528160648501528484013787838284010152601f801991011681010301601f198101835282613410565b5191620186a0fa601f3d11165f5181613f05575090565b630b135d3f60e11b14919050565b50505050600190565b63ffffffff1680156106c6575f190190565b90613f3882615708565b60a08201805194600a8610156131c4574264ffffffffff16604085019081529160059052613f6684866146d2565b63ffffffff8451169164ffffffffff80606087015116915116906001600160601b03602086015116926040519060018060a01b03168152600a600510156131c45787935f516020615c205f395f51905f529360c09360056020850152600160408501526060840152608083015260a0820152a35f600185148015614030575b61402957613ff963ffffffff8451166135bb565b63ffffffff61400a81835416613f1c565b1663ffffffff198254161790556131c45760026136e794141592615758565b5050505050565b50505f60098514613fe5565b9061404682615708565b60a08201805194600a8610156131c4574264ffffffffff1660408501908152916006905261407484866146d2565b63ffffffff8451169164ffffffffff80606087015116915116906001600160601b03602086015116926040519060018060a01b03168152600a600610156131c45787935f516020615c205f395f51905f529360c09360066020850152600760408501526060840152608083015260a0820152a35f6001851480156140305761402957613ff963ffffffff8451166135bb565b9061411082615708565b60a08201805194600a8610156131c4574264ffffffffff1660408501908152916005905261413e84866146d2565b63ffffffff8451169164ffffffffff80606087015116915116906001600160601b03602086015116926040519060018060a01b03168152600a600510156131c45787935f516020615c205f395f51905f529360c09360056020850152600860408501526060840152608083015260a0820152a35f6001851480156140305761402957613ff963ffffffff8451166135bb565b906141da82615708565b60a08201805194600a8610156131c4574264ffffffffff1660408501908152916007905261420884866146d2565b63ffffffff8451169164ffffffffff80606087015116915116906001600160601b03602086015116926040519060018060a01b03168152600a600710156131c45787935f516020615c205f395f51905f529360c09360076020850152600460408501526060840152608083015260a0820152a35f6001851480156140305761402957613ff963ffffffff8451166135bb565b916142a483615708565b9060a0830194855195600a8710156131c4574264ffffffffff166040860190815290600790526142d485876146d2565b63ffffffff8551169264ffffffffff80606088015116925116926001600160601b036020870151166040519160018060a01b03168252600a600710156131c45788945f516020615c205f395f51905f529460ff60c095600760208701521660408501526060840152608083015260a0820152a35f6001851480156140305761402957613ff963ffffffff8451166135bb565b60405163562eb55b60e11b815263ffffffff9190911660048201526020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa90811561071d575f916143e8575b50336001600160a01b03909116036143d557565b634a0bfec160e01b5f523360045260245ffd5b90506020813d60201161441a575b8161440360209383613410565b8101031261071157614414906139d0565b5f6143c1565b3d91506143f6565b6144349061442e613d98565b50613de9565b9060a082018051600a8110156131c4576001148015614455575b613e575750565b508051600a8110156131c45760091461444e565b9060e0810192601060ff8551161461458b5761448483615708565b9060a0830194855190600a8210156131c45760608501600964ffffffffff825116985f60408901935264ffffffffff421683525260ff8251169760ff89146106c65760c060029589937f8b7e43d39f2db279c4c6465f64d28823167271c7d9e445c491fcce481c0ee8a99360ff60016136e79e011687526145058b876146d2565b61451563ffffffff8c51166135bb565b63ffffffff61452681835416613f1c565b1663ffffffff1982541617905564ffffffffff60ff63ffffffff8d5116985116925116906001600160601b0360208c015116926040519460018060a01b031685526004602086015260408501526060840152608083015260a0820152a3141592615758565b916136e793509060049161429a565b9160e0820190601060ff835116146146b6576145b584615708565b9160a0840190815191600a8310156131c4576060860190600964ffffffffff835116915f60408a01945264ffffffffff421684525260ff8351169160ff83146106c6576136e799600296887f8b7e43d39f2db279c4c6465f64d28823167271c7d9e445c491fcce481c0ee8a99460c09460ff6001600160601b038f998f8363ffffffff828f8f9464ffffffffff956146569286600160209a011690526146d2565b614662828251166135bb565b8261466f81835416613f1c565b16831982541617905551169d511694511695015116946040519660018060a01b0316875216602086015260408501526060840152608083015260a0820152a3141592615758565b9190506136e7939261429a565b90816020910312610711575190565b5f525f516020615c605f395f51905f5260205260405f209063ffffffff808251161663ffffffff198354161782556020810151908254916cffffffffff0000000000000000604083015160401b169064ffffffffff60681b606084015160681b169364ffffffffff60901b608085015160901b169460a085015191600a8310156131c45760c08681015160e0808901516101008a01516101208b0151610140909b01516001600160c81b0360ff60c01b1990981661ffff60b81b1976ffffffffffffffffffffffffffffffffffffff000000001990981660209b909b1b67ffffffff00000000169a909a17909a1795909516979097179099179390931660b89490941b60ff60b81b16939093179190921b60ff60c01b161760c89290921b60ff60c81b169190911760d09190911b61ffff60d01b16179190921b62ffffff60e01b161790151560f81b6001600160f81b031916179055565b6040805163b700961360e01b81523360048201523060248201525f356001600160e01b031916604482015290816064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa90811561071d575f9161489c575b50156143d557565b90506040813d6040116148db575b816148b760409383613410565b81010312610711576148d460206148cd836139e4565b92016135db565b505f614894565b3d91506148aa565b64ffffffffff5f516020615ca05f395f51905f525460081c168042105f14614917574281039081116106c65762ffffff1690565b505f90565b9064ffffffffff6040519160208301937f8feecb62948ee5c9e61dc6347e4707dd0f59b122fc75ed50525f7407bfd5512a8552604084015216606082015260608152613d92608082613410565b5f5f516020615c405f395f51905f52555f516020615d005f395f51905f5280546001600160c81b0319169055565b61499f613d98565b505f525f516020615c605f395f51905f5260205260405f20604051906149c4826133d9565b5463ffffffff8116825263ffffffff8160201c16602083015264ffffffffff8160401c16604083015264ffffffffff8160681c16606083015264ffffffffff8160901c166080830152614a2060ff8260b81c1660a08401613608565b60ff8160c01c1660c083015260ff8160c81c1660e083015261ffff8160d01c1661010083015262ffffff8160e01c1661012083015260f81c151561014082015290565b9060a0820151600a8110156131c45760011901614aa35763ffffffff1615614a9d57614a8e90614bbc565b4211614a98575f90565b600390565b50600290565b5050600190565b614ab381615708565b9164ffffffffff421692614ac8828285615897565b15614b235750602063ffffffff828560607fbee051c2e39d7d5c2c183d6c5fce58ed98c8727f4356f543d52f62f1926779c3950152856040820152600360a0820152614b1481866146d2565b511693604051908152a3600190565b92806001600160601b03602063ffffffff8560c09560405f516020615c205f395f51905f52980152600760a0820152614b5c81896146d2565b818151165f525f516020615c005f395f51905f52835260405f2082614b8381835416613f1c565b1683198254161790555116960151166040519133835260076020840152600560408401525f6060840152608083015260a0820152a35f90565b604081019062ffffff61012064ffffffffff8451169201511680155f14614cb35750614bf164ffffffffff91610384906135ec565b1690814211614bfe575090565b5160405163598dd35160e01b815264ffffffffff91821660048201524290911660248201526020816044817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa801561071d575f90614c76575b63ffffffff91501681018091116106c65790565b506020813d602011614cab575b81614c9060209383613410565b8101031261071157614ca663ffffffff916135db565b614c62565b3d9150614c83565b60405163259856c360e11b815260048101919091526020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa90811561071d575f91614d20575b5064ffffffffff9163ffffffff614bf19216906135ec565b90506020813d602011614d64575b81614d3b60209383613410565b810103126107115764ffffffffff9163ffffffff614d5b614bf1936135db565b92505091614d08565b3d9150614d2e565b3d15614d96573d90614d7d82613431565b91614d8b6040519384613410565b82523d5f602084013e565b606090565b5f918291602082519201905af490614db1614d6c565b916136e75750602081519101fd5b614dd060c063ffffffff9201613592565b1615908115614ddd575090565b63ffffffff91506080614df09101613592565b16151590565b80518210156139bc5760209160051b010190565b9093929091841561525a57614e2160808401613592565b6045870460458102818104604514821517156106c6578814801590615250575b61523d5790614e4f82613995565b91614e5d6040519384613410565b808352601f19614e6c82613995565b013660208501375f5f9163ffffffff5f9416935b818110615191575050501561517f5750945b614e9e60208501613592565b95604051809763055cfabf60e11b825263ffffffff6044830191166004830152604060248301528251809152606482019060208401905f5b81811061516057505f939283900391508290507f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa90811561071d575f925f985f936150a7575b5061506e575b505090614f769291614f7060405160208101907f3822867504c8f02b12b6d6f78b17b2bafb1b09689efb822ae957f8dc6d09d5dd8252610d0160408201896139f1565b906159bd565b1561505a57614fb790604051610d0160208201927f0352484da1ca7317508fb4162ca4bcfa2c4dbeacdd22a944b8a9460ea915b263845260408301906139f1565b915f5b8151811015614029576001600160a01b03614fd58284614df6565b51166045820290828204604514831517156106c657600482018092116106c65760018301908184116106c6576045820291808304604514901517156106c657615024879261502c948a896135a3565b9290916159bd565b1561503957600101614fba565b600281018091116106c65760ff90633adddf7d60e11b5f521660045260245ffd5b633adddf7d60e11b5f52600160045260245ffd5b519063ffffffff16600381101561509e57905b81811015614f2d5763893107f560e01b5f5260045260245260445ffd5b50600390615081565b9850915091503d805f893e6150bc8189613410565b870191606088840312610711576150d2886139d0565b9760208101516001600160401b0381116107115781019380601f860112156107115784516150ff81613995565b9561510d6040519788613410565b81875260208088019260051b82010192831161071157602001905b82821061514857505050604061513e91016135db565b979297915f614f27565b60208091615155846139d0565b815201910190615128565b825163ffffffff1684528b945060209384019390920191600101614ed6565b637d086d1f60e01b5f5260045260245ffd5b60458102818104604514821517156106c65760048101908181116106c65763ffffffff916151c0918f8e6135a3565b9035908260e01b82169160048210615220575b505060e01c9316808411156152095750848314615200575b600190836151f98289614df6565b5201614e80565b600193506151eb565b8390634ee1705160e11b5f5260045260245260445ffd5b9091508260e01b918360e01b9060040360031b1b16165f806151d3565b8763cda278c760e01b5f5260045260245ffd5b5060408111614e41565b604051615268602082613410565b5f81525f36813794614e92565b356001600160a01b03811681036107115790565b3560ff811681036107115790565b3564ffffffffff811681036107115790565b5f60808201916152b883613592565b63ffffffff60a08301916152cb83613592565b171615801590615689575b615608575b5060208101936152ea85615275565b9160408101946152f986615289565b93602084016001600160801b0361530f82613592565b9663ffffffff604088019860ff6153258b613c37565b936040519763033f7ae160e51b895260018060a01b031660048901521660248701521660448501521660648301526020826084815f60018060a01b037f0000000000000000000000000000000000000000000000000000000000000000165af191821561071d575f926155c9575b5061539d89615275565b966153a787613c37565b6001600160601b031697604051906153be826133f5565b6001600160a01b03908116825260208083019a8b5287355f8181525f516020615be05f395f51905f52909252604090912092519a5160a01b6001600160a01b0319169a90911699909917905561541382613592565b90608087019361542285613592565b96610100019561543187615297565b9861543b8d615289565b90606001996154498b615289565b9261545390613592565b62ffffff169960405196615466886133d9565b63ffffffff16875263ffffffff1660208701524264ffffffffff166040870152606086015f905264ffffffffff16608086015260a085016002905260ff1660c085015260ff1660e084015261ffff16958661010084015261012083015215156101408201526154d590886146d2565b6154de81613592565b63ffffffff165f525f516020615c005f395f51905f5260205260405f2090815463ffffffff169063ffffffff82146106c65761062561061f61061961061361060d61062b95603c9863ffffffff60016155449a011663ffffffff19825416179055613592565b93029363ffffffff85169485036106c657604051976001600160801b0316885260ff16602088015260ff16604087015263ffffffff16606086015264ffffffffff16608085015260a0840152600160a01b60019003169263ffffffff169160c07fbafb190eda89719283beaae52325c6d6ba56615a56eaadbbf8d063f9d11a395691a4565b9091506020813d602011615600575b816155e560209383613410565b81010312610711575161ffff8116810361071157905f615393565b3d91506155d8565b63ffffffff91925061567f90615679604051631da4e39f60e21b60208201526156346024820187613c6b565b6156426101848201896139f1565b610264815261565361028482613410565b7f0000000000000000000000000000000000000000000000000000000000000000614d9b565b50613592565b161515905f6152db565b5060e082013515156152d6565b9092919260415f9403615701576040908151928352818101355f1a6020840152818301377f7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0606082015111156156e95750565b602091925060805f9160015afa50601f3d115f510290565b505f925050565b5f6020604051615717816133f5565b82815201525f525f516020615be05f395f51905f5260205260405f2060405190615740826133f5565b546001600160a01b038116825260a01c602082015290565b929190926157878360018060a01b0386511663ffffffff855116856001600160601b0360208a015116926159f9565b61014082015115615851575f527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e70260205260405f2090604051916157ca83613372565b549363ffffffff8516928381526001600160601b038660201c1690606060208201978389526001600160601b038160801c16604084015260e01c910152615812575050505050565b516001600160a01b03169164010000000001906001600160401b0382116106c6576001600160601b03615847955116926159f9565b5f80808080614029565b50505050565b5f80916040516020810190634fbeb7d960e11b82526004815261587b602482613410565b51915afa615887614d6c565b9015614917576020815191012090565b610140830151615978575060018060a01b038151169160ff60c0820151169161ffff6101006001600160601b03602063ffffffff86511694015116930151169260405194634b21028960e01b86526004860152602485015260448401526064830152608482015260208160a4815f60018060a01b037f0000000000000000000000000000000000000000000000000000000000000000165af190811561071d575f91615941575090565b90506020813d602011615970575b8161595c60209383613410565b810103126107115761596d906139e4565b90565b3d915061594f565b90506159a49150604051906359db6e8560e01b6020830152602482015260248152615653604482613410565b60208180518101031261071157602061596d91016139e4565b6001600160a01b0316801515939092846159d9575b5050505090565b9293506001600160a01b03926159ee92615696565b16145f8080806159d2565b909291935f14615aaf5760c092909201517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03169290916001600160601b031690600160ff1b82146106c657833b15610711575f80946084936001600160401b0360ff98604051998a98899763eb1a56ed60e01b895260018060a01b03166004890152166024870152166044850152820360648401525af1801561071d57615aa55750565b5f6136e791613410565b9260018060a09493941b037f0000000000000000000000000000000000000000000000000000000000000000169361ffff61010060c08501519401511693853b156107115760ff955f956001600160601b0387936001600160401b0360a4976040519b8c9a8b996388a4fdef60e01b8b5260018060a01b031660048b015216602489015216604487015216606485015260848401525af1801561071d57615aa55750565b905f8091602081519101845af48080615bcc575b15615b875750506040513d81523d5f602083013e60203d82010160405290565b15615bac57639996b31560e01b5f9081526001600160a01b0391909116600452602490fd5b3d15615bbd576040513d5f823e3d90fd5b63d6bda27560e01b5f5260045ffd5b503d151580615b675750813b1515615b6756feff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e700ff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e7079cc25649b4b245895af1b1f3caf1a32e202d2d8d428b19c21a1f8984ae9508edc207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a02ff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e701360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbcc207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a009b779b17422d0df92223018b32b4d1fa46e071723d6817e2486d003becc55f00f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a016101a0806040523461033a576101a081615a0280380380916100218285610359565b83398101031261033a57604051906101a082016001600160401b03811183821017610326576040526100528161037c565b82526100606020820161037c565b60208301526100716040820161037c565b90604083019182526100856060820161037c565b60608401526100966080820161037c565b908160808501526100a960a0820161037c565b9260a085019384526100bd60c0830161037c565b9260c086019384526100d160e0840161037c565b60e08701526100e3610100840161037c565b95610100810196875261018061013581610100610120880161037c565b966101208501978852610116610140820161037c565b610140860152610129610160820161037c565b6101608601520161037c565b91015260018060a01b0316600960206040516101508161033e565b8281520168416c6570684a6f627360b81b8152206080524660c0528060e0526009602060405161017f8161033e565b8281520168416c6570684a6f627360b81b815220906040519060208201927f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f845260408301527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6606083015246608083015260a082015260a0815261020560c082610359565b51902060a05251915190516001600160a01b039081166101405290811661012052908116610100529051915181166101805216610160526040516156719081610391823960805181613764015260a051816136d3015260c051816136f5015260e0518181816112f101526137bd0152610100518181816106b201528181610ca00152818161143a01528181611762015281816125770152818161357f01528181614c4f0152614f55015261012051816145d301526101405181614883015261016051818181611b0001528181613057015281816132da01528181613d8a01528181613e4301528181613ee70152818161436a01526149e6015261018051818181610eca015281816114f101528181611be601528181611e2a01526126cf0152f35b634e487b7160e01b5f52604160045260245ffd5b5f80fd5b604081019081106001600160401b0382111761032657604052565b601f909101601f19168101906001600160401b0382119082101761032657604052565b51906001600160a01b038216820361033a5756fe60806040526004361015610011575f80fd5b5f5f358060e01c908163182ab413146128dd5781632307fed41461251e57816345e8f19a146121445781634bd7819714611daf57816359db6e8514611d865781635a392b5f14611c5f57816376938e7c146116315781637870adf81461136357816384b0196e146112525781639255f49c14610a5057816395a644d01461094657508063a0935703146108fa578063abd184af146105315763f83926b3146100b7575f80fd5b3461052e5736600319016102c0811261052c576101601361052e57610164356001600160401b03811161052c576100f2903690600401612b6f565b91906101003661018319011261052c57610284356001600160401b03811161052857610122903690600401612b6f565b50506102a4356001600160401b03811161052857610144903690600401612b6f565b50506004359261015384613aa6565b9260a084016001815161016581612cf8565b61016e81612cf8565b14158061050a575b6104dc576001906101856137fa565b5161018f81612cf8565b61019881612cf8565b146104cf575b6101a78461467c565b60ff60e085015116610184358681036104b857508060ff6101c6612d74565b1603610497575064ffffffffff6101db612e38565b1642116104765763ffffffff6101ef612dbf565b16151580610455575b6104275760e4356102443581810361041157501515806103fc575b610377575b6001600160801b03610228612d16565b16948082525f5160206155f15f395f51905f52602052604082205460a01c64ffffffffff610254612e23565b1642118061036e575b610366575b506001600160801b03610273612d2c565b161561035757856001600160801b0361028a612d2c565b161161032e5791604082602096946101409694527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e703875220546102cb61395d565b0361031e575b505063ffffffff6102e0612dbf565b16158015610308575b6102fa575b01511515604051908152f35b61030381614c16565b6102ee565b5063ffffffff610316612dd2565b1615156102e9565b61032791614789565b83806102d1565b6044826001600160801b038881610343612d2c565b63b781310f60e01b85521660045216602452fd5b631f2a200560e01b8252600482fd5b95505f610262565b5086811061025d565b63ffffffff610e104204168063ffffffff610390612dfa565b161180156103c7575b6103a35750610218565b6044925063ffffffff6103b4612dfa565b636112d25360e01b845216600452602452fd5b5063ffffffff6103d5612dfa565b16601a81018091116103e8578111610399565b634e487b7160e01b83526011600452602483fd5b5063ffffffff61040a612dbf565b1615610213565b634e3563bd60e01b835260045260245260449150fd5b60449063ffffffff610437612de6565b81610440612dbf565b632630fa3760e01b8552911660045216602452fd5b5061045e612dbf565b63ffffffff8061046c612de6565b16911614156101f8565b60249064ffffffffff610487612e38565b6388fa22e760e01b835216600452fd5b6044925060ff6104a5612d74565b63578aced160e01b845216600452602452fd5b631a0917c360e01b83526004879052602452604482fd5b6104d761392b565b61019e565b9060ff604492516104ec81612cf8565b6104f581612cf8565b631cc31d3560e11b8352166004526009602452fd5b506009815161051881612cf8565b61052181612cf8565b1415610176565b8280fd5b505b80fd5b503461052e5736600319016101c0811261052c576101601361052e57610164356001600160401b03811161052c5761056d903690600401612b6f565b9190610184356001600160801b038116918282036108f6576101a4356001600160401b0381116108f2576105a5903690600401612b6f565b6105ad613699565b600435966105ba88613aa6565b9360a08501600381516105cc81612cf8565b6105d581612cf8565b036108c457506105e36137fa565b6105eb61392b565b6105f48561467c565b63ffffffff610601612dbf565b161515806108a9575b610881578615610872579061061e91614789565b61068461062961395d565b63ffffffff8551166040519060208201927f94b72e43679fcbcefcb569cfdb29724aba07369244c2d317252ab5222060bee68452604083015260608201528760808201526080815261067c60a082612c12565b5190206136ce565b835160405163562eb55b60e11b815263ffffffff909116600482015292906020846024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa8015610867578890610822575b6106eb945061424d565b1561080e576107fb939461014435610701612ce2565b60018060a01b031687527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e706602052604087208160081c8852602052600160ff6040892092161b8154179055610794610757612e0e565b8288525f5160206156115f395f51905f5260205260408820805464ffffffffff60901b191660909290921b64ffffffffff60901b16919091179055565b61079d83614825565b5093817f0b5d8c9fcf503fbcac84409a7c1b1274ec21ca1f3eef8d0c8ab26d63872354ff606063ffffffff8651169364ffffffffff6107da612e0e565b6040519283526001600160601b038b166020840152166040820152a36149d7565b805f5160206156515f395f51905f525d80f35b633adddf7d60e11b84526001600452602484fd5b509091926020813d60201161085f575b8161083f60209383612c12565b8101031261085b57906108566106eb949392613404565b6106e1565b8780fd5b3d9150610832565b6040513d8a823e3d90fd5b631f2a200560e01b8852600488fd5b60448863ffffffff80885116610895612dbf565b90632630fa3760e01b845260045216602452fd5b506108b2612dbf565b63ffffffff808751169116141561060a565b8860ff604492516108d481612cf8565b6108dd81612cf8565b631cc31d3560e11b8352166004526003602452fd5b8480fd5b8380fd5b503461052e57606036600319011261052e5760243562ffffff8116810361052c576044359160ff8316830361052e5760206109388484600435613559565b63ffffffff60405191168152f35b90503461052c57602036600319011261052c576004356001600160401b03811161052857610978903690600401612b0b565b929091610983613699565b819261098e85613f44565b82915b8583106109b357602085855f5160206156515f395f51905f525d604051908152f35b9091936109ca6109c48688866133a9565b356142d0565b6006811015610a3c57806109ea575060019081861b17945b019190610991565b94600191956109fa8289876133a9565b357feaf701ca9ee1abe1135fa4bb32fdc8d3b29fa0c7fc804c64b7440c781a26be0860405180610a3463ffffffff60e01b891695826133cd565b0390a36109e2565b634e487b7160e01b85526021600452602485fd5b823461052e573660031901610120811261052c576101001361052e5761010435906001600160401b03821161052e57816004019160e0600319823603011261052c57610a9a613699565b600435928383527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e70460205260408320549160405191602083017f0352484da1ca7317508fb4162ca4bcfa2c4dbeacdd22a944b8a9460ea915b26381528660408501526024359463ffffffff86169182870361085b578260608701526044356001600160801b03811680910361124e57608087015260643560ff811680910361124e5760a087015260843563ffffffff811680910361124e5760c087015260a43563ffffffff811680910361124e5760e087015260c435958661010082015260e43564ffffffffff811680910361124a576101208201526101208152610ba161014082612c12565b519020036112365763ffffffff610bb6612d98565b166001810180911161100e57610e10810290808204610e10149015171561100e576202bf20810180911161100e578042116112245750813593604051602081019086825260208152610c09604082612c12565b51902081810361120f5750506024830135948560e01c9050036111fb5760a4610c7092610c7b92610c55610c3b612d98565b610c486064850184614289565b918a604487013591614ef4565b610c5d612d98565b90608483013595869160c4850190614289565b949093013591614ef4565b604051630757009f60e21b815260e082901c60048201819052939092610240846024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9384156111f057869461104f575b5060026040850151610ce981612f5a565b610cf281612f5a565b149384611022575b84610fd3575b50610d1f62ffffff601863ffffffff610d17612d98565b1604166145a1565b938415610fab5715938415610f8d575b50505050610f7a57610d4981610d43612d64565b85613a27565b908183527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e70560205260ff604084205460e81c16610d8581612f5a565b610f6657829364ffffffffff421690610d9c612d85565b60405190610da982612bc0565b338252602080830185815263ffffffff9092166040808501918252600160608601908152898b527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e705909352892093518454935191516001600160e81b03199094166001600160a01b03919091161760a09190911b64ffffffffff60a01b161760c89290921b63ffffffff60c81b1691909117825551610e4781612f5a565b610e5081612f5a565b815460ff60e81b191660e89190911b60ff60e81b161790557fa5577c5b0d36c4eecf6456b0130abed9fb53b6631e8f0fc250f22be56fea4c43606063ffffffff610e98612d64565b9464ffffffffff610eb0610eaa612d85565b9261342f565b60ff604051981688523360208901521660408701521693a47f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316803b15610f625760405163abc4565b60e01b8152600481019290925233602483015282908290818381604481015b03925af18015610f5757610f42575b505f5160206156515f395f51905f525d80f35b81610f4c91612c12565b61052e578082610f2f565b6040513d84823e3d90fd5b5050fd5b6348b043d160e11b83526004829052602483fd5b63d70ba04960e01b825260045260249150fd5b610fa1945087610f9b612d64565b91614fe2565b1584808080610d2f565b60248762ffffff601863ffffffff610fc1612d98565b63d311ff9760e01b8552160416600452fd5b64ffffffffff919450608001511663ffffffff610fee612d98565b1690610e10820291808304610e10149015171561100e5711159287610d00565b634e487b7160e01b87526011600452602487fd5b93506060840151600881101561103b5760021493610cfa565b634e487b7160e01b87526021600452602487fd5b909350610240813d82116111e8575b8161106c6102409383612c12565b810103126111e4576040519061024082018281106001600160401b038211176111d05760405261109b81613404565b82526110a960208201613404565b60208301526040810151600481101561085b5760408301526060810151600881101561085b576111c3916102209160608501526110e8608082016142be565b60808501526110f960a08201612c85565b60a085015261110a60c08201612c94565b60c085015260e081015160e08501526101008101516101008501526111326101208201613404565b6101208501526111456101408201613404565b61014085015261115861016082016142be565b61016085015261116b6101808201613404565b61018085015261117e6101a082016142be565b6101a08501526111916101c082016142be565b6101c08501526111a46101e08201612f49565b6101e08501526111b76102008201612f73565b61020085015201612f73565b6102208201529287610cd8565b634e487b7160e01b88526041600452602488fd5b8580fd5b3d915061105e565b6040513d88823e3d90fd5b63076e4b8f60e51b85526004849052602485fd5b634e3563bd60e01b8852600452602452604486fd5b63348f2b4160e11b8752600452602486fd5b63321a9faf60e11b86526004879052602486fd5b8980fd5b8880fd5b823461052e578060031936011261052e57806112dc915060408051916112788284612c12565b6009835268416c6570684a6f627360b81b602084015260206112e98351936112a08386612c12565b8385525f36813780516112b38282612c12565b60018152603160f81b848201528151978897600f60f81b895260e0868a015260e0890190612b9c565b9187830390880152612b9c565b4660608601527f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316608086015260a0850183905284810360c08601528351808252908201938201929091905b82811061134c57505050500390f35b83518552869550938101939281019260010161133d565b823461052e5760a036600319011261052e5760043590611381612b3b565b9161138a612b4b565b926064359060ff82168092036108f6576084356001600160401b0381116108f2576113b9903690600401612b6f565b6113c4929192613699565b60405190611424602083017fbda2a7aded1919dabc2c4d288e3d6a61f4d719d1844f3ae20fae36fc0f5f881c815287604085015263ffffffff8a169384606082015260ff861660808201528760a082015260a0815261067c60c082612c12565b60405163562eb55b60e11b8152600481018490527f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316959092916020846024818a5afa8015611626578a906115e5575b611486945061424d565b156115d157602461151f888463ffffffff94897f6b9d08c6790937fb68c29d9caabf41b3dd88a286506c3d30dd2e5f12ed08aa326114c88d9e60209a846139ad565b805460ff60e81b1916600160e91b17908190556040805160ff871681528b81019d909d52909ba37f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031698613a27565b946040519485938492630e0974d560e21b845260c81c1660048301525afa9081156115c657849161158c575b50823b156115875760405163b3e923db60e01b815260048101929092526001600160a01b03166024820152908290829081838160448101610f20565b505050fd5b90506020813d6020116115be575b816115a760209383612c12565b81010312611587576115b890613404565b8561154b565b3d915061159a565b6040513d86823e3d90fd5b633adddf7d60e11b86526004869052602486fd5b509091926020813d60201161161e575b8161160260209383612c12565b8101031261124a5790611619611486949392613404565b61147c565b3d91506115f5565b6040513d8c823e3d90fd5b823461052e573660031901610260811261052c576101601361052e576101003661016319011261052e5763ffffffff611668612d85565b16151580611bad575b611b7f5761167d6133e0565b63ffffffff61168a612d98565b1661192a575b60e43580151580611915575b611737575b63ffffffff6116ae612d53565b926116b7612d85565b906116c0612d98565b90836001600160601b036040816020850151169301511692816116e1612dd2565b9560ff6040519a168a52166020890152166040870152606086015260808501521660a083015260c08201527ff26e4982276a1b9502f3491b1adc514dee4723cb9cb78fb5a7e950a81716ca8b60e060043592a280f35b61173f612dd2565b6040516301d3a5e560e01b815263ffffffff9190911660048201526020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9081156115c65784916118df575b50156118b15760405160208101907f0352484da1ca7317508fb4162ca4bcfa2c4dbeacdd22a944b8a9460ea915b26382526101643560408201526101843563ffffffff81168091036111e45760608201526101a4356001600160801b0381168091036111e45760808201526101c43560ff81168091036111e45760a08201526101e43563ffffffff81168091036111e45760c08201526102043563ffffffff81168091036111e45760e0820152610224356101008201526102443564ffffffffff81168091036111e457610120820152610120815261187b61014082612c12565b51902060043584527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e70460205260408420556116a1565b60448363ffffffff6118c1612dd2565b636112d25360e01b835216600452610e10420463ffffffff16602452fd5b90506020813d60201161190d575b816118fa60209383612c12565b8101031261190957518461179a565b5f80fd5b3d91506118ed565b5063ffffffff611923612dbf565b161561169c565b506119336133e0565b506004358082525f5160206156315f395f51905f5260205260408220906040519161195d83612bc0565b5463ffffffff8116835260208301906001600160601b038160201c168252604084016001600160601b038260801c168152606085019160e01c82526101a4356001600160801b0381168103611b7b57611a6d916001600160601b03916119c290614825565b60ff6119cf989298612d53565b1615611b71575b5063ffffffff836119e5612d98565b98168088529716885288525f5160206156315f395f51905f526020908152604089208851815497516001600160801b031990981663ffffffff919091161796841690911b640100000000600160801b03169590951785555b5184546bffffffffffffffffffffffff60801b1916911660801b6bffffffffffffffffffffffff60801b16178355565b5181546001600160e01b031660e09190911b6001600160e01b03191617905580611a98575b50611690565b611aa0612ce2565b906001600160401b03611ab1612d43565b60ff611ac3611abe612d98565b613bb8565b916040519563033f7ae160e51b875260018060a01b0316600487015216602485015216604483015260648201526020816084818660018060a01b037f0000000000000000000000000000000000000000000000000000000000000000165af18015611b665715611a92576020813d602011611b5e575b81611b4660209383612c12565b8101031261052857611b5790612c85565b5082611a92565b3d9150611b39565b6040513d85823e3d90fd5b83168252896119d6565b8680fd5b60449063ffffffff611b8f612dab565b81611b98612d85565b63f9d962c560e01b8552911660045216602452fd5b50611bb6612dab565b63ffffffff611bc3612d85565b6040516329cb381f60e11b815292821660048401521660248201526020816044817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115610f57578291611c25575b5015611671565b90506020813d602011611c57575b81611c4060209383612c12565b8101031261052c57611c5190612f73565b82611c1e565b3d9150611c33565b823461052e57602036600319011261052e576004356001600160401b03811161052c57611c90903690600401612b0b565b611c9b929192613699565b8192611ca682613f44565b82915b808310611ccb57602085855f5160206156515f395f51905f525d604051908152f35b909193611ce2611cdc8684866133a9565b35613aa6565b611cf781611cf18886886133a9565b35613f7a565b90600681101561103b5780611d31575060019291611d2391611d1a8987896133a9565b359133926140ef565b81861b17945b019190611ca9565b9050869150611d446001939785876133a9565b357feaf701ca9ee1abe1135fa4bb32fdc8d3b29fa0c7fc804c64b7440c781a26be0860405180611d7e63ffffffff60e01b8d1695826133cd565b0390a3611d29565b823461052e57602036600319011261052e576020611da5600435612fc6565b6040519015158152f35b823461052e57606036600319011261052e5760043590611dcd612b3b565b611dd5612b4b565b92611dde613699565b611de98483836139ad565b9384549064ffffffffff8260a01c169362015180850180861161100e5760405163598dd35160e01b815260048101969096524264ffffffffff1660248701527f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316956020816044818a5afa9081156108675788916120ff575b509063ffffffff611e7c921690612cd5565b804211156120cf575063ffffffff8697600360e81b60ff60e81b1986161780915560c81c169260018060a01b031693604051635692963560e11b81526007600482015284602482015281604482015260ff8316908160648201526020816084818b5afa90811561208f57899161209a575b50604051828152816020820152837f86b83665da5f66962d91f393de31ce389716ee62d5eecd1e9e2c168c40c9a938604063ffffffff891693a3604051906319120ab160e21b825260048201526020816024818b5afa90811561208f578991612054575b50611f5b81612cf8565b15611fa8575b50611f6c9350613a27565b90823b156115875760405163b3e923db60e01b815260048101929092526001600160a01b03166024820152908290829081838160448101610f20565b8188525f5160206155f15f395f51905f5260205260018060a01b036040892054169060405195633f7d7eb560e01b875260076004880152602487015282604487015260648601528760848601528560a486015260c485015260208460e4818a8a5af193841561204957611f6c9415611f615761203b9060203d602011612042575b6120338183612c12565b810190612f64565b5088611f61565b503d612029565b6040513d89823e3d90fd5b90506020813d602011612087575b8161206f60209383612c12565b8101031261124e5751600a81101561124e578a611f51565b3d9150612062565b6040513d8b823e3d90fd5b9850506020883d6020116120c7575b816120b660209383612c12565b81010312611909578897518a611eed565b3d91506120a9565b86816001602493018091116120ed57637437acf560e11b8252600452fd5b50634e487b7160e01b81526011600452fd5b90506020813d60201161213c575b8161211a60209383612c12565b8101031261085b579063ffffffff612134611e7c93612f49565b919250611e6a565b3d915061210d565b823461052e5761016036600319011261052e5761215f613699565b6001600160a01b0361216f612ce2565b16330361250b576004358082525f5160206156115f395f51905f52602052604082209060ff825460b81c166121a381612cf8565b6124f9576121af6137fa565b6121b761392b565b6001600160801b036121c7612d16565b16156124ea5761230e6121d861395d565b928285527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e70360205283604086205561220e612ce2565b8386525f5160206155f15f395f51905f526020526040862080546001600160a01b0319166001600160a01b0390921691909117905561226861224e612d43565b825460ff60c01b191660c09190911b60ff60c01b16178255565b80546cffffffffff000000000000000019164260401b64ffffffffff60401b161781558054906122ed62ffffff61229d612d85565b16926122a7612e0e565b7effffffffffffff000000000000ffffffffffffffffffffffffffffffffffff90911660909190911b64ffffffffff60901b16176801000000000000000160b81b178255565b805462ffffff60e01b191660e09290921b62ffffff60e01b16919091179055565b612316612d98565b63ffffffff612323612e23565b1663ffffffff6040519261233684612bc0565b16825260208083018681526040808501888152606086019485528689525f5160206156315f395f51905f5284529088209451855492516001600160801b031990931663ffffffff91909116179190921b640100000000600160801b03161783556123a8906001600160601b0390611a3d565b5181546001600160e01b031660e09190911b6001600160e01b0319161790556001600160a01b036123d7612ce2565b169160405182815260243560018060a01b0381168091036111e457602082015260443560ff81168091036111e45760408201526064356001600160801b0381168091036111e457606082015260843563ffffffff81168091036111e457608082015260a43563ffffffff81168091036111e45760a082015260c43563ffffffff81168091036111e45760c082015260e43560e08201526101043564ffffffffff81168091036111e457610100820152610124359064ffffffffff82168092036111e4577fc98dcb62d6defba263110e9d88834be810f5a059fb44d04448cf4a5dcbb935d4926101809261012083015261014435610140830152610160820152a3805f5160206156515f395f51905f525d80f35b631f2a200560e01b8352600483fd5b6348b043d160e11b8352600452602482fd5b634a0bfec160e01b815233600452602490fd5b82346119095760803660031901126119095760043561253b612b3b565b612543612b4b565b906064356001600160401b03811161190957612563903690600401612b6f565b92909161256e613699565b60018060a01b037f000000000000000000000000000000000000000000000000000000000000000016926040519460a060208701927f6fd3eca159d364869f0db33aeb336a35db31c7b77a009bdedf105522baea8f3584528860408901526125f663ffffffff8716948560608b015260ff8716998a60808201526080815261067c8582612c12565b612614604051948593849363b464849f60e01b855260048501612ca8565b0381885afa908115612794575f9161282b575b508051906c01fffffffffffffffffffffffe6001600160601b0383169260011b169180830460021490151715612817576020810151916001600160601b03831610156127d95750506126fd8383602493897f6b9d08c6790937fb68c29d9caabf41b3dd88a286506c3d30dd2e5f12ed08aa3260406126ad60209a63ffffffff9a856139ad565b805460ff60e81b1916600160e91b179081905581519c8d5260ff8b8e01529ba37f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031698613a27565b946040519485938492630e0974d560e21b845260c81c1660048301525afa908115612794575f9161279f575b50823b156119095760405163b3e923db60e01b815260048101929092526001600160a01b03166024820152905f908290604490829084905af1801561279457612781575b50805f5160206156515f395f51905f525d80f35b61278d91505f90612c12565b5f8161276d565b6040513d5f823e3d90fd5b90506020813d6020116127d1575b816127ba60209383612c12565b81010312611909576127cb90613404565b84612729565b3d91506127ad565b6001600160601b036b7fffffffffffffffffffffff9151169160011c1690600182018092116128175763893107f560e01b5f5260045260245260445ffd5b634e487b7160e01b5f52601160045260245ffd5b905060a0813d60a0116128d5575b8161284660a09383612c12565b81010312611909576040519060a082018281106001600160401b038211176128c1576128b69160809160405261287b81612c71565b845261288960208201612c71565b602085015261289a60408201612c85565b60408501526128ab60608201612c85565b606085015201612c94565b608082015288612627565b634e487b7160e01b5f52604160045260245ffd5b3d9150612839565b34611909576020366003190112611909576004356001600160401b0381116119095761290d903690600401612b0b565b905f9180158015612b01575b612ae557825f92601e1981360301915b83851015612ada578460051b8201358381121561190957820180356001600160401b038111611909576020820181360381136119095760248210612abe5780356001600160e01b031981169060048410612a9e575b506001600160e01b03191663065a7cdf60e41b81141580612a8d575b80612a7c575b612a6a57505f80918360405191823780848101838152039082305af1906129c5612c33565b91156129de5750505060019081861b17945b0193612929565b6024979293971161190957600192602082519201519163ffffffff60e01b83169260048210612a48575b5050602060247f95a1dcc71d92db8dfcb9110e8bf19941e47000ad78bff3cda4dfcc133c532d9d926040519463ffffffff60e01b168552013592a26129d7565b6001600160e01b031960049290920360031b82901b1616915060206024612a08565b633b24ff0b60e11b5f5260045260245ffd5b5063f83926b360e01b8114156129a0565b506309d214b960e11b81141561299a565b6001600160e01b0319600485900360031b81901b9091161690508961297e565b5063759b9e7f60e11b5f52600452602480525f1960445260645ffd5b602090604051908152f35b63759b9e7f60e11b5f526004526001602452602060445260645ffd5b5060208111612919565b9181601f84011215611909578235916001600160401b038311611909576020808501948460051b01011161190957565b6024359060ff8216820361190957565b6044359063ffffffff8216820361190957565b359063ffffffff8216820361190957565b9181601f84011215611909578235916001600160401b038311611909576020838186019501011161190957565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b608081019081106001600160401b038211176128c157604052565b604081019081106001600160401b038211176128c157604052565b61016081019081106001600160401b038211176128c157604052565b90601f801991011681019081106001600160401b038211176128c157604052565b3d15612c6c573d906001600160401b0382116128c15760405191612c61601f8201601f191660200184612c12565b82523d5f602084013e565b606090565b51906001600160601b038216820361190957565b519061ffff8216820361190957565b51906001600160401b038216820361190957565b91926060938192845260406020850152816040850152848401375f828201840152601f01601f1916010190565b9190820180921161281757565b6024356001600160a01b03811681036119095790565b600a1115612d0257565b634e487b7160e01b5f52602160045260245ffd5b6064356001600160801b03811681036119095790565b6101c4356001600160801b03811681036119095790565b60443560ff811681036119095790565b6101c43560ff811681036119095790565b60643560ff811681036119095790565b6101e43560ff811681036119095790565b60843563ffffffff811681036119095790565b60a43563ffffffff811681036119095790565b6101843563ffffffff811681036119095790565b60c43563ffffffff811681036119095790565b6102043563ffffffff811681036119095790565b6101a43563ffffffff811681036119095790565b6102243563ffffffff811681036119095790565b6101043564ffffffffff811681036119095790565b6101243564ffffffffff811681036119095790565b6102643564ffffffffff811681036119095790565b359064ffffffffff8216820361190957565b8035825260208101356001600160a01b03811690819003611909576020830152604081013560ff811681036119095760ff16604083015260608101356001600160801b038116810361190957610140916001600160801b03839216606085015263ffffffff612ed060808301612b5e565b16608085015263ffffffff612ee760a08301612b5e565b1660a085015263ffffffff612efe60c08301612b5e565b1660c085015260e081013560e085015264ffffffffff612f216101008301612e4d565b1661010085015264ffffffffff612f3b6101208301612e4d565b166101208501520135910152565b519063ffffffff8216820361190957565b60041115612d0257565b90816020910312611909575190565b5190811515820361190957565b936001600160601b03906001600160401b0360809560ff61ffff969a99959a60a08a019b60018060a01b03168a5216602089015216604087015216606085015216910152565b905f91612fd281613a56565b90612fdc81613aa6565b90805f525f5160206156315f395f51905f5260205260405f20906040519161300383612bc0565b54906001600160601b0361304163ffffffff84168086526020860195838660201c16875260606040820196858160801c16885260e01c910152613bb8565b925116806132b8575b5050859060018060a01b037f00000000000000000000000000000000000000000000000000000000000000001660018060a01b038651169360c0860160ff815116602063ffffffff8951169160a4828c01996001600160601b038b5116996101008d019a61ffff8c5116906040519788968795634b21028960e01b875260048701526024860152604485015260648401526084830152885af19081156132ad578b9161326f575b50806001600160601b038451169182156132615750156131e857509089602094939261315461ffff6001600160601b0360ff8d60018060a01b0390511694511695511698511660405198899788968795634b21028960e01b875260048701612f80565b03925af19586156131dc57809661319d575b5050841561317357505050565b61319b9260018060a01b03905116916001600160601b0363ffffffff82511692511692613d80565b565b909195506020823d6020116131d4575b816131ba60209383612c12565b8101031261052e57506131cc90612f73565b935f80613166565b3d91506131ad565b604051903d90823e3d90fd5b9751905194519899989396509194505060ff909216916001600160a01b03169061ffff16833b15611b7b57869493929161323a8692604051988997889687956388a4fdef60e01b875260048701612f80565b03925af18015610f575790829161325057505090565b8161325a91612c12565b61052e5790565b9b5050505050505050505050565b90506020813d6020116132a5575b8161328a60209383612c12565b810103126132a15761329b90612f73565b5f6130f1565b8a80fd5b3d915061327d565b6040513d8d823e3d90fd5b855160c0860151949896949293926001600160a01b039182169160ff909116907f000000000000000000000000000000000000000000000000000000000000000016803b15611909575f928360a492604051968795869463d1474c5b60e01b8652600486015260248501526001600160401b038916604485015260648401528860848401525af19081613394575b5061335b575061335893949550613bd6565b90565b9084525f5160206156315f395f51905f526020526040842080546bffffffffffffffffffffffff60801b1916905592949092855f61304a565b6133a19196505f90612c12565b5f945f613346565b91908110156133b95760051b0190565b634e487b7160e01b5f52603260045260245ffd5b919060208301926006821015612d025752565b604051906133ed82612bc0565b5f6060838281528260208201528260408201520152565b51906001600160a01b038216820361190957565b6001600160401b0381116128c15760051b60200190565b64ffffffffff620151809116019064ffffffffff821161281757565b909160608284031261190957815162ffffff81168103611909579260208301516001600160401b03811161190957830181601f820112156119095780519061349282613418565b916134a06040519384612c12565b80835260208084019160051b8301019184831161190957602001905b82821061354157505050926040810151906001600160401b03821161190957019080601f830112156119095781516134f381613418565b926135016040519485612c12565b81845260208085019260051b82010192831161190957602001905b8282106135295750505090565b6020809161353684612c71565b81520191019061351c565b6020809161354e84612f49565b8152019101906134bc565b9190613564906145a1565b801561369257604051630aabf9db60e41b8152905f826004817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa8015612794575f925f91613669575b506135c161463a565b935f5b8451811015613658576001600160601b036135df8285614668565b5116156136505761361763ffffffff6135f88388614668565b51166001600160601b0361360c8487614668565b511690848a88615061565b63ffffffff875116158015613640575b613637575b506001905b016135c4565b9550600161362c565b5061364b87826151a0565b613627565b600190613631565b505050505063ffffffff9150511690565b90506136889192503d805f833e6136808183612c12565b81019061344b565b929150915f6135b8565b5050505f90565b5f5160206156515f395f51905f525c6136bf5760015f5160206156515f395f51905f525d565b633ee5aeb560e01b5f5260045ffd5b6042907f0000000000000000000000000000000000000000000000000000000000000000907f00000000000000000000000000000000000000000000000000000000000000004603613735575b6040519161190160f01b8352600283015260228201522090565b905060405160208101907f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f82527f000000000000000000000000000000000000000000000000000000000000000060408201527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6606082015246608082015260018060a01b037f00000000000000000000000000000000000000000000000000000000000000001660a082015260a081526137f160c082612c12565b5190209061371b565b6004351561391c576024356001600160a01b0381169081810361190957811561390d576101043564ffffffffff81169081811415806119095782151580613901575b6138ea5750505060843563ffffffff8116908181036119095762ffffff82116138c0575050505f527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e70660205260405f2061014435908160081c5f5260205260405f2054600160ff83161b166138ae5750565b631be5cb2f60e01b5f5260045260245ffd5b60c4359063ffffffff82169182810361190957505063f9d962c560e01b5f5260045260245260445ffd5b611909575063348f2b4160e11b5f5260045260245ffd5b50505f8242101561383c565b63d92e233d60e01b5f5260045ffd5b63f1ae58d560e01b5f5260045ffd5b6101243564ffffffffff8116908181036119095781421161394a575050565b506388fa22e760e01b5f5260045260245ffd5b60405160208101907f4d271b24310c604543888fce61b1bc9c8783196ae01b62004a9e29c30f6a16338252613996604082016004612e5f565b61018081526139a76101a082612c12565b51902090565b9291906139bb828286613a27565b5f527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e70560205260405f2093600160ff865460e81c166139f981612f5a565b03613a0357505050565b63ffffffff929160ff9163065c00b160e11b5f52600452166024521660445260645ffd5b9163ffffffff9060ff6040519360208501958652166040840152166060820152606081526139a7608082612c12565b5f6020604051613a6581612bdb565b82815201525f525f5160206155f15f395f51905f5260205260405f2060405190613a8e82612bdb565b546001600160a01b038116825260a01c602082015290565b5f610140604051613ab681612bf6565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e0820152826101008201528261012082015201525f525f5160206156115f395f51905f5260205260405f2060405190613b1782612bf6565b5463ffffffff8116825263ffffffff8160201c16602083015264ffffffffff8160401c16604083015264ffffffffff8160681c16606083015264ffffffffff8160901c16608083015260ff8160b81c16613b7081612cf8565b60a083015260ff8160c01c1660c083015260ff8160c81c1660e083015261ffff8160d01c1661010083015262ffffff8160e01c1661012083015260f81c151561014082015290565b63ffffffff16640100000000016001600160401b0381116128175790565b613c015f60018060a01b0384511663ffffffff865116866001600160601b0360208801511692613e35565b61014083015115613caa575f525f5160206156315f395f51905f5260205260405f2060405190613c3082612bc0565b5463ffffffff8116918281526001600160601b038260201c1690606060208201938385526001600160601b038160801c16604084015260e01c910152613c77575b50505050565b613ca1936001600160601b03613c985f9560018060a01b0390511694613bb8565b92511692613e35565b5f808080613c71565b505050565b92919092613cde8360018060a01b0386511663ffffffff855116856001600160601b0360208a01511692613e35565b61014082015115613c71575f525f5160206156315f395f51905f5260205260405f209060405191613d0e83612bc0565b549063ffffffff8216928381526001600160601b038360201c1690606060208201948386526001600160601b038160801c16604084015260e01c910152613d57575b5050505050565b6001600160601b03613c98613d769660018060a01b0390511694613bb8565b5f80808080613d50565b60c09091015191927f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316906001600160601b0316600160ff1b811461281757813b156119095760405163eb1a56ed60e01b81526001600160a01b03909316600484015260ff9390931660248301526001600160401b0390931660448201525f9182036064820152918290818381608481015b03925af1801561279457613e2b5750565b5f61319b91612c12565b919315613ed75760c00151917f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316906001600160601b0316600160ff1b811461281757813b156119095760405163eb1a56ed60e01b81526001600160a01b03909316600484015260ff9390931660248301526001600160401b0390931660448201525f918203606482015291829081838160848101613e1a565b60c08101516101009091015190927f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03169161ffff16823b15611909575f94613e1a869260ff94604051998a98899788966388a4fdef60e01b8852169060048701612f80565b80158015613f70575b613f545750565b63759b9e7f60e11b5f52600452600160245260c860445260645ffd5b5060c88111613f4d565b60a08201918251613f8a81612cf8565b613f9381612cf8565b1580156140a1575b6140975764ffffffffff60808201511692831515938461408d575b5060018151613fc481612cf8565b613fcd81612cf8565b148015614070575b613ff1575050505f14613fea575f5b90600290565b6005613fe4565b60019051613ffe81612cf8565b61400781612cf8565b0361405657505f525f5160206156315f395f51905f5260205260405f205460e01c5b8115614045575b501561403e575f5b90600690565b6005614038565b64ffffffffff91501642115f614030565b6040015161406b915064ffffffffff1661342f565b614029565b506009815161407e81612cf8565b61408781612cf8565b14613fd5565b421193505f613fb6565b5050506001905f90565b5082516140ad81612cf8565b6140b681612cf8565b600581101590816140c8575b50613f9b565b600891506140d581612cf8565b11155f6140c2565b63ffffffff168015612817575f190190565b916140f983613a56565b9060a083019485519561410b87612cf8565b4264ffffffffff166040860190815290600890526141298587614d1a565b63ffffffff8551169264ffffffffff80606088015116925116926001600160601b036020870151166040519160018060a01b03168252600a60081015612d025788947f9cc25649b4b245895af1b1f3caf1a32e202d2d8d428b19c21a1f8984ae9508ed9460ff60c095600860208701521660408501526060840152608083015260a0820152a36141b884612cf8565b60018414801561423a575b613c7157600261319b9461420b63ffffffff85511663ffffffff165f527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e70760205260405f2090565b63ffffffff61421c818354166140dd565b1663ffffffff1982541617905561423281612cf8565b141592613caf565b5061424484612cf8565b600984146141c3565b6001600160a01b031680151593909284614269575b5050505090565b9293506001600160a01b039261427e92614e82565b16145f808080614262565b903590601e198136030182121561190957018035906001600160401b03821161190957602001918160051b3603831361190957565b519064ffffffffff8216820361190957565b6142d981613aa6565b60a0810191600383516142eb81612cf8565b6142f481612cf8565b141580614583575b61457b5761430981613a56565b9260018060a01b038451169060ff60c0850151169163ffffffff8551169260208701936001600160601b038551169160405193633156603d60e21b855260048501526024840152604483015260648201526020816084815f60018060a01b037f0000000000000000000000000000000000000000000000000000000000000000165af1908115612794575f91614541575b5015614537576008604085019164ffffffffff42168352526143bc8484614d1a565b835163ffffffff165f9081527fff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e7076020526040902063ffffffff614401818354166140dd565b1663ffffffff1982541617905563ffffffff845116916001600160601b0364ffffffffff8060608801511693511691511691604051338152600a60081015612d025785937f9cc25649b4b245895af1b1f3caf1a32e202d2d8d428b19c21a1f8984ae9508ed9360c09360086020850152600360408501526060840152608083015260a0820152a3610140820151614499575050505f90565b5f525f5160206156315f395f51905f5260205260405f2090604051916144be83612bc0565b549063ffffffff8216928381526001600160601b038360201c1690606060208201948386526001600160601b038160801c16604084015260e01c910152614506575b50613692565b6001600160601b0361452561452e9560018060a01b0390511694613bb8565b92511692613d80565b5f808080614500565b5050505050600490565b90506020813d602011614573575b8161455c60209383612c12565b810103126119095761456d90612f73565b5f61439a565b3d915061454f565b505050600190565b506004835161459181612cf8565b61459a81612cf8565b14156142fc565b5f809160405162ffffff6020820192639d2e8af960e01b8452166024820152602481526145cf604482612c12565b51907f00000000000000000000000000000000000000000000000000000000000000005afa6145fc612c33565b908061462f575b1561462a5760208151910151906020811061461c575090565b5f199060200360031b1b1690565b505f90565b506020815114614603565b60405190606082018281106001600160401b038211176128c1576040525f6040838281528260208201520152565b80518210156133b95760209160051b010190565b6024356001600160a01b0381169190828103611909575060043591825f525f5160206155f15f395f51905f5260205260018060a01b0360405f2054161490811591614767575b811561473f575b81156146ea575b506146d85750565b631c791d9d60e01b5f5260045260245ffd5b905060a43563ffffffff81169182820361190957610140015115905061473457815f525f5160206156315f395f51905f5260205263ffffffff8060405f2054165b1614155f6146d0565b63ffffffff5f61472b565b905060843563ffffffff811690818103611909575062ffffff610120830151161415906146c9565b905060443560ff811690818103611909575060ff60c0830151161415906146c2565b60243591906001600160a01b038316830361190957826147f793506147f160405160208101907f4d271b24310c604543888fce61b1bc9c8783196ae01b62004a9e29c30f6a163382526147e0604082016004612e5f565b610180815261067c6101a082612c12565b906151e6565b156147fe57565b633adddf7d60e11b5f525f60045260245ffd5b51906001600160801b038216820361190957565b9060a4359163ffffffff8316928381036119095783156149b557506044359060ff82168083036119095760405163b3c4afdb60e01b8152600481019590955260248501526001600160801b03166044840181905290506060836064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa928315612794575f905f94614954575b506001600160801b036148d291168092612cd5565b606435906001600160801b038216918281036119095782821161490d575050506001600160801b0361490661335892615268565b9316615268565b6001600160801b03821161493c57906001600160801b03915063b781310f60e01b5f521660045260245260445ffd5b506306dfcc6560e41b5f52608060045260245260445ffd5b9350506060833d6060116149ad575b8161497060609383612c12565b810103126119095761498183612c94565b506148d26001600160801b036149a5604061499e60208801614811565b9601614811565b9491506148bd565b3d9150614963565b505090505f905f90565b81810392915f13801582851316918412161761281757565b9291926149e381613a56565b907f0000000000000000000000000000000000000000000000000000000000000000906001600160801b0386165f96825f525f5160206155f15f395f51905f5260205260405f20908154906001600160601b0360a01b9060a01b169060018060a01b03161790556001600160601b03602085015116808203614b8c575b505061014084015115614ad85785525f5160206156315f395f51905f526020526040852090614ad2614aa86001600160601b03845460201c166001600160601b0388166149bf565b958390640100000000600160801b0382549160201b1690640100000000600160801b031916179055565b84614ae0575b505050505050565b63ffffffff60ff60c0614b0c9360018060a01b03169560018060a01b0390511696015116925416613bb8565b92823b156111e45760405163eb1a56ed60e01b81526001600160a01b03909116600482015260ff90911660248201526001600160401b039092166044830152606482019290925290829082908183816084810103925af18015610f5757614b77575b80808080614ad8565b614b82828092612c12565b61052e5780614b6e565b845160c0870151875163ffffffff16936001600160a01b039283169360ff90921692871691614bba916149bf565b92813b15611909575f6084928195604051978896879563eb1a56ed60e01b875260048701526024860152604485015260648401525af1801561279457614c01575b80614a60565b614c0e9196505f90612c12565b5f945f614bfb565b604001614c3462ffffff6201518064ffffffffff84511604166145a1565b8015614d1657604051630aabf9db60e41b8152905f826004817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115612794575f925f92614cf4575b506101e43560ff8116810361190957610204359263ffffffff8416948585036119095784614cc29364ffffffffff9561018435906152a7565b93511642034281116128175761025890048311614cde57505050565b50631691133360e31b5f5260045260245260445ffd5b909250614d0b91503d805f833e6136808183612c12565b92915091905f614c89565b5050565b5f9081525f5160206156115f395f51905f5260209081526040918290208351815485840151868601516cffffffffffffffffffffffffff1990921663ffffffff93909316929092179190931b67ffffffff0000000016179190921b64ffffffffff60401b16178155906101409060608101518354608083015169ffffffffffffffffffff60681b1990911660689290921b64ffffffffff60681b169190911760909190911b64ffffffffff60901b1617835560a0810151614dda81612cf8565b614de381612cf8565b835460c08381015161ffff60b81b1990921660b89390931b60ff60b81b1692909217911b60ff60c01b1617835560e081810151845461010084015161012085015165ffffffffffff60c81b1990921660c89390931b60ff60c81b169290921760d09290921b61ffff60d01b1691909117911b62ffffff60e01b16178355015181546001600160f81b031690151560f81b6001600160f81b031916179055565b9092919260415f9403614eed576040908151928352818101355f1a6020840152818301377f7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a060608201511115614ed55750565b602091925060805f9160015afa50601f3d115f510290565b505f925050565b6040516308202f7d60e21b815263ffffffff90911660048201526024810182905260448101929092526080606483015260848201849052929091906001600160fb1b0381116119095760a483602093819360051b80918484013781010301817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115612794575f91614fa8575b5015614f965750565b63076e4b8f60e51b5f5260045260245ffd5b90506020813d602011614fda575b81614fc360209383612c12565b8101031261190957614fd490612f73565b5f614f8d565b3d9150614fb6565b9194909392614ff181836153e7565b156150575761500090846153e7565b1561504d576133589461502d6150489461502461ffff8260e01c9260d01c16615540565b90838887615061565b9461504261ffff8460e01c9460d01c16615540565b93615061565b6151a0565b5050505050600190565b5050505050505f90565b9194939261506d61463a565b63ffffffff8216815260408051602081019586529081019390935260f89690961b6001600160f81b031916606083015260e01b6001600160e01b0319166061820152604581526150be606582612c12565b51902060801c8015615198575b8060208501526001600160801b03811160071b6001600160401b0382821c1160061b1763ffffffff82821c1160051b1761ffff82821c1160041b1760ff82821c1160031b17600f82821c1160021b176d010102020202030303030303030360801b82821c1a179081607f031b905f915b6040831061517c57509050600160471b03600160471b81116128175781156151685760201b046040830152565b634e487b7160e01b5f52601260045260245ffd5b80600191028060ff1c9081607f011c92821b179201919061513b565b5060016150cb565b60408101516040830151908181036151df57505060208101516020830151908181036151d857505063ffffffff809151169151161190565b1192915050565b1092915050565b906151f2848483614e82565b6001600160a01b0383811691161461525f5760209361523a5f9461522c60405193849289840196630b135d3f60e11b885260248501612ca8565b03601f198101835282612c12565b5191620186a0fa601f3d11165f5181615251575090565b630b135d3f60e11b14919050565b50505050600190565b6001600160601b038111615282576001600160601b031690565b6306dfcc6560e41b5f52606060045260245260445ffd5b5f1981146128175760010190565b919593929490955f965f5b85518110806153c7575b156152cf576152ca90615299565b6152b2565b95968551871480156153ac575b6153a057615301906001600160601b036152f68987614668565b511690848488615061565b955f5b865181101561539657818114801561537b575b615373576153508861504863ffffffff615331858c614668565b51166001600160601b03615345868b614668565b51169088888c615061565b61535f575b6001905b01615304565b9861536b600191615299565b999050615355565b600190615359565b506001600160601b0361538e8287614668565b511615615317565b5050505050505050565b50509251955050505050565b506001600160601b036153bf8886614668565b5116156152dc565b5063ffffffff6153d78288614668565b511663ffffffff891614156152bc565b9061ffff8260d01c16801590811561552f575b506154bd5761ffff8160c01c1661ffff8360c01c16108015615518575b6154bd5761ffff8160a01c1661ffff8360a01c161080156154fd575b6154bd5760ff8160781c1660ff8360781c161080156154e6575b6154bd5761ffff8160681c1680151590816154d5575b506154bd578060381c63ffffffff808216918460381c1616036154bd5761ffff8160281c1680151590816154c3575b506154bd5760081c63ffffffff1680159182156154ae57505090565b60081c63ffffffff1614919050565b50505f90565b905061ffff8360281c1614155f615492565b905061ffff8360681c16115f615463565b5061ffff8160581c1661ffff8360581c161061544d565b5063ffffffff8160801c1663ffffffff8360801c1610615433565b5061ffff8160b01c1661ffff8360b01c1610615417565b905061ffff8260d01c16115f6153fa565b5f9080156154bd57808060011461457b576002146155e95760016101338210166001600b831016176155db579060019060025b6001811161559f5750825f1904821161558b57500290565b634e487b7160e01b81526011600452602490fd5b92805f190481116155c757600184166155be575b80029260011c615573565b809202916155b3565b634e487b7160e01b82526011600452602482fd5b6002900a91908061558b5750565b505060049056feff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e700ff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e701ff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e7029b779b17422d0df92223018b32b4d1fa46e071723d6817e2486d003becc55f00f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00",
 }
 
 // JobManager is an auto generated Go binding around an Ethereum contract.
@@ -175,10 +202,10 @@ func (jobManager *JobManager) UnpackVERSION(data []byte) (string, error) {
 }
 
 // PackAcceptDigest is the Go binding used to pack the parameters required for calling
-// the contract method with ID 0xc4622788.  This method will panic if any
+// the contract method with ID 0xd3ab9f6a.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function acceptDigest((bytes32,uint32,uint128,uint8,uint32,uint40) assignment) view returns(bytes32)
+// Solidity: function acceptDigest((bytes32,uint32,uint128,uint8,uint32,uint32,bytes32,uint40) assignment) view returns(bytes32)
 func (jobManager *JobManager) PackAcceptDigest(assignment IJobManagerAssignment) []byte {
 	enc, err := jobManager.abi.Pack("acceptDigest", assignment)
 	if err != nil {
@@ -188,18 +215,18 @@ func (jobManager *JobManager) PackAcceptDigest(assignment IJobManagerAssignment)
 }
 
 // TryPackAcceptDigest is the Go binding used to pack the parameters required for calling
-// the contract method with ID 0xc4622788.  This method will return an error
+// the contract method with ID 0xd3ab9f6a.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function acceptDigest((bytes32,uint32,uint128,uint8,uint32,uint40) assignment) view returns(bytes32)
+// Solidity: function acceptDigest((bytes32,uint32,uint128,uint8,uint32,uint32,bytes32,uint40) assignment) view returns(bytes32)
 func (jobManager *JobManager) TryPackAcceptDigest(assignment IJobManagerAssignment) ([]byte, error) {
 	return jobManager.abi.Pack("acceptDigest", assignment)
 }
 
 // UnpackAcceptDigest is the Go binding that unpacks the parameters returned
-// from invoking the contract method with ID 0xc4622788.
+// from invoking the contract method with ID 0xd3ab9f6a.
 //
-// Solidity: function acceptDigest((bytes32,uint32,uint128,uint8,uint32,uint40) assignment) view returns(bytes32)
+// Solidity: function acceptDigest((bytes32,uint32,uint128,uint8,uint32,uint32,bytes32,uint40) assignment) view returns(bytes32)
 func (jobManager *JobManager) UnpackAcceptDigest(data []byte) ([32]byte, error) {
 	out, err := jobManager.abi.Unpack("acceptDigest", data)
 	if err != nil {
@@ -312,11 +339,77 @@ func (jobManager *JobManager) UnpackAnnouncedUpgrade(data []byte) (JobManagerAnn
 	return *outstruct, nil
 }
 
-// PackAssignmentDigest is the Go binding used to pack the parameters required for calling
-// the contract method with ID 0xe3855e99.  This method will panic if any
+// PackAnswerDecline is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x7870adf8.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function assignmentDigest((bytes32,uint32,uint128,uint8,uint32,uint40) assignment) view returns(bytes32)
+// Solidity: function answerDecline(bytes32 , uint8 , uint32 , uint8 , bytes ) returns()
+func (jobManager *JobManager) PackAnswerDecline(arg0 [32]byte, arg1 uint8, arg2 uint32, arg3 uint8, arg4 []byte) []byte {
+	enc, err := jobManager.abi.Pack("answerDecline", arg0, arg1, arg2, arg3, arg4)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackAnswerDecline is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x7870adf8.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function answerDecline(bytes32 , uint8 , uint32 , uint8 , bytes ) returns()
+func (jobManager *JobManager) TryPackAnswerDecline(arg0 [32]byte, arg1 uint8, arg2 uint32, arg3 uint8, arg4 []byte) ([]byte, error) {
+	return jobManager.abi.Pack("answerDecline", arg0, arg1, arg2, arg3, arg4)
+}
+
+// PackAnswerSilence is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x2307fed4.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function answerSilence(bytes32 , uint8 , uint32 , bytes ) returns()
+func (jobManager *JobManager) PackAnswerSilence(arg0 [32]byte, arg1 uint8, arg2 uint32, arg3 []byte) []byte {
+	enc, err := jobManager.abi.Pack("answerSilence", arg0, arg1, arg2, arg3)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackAnswerSilence is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x2307fed4.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function answerSilence(bytes32 , uint8 , uint32 , bytes ) returns()
+func (jobManager *JobManager) TryPackAnswerSilence(arg0 [32]byte, arg1 uint8, arg2 uint32, arg3 []byte) ([]byte, error) {
+	return jobManager.abi.Pack("answerSilence", arg0, arg1, arg2, arg3)
+}
+
+// PackAssign is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xf83926b3.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function assign((bytes32,address,uint8,uint128,uint32,uint32,uint32,bytes32,uint40,uint40,uint256) offer, bytes , (bytes32,uint32,uint128,uint8,uint32,uint32,bytes32,uint40) assignment, bytes nodeSig, bytes coordSigs) returns()
+func (jobManager *JobManager) PackAssign(offer IJobManagerJobOffer, arg1 []byte, assignment IJobManagerAssignment, nodeSig []byte, coordSigs []byte) []byte {
+	enc, err := jobManager.abi.Pack("assign", offer, arg1, assignment, nodeSig, coordSigs)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackAssign is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xf83926b3.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function assign((bytes32,address,uint8,uint128,uint32,uint32,uint32,bytes32,uint40,uint40,uint256) offer, bytes , (bytes32,uint32,uint128,uint8,uint32,uint32,bytes32,uint40) assignment, bytes nodeSig, bytes coordSigs) returns()
+func (jobManager *JobManager) TryPackAssign(offer IJobManagerJobOffer, arg1 []byte, assignment IJobManagerAssignment, nodeSig []byte, coordSigs []byte) ([]byte, error) {
+	return jobManager.abi.Pack("assign", offer, arg1, assignment, nodeSig, coordSigs)
+}
+
+// PackAssignmentDigest is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x01b17afb.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function assignmentDigest((bytes32,uint32,uint128,uint8,uint32,uint32,bytes32,uint40) assignment) view returns(bytes32)
 func (jobManager *JobManager) PackAssignmentDigest(assignment IJobManagerAssignment) []byte {
 	enc, err := jobManager.abi.Pack("assignmentDigest", assignment)
 	if err != nil {
@@ -326,18 +419,18 @@ func (jobManager *JobManager) PackAssignmentDigest(assignment IJobManagerAssignm
 }
 
 // TryPackAssignmentDigest is the Go binding used to pack the parameters required for calling
-// the contract method with ID 0xe3855e99.  This method will return an error
+// the contract method with ID 0x01b17afb.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function assignmentDigest((bytes32,uint32,uint128,uint8,uint32,uint40) assignment) view returns(bytes32)
+// Solidity: function assignmentDigest((bytes32,uint32,uint128,uint8,uint32,uint32,bytes32,uint40) assignment) view returns(bytes32)
 func (jobManager *JobManager) TryPackAssignmentDigest(assignment IJobManagerAssignment) ([]byte, error) {
 	return jobManager.abi.Pack("assignmentDigest", assignment)
 }
 
 // UnpackAssignmentDigest is the Go binding that unpacks the parameters returned
-// from invoking the contract method with ID 0xe3855e99.
+// from invoking the contract method with ID 0x01b17afb.
 //
-// Solidity: function assignmentDigest((bytes32,uint32,uint128,uint8,uint32,uint40) assignment) view returns(bytes32)
+// Solidity: function assignmentDigest((bytes32,uint32,uint128,uint8,uint32,uint32,bytes32,uint40) assignment) view returns(bytes32)
 func (jobManager *JobManager) UnpackAssignmentDigest(data []byte) ([32]byte, error) {
 	out, err := jobManager.abi.Unpack("assignmentDigest", data)
 	if err != nil {
@@ -404,13 +497,70 @@ func (jobManager *JobManager) TryPackCancelUpgrade() ([]byte, error) {
 	return jobManager.abi.Pack("cancelUpgrade")
 }
 
+// PackChallenge is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x932b2d5a.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function challenge(bytes32 spec, uint8 attempt, uint32 better) view returns((address,uint40,uint32,uint8))
+func (jobManager *JobManager) PackChallenge(spec [32]byte, attempt uint8, better uint32) []byte {
+	enc, err := jobManager.abi.Pack("challenge", spec, attempt, better)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackChallenge is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x932b2d5a.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function challenge(bytes32 spec, uint8 attempt, uint32 better) view returns((address,uint40,uint32,uint8))
+func (jobManager *JobManager) TryPackChallenge(spec [32]byte, attempt uint8, better uint32) ([]byte, error) {
+	return jobManager.abi.Pack("challenge", spec, attempt, better)
+}
+
+// UnpackChallenge is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x932b2d5a.
+//
+// Solidity: function challenge(bytes32 spec, uint8 attempt, uint32 better) view returns((address,uint40,uint32,uint8))
+func (jobManager *JobManager) UnpackChallenge(data []byte) (IJobManagerChallengeView, error) {
+	out, err := jobManager.abi.Unpack("challenge", data)
+	if err != nil {
+		return *new(IJobManagerChallengeView), err
+	}
+	out0 := *abi.ConvertType(out[0], new(IJobManagerChallengeView)).(*IJobManagerChallengeView)
+	return out0, nil
+}
+
+// PackChallengeAssignment is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x9255f49c.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function challengeAssignment((bytes32,uint32,uint128,uint8,uint32,uint32,bytes32,uint40) , (bytes32,bytes32,uint256,bytes32[],bytes32,uint256,bytes32[]) ) returns()
+func (jobManager *JobManager) PackChallengeAssignment(arg0 IJobManagerAssignment, arg1 IJobManagerStatProof) []byte {
+	enc, err := jobManager.abi.Pack("challengeAssignment", arg0, arg1)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackChallengeAssignment is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x9255f49c.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function challengeAssignment((bytes32,uint32,uint128,uint8,uint32,uint32,bytes32,uint40) , (bytes32,bytes32,uint256,bytes32[],bytes32,uint256,bytes32[]) ) returns()
+func (jobManager *JobManager) TryPackChallengeAssignment(arg0 IJobManagerAssignment, arg1 IJobManagerStatProof) ([]byte, error) {
+	return jobManager.abi.Pack("challengeAssignment", arg0, arg1)
+}
+
 // PackCloseForArrears is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x95a644d0.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function closeForArrears(bytes32[] specs) returns(uint256 okBitmap)
-func (jobManager *JobManager) PackCloseForArrears(specs [][32]byte) []byte {
-	enc, err := jobManager.abi.Pack("closeForArrears", specs)
+// Solidity: function closeForArrears(bytes32[] ) returns(uint256)
+func (jobManager *JobManager) PackCloseForArrears(arg0 [][32]byte) []byte {
+	enc, err := jobManager.abi.Pack("closeForArrears", arg0)
 	if err != nil {
 		panic(err)
 	}
@@ -421,15 +571,15 @@ func (jobManager *JobManager) PackCloseForArrears(specs [][32]byte) []byte {
 // the contract method with ID 0x95a644d0.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function closeForArrears(bytes32[] specs) returns(uint256 okBitmap)
-func (jobManager *JobManager) TryPackCloseForArrears(specs [][32]byte) ([]byte, error) {
-	return jobManager.abi.Pack("closeForArrears", specs)
+// Solidity: function closeForArrears(bytes32[] ) returns(uint256)
+func (jobManager *JobManager) TryPackCloseForArrears(arg0 [][32]byte) ([]byte, error) {
+	return jobManager.abi.Pack("closeForArrears", arg0)
 }
 
 // UnpackCloseForArrears is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x95a644d0.
 //
-// Solidity: function closeForArrears(bytes32[] specs) returns(uint256 okBitmap)
+// Solidity: function closeForArrears(bytes32[] ) returns(uint256)
 func (jobManager *JobManager) UnpackCloseForArrears(data []byte) (*big.Int, error) {
 	out, err := jobManager.abi.Unpack("closeForArrears", data)
 	if err != nil {
@@ -437,6 +587,28 @@ func (jobManager *JobManager) UnpackCloseForArrears(data []byte) (*big.Int, erro
 	}
 	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
 	return out0, nil
+}
+
+// PackComplete is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x2303dbda.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function complete(bytes32 spec, bytes32 resultHash) returns()
+func (jobManager *JobManager) PackComplete(spec [32]byte, resultHash [32]byte) []byte {
+	enc, err := jobManager.abi.Pack("complete", spec, resultHash)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackComplete is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x2303dbda.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function complete(bytes32 spec, bytes32 resultHash) returns()
+func (jobManager *JobManager) TryPackComplete(spec [32]byte, resultHash [32]byte) ([]byte, error) {
+	return jobManager.abi.Pack("complete", spec, resultHash)
 }
 
 // PackConfirmRunning is the Go binding used to pack the parameters required for calling
@@ -471,6 +643,63 @@ func (jobManager *JobManager) UnpackConfirmRunning(data []byte) (*big.Int, error
 		return new(big.Int), err
 	}
 	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
+}
+
+// PackCreateJob is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x45e8f19a.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function createJob((bytes32,address,uint8,uint128,uint32,uint32,uint32,bytes32,uint40,uint40,uint256) ) returns()
+func (jobManager *JobManager) PackCreateJob(arg0 IJobManagerJobOffer) []byte {
+	enc, err := jobManager.abi.Pack("createJob", arg0)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackCreateJob is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x45e8f19a.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function createJob((bytes32,address,uint8,uint128,uint32,uint32,uint32,bytes32,uint40,uint40,uint256) ) returns()
+func (jobManager *JobManager) TryPackCreateJob(arg0 IJobManagerJobOffer) ([]byte, error) {
+	return jobManager.abi.Pack("createJob", arg0)
+}
+
+// PackDutyCoordinator is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xa0935703.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function dutyCoordinator(bytes32 spec, uint24 day, uint8 attempt) view returns(uint32)
+func (jobManager *JobManager) PackDutyCoordinator(spec [32]byte, day *big.Int, attempt uint8) []byte {
+	enc, err := jobManager.abi.Pack("dutyCoordinator", spec, day, attempt)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackDutyCoordinator is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xa0935703.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function dutyCoordinator(bytes32 spec, uint24 day, uint8 attempt) view returns(uint32)
+func (jobManager *JobManager) TryPackDutyCoordinator(spec [32]byte, day *big.Int, attempt uint8) ([]byte, error) {
+	return jobManager.abi.Pack("dutyCoordinator", spec, day, attempt)
+}
+
+// UnpackDutyCoordinator is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0xa0935703.
+//
+// Solidity: function dutyCoordinator(bytes32 spec, uint24 day, uint8 attempt) view returns(uint32)
+func (jobManager *JobManager) UnpackDutyCoordinator(data []byte) (uint32, error) {
+	out, err := jobManager.abi.Unpack("dutyCoordinator", data)
+	if err != nil {
+		return *new(uint32), err
+	}
+	out0 := *abi.ConvertType(out[0], new(uint32)).(*uint32)
 	return out0, nil
 }
 
@@ -532,9 +761,9 @@ func (jobManager *JobManager) UnpackEip712Domain(data []byte) (JobManagerEip712D
 // the contract method with ID 0x5a392b5f.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function expire(bytes32[] specs) returns(uint256 okBitmap)
-func (jobManager *JobManager) PackExpire(specs [][32]byte) []byte {
-	enc, err := jobManager.abi.Pack("expire", specs)
+// Solidity: function expire(bytes32[] ) returns(uint256)
+func (jobManager *JobManager) PackExpire(arg0 [][32]byte) []byte {
+	enc, err := jobManager.abi.Pack("expire", arg0)
 	if err != nil {
 		panic(err)
 	}
@@ -545,21 +774,56 @@ func (jobManager *JobManager) PackExpire(specs [][32]byte) []byte {
 // the contract method with ID 0x5a392b5f.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function expire(bytes32[] specs) returns(uint256 okBitmap)
-func (jobManager *JobManager) TryPackExpire(specs [][32]byte) ([]byte, error) {
-	return jobManager.abi.Pack("expire", specs)
+// Solidity: function expire(bytes32[] ) returns(uint256)
+func (jobManager *JobManager) TryPackExpire(arg0 [][32]byte) ([]byte, error) {
+	return jobManager.abi.Pack("expire", arg0)
 }
 
 // UnpackExpire is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x5a392b5f.
 //
-// Solidity: function expire(bytes32[] specs) returns(uint256 okBitmap)
+// Solidity: function expire(bytes32[] ) returns(uint256)
 func (jobManager *JobManager) UnpackExpire(data []byte) (*big.Int, error) {
 	out, err := jobManager.abi.Unpack("expire", data)
 	if err != nil {
 		return new(big.Int), err
 	}
 	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
+}
+
+// PackExtension is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x2d5537b0.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function extension() view returns(address)
+func (jobManager *JobManager) PackExtension() []byte {
+	enc, err := jobManager.abi.Pack("extension")
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackExtension is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x2d5537b0.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function extension() view returns(address)
+func (jobManager *JobManager) TryPackExtension() ([]byte, error) {
+	return jobManager.abi.Pack("extension")
+}
+
+// UnpackExtension is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x2d5537b0.
+//
+// Solidity: function extension() view returns(address)
+func (jobManager *JobManager) UnpackExtension(data []byte) (common.Address, error) {
+	out, err := jobManager.abi.Unpack("extension", data)
+	if err != nil {
+		return *new(common.Address), err
+	}
+	out0 := *abi.ConvertType(out[0], new(common.Address)).(*common.Address)
 	return out0, nil
 }
 
@@ -583,6 +847,28 @@ func (jobManager *JobManager) PackFailStart(spec [32]byte) []byte {
 // Solidity: function failStart(bytes32 spec) returns()
 func (jobManager *JobManager) TryPackFailStart(spec [32]byte) ([]byte, error) {
 	return jobManager.abi.Pack("failStart", spec)
+}
+
+// PackFinalize is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x92584d80.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function finalize(bytes32 spec) returns()
+func (jobManager *JobManager) PackFinalize(spec [32]byte) []byte {
+	enc, err := jobManager.abi.Pack("finalize", spec)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackFinalize is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x92584d80.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function finalize(bytes32 spec) returns()
+func (jobManager *JobManager) TryPackFinalize(spec [32]byte) ([]byte, error) {
+	return jobManager.abi.Pack("finalize", spec)
 }
 
 // PackInitialize is the Go binding used to pack the parameters required for calling
@@ -633,7 +919,7 @@ func (jobManager *JobManager) TryPackInvalidateNonces(word *big.Int, mask *big.I
 // the contract method with ID 0xdb371c60.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function job(bytes32 spec) view returns((address,uint40,uint32,uint8,uint8,uint8,uint128,uint40,uint40,uint32,uint16))
+// Solidity: function job(bytes32 spec) view returns((address,uint40,uint32,uint8,uint8,uint8,uint128,uint40,uint40,uint32,uint16,uint32,uint32,uint96))
 func (jobManager *JobManager) PackJob(spec [32]byte) []byte {
 	enc, err := jobManager.abi.Pack("job", spec)
 	if err != nil {
@@ -646,7 +932,7 @@ func (jobManager *JobManager) PackJob(spec [32]byte) []byte {
 // the contract method with ID 0xdb371c60.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function job(bytes32 spec) view returns((address,uint40,uint32,uint8,uint8,uint8,uint128,uint40,uint40,uint32,uint16))
+// Solidity: function job(bytes32 spec) view returns((address,uint40,uint32,uint8,uint8,uint8,uint128,uint40,uint40,uint32,uint16,uint32,uint32,uint96))
 func (jobManager *JobManager) TryPackJob(spec [32]byte) ([]byte, error) {
 	return jobManager.abi.Pack("job", spec)
 }
@@ -654,7 +940,7 @@ func (jobManager *JobManager) TryPackJob(spec [32]byte) ([]byte, error) {
 // UnpackJob is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0xdb371c60.
 //
-// Solidity: function job(bytes32 spec) view returns((address,uint40,uint32,uint8,uint8,uint8,uint128,uint40,uint40,uint32,uint16))
+// Solidity: function job(bytes32 spec) view returns((address,uint40,uint32,uint8,uint8,uint8,uint128,uint40,uint40,uint32,uint16,uint32,uint32,uint96))
 func (jobManager *JobManager) UnpackJob(data []byte) (IJobManagerJobView, error) {
 	out, err := jobManager.abi.Unpack("job", data)
 	if err != nil {
@@ -722,10 +1008,10 @@ func (jobManager *JobManager) UnpackNonceBitmap(data []byte) (*big.Int, error) {
 }
 
 // PackOfferDigest is the Go binding used to pack the parameters required for calling
-// the contract method with ID 0x0fae7105.  This method will panic if any
+// the contract method with ID 0x18db393d.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function offerDigest((bytes32,address,uint8,uint128,uint32,uint40,uint40,uint256) offer) view returns(bytes32)
+// Solidity: function offerDigest((bytes32,address,uint8,uint128,uint32,uint32,uint32,bytes32,uint40,uint40,uint256) offer) view returns(bytes32)
 func (jobManager *JobManager) PackOfferDigest(offer IJobManagerJobOffer) []byte {
 	enc, err := jobManager.abi.Pack("offerDigest", offer)
 	if err != nil {
@@ -735,18 +1021,18 @@ func (jobManager *JobManager) PackOfferDigest(offer IJobManagerJobOffer) []byte 
 }
 
 // TryPackOfferDigest is the Go binding used to pack the parameters required for calling
-// the contract method with ID 0x0fae7105.  This method will return an error
+// the contract method with ID 0x18db393d.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function offerDigest((bytes32,address,uint8,uint128,uint32,uint40,uint40,uint256) offer) view returns(bytes32)
+// Solidity: function offerDigest((bytes32,address,uint8,uint128,uint32,uint32,uint32,bytes32,uint40,uint40,uint256) offer) view returns(bytes32)
 func (jobManager *JobManager) TryPackOfferDigest(offer IJobManagerJobOffer) ([]byte, error) {
 	return jobManager.abi.Pack("offerDigest", offer)
 }
 
 // UnpackOfferDigest is the Go binding that unpacks the parameters returned
-// from invoking the contract method with ID 0x0fae7105.
+// from invoking the contract method with ID 0x18db393d.
 //
-// Solidity: function offerDigest((bytes32,address,uint8,uint128,uint32,uint40,uint40,uint256) offer) view returns(bytes32)
+// Solidity: function offerDigest((bytes32,address,uint8,uint128,uint32,uint32,uint32,bytes32,uint40,uint40,uint256) offer) view returns(bytes32)
 func (jobManager *JobManager) UnpackOfferDigest(data []byte) ([32]byte, error) {
 	out, err := jobManager.abi.Unpack("offerDigest", data)
 	if err != nil {
@@ -756,11 +1042,46 @@ func (jobManager *JobManager) UnpackOfferDigest(data []byte) ([32]byte, error) {
 	return out0, nil
 }
 
-// PackOpen is the Go binding used to pack the parameters required for calling
-// the contract method with ID 0x0669fc4e.  This method will panic if any
+// PackOfferHash is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x1b22f762.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function open((bytes32,address,uint8,uint128,uint32,uint40,uint40,uint256) offer, bytes payerSig, (bytes32,uint32,uint128,uint8,uint32,uint40) assignment, bytes nodeSig, bytes coordSigs) returns()
+// Solidity: function offerHash(bytes32 spec) view returns(bytes32)
+func (jobManager *JobManager) PackOfferHash(spec [32]byte) []byte {
+	enc, err := jobManager.abi.Pack("offerHash", spec)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackOfferHash is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x1b22f762.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function offerHash(bytes32 spec) view returns(bytes32)
+func (jobManager *JobManager) TryPackOfferHash(spec [32]byte) ([]byte, error) {
+	return jobManager.abi.Pack("offerHash", spec)
+}
+
+// UnpackOfferHash is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x1b22f762.
+//
+// Solidity: function offerHash(bytes32 spec) view returns(bytes32)
+func (jobManager *JobManager) UnpackOfferHash(data []byte) ([32]byte, error) {
+	out, err := jobManager.abi.Unpack("offerHash", data)
+	if err != nil {
+		return *new([32]byte), err
+	}
+	out0 := *abi.ConvertType(out[0], new([32]byte)).(*[32]byte)
+	return out0, nil
+}
+
+// PackOpen is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x65a7cdf0.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function open((bytes32,address,uint8,uint128,uint32,uint32,uint32,bytes32,uint40,uint40,uint256) offer, bytes payerSig, (bytes32,uint32,uint128,uint8,uint32,uint32,bytes32,uint40) assignment, bytes nodeSig, bytes coordSigs) returns()
 func (jobManager *JobManager) PackOpen(offer IJobManagerJobOffer, payerSig []byte, assignment IJobManagerAssignment, nodeSig []byte, coordSigs []byte) []byte {
 	enc, err := jobManager.abi.Pack("open", offer, payerSig, assignment, nodeSig, coordSigs)
 	if err != nil {
@@ -770,12 +1091,69 @@ func (jobManager *JobManager) PackOpen(offer IJobManagerJobOffer, payerSig []byt
 }
 
 // TryPackOpen is the Go binding used to pack the parameters required for calling
-// the contract method with ID 0x0669fc4e.  This method will return an error
+// the contract method with ID 0x65a7cdf0.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function open((bytes32,address,uint8,uint128,uint32,uint40,uint40,uint256) offer, bytes payerSig, (bytes32,uint32,uint128,uint8,uint32,uint40) assignment, bytes nodeSig, bytes coordSigs) returns()
+// Solidity: function open((bytes32,address,uint8,uint128,uint32,uint32,uint32,bytes32,uint40,uint40,uint256) offer, bytes payerSig, (bytes32,uint32,uint128,uint8,uint32,uint32,bytes32,uint40) assignment, bytes nodeSig, bytes coordSigs) returns()
 func (jobManager *JobManager) TryPackOpen(offer IJobManagerJobOffer, payerSig []byte, assignment IJobManagerAssignment, nodeSig []byte, coordSigs []byte) ([]byte, error) {
 	return jobManager.abi.Pack("open", offer, payerSig, assignment, nodeSig, coordSigs)
+}
+
+// PackOpenBatch is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x182ab413.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function openBatch(bytes[] ) returns(uint256)
+func (jobManager *JobManager) PackOpenBatch(arg0 [][]byte) []byte {
+	enc, err := jobManager.abi.Pack("openBatch", arg0)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackOpenBatch is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x182ab413.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function openBatch(bytes[] ) returns(uint256)
+func (jobManager *JobManager) TryPackOpenBatch(arg0 [][]byte) ([]byte, error) {
+	return jobManager.abi.Pack("openBatch", arg0)
+}
+
+// UnpackOpenBatch is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x182ab413.
+//
+// Solidity: function openBatch(bytes[] ) returns(uint256)
+func (jobManager *JobManager) UnpackOpenBatch(data []byte) (*big.Int, error) {
+	out, err := jobManager.abi.Unpack("openBatch", data)
+	if err != nil {
+		return new(big.Int), err
+	}
+	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
+}
+
+// PackOpenSelf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x13a42972.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function openSelf((bytes32,address,uint8,uint128,uint32,uint32,uint32,bytes32,uint40,uint40,uint256) offer, bytes payerSig, (bytes32,uint32,uint128,uint8,uint32,uint32,bytes32,uint40) assignment, bytes nodeSig) returns()
+func (jobManager *JobManager) PackOpenSelf(offer IJobManagerJobOffer, payerSig []byte, assignment IJobManagerAssignment, nodeSig []byte) []byte {
+	enc, err := jobManager.abi.Pack("openSelf", offer, payerSig, assignment, nodeSig)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackOpenSelf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x13a42972.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function openSelf((bytes32,address,uint8,uint128,uint32,uint32,uint32,bytes32,uint40,uint40,uint256) offer, bytes payerSig, (bytes32,uint32,uint128,uint8,uint32,uint32,bytes32,uint40) assignment, bytes nodeSig) returns()
+func (jobManager *JobManager) TryPackOpenSelf(offer IJobManagerJobOffer, payerSig []byte, assignment IJobManagerAssignment, nodeSig []byte) ([]byte, error) {
+	return jobManager.abi.Pack("openSelf", offer, payerSig, assignment, nodeSig)
 }
 
 // PackPause is the Go binding used to pack the parameters required for calling
@@ -850,7 +1228,7 @@ func (jobManager *JobManager) UnpackPauseState(data []byte) (JobManagerPauseStat
 // the contract method with ID 0x9f7d6fb2.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address))
+// Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address) p)
 func (jobManager *JobManager) PackPeers() []byte {
 	enc, err := jobManager.abi.Pack("peers")
 	if err != nil {
@@ -863,7 +1241,7 @@ func (jobManager *JobManager) PackPeers() []byte {
 // the contract method with ID 0x9f7d6fb2.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address))
+// Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address) p)
 func (jobManager *JobManager) TryPackPeers() ([]byte, error) {
 	return jobManager.abi.Pack("peers")
 }
@@ -871,13 +1249,48 @@ func (jobManager *JobManager) TryPackPeers() ([]byte, error) {
 // UnpackPeers is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x9f7d6fb2.
 //
-// Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address))
+// Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address) p)
 func (jobManager *JobManager) UnpackPeers(data []byte) (Peers, error) {
 	out, err := jobManager.abi.Unpack("peers", data)
 	if err != nil {
 		return *new(Peers), err
 	}
 	out0 := *abi.ConvertType(out[0], new(Peers)).(*Peers)
+	return out0, nil
+}
+
+// PackPlacement is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xffa0832d.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function placement(bytes32 spec) view returns(bytes32)
+func (jobManager *JobManager) PackPlacement(spec [32]byte) []byte {
+	enc, err := jobManager.abi.Pack("placement", spec)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackPlacement is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xffa0832d.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function placement(bytes32 spec) view returns(bytes32)
+func (jobManager *JobManager) TryPackPlacement(spec [32]byte) ([]byte, error) {
+	return jobManager.abi.Pack("placement", spec)
+}
+
+// UnpackPlacement is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0xffa0832d.
+//
+// Solidity: function placement(bytes32 spec) view returns(bytes32)
+func (jobManager *JobManager) UnpackPlacement(data []byte) ([32]byte, error) {
+	out, err := jobManager.abi.Unpack("placement", data)
+	if err != nil {
+		return *new([32]byte), err
+	}
+	out0 := *abi.ConvertType(out[0], new([32]byte)).(*[32]byte)
 	return out0, nil
 }
 
@@ -916,6 +1329,28 @@ func (jobManager *JobManager) UnpackProxiableUUID(data []byte) ([32]byte, error)
 	return out0, nil
 }
 
+// PackReassign is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xba4a014c.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function reassign(bytes32 spec) returns()
+func (jobManager *JobManager) PackReassign(spec [32]byte) []byte {
+	enc, err := jobManager.abi.Pack("reassign", spec)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackReassign is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xba4a014c.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function reassign(bytes32 spec) returns()
+func (jobManager *JobManager) TryPackReassign(spec [32]byte) ([]byte, error) {
+	return jobManager.abi.Pack("reassign", spec)
+}
+
 // PackRenewPause is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x8c027eb2.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -936,6 +1371,50 @@ func (jobManager *JobManager) PackRenewPause() []byte {
 // Solidity: function renewPause() returns()
 func (jobManager *JobManager) TryPackRenewPause() ([]byte, error) {
 	return jobManager.abi.Pack("renewPause")
+}
+
+// PackResize is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xabd184af.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function resize((bytes32,address,uint8,uint128,uint32,uint32,uint32,bytes32,uint40,uint40,uint256) , bytes , uint128 , bytes ) returns()
+func (jobManager *JobManager) PackResize(arg0 IJobManagerJobOffer, arg1 []byte, arg2 *big.Int, arg3 []byte) []byte {
+	enc, err := jobManager.abi.Pack("resize", arg0, arg1, arg2, arg3)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackResize is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xabd184af.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function resize((bytes32,address,uint8,uint128,uint32,uint32,uint32,bytes32,uint40,uint40,uint256) , bytes , uint128 , bytes ) returns()
+func (jobManager *JobManager) TryPackResize(arg0 IJobManagerJobOffer, arg1 []byte, arg2 *big.Int, arg3 []byte) ([]byte, error) {
+	return jobManager.abi.Pack("resize", arg0, arg1, arg2, arg3)
+}
+
+// PackSettleChallenge is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x4bd78197.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function settleChallenge(bytes32 , uint8 , uint32 ) returns()
+func (jobManager *JobManager) PackSettleChallenge(arg0 [32]byte, arg1 uint8, arg2 uint32) []byte {
+	enc, err := jobManager.abi.Pack("settleChallenge", arg0, arg1, arg2)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackSettleChallenge is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x4bd78197.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function settleChallenge(bytes32 , uint8 , uint32 ) returns()
+func (jobManager *JobManager) TryPackSettleChallenge(arg0 [32]byte, arg1 uint8, arg2 uint32) ([]byte, error) {
+	return jobManager.abi.Pack("settleChallenge", arg0, arg1, arg2)
 }
 
 // PackStop is the Go binding used to pack the parameters required for calling
@@ -1059,6 +1538,149 @@ func (jobManager *JobManager) PackUpgradeToAndCall(newImplementation common.Addr
 // Solidity: function upgradeToAndCall(address newImplementation, bytes data) payable returns()
 func (jobManager *JobManager) TryPackUpgradeToAndCall(newImplementation common.Address, data []byte) ([]byte, error) {
 	return jobManager.abi.Pack("upgradeToAndCall", newImplementation, data)
+}
+
+// JobManagerAssignmentChallenged represents a AssignmentChallenged event raised by the JobManager contract.
+type JobManagerAssignmentChallenged struct {
+	Spec       [32]byte
+	Attempt    uint8
+	CoordId    uint32
+	Better     uint32
+	Challenger common.Address
+	Deadline   *big.Int
+	Raw        *types.Log // Blockchain specific contextual infos
+}
+
+const JobManagerAssignmentChallengedEventName = "AssignmentChallenged"
+
+// ContractEventName returns the user-defined event name.
+func (JobManagerAssignmentChallenged) ContractEventName() string {
+	return JobManagerAssignmentChallengedEventName
+}
+
+// UnpackAssignmentChallengedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event AssignmentChallenged(bytes32 indexed spec, uint8 attempt, uint32 indexed coordId, uint32 indexed better, address challenger, uint40 deadline)
+func (jobManager *JobManager) UnpackAssignmentChallengedEvent(log *types.Log) (*JobManagerAssignmentChallenged, error) {
+	event := "AssignmentChallenged"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != jobManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(JobManagerAssignmentChallenged)
+	if len(log.Data) > 0 {
+		if err := jobManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range jobManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// JobManagerChallengeAnswered represents a ChallengeAnswered event raised by the JobManager contract.
+type JobManagerChallengeAnswered struct {
+	Spec    [32]byte
+	Attempt uint8
+	Better  uint32
+	Reason  uint8
+	Raw     *types.Log // Blockchain specific contextual infos
+}
+
+const JobManagerChallengeAnsweredEventName = "ChallengeAnswered"
+
+// ContractEventName returns the user-defined event name.
+func (JobManagerChallengeAnswered) ContractEventName() string {
+	return JobManagerChallengeAnsweredEventName
+}
+
+// UnpackChallengeAnsweredEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event ChallengeAnswered(bytes32 indexed spec, uint8 attempt, uint32 indexed better, uint8 reason)
+func (jobManager *JobManager) UnpackChallengeAnsweredEvent(log *types.Log) (*JobManagerChallengeAnswered, error) {
+	event := "ChallengeAnswered"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != jobManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(JobManagerChallengeAnswered)
+	if len(log.Data) > 0 {
+		if err := jobManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range jobManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// JobManagerChallengeUpheld represents a ChallengeUpheld event raised by the JobManager contract.
+type JobManagerChallengeUpheld struct {
+	Spec    [32]byte
+	Attempt uint8
+	Better  uint32
+	CaseId  [32]byte
+	Raw     *types.Log // Blockchain specific contextual infos
+}
+
+const JobManagerChallengeUpheldEventName = "ChallengeUpheld"
+
+// ContractEventName returns the user-defined event name.
+func (JobManagerChallengeUpheld) ContractEventName() string {
+	return JobManagerChallengeUpheldEventName
+}
+
+// UnpackChallengeUpheldEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event ChallengeUpheld(bytes32 indexed spec, uint8 attempt, uint32 indexed better, bytes32 caseId)
+func (jobManager *JobManager) UnpackChallengeUpheldEvent(log *types.Log) (*JobManagerChallengeUpheld, error) {
+	event := "ChallengeUpheld"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != jobManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(JobManagerChallengeUpheld)
+	if len(log.Data) > 0 {
+		if err := jobManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range jobManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
 }
 
 // JobManagerEIP712DomainChanged represents a EIP712DomainChanged event raised by the JobManager contract.
@@ -1246,6 +1868,147 @@ func (jobManager *JobManager) UnpackJobAssignedEvent(log *types.Log) (*JobManage
 	return out, nil
 }
 
+// JobManagerJobCompleted represents a JobCompleted event raised by the JobManager contract.
+type JobManagerJobCompleted struct {
+	Spec       [32]byte
+	NodeId     uint32
+	ResultHash [32]byte
+	Raw        *types.Log // Blockchain specific contextual infos
+}
+
+const JobManagerJobCompletedEventName = "JobCompleted"
+
+// ContractEventName returns the user-defined event name.
+func (JobManagerJobCompleted) ContractEventName() string {
+	return JobManagerJobCompletedEventName
+}
+
+// UnpackJobCompletedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event JobCompleted(bytes32 indexed spec, uint32 indexed nodeId, bytes32 resultHash)
+func (jobManager *JobManager) UnpackJobCompletedEvent(log *types.Log) (*JobManagerJobCompleted, error) {
+	event := "JobCompleted"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != jobManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(JobManagerJobCompleted)
+	if len(log.Data) > 0 {
+		if err := jobManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range jobManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// JobManagerJobOffered represents a JobOffered event raised by the JobManager contract.
+type JobManagerJobOffered struct {
+	Spec      [32]byte
+	Payer     common.Address
+	Offer     IJobManagerJobOffer
+	OfferHash [32]byte
+	Raw       *types.Log // Blockchain specific contextual infos
+}
+
+const JobManagerJobOfferedEventName = "JobOffered"
+
+// ContractEventName returns the user-defined event name.
+func (JobManagerJobOffered) ContractEventName() string {
+	return JobManagerJobOfferedEventName
+}
+
+// UnpackJobOfferedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event JobOffered(bytes32 indexed spec, address indexed payer, (bytes32,address,uint8,uint128,uint32,uint32,uint32,bytes32,uint40,uint40,uint256) offer, bytes32 offerHash)
+func (jobManager *JobManager) UnpackJobOfferedEvent(log *types.Log) (*JobManagerJobOffered, error) {
+	event := "JobOffered"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != jobManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(JobManagerJobOffered)
+	if len(log.Data) > 0 {
+		if err := jobManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range jobManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// JobManagerJobResized represents a JobResized event raised by the JobManager contract.
+type JobManagerJobResized struct {
+	Spec         [32]byte
+	NodeId       uint32
+	RateQ32      *big.Int
+	ImageRateQ32 *big.Int
+	MaxUntil     *big.Int
+	Raw          *types.Log // Blockchain specific contextual infos
+}
+
+const JobManagerJobResizedEventName = "JobResized"
+
+// ContractEventName returns the user-defined event name.
+func (JobManagerJobResized) ContractEventName() string {
+	return JobManagerJobResizedEventName
+}
+
+// UnpackJobResizedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event JobResized(bytes32 indexed spec, uint32 indexed nodeId, uint128 rateQ32, uint96 imageRateQ32, uint40 maxUntil)
+func (jobManager *JobManager) UnpackJobResizedEvent(log *types.Log) (*JobManagerJobResized, error) {
+	event := "JobResized"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != jobManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(JobManagerJobResized)
+	if len(log.Data) > 0 {
+		if err := jobManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range jobManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
 // JobManagerJobRunning represents a JobRunning event raised by the JobManager contract.
 type JobManagerJobRunning struct {
 	Spec      [32]byte
@@ -1343,6 +2106,155 @@ func (jobManager *JobManager) UnpackJobStoppedEvent(log *types.Log) (*JobManager
 	return out, nil
 }
 
+// JobManagerJobStopping represents a JobStopping event raised by the JobManager contract.
+type JobManagerJobStopping struct {
+	Spec   [32]byte
+	NodeId uint32
+	Reason uint8
+	EndsAt *big.Int
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const JobManagerJobStoppingEventName = "JobStopping"
+
+// ContractEventName returns the user-defined event name.
+func (JobManagerJobStopping) ContractEventName() string {
+	return JobManagerJobStoppingEventName
+}
+
+// UnpackJobStoppingEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event JobStopping(bytes32 indexed spec, uint32 indexed nodeId, uint8 reason, uint40 endsAt)
+func (jobManager *JobManager) UnpackJobStoppingEvent(log *types.Log) (*JobManagerJobStopping, error) {
+	event := "JobStopping"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != jobManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(JobManagerJobStopping)
+	if len(log.Data) > 0 {
+		if err := jobManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range jobManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// JobManagerJobTerms represents a JobTerms event raised by the JobManager contract.
+type JobManagerJobTerms struct {
+	Spec         [32]byte
+	Attempt      uint8
+	SlaClass     uint32
+	ImageSeq     uint32
+	ImageRateQ32 *big.Int
+	ImageOnce    *big.Int
+	StatsEpoch   uint32
+	ReqHash      [32]byte
+	Raw          *types.Log // Blockchain specific contextual infos
+}
+
+const JobManagerJobTermsEventName = "JobTerms"
+
+// ContractEventName returns the user-defined event name.
+func (JobManagerJobTerms) ContractEventName() string {
+	return JobManagerJobTermsEventName
+}
+
+// UnpackJobTermsEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event JobTerms(bytes32 indexed spec, uint8 attempt, uint32 slaClass, uint32 imageSeq, uint96 imageRateQ32, uint96 imageOnce, uint32 statsEpoch, bytes32 reqHash)
+func (jobManager *JobManager) UnpackJobTermsEvent(log *types.Log) (*JobManagerJobTerms, error) {
+	event := "JobTerms"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != jobManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(JobManagerJobTerms)
+	if len(log.Data) > 0 {
+		if err := jobManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range jobManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// JobManagerJobUnplaced represents a JobUnplaced event raised by the JobManager contract.
+type JobManagerJobUnplaced struct {
+	Spec      [32]byte
+	NodeId    uint32
+	By        common.Address
+	Reason    uint8
+	Attempt   uint8
+	StartedAt *big.Int
+	StoppedAt *big.Int
+	RateQ32   *big.Int
+	Raw       *types.Log // Blockchain specific contextual infos
+}
+
+const JobManagerJobUnplacedEventName = "JobUnplaced"
+
+// ContractEventName returns the user-defined event name.
+func (JobManagerJobUnplaced) ContractEventName() string {
+	return JobManagerJobUnplacedEventName
+}
+
+// UnpackJobUnplacedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event JobUnplaced(bytes32 indexed spec, uint32 indexed nodeId, address by, uint8 reason, uint8 attempt, uint40 startedAt, uint40 stoppedAt, uint128 rateQ32)
+func (jobManager *JobManager) UnpackJobUnplacedEvent(log *types.Log) (*JobManagerJobUnplaced, error) {
+	event := "JobUnplaced"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != jobManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(JobManagerJobUnplaced)
+	if len(log.Data) > 0 {
+		if err := jobManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range jobManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
 // JobManagerNoncesInvalidated represents a NoncesInvalidated event raised by the JobManager contract.
 type JobManagerNoncesInvalidated struct {
 	Payer common.Address
@@ -1371,6 +2283,51 @@ func (jobManager *JobManager) UnpackNoncesInvalidatedEvent(log *types.Log) (*Job
 		return nil, bind.ErrEventSignatureMismatch
 	}
 	out := new(JobManagerNoncesInvalidated)
+	if len(log.Data) > 0 {
+		if err := jobManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range jobManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// JobManagerOpenRefused represents a OpenRefused event raised by the JobManager contract.
+type JobManagerOpenRefused struct {
+	Spec  [32]byte
+	Cause [4]byte
+	Raw   *types.Log // Blockchain specific contextual infos
+}
+
+const JobManagerOpenRefusedEventName = "OpenRefused"
+
+// ContractEventName returns the user-defined event name.
+func (JobManagerOpenRefused) ContractEventName() string {
+	return JobManagerOpenRefusedEventName
+}
+
+// UnpackOpenRefusedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event OpenRefused(bytes32 indexed spec, bytes4 cause)
+func (jobManager *JobManager) UnpackOpenRefusedEvent(log *types.Log) (*JobManagerOpenRefused, error) {
+	event := "OpenRefused"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != jobManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(JobManagerOpenRefused)
 	if len(log.Data) > 0 {
 		if err := jobManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
@@ -1622,6 +2579,9 @@ func (jobManager *JobManager) UnpackError(raw []byte) (any, error) {
 	if bytes.Equal(raw[:4], jobManager.abi.Errors["AlreadyTerminal"].ID.Bytes()[:4]) {
 		return jobManager.UnpackAlreadyTerminalError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], jobManager.abi.Errors["BadProof"].ID.Bytes()[:4]) {
+		return jobManager.UnpackBadProofError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], jobManager.abi.Errors["BadSignature"].ID.Bytes()[:4]) {
 		return jobManager.UnpackBadSignatureError(raw[4:])
 	}
@@ -1652,17 +2612,44 @@ func (jobManager *JobManager) UnpackError(raw []byte) (any, error) {
 	if bytes.Equal(raw[:4], jobManager.abi.Errors["InvalidInitialization"].ID.Bytes()[:4]) {
 		return jobManager.UnpackInvalidInitializationError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], jobManager.abi.Errors["NoChallenge"].ID.Bytes()[:4]) {
+		return jobManager.UnpackNoChallengeError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], jobManager.abi.Errors["NoNodeHint"].ID.Bytes()[:4]) {
+		return jobManager.UnpackNoNodeHintError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], jobManager.abi.Errors["NoOpening"].ID.Bytes()[:4]) {
+		return jobManager.UnpackNoOpeningError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], jobManager.abi.Errors["NoSeed"].ID.Bytes()[:4]) {
+		return jobManager.UnpackNoSeedError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], jobManager.abi.Errors["NodeAvailable"].ID.Bytes()[:4]) {
+		return jobManager.UnpackNodeAvailableError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], jobManager.abi.Errors["NonceUsed"].ID.Bytes()[:4]) {
 		return jobManager.UnpackNonceUsedError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], jobManager.abi.Errors["NotAuthorized"].ID.Bytes()[:4]) {
 		return jobManager.UnpackNotAuthorizedError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], jobManager.abi.Errors["NotBetter"].ID.Bytes()[:4]) {
+		return jobManager.UnpackNotBetterError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], jobManager.abi.Errors["NotInitializing"].ID.Bytes()[:4]) {
 		return jobManager.UnpackNotInitializingError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], jobManager.abi.Errors["NotOptedIn"].ID.Bytes()[:4]) {
+		return jobManager.UnpackNotOptedInError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], jobManager.abi.Errors["NoticeNeeded"].ID.Bytes()[:4]) {
+		return jobManager.UnpackNoticeNeededError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], jobManager.abi.Errors["OfferExpired"].ID.Bytes()[:4]) {
 		return jobManager.UnpackOfferExpiredError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], jobManager.abi.Errors["OfferMismatch"].ID.Bytes()[:4]) {
+		return jobManager.UnpackOfferMismatchError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], jobManager.abi.Errors["OutOfBounds"].ID.Bytes()[:4]) {
 		return jobManager.UnpackOutOfBoundsError(raw[4:])
@@ -1703,8 +2690,20 @@ func (jobManager *JobManager) UnpackError(raw []byte) (any, error) {
 	if bytes.Equal(raw[:4], jobManager.abi.Errors["UpgradeNotAnnounced"].ID.Bytes()[:4]) {
 		return jobManager.UnpackUpgradeNotAnnouncedError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], jobManager.abi.Errors["WrongAssignment"].ID.Bytes()[:4]) {
+		return jobManager.UnpackWrongAssignmentError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], jobManager.abi.Errors["WrongAttempt"].ID.Bytes()[:4]) {
 		return jobManager.UnpackWrongAttemptError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], jobManager.abi.Errors["WrongDuty"].ID.Bytes()[:4]) {
+		return jobManager.UnpackWrongDutyError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], jobManager.abi.Errors["WrongEpoch"].ID.Bytes()[:4]) {
+		return jobManager.UnpackWrongEpochError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], jobManager.abi.Errors["WrongNeeds"].ID.Bytes()[:4]) {
+		return jobManager.UnpackWrongNeedsError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], jobManager.abi.Errors["WrongNode"].ID.Bytes()[:4]) {
 		return jobManager.UnpackWrongNodeError(raw[4:])
@@ -1764,6 +2763,30 @@ func JobManagerAlreadyTerminalErrorID() common.Hash {
 func (jobManager *JobManager) UnpackAlreadyTerminalError(raw []byte) (*JobManagerAlreadyTerminal, error) {
 	out := new(JobManagerAlreadyTerminal)
 	if err := jobManager.abi.UnpackIntoInterface(out, "AlreadyTerminal", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// JobManagerBadProof represents a BadProof error raised by the JobManager contract.
+type JobManagerBadProof struct {
+	Leaf [32]byte
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error BadProof(bytes32 leaf)
+func JobManagerBadProofErrorID() common.Hash {
+	return common.HexToHash("0xedc971e08ecb40f6b0f49cfdcf9e30bb9d2a336990fe0b97e635def1eaba2ba9")
+}
+
+// UnpackBadProofError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error BadProof(bytes32 leaf)
+func (jobManager *JobManager) UnpackBadProofError(raw []byte) (*JobManagerBadProof, error) {
+	out := new(JobManagerBadProof)
+	if err := jobManager.abi.UnpackIntoInterface(out, "BadProof", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -2008,6 +3031,127 @@ func (jobManager *JobManager) UnpackInvalidInitializationError(raw []byte) (*Job
 	return out, nil
 }
 
+// JobManagerNoChallenge represents a NoChallenge error raised by the JobManager contract.
+type JobManagerNoChallenge struct {
+	Spec    [32]byte
+	Attempt uint8
+	Better  uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NoChallenge(bytes32 spec, uint8 attempt, uint32 better)
+func JobManagerNoChallengeErrorID() common.Hash {
+	return common.HexToHash("0x0cb801623e4b5f57a2ed759e319738fb3201b7cdcaa1148514b608b2e6ced1a0")
+}
+
+// UnpackNoChallengeError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NoChallenge(bytes32 spec, uint8 attempt, uint32 better)
+func (jobManager *JobManager) UnpackNoChallengeError(raw []byte) (*JobManagerNoChallenge, error) {
+	out := new(JobManagerNoChallenge)
+	if err := jobManager.abi.UnpackIntoInterface(out, "NoChallenge", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// JobManagerNoNodeHint represents a NoNodeHint error raised by the JobManager contract.
+type JobManagerNoNodeHint struct {
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NoNodeHint()
+func JobManagerNoNodeHintErrorID() common.Hash {
+	return common.HexToHash("0x345c067e06d71d3a65b6d0a309c6ef01d068e60dfed5574c28a9bccd89b99b25")
+}
+
+// UnpackNoNodeHintError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NoNodeHint()
+func (jobManager *JobManager) UnpackNoNodeHintError(raw []byte) (*JobManagerNoNodeHint, error) {
+	out := new(JobManagerNoNodeHint)
+	if err := jobManager.abi.UnpackIntoInterface(out, "NoNodeHint", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// JobManagerNoOpening represents a NoOpening error raised by the JobManager contract.
+type JobManagerNoOpening struct {
+	Selector [4]byte
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NoOpening(bytes4 selector)
+func JobManagerNoOpeningErrorID() common.Hash {
+	return common.HexToHash("0x7649fe167f97e897910682932a22d31fb2fce4593cc1a1aa89698218d8308281")
+}
+
+// UnpackNoOpeningError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NoOpening(bytes4 selector)
+func (jobManager *JobManager) UnpackNoOpeningError(raw []byte) (*JobManagerNoOpening, error) {
+	out := new(JobManagerNoOpening)
+	if err := jobManager.abi.UnpackIntoInterface(out, "NoOpening", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// JobManagerNoSeed represents a NoSeed error raised by the JobManager contract.
+type JobManagerNoSeed struct {
+	Day *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NoSeed(uint24 day)
+func JobManagerNoSeedErrorID() common.Hash {
+	return common.HexToHash("0xd311ff979496300452842b95ac8afd857227963f1c659dfd6292da7b27344cf1")
+}
+
+// UnpackNoSeedError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NoSeed(uint24 day)
+func (jobManager *JobManager) UnpackNoSeedError(raw []byte) (*JobManagerNoSeed, error) {
+	out := new(JobManagerNoSeed)
+	if err := jobManager.abi.UnpackIntoInterface(out, "NoSeed", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// JobManagerNodeAvailable represents a NodeAvailable error raised by the JobManager contract.
+type JobManagerNodeAvailable struct {
+	NodeId uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NodeAvailable(uint32 nodeId)
+func JobManagerNodeAvailableErrorID() common.Hash {
+	return common.HexToHash("0x67b388205f7f74eb668ec94c1c5b8ca3756632f30f306ba56e788eb3c80682b7")
+}
+
+// UnpackNodeAvailableError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NodeAvailable(uint32 nodeId)
+func (jobManager *JobManager) UnpackNodeAvailableError(raw []byte) (*JobManagerNodeAvailable, error) {
+	out := new(JobManagerNodeAvailable)
+	if err := jobManager.abi.UnpackIntoInterface(out, "NodeAvailable", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // JobManagerNonceUsed represents a NonceUsed error raised by the JobManager contract.
 type JobManagerNonceUsed struct {
 	Nonce *big.Int
@@ -2056,6 +3200,30 @@ func (jobManager *JobManager) UnpackNotAuthorizedError(raw []byte) (*JobManagerN
 	return out, nil
 }
 
+// JobManagerNotBetter represents a NotBetter error raised by the JobManager contract.
+type JobManagerNotBetter struct {
+	NodeId uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NotBetter(uint32 nodeId)
+func JobManagerNotBetterErrorID() common.Hash {
+	return common.HexToHash("0xd70ba049e742aa4448069cb17f0982b0505df258904ce0b84db676961e191f7d")
+}
+
+// UnpackNotBetterError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NotBetter(uint32 nodeId)
+func (jobManager *JobManager) UnpackNotBetterError(raw []byte) (*JobManagerNotBetter, error) {
+	out := new(JobManagerNotBetter)
+	if err := jobManager.abi.UnpackIntoInterface(out, "NotBetter", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // JobManagerNotInitializing represents a NotInitializing error raised by the JobManager contract.
 type JobManagerNotInitializing struct {
 }
@@ -2074,6 +3242,55 @@ func JobManagerNotInitializingErrorID() common.Hash {
 func (jobManager *JobManager) UnpackNotInitializingError(raw []byte) (*JobManagerNotInitializing, error) {
 	out := new(JobManagerNotInitializing)
 	if err := jobManager.abi.UnpackIntoInterface(out, "NotInitializing", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// JobManagerNotOptedIn represents a NotOptedIn error raised by the JobManager contract.
+type JobManagerNotOptedIn struct {
+	NodeId   uint32
+	SlaClass uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NotOptedIn(uint32 nodeId, uint32 slaClass)
+func JobManagerNotOptedInErrorID() common.Hash {
+	return common.HexToHash("0xf9d962c545d0042303c45af130d08638edc68dbe480e935bb88260f008f4493f")
+}
+
+// UnpackNotOptedInError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NotOptedIn(uint32 nodeId, uint32 slaClass)
+func (jobManager *JobManager) UnpackNotOptedInError(raw []byte) (*JobManagerNotOptedIn, error) {
+	out := new(JobManagerNotOptedIn)
+	if err := jobManager.abi.UnpackIntoInterface(out, "NotOptedIn", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// JobManagerNoticeNeeded represents a NoticeNeeded error raised by the JobManager contract.
+type JobManagerNoticeNeeded struct {
+	Notice uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NoticeNeeded(uint32 notice)
+func JobManagerNoticeNeededErrorID() common.Hash {
+	return common.HexToHash("0x511cdc27df58af9d36e4bb6830495612ce414510f4ad6702b040f4f77b81ea08")
+}
+
+// UnpackNoticeNeededError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NoticeNeeded(uint32 notice)
+func (jobManager *JobManager) UnpackNoticeNeededError(raw []byte) (*JobManagerNoticeNeeded, error) {
+	out := new(JobManagerNoticeNeeded)
+	if err := jobManager.abi.UnpackIntoInterface(out, "NoticeNeeded", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -2098,6 +3315,30 @@ func JobManagerOfferExpiredErrorID() common.Hash {
 func (jobManager *JobManager) UnpackOfferExpiredError(raw []byte) (*JobManagerOfferExpired, error) {
 	out := new(JobManagerOfferExpired)
 	if err := jobManager.abi.UnpackIntoInterface(out, "OfferExpired", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// JobManagerOfferMismatch represents a OfferMismatch error raised by the JobManager contract.
+type JobManagerOfferMismatch struct {
+	Spec [32]byte
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error OfferMismatch(bytes32 spec)
+func JobManagerOfferMismatchErrorID() common.Hash {
+	return common.HexToHash("0x1c791d9de548af5b093914a410d911126f61707472304b3113b65ac717cbc897")
+}
+
+// UnpackOfferMismatchError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error OfferMismatch(bytes32 spec)
+func (jobManager *JobManager) UnpackOfferMismatchError(raw []byte) (*JobManagerOfferMismatch, error) {
+	out := new(JobManagerOfferMismatch)
+	if err := jobManager.abi.UnpackIntoInterface(out, "OfferMismatch", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -2418,6 +3659,30 @@ func (jobManager *JobManager) UnpackUpgradeNotAnnouncedError(raw []byte) (*JobMa
 	return out, nil
 }
 
+// JobManagerWrongAssignment represents a WrongAssignment error raised by the JobManager contract.
+type JobManagerWrongAssignment struct {
+	Spec [32]byte
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error WrongAssignment(bytes32 spec)
+func JobManagerWrongAssignmentErrorID() common.Hash {
+	return common.HexToHash("0x64353f5eeaeef56c914cbe14db70d08ca380185a95c67c813cfb43b7053453d6")
+}
+
+// UnpackWrongAssignmentError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error WrongAssignment(bytes32 spec)
+func (jobManager *JobManager) UnpackWrongAssignmentError(raw []byte) (*JobManagerWrongAssignment, error) {
+	out := new(JobManagerWrongAssignment)
+	if err := jobManager.abi.UnpackIntoInterface(out, "WrongAssignment", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // JobManagerWrongAttempt represents a WrongAttempt error raised by the JobManager contract.
 type JobManagerWrongAttempt struct {
 	Have uint8
@@ -2438,6 +3703,81 @@ func JobManagerWrongAttemptErrorID() common.Hash {
 func (jobManager *JobManager) UnpackWrongAttemptError(raw []byte) (*JobManagerWrongAttempt, error) {
 	out := new(JobManagerWrongAttempt)
 	if err := jobManager.abi.UnpackIntoInterface(out, "WrongAttempt", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// JobManagerWrongDuty represents a WrongDuty error raised by the JobManager contract.
+type JobManagerWrongDuty struct {
+	CoordId uint32
+	Ahead   *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error WrongDuty(uint32 coordId, uint256 ahead)
+func JobManagerWrongDutyErrorID() common.Hash {
+	return common.HexToHash("0xb4889998023890bdabff502c4a0bb32a909a34a6f22f3059d82318ad62ca4820")
+}
+
+// UnpackWrongDutyError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error WrongDuty(uint32 coordId, uint256 ahead)
+func (jobManager *JobManager) UnpackWrongDutyError(raw []byte) (*JobManagerWrongDuty, error) {
+	out := new(JobManagerWrongDuty)
+	if err := jobManager.abi.UnpackIntoInterface(out, "WrongDuty", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// JobManagerWrongEpoch represents a WrongEpoch error raised by the JobManager contract.
+type JobManagerWrongEpoch struct {
+	Have   uint32
+	Newest uint32
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error WrongEpoch(uint32 have, uint32 newest)
+func JobManagerWrongEpochErrorID() common.Hash {
+	return common.HexToHash("0x6112d2538b1799486a209770faf93444b9236ffa01c9143ca10ac4712d756b97")
+}
+
+// UnpackWrongEpochError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error WrongEpoch(uint32 have, uint32 newest)
+func (jobManager *JobManager) UnpackWrongEpochError(raw []byte) (*JobManagerWrongEpoch, error) {
+	out := new(JobManagerWrongEpoch)
+	if err := jobManager.abi.UnpackIntoInterface(out, "WrongEpoch", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// JobManagerWrongNeeds represents a WrongNeeds error raised by the JobManager contract.
+type JobManagerWrongNeeds struct {
+	Have [32]byte
+	Want [32]byte
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error WrongNeeds(bytes32 have, bytes32 want)
+func JobManagerWrongNeedsErrorID() common.Hash {
+	return common.HexToHash("0x4e3563bd6b249c0a0b2808e61bf86ca0b7e2eac33bc612ecbc977bde41e01a8d")
+}
+
+// UnpackWrongNeedsError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error WrongNeeds(bytes32 have, bytes32 want)
+func (jobManager *JobManager) UnpackWrongNeedsError(raw []byte) (*JobManagerWrongNeeds, error) {
+	out := new(JobManagerWrongNeeds)
+	if err := jobManager.abi.UnpackIntoInterface(out, "WrongNeeds", raw); err != nil {
 		return nil, err
 	}
 	return out, nil

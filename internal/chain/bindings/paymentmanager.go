@@ -32,6 +32,17 @@ type IPaymentManagerAccountView struct {
 	Debts        *big.Int
 	Refund       *big.Int
 	Reserved     *big.Int
+	RevokedAt    *big.Int
+	Window       uint32
+	Source       uint8
+}
+
+// IPaymentManagerLimitView is an auto generated low-level Go binding around an user-defined struct.
+type IPaymentManagerLimitView struct {
+	MaxRateQ32 *big.Int
+	ValidUntil *big.Int
+	DailyCap   *big.Int
+	Spent      *big.Int
 }
 
 // IPaymentManagerPairView is an auto generated low-level Go binding around an user-defined struct.
@@ -41,6 +52,16 @@ type IPaymentManagerPairView struct {
 	PendingQ32 *big.Int
 	Claimable  *big.Int
 	Debt       *big.Int
+}
+
+// IPaymentManagerRouteView is an auto generated low-level Go binding around an user-defined struct.
+type IPaymentManagerRouteView struct {
+	Path           []byte
+	SlipBps        uint16
+	TwapSec        uint32
+	MinCardinality uint16
+	MaxPerSwap     *big.Int
+	Left           *big.Int
 }
 
 // IPaymentManagerSplit is an auto generated low-level Go binding around an user-defined struct.
@@ -53,17 +74,21 @@ type IPaymentManagerSplit struct {
 
 // IPaymentManagerTokenView is an auto generated low-level Go binding around an user-defined struct.
 type IPaymentManagerTokenView struct {
-	Erc20    common.Address
-	Decimals uint8
-	Enabled  bool
-	ListedAt *big.Int
+	Erc20           common.Address
+	Decimals        uint8
+	Enabled         bool
+	ListedAt        *big.Int
+	SwapIn          bool
+	SwapOut         bool
+	MinWindowAmount *big.Int
+	BountyCap       *big.Int
 }
 
 // PaymentManagerMetaData contains all meta data concerning the PaymentManager contract.
 var PaymentManagerMetaData = bind.MetaData{
-	ABI: "[{\"type\":\"constructor\",\"inputs\":[{\"name\":\"p\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"UPGRADE_INTERFACE_VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"pure\"},{\"type\":\"function\",\"name\":\"account\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.AccountView\",\"components\":[{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"arrearsSince\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"flows\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"debts\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"refund\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"reserved\",\"type\":\"uint128\",\"internalType\":\"uint128\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"activate\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"reservedMinutes\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"outputs\":[{\"name\":\"ok\",\"type\":\"bool\",\"internalType\":\"bool\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"announceUpgrade\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"announcedUpgrade\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"authority\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"cancelUpgrade\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"chargeOnce\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"ref\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"claim\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payers\",\"type\":\"address[]\",\"internalType\":\"address[]\"}],\"outputs\":[{\"name\":\"gross\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"closeOverdue\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[{\"name\":\"closed\",\"type\":\"bool\",\"internalType\":\"bool\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"compensate\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"most\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"ref\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[{\"name\":\"paid\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"creditOf\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"delistToken\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"initialize\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"lastToken\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"listToken\",\"inputs\":[{\"name\":\"erc20\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"owed\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payers\",\"type\":\"address[]\",\"internalType\":\"address[]\"}],\"outputs\":[{\"name\":\"sum\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"pair\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.PairView\",\"components\":[{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"since\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"pendingQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"claimable\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"debt\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"params\",\"inputs\":[],\"outputs\":[{\"name\":\"prepay\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"soft\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"hard\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"pause\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"duration\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pauseState\",\"inputs\":[],\"outputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"payDebt\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}],\"outputs\":[{\"name\":\"amount\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"payOut\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"to\",\"type\":\"address[]\",\"internalType\":\"address[]\"},{\"name\":\"amounts\",\"type\":\"uint128[]\",\"internalType\":\"uint128[]\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"payoutOf\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"peers\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"permit\",\"inputs\":[{\"name\":\"owner\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"deadline\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"v\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"r\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"s\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"proxiableUUID\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"pull\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"pulled\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pullMany\",\"inputs\":[{\"name\":\"payers\",\"type\":\"address[]\",\"internalType\":\"address[]\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"okBitmap\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"release\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"reservedMinutes\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"relistToken\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"renewPause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"reserve\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[{\"name\":\"reservedMinutes\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"runway\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"paidUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"allowanceUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"softStop\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"hardStop\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"setFlow\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"deltaQ32\",\"type\":\"int256\",\"internalType\":\"int256\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setGrace\",\"inputs\":[{\"name\":\"soft\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"hard\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setPoolPayout\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"payout\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setPrepay\",\"inputs\":[{\"name\":\"duration\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setSplit\",\"inputs\":[{\"name\":\"class\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"nodeBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"coordinatorBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"stakerBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"developmentBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"solvency\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payers\",\"type\":\"address[]\",\"internalType\":\"address[]\"},{\"name\":\"payees\",\"type\":\"uint64[]\",\"internalType\":\"uint64[]\"}],\"outputs\":[{\"name\":\"held\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"owes\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"splitOf\",\"inputs\":[{\"name\":\"class\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.Split\",\"components\":[{\"name\":\"nodeBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"coordinatorBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"stakerBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"developmentBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"tokenOf\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.TokenView\",\"components\":[{\"name\":\"erc20\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"decimals\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"enabled\",\"type\":\"bool\",\"internalType\":\"bool\"},{\"name\":\"listedAt\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"unpause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"upgradeToAndCall\",\"inputs\":[{\"name\":\"newImplementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"data\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"payable\"},{\"type\":\"function\",\"name\":\"withdraw\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"withdrawRefund\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"amount\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"event\",\"name\":\"Activated\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"reserved\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"ArrearsCleared\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"ArrearsStarted\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"since\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Charged\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"fromRefund\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"ref\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Claimed\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"gross\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"since\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Compensated\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"credit\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"ref\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"DebtPaid\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"by\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"DebtRecorded\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"debt\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"FlowChanged\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"pairRateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"pairSince\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"pairPendingQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"accountRateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"GraceSet\",\"inputs\":[{\"name\":\"soft\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"hard\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Initialized\",\"inputs\":[{\"name\":\"version\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseRenewed\",\"inputs\":[{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseSet\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PoolPayoutSet\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"payout\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PrepaySet\",\"inputs\":[{\"name\":\"duration\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Pulled\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"fromRefund\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"short\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RefundPaid\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Refunded\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Released\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"reserved\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Reserved\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"fromRefund\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"reserved\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RevenueSplit\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"class\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"gross\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"node\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"coordinator\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"staker\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"development\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"credit\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SplitSet\",\"inputs\":[{\"name\":\"class\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"nodeBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"coordinatorBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"stakerBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"developmentBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"TokenEnabled\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"enabled\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"TokenListed\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"erc20\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"decimals\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"eta\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeCancelled\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Upgraded\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Withdrawn\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"to\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"credit\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"error\",\"name\":\"AddressEmptyCode\",\"inputs\":[{\"name\":\"target\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"BadSplit\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"Duplicate\",\"inputs\":[{\"name\":\"key\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"ERC1967InvalidImplementation\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"ERC1967NonPayable\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"FailedCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"FeeOnTransfer\",\"inputs\":[{\"name\":\"got\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"want\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"HasDebt\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"debt\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"InArrears\",\"inputs\":[{\"name\":\"since\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"type\":\"error\",\"name\":\"Insufficient\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"need\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"InvalidInitialization\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"NoDebt\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}]},{\"type\":\"error\",\"name\":\"NoPayout\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}]},{\"type\":\"error\",\"name\":\"NotAuthorized\",\"inputs\":[{\"name\":\"who\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"NotInitializing\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"OutOfBounds\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"low\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"high\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"Paused\",\"inputs\":[{\"name\":\"bit\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"PeersChanged\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"RateOverflow\",\"inputs\":[{\"name\":\"rateQ32\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"ReentrancyGuardReentrantCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"SafeCastOverflowedUintDowncast\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"SafeERC20FailedOperation\",\"inputs\":[{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"TokenDisabled\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"TooSoon\",\"inputs\":[{\"name\":\"from\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"UUPSUnauthorizedCallContext\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"UUPSUnsupportedProxiableUUID\",\"inputs\":[{\"name\":\"slot\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"UnknownClass\",\"inputs\":[{\"name\":\"class\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"UpgradeNotAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"ZeroAddress\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ZeroAmount\",\"inputs\":[]}]",
+	ABI: "[{\"type\":\"constructor\",\"inputs\":[{\"name\":\"p\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"UPGRADE_INTERFACE_VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"pure\"},{\"type\":\"function\",\"name\":\"account\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.AccountView\",\"components\":[{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"arrearsSince\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"flows\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"debts\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"refund\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"reserved\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"revokedAt\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"window\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"source\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"activate\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"reservedMinutes\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"outputs\":[{\"name\":\"ok\",\"type\":\"bool\",\"internalType\":\"bool\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"announceUpgrade\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"announcedUpgrade\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"authority\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"autoSwapOf\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"maxSlipBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"cancelUpgrade\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"chargeOnce\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"ref\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"claim\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payers\",\"type\":\"address[]\",\"internalType\":\"address[]\"}],\"outputs\":[{\"name\":\"gross\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"closeOverdue\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[{\"name\":\"closed\",\"type\":\"bool\",\"internalType\":\"bool\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"compensate\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"most\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"ref\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[{\"name\":\"paid\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"creditOf\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"delistToken\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"deposit\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"initialize\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"lastToken\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"limitOf\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"controller\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.LimitView\",\"components\":[{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"validUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"dailyCap\",\"type\":\"uint88\",\"internalType\":\"uint88\"},{\"name\":\"spent\",\"type\":\"uint88\",\"internalType\":\"uint88\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"listToken\",\"inputs\":[{\"name\":\"erc20\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"multicall\",\"inputs\":[{\"name\":\"calls\",\"type\":\"bytes[]\",\"internalType\":\"bytes[]\"}],\"outputs\":[{\"name\":\"results\",\"type\":\"bytes[]\",\"internalType\":\"bytes[]\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pair\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.PairView\",\"components\":[{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"since\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"pendingQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"claimable\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"debt\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"params\",\"inputs\":[],\"outputs\":[{\"name\":\"prepay\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"soft\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"hard\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"pause\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"duration\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pauseState\",\"inputs\":[],\"outputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"payDebt\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}],\"outputs\":[{\"name\":\"amount\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"payOut\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"to\",\"type\":\"address[]\",\"internalType\":\"address[]\"},{\"name\":\"amounts\",\"type\":\"uint128[]\",\"internalType\":\"uint128[]\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"payoutOf\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"peers\",\"inputs\":[],\"outputs\":[{\"name\":\"p\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"permit\",\"inputs\":[{\"name\":\"owner\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"deadline\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"v\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"r\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"s\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"permit2\",\"inputs\":[{\"name\":\"owner\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint160\",\"internalType\":\"uint160\"},{\"name\":\"expiration\",\"type\":\"uint48\",\"internalType\":\"uint48\"},{\"name\":\"nonce\",\"type\":\"uint48\",\"internalType\":\"uint48\"},{\"name\":\"deadline\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"signature\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"proxiableUUID\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"pull\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"pulled\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pullMany\",\"inputs\":[{\"name\":\"payers\",\"type\":\"address[]\",\"internalType\":\"address[]\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"okBitmap\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pullSwap\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"amountIn\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"amountOut\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"release\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"reservedMinutes\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"relistToken\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"renewPause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"reserve\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[{\"name\":\"reservedMinutes\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"revokeAll\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"routeOf\",\"inputs\":[{\"name\":\"tokenIn\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.RouteView\",\"components\":[{\"name\":\"path\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"slipBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"twapSec\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"minCardinality\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"maxPerSwap\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"left\",\"type\":\"uint128\",\"internalType\":\"uint128\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"setAutoSwap\",\"inputs\":[{\"name\":\"payToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxSlipBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setFlow\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"deltaQ32\",\"type\":\"int256\",\"internalType\":\"int256\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setGrace\",\"inputs\":[{\"name\":\"soft\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"hard\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setLimits\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"controller\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"validUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"dailyCap\",\"type\":\"uint88\",\"internalType\":\"uint88\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setPoolPayout\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"payout\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setPrepay\",\"inputs\":[{\"name\":\"duration\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setRoute\",\"inputs\":[{\"name\":\"tokenIn\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"path\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"slipBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"twapSec\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"minCardinality\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"maxPerSwap\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setSource\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"source\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setSplit\",\"inputs\":[{\"name\":\"class\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"nodeBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"coordinatorBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"stakerBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"developmentBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setTokenTerms\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"swaps\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"minWindowAmount\",\"type\":\"uint80\",\"internalType\":\"uint80\"},{\"name\":\"bountyCap\",\"type\":\"uint88\",\"internalType\":\"uint88\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"splitOf\",\"inputs\":[{\"name\":\"class\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.Split\",\"components\":[{\"name\":\"nodeBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"coordinatorBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"stakerBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"developmentBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"sponsor\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"sponsorOf\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"by\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"tokenOf\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.TokenView\",\"components\":[{\"name\":\"erc20\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"decimals\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"enabled\",\"type\":\"bool\",\"internalType\":\"bool\"},{\"name\":\"listedAt\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"swapIn\",\"type\":\"bool\",\"internalType\":\"bool\"},{\"name\":\"swapOut\",\"type\":\"bool\",\"internalType\":\"bool\"},{\"name\":\"minWindowAmount\",\"type\":\"uint80\",\"internalType\":\"uint80\"},{\"name\":\"bountyCap\",\"type\":\"uint88\",\"internalType\":\"uint88\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"unpause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"upgradeToAndCall\",\"inputs\":[{\"name\":\"newImplementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"data\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"payable\"},{\"type\":\"function\",\"name\":\"withdraw\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"withdrawDeposit\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"withdrawRefund\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"amount\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"withdrawSwapped\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"tokenIn\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"amountIn\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"minOut\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[{\"name\":\"amountOut\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"event\",\"name\":\"Activated\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"reserved\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"ArrearsCleared\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"ArrearsStarted\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"since\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"AutoSwapSet\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payToken\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"maxSlipBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"BountyPaid\",\"inputs\":[{\"name\":\"by\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"credit\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Charged\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"fromRefund\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"ref\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Claimed\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"gross\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"since\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Compensated\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"credit\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"ref\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"DebtPaid\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"by\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"DebtRecorded\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"debt\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"DepositWithdrawn\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Deposited\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"FlowChanged\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"pairRateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"pairSince\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"pairPendingQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"accountRateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"FlowsRevoked\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"revokedAt\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"GraceSet\",\"inputs\":[{\"name\":\"soft\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"hard\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Initialized\",\"inputs\":[{\"name\":\"version\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"LimitSet\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"controller\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"validUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"dailyCap\",\"type\":\"uint88\",\"indexed\":false,\"internalType\":\"uint88\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseRenewed\",\"inputs\":[{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseSet\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PoolPayoutSet\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"payout\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PrepaySet\",\"inputs\":[{\"name\":\"duration\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Pulled\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"fromRefund\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"short\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RefundPaid\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Refunded\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Released\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"reserved\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Reserved\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"fromRefund\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"reserved\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RevenueSplit\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"class\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"gross\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"node\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"coordinator\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"staker\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"development\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"credit\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RevocationEnded\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RouteSet\",\"inputs\":[{\"name\":\"tokenIn\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"path\",\"type\":\"bytes\",\"indexed\":false,\"internalType\":\"bytes\"},{\"name\":\"slipBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"twapSec\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"minCardinality\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"maxPerSwap\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SourceSet\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"source\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SplitSet\",\"inputs\":[{\"name\":\"class\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"nodeBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"coordinatorBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"stakerBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"developmentBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SponsorPaid\",\"inputs\":[{\"name\":\"by\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SponsorSet\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"by\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Swapped\",\"inputs\":[{\"name\":\"by\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"tokenIn\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amountIn\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"amountOut\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"quote\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"TokenEnabled\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"enabled\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"TokenListed\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"erc20\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"decimals\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"TokenTermsSet\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"swapIn\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"},{\"name\":\"swapOut\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"},{\"name\":\"minWindowAmount\",\"type\":\"uint80\",\"indexed\":false,\"internalType\":\"uint80\"},{\"name\":\"bountyCap\",\"type\":\"uint88\",\"indexed\":false,\"internalType\":\"uint88\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"eta\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeCancelled\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Upgraded\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Withdrawn\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"to\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"credit\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"error\",\"name\":\"AddressEmptyCode\",\"inputs\":[{\"name\":\"target\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"BadSplit\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ERC1967InvalidImplementation\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"ERC1967NonPayable\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"Expired\",\"inputs\":[{\"name\":\"deadline\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"FailedCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"FeeOnTransfer\",\"inputs\":[{\"name\":\"got\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"want\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"HasDebt\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"debt\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"InArrears\",\"inputs\":[{\"name\":\"since\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"type\":\"error\",\"name\":\"Insufficient\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"need\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"InvalidInitialization\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"LimitExceeded\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"limit\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"NoAutoSwap\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"NoDebt\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}]},{\"type\":\"error\",\"name\":\"NoPayout\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}]},{\"type\":\"error\",\"name\":\"NoRoute\",\"inputs\":[{\"name\":\"tokenIn\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"NotAuthorized\",\"inputs\":[{\"name\":\"who\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"NotInitializing\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"NothingToRevoke\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"OutOfBounds\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"low\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"high\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"Paused\",\"inputs\":[{\"name\":\"bit\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"PeersChanged\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"RateOverflow\",\"inputs\":[{\"name\":\"rateQ32\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"ReentrancyGuardReentrantCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"Revoked\",\"inputs\":[{\"name\":\"since\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"type\":\"error\",\"name\":\"SafeCastOverflowedUintDowncast\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"SequencerGrace\",\"inputs\":[{\"name\":\"until\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"TokenDisabled\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"TooSoon\",\"inputs\":[{\"name\":\"from\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"TransferRefused\",\"inputs\":[{\"name\":\"to\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"amount\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"UUPSUnauthorizedCallContext\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"UUPSUnsupportedProxiableUUID\",\"inputs\":[{\"name\":\"slot\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"UnknownClass\",\"inputs\":[{\"name\":\"class\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"UpgradeNotAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"WrongPayee\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}]},{\"type\":\"error\",\"name\":\"ZeroAddress\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ZeroAmount\",\"inputs\":[]}]",
 	ID:  "PaymentManager",
-	Bin: "0x6102406040523461046257604051601f61626638819003918201601f19168301916001600160401b0383118484101761044e578084926101a09460405283398101031261046257604051906101a082016001600160401b0381118382101761044e578291829160405261007181610466565b825261007f60208201610466565b906020830191825261009360408201610466565b91604084019283526100a760608301610466565b91606085019283526100bb60808201610466565b91608086019283526100cf60a08301610466565b9060a087019182526100e360c08401610466565b9560c088019687526100f760e08501610466565b9560e0890196875261010c6101008601610466565b956101008a0196875261015d6101806101286101208901610466565b976101208d0198895261014061013f818301610466565b9d019c8d52610160610152818301610466565b9f019e8f5201610466565b6101808c01908152306080528b51909b90610180906001600160a01b031661047a565b8451610194906001600160a01b031661047a565b83516101a8906001600160a01b031661047a565b82516101bc906001600160a01b031661047a565b81516101d0906001600160a01b031661047a565b85516101e4906001600160a01b031661047a565b89516101f8906001600160a01b031661047a565b885161020c906001600160a01b031661047a565b8751610220906001600160a01b031661047a565b8651610234906001600160a01b031661047a565b8a51610248906001600160a01b031661047a565b8c5161025c906001600160a01b031661047a565b5193519251915190516001600160a01b03908116610120529081166101005290811660e05290811660c05290811660a0529051945193519251915181166101c0529081166101a05290811661018052908116610160529081166101405290519251915181166102205290811661020052166101e0525f5160206162465f395f51905f5254604081901c60ff1661043f576002600160401b03196001600160401b038216016103e9575b604051615dac908161049a823960805181818161275b0152612951015260a051818181610aa201528181610e600152614686015260c05181610e85015260e051818181610ead015281816126a90152613f9001526101005181610ed9015261012051818181610f0101526149e201526101405181610f29015261016051818181610f5101528181613d530152614a5b01526101805181610f7901526101a051818181610fa10152613bd201526101c051818181610fca01528181611c880152614adc01526101e05181610ff30152610200518161101c015261022051816110450152f35b6001600160401b0319166001600160401b039081175f5160206162465f395f51905f52556040519081527fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d290602090a15f610305565b63f92ee8a960e01b5f5260045ffd5b634e487b7160e01b5f52604160045260245ffd5b5f80fd5b51906001600160a01b038216820361046257565b6001600160a01b03161561048a57565b63d92e233d60e01b5f5260045ffdfe60806040526004361015610011575f80fd5b5f5f3560e01c806251dff0146137675780631a11b972146135de5780631fc1e25f146133635780631fe3a3fb146132cc5780632600b79e146131f25780632f796f50146131b3578063355bea22146130cf5780633ae5bfff146130735780633f4ba83a14612fce57806344e4777b14612f7857806345d55a3e14612f2d57806347b7dbef14612d045780634b21028914612b875780634f1ef286146128cb5780634f591b2b146127af57806352d1902d1461274957806355c6bf21146124e357806355f291661461248557806358e092bd1461236157806367ef5c201461217e57806375d4af1214611fba5780637cb67f3414611c005780637d17b8ac14611b6c5780638129fc1c146117d8578063837c5466146116d9578063841bf929146114a257806388a4fdef146114345780638c027eb2146113bb5780638d825c1e1461122557806390a8e60a146111005780639c636606146110cb5780639db24864146110775780639f7d6fb214610ddc578063a5d52c0514610c2b578063ad3cb1cc14610beb578063b8ee82a914610ad1578063bf7e214f14610a8c578063c3991aa8146109c9578063c55980f4146108f0578063cff0ab96146108b6578063d1474c5b14610755578063d59578e9146106c7578063d711835114610646578063eb1a56ed14610409578063f226d5a814610372578063fbb8c053146102645763ffa1ad741461021e575f80fd5b3461026157806003193601126102615761025d60405161023f6040826139d7565b60058152640312e302e360dc1b602082015260405191829182613b10565b0390f35b80fd5b50346102615760603660031901126102615760a061028061383c565b61028861381c565b90610291613806565b9061029a614115565b506102a361482a565b6102ac81613dec565b60ff84165f5260205260405f206001600160401b0383165f5260205260405f2054916001600160601b0383169360ff6102ef6102e984848761484e565b94613d7c565b91165f526020526001600160401b0360405f2091165f526020526001600160801b0360405f20549264ffffffffff604051610329816139bc565b86815260806020820191838560601c168352604081019460881c855260608101968752019586526040519687525116602086015251166040840152516060830152516080820152f35b5034610261576040366003190112610261576103b661038f61383c565b61039761381c565b906103a061482a565b60015f516020615d4c5f395f51905f525d6141de565b64ffffffffff602060806103c9846150b4565b936103d38161520c565b6103dc81614342565b0151015116915f516020615d4c5f395f51905f525d6040805191825264ffffffffff929092166020820152f35b50346102615760803660031901126102615761042361383c565b61042b61381c565b61044c610436613806565b9160643593610444846149c8565b6103a061482a565b91838113156106145761045d61475e565b61046683614b40565b610605575b61047582846152b2565b9161048a61048285614c48565b928286614ce6565b91608085019486826104b26001600160801b038951511663ffffffff60608601511690613ea1565b818111156105fc576104cc916104c791613f06565b615703565b945b60a0830194868487519a8b516001600160781b031697838910848a180284189c8d996001600160781b038b1661050391613eb4565b6001600160781b031690528360201b61051b91613bc0565b6105259083614ed1565b61052e8261520c565b61053782614342565b61056a9b61056499610554978561057d575b505050509050614f4b565b516001600160a01b031692613f06565b916144d9565b805f516020615d4c5f395f51905f525d80f35b7f61a870889045b195d0ef123cec8a34eb5d2069368d9fd348f215df1c9eff1a1d9364ffffffffff60206001600160781b036105cb60a09760ff846001808c1b038d51169c0151169b613f06565b955151169251015116906040519384528c6020850152604084015260608301526080820152a386845f87818e610549565b505080946104ce565b61060e836150b4565b5061046b565b929190828412156106375761062c6106329394614105565b916154c0565b61056a565b631f2a200560e01b8352600483fd5b50346102615780600319360112610261578062ffffff915061025d815f516020615d0c5f395f51905f52549264ffffffffff8460081c168042106106b9575b5060405194859460301c16918491604091949364ffffffffff62ffffff9260ff606087019816865216602085015216910152565b91505060ff8316905f610685565b5034610261576020366003190112610261576106e161382c565b6106e9614654565b6106f281613b70565b80546001600160a01b03161561073f5760ff60a81b1981541690557f282b86db60cba515e99b57052e33622a0508be87996f58216f1d83e73a1ca1e2602060ff604051938585521692a280f35b637a60637f60e11b835260ff8216600452602483fd5b50346102615760a03660031901126102615761076f61383c565b9061077861381c565b91610781613806565b906001600160801b03610792613852565b61079b846149c8565b6107a361482a565b60015f516020615d4c5f395f51905f525d6107bc61475e565b169384156108a7576001600160781b038561089361056a9697846107e361056496886141de565b976107ed89614b40565b610898575b856107fd828b6152b2565b9961083360a0820191825184610822818351168a81108b8218028b189d8e1690613eb4565b16905261082e8161520c565b614342565b515116604051908482528760208301526040820152608435606082015260ff8316906001600160401b038316907f921ea6a2f315cfc5926502b3154e163c86f179ab919f21eeeb49eff24b9ad6ca608060018060a01b038d1692a46143d1565b613f06565b6108a1896150b4565b506107f2565b631f2a200560e01b8452600484fd5b5034610261578060031936011261026157606063ffffffff806108d76140d8565b9193908160405195168552166020840152166040820152f35b503461026157610912602091610905366139f8565b92610444829693926149c8565b61091b81614b40565b6109ba575b6109286140d8565b9591505061093582614b40565b9485610983575b50841561096f576001600160801b036109569316916154c0565b5f516020615d4c5f395f51905f525d6040519015158152f35b5061097e915061082e8161520c565b610956565b9094506109b264ffffffffff6040840151169163ffffffff64ffffffffff896080870151015116911690613bc0565b10935f61093c565b6109c3816150b4565b50610920565b5034610261576020366003190112610261576109e3613a50565b6109eb614654565b63ffffffff81169061012c82108015610a80575b8015610a6e575b610a4d577f17e8b45c1b485616f3d140e4e6a140b4f2fe3cab3c305db49b36bd5f2b9bdf4991610a43602092610a3a6140d8565b9290915061544c565b604051908152a180f35b63759b9e7f60e11b8352600482905261012c60245262015180604452606483fd5b5063ffffffff603c8306161515610a06565b506201518082116109ff565b50346102615780600319360112610261576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b503461026157604036600319011261026157610aeb6137f0565b6024356001600160a01b03811690819003610be757610b08614654565b6001600160401b0382169164020000000083108015610bd9575b610bb3578115610ba4577ff158de6e7d6b68b552a1f541a017eb894818fdd4d3e79256879e03b754e99ec191610b8a6020926001600160401b03165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850760205260405f2090565b80546001600160a01b03191682179055604051908152a280f35b63d92e233d60e01b8452600484fd5b63759b9e7f60e11b84526004839052640200000000602452640200000003604452606484fd5b506402000000038311610b22565b8280fd5b503461026157806003193601126102615761025d604051610c0d6040826139d7565b60058152640352e302e360dc1b602082015260405191829182613b10565b5034610d915760e0366003190112610d9157610c4561383c565b90610c4e61381c565b6044359060843560ff8116809103610d9157610c6861482a565b60015f516020615d4c5f395f51905f525d6001600160a01b03610c8a83613b70565b5416918215610dc65750813b15610d91576040519063d505accf60e01b825260018060a01b03861660048301523060248301528360448301526064356064830152608482015260a43560a482015260c43560c48201525f8160e48183865af19081610db1575b50610da857604051636eb1769f60e11b81526001600160a01b03949094166004850152306024850152602090849060449082905afa928315610d9d578293610d65575b50808310610d5157509050805f516020615d4c5f395f51905f525d80f35b604492621d0c4160eb1b8352600452602452fd5b9092506020813d602011610d95575b81610d81602093836139d7565b81010312610d915751915f610d33565b5f80fd5b3d9150610d74565b6040513d84823e3d90fd5b5050905061056a565b610dbe9194505f906139d7565b5f925f610cf0565b60ff90637a60637f60e11b5f521660045260245ffd5b34610d91575f366003190112610d91575f610180604051610dfc816139a0565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e082015282610100820152826101208201528261014082015282610160820152015261025d604051610e56816139a0565b6001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000811682527f0000000000000000000000000000000000000000000000000000000000000000811660208301527f000000000000000000000000000000000000000000000000000000000000000081166040808401919091527f0000000000000000000000000000000000000000000000000000000000000000821660608401527f0000000000000000000000000000000000000000000000000000000000000000821660808401527f0000000000000000000000000000000000000000000000000000000000000000821660a08401527f0000000000000000000000000000000000000000000000000000000000000000821660c08401527f0000000000000000000000000000000000000000000000000000000000000000821660e08401527f000000000000000000000000000000000000000000000000000000000000000082166101008401527f000000000000000000000000000000000000000000000000000000000000000082166101208401527f000000000000000000000000000000000000000000000000000000000000000082166101408401527f000000000000000000000000000000000000000000000000000000000000000082166101608401527f00000000000000000000000000000000000000000000000000000000000000009091166101808301525191829182613a63565b34610d91576020366003190112610d9157608061109a61109561382c565b614044565b61ffff6060604051928281511684528260208201511660208501528260408201511660408501520151166060820152f35b34610d91576020366003190112610d915760206110ee6110e96137f0565b613f5f565b6040516001600160a01b039091168152f35b34610d91576040366003190112610d91576004356001600160401b038111610d9157611130903690600401613868565b9061113961381c565b61114161482a565b60015f516020615d4c5f395f51905f525d5f9261115d81614927565b5f5b818110611181576020855f5f516020615d4c5f395f51905f525d604051908152f35b61119d83611198611193848689613e51565b613e75565b6141de565b6111a6816150b4565b506111b08161520c565b6111b981614342565b6080810151906001600160801b03825116159182156111ef575b50506111e2575b60010161115f565b6001811b909417936111da565b64ffffffffff80929350602061121b920151169263ffffffff6060846040840151169201511690613e35565b16111586806111d3565b34610d91576040366003190112610d915761123e61382c565b60243562ffffff8116809103610d9157611256614654565b60ff821691821580156113af575b6113925761129062ffffff5f516020615d0c5f395f51905f525460301c1661128a6148ed565b90613e89565b9180158015611384575b6113635762ffffff6112b38264ffffffffff4216613e35565b9316039262ffffff841161134f575f516020615d0c5f395f51905f52805468ffffffffffffffffff1916603086901b62ffffff60301b1617600885901b65ffffffffff00161790911790556040805160ff92909216825264ffffffffff909216602082015262ffffff909216908201527f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f99080606081010390a1005b634e487b7160e01b5f52601160045260245ffd5b8262ffffff9163759b9e7f60e11b5f5260045260016024521660445260645ffd5b5062ffffff8316811161129a565b8263759b9e7f60e11b5f526004526001602452600f60445260645ffd5b5060f081161515611264565b34610d91575f366003190112610d91576113d3614654565b6812750000000000000062ffffff60301b195f516020615d0c5f395f51905f525416175f516020615d0c5f395f51905f52557fe16421d79f4dc0c1fb1cc601e21be50812f88518dbb578b78b3eeb9eee0805b36020604051621275008152a1005b34610d915761145761ffff611448366138e8565b949290936104448397936149c8565b921692603c840293808504603c149015171561134f576114896104c7611490956001600160801b0361082e9516613ea1565b9083614b78565b5f5f516020615d4c5f395f51905f525d005b34610d91576060366003190112610d91576114bb61382c565b6024356001600160401b038111610d91576114da903690600401613868565b9190604435916001600160401b038311610d91576114fe6024933690600401613868565b94909161150961482a565b5f9360206001600160a01b0361151e84613b70565b5416604051978880926370a0823160e01b82523060048301525afa9586156116ce575f9661169a575b5060ff821692915f5b8381106115bd5750505050905f915b858310611576576040858582519182526020820152f35b9091926115b460019161159a611595611590888b89613e51565b613f4b565b613b3a565b845f526020526001600160801b0360405f20541690613bc0565b9301919061155f565b6115d36115ce611193838787613e51565b613db4565b855f5260205261160460405f20976115fe60018a01546001600160781b03808260781c169116613bc0565b90613bc0565b965464ffffffffff8160801c16428111611666575b50505f5b8980821061162f575050600101611550565b81986115fe898661165961159060019761165f976116536111938f8f908e91613e51565b95613e51565b9161484e565b970161161d565b6116929298916001600160801b03611682611689934290613f06565b9116613ea1565b60201c90613bc0565b958980611619565b9095506020813d6020116116c6575b816116b6602093836139d7565b81010312610d9157519487611547565b3d91506116a9565b6040513d5f823e3d90fd5b34610d91576040366003190112610d91576116f2613a50565b60243563ffffffff811690818103610d915761170c614654565b63ffffffff8316926203f48084116117ba57610e108411156117ad5763ffffffff815b1680841080156117a1575b611784577f2e5d322f139efed6b51d5170fbe2f51cf8241a806da362c81dc9ba1c25d8f7bc6040868661177787876117706140d8565b505061544c565b82519182526020820152a1005b8363759b9e7f60e11b5f5260045260245262093a8060445260645ffd5b5062093a80841161173a565b63ffffffff610e1061172f565b8363759b9e7f60e11b5f526004525f6024526203f48060445260645ffd5b34610d91575f366003190112610d91575f516020615d6c5f395f51905f525460ff8160401c1615906001600160401b03811680159081611b64575b6001149081611b5a575b159081611b51575b50611b425767ffffffffffffffff1981166001175f516020615d6c5f395f51905f525581611b16575b5060ff5f516020615d6c5f395f51905f525460401c1615611b07575f516020615d0c5f395f51905f52805474ffffffffffffffffffffffffffffff00000000000019167301518000000e1000000e10127500000000000000179055604051610e1081527f17e8b45c1b485616f3d140e4e6a140b4f2fe3cab3c305db49b36bd5f2b9bdf4990602090a17f2e5d322f139efed6b51d5170fbe2f51cf8241a806da362c81dc9ba1c25d8f7bc60408051610e108152620151806020820152a15f7fe64c1e0b80586f07c9540fc1b0057304912ada932b11bcede89a9c272ae0b81d608060405161193b8161394f565b611770815261ffff602082016105dc815281604084016107d081528160608601916101f483528980525f516020615d2c5f395f51905f526020528160408b209751169680549551915193519561ffff60301b8760301b16908961ffff60301b199165ffffffffffff1916171663ffff00008460101b161765ffff000000008660201b1617179055604051968752166020860152166040840152166060820152a260017fe64c1e0b80586f07c9540fc1b0057304912ada932b11bcede89a9c272ae0b81d6080604051611a0c8161394f565b611d4c815261ffff602082015f815281604084016107d081528160608601916101f48352895f525f516020615d2c5f395f51905f526020528160405f209751169680549551915193519561ffff60301b8760301b16908961ffff60301b199165ffffffffffff1916171663ffff00008460101b161765ffff000000008660201b1617179055604051968752166020860152166040840152166060820152a2611ab057005b68ff0000000000000000195f516020615d6c5f395f51905f5254165f516020615d6c5f395f51905f52557fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d2602060405160018152a1005b631afcd79f60e31b5f5260045ffd5b68ffffffffffffffffff191668010000000000000001175f516020615d6c5f395f51905f52558161184e565b63f92ee8a960e01b5f5260045ffd5b90501583611825565b303b15915061181d565b839150611813565b34610d91576020366003190112610d91576080611b98611b8a61382c565b611b92613f27565b50613b70565b546040516001600160a01b0382169164ffffffffff91611bb78161394f565b83815260ff60208201818460a01c1681528460606040850194848760a81c1615158652019460b01c16845260405195865251166020850152511515604084015251166060820152f35b34610d91576080366003190112610d9157611c196137f0565b611c2161381c565b906044356001600160401b038111610d9157611c41903690600401613868565b6064356001600160401b038111610d9157611c60903690600401613868565b9091611c6a61482a565b60015f516020615d4c5f395f51905f525d611c83614713565b611cac7f000000000000000000000000000000000000000000000000000000000000000061413f565b600260ff611cb987614150565b1603611f8a57611cc881614927565b818103611f7057611cd885613b3a565b60ff87165f526020526001600160801b0360405f205416955f5f5b838110611f1a5750808810611f05576001600160801b03611d15911688613ba0565b611d1e87613b3a565b60ff83165f526020526001600160801b0360405f2091166001600160801b03198254161790556001600160401b035f96169460ff8216975b838810611d6f575f5f516020615d4c5f395f51905f525d005b8190611d7c898789613e51565b611d8590613f13565b611d8e91613ba0565b9789888a611d9d848987613e51565b611da690613e75565b611db1858b8d613e51565b611dba90613f13565b604080516001600160a01b039390931683526001600160801b0391821660208401529216918101919091527f1879f51681afcacdd977fa9dc2bd1f6605589f9dfc391a113282a2bc3a1069db90606090a380878787876001600160a01b03611e2182613b70565b5416611e2e86848a613e51565b611e3790613e75565b90611e43878688613e51565b611e4c90613f13565b6001600160801b031660405190602082019363a9059cbb60e01b8552600160a01b60019003166024830152604482015260448152611e8b6064826139d7565b611e93615b32565b60015f52516020925f809362030d40f15f51600114161596600197611ec0575b5050505050500196611d56565b8561082e94611ee8611ef394611198611193611efa9b6001600160801b0399611eee98613e51565b96613e51565b613f13565b16826153ad565b808787878787611eb3565b87621d0c4160eb1b5f5260045260245260445ffd5b906001600160a01b03611f3161119384878b613e51565b1615611f6157611f5a6001916001600160801b03611f53611eee868a8c613e51565b1690613bc0565b9101611cf3565b63d92e233d60e01b5f5260045ffd5b9063759b9e7f60e11b5f526004528060245260445260645ffd5b63759b9e7f60e11b5f9081526001600160401b0386166004526401000000016024526401ffffffff604452606490fd5b34610d915760a0366003190112610d9157611fd361382c565b60243561ffff8116809103610d91576044359161ffff8316809303610d91576064359161ffff8316809303610d91576084359161ffff8316809303610d915761201a614654565b60ff81169485151580612173575b612160576120438461203e8761203e8588613bc0565b613bc0565b61271014801590868618868811028618908584188487110284189061214b575b505061213c5761ffff608094817fe64c1e0b80586f07c9540fc1b0057304912ada932b11bcede89a9c272ae0b81d97816120d98197604051996120a58b61394f565b8a5260208a0197885260408a0193845260608a0195865260ff165f525f516020615d2c5f395f51905f5260205260405f2090565b9751169680549551915193519561ffff60301b8760301b16908961ffff60301b199165ffffffffffff1916171663ffff00008460101b161765ffff000000008660201b1617179055604051968752166020860152166040840152166060820152a2005b63bc4f33a360e01b5f5260045ffd5b611f4092508180821191180218118780612063565b856365f9055360e11b5f5260045260245ffd5b506001861415612028565b34610d915761218c366139f8565b919092612198846149c8565b6121a061482a565b60015f516020615d4c5f395f51905f525d6121b961475e565b6001600160801b036121cb83836141de565b936121d585614b40565b612349575b1690811561233a576001600160601b038211612327576121fa85856152b2565b9161ffff603c63ffffffff606088015116041694603c860294868604603c148715171561134f576020976122376104c761230f9861056496613ea1565b916001600160401b0360ff60a086016122af8151976001600160781b03895116986001600160781b036122768a8c108b8d18028b189b828d1690613eb4565b1690526122998f896001600160781b03612294928751015116613bc0565b614311565b8f6001600160781b039085510191169052614342565b51926001600160781b03808e8601511694511660405194878652888f87015260408601526060850152169216907fd1c2a832a9e89ec2b5a25275c8e60a38449359b94ad900b621dbed97d76faef5608060018060a01b03891692a4613f06565b5f5f516020615d4c5f395f51905f525d604051908152f35b5063059b6ea160e21b5f5260045260245ffd5b631f2a200560e01b5f5260045ffd5b612352856150b4565b5061235c8561520c565b6121da565b34610d91576040366003190112610d9157608061237c61383c565b64ffffffffff61238a61381c565b61239383613db4565b60ff82165f5260205260405f20906123a96140d8565b9150928054928584891c16966001600160801b038795169283612405575b50505050836123ea63ffffffff6123e2818496971689613e35565b931687613e35565b93604051968752166020860152166040840152166060820152f35b63ffffffff889661247461246e89976124666123ea9861244987996001600160781b0360016123e29b0154169261244260018060a01b0391613b70565b541661504d565b6001600160801b038082109118026001600160801b031890613bc0565b60201b613ee8565b8c613bc0565b9081808210911802189650506123c7565b34610d91575f366003190112610d915761249d614654565b5f516020615d8c5f395f51905f52546001600160a01b03167f3198dc80249fcfedbd0d06e1ff49a7695a51b006592328ce0b127cdeab77e9365f80a26124e161501f565b005b34610d91576060366003190112610d91576124fc6137f0565b61250461381c565b604435916001600160801b03831691828403610d915761252261482a565b60015f516020615d4c5f395f51905f525d61253b614713565b821561233a5761254a82613f5f565b916001600160a01b038316801561272d5733141580612677575b6126645761257181613b3a565b60ff83165f526020526001600160801b0360405f2054169484861061264e577f1879f51681afcacdd977fa9dc2bd1f6605589f9dfc391a113282a2bc3a1069db6126326125c18361149099613ba0565b6125ca85613b3a565b60ff87165f5260205260405f206001600160801b0382166001600160801b03198254161790556040519182916001600160401b0360ff891697169589849160409194936001600160801b038092606086019760018060a01b0316865216602085015216910152565b0390a36001600160a01b039061264790613b70565b54166147a9565b8486621d0c4160eb1b5f5260045260245260445ffd5b634a0bfec160e01b5f523360045260245ffd5b5061268181614fed565b1580612564575060405163562eb55b60e11b815263ffffffff821660048201526020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9081156116ce575f916126f3575b506001600160a01b0316331415612564565b90506020813d602011612725575b8161270e602093836139d7565b81010312610d915761271f90613ed4565b866126e1565b3d9150612701565b6001600160401b0382631456792360e11b5f521660045260245ffd5b34610d91575f366003190112610d91577f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031630036127a05760206040515f516020615cec5f395f51905f528152f35b63703e46dd60e11b5f5260045ffd5b34610d91576040366003190112610d91576127c861383c565b60ff6128106127d561381c565b925f60c06040516127e581613985565b8281528260208201528260408201528260608201528260808201528260a082015201526115ce61482a565b91165f5260205260e060405f206001600160801b0362ffffff81835460018282169501549283918160405161284481613985565b88815264ffffffffff60208201818560801c168152816040840191818760a81c1683526001600160781b0360c06060870196888a60d01c168852608081019960e81c8a528260a082019c168c52019b60781c168b526040519c8d52511660208c0152511660408a01525116606088015251166080860152511660a0840152511660c0820152f35b6040366003190112610d91576128df61383c565b602435906001600160401b038211610d915736602383011215610d915781600401356001600160401b038111612b735760405192612927601f8301601f1916602001856139d7565b8184523660248383010111610d9157815f9260246020930183870137840101526001600160a01b037f000000000000000000000000000000000000000000000000000000000000000016308114908115612b51575b506127a057612989614654565b5f516020615d8c5f395f51905f52546001600160a01b0382811693919081168414801590612b38575b612b1f5764ffffffffff9060a01c16804210612b0d57506129d283615717565b6129db30615717565b03612afe576129e861501f565b6040516352d1902d60e01b8152602081600481875afa5f9181612aca575b50612a1e5783634c9c8ce360e01b5f5260045260245ffd5b805f516020615cec5f395f51905f52859203612ab85750823b15612aa6575f516020615cec5f395f51905f5280546001600160a01b031916821790557fbc7cd75a20ee27fd9adebab32041f755214dbc6bffa90cc0225b39da2e5c2d3b5f80a2805115612a8e576124e191615ba8565b505034612a9757005b63b398979f60e01b5f5260045ffd5b634c9c8ce360e01b5f5260045260245ffd5b632a87526960e21b5f5260045260245ffd5b9091506020813d602011612af6575b81612ae6602093836139d7565b81010312610d9157519085612a06565b3d9150612ad9565b6329e8838360e01b5f5260045ffd5b637437acf560e11b5f5260045260245ffd5b50503f90635fb5dd3f60e01b5f5260045260245260445ffd5b50823f5f516020615ccc5f395f51905f525414156129b2565b5f516020615cec5f395f51905f52546001600160a01b0316141590508361297c565b634e487b7160e01b5f52604160045260245ffd5b34610d9157612b95366138e8565b90919392612ba2856149c8565b612baa61482a565b60015f516020615d4c5f395f51905f525d61ffff612bc882866141de565b9216603c810290808204603c149015171561134f57602095612bfa6104c76001600160801b0361230f97169384613ea1565b92612c0485614b40565b612cf5575b612c1285614b40565b15968715612ce257612cc4612cd995612cd393612ccc936001600160781b038d60a08c018181510183612c4a81891682845116613eb4565b169052510151167ff6fa9d1d46584110eb08cc9afe66065ef935ad7d2047bf35c8d0328ef87641db60ff60405194169380612caf6001600160401b038c169560018060a01b03169488839092916001600160781b036020916040840195845216910152565b0390a4612cbb88614c48565b908b1b90613bc0565b938387614ce6565b9285614ed1565b83614f4b565b61082e8161520c565b5050612cf092915083614b78565b612cd9565b612cfe856150b4565b50612c09565b34610d9157612d1236613898565b929091612d1d61482a565b60015f516020615d4c5f395f51905f525d5f92612d3985614927565b5f9060ff83166001600160401b0385165b878410612d895760208787818881612d78575b5050505f5f516020615d4c5f395f51905f525d604051908152f35b612d81926143d1565b828181612d5d565b909192878197612da5612da061119385858a613e51565b613dec565b855f5260205260405f20845f5260205260405f20612e026115ce61119360405193612dcf8561396a565b549c8d966001600160601b038816865264ffffffffff602087019860601c168852604086019e8f9060881c90528b613e51565b865f52602052612e2064ffffffffff60405f205460801c168261495d565b8951998b6affffffffffffffffffffff8c60201c169b8c15612f1e57928794928d928863ffffffff8c9997168352612e58918d613e51565b612e6190613e75565b612e6a90613dec565b875f5260205260405f20865f5260205260405f2091516001600160601b031664ffffffffff60601b865160601b16916001600160881b0319905160881b169117179055612eb691613bc0565b99612ec2858d8a613e51565b612ecb90613e75565b91516040805192835264ffffffffff90911660208301526001600160a01b03909216917f4676e05d1718863a53886ceec5c328873050112633973c36990374efe664308291a46001905b01929190612d4a565b50505050975050600190612f15565b34610d91576040366003190112610d9157612f466137f0565b60ff612f59612f5361381c565b92613b3a565b91165f5260205260206001600160801b0360405f205416604051908152f35b34610d91575f366003190112610d915760605f516020615d8c5f395f51905f525464ffffffffff5f516020615ccc5f395f51905f5254916040519260018060a01b0382168452602084015260a01c166040820152f35b34610d91575f366003190112610d9157612fe6614654565b7f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f961302962ffffff5f516020615d0c5f395f51905f525460301c1661128a6148ed565b5f516020615d0c5f395f51905f52805468ffffffffffffffffff1916603083901b62ffffff60301b16179055604080515f808252602082015262ffffff90921690820152606090a1005b34610d915761308136613898565b9261308a61482a565b5f925f945b8086106130a157602085604051908152f35b909192936130c36001916115fe86866130be6111938c898d613e51565b61484e565b9501949392919061308f565b34610d91576020366003190112610d91576130e861383c565b6130f0614654565b803b15611f61575f516020615d8c5f395f51905f5280546001600160a01b0319166001600160a01b038316908117909155904264ffffffffff90811662093a800190811161134f575f516020615d8c5f395f51905f52805464ffffffffff60a01b191660a092831b64ffffffffff60a01b161790819055823f5f516020615ccc5f395f51905f525560408051933f8452911c64ffffffffff1660208301527fa9af33622d55f899bd001023b3fc23b4c52973f392cc63bc9eb877568f1fded291a2005b34610d91575f366003190112610d9157602060ff7fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85005416604051908152f35b34610d91576040366003190112610d915761320b61383c565b61321361381c565b61321b61482a565b60015f516020615d4c5f395f51905f525d613234614713565b61323d82613db4565b60ff82165f52602052600160405f2001906001600160781b0382541691821561233a5780546effffffffffffffffffffffffffffff1916905560405182815260209361230f92849260ff8216906001600160a01b038416907f08a3e68dcfc40fd2af6dfa3f26f12d2b14f7257e38a638f17c99a1759f187e65908990a36001600160a01b039061264790613b70565b34610d91576020366003190112610d91576132e561382c565b6132ed614654565b6132f681613b70565b80546001600160a01b03161561334d57805460ff60a81b1916600160a81b1790556040516001815260ff91909116907f282b86db60cba515e99b57052e33622a0508be87996f58216f1d83e73a1ca1e290602090a2005b60ff82637a60637f60e11b5f521660045260245ffd5b34610d91576020366003190112610d915761337c61383c565b613384614654565b6001600160a01b038116908115611f61576001600160a01b0381165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd8508602052604090205460ff166135cb5760405163313ce56760e01b815291602083600481845afa9283156116ce575f9361358d575b507fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85005460ff81169360ff851461134f5760207f02a1714e0bd3d59178350bd5dd59beac30aba8c30ea4f3c7b124bdb24927c8579160018297016134b860ff82169788809760ff1916177fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85005560018060a01b03165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850860205260405f2090565b805460ff191686179055604051906134cf8261394f565b86825260ff8483019316928381526040830190600182526134fd606085019364ffffffffff42168552613b70565b935184549151925193516001600160d81b03199092166001600160a01b03919091161760a09290921b60ff60a01b169190911791151560a81b60ff60a81b169190911760b09190911b64ffffffffff60b01b16179055604051908152a3807f282b86db60cba515e99b57052e33622a0508be87996f58216f1d83e73a1ca1e28360405160018152a2604051908152f35b9092506020813d6020116135c3575b816135a9602093836139d7565b81010312610d91575160ff81168103610d915791836133f8565b3d915061359c565b506348b043d160e11b5f5260045260245ffd5b34610d91576060366003190112610d91576135f761383c565b6135ff61381c565b613607613806565b9061361061482a565b60015f516020615d4c5f395f51905f525d61362a83613d7c565b60ff82165f5260205260405f206001600160401b0383165f5260205260405f205491821561373a578161371f8461230f9481948861366960209a613d7c565b60ff84165f528a5260405f206001600160401b0383165f528a525f604081205561369281613db4565b60ff84165f528a526136ce60405f206136ae815460e81c613e24565b81546001600160e81b031660e89190911b6001600160e81b031916179055565b60408051858152338c82015260ff8516926001600160401b038516926001600160a01b03909116917f8401009389b49b4e4c91061969a9f87bddf7dcdd7f8c331fc242f0592c1b011f9190a46143d1565b33906001600160a01b039061373390613b70565b54166144d9565b63ecc153e160e01b5f9081526001600160a01b0385166004526001600160401b0391909116602452604490fd5b34610d915760a0366003190112610d91576137806137f0565b61378861381c565b90604435906001600160a01b0382168203610d91576020926137cf926137ac613852565b916137b561482a565b60015f516020615d4c5f395f51905f525d60843593613bcd565b5f5f516020615d4c5f395f51905f525d6001600160801b0360405191168152f35b600435906001600160401b0382168203610d9157565b604435906001600160401b0382168203610d9157565b6024359060ff82168203610d9157565b6004359060ff82168203610d9157565b600435906001600160a01b0382168203610d9157565b606435906001600160801b0382168203610d9157565b9181601f84011215610d91578235916001600160401b038311610d91576020808501948460051b010111610d9157565b6060600319820112610d91576004356001600160401b0381168103610d91579160243560ff81168103610d915791604435906001600160401b038211610d91576138e491600401613868565b9091565b60a0906003190112610d91576004356001600160a01b0381168103610d91579060243560ff81168103610d9157906044356001600160401b0381168103610d9157906064356001600160801b0381168103610d91579060843561ffff81168103610d915790565b608081019081106001600160401b03821117612b7357604052565b606081019081106001600160401b03821117612b7357604052565b60e081019081106001600160401b03821117612b7357604052565b6101a081019081106001600160401b03821117612b7357604052565b60a081019081106001600160401b03821117612b7357604052565b90601f801991011681019081106001600160401b03821117612b7357604052565b6080906003190112610d91576004356001600160a01b0381168103610d91579060243560ff81168103610d9157906044356001600160401b0381168103610d9157906064356001600160801b0381168103610d915790565b6004359063ffffffff82168203610d9157565b81516001600160a01b03908116825260208084015182169083015260408084015182169083015260608084015182169083015260808084015182169083015260a08084015182169083015260c08084015182169083015260e080840151821690830152610100808401518216908301526101208084015182169083015261014080840151821690830152610160808401518216908301526101809283015116918101919091526101a00190565b602060409281835280519182918282860152018484015e5f828201840152601f01601f1916010190565b6001600160401b03165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850660205260405f2090565b60ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850160205260405f2090565b906001600160801b03809116911603906001600160801b03821161134f57565b9190820180921161134f57565b9294937f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03163303613d4e575b613c0a84614150565b50613c1484613b3a565b60ff83165f526020526001600160801b0360405f205416956001600160801b03811687105f14613d485750855b6001600160801b038716158015613d37575b613d2d576001600160401b0360ff88947f4faa7b8c960f1db6e38ee6a10bee3117094e3a1fd45fd02ec475db013cedc19894613c9187608096613ba0565b613c9a8a613b3a565b8484165f5260205260405f206001600160801b0382166001600160801b03198254161790556001600160801b036001600160781b03613cd9858c6141de565b613d0360a0820191613cf76122948686865151169f169e8f90613bc0565b84845191169052614342565b51511691604051998a52166020890152604088015260608701521695169360018060a01b031692a4565b505f955050505050565b506001600160a01b03841615613c53565b95613c41565b613d777f000000000000000000000000000000000000000000000000000000000000000061413f565b613c01565b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85056020526040902090565b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85036020526040902090565b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85046020526040902090565b62ffffff16801561134f575f190190565b9064ffffffffff8091169116019064ffffffffff821161134f57565b9190811015613e615760051b0190565b634e487b7160e01b5f52603260045260245ffd5b356001600160a01b0381168103610d915790565b9062ffffff8091169116019062ffffff821161134f57565b8181029291811591840414171561134f57565b906001600160781b03809116911603906001600160781b03821161134f57565b51906001600160a01b0382168203610d9157565b8115613ef2570490565b634e487b7160e01b5f52601260045260245ffd5b9190820391821161134f57565b356001600160801b0381168103610d915790565b60405190613f348261394f565b5f6060838281528260208201528260408201520152565b356001600160401b0381168103610d915790565b613f6881614fed565b1561400257604051630e0974d560e21b815263ffffffff9190911660048201526020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9081156116ce575f91613fcb575090565b90506020813d602011613ffa575b81613fe6602093836139d7565b81010312610d9157613ff790613ed4565b90565b3d9150613fd9565b6001600160401b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850760205260409020546001600160a01b031690565b61404c613f27565b50600260ff8216146140b1576140799060ff165f525f516020615d2c5f395f51905f5260205260405f2090565b61ffff604051916140898361394f565b548181168352818160101c166020840152818160201c16604084015260301c16606082015290565b506040516140be8161394f565b61271081525f60208201525f60408201525f606082015290565b5f516020615d0c5f395f51905f525463ffffffff8160481c169163ffffffff808360681c169260881c1690565b600160ff1b811461134f575f0390565b60405190614122826139bc565b5f6080838281528260208201528260408201528260608201520152565b6001600160a01b0316330361266457565b63ffffffff8160201c1663ffffffff8216614192575b63759b9e7f60e11b5f9081526001600160401b03831660045260016024526403ffffffff604452606490fd5b80156141ba57600181146141b3576003146141ad5781614166565b50600190565b5050600290565b50505f90565b604051906141cd8261396a565b5f6040838281528260208201520152565b604051929160c084016001600160401b03811185821017612b73576040525f845260208401905f825260408501945f865260608101935f85526080820193614224614115565b855260ff60a08401946142356141c0565b8652849961424285613db4565b8383165f5260205260405f209863ffffffff5f516020615d0c5f395f51905f525460481c16905264ffffffffff4216905216905260018060a01b031690526040519061428d8261396a565b60ff60018501546001600160781b03811684526001600160781b038160781c16602085015260f01c161515604083015252604051916142cb836139bc565b546001600160801b038116835264ffffffffff8160801c16602084015264ffffffffff8160a81c16604084015262ffffff8160d01c16606084015260e81c608083015252565b6001600160781b03811161432b576001600160781b031690565b6306dfcc6560e41b5f52607860045260245260445ffd5b60a081016001604082510152519060ff80602061436760018060a01b03855116613db4565b93015116165f52602052600160405f2001906001600160781b038151166001600160781b0319835416178255602081015190825490604060ff60f01b910151151560f01b16916001600160781b0360781b9060781b16906001600160801b0360781b191617179055565b919060e06001600160401b0360ff7ffe178f2978e362e882d155c069b5049c584cc1e5a1fc091afe829231237278ec936001600160801b0361441288614150565b968861441d89614044565b61271061442f61ffff83511685613ea1565b049061271061445861ffff60408361444d836020880151168a613ea1565b049401511686613ea1565b049161447781886144718661089387610893868d613f06565b96615677565b946144888389640200000002615677565b506144998489640200000001615677565b506144aa8589640200000003615677565b50886040519d168d5260208d015260408c015260608b015260808a015260a08901521660c087015216941692a3565b90821561464f576040516370a0823160e01b8152306004820152916001600160a01b0381169190602084602481865afa9384156116ce575f9461461b575b506040516323b872dd60e01b5f9081526001600160a01b03841660045230602452604487905260209060648180885af19060015f511482161561460c575b6040525f606052156145ed575050906020602492604051938480926370a0823160e01b82523060048301525afa80156116ce575f906145b9575b6145999250613f06565b8181106145a4575050565b636506e91b60e11b5f5260045260245260445ffd5b506020823d6020116145e5575b816145d3602093836139d7565b81010312610d9157614599915161458f565b3d91506145c6565b84916145f89161504d565b621d0c4160eb1b5f5260045260245260445ffd5b90843b15153d15161690614555565b9093506020813d602011614647575b81614637602093836139d7565b81010312610d915751925f614517565b3d915061462a565b505050565b6040805163b700961360e01b81523360048201523060248201525f356001600160e01b031916604482015290816064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9081156116ce575f916146c6575b501561266457565b90506040813d60401161470b575b816146e1604093836139d7565b81010312610d91578051908115158203610d91576020015163ffffffff811603610d91575f6146be565b3d91506146d4565b5f516020615d0c5f395f51905f5254600881161515908161474a575b5061473657565b638f121e4360e01b5f52600860045260245ffd5b64ffffffffff915060081c1642105f61472f565b5f516020615d0c5f395f51905f52546001811615159081614795575b5061478157565b638f121e4360e01b5f52600160045260245ffd5b64ffffffffff915060081c1642105f61477a565b916040519163a9059cbb60e01b5f5260018060a01b031660045260245260205f60448180865af19060015f5114821615614809575b604052156147e95750565b635274afe760e01b5f9081526001600160a01b0391909116600452602490fd5b90600181151661482157823b15153d151616906147de565b503d5f823e3d90fd5b5f516020615d4c5f395f51905f525c61483f57565b633ee5aeb560e01b5f5260045ffd5b906148e5906affffffffffffffffffffff9361486984613dec565b60ff83165f526020526001600160401b0360405f2091165f5260205260405f209060ff6148c96040519361489c8561396a565b54956001600160601b038716855264ffffffffff8760601c166020860152604085019660881c8752613db4565b91165f5260205264ffffffffff60405f205460801c169061495d565b5160201c1690565b64ffffffffff5f516020615d0c5f395f51905f525460081c168042105f146149225761491e62ffffff914290613f06565b1690565b505f90565b80158015614953575b6149375750565b63759b9e7f60e11b5f52600452600160245260c860445260645ffd5b5060c88111614930565b9042811090421802421890602081019164ffffffffff835116808211156149c2576001600160781b036149ba612294856115fe604064ffffffffff9801956149b46001600160601b03878951169451169189613f06565b90613ea1565b169052169052565b50505050565b6001600160401b0316640100000000811180614b31575b337f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031603614a58571580614a43575b614a1e57505b565b63759b9e7f60e11b5f90815260049190915260016024526401ffffffff604452606490fd5b50801580614a16575063ffffffff8111614a16565b337f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031603614ad757506403000000008111801590614ac9575b614aa05750565b63759b9e7f60e11b5f9081526004919091526403000000016024526403ffffffff604452606490fd5b506403ffffffff8111614a99565b614b007f000000000000000000000000000000000000000000000000000000000000000061413f565b15614b085750565b63759b9e7f60e11b5f9081526004919091526401000000016024526401ffffffff604452606490fd5b506401ffffffff8111156149df565b6080810151906001600160801b0382511615159182614b5e57505090565b64ffffffffff809293506020604092015116920151161190565b9190917f585670749fcee213451b683131fc7a23a1c5a80daffec22c149bb7dc490c602b60606001600160401b0360a084019560208751016001600160781b03614bc781891682845116613eb4565b169052614be2612294876001600160781b038a515116613bc0565b6001600160781b0388519116905260ff602060018060a01b038751169601511696516001600160781b038060208301511691511690604051978852602088015260408701521693a4565b9064ffffffffff8091169116039064ffffffffff821161134f57565b6080810151906001600160801b038251169081158015614c96575b614c8f57614c8864ffffffffff91826040816020613ff7980151169201511690614c2c565b1690613ea1565b5050505f90565b5064ffffffffff60208401511664ffffffffff6040830151161015614c63565b9190915f838201938412911290801582169115161761134f57565b62ffffff1662ffffff811461134f5760010190565b9291614cf06141c0565b508351614d05906001600160a01b0316613dec565b90602085019160ff80845116165f5260205260405f206001600160401b0384165f5260205260405f209260405193614d3c8561396a565b54926001600160601b03841696878652602086019364ffffffffff8660601c168552604087019560881c86528698155f14614eb35764ffffffffff60408301511685525b614d94816001600160601b03895116614cb6565b614dad60808401926001600160801b0384515116614cb6565b906001600160601b038111614ea1576dffffffffffffffffffffffffffff8211612327579260ff93926001600160801b03614e15936001600160601b038796818e511615614e84575b8015614e67575b168c52915191169052516001600160a01b0316613dec565b925116165f526020526001600160401b0360405f2091165f526020526001600160601b0360405f209351169064ffffffffff60601b905160601b16916001600160881b0319905160881b169117179055565b606085510162ffffff614e7c81835116613e24565b169052614dfd565b606085510162ffffff614e9981835116614cd1565b169052614df6565b63059b6ea160e21b5f5260045260245ffd5b614ecc64ffffffffff602060808501510151168861495d565b614d80565b614f1e614a1c92614f18608084016001600160801b038151511680155f14614f27575f915b602064ffffffffff614f0e858260408c015116613bc0565b1691510152613ea1565b90613f06565b60201c906153ad565b614f318185613ee8565b63ffffffff60608801511690818082109118021891614ef6565b907f6ef9811530b0a5e1dd9db5269ec2fcbb257a0bdce857a3f97ac756459035ea9a60a06001600160401b03600180831b038551169360ff602087015116966001600160601b038151169660806001600160781b03604064ffffffffff602086015116940151169101519064ffffffffff60206001600160801b038451169301511692604051998a5260208a01526040890152606088015260808701521693a4565b63ffffffff811615159081615000575090565b60201c63ffffffff16801591508115615017575090565b600391501490565b5f5f516020615ccc5f395f51905f52555f516020615d8c5f395f51905f5280546001600160c81b0319169055565b604051636eb1769f60e11b60208201526001600160a01b03831660248201523060448201526150939061508d81606481015b03601f1981018352826139d7565b82615884565b918215614c8f576150a3916158b0565b808210156150af575090565b905090565b905f91608081019081516001600160801b038151161561520457602064ffffffffff910151166150fa64ffffffffff60408401511663ffffffff60608501511690613bc0565b808210615194575b505061510d81614b40565b61511b57614a1c9150615b56565b8151604081019064ffffffffff825116156151365750505050565b602064ffffffffff9101511690527f70692bc6f9916f65cee3c08c1e84c1c69cc06721be3059365d9977a1cc129aef602064ffffffffff8160ff8160018060a01b03875116960151169551015116604051908152a35f8080806149c2565b6151b06104c76001600160801b03865151166149b48585613f06565b906001600160781b0360a08501515116828082109118028218928284106151e7575b916151e093918893866159cb565b5f80615102565b91839197506151fa816151e095876158eb565b97919350916151d2565b505f93505050565b614a1c9060808101519060ff80602061522d60018060a01b03855116613db4565b93015116165f90815260209182526040908190208351928401519184015160608501516080958601519390951b64ffffffffff60801b166001600160801b03949094169390931760a89390931b64ffffffffff60a81b169290921760d09390931b62ffffff60d01b169290921760e89290921b6001600160e81b031916919091179055565b91909160208101926152c760ff855116613b70565b546001600160a01b038116949060a81c60ff1615615396576152e883614b40565b6153745762ffffff60808085015101511661530257505050565b825160ff90819061531b906001600160a01b0316613d7c565b925116165f5260205260405f206001600160401b0382165f5260205260405f2054918261534757505050565b906001600160401b039160018060a01b03905116631410b93960e21b5f526004521660245260445260645ffd5b64ffffffffff6020608085015101511663037daf1b60e41b5f5260045260245ffd5b60ff905116637a60637f60e11b5f5260045260245ffd5b8115615448577fb4de520d381441cbe6810d5447f418a80832cd89053ab60a42c8240bc3eb32f760a08201926153f1612294826001600160781b0387515116613bc0565b6001600160781b038551911690526001600160781b0360ff602060018060a01b03865116950151169451511690615443604051928392839092916001600160781b036020916040840195845216910152565b0390a3565b5050565b916bffffffff00000000000000006bffffffffffffffffffffffff60481b929363ffffffff67ffffffff000000005f516020615d0c5f395f51905f52549660201b169116179160401b161760481b16906bffffffffffffffffffffffff60481b1916175f516020615d0c5f395f51905f5255565b90614a1c92916154cf81614b40565b615668575b6154dd81614b40565b926154e782614c48565b90608083019064ffffffffff602083510151169261550e61550783614105565b8787614ce6565b961561565557506104c76155339164ffffffffff614c88604088019682885116614c2c565b8351615547906001600160a01b0316613d7c565b90602085019160ff80845116165f5260205260405f20916001600160401b0387165f528260205260405f2054928315615638575b6155858385613bc0565b906001600160401b0389165f5260205260405f20556155b38260ff60018060a01b0389511693511694613bc0565b60405192835260208301527f96f47bf103a3ef0bc61bd42d7f3e691367b1abc673c398a3224423db015090e260406001600160401b03891693a451906001600160801b038251161561561a575b50505b61560c8161520c565b61561581614342565b614f4b565b64ffffffffff602091511691015261563181615b56565b5f80615600565b608085510162ffffff61564d81835116614cd1565b16905261557b565b915050615663915082614ed1565b615603565b615671816150b4565b506154d4565b61568390939293613b3a565b9060ff81165f52816020526156a5846001600160801b0360405f205416613bc0565b6001600160801b0381116156ec576001600160801b0316936156c5575050565b60ff165f5260205260405f206001600160801b0383166001600160801b0319825416179055565b6306dfcc6560e41b5f52608060045260245260445ffd5b63ffffffff810180911161134f5760201c90565b604051634fbeb7d960e11b8152906101a090829060049082906001600160a01b03165afa9081156116ce575f91615765575b5060405161575f8161507f602082019485613a63565b51902090565b90506101a0813d821161587c575b816157816101a093836139d7565b81010312610d91576158706101806040519261579c846139a0565b6157a581613ed4565b84526157b360208201613ed4565b60208501526157c460408201613ed4565b60408501526157d560608201613ed4565b60608501526157e660808201613ed4565b60808501526157f760a08201613ed4565b60a085015261580860c08201613ed4565b60c085015261581960e08201613ed4565b60e085015261582b6101008201613ed4565b61010085015261583e6101208201613ed4565b6101208501526158516101408201613ed4565b6101408501526158646101608201613ed4565b61016085015201613ed4565b6101808201525f615749565b3d9150615773565b91905f6020918194615894615b32565b83825192019062030d40fa601f3d11166158aa57565b5f519150565b6040516370a0823160e01b60208201526001600160a01b039092166024808401919091528252613ff791906158e66044836139d7565b615884565b929160018060a01b0361590460ff602087015116613b70565b54855191169290615929906001600160a01b03166159228385613f06565b9085615c34565b94856149c257805161596190615948906001600160a01b03168661504d565b6159528486613f06565b90818082109118021883613bc0565b926159846104c76001600160801b03608085015151166149b4818860201b613ee8565b9310806159c2575b6159965750505050565b519394506159b8936001600160a01b0316916159b29190613f06565b91615c34565b905f8080806149c2565b5081831161598c565b93909492946159da8184613f06565b91866159e68683613bc0565b10615aed575b50811580615ae5575b615add5783861115615ad657615a0b8487613f06565b915b60a0860196858851516001600160781b031690615a2991613bc0565b90615a3391613f06565b615a3c90614311565b8751906001600160781b03169052615a5391613bc0565b64ffffffffff166080850190815160200152600160a01b60019003855116946020015160ff169551516001600160781b031690516020015164ffffffffff16916040519485526020850152604084015280606084015210608082015260a07f61a870889045b195d0ef123cec8a34eb5d2069368d9fd348f215df1c9eff1a1d91a3565b5f91615a0d565b505050505050565b5083156159f5565b615b2b9196506001600160801b039250615b0a856104c792613bc0565b60201b615b206080880191858351511690613ee8565b938491515116613ea1565b945f6159ec565b5a62034cba809110615b415750565b5a621d0c4160eb1b5f5260045260245260445ffd5b604060808201510164ffffffffff81511615615448575f905260ff602060018060a01b0383511692015116907fe3bc9beb5eefc3d8e46f45562b8daf08b0e0e4ff6fdd93e22c7b13919d2b4eba5f80a3565b905f8091602081519101845af48080615c21575b15615bdc5750506040513d81523d5f602083013e60203d82010160405290565b15615c0157639996b31560e01b5f9081526001600160a01b0391909116600452602490fd5b3d15615c12576040513d5f823e3d90fd5b63d6bda27560e01b5f5260045ffd5b503d151580615bbc5750813b1515615bbc565b615ca0909392935f80615c4730846158b0565b6040516323b872dd60e01b602082019081526001600160a01b03909716602482015230604482015260648082018a90528152909590615c876084826139d7565b615c8f615b32565b5190828562030d40f15030906158b0565b9080821115615cc257615cb291613f06565b915b808311615cbe5750565b9150565b50505f91615cb456fec207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a02360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbcc207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a00caeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85029b779b17422d0df92223018b32b4d1fa46e071723d6817e2486d003becc55f00f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a01f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00",
+	Bin: "0x6102606040523461052857604051601f61c04538819003918201601f19168301916001600160401b038311848410176104af578084926101a094604052833981010312610528576040516101a081016001600160401b038111828210176104af5760405261006c8261052c565b815261007a6020830161052c565b6020820190815261008d6040840161052c565b604083019081526100a06060850161052c565b9360608401948552836100b56080830161052c565b91608082019283526100c960a0820161052c565b60a083019081526100dc60c0830161052c565b60c084019081526100ef60e0840161052c565b60e08501908152610103610100850161052c565b916101008601928352610119610120860161052c565b936101208701948552610157610180610135610140890161052c565b976101408a0198895261016061014c81830161052c565b9a01998a520161052c565b6101808c01908152306080528b5190989061017a906001600160a01b0316610540565b8a5161018e906001600160a01b0316610540565b89516101a2906001600160a01b0316610540565b8c516101b6906001600160a01b0316610540565b80516101ca906001600160a01b0316610540565b81516101de906001600160a01b0316610540565b82516101f2906001600160a01b0316610540565b8351610206906001600160a01b0316610540565b845161021a906001600160a01b0316610540565b855161022e906001600160a01b0316610540565b8651610242906001600160a01b0316610540565b8751610256906001600160a01b0316610540565b8b518b518b518f5184516001600160a01b03908116610120529081166101005290811660e05290811660c05290811660a05282518451865188518a5185166101c05284166101a052831661018052821661016052811661014052875189518b51831661022052821661020052166101e0525f51602061c0255f395f51905f5254604081901c60ff16610519576002600160401b03196001600160401b038216016104c3575b506040519c8d9a615b809c8d8d019c8d108d60018060401b0310176104af578f9d9e6101a09f8f6164a59039516001600160a01b039081168e529051811660208e01529051811660408d01529051811660608c01529051811660808b01529051811660a08a01529051811660c08901529051811660e0880152905181166101008701529051811661012086015290518116610140850152905181166101608401529051166101808201520301905ff080156104a4576001600160a01b031661024052604051615f45908161056082396080518181816112560152612c03015260a051818181611ece0152818161222b0152612fed015260c05181611efa015260e05181818161146901528181611f290152614c4901526101005181611f58015261012051818181611f87015261337601526101405181611fb6015261016051818181611fe5015261334e0152610180518161201401526101a0518181816120430152614e4601526101c05181818161207301526133ff01526101e051816120a3015261020051816120d30152610220518181816121030152614ec201526102405181612f590152f35b6040513d5f823e3d90fd5b634e487b7160e01b5f52604160045260245ffd5b6001600160401b0319166001600160401b039081175f51602061c0255f395f51905f52556040519081527fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d290602090a15f6102fb565b63f92ee8a960e01b5f5260045ffd5b5f80fd5b51906001600160a01b038216820361052857565b6001600160a01b03161561055057565b63d92e233d60e01b5f5260045ffdfe60806040526004361015610011575f80fd5b5f3560e01c806216fb10146102c557806251dff0146103c957806302046d6c146103ab57806305c7efed146103c45780630e6315e9146103bf5780631a11b972146103ba5780631fc1e25f146103b55780631fe3a3fb146102d4578063206d5284146102d4578063233fbca4146103b05780632600b79e146103ab5780632f796f50146103a6578063310655b4146103a1578063355bea221461039c5780633724a373146103975780633f4ba83a1461039257806344e4777b1461038d57806345d55a3e1461038857806347b7dbef146103835780634aab36ea1461037e5780634b210289146103795780634f1ef286146103745780634f591b2b1461036f57806352d1902d1461036a57806355c6bf211461036557806355f29166146103605780635a8ff5a8146103245780635ff386b61461035b57806367ef5c20146103565780636c82d0571461035157806375d4af121461034c5780637cb67f34146103475780637d17b8ac146103425780638129fc1c1461033d578063837c54661461033857806388a4fdef146103335780638c027eb21461032e5780638d825c1e146103295780638fdc02de1461032457806390a8e60a1461031f5780639c6366061461031a5780639db24864146103155780639f7d6fb214610310578063a5d52c051461030b578063ac9650d814610306578063ad3cb1cc14610301578063b8ee82a9146102fc578063bf7e214f146102f7578063c3991aa8146102f2578063c3e622d6146102ed578063c55980f4146102e8578063cd6614bf146102e3578063cff0ab96146102de578063d1474c5b146102d9578063d59578e9146102d4578063d7118351146102cf578063eb1a56ed146102ca578063ec26a60a146102c5578063f226d5a8146102c0578063fbb8c053146102bb5763ffa1ad74146102b6575f80fd5b612976565b612928565b61288f565b61045a565b6125bd565b61253e565b610678565b6123cd565b612394565b61235e565b6122b6565b612276565b61225a565b612216565b6121f1565b6121b2565b612158565b61212b565b611ea0565b611e43565b611e0e565b611ccd565b611566565b611bd9565b611b8a565b611b0a565b611ae3565b61197d565b611913565b6118b0565b611873565b61181e565b611616565b611588565b61150a565b6112aa565b611244565b6111d4565b611158565b610de6565b610d1d565b610aa8565b610a27565b6109d1565b61091a565b6108ae565b61075d565b610725565b610710565b610546565b6106d1565b610657565b610649565b6105ea565b6105bf565b61050a565b6001600160a01b038116036103df57565b5f80fd5b6024359060ff821682036103df57565b6004359060ff821682036103df57565b6044359060ff821682036103df57565b6084359060ff821682036103df57565b60609060031901126103df5760043561043b816103ce565b9060243560ff811681036103df579060443560ff811681036103df5790565b346103df5761046836610423565b505050612f4f565b600435906001600160401b03821682036103df57565b604435906001600160401b03821682036103df57565b606435906001600160801b03821682036103df57565b604435906001600160801b03821682036103df57565b60c435906001600160801b03821682036103df57565b602435906001600160801b03821682036103df57565b608435906001600160801b03821682036103df57565b346103df5760a03660031901126103df57610523610470565b5061052c6103e3565b506105386044356103ce565b61054061049c565b50612f4f565b346103df5760403660031901126103df576105626004356103ce565b6105406103e3565b6044359061ffff821682036103df57565b6064359061ffff821682036103df57565b60a4359061ffff821682036103df57565b6024359061ffff821682036103df57565b6084359061ffff821682036103df57565b346103df5760603660031901126103df576105d86103f3565b506105e16103e3565b5061054061056a565b346103df5760403660031901126103df576106036103f3565b506105406103e3565b60609060031901126103df57600435610624816103ce565b9060243560ff811681036103df57906044356001600160401b03811681036103df5790565b346103df576104683661060c565b346103df5760203660031901126103df576106736004356103ce565b612f4f565b346103df5760203660031901126103df576105406103f3565b6064359064ffffffffff821682036103df57565b608435906001600160581b03821682036103df57565b606435906001600160581b03821682036103df57565b346103df5760a03660031901126103df576106ea6103f3565b506106f66024356103ce565b6106fe6104b2565b50610707610691565b506105406106a5565b346103df575f36600319011215612f4f575f80fd5b346103df5760603660031901126103df576107416004356103ce565b6107496103e3565b506107556044356103ce565b6105406129b5565b346103df5760203660031901126103df5760043561077a816103ce565b610782612fbb565b803b15610862575f516020615f255f395f51905f5280546001600160a01b0319166001600160a01b0383161790557fa9af33622d55f899bd001023b3fc23b4c52973f392cc63bc9eb877568f1fded264ffffffffff610813816107e68142166129ed565b5f516020615f255f395f51905f525464ffffffffff60a01b1916911660a01b64ffffffffff60a01b161790565b5f516020615f255f395f51905f52819055833f5f516020615e855f395f51905f525560408051853f815260a09290921c9290921664ffffffffff1660208201526001600160a01b0390931692a2005b63d92e233d60e01b5f5260045ffd5b65ffffffffffff8116036103df57565b9181601f840112156103df578235916001600160401b0383116103df57602083818601950101116103df57565b346103df5760e03660031901126103df576108ca6004356103ce565b6108d26103e3565b506108de6044356103ce565b6108e9606435610871565b6108f4608435610871565b60c4356001600160401b0381116103df57610913903690600401610881565b5050612f4f565b346103df575f3660031901126103df57610932612fbb565b7f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f96109cc61097e62ffffff5f516020615ec55f395f51905f525460301c1661097861305d565b90612a25565b5f516020615ec55f395f51905f52805468ffffffffffffffffff1916603083901b62ffffff60301b16179055604080515f808252602082015262ffffff909216908201529081906060820190565b0390a1005b346103df575f3660031901126103df5760605f516020615f255f395f51905f525464ffffffffff5f516020615e855f395f51905f5254916040519260018060a01b0382168452602084015260a01c166040820152f35b346103df5760403660031901126103df5760206001600160801b03610a6e610a4d610470565b610a5e610a586103e3565b91612a3d565b9060ff165f5260205260405f2090565b5416604051908152f35b9181601f840112156103df578235916001600160401b0383116103df576020808501948460051b0101116103df57565b346103df5760603660031901126103df57610ac1610470565b610ac96103e3565b906044356001600160401b0381116103df57610ae9903690600401610a78565b610af4929192613125565b5f92610aff8261316c565b60ff8516906001600160401b038416905f5b848110610b5557610b408787818b81610b44575b505050610b3061315a565b6040519081529081906020820190565b0390f35b610b4d92613224565b828181610b25565b84610bdb610bd5610bcb610bbd8c610a5e610bb8610b8c898f610bac610bb191610b968f610a5e8f610b8c88610b91928e95612a73565b612a97565b612aa4565b906001600160401b03165f5260205260405f2090565b612b14565b998c612a73565b612adc565b5460681c64ffffffffff1690565b64ffffffffff1690565b826131a2565b604081019789610bf28a516001600160781b031690565b99610c1160208c901c6001600160581b03165b6001600160781b031690565b9a8b15610d0157848b8a96948c8f948c9896610c318c9263ffffffff1690565b63ffffffff169052610c43918c612a73565b610c4c90612a97565b610c5590612aa4565b90610c6a919060ff165f5260205260405f2090565b90610c8591906001600160401b03165f5260205260405f2090565b90610c8f91612b4a565b610c9891612b8c565b99610ca4858a88612a73565b610cad90612a97565b6020928301516040805193845264ffffffffff909116938301939093526001600160a01b0316917f4676e05d1718863a53886ceec5c328873050112633973c36990374efe664308291a46001905b01610b11565b505050975050600190610cfb565b63ffffffff8116036103df57565b346103df5760e03660031901126103df57610d366103f3565b50610d3f6103e3565b506044356001600160401b0381116103df57610d5f903690600401610881565b5050610d6961057b565b50610d75608435610d0f565b610d7d61058c565b506105406104c8565b60a09060031901126103df57600435610d9e816103ce565b9060243560ff811681036103df57906044356001600160401b03811681036103df57906064356001600160801b03811681036103df579060843561ffff811681036103df5790565b346103df57610b40610df736610d86565b610e0383959495613344565b610e0b613125565b610e158585613533565b9261ffff8216610e406001600160801b03610e2f83612b99565b951694850263ffffffff0160201c90565b610e4986613613565b610e59610e558761362f565b1590565b968761103c575b87610ff9575b879887610f9c995f14610fe957610f8a9386610f979994610f9197947ff6fa9d1d46584110eb08cc9afe66065ef935ad7d2047bf35c8d0328ef87641db60ff610f06602088610ef7606060a0610f519c0192610ef08c610ee36001600160781b03888851019216610ede83516001600160781b031690565b612bd8565b6001600160781b03169052565b0160019052565b5101516001600160781b031690565b604080518881526001600160781b0392909216602083015291909316946001600160401b0316936001600160a01b031692a4610f4b610f448b6138d6565b9160201b90565b90612b8c565b956080890151916001600160681b03610f7184516001600160681b031690565b1615908115610fcd575b50610fb6575b5050838761393b565b9285613b8e565b83613c1e565b613dee565b610fa461315a565b60405190151581529081906020820190565b60a0610fc692019061ffff169052565b5f80610f81565b905061ffff610fe160a085015161ffff1690565b16115f610f7b565b935050509250610f9793506137d6565b610f9c975061103561102f8761102a61101e60808c01516001600160681b0390511690565b6001600160681b031690565b612b8c565b886136a6565b9750610e66565b9650600261105260c06080890151015160ff1690565b161596610e60565b634e487b7160e01b5f52604160045260245ffd5b61014081019081106001600160401b0382111761108a57604052565b61105a565b60c081019081106001600160401b0382111761108a57604052565b608081019081106001600160401b0382111761108a57604052565b606081019081106001600160401b0382111761108a57604052565b60e081019081106001600160401b0382111761108a57604052565b90601f801991011681019081106001600160401b0382111761108a57604052565b6040519061112c6101a0836110fb565b565b6040519061112c6080836110fb565b6001600160401b03811161108a57601f01601f191660200190565b60403660031901126103df57600435611170816103ce565b602435906001600160401b0382116103df57366023830112156103df5781600401359061119c8261113d565b916111aa60405193846110fb565b80835236602482860101116103df576020815f9260246111d297018387013784010152612bf8565b005b346103df5760403660031901126103df576111f06004356103ce565b6111f86103e3565b505f6101206040516112098161106e565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e0820152826101008201520152612f4f565b346103df575f3660031901126103df577f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316300361129b5760206040515f516020615ea55f395f51905f528152f35b63703e46dd60e11b5f5260045ffd5b346103df5760603660031901126103df576112c3610470565b6112cb6103e3565b6112d36104b2565b916112dc613125565b6112e4613fef565b6001600160801b0383169182156114fb576112fe82614c10565b916001600160a01b03831680156114df573314158061142d575b61141a5761133961132c83610a5e84612a3d565b546001600160801b031690565b94846001600160801b038716106113fa577f1879f51681afcacdd977fa9dc2bd1f6605589f9dfc391a113282a2bc3a1069db6113ea6001600160801b03836113f29903166113a98161138e88610a5e89612a3d565b906001600160801b03166001600160801b0319825416179055565b604080516001600160a01b03891681526001600160801b039586166020820152949091169084015260ff8516936001600160401b0316929081906060820190565b0390a361409a565b6111d261315a565b621d0c4160eb1b5f526001600160801b038087166004521660245260445ffd5b634a0bfec160e01b5f523360045260245ffd5b5061143a610e5582615413565b80611318575060405163562eb55b60e11b815263ffffffff821660048201526020816024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa9081156114da575f916114ab575b506001600160a01b0316331415611318565b6114cd915060203d6020116114d3575b6114c581836110fb565b810190614085565b5f611499565b503d6114bb565b612fb0565b631456792360e11b5f526001600160401b03821660045260245ffd5b631f2a200560e01b5f5260045ffd5b346103df575f3660031901126103df57611522612fbb565b5f516020615f255f395f51905f52546001600160a01b03167f3198dc80249fcfedbd0d06e1ff49a7695a51b006592328ce0b127cdeab77e9365f80a26111d2614139565b346103df5760403660031901126103df5761157f6103f3565b506105406104de565b346103df5760a03660031901126103df576115a1610470565b506115aa6103e3565b506115b3610403565b506115bc61049c565b506105406104f4565b60809060031901126103df576004356115dd816103ce565b9060243560ff811681036103df57906044356001600160401b03811681036103df57906064356001600160801b03811681036103df5790565b346103df57611624366115c5565b929061162f81613344565b611637613125565b61163f61403a565b6116498383613533565b9261165384613613565b61165d82856141a5565b6001600160801b0386169586156114fb576001600160601b03871161180357506080850192868451611697906001600160681b0390511690565b6001600160681b0316906116aa91612b8c565b926116b58484614331565b976116c361ffff8a16612b99565b0263ffffffff0160201c93846116d991896143a7565b6116e38488614613565b9660a081019085825160200151611700906001600160781b031690565b6001600160781b03169061171391612b8c565b61171c90614648565b82516020019061173491906001600160781b03169052565b6001606082015261174490613dee565b5190602082015161175b906001600160781b031690565b915160408051878152602081018b90526001600160781b03948516918101919091529216606083015260ff16916001600160401b0316906001600160a01b038716907fd1c2a832a9e89ec2b5a25275c8e60a38449359b94ad900b621dbed97d76faef590608090a4516001600160a01b0316936117d791612d30565b905160c0015160ff16916117ea93614679565b6117f261315a565b60405161ffff919091168152602090f35b63059b6ea160e21b5f526001600160801b031660045260245ffd5b346103df5760403660031901126103df576118376103f3565b506118406103e3565b505f60a06040516118508161108f565b606081528260208201528260408201528260608201528260808201520152612f4f565b346103df5760a03660031901126103df5761188c6103f3565b5061189561059d565b5061189e61056a565b506118a761057b565b506105406105ae565b346103df5760803660031901126103df576118c9610470565b506118d26103e3565b506044356001600160401b0381116103df576118f2903690600401610a78565b50506064356001600160401b0381116103df57610913903690600401610a78565b346103df5760203660031901126103df5761192c6103f3565b5060405161010081018181106001600160401b0382111761108a575f9160e0916040528281528260208201528260408201528260608201528260808201528260a08201528260c08201520152612f4f565b346103df575f3660031901126103df575f516020615f055f395f51905f52546001600160401b036119bd60ff604084901c1615926001600160401b031690565b1680159081611adb575b6001149081611ad1575b159081611ac8575b50611ab95780611a0f60016001600160401b03195f516020615f055f395f51905f525416175f516020615f055f395f51905f5255565b611a7f575b611a1c612d4e565b611a2257005b611a4c60ff60401b195f516020615f055f395f51905f5254165f516020615f055f395f51905f5255565b604051600181527fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d29080602081016109cc565b611ab46801000000000000000060ff60401b195f516020615f055f395f51905f525416175f516020615f055f395f51905f5255565b611a14565b63f92ee8a960e01b5f5260045ffd5b9050155f6119d9565b303b1591506119d1565b8291506119c7565b346103df5760403660031901126103df57611aff600435610d0f565b610673602435610d0f565b346103df57611b3a61ffff611b1e36610d86565b94929093611b2d839793613344565b611b35613125565b613533565b92169283603c810204603c1484151715611b855763ffffffff603c611b73956001600160801b03610f97951602020160201c90836137d6565b5f5f516020615ee55f395f51905f525d005b6129d9565b346103df575f3660031901126103df57611ba2612fbb565b611baa612e83565b7fe16421d79f4dc0c1fb1cc601e21be50812f88518dbb578b78b3eeb9eee0805b36020604051621275008152a1005b346103df5760403660031901126103df57611bf26103f3565b6024359062ffffff82168083036103df57611c0b612fbb565b60ff8216158015611cc1575b611ca1575f516020615ec55f395f51905f5254611c3e9060301c62ffffff1661097861305d565b9080158015611c93575b611c70576111d293611c64611c6a9264ffffffffff4216612a09565b92612eb7565b91613096565b63759b9e7f60e11b5f5262ffffff8085166004526001602452821660445260645ffd5b5062ffffff82168111611c48565b63759b9e7f60e11b5f5260ff82166004526001602452600f60445260645ffd5b5060f082161515611c17565b346103df5760403660031901126103df576004356001600160401b0381116103df57611cfd903690600401610a78565b611d056103e3565b90611d0e613125565b5f91611d198261316c565b5f935f925f5b818110611d3d57610b4086611d35878a88614a62565b610b3061315a565b611d78611d5285611b35610b8c858789612a73565b97611d72611d5f8a614866565b91610f4b611d6c8c61489b565b84612bc5565b96612b8c565b96611d8281613dee565b608081015190611d9c61101e83516001600160681b031690565b15918215611dc4575b5050611db7575b600101959395611d1f565b6001811b90951794611dac565b64ffffffffff919250611de26020611e0392015164ffffffffff1690565b92603c61ffff60a0608064ffffffffff604086015116940151015116020190565b911610155f80611da5565b346103df5760203660031901126103df576020611e31611e2c610470565b614c10565b6040516001600160a01b039091168152f35b346103df5760203660031901126103df576080611e6f611e616103f3565b611e696129b5565b50614cd7565b61ffff6060604051928281511684528260208201511660208501528260408201511660408501520151166060820152f35b346103df575f3660031901126103df57611eb8612ecf565b506101a0611ec461111c565b6001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001681526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001660208201526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001660408201526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001660608201526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001660808201526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001660a08201526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001660c08201526001600160a01b037f00000000000000000000000000000000000000000000000000000000000000001660e08201526001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000166101008201526001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000166101208201526001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000166101408201526001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000166101608201526001600160a01b037f000000000000000000000000000000000000000000000000000000000000000016610180820152f35b346103df5760e03660031901126103df576121476004356103ce565b61214f6103e3565b50610540610413565b346103df5760203660031901126103df576004356001600160401b0381116103df57610913903690600401610a78565b602060409281835280519182918282860152018484015e5f828201840152601f01601f1916010190565b346103df575f3660031901126103df57610b406040516121d36040826110fb565b60058152640352e302e360dc1b602082015260405191829182612188565b346103df5760403660031901126103df5761220a610470565b506106736024356103ce565b346103df575f3660031901126103df576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b346103df5760203660031901126103df57610673600435610d0f565b346103df5760803660031901126103df5761228f6103f3565b506122986103e3565b5060443569ffffffffffffffffffff8116036103df576105406106bb565b346103df576122d46122c7366115c5565b92611b2d82959392613344565b6122dd8161362f565b61234f575b600260c06080830151015116159283159361233e575b831561232e576001600160801b03612311931691614ef1565b5f5f516020615ee55f395f51905f525d6040519015158152602090f35b506123399150613dee565b612311565b925061234981614d93565b926122f8565b6123588161489b565b506122e2565b346103df5760803660031901126103df5761237a6004356103ce565b6123826103e3565b5061238b6104b2565b50610540610691565b346103df575f3660031901126103df57606063ffffffff806123b4615060565b9193908160405195168552166020840152166040820152f35b346103df5760a03660031901126103df576004356123ea816103ce565b6123f26103e3565b906123fb610486565b9161240461049c565b926084359361241282613344565b61241a613125565b61242261403a565b6001600160801b0381169182156114fb578261243e8587613533565b9461244886613613565b61245283876141a5565b516001600160a01b031697876080880197848951612478906001600160681b0390511690565b6001600160681b03169061248c91836143a7565b6124968582614613565b96816124a28993613dee565b60a0015151604080516001600160801b0393909316835260208301939093526001600160781b031691810191909152606081019290925260ff8316916001600160401b038616916001600160a01b0316907f921ea6a2f315cfc5926502b3154e163c86f179ab919f21eeeb49eff24b9ad6ca90608090a461252292613224565b61252b91612d30565b905160c0015160ff16916113f293614679565b346103df575f3660031901126103df5762ffffff5f610b405f915f516020615ec55f395f51905f52549264ffffffffff8460081c168042106125af575b5060405194859460301c16918491604091949364ffffffffff62ffffff9260ff606087019816865216602085015216910152565b91505060ff8316905f61257b565b346103df5760803660031901126103df576004356125da816103ce565b6125e26103e3565b906125fc6125ee610486565b9260643592611b2d85613344565b905f81131561286f57819061260f61403a565b61261882613613565b61262284836141a5565b9361263761262f846138d6565b92828561393b565b906080840193849361266e61266061265a61101e8851516001600160681b031690565b8a614331565b60a08751019061ffff169052565b6126ae6126a986516126a361269c60a061269261101e85516001600160681b031690565b93015161ffff1690565b61ffff1690565b90612bc5565b612b99565b818082111561283b576126c091612d30565b63ffffffff0160201c9461274c6113f29961273f61276a9760c0976127246127609861271e8d9961270a8b61270461101e61275a9d5b51516001600160681b031690565b856143a7565b610f4b6127178c85614613565b9b60201b90565b90613b8e565b61272d8d613dee565b8c8b8d8982612770575b505050613c1e565b516001600160a01b031690565b97516001600160a01b031690565b94612d30565b9351015160ff1690565b92614679565b839261282f827f61a870889045b195d0ef123cec8a34eb5d2069368d9fd348f215df1c9eff1a1d946127e960206127db60a06127cb60ff996127c5856127bc8f5160018060a01b031690565b9f015160ff1690565b99612d30565b9a0151516001600160781b031690565b9251015164ffffffffff1690565b91604051958695169860018060a01b0316978590949364ffffffffff906001600160781b035f9560809560a0860199865260208601521660408401521660608201520152565b0390a38c8b8d89612737565b50505f9461274c6113f29961273f61276a9760c0976127246127609861271e8d9961270a8b61270461101e61275a9d6126f6565b915f8312156114fb5761288461288a93612f3f565b91614ef1565b6113f2565b346103df5760403660031901126103df576004356128ac816103ce565b6128c16128b76103e3565b8092611b35613125565b6129006128cd82614866565b64ffffffffff602060806128e08661489b565b956128ea81613dee565b0151015116936128fa8483612bc5565b90614a62565b5f5f516020615ee55f395f51905f525d6040805191825264ffffffffff929092166020820152f35b346103df576129363661060c565b50505060405160a081018181106001600160401b0382111761108a575f916080916040528281528260208201528260408201528260608201520152612f4f565b346103df575f3660031901126103df57610b406040516129976040826110fb565b60058152640312e302e360dc1b602082015260405191829182612188565b604051906129c2826110aa565b5f6060838281528260208201528260408201520152565b634e487b7160e01b5f52601160045260245ffd5b64ffffffffff62093a809116019064ffffffffff8211611b8557565b9064ffffffffff8091169116019064ffffffffff8211611b8557565b9062ffffff8091169116019062ffffff8211611b8557565b6001600160401b03165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850760205260405f2090565b9190811015612a835760051b0190565b634e487b7160e01b5f52603260045260245ffd5b35612aa1816103ce565b90565b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85056020526040902090565b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85046020526040902090565b90604051612b21816110c5565b60408193546001600160601b038116835264ffffffffff8160601c16602084015260881c910152565b906001600160601b0381511664ffffffffff60601b602083015160601b1691604070ffffffffffffffffffffffffffffffffff1991015160881b169117179055565b91908201809211611b8557565b90603c820291808304603c1490151715611b8557565b908160011b9180830460021490151715611b8557565b81810292918115918404141715611b8557565b906001600160781b03809116911603906001600160781b038211611b8557565b906001600160a01b037f000000000000000000000000000000000000000000000000000000000000000016308114908115612d0e575b5061129b57612c3b612fbb565b5f516020615f255f395f51905f52546001600160a01b0381166001600160a01b03841614801590612cf5575b612cd45760a01c64ffffffffff1664ffffffffff81164210612cbb5750612c8d8261530c565b612c963061530c565b03612cac5761112c91612ca7614139565b613f3b565b6329e8838360e01b5f5260045ffd5b637437acf560e11b5f5264ffffffffff1660045260245ffd5b635fb5dd3f60e01b5f526001600160a01b038316600452823f60245260445ffd5b50823f5f516020615e855f395f51905f52541415612c67565b5f516020615ea55f395f51905f52546001600160a01b0316141590505f612c2e565b91908203918211611b8557565b60ff1660ff8114611b855760010190565b612d5661470d565b5f516020615ec55f395f51905f52805474ffffffffffffffffffffffff0000000000000000001916691518000000e1000000e1604c1b179055604051610e1081527f17e8b45c1b485616f3d140e4e6a140b4f2fe3cab3c305db49b36bd5f2b9bdf4990602090a17f2e5d322f139efed6b51d5170fbe2f51cf8241a806da362c81dc9ba1c25d8f7bc60405180612dfb81906201518060206040840193610e1081520152565b0390a15f5b60ff81169060018211612e7f57612e63612e689215805f14612e7657611770905b15612e6d57612e4d6105dc5b612e42612e3861112e565b61ffff9094168452565b61ffff166020830152565b6107d060408201526101f460608201528261473e565b612d3d565b612e00565b612e4d5f612e2d565b611d4c90612e21565b5050565b6812750000000000000062ffffff60301b195f516020615ec55f395f51905f525416175f516020615ec55f395f51905f5255565b9062ffffff8091169116039062ffffff8211611b8557565b604051906101a082018281106001600160401b0382111761108a576040525f610180838281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e0820152826101008201528261012082015282610140820152826101608201520152565b600160ff1b8114611b85575f0390565b365f80375f8036817f00000000000000000000000000000000000000000000000000000000000000005af43d5f803e612f86573d5ffd5b3d5ff35b91908260409103126103df57815180151581036103df57602090920151612aa181610d0f565b6040513d5f823e3d90fd5b6040805163b700961360e01b81523360048201523060248201525f356001600160e01b031916604482015290816064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa9081156114da575f9161302d575b501561141a57565b61304f915060403d604011613056575b61304781836110fb565b810190612f8a565b505f613025565b503d61303d565b64ffffffffff5f516020615ec55f395f51905f525460081c168042105f1461309157428103908111611b855762ffffff1690565b505f90565b5f516020615ec55f395f51905f52805468ffffffffffffffffff1916603085901b62ffffff60301b1617600884901b65ffffffffff00161760ff9290921691821790556040805191825264ffffffffff909216602082015262ffffff909216908201527f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f99080606081010390a1565b5f516020615ee55f395f51905f525c61314b5760015f516020615ee55f395f51905f525d565b633ee5aeb560e01b5f5260045ffd5b5f5f516020615ee55f395f51905f525d565b80158015613198575b61317c5750565b63759b9e7f60e11b5f52600452600160245260c860445260645ffd5b5060c88111613175565b9042811090421802421890602081019164ffffffffff835116808211156131fb576001600160781b036131f384604064ffffffffff9601936001600160601b03848651169251169086030201614648565b169052169052565b50505050565b634e487b7160e01b5f52601260045260245ffd5b811561321f570490565b613201565b919060ff7ffe178f2978e362e882d155c069b5049c584cc1e5a1fc091afe829231237278ec9161333f6132568661508d565b9461326086614cd7565b805161271061ffff909116830204906132ad6132a361269c604061329961328f61269c602088015161ffff1690565b8802612710900490565b94015161ffff1690565b8402612710900490565b9081818486030303926132c181888d615106565b946132d28389640200000002615106565b506132e38489640200000001615106565b506132f48589640200000003615106565b506040805160ff909c168c5260208c01919091528a01526060890152608088015260a08701526001600160801b031660c08601529116936001600160401b03169290819060e0820190565b0390a3565b6001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000811633908114917f0000000000000000000000000000000000000000000000000000000000000000161415808061343f575b6133fc575b60ff6133af8461508d565b16916001831414918215926133e3575b50506133c85750565b631fbda24f60e21b5f526001600160401b031660045260245ffd5b159150816133f4575b505f806133bf565b90505f6133ec565b337f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316146133a457634a0bfec160e01b5f523360045260245ffd5b50811561339f565b60405190613454826110c5565b5f6040838281528260208201520152565b9061112c604051613475816110e0565b60c06134ee8295546001600160681b038116845264ffffffffff8160681c16602085015264ffffffffff808260901c1616604085015262ffffff808260b81c161660608501526134da6134ce8262ffffff9060d01c1690565b62ffffff166080860152565b61ffff60e882901c1660a085015260f81c90565b60ff16910152565b90604051613503816110c5565b604060ff8294546001600160781b03811684526001600160781b038160781c16602085015260f01c161515910152565b9190604051926135428461108f565b5f845260016135fa60c060208701965f88526135e660408201955f87525f60608401526080830192604051613576816110e0565b5f81525f60208201525f60408201525f60608201525f60808201525f60a08201525f8682015284526135d760a08201996135ae613447565b8b52829c6135cf6135c283610a5e88612adc565b4264ffffffffff16909c52565b9060ff169052565b6001600160a01b039091169052565b6135ef85613465565b809152015160ff1690565b16613603575050565b600161360f91016134f6565b9052565b61361c8161362f565b6136235750565b61362c9061489b565b50565b6080810151906001600160681b038251161515918261364d57505090565b64ffffffffff809293506020604092015116920151161190565b90604051613674816110c5565b60406001600160581b038294546001600160681b038116845264ffffffffff8160681c16602085015260901c16910152565b9060086136bb60c06080850151015160ff1690565b16156137cf5781516137449061373f9061372d90613715906001600160a01b03165b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850a6020526040902090565b602086015160ff165b60ff165f5260205260405f2090565b335f9081526020919091526040902090565b613667565b90613757602083015164ffffffffff1690565b64ffffffffff81161593841561376f575b5050505090565b64ffffffffff919293945061378f604061379a92015164ffffffffff1690565b9264ffffffffff1690565b9116111591826137b0575b50505f808080613768565b519091506137c6906001600160681b031661101e565b10155f806137a5565b5050600190565b9061112c9260a083019060208251016001600160781b036137fc81841682845116612bd8565b1690526138276138218261102a6001600160781b03865151166001600160781b031690565b8561518e565b83517f585670749fcee213451b683131fc7a23a1c5a80daffec22c149bb7dc490c602b9060ff906001600160a01b0316936138ce613869602089015160ff1690565b915161389061388260208301516001600160781b031690565b91516001600160781b031690565b604080519788526001600160781b0392831660208901529116908601529116946001600160401b0316936001600160a01b0316929081906060820190565b0390a46151b1565b608081015164ffffffffff604081602084015116930151168083111561390e576001600160681b0364ffffffffff9251169203160290565b5050505f90565b62ffffff1662ffffff8114611b855760010190565b62ffffff168015611b85575f190190565b929192613946613447565b50805161395b906001600160a01b0316612aa4565b90613976610bac84610b96602085019561371e875160ff1690565b946001600160601b0361399087516001600160601b031690565b16613b66576139b86139aa604084015164ffffffffff1690565b64ffffffffff166020880152565b806139d96139cd88516001600160601b031690565b6001600160601b031690565b01906001600160601b038211613b52579082916080889594019081516002613a0560c083015160ff1690565b1615613abb575b50509261371e613a60610b9161112c989561273f6001600160601b03610b9697613a689a613a446139cd8e516001600160601b031690565b15613a99575b8115613a6d575b50166001600160601b03168a52565b915160ff1690565b612b4a565b6060613a93915101613a8a613a85825162ffffff1690565b61392a565b62ffffff169052565b5f613a51565b613ab66060825101613a8a613ab1825162ffffff1690565b613915565b613a4a565b613ad69192939495965061101e90516001600160681b031690565b016001600160681b038111613b40579361371e613a60610b91613a689661273f6001600160601b0361112c9b98610b96988f9c6139cd8e613b2d6001600160681b03613a4494168551906001600160681b03169052565b505050979a509750505095985050613a0c565b63059b6ea160e21b5f5260045260245ffd5b63059b6ea160e21b5f52600482905260245ffd5b613b89613b83610bcb602060808601510164ffffffffff90511690565b876131a2565b6139b8565b613bf561112c92608083016001600160681b038151511680155f14613bfb57613bec5f925b6020613bdd85613bd264ffffffffff60408c01511664ffffffffff1690565b0164ffffffffff1690565b9151019064ffffffffff169052565b02900360201c90565b90615282565b613bec603c61ffff8060a086510151161602828504818082109118021892613bb3565b90917f6ef9811530b0a5e1dd9db5269ec2fcbb257a0bdce857a3f97ac756459035ea9a64ffffffffff60018060a01b03845116926001600160401b0360ff60208701511696836001600160601b03845116976001600160681b0360806001600160781b0360408560208a015116980151169201516001600160781b03846020848451169301511693604051998a996001600160601b0360a08c019f168b521660208a015216604088015216606086015216608084015216940390a4565b815181546020840151604085015164ffffffffff60901b60909190911b166001600160b81b03199092166001600160681b039093169290921760689290921b64ffffffffff60681b169190911717815561112c91613dce9060c090613d67613d49606083015162ffffff1690565b855462ffffff60b81b191660b89190911b62ffffff60b81b16178555565b613d98613d7a608083015162ffffff1690565b855462ffffff60d01b191660d09190911b62ffffff60d01b16178555565b613dc6613daa60a083015161ffff1690565b855461ffff60e81b191660e89190911b61ffff60e81b16178555565b015160ff1690565b81546001600160f81b031660f89190911b6001600160f81b031916179055565b805161112c9190613e1890613e0b906001600160a01b0316612adc565b602083015160ff1661371e565b90613e266060820151151590565b613ec6575b60a08101516001600160781b03613e4982516001600160781b031690565b16159081613ea8575b5015613e8957613e82608060fe613e7060c083860151015160ff1690565b16925b019160c08351019060ff169052565b5190613cdb565b613e8260806001613ea160c083860151015160ff1690565b1792613e73565b60200151613ebf91506001600160781b0316610c05565b155f613e52565b613f3660a08201613edb604082510160019052565b51805160018501805460208401516040909401516001600160781b039093166001600160f81b03199091161760789390931b6effffffffffffffffffffffffffffff60781b169290921790151560f01b60ff60f01b16179055565b613e2b565b6040516352d1902d60e01b81529290916020846004816001600160a01b0387165afa5f9481613fbb575b50613f8657634c9c8ce360e01b5f526001600160a01b03831660045260245ffd5b90915f516020615ea55f395f51905f528403613fa75761112c929350615374565b632a87526960e21b5f52600484905260245ffd5b9094506020813d602011613fe7575b81613fd7602093836110fb565b810103126103df5751935f613f65565b3d9150613fca565b5f516020615ec55f395f51905f52546008811615159081614026575b5061401257565b638f121e4360e01b5f52600860045260245ffd5b64ffffffffff915060081c1642105f61400b565b5f516020615ec55f395f51905f52546001811615159081614071575b5061405d57565b638f121e4360e01b5f52600160045260245ffd5b64ffffffffff915060081c1642105f614056565b908160209103126103df5751612aa1816103ce565b6020905f906044906001600160a01b03906140df9060ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850160205260405f2090565b54166140e9615b48565b826040519163a9059cbb60e01b83528660048401528760248401526001825262030d40f160015f5114161561411c575050565b630386147d60e61b5f5260018060a01b031660045260245260445ffd5b5f5f516020615e855f395f51905f52555f516020615f255f395f51905f5280546001600160c81b0319169055565b90604051614174816110aa565b91546001600160a01b038116835260ff60a082901c8116602085015260a882901c16604084015260b01c6060830152565b9190916141b06129b5565b5060208101926141fc6141f76141c7865160ff1690565b60ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850160205260405f2090565b614167565b93600161420d604087015160ff1690565b161561431b5761421c8361362f565b6142f957608083018051600261423660c083015160ff1690565b166142dc5750516080015162ffffff1661424f57505050565b81610b966142a59261371e613a6061426d885160018060a01b031690565b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85066020526040902090565b5491826142b157505050565b51631410b93960e21b5f526001600160a01b03166004526001600160401b031660245260445260645ffd5b604001516301c076a560e41b5f5264ffffffffff1660045260245ffd5b60808301516020015163037daf1b60e41b5f5264ffffffffff1660045260245ffd5b51637a60637f60e11b5f5260ff1660045260245ffd5b90606063ffffffff614341615060565b50501692015169ffffffffffffffffffff8116614366575b5050603c61ffff91041690565b811561321f5761ffff92603c926dffffffffffffffffffff00000000620151809360201b160482808210911802908282808218831192181802181891614359565b92919060086143be60c06080870151015160ff1690565b161561460d5783516143d8906001600160a01b03166136dd565b6143f161373f61372d602088019361371e855160ff1690565b94614404602087015164ffffffffff1690565b9264ffffffffff841615614604576040820193614426855164ffffffffff1690565b64ffffffffff8281169116116145eb575086516001600160681b0316908181116145cd5750506144f16144e96144d96144cd614542956144b86144ac6144746040985160018060a01b031690565b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850b6020526040902090565b61371e33935160ff1690565b9060018060a01b03165f5260205260405f2090565b955164ffffffffff1690565b64ffffffffff6201518091160490565b62ffffff1690565b9383546145008162ffffff1690565b62ffffff8088169116145f146145c657614532919061102a9060181c6001600160581b03165b6001600160581b031690565b955b01516001600160581b031690565b6001600160581b03811685116145a657506145936001600160581b0361112c94951682906dffffffffffffffffffffff00000082549160181b16906dffffffffffffffffffffff0000001916179055565b9062ffffff1662ffffff19825416179055565b634779077960e11b5f5260048590526001600160581b031660245260445ffd5b5095614534565b634779077960e11b5f526004526001600160681b031660245260445ffd5b637c06dd7560e11b5f5264ffffffffff1660045260245ffd5b50505050509050565b50509050565b9190916001600160781b0360a0820151511690838210848318028085189081950361463d57505050565b61112c92039061518e565b6001600160781b038111614662576001600160781b031690565b6306dfcc6560e41b5f52607860045260245260445ffd5b9282156131fb57602081166146f75760101615159061469b8284308488615b6c565b938385146146f057906146ae9291615486565b8215806146e7575b6146d35750636506e91b60e11b5f5260049190915260245260445ffd5b621d0c4160eb1b5f5260045260245260445ffd5b508181106146b6565b5050505050565b82621d0c4160eb1b5f525f60045260245260445ffd5b60ff5f516020615f055f395f51905f525460401c161561472f5761112c612e83565b631afcd79f60e31b5f5260045ffd5b60ff7fe64c1e0b80586f07c9540fc1b0057304912ada932b11bcede89a9c272ae0b81d916148616147998260ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850360205260405f2090565b85519561483261482a61482284549960208501519a63ffff00008c60101b169061ffff83169063ffffffff19161717865561269c6148006060604088015197895465ffff0000000061ffff8b1660201b169065ffff000000001916178a55015161ffff1690565b875467ffff0000000000001916603082901b67ffff0000000000001617909755565b9861ffff1690565b9161ffff1690565b6040805161ffff998a168152928916602084015290881690820152951660608601529116929081906080820190565b0390a2565b6080810151600f61ffff60a064ffffffffff60408160208701511696015116930151160201115f1461489757600190565b5f90565b905f9160808101516001600160681b03815116908115614a3a57602064ffffffffff910151166148e583603c61ffff60a0608064ffffffffff604086015116940151015116020190565b8082106149d1575b5050506148fc610e558261362f565b1561490a5761112c90615a83565b6080810180516040810164ffffffffff614929825164ffffffffff1690565b16156149355750505050565b61494a602061495593015164ffffffffff1690565b64ffffffffff169052565b7f70692bc6f9916f65cee3c08c1e84c1c69cc06721be3059365d9977a1cc129aef60ff6149a8602061499a81614991885160018060a01b031690565b97015160ff1690565b9451015164ffffffffff1690565b60405164ffffffffff9190911681529216926001600160a01b031691602090a35f8080806131fb565b63ffffffff8282038094020160201c916001600160781b0360a0860151511683808210911802831893838510614a19575b5091614a119391879386615709565b5f80806148ed565b84929750614a2f9084614a119688969496615592565b969193929092614a02565b505f93505050565b906001600160801b03809116911603906001600160801b038211611b8557565b91909182158015614bc5575b8015614bbc575b614bb757614b1a614b0464020000000393614af8614aad614aa5614a9f61132c88610a5e8b612a3d565b98612baf565b612710900490565b916126a3614526614ae88860ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850260205260405f2090565b5460281c6001600160581b031690565b90818082109118021890565b6001600160801b03851690818082109118021890565b9182156131fb578161333f614b8286614b7160ff9561138e7f7a99824465cf97b101315cbb8454792278c853945f0445b5b72fc0c01c06887698610a5e614b6b6001600160801b038d168097614a42565b93612a3d565b614b7c8785336158a3565b97614a42565b60405193849316963396849160409194936001600160781b036001600160801b03926060860197865216602085015216910152565b505050565b50303314614a75565b506008614c09614bff8360ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850160205260405f2090565b5460a81c60ff1690565b1615614a6e565b614c1981615413565b15614c9557604051630e0974d560e21b815263ffffffff9190911660048201526020816024816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa9081156114da575f91614c7c575090565b612aa1915060203d6020116114d3576114c581836110fb565b6001600160401b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850860205260409020546001600160a01b031690565b614cdf6129b5565b50600260ff821614614d5757614d1f9060ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850360205260405f2090565b61ffff60405191614d2f836110aa565b548181168352818160101c166020840152818160201c16604084015260301c16606082015290565b50604051614d64816110aa565b61271081525f60208201525f60408201525f606082015290565b908160209103126103df5751612aa181610d0f565b614d9f610e558261362f565b61309157614dab615060565b9150506040614dc660206080850151015164ffffffffff1690565b9163ffffffff64ffffffffff8416911601920190614de9825164ffffffffff1690565b908364ffffffffff83161180614ebf575b614e12575b50505164ffffffffff161190565b161190565b60405163598dd35160e01b815264ffffffffff91821660048201529116602482015290916020826044816001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa9081156114da5763ffffffff614e0d9264ffffffffff945f91614e90575b5016019291614dff565b614eb2915060203d602011614eb8575b614eaa81836110fb565b810190614d7e565b5f614e86565b503d614ea0565b507f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03161515614dfa565b9061112c9291614f0081613613565b614f098161362f565b92614f13826138d6565b60808301614f2d610bcb60208351015164ffffffffff1690565b91614f41614f3a85612f3f565b878761393b565b966002614f5360c08551015160ff1690565b1615614fc3575050516040015164ffffffffff1691818311614f8a575b505050614f7c816151b1565b614f8581613dee565b613c1e565b614fa7614fb492614fa2614fbb9564ffffffffff1690565b612d30565b0263ffffffff0160201c90565b8383615940565b5f8080614f70565b929391921561504d5750614fee614ff591614fa76040870195614fa2610bcb885164ffffffffff1690565b8585615940565b516001600160681b0361500f82516001600160681b031690565b161561501d575b5050614f7c565b602061503161503d935164ffffffffff1690565b64ffffffffff16910152565b61504681615a83565b5f80615016565b91505061505b915082613b8e565b614f7c565b5f516020615ec55f395f51905f525463ffffffff604882901c811692606883901c82169260881c90911690565b63ffffffff8160201c1663ffffffff82166150cf575b63759b9e7f60e11b5f9081526001600160401b03831660045260016024526403ffffffff604452606490fd5b6001600160401b0316801561510057600181146150f9576003146150f357816150a3565b50600190565b5050600290565b50505f90565b61511290939293612a3d565b926001600160801b0361513083869060ff165f5260205260405f2090565b5416818101809111611b85576001600160801b038111615177576001600160801b031693849161515f57505050565b61112c9261138e919060ff165f5260205260405f2090565b6306dfcc6560e41b5f52608060045260245260445ffd5b60609061519c600193614648565b6001600160781b0360a0830151911690520152565b6080810180519060c08201906151c8825160ff1690565b92600284161590811561526f575b508015615246575b6131fb576151f460409260fd5f951660ff169052565b510152805160ff90615215906020906001600160a01b031693015160ff1690565b16906001600160a01b03167fab38ea63a10a719f3569e8dca0ca99566cb3e204e1f4877baee3a36d6cb775095f80a3565b506001600160781b03615267602060a087015101516001600160781b031690565b1615156151de565b6060015162ffffff16151590505f6151d6565b8115612e7f5760a08101916001600160781b038351511690808201809211611b85576152cf7fb4de520d381441cbe6810d5447f418a80832cd89053ab60a42c8240bc3eb32f7928461518e565b8251602093840151945151604080519384526001600160781b039091169483019490945260ff909416936001600160a01b0316928190810161333f565b5f80916040516020810190634fbeb7d960e11b8252600481526153306024826110fb565b51915afa3d1561536c573d906153458261113d565b9161535360405193846110fb565b82523d5f602084013e5b15613091576020815191012090565b60609061535d565b90813b156153f2575f516020615ea55f395f51905f5280546001600160a01b0319166001600160a01b0384169081179091557fbc7cd75a20ee27fd9adebab32041f755214dbc6bffa90cc0225b39da2e5c2d3b5f80a28051156153da5761362c91615ad5565b5050346153e357565b63b398979f60e01b5f5260045ffd5b50634c9c8ce360e01b5f9081526001600160a01b0391909116600452602490fd5b63ffffffff811615159081615426575090565b60201c63ffffffff1680159150811561543d575090565b600314905090565b91612aa1925f923091615b6c565b908160609103126103df578051615469816103ce565b916040602083015161547a81610871565b920151612aa181610871565b9192918315615589576154aa6e22d473030f116ddee9f6b43ac78ba35b8383615c34565b938415614a3a576154ce575b906154c091615c7d565b8281106154ca5750565b9150565b60405163927da10560e01b81526001600160a01b038381166004830152821660248201523060448201526060816064816e22d473030f116ddee9f6b43ac78ba35afa80156114da575f915f9161554f575b5065ffffffffffff164211614a3a576001600160a01b0316848110615545575b506154b6565b93506154c061553f565b65ffffffffffff925061557a915060603d606011615582575b61557281836110fb565b810190615453565b50909161551f565b503d615568565b6154aa306154a3565b909291925f926155b96155ac6141c7602086015160ff1690565b546001600160a01b031690565b9060808401926155ce60c08551015160ff1690565b91600483166156f2575b5085019086821480156156e6575b6156dc578451601091909116151594906001600160a01b03169661561186848303809a309088615b6c565b978815615624575b505050505050500190565b615664615653615699926156488a615642885160018060a01b031690565b8a615486565b818082109118021890565b85019651516001600160681b031690565b6001600160681b0361568a6156798960201b90565b6001600160681b0384165b90613215565b91160263ffffffff0160201c90565b9410806156d3575b6156ad575b8080615619565b519495506156c8946001600160a01b03169203913091615b6c565b905f808080806156a6565b508184116156a1565b5050505050905090565b506020811615156155e6565b8161570292975088038487615cf8565b945f6155d8565b9094929493919383818603930186811061585a575b50821580615852575b61584a577f61a870889045b195d0ef123cec8a34eb5d2069368d9fd348f215df1c9eff1a1d9360ff9361333f928289111561584357828903985b838103615817575b5001956080840161578c64ffffffffff891660208351019064ffffffffff169052565b84516001600160a01b0316986157cd60206157bf60a06157af838b015160ff1690565b990151516001600160781b031690565b9351015164ffffffffff1690565b6040805195865260208601929092526001600160781b03929092169084015264ffffffffff16606083015290951060808601529116936001600160a01b03169290819060a0820190565b61583d9084615835610c0560a08a01516001600160781b0390511690565b01038661518e565b5f615769565b5f98615761565b505050505050565b508315615727565b90955061101e925061589c9060201b614fa761588a608085019261568461101e85516001600160681b0390511690565b948592516001600160681b0390511690565b945f61571e565b90610a5e6158b392949394612adc565b9160018301928354916001600160781b038316908101809111611b855761112c926158e061591a92614648565b7fff00ffffffffffffffffffffffffffffff0000000000000000000000000000009091166001600160781b03821617600160f01b17909555565b80546001600160f81b03811660f891821c60011790911b6001600160f81b031916179055565b80516001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850660205260409020919290917f96f47bf103a3ef0bc61bd42d7f3e691367b1abc673c398a3224423db015090e29060ff9093615a5f615a2f85615a29615a216159c9602087019a888c511660ff165f5260205260405f2090565b956159e58c88906001600160401b03165f5260205260405f2090565b54968715615a64575b615a138d6159fc878b612b8c565b92906001600160401b03165f5260205260405f2090565b55516001600160a01b031690565b985160ff1690565b93612b8c565b60408051968752602087019190915291909216956001600160401b0316946001600160a01b031693918291820190565b0390a4565b615a7e60808084015101613a8a613ab1825162ffffff1690565b6159ee565b604060808201510164ffffffffff81511615612e7f575f905260ff602060018060a01b0383511692015116907fe3bc9beb5eefc3d8e46f45562b8daf08b0e0e4ff6fdd93e22c7b13919d2b4eba5f80a3565b905f8091602081519101845af48080615b35575b15615af8575050612aa1615e6b565b15615b1d57639996b31560e01b5f9081526001600160a01b0391909116600452602490fd5b3d15155f03612fb05763d6bda27560e01b5f5260045ffd5b503d151580615ae95750813b1515615ae9565b5a62034cba809110615b575750565b5a621d0c4160eb1b5f5260045260245260445ffd5b90949392948380615c24575b615c1b57905f806084615beb959482615b918787615c7d565b98808214615c14576e22d473030f116ddee9f6b43ac78ba3905b8214615c09576336c78516925b615bc0615b48565b6040519360e01b845260048401528760248401528b604484015286606484015262030d40f150615c7d565b81811115615c005703915b8083116154ca5750565b50505f91615bf6565b6323b872dd92615bb8565b8690615bab565b505f9450505050565b506001600160a01b038611615b78565b5f9392602092859291615c45615b48565b60405191636eb1769f60e11b83526004830152806024830152151560051b6024019162030d40fa601f3d1116615c7757565b5f519150565b91905f60246020928295615c8f615b48565b604051916370a0823160e01b83526004830152838383015262030d40fa601f3d1116615c7757565b90604051615cc4816110c5565b82546001600160a01b038116825260a01c64ffffffffff166020820152600192909201546001600160681b03166040830152565b80516001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850c6020526040902093949390919092615d51615d4c602085019561371e875160ff1690565b615cb7565b95615d64604085015164ffffffffff1690565b64ffffffffff615d7f610bcb60208b015164ffffffffff1690565b911611615e445790614af8615dac92615da561101e60408b01516001600160681b031690565b0260201c90565b908115615c1b578551615dca9291906001600160a01b031690615445565b9384615dd557505050565b51615dfd90615df5906001600160a01b031692516001600160a01b031690565b925160ff1690565b60405185815260ff91909116926001600160a01b039081169216907fc0e645a1b1f8a996171ab391ccb91fafeb281c9913d567c23d6bb5028c1f9338908060208101615a5f565b50505061489792935060c09150608001510160fb615e63825160ff1690565b1660ff169052565b604051903d82523d5f602084013e60203d83010160405256fec207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a02360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbcc207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a009b779b17422d0df92223018b32b4d1fa46e071723d6817e2486d003becc55f00f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a016102206040523461038357604051601f615b8038819003918201601f19168301916001600160401b0383118484101761036f578084926101a094604052833981010312610383576040516101a081016001600160401b0381118282101761036f5760405261006c82610387565b8082529061007c60208401610387565b6020820190815261008f60408501610387565b604083019081526100a260608601610387565b606084019081526100b560808701610387565b608085019081526100c860a08801610387565b60a086019081526100db60c08901610387565b60c08701908152946100ef60e08a01610387565b60e08801908152946101046101008b01610387565b61010089019081529461011a6101208c01610387565b6101208a01908152946101306101408d01610387565b6101408b01908152996101466101608e01610387565b9c61016082019d8e526101800161015c90610387565b61018082019081529b610177906001600160a01b031661039b565b845161018b906001600160a01b031661039b565b835161019f906001600160a01b031661039b565b82516101b3906001600160a01b031661039b565b81516101c7906001600160a01b031661039b565b85516101db906001600160a01b031661039b565b89516101ef906001600160a01b031661039b565b8851610203906001600160a01b031661039b565b8751610217906001600160a01b031661039b565b865161022b906001600160a01b031661039b565b8a5161023f906001600160a01b031661039b565b8c51610253906001600160a01b031661039b565b5193519251915190516001600160a01b039081166101005290811660e05290811660c05290811660a0529081166080529051945193519251915181166101a052908116610180529081166101605290811661014052908116610120529051925191518116610200529081166101e052166101c0526040516157c590816103bb823960805181614710015260a05181505060c051818181611acc01526152db015260e05181505061010051816128e801526101205181505061014051818181612af601526141410152610160518150506101805181613fe101526101a05181818161114c0152612ac301526101c0518150506101e051818181611945015281816137fc015281816138d401526139720152610200518161557a0152f35b634e487b7160e01b5f52604160045260245ffd5b5f80fd5b51906001600160a01b038216820361038357565b6001600160a01b0316156103ab57565b63d92e233d60e01b5f5260045ffdfe60806040526004361015610011575f80fd5b5f5f3560e01c806216fb10146135fa57806251dff01461358057806302046d6c146134dd57806305c7efed146133fe5780630e6315e9146133055780631a11b9721461305a5780631fc1e25f14612dac5780631fe3a3fb14612d20578063206d528414612b26578063233fbca4146128785780632600b79e1461274a5780632f796f501461270b578063310655b4146125ad5780633724a373146123005780634aab36ea14611ed25780634f591b2b14611c9a5780635a8ff5a814611b8a5780635ff386b6146117af5780636c82d0571461166857806375d4af12146114725780637cb67f34146110c25780637d17b8ac14610f62578063837c546614610e315780638fdc02de14610cfe578063a5d52c0514610b72578063ac9650d8146109cf578063b8ee82a9146108bb578063c3991aa8146107d0578063c3e622d614610623578063cd6614bf14610422578063d59578e9146103a1578063ec26a60a146103455763fbb8c05314610183575f80fd5b346103425760603660031901126103425760a09061019f613ca6565b906101a8613ce8565b916101b1613d2e565b9160806040516101c081613f08565b82815282602082015282604082015282606082015201526101df614a91565b6001600160a01b0381165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85056020908152604080832060ff87811685529083528184206001600160401b038716855290925291829020805492516001600160601b0384169693959392916102bf916001600160581b03916102b49061026683613e7f565b54916001600160601b038316815264ffffffffff8360601c166020820152604081019260881c8352610297896141a2565b8688165f5260205264ffffffffff60405f205460681c16906153c7565b5160201c16946141da565b91165f526020526001600160401b0360405f2091165f526020526001600160801b0360405f20549264ffffffffff6040516102f981613f08565b86815260806020820191838560601c168352604081019460881c855260608101968752019586526040519687525116602086015251166040840152516060830152516080820152f35b80fd5b50346103425760603660031901126103425761035f613ca6565b610367613ce8565b60ff61037a610374613cf8565b9361416a565b91165f5260205260ff60405f2091165f52602052602061ffff60405f205416604051908152f35b5034610342576020366003190112610342576103bb613d08565b6103c36146de565b6103cc8161492a565b506103f06103d982613f8b565b805460ff60a81b198116607f60a91b909116179055565b7f282b86db60cba515e99b57052e33622a0508be87996f58216f1d83e73a1ca1e2602060ff604051938585521692a280f35b50346103425760803660031901126103425761043c613ca6565b610444613ce8565b9061044d613d5a565b90610456613da8565b61045e614a91565b60015f5160206157a55f395f51905f525d6001600160a01b0382165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850c6020526040902060ff85165f5260205260405f2092835460018060a01b038116331415908161060f575b816105fa575b506105e7576001840180546cffffffffffffffffffffffffff19166001600160681b036001600160801b0390931683811884821002841890931617905583546001600160c81b03191660a083901b64ffffffffff60a01b1617331790935564ffffffffff9061053c836141a2565b60ff86165f5260205261057860405f209360018060a01b0316938433145f146105c15780546001600160f81b03811660fb60f81b909116179055565b6040519384521660208301527f1488f781705d8aa468c03dc4e8cf7d3966a5511966adde2438d19ae7c8fc2670604060ff33951693a4805f5160206157a55f395f51905f525d80f35b80546001600160f81b031960f882811c600417901b166001600160f81b03909116179055565b634a0bfec160e01b865233600452602486fd5b64ffffffffff915060a01c164211155f6104ce565b336001600160a01b038616141591506104c8565b50346103425760803660031901126103425761063d613d08565b610645613ce8565b9060443569ffffffffffffffffffff81168082036107cc576064356001600160581b038116928382036107c85761067a6146de565b6106838561492a565b5060f986166107a8579260ff9285926107166080966106c27f5958127340959c935e515eca93b68f0bc454f46eaee2d8e2ec6bac3ca5ddf1fd99613f8b565b6106f38b6001835460a81c161787155f146107a0578d905b835460ff60a81b1916911760a81b60ff60a81b16178255565b80546001600160b01b031660b09290921b6001600160b01b031916919091179055565b61074a8460ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850260205260405f2090565b906fffffffffffffffffffffff000000000082549160281b16906fffffffffffffffffffffff0000000000191617905560046040519760028116151589521615156020880152604087015260608601521692a280f35b6008906106da565b63759b9e7f60e11b875260ff861660045260248790526006604452606487fd5b8680fd5b8480fd5b5034610342576020366003190112610342576107ea613de9565b6107f26146de565b63ffffffff81169061012c821080156108af575b801561089d575b61087c577f17e8b45c1b485616f3d140e4e6a140b4f2fe3cab3c305db49b36bd5f2b9bdf49916108726020926108695f5160206157855f395f51905f525463ffffffff8160481c169163ffffffff808360681c169260881c1690565b92909150614c49565b604051908152a180f35b63759b9e7f60e11b8352600482905261012c60245262015180604452606483fd5b5063ffffffff603c830616151561080d565b50620151808211610806565b5034610342576040366003190112610342576108d5613d18565b6108dd613cd2565b906108e66146de565b6001600160401b03811691640200000000831080156109c1575b61099b576001600160a01b031690811561098c577ff158de6e7d6b68b552a1f541a017eb894818fdd4d3e79256879e03b754e99ec1916109726020926001600160401b03165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850860205260405f2090565b80546001600160a01b03191682179055604051908152a280f35b63d92e233d60e01b8452600484fd5b63759b9e7f60e11b84526004839052640200000000602452640200000003604452606484fd5b506402000000038311610900565b5034610342576020366003190112610342576004356001600160401b038111610b6e57610a00903690600401613e20565b91610a0a83614bd8565b610a13836144b8565b92610a216040519485613f23565b808452601f19610a30826144b8565b01825b818110610b5d575050908092601e1981360301905b83851015610af6578460051b81013582811215610af25781018035906001600160401b0382116107cc5760200181360381136107cc57818592918392604051928392833781018381520390305af43d15610aeb573d610aa6816142da565b90610ab46040519283613f23565b81523d85602083013e5b610ac887896144cf565b52610ae057610ad785876144cf565b51602081519101fd5b600190940193610a48565b6060610abe565b8380fd5b85836040519182916020830160208452825180915260408401602060408360051b870101940192905b828210610b2e57505050500390f35b91936001919395506020610b4d8192603f198a82030186528851613dfc565b9601920192018594939192610b1f565b806060602080938901015201610a33565b5080fd5b50346103425760e036600319011261034257610b8c613ca6565b90610b95613ce8565b604435906084359060ff8216809203610af257610bb0614a91565b60015f5160206157a55f395f51905f525d6001600160a01b0390610bd39061492a565b1693843b15610af2576040519063d505accf60e01b825260018060a01b0316918260048301523060248301528360448301526064356064830152608482015260a43560a482015260c43560c482015283808260e481838a5af19182610ce9575b5050610ce057602090604460405180968193636eb1769f60e11b835260048301523060248301525afa928315610cd5578293610c9d575b50808310610c89575090505b805f5160206157a55f395f51905f525d80f35b604492621d0c4160eb1b8352600452602452fd5b9092506020813d602011610ccd575b81610cb960209383613f23565b81010312610cc95751915f610c6a565b5f80fd5b3d9150610cac565b6040513d84823e3d90fd5b50509050610c76565b81610cf391613f23565b610af257835f610c33565b503461034257604036600319011261034257610d18613d08565b90610d21613d70565b91610d2a614a91565b60015f5160206157a55f395f51905f525d610d4361452d565b6001600160801b038316908115610e2257610d5d336141a2565b60ff82165f52602052600160405f2001936001600160781b03855416838110610e0c576001600160781b0382169003906001600160781b038211610df857610c7694956001600160781b0383166001600160781b03198254161790557f9df900911a342b684df8790cc18eadceee7e318c295f5faf1d7d56fbd3ab06ab60405180610dee60ff87169533958361439c565b0390a333906148e3565b634e487b7160e01b85526011600452602485fd5b621d0c4160eb1b85526004526024839052604484fd5b631f2a200560e01b8352600483fd5b503461034257604036600319011261034257610e4b613de9565b906024359163ffffffff831692838103610f5e57610e676146de565b63ffffffff8216916203f4808311610f4057610e10831115610f335763ffffffff815b168086108015610f27575b610f0957509184610efb6040937f2e5d322f139efed6b51d5170fbe2f51cf8241a806da362c81dc9ba1c25d8f7bc95610ef45f5160206157855f395f51905f525463ffffffff8160481c169163ffffffff808360681c169260881c1690565b5050614c49565b82519182526020820152a180f35b63759b9e7f60e11b8552600486905260245262093a80604452606484fd5b5062093a808611610e95565b63ffffffff610e10610e8a565b6064848463759b9e7f60e11b8252600452806024526203f480604452fd5b8280fd5b50346103425760203660031901126103425761010090610f80613d08565b9060e0604051610f8f81613eec565b8281528260208201528260408201528260608201528260808201528260a08201528260c082015201526001600160581b03610ffd610fcc83613f8b565b9260ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850260205260405f2090565b915491546040516001600160a01b0384169369ffffffffffffffffffff9160a882901c9061102a81613eec565b86815264ffffffffff6020820160ff8560a01c16815260408301600185161515815260ff6060850192848a1684528a60e0608088019760028a1615158952600460a082019a1615158a5260c081019a60b01c8b52019a60281c168a526040519b8c52511660208b015251151560408a015251166060880152511515608087015251151560a0860152511660c0840152511660e0820152f35b5034610342576080366003190112610342576110dc613d18565b906110e5613ce8565b916044356001600160401b038111610f5e57611105903690600401613e20565b6064356001600160401b0381116107cc57611124903690600401613e20565b909561112e614a91565b60015f5160206157a55f395f51905f525d61114761452d565b6111707f0000000000000000000000000000000000000000000000000000000000000000614585565b600260ff61117d87614596565b16036114445761118c83614bd8565b8183036114295761119c85613f68565b60ff82165f526020526001600160801b0360405f2054169686875b8581106113d357508089106113bd576001600160801b036111d9911689613fbb565b6111e287613f68565b60ff84165f526020526001600160801b0360405f2091166001600160801b03198254161790556001600160401b0387961660ff8316985b8588106112345788805f5160206157a55f395f51905f525d80f35b6112519061124b6112468a888761446c565b6144a4565b90613fbb565b9689827f1879f51681afcacdd977fa9dc2bd1f6605589f9dfc391a113282a2bc3a1069db611288611283858b8d61446c565b614490565b611296611246868b8a61446c565b604080516001600160a01b039390931683526001600160801b039182166020840152908d1690820152606090a36113046001600160a01b036112d786613f8b565b54166112e7611283848a8c61446c565b6001600160801b036112fd611246868b8a61446c565b1691614c0e565b15611313575b60010196611219565b8961131f82888a61446c565b61132890614490565b61133383888761446c565b61133c906144a4565b611347848a8c61446c565b61135090614490565b8761135c868b8a61446c565b611365906144a4565b6001600160801b03169061137892614607565b6040516001600160a01b0390931692918291611394918361439c565b037fb4de520d381441cbe6810d5447f418a80832cd89053ab60a42c8240bc3eb32f791a361130a565b621d0c4160eb1b88526004899052602452604487fd5b906001600160a01b036113ea61128384898b61446c565b161561141a576114136001916001600160801b0361140c611246868a8961446c565b169061445f565b91016111b7565b63d92e233d60e01b8952600489fd5b606486848463759b9e7f60e11b835260045280602452604452fd5b63759b9e7f60e11b86526001600160401b0385166004526401000000016024526401ffffffff604452606486fd5b50346103425760a03660031901126103425761148c613d08565b6024359061ffff8216809203610f5e576114a4613d86565b916114ad613d97565b60843561ffff8116809103611664576114c46146de565b60ff84169485151580611659575b6116455761ffff16936114fd826114f861ffff6114ef898961445f565b9616809661445f565b61445f565b612710148015908484188486110284189086881888881102881890611630575b5050611621577fe64c1e0b80586f07c9540fc1b0057304912ada932b11bcede89a9c272ae0b81d949261ffff6080959361160682806115ab8197604051996115648b613e50565b8a5260208a019a8b5260408a0197885260608a0195865260ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850360205260405f2090565b9751169781891682198954161788555192875495519565ffff000000008760201b169063ffff00008660101b169065ffffffff0000191617178855511680969061ffff60301b82549160301b169061ffff60301b1916179055565b6040519586521660208501521660408301526060820152a280f35b63bc4f33a360e01b8752600487fd5b611f4092508180821191180218115f8061151d565b6365f9055360e11b87526004869052602487fd5b5060018614156114d2565b8580fd5b50346103425760403660031901126103425760ff6116ec611687613d08565b61168f613ce8565b9360a060405161169e81613ed1565b60608152826020820152826040820152826060820152826080820152015260ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850d60205260405f2090565b91165f5260205260c0602060405f206001600160801b038154818061171085614b8c565b169161172a60026040519661172488613ed1565b016143bf565b855261ffff86860195818316875263ffffffff60408201818560101c168152836117876060850194828860301c16865288608082019860401c16885260a08101998a526040519d8d8f9e928f9384525192015260e08d0190613dfc565b99511660408b01525116606089015251166080870152511660a0850152511660c08301520390f35b50346103425760a0366003190112610342576117c9613d18565b6117d1613ce8565b916117da613cf8565b926117e3613d44565b92608435936001600160801b038516809503610af257611801614a91565b60015f5160206157a55f395f51905f525d61181a6144e3565b61182261452d565b8415611b7b5761183760026117248886614ab5565b926001600160801b038216938415611b6c57611852846152aa565b6001600160a01b03811693908415611b50578433141580611a9a575b611a875761187b86613f68565b60ff85165f526020526001600160801b0360405f205416878110611a71579161199093917f1879f51681afcacdd977fa9dc2bd1f6605589f9dfc391a113282a2bc3a1069db6001600160401b036001600160801b0384602099970316996118e181613f68565b60ff88165f818152918b5260409182902080546fffffffffffffffffffffffffffffffff19166001600160801b039e8f1690811790915582516001600160a01b0397909716875296909c16602086015284019490945289931691606090a361196b877f000000000000000000000000000000000000000000000000000000000000000080946148e3565b87604051809a81958294631a6fc66560e11b8452608060048501526084840190613dfc565b908a60248401526044830152876064830152039260018060a01b03165af1948515611a66578495611a10575b507f892075c28b81ed768231105682ba3f2b97e27e82561e54bd23d2e6d2c8c93ce4606060ff602098604051968752888a8801528760408801521694a45f5160206157a55f395f51905f525d604051908152f35b9594506020863d602011611a5e575b81611a2c60209383613f23565b81010312610cc957945193947f892075c28b81ed768231105682ba3f2b97e27e82561e54bd23d2e6d2c8c93ce46119bc565b3d9150611a1f565b6040513d86823e3d90fd5b621d0c4160eb1b89526004526024879052604488fd5b634a0bfec160e01b885233600452602488fd5b50611aa486615371565b158061186e575060405163562eb55b60e11b815263ffffffff871660048201526020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115611b45578991611b16575b506001600160a01b031633141561186e565b611b38915060203d602011611b3e575b611b308183613f23565b810190614b6d565b5f611b04565b503d611b26565b6040513d8b823e3d90fd5b631456792360e11b88526001600160401b038616600452602488fd5b631f2a200560e01b8652600486fd5b631f2a200560e01b8452600484fd5b503461034257604036600319011261034257611ba4613d08565b90611bad613d70565b611bb5614a91565b60015f5160206157a55f395f51905f525d5f5160206157855f395f51905f52546001811615159081611c86575b50611c72576001600160801b038116908115610e22576001611c0385613f8b565b5460a81c1615611c5c5792610c769293611c1e838333614607565b907f6817c493fffd0f186edcec63c64e320ffcbe67e06d33ddfb0018b8d25cea606d60405180611c5460ff87169533958361439c565b0390a36146a1565b637a60637f60e11b835260ff8416600452602483fd5b638f121e4360e01b82526001600452602482fd5b64ffffffffff915060081c1642105f611be2565b503461034257604036600319011261034257611cb4613ca6565b60ff611d15611cc1613ce8565b9284610120604051611cd281613eb5565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e0820152826101008201520152611d10614a91565b6141a2565b91165f5260205260405f2090611d2a8261432d565b9060c0820191600283511615156001600160681b038251169464ffffffffff60208401511690825f14611ec05784955b62ffffff60608601511690600162ffffff608088015116930154945f14611eb257603c61ffff60a064ffffffffff60408a015116985b015116029663ffffffff8816978803611e9e57505160041c6003169660405193611db985613eb5565b89855260208501908152604085019164ffffffffff168252606085019283526080850193845260a08501946001600160781b038716865260c081019660781c6001600160781b0316875260e081019764ffffffffff168852610100810198895261012001988952604051998a525164ffffffffff1660208a01525164ffffffffff1660408901525162ffffff1660608801525162ffffff166080870152516001600160801b031660a0860152516001600160801b031660c08501525164ffffffffff1660e08401525163ffffffff166101008301525160ff1661012082015261014090f35b634e487b7160e01b81526011600452602490fd5b603c61ffff60a08998611d90565b64ffffffffff60408501511695611d5a565b50346103425760e036600319011261034257611eec613d08565b611ef4613ce8565b6044356001600160401b038111610af257611f13903690600401613dbc565b611f1b613d97565b926084359363ffffffff85168095036107c85760a43561ffff81168091036122fc5760c435916001600160801b0383168093036122f85761ffff90611f5e6146de565b611f6a8688878c614971565b169561012c87116122db5761012c811080156122d0575b6122b25788604051611f9281613e9a565b888152602081018381526040820185815260608301878152608084019164ffffffffff4216835260a0850193898552611fca8c6142da565b96611fd86040519889613f23565b8c8852368e8e0111610342578f908d8f60208b01378d89016020015260c0870197885261202f9060ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850d60205260405f2090565b60ff8c165f90815260209190915260409020955186549151925161ffff60301b60309190911b1660109390931b65ffffffff00001661ffff90911667ffffffffffffffff199092169190911717178455518354915168010000000000000000600160e81b031990921677ffffffffffffffffffffffffffffffff000000000000000060409290921b919091161760c09190911b64ffffffffff60c01b16178255516001600160801b031660018201906001600160801b03166001600160801b031982541617905560020190518051906001600160401b03821161229e5761211683546142f5565b601f8111612247575b506020908c601f84116001146121ba5792807fbd7a02023ad0a3fa488b82353d074e0b3b3c5c899c064541e9cfb23bbeecd7b39b9a99969360ff9996938a9996926121af575b50508160011b915f199060031b1c19161790555b61219060405198899860a08a5260a08a019161426e565b996020880152604087015260608601526080850152169516930390a380f35b015190505f80612165565b9190601f198416858452828420935b81811061222f5750937fbd7a02023ad0a3fa488b82353d074e0b3b3c5c899c064541e9cfb23bbeecd7b39b9a99969360ff999693600193838c9b9810612217575b505050811b019055612179565b01515f1960f88460031b161c191690555f808061220a565b929360206001819287860151815501950193016121c9565b8281111561211f57838d528c60208120601f850160051c9160208610612296575b5081601f9101920160051c03908d805b8381106122875750505061211f565b60019181840155018e90612278565b91508e612268565b634e487b7160e01b8c52604160045260248cfd5b63759b9e7f60e11b895260045261012c602452611c20604452606488fd5b50611c208111611f81565b6064898863759b9e7f60e11b82526004528060245261012c604452fd5b8880fd5b8780fd5b5034610cc95760e0366003190112610cc95761231a613ca6565b90612323613ce8565b916044356001600160a01b0381169190829003610cc9576064359365ffffffffffff8516809503610cc9576084359065ffffffffffff8216809203610cc95760c4356001600160401b038111610cc9576123846123a5913690600401613dbc565b91909261238f614a91565b60015f5160206157a55f395f51905f525d61492a565b92604051906123b382613e50565b60018060a01b03851682528660208301528860408301526060820152604051906123dc82613e7f565b81526020810190308252604081019160a43583526e22d473030f116ddee9f6b43ac78ba33b15610cc957604080516302b67b5760e41b81526001600160a01b03898116600483015293518051851660248301526020810151851660448301529182015165ffffffffffff90811660648301526060909201519091166084820152905190911660a4820152905160c482015261010060e4820152915f918391829161248c916101048401919061426e565b0381836e22d473030f116ddee9f6b43ac78ba35af19081612598575b5061258e5760405163927da10560e01b81526001600160a01b03928316600482015291166024820152306044820152906060826064816e22d473030f116ddee9f6b43ac78ba35afa918215612583578390849361254e575b506001600160a01b031681811061253957505065ffffffffffff1691808310610c8957509050805f5160206157a55f395f51905f525d80f35b621d0c4160eb1b845260045260245250604490fd5b905061257391925060603d60601161257c575b61256b8183613f23565b8101906142a1565b5091905f612500565b503d612561565b6040513d85823e3d90fd5b5050509050610c76565b6125a59195505f90613f23565b5f935f6124a8565b34610cc9576060366003190112610cc95760806125c8613ca6565b6125d0613ce8565b6125d8613cbc565b906125e161424a565b506001600160a01b039283165f8181527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850a6020908152604080832060ff95909516808452948252808320959096168083529481528582209282527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850b8152858220938252928352848120938152929091529190205462ffffff808216620151804204909116036126fb576001600160581b03809160181c16915b5491816001600160681b0384169364ffffffffff6040516126ba81613e50565b8681528360606020830192848660681c16845282604082019660901c1686520195168552604051968752511660208601525116604084015251166060820152f35b506001600160581b035f9161269a565b34610cc9575f366003190112610cc957602060ff7fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85005416604051908152f35b34610cc9576040366003190112610cc957612763613ca6565b61276b613ce8565b612773614a91565b60015f5160206157a55f395f51905f525d61278c61452d565b612795826141a2565b60ff82165f5260205260405f206020815460f81c16151580612865575b61285257600101906001600160781b038254169182156128435780546effffffffffffffffffffffffffffff1916905560405182815260209361282b92849260ff8216906001600160a01b038416907f08a3e68dcfc40fd2af6dfa3f26f12d2b14f7257e38a638f17c99a1759f187e65908990a36148e3565b5f5f5160206157a55f395f51905f525d604051908152f35b631f2a200560e01b5f5260045ffd5b634a0bfec160e01b5f523360045260245ffd5b50336001600160a01b03841614156127b2565b34610cc95760a0366003190112610cc957612891613d08565b612899613cd2565b906128a2613d5a565b6128aa613da8565b91608435936001600160581b038516809503610cc9576128c8614a91565b60015f5160206157a55f395f51905f525d6001600160a01b0390811694907f00000000000000000000000000000000000000000000000000000000000000001685141580612af3575b80612ac0575b612aad576001600160801b0360ff93169360405161293481613e7f565b6001600160681b0380871081881802811816815264ffffffffff602082019216918281526129f864ffffffffff60408401928684526129a23360018060a01b03165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850a60205260405f2090565b888a165f908152602091825260408082208e83529092522094518554915171ffffffffffffffffffffffffffffffffffff199092166001600160681b039190911617911660681b64ffffffffff60681b16178355565b5181546affffffffffffffffffffff60901b191660909190911b6affffffffffffffffffffff60901b16179055612a2e336141a2565b8385165f9081526020919091526040902080546001600160f81b03811660f891821c60081790911b6001600160f81b0319161790556040519485526020850152604084015216907f3896c113fa8b8549eb086cdf2032e35dc2239190c4cbfb8948a96c0a8215079660603392a45f5f5160206157a55f395f51905f525d005b84634a0bfec160e01b5f5260045260245ffd5b507f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316851415612917565b507f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316851415612911565b34610cc9576020366003190112610cc957612b3f613d08565b612b51612b4c823361479d565b6148ab565b612cb0575b612b5e614a91565b60015f5160206157a55f395f51905f525d612b79813361479d565b60808101918251600260c0820151161590811591612c7f575b50612c705781612ba360ff936148ab565b15612c44575b612bb281614d61565b6001600160781b0360a064ffffffffff602081604086015f828251168b519060c0820160028d825116179052604082015252612bed87614db7565b511697510151169201515116906040519485526020850152604084015216907fc14101ac87b18334f08f670bb481b29b6849e76bbdba0c2f371bf1266d48afc260603392a35f5f5160206157a55f395f51905f525d005b612c59612c50826151f4565b60201c82615233565b64ffffffffff604082015116602085510152612ba9565b63200c44cf60e21b5f5260045ffd5b62ffffff915060600151161580612c97575b84612b92565b506001600160781b03602060a084015101511615612c91565b60408051631e44dab560e31b815233600482015260ff8316602482015290816044815f305af18015612d1557612ce7575b50612b56565b612d089060403d604011612d0e575b612d008183613f23565b810190613f44565b50612ce1565b503d612cf6565b6040513d5f823e3d90fd5b34610cc9576020366003190112610cc957612d39613d08565b612d416146de565b612d4a8161492a565b50612d7a612d5782613f8b565b805460ff60a81b19811660a891821c60ff1660011790911b60ff60a81b16179055565b7f282b86db60cba515e99b57052e33622a0508be87996f58216f1d83e73a1ca1e2602060ff60405193600185521692a2005b34610cc9576020366003190112610cc957612dc5613ca6565b612dcd6146de565b6001600160a01b03811690811561304b5760ff612de982614212565b54166130385760405163313ce56760e01b815291602083600481845afa928315612d15575f93612ffa575b507fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85005460ff81169360ff8514612fe65760207f02a1714e0bd3d59178350bd5dd59beac30aba8c30ea4f3c7b124bdb24927c85791612f976001839801612ea760ff82169889809860ff1916177fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850055614212565b8660ff19825416179055612f67604051612ec081613e50565b88815269ffffffffffffffffffff60ff878301961695868152612f4760ff604085016001815260608601935f8552612ef789613f8b565b965187549151925160ff60a81b1960a086811b196001600160a01b0319959095166001600160a01b0394909416939093179390931693851690911b9290921716911660a81b60ff60a81b16178455565b5182546001600160b01b0316911660b01b6001600160b01b031916179055565b60ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850260205260405f2090565b805464ffffffffff19164264ffffffffff16179055604051908152a3807f282b86db60cba515e99b57052e33622a0508be87996f58216f1d83e73a1ca1e28360405160018152a2604051908152f35b634e487b7160e01b5f52601160045260245ffd5b9092506020813d602011613030575b8161301660209383613f23565b81010312610cc9575160ff81168103610cc9579183612e14565b3d9150613009565b506348b043d160e11b5f5260045260245ffd5b63d92e233d60e01b5f5260045ffd5b34610cc9576060366003190112610cc957613073613ca6565b61307b613ce8565b90613084613d2e565b9161308d614a91565b60015f5160206157a55f395f51905f525d6130a7826141da565b60ff82165f5260205260405f206001600160401b0384165f5260205260405f20549182156132d9576130d8816141da565b60ff83165f5260205260405f206001600160401b0385165f526020525f6040812055613103816141a2565b60ff83165f5260205260405f2062ffffff815460d01c16908115612fe657805462ffffff60d01b19165f1990920160d01b62ffffff60d01b169190911790556040805184815233602082015260ff8416926001600160401b03871692849284926001600160a01b0316917f8401009389b49b4e4c91061969a9f87bddf7dcdd7f8c331fc242f0592c1b011f91a461319985614596565b6131a281614f95565b61271061ffff8251168702049661271061ffff604082826020870151168b0204940151168802046131d981848b8b03030392613f68565b92865f52836020526131f88a6001600160801b0360405f20541661445f565b996001600160801b038b116132c157937ffe178f2978e362e882d155c069b5049c584cc1e5a1fc091afe829231237278ec9360e0938b99979361282b9b99976001600160801b0360209f169481613299575b50613255828c61503c565b50613260838c6150dc565b5061326b848c61511e565b5060ff604051961686528b8f87015260408601526060850152608084015260a083015260c0820152a36146a1565b8a5f528f5260405f206001600160801b0386166001600160801b03198254161790558f61324a565b8a6306dfcc6560e41b5f52608060045260245260445ffd5b63ecc153e160e01b5f9081526001600160a01b039091166004526001600160401b038416602452604490fd5b34610cc9576040366003190112610cc95761331e613d08565b613326613ce8565b61332e614a91565b60015f5160206157a55f395f51905f525d60ff811691600283116133e257613355336141a2565b60ff82165f5260205260405f209160cf835460f81c169060041b92610ff060f0851694168403612fe65780546001600160f81b03169190931760f81b6001600160f81b0319161790915560ff9060405192835216907f4b80072cdd4c7e6ae3924bf587b82a97c415cb6a01b7c695f1b037a5a9813d3b60203392a35f5f5160206157a55f395f51905f525d005b8263759b9e7f60e11b5f526004525f602452600260445260645ffd5b34610cc9576060366003190112610cc957613417613d08565b61341f613ce8565b61ffff61342a613d86565b613432614a91565b60015f5160206157a55f395f51905f525d169061012c82116134c05760ff809161345b3361416a565b8286165f5260205260405f208282165f5260205260405f208461ffff19825416179055604051938452169216907fd91e35167c114b56d773ea8eefb5d367c0c403f5c1e7d9a676b727273747b06160203392a45f5f5160206157a55f395f51905f525d005b5063759b9e7f60e11b5f526004525f60245261012c60445260645ffd5b34610cc9576040366003190112610cc9576134f6613ca6565b60ff61353d613503613ce8565b6001600160a01b039093165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850c6020526040902090565b91165f52602052606060405f2064ffffffffff6001600160681b036001835493015416916040519260018060a01b0382168452602084015260a01c166040820152f35b34610cc95760a0366003190112610cc95760206135d961359e613d18565b6135a6613ce8565b6135ae613cbc565b6135b6613d44565b916135bf614a91565b60015f5160206157a55f395f51905f525d60843593613fdb565b5f5f5160206157a55f395f51905f525d6001600160801b0360405191168152f35b34610cc9576060366003190112610cc957613613613ca6565b61361b613ce8565b613623613cf8565b9061362c6144e3565b60408051631e44dab560e31b81526001600160a01b038516600482015260ff8416602482015290816044815f305af18015612d1557613c88575b5061366f614a91565b60015f5160206157a55f395f51905f525d61368a828461479d565b64ffffffffff604082015116608082015190603c61ffff60a084015116020190816001600160681b0382511615918215613c72575b50506128435763ffffffff60808301516136ef64ffffffffff60206001600160681b038451169301511684614578565b020160201c6001600160781b0360a084015151169161371682841083851802831883614578565b956001600160a01b0361372882613f8b565b546040516370a0823160e01b8152306004820152911691602082602481865afa918215612d15575f92613c3e575b506137608a61416a565b60ff89165f5260205260405f2060ff82165f5260205261ffff60405f205416978815613c13579081613798828c999897969594614ab5565b996137a1615578565b8a5460206137cf8d6040519c8d928392633c07202b60e01b8452608060048501526002608485019101614cbd565b90602483015263ffffffff8560101c16604483015261ffff8560301c166064830152038160018060a01b037f0000000000000000000000000000000000000000000000000000000000000000165afa998a15612d15575f9a613bdd575b5061385d9161ffff61384892169081808210911802188a61495e565b60016127105f1983010401901515028961445f565b916138678b614b8c565b808411613bc7578b5464ffffffffff60c01b19164260c01b64ffffffffff60c01b16178c556001600160801b03908116166001600160801b031960018d0154161760018c01556138b68d6141a2565b60ff83165f5260205261390b8d84601060405f205460f81c161515917f00000000000000000000000000000000000000000000000000000000000000009060018060a01b0361390488613f8b565b541661565c565b838110613bb1575060206139468c8e9f9d9e9b9c9d60405196879384936313b2ed8d60e31b855260a06004860152600260a486019101614cbd565b9d6024840152604483015230606483015260018060a01b03169b8c608483015203815f60018060a01b037f0000000000000000000000000000000000000000000000000000000000000000165af19b8c15612d15578d935f9d613b77575b509189918d936001600160801b03851660018201546001600160801b0316906139cc91613fbb565b6001600160801b03166001600160801b031960018301541617906001015560ff169a8b946040519485526020850152604084015260ff169160607f892075c28b81ed768231105682ba3f2b97e27e82561e54bd23d2e6d2c8c93ce491a46040518080936370a0823160e01b82523060048301525a92602491602094fa8015612d15575f90613b43575b613a5f9250614578565b888110613b2c575060a0838364ffffffffff7f61a870889045b195d0ef123cec8a34eb5d2069368d9fd348f215df1c9eff1a1d94613ac4613abe60409e9c9a98613b109c9a108587180285186001600160781b03888d01515116614578565b8a614d3e565b169081602060808a015101526001600160781b03848901515116908c51938b8552818082109118021860208401528b83015260608201525f6080820152a3613b0b81614d61565b614db7565b5f5f5160206157a55f395f51905f525d82519182526020820152f35b8890636506e91b60e11b5f5260045260245260445ffd5b506020823d602011613b6f575b81613b5d60209383613f23565b81010312610cc957613a5f9151613a55565b3d9150613b50565b919c509192506020813d602011613ba9575b81613b9660209383613f23565b81010312610cc957519a8c9291896139a4565b3d9150613b89565b8390621d0c4160eb1b5f5260045260245260445ffd5b83634779077960e11b5f5260045260245260445ffd5b9099506020813d602011613c0b575b81613bf960209383613f23565b81010312610cc957519861385d61382c565b3d9150613bec565b6302e59be560e41b5f9081526001600160a01b038c1660045260ff9182166024529116604452606490fd5b9091506020813d602011613c6a575b81613c5a60209383613f23565b81010312610cc95751908a613756565b3d9150613c4d565b6020015164ffffffffff161015905081876136bf565b613ca09060403d604011612d0e57612d008183613f23565b50613666565b600435906001600160a01b0382168203610cc957565b604435906001600160a01b0382168203610cc957565b602435906001600160a01b0382168203610cc957565b6024359060ff82168203610cc957565b6044359060ff82168203610cc957565b6004359060ff82168203610cc957565b600435906001600160401b0382168203610cc957565b604435906001600160401b0382168203610cc957565b606435906001600160801b0382168203610cc957565b604435906001600160801b0382168203610cc957565b602435906001600160801b0382168203610cc957565b6044359061ffff82168203610cc957565b6064359061ffff82168203610cc957565b6064359064ffffffffff82168203610cc957565b9181601f84011215610cc9578235916001600160401b038311610cc95760208381860195010111610cc957565b6004359063ffffffff82168203610cc957565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b9181601f84011215610cc9578235916001600160401b038311610cc9576020808501948460051b010111610cc957565b608081019081106001600160401b03821117613e6b57604052565b634e487b7160e01b5f52604160045260245ffd5b606081019081106001600160401b03821117613e6b57604052565b60e081019081106001600160401b03821117613e6b57604052565b61014081019081106001600160401b03821117613e6b57604052565b60c081019081106001600160401b03821117613e6b57604052565b61010081019081106001600160401b03821117613e6b57604052565b60a081019081106001600160401b03821117613e6b57604052565b90601f801991011681019081106001600160401b03821117613e6b57604052565b9190826040910312610cc9576020825192015164ffffffffff81168103610cc95790565b6001600160401b03165f525f5160206157655f395f51905f5260205260405f2090565b60ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850160205260405f2090565b906001600160801b03809116911603906001600160801b038211612fe657565b929493907f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316330361413c575b61401984614596565b5061402384613f68565b60ff82165f526020526001600160801b0360405f205416956001600160801b03811687105f146141365750855b6001600160801b038716158015614125575b61411b576001600160401b0360ff7f4faa7b8c960f1db6e38ee6a10bee3117094e3a1fd45fd02ec475db013cedc1989361409e8a608095613fbb565b956140a889613f68565b8383165f5260205260405f206001600160801b0388166001600160801b03198254161790556001600160781b036001600160801b038c16976001600160801b036140f38a868d614607565b916040519a8b521660208a015216604088015260608701521695169360018060a01b031692a4565b505f955050505050565b506001600160a01b03841615614062565b95614050565b6141657f0000000000000000000000000000000000000000000000000000000000000000614585565b614010565b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850e6020526040902090565b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85046020526040902090565b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85066020526040902090565b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85096020526040902090565b6040519061425782613e50565b5f6060838281528260208201528260408201520152565b908060209392818452848401375f828201840152601f01601f1916010190565b519065ffffffffffff82168203610cc957565b90816060910312610cc95780516001600160a01b0381168103610cc957916142d760406142d06020850161428e565b930161428e565b90565b6001600160401b038111613e6b57601f01601f191660200190565b90600182811c92168015614323575b602083101461430f57565b634e487b7160e01b5f52602260045260245ffd5b91607f1691614304565b9060405161433a81613e9a565b60c08193546001600160681b038116835264ffffffffff8160681c16602084015264ffffffffff8160901c16604084015262ffffff8160b81c16606084015262ffffff8160d01c16608084015261ffff8160e81c1660a084015260f81c910152565b6001600160801b0390911681526001600160781b03909116602082015260400190565b9060405191825f8254926143d2846142f5565b808452936001811690811561443d57506001146143f9575b506143f792500383613f23565b565b90505f9291925260205f20905f915b8183106144215750509060206143f7928201015f6143ea565b6020919350806001915483858901015201910190918492614408565b9050602092506143f794915060ff191682840152151560051b8201015f6143ea565b91908201809211612fe657565b919081101561447c5760051b0190565b634e487b7160e01b5f52603260045260245ffd5b356001600160a01b0381168103610cc95790565b356001600160801b0381168103610cc95790565b6001600160401b038111613e6b5760051b60200190565b805182101561447c5760209160051b010190565b5f5160206157855f395f51905f52546004811615159081614519575b5061450657565b638f121e4360e01b5f526004805260245ffd5b64ffffffffff915060081c1642105f6144ff565b5f5160206157855f395f51905f52546008811615159081614564575b5061455057565b638f121e4360e01b5f52600860045260245ffd5b64ffffffffff915060081c1642105f614549565b91908203918211612fe657565b6001600160a01b0316330361285257565b9063ffffffff8260201c1663ffffffff83166145d9575b63759b9e7f60e11b5f9081526001600160401b03841660045260016024526403ffffffff604452606490fd5b801561460157600181146145fa576003146145f457806145ad565b60019150565b5060029150565b505f9150565b61461560ff919493946141a2565b91165f526020526143f760405f206001810161464461463f8254966001600160781b03881661445f565b614f64565b7fff00ffffffffffffffffffffffffffffff0000000000000000000000000000009095166001600160781b03861617600160f01b17905580546001600160f81b03811660f891821c60011790911b6001600160f81b031916179055565b6143f7916001600160a01b036146b683613f8b565b54169160ff6146c4336141a2565b91165f52602052601060405f205460f81c16913390615160565b6040805163b700961360e01b81523360048201523060248201525f356001600160e01b031916604482015290816064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115612d15575f91614750575b501561285257565b90506040813d604011614795575b8161476b60409383613f23565b81010312610cc9578051908115158203610cc9576020015163ffffffff811603610cc9575f614748565b3d915061475e565b919091604051906147ad82613ed1565b5f8252600160c060208401925f845260408501945f86525f606082015260808101916040516147db81613e9a565b5f81525f60208201525f60408201525f60608201525f60808201525f60a08201525f85820152835260a082019560405161481481613e7f565b5f81525f60208201525f6040820152875260ff839a614832846141a2565b8282165f5260205260405f209964ffffffffff42169052169052848060a01b0316905261485e8561432d565b80915201511661486c575050565b60ff60016040519361487d85613e7f565b01546001600160781b03811684526001600160781b038160781c16602085015260f01c161515604083015252565b6080810151906001600160681b03825116151591826148c957505090565b64ffffffffff809293506020604092015116920151161190565b61490490839083906001600160a01b03906148fd90613f8b565b5416614c0e565b1561490d575050565b630386147d60e61b5f5260018060a01b031660045260245260445ffd5b906001600160a01b0361493c83613f8b565b54169182156149485750565b60ff90637a60637f60e11b5f521660045260245ffd5b81810292918115918404141715612fe657565b90918315614a8b57602b84108015614a81575b8015614a69575b614a56575f5b84811061499f575050505050565b60148101808211612fe657858111610cc95760ff6149c28484013560601c614212565b5416868115928315614a39575b8315614a19575b5050506149fd57601781018091111561499157634e487b7160e01b5f52601160045260245ffd5b60ff8481856344d5359560e01b5f52166004521660245260445ffd5b14915081614a2b575b505f86816149d6565b905060ff851614155f614a22565b9250831580614a49575b926149cf565b5060ff8616821415614a43565b8363bbfe13b960e01b5f5260045260245ffd5b506013198401848111612fe65760179006151561498b565b5060598411614984565b50505050565b5f5160206157a55f395f51905f525c614aa657565b633ee5aeb560e01b5f5260045ffd5b9190614aeb8360ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850d60205260405f2090565b60ff82165f5260205260405f2092836002614b0583613f8b565b5460a81c1615908115614b54575b8115614b3f575b50614b23575050565b9060ff80926344d5359560e01b5f52166004521660245260445ffd5b614b4d9150600201546142f5565b155f614b1a565b90506004614b6184613f8b565b5460a81c161590614b13565b90816020910312610cc957516001600160a01b0381168103610cc95790565b614bcc8154916001600160801b036001610e10614bc2614bbc64ffffffffff858960401c169860c01c1642614578565b8761495e565b049201541661445f565b90818082109118021890565b80158015614c04575b614be85750565b63759b9e7f60e11b5f52600452600160245260c860445260645ffd5b5060c88111614be1565b5f9182604492602095614c1f6153a3565b6040519363a9059cbb60e01b8552600485015260248401526001825262030d40f160015f51141690565b916bffffffff00000000000000006bffffffffffffffffffffffff60481b929363ffffffff67ffffffff000000005f5160206157855f395f51905f52549660201b169116179160401b161760481b16906bffffffffffffffffffffffff60481b1916175f5160206157855f395f51905f5255565b5f9291815491614ccc836142f5565b8083529260018116908115614d215750600114614ce857505050565b5f9081526020812093945091925b838310614d07575060209250010190565b600181602092949394548385870101520191019190614cf6565b915050602093945060ff929192191683830152151560051b010190565b606090614d4c600193614f64565b6001600160781b0360a0830151911690520152565b604060808201510164ffffffffff81511615614db3575f905260ff602060018060a01b0383511692015116907fe3bc9beb5eefc3d8e46f45562b8daf08b0e0e4ff6fdd93e22c7b13919d2b4eba5f80a3565b5050565b80516143f79190614dd0906001600160a01b03166141a2565b60ff80602084015116165f5260205260ff60c060405f20926060810151614eec575b60a08101516001600160781b03815116159081614ed6575b5015614ec257608060fe8382840151015116915b01805191841691830191909152518051602082015160408301516060840151608085015160a0860151959096015160d09690961b62ffffff60d01b1660b89190911b62ffffff60b81b1660909290921b64ffffffffff60901b1664ffffffffff60681b60689490941b939093166001600160681b039094169390931791909117171760e89190911b61ffff60e81b1617911660f81b6001600160f81b031916179055565b608060018484838501510151161791614e1e565b6001600160781b0391506020015116155f614e0a565b60a08101600160408251015251604060018601916001600160781b0380825116166001600160781b031984541617835560208101518354906001600160781b0360781b9060781b16906001600160781b0360781b1916178355015115158154908560f01b9060f01b16908560f01b1916179055614df2565b6001600160781b038111614f7e576001600160781b031690565b6306dfcc6560e41b5f52607860045260245260445ffd5b614f9d61424a565b50600260ff82161461501557614fdd9060ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850360205260405f2090565b61ffff60405191614fed83613e50565b548181168352818160101c166020840152818160201c16604084015260301c16606082015290565b5060405161502281613e50565b61271081525f60208201525f60408201525f606082015290565b9190916402000000025f525f5160206157655f395f51905f5260205260405f209060ff81165f528160205261507e846001600160801b0360405f20541661445f565b6001600160801b0381116150c5576001600160801b03169361509e575050565b60ff165f5260205260405f206001600160801b0383166001600160801b0319825416179055565b6306dfcc6560e41b5f52608060045260245260445ffd5b9190916402000000015f525f5160206157655f395f51905f5260205260405f209060ff81165f528160205261507e846001600160801b0360405f20541661445f565b9190916402000000035f525f5160206157655f395f51905f5260205260405f209060ff81165f528160205261507e846001600160801b0360405f20541661445f565b91928315614a8b57602081166151de57601016151590615183828530848761565c565b928484146151d757906151969291615420565b8115806151ce575b6151b85750636506e91b60e11b5f5260045260245260445ffd5b9050621d0c4160eb1b5f5260045260245260445ffd5b5082811061519e565b5050505050565b83621d0c4160eb1b5f525f60045260245260445ffd5b608081015164ffffffffff604081602084015116930151168083111561522c576001600160681b0364ffffffffff9251169203160290565b5050505f90565b8115614db3577fb4de520d381441cbe6810d5447f418a80832cd89053ab60a42c8240bc3eb32f7604060a083019361527f615279826001600160781b038851511661445f565b85614d3e565b6001600160781b0360ff602060018060a01b03875116960151169551511682519182526020820152a3565b6152b381615371565b1561532f57604051630e0974d560e21b815263ffffffff9190911660048201526020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115612d15575f91615316575090565b6142d7915060203d602011611b3e57611b308183613f23565b6001600160401b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850860205260409020546001600160a01b031690565b63ffffffff811615159081615384575090565b60201c63ffffffff1680159150811561539b575090565b600391501490565b5a62034cba8091106153b25750565b5a621d0c4160eb1b5f5260045260245260445ffd5b9042811090421802421890602081019164ffffffffff83511680821115614a8b576001600160781b0361541884604064ffffffffff9601936001600160601b03848651169251169086030201614f64565b169052169052565b919291831561555a576e22d473030f116ddee9f6b43ac78ba3935b60205f80966154486153a3565b60405190636eb1769f60e11b8252866004830152806024830152151560051b602401908562030d40fa601f3d1116615551575b841561551f5761549e575b9061549091615724565b82811061549a5750565b9150565b60405163927da10560e01b81526001600160a01b038381166004830152821660248201523060448201526060816064816e22d473030f116ddee9f6b43ac78ba35afa8015612d15575f915f91615527575b5065ffffffffffff16421161551f576001600160a01b0316848110615515575b50615486565b935061549061550f565b505f93505050565b65ffffffffffff9250615549915060603d60601161257c5761256b8183613f23565b5090916154ef565b5f51945061547b565b309361543b565b519069ffffffffffffffffffff82168203610cc957565b7f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031680156156595760a060049160405192838092633fabe5a360e21b82525afa908115612d15575f905f92615606575b506155fe57610e108101809111612fe6575b8042106155ec5750565b63bb7560a760e01b5f5260045260245ffd5b505f196155e2565b91505060a0813d60a011615651575b8161562260a09383613f23565b81010312610cc95761563381615561565b50602081015161564a608060408401519301615561565b505f6155d0565b3d9150615615565b50565b90949392948380615714575b61570b57905f8060848594826156816156db9887615724565b98808214615704576e22d473030f116ddee9f6b43ac78ba3905b82146156f9576336c78516925b6156b06153a3565b6040519360e01b845260048401528760248401528b604484015286606484015262030d40f150615724565b818111156156f05703915b80831161549a5750565b50505f916156e6565b6323b872dd926156a8565b869061569b565b505f9450505050565b506001600160a01b038611615668565b91905f602460209282956157366153a3565b604051916370a0823160e01b83526004830152838383015262030d40fa601f3d111661575e57565b5f51915056fecaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd8507c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a009b779b17422d0df92223018b32b4d1fa46e071723d6817e2486d003becc55f00f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00",
 }
 
 // PaymentManager is an auto generated Go binding around an Ethereum contract.
@@ -177,7 +202,7 @@ func (paymentManager *PaymentManager) UnpackVERSION(data []byte) (string, error)
 // the contract method with ID 0x4f591b2b.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function account(address payer, uint8 token) view returns((uint128,uint40,uint40,uint24,uint24,uint128,uint128))
+// Solidity: function account(address payer, uint8 token) view returns((uint128,uint40,uint40,uint24,uint24,uint128,uint128,uint40,uint32,uint8))
 func (paymentManager *PaymentManager) PackAccount(payer common.Address, token uint8) []byte {
 	enc, err := paymentManager.abi.Pack("account", payer, token)
 	if err != nil {
@@ -190,7 +215,7 @@ func (paymentManager *PaymentManager) PackAccount(payer common.Address, token ui
 // the contract method with ID 0x4f591b2b.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function account(address payer, uint8 token) view returns((uint128,uint40,uint40,uint24,uint24,uint128,uint128))
+// Solidity: function account(address payer, uint8 token) view returns((uint128,uint40,uint40,uint24,uint24,uint128,uint128,uint40,uint32,uint8))
 func (paymentManager *PaymentManager) TryPackAccount(payer common.Address, token uint8) ([]byte, error) {
 	return paymentManager.abi.Pack("account", payer, token)
 }
@@ -198,7 +223,7 @@ func (paymentManager *PaymentManager) TryPackAccount(payer common.Address, token
 // UnpackAccount is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x4f591b2b.
 //
-// Solidity: function account(address payer, uint8 token) view returns((uint128,uint40,uint40,uint24,uint24,uint128,uint128))
+// Solidity: function account(address payer, uint8 token) view returns((uint128,uint40,uint40,uint24,uint24,uint128,uint128,uint40,uint32,uint8))
 func (paymentManager *PaymentManager) UnpackAccount(data []byte) (IPaymentManagerAccountView, error) {
 	out, err := paymentManager.abi.Unpack("account", data)
 	if err != nil {
@@ -343,6 +368,41 @@ func (paymentManager *PaymentManager) UnpackAuthority(data []byte) (common.Addre
 		return *new(common.Address), err
 	}
 	out0 := *abi.ConvertType(out[0], new(common.Address)).(*common.Address)
+	return out0, nil
+}
+
+// PackAutoSwapOf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xec26a60a.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function autoSwapOf(address payer, uint8 payToken, uint8 settleToken) view returns(uint16 maxSlipBps)
+func (paymentManager *PaymentManager) PackAutoSwapOf(payer common.Address, payToken uint8, settleToken uint8) []byte {
+	enc, err := paymentManager.abi.Pack("autoSwapOf", payer, payToken, settleToken)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackAutoSwapOf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xec26a60a.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function autoSwapOf(address payer, uint8 payToken, uint8 settleToken) view returns(uint16 maxSlipBps)
+func (paymentManager *PaymentManager) TryPackAutoSwapOf(payer common.Address, payToken uint8, settleToken uint8) ([]byte, error) {
+	return paymentManager.abi.Pack("autoSwapOf", payer, payToken, settleToken)
+}
+
+// UnpackAutoSwapOf is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0xec26a60a.
+//
+// Solidity: function autoSwapOf(address payer, uint8 payToken, uint8 settleToken) view returns(uint16 maxSlipBps)
+func (paymentManager *PaymentManager) UnpackAutoSwapOf(data []byte) (uint16, error) {
+	out, err := paymentManager.abi.Unpack("autoSwapOf", data)
+	if err != nil {
+		return *new(uint16), err
+	}
+	out0 := *abi.ConvertType(out[0], new(uint16)).(*uint16)
 	return out0, nil
 }
 
@@ -552,6 +612,28 @@ func (paymentManager *PaymentManager) TryPackDelistToken(token uint8) ([]byte, e
 	return paymentManager.abi.Pack("delistToken", token)
 }
 
+// PackDeposit is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x5a8ff5a8.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function deposit(uint8 token, uint128 amount) returns()
+func (paymentManager *PaymentManager) PackDeposit(token uint8, amount *big.Int) []byte {
+	enc, err := paymentManager.abi.Pack("deposit", token, amount)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackDeposit is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x5a8ff5a8.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function deposit(uint8 token, uint128 amount) returns()
+func (paymentManager *PaymentManager) TryPackDeposit(token uint8, amount *big.Int) ([]byte, error) {
+	return paymentManager.abi.Pack("deposit", token, amount)
+}
+
 // PackInitialize is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x8129fc1c.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -609,6 +691,41 @@ func (paymentManager *PaymentManager) UnpackLastToken(data []byte) (uint8, error
 	return out0, nil
 }
 
+// PackLimitOf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x310655b4.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function limitOf(address payer, uint8 token, address controller) view returns((uint128,uint40,uint88,uint88))
+func (paymentManager *PaymentManager) PackLimitOf(payer common.Address, token uint8, controller common.Address) []byte {
+	enc, err := paymentManager.abi.Pack("limitOf", payer, token, controller)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackLimitOf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x310655b4.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function limitOf(address payer, uint8 token, address controller) view returns((uint128,uint40,uint88,uint88))
+func (paymentManager *PaymentManager) TryPackLimitOf(payer common.Address, token uint8, controller common.Address) ([]byte, error) {
+	return paymentManager.abi.Pack("limitOf", payer, token, controller)
+}
+
+// UnpackLimitOf is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x310655b4.
+//
+// Solidity: function limitOf(address payer, uint8 token, address controller) view returns((uint128,uint40,uint88,uint88))
+func (paymentManager *PaymentManager) UnpackLimitOf(data []byte) (IPaymentManagerLimitView, error) {
+	out, err := paymentManager.abi.Unpack("limitOf", data)
+	if err != nil {
+		return *new(IPaymentManagerLimitView), err
+	}
+	out0 := *abi.ConvertType(out[0], new(IPaymentManagerLimitView)).(*IPaymentManagerLimitView)
+	return out0, nil
+}
+
 // PackListToken is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x1fc1e25f.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -644,38 +761,38 @@ func (paymentManager *PaymentManager) UnpackListToken(data []byte) (uint8, error
 	return out0, nil
 }
 
-// PackOwed is the Go binding used to pack the parameters required for calling
-// the contract method with ID 0x3ae5bfff.  This method will panic if any
+// PackMulticall is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xac9650d8.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function owed(uint64 payee, uint8 token, address[] payers) view returns(uint256 sum)
-func (paymentManager *PaymentManager) PackOwed(payee uint64, token uint8, payers []common.Address) []byte {
-	enc, err := paymentManager.abi.Pack("owed", payee, token, payers)
+// Solidity: function multicall(bytes[] calls) returns(bytes[] results)
+func (paymentManager *PaymentManager) PackMulticall(calls [][]byte) []byte {
+	enc, err := paymentManager.abi.Pack("multicall", calls)
 	if err != nil {
 		panic(err)
 	}
 	return enc
 }
 
-// TryPackOwed is the Go binding used to pack the parameters required for calling
-// the contract method with ID 0x3ae5bfff.  This method will return an error
+// TryPackMulticall is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xac9650d8.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function owed(uint64 payee, uint8 token, address[] payers) view returns(uint256 sum)
-func (paymentManager *PaymentManager) TryPackOwed(payee uint64, token uint8, payers []common.Address) ([]byte, error) {
-	return paymentManager.abi.Pack("owed", payee, token, payers)
+// Solidity: function multicall(bytes[] calls) returns(bytes[] results)
+func (paymentManager *PaymentManager) TryPackMulticall(calls [][]byte) ([]byte, error) {
+	return paymentManager.abi.Pack("multicall", calls)
 }
 
-// UnpackOwed is the Go binding that unpacks the parameters returned
-// from invoking the contract method with ID 0x3ae5bfff.
+// UnpackMulticall is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0xac9650d8.
 //
-// Solidity: function owed(uint64 payee, uint8 token, address[] payers) view returns(uint256 sum)
-func (paymentManager *PaymentManager) UnpackOwed(data []byte) (*big.Int, error) {
-	out, err := paymentManager.abi.Unpack("owed", data)
+// Solidity: function multicall(bytes[] calls) returns(bytes[] results)
+func (paymentManager *PaymentManager) UnpackMulticall(data []byte) ([][]byte, error) {
+	out, err := paymentManager.abi.Unpack("multicall", data)
 	if err != nil {
-		return new(big.Int), err
+		return *new([][]byte), err
 	}
-	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	out0 := *abi.ConvertType(out[0], new([][]byte)).(*[][]byte)
 	return out0, nil
 }
 
@@ -924,7 +1041,7 @@ func (paymentManager *PaymentManager) UnpackPayoutOf(data []byte) (common.Addres
 // the contract method with ID 0x9f7d6fb2.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address))
+// Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address) p)
 func (paymentManager *PaymentManager) PackPeers() []byte {
 	enc, err := paymentManager.abi.Pack("peers")
 	if err != nil {
@@ -937,7 +1054,7 @@ func (paymentManager *PaymentManager) PackPeers() []byte {
 // the contract method with ID 0x9f7d6fb2.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address))
+// Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address) p)
 func (paymentManager *PaymentManager) TryPackPeers() ([]byte, error) {
 	return paymentManager.abi.Pack("peers")
 }
@@ -945,7 +1062,7 @@ func (paymentManager *PaymentManager) TryPackPeers() ([]byte, error) {
 // UnpackPeers is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x9f7d6fb2.
 //
-// Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address))
+// Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address) p)
 func (paymentManager *PaymentManager) UnpackPeers(data []byte) (Peers, error) {
 	out, err := paymentManager.abi.Unpack("peers", data)
 	if err != nil {
@@ -975,6 +1092,28 @@ func (paymentManager *PaymentManager) PackPermit(owner common.Address, token uin
 // Solidity: function permit(address owner, uint8 token, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s) returns()
 func (paymentManager *PaymentManager) TryPackPermit(owner common.Address, token uint8, value *big.Int, deadline *big.Int, v uint8, r [32]byte, s [32]byte) ([]byte, error) {
 	return paymentManager.abi.Pack("permit", owner, token, value, deadline, v, r, s)
+}
+
+// PackPermit2 is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x3724a373.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function permit2(address owner, uint8 token, uint160 amount, uint48 expiration, uint48 nonce, uint256 deadline, bytes signature) returns()
+func (paymentManager *PaymentManager) PackPermit2(owner common.Address, token uint8, amount *big.Int, expiration *big.Int, nonce *big.Int, deadline *big.Int, signature []byte) []byte {
+	enc, err := paymentManager.abi.Pack("permit2", owner, token, amount, expiration, nonce, deadline, signature)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackPermit2 is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x3724a373.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function permit2(address owner, uint8 token, uint160 amount, uint48 expiration, uint48 nonce, uint256 deadline, bytes signature) returns()
+func (paymentManager *PaymentManager) TryPackPermit2(owner common.Address, token uint8, amount *big.Int, expiration *big.Int, nonce *big.Int, deadline *big.Int, signature []byte) ([]byte, error) {
+	return paymentManager.abi.Pack("permit2", owner, token, amount, expiration, nonce, deadline, signature)
 }
 
 // PackProxiableUUID is the Go binding used to pack the parameters required for calling
@@ -1091,6 +1230,50 @@ func (paymentManager *PaymentManager) UnpackPullMany(data []byte) (*big.Int, err
 	return out0, nil
 }
 
+// PackPullSwap is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x0016fb10.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function pullSwap(address payer, uint8 payToken, uint8 settleToken) returns(uint256 amountIn, uint256 amountOut)
+func (paymentManager *PaymentManager) PackPullSwap(payer common.Address, payToken uint8, settleToken uint8) []byte {
+	enc, err := paymentManager.abi.Pack("pullSwap", payer, payToken, settleToken)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackPullSwap is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x0016fb10.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function pullSwap(address payer, uint8 payToken, uint8 settleToken) returns(uint256 amountIn, uint256 amountOut)
+func (paymentManager *PaymentManager) TryPackPullSwap(payer common.Address, payToken uint8, settleToken uint8) ([]byte, error) {
+	return paymentManager.abi.Pack("pullSwap", payer, payToken, settleToken)
+}
+
+// PaymentManagerPullSwapOutput serves as a container for the return parameters of contract
+// method PullSwap.
+type PaymentManagerPullSwapOutput struct {
+	AmountIn  *big.Int
+	AmountOut *big.Int
+}
+
+// UnpackPullSwap is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x0016fb10.
+//
+// Solidity: function pullSwap(address payer, uint8 payToken, uint8 settleToken) returns(uint256 amountIn, uint256 amountOut)
+func (paymentManager *PaymentManager) UnpackPullSwap(data []byte) (PaymentManagerPullSwapOutput, error) {
+	out, err := paymentManager.abi.Unpack("pullSwap", data)
+	outstruct := new(PaymentManagerPullSwapOutput)
+	if err != nil {
+		return *outstruct, err
+	}
+	outstruct.AmountIn = abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	outstruct.AmountOut = abi.ConvertType(out[1], new(big.Int)).(*big.Int)
+	return *outstruct, nil
+}
+
 // PackRelease is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x88a4fdef.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -1192,52 +1375,83 @@ func (paymentManager *PaymentManager) UnpackReserve(data []byte) (uint16, error)
 	return out0, nil
 }
 
-// PackRunway is the Go binding used to pack the parameters required for calling
-// the contract method with ID 0x58e092bd.  This method will panic if any
+// PackRevokeAll is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x206d5284.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function runway(address payer, uint8 token) view returns(uint40 paidUntil, uint40 allowanceUntil, uint40 softStop, uint40 hardStop)
-func (paymentManager *PaymentManager) PackRunway(payer common.Address, token uint8) []byte {
-	enc, err := paymentManager.abi.Pack("runway", payer, token)
+// Solidity: function revokeAll(uint8 token) returns()
+func (paymentManager *PaymentManager) PackRevokeAll(token uint8) []byte {
+	enc, err := paymentManager.abi.Pack("revokeAll", token)
 	if err != nil {
 		panic(err)
 	}
 	return enc
 }
 
-// TryPackRunway is the Go binding used to pack the parameters required for calling
-// the contract method with ID 0x58e092bd.  This method will return an error
+// TryPackRevokeAll is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x206d5284.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function runway(address payer, uint8 token) view returns(uint40 paidUntil, uint40 allowanceUntil, uint40 softStop, uint40 hardStop)
-func (paymentManager *PaymentManager) TryPackRunway(payer common.Address, token uint8) ([]byte, error) {
-	return paymentManager.abi.Pack("runway", payer, token)
+// Solidity: function revokeAll(uint8 token) returns()
+func (paymentManager *PaymentManager) TryPackRevokeAll(token uint8) ([]byte, error) {
+	return paymentManager.abi.Pack("revokeAll", token)
 }
 
-// PaymentManagerRunwayOutput serves as a container for the return parameters of contract
-// method Runway.
-type PaymentManagerRunwayOutput struct {
-	PaidUntil      *big.Int
-	AllowanceUntil *big.Int
-	SoftStop       *big.Int
-	HardStop       *big.Int
-}
-
-// UnpackRunway is the Go binding that unpacks the parameters returned
-// from invoking the contract method with ID 0x58e092bd.
+// PackRouteOf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x6c82d057.  This method will panic if any
+// invalid/nil inputs are passed.
 //
-// Solidity: function runway(address payer, uint8 token) view returns(uint40 paidUntil, uint40 allowanceUntil, uint40 softStop, uint40 hardStop)
-func (paymentManager *PaymentManager) UnpackRunway(data []byte) (PaymentManagerRunwayOutput, error) {
-	out, err := paymentManager.abi.Unpack("runway", data)
-	outstruct := new(PaymentManagerRunwayOutput)
+// Solidity: function routeOf(uint8 tokenIn, uint8 tokenOut) view returns((bytes,uint16,uint32,uint16,uint128,uint128))
+func (paymentManager *PaymentManager) PackRouteOf(tokenIn uint8, tokenOut uint8) []byte {
+	enc, err := paymentManager.abi.Pack("routeOf", tokenIn, tokenOut)
 	if err != nil {
-		return *outstruct, err
+		panic(err)
 	}
-	outstruct.PaidUntil = abi.ConvertType(out[0], new(big.Int)).(*big.Int)
-	outstruct.AllowanceUntil = abi.ConvertType(out[1], new(big.Int)).(*big.Int)
-	outstruct.SoftStop = abi.ConvertType(out[2], new(big.Int)).(*big.Int)
-	outstruct.HardStop = abi.ConvertType(out[3], new(big.Int)).(*big.Int)
-	return *outstruct, nil
+	return enc
+}
+
+// TryPackRouteOf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x6c82d057.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function routeOf(uint8 tokenIn, uint8 tokenOut) view returns((bytes,uint16,uint32,uint16,uint128,uint128))
+func (paymentManager *PaymentManager) TryPackRouteOf(tokenIn uint8, tokenOut uint8) ([]byte, error) {
+	return paymentManager.abi.Pack("routeOf", tokenIn, tokenOut)
+}
+
+// UnpackRouteOf is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x6c82d057.
+//
+// Solidity: function routeOf(uint8 tokenIn, uint8 tokenOut) view returns((bytes,uint16,uint32,uint16,uint128,uint128))
+func (paymentManager *PaymentManager) UnpackRouteOf(data []byte) (IPaymentManagerRouteView, error) {
+	out, err := paymentManager.abi.Unpack("routeOf", data)
+	if err != nil {
+		return *new(IPaymentManagerRouteView), err
+	}
+	out0 := *abi.ConvertType(out[0], new(IPaymentManagerRouteView)).(*IPaymentManagerRouteView)
+	return out0, nil
+}
+
+// PackSetAutoSwap is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x05c7efed.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function setAutoSwap(uint8 payToken, uint8 settleToken, uint16 maxSlipBps) returns()
+func (paymentManager *PaymentManager) PackSetAutoSwap(payToken uint8, settleToken uint8, maxSlipBps uint16) []byte {
+	enc, err := paymentManager.abi.Pack("setAutoSwap", payToken, settleToken, maxSlipBps)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackSetAutoSwap is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x05c7efed.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function setAutoSwap(uint8 payToken, uint8 settleToken, uint16 maxSlipBps) returns()
+func (paymentManager *PaymentManager) TryPackSetAutoSwap(payToken uint8, settleToken uint8, maxSlipBps uint16) ([]byte, error) {
+	return paymentManager.abi.Pack("setAutoSwap", payToken, settleToken, maxSlipBps)
 }
 
 // PackSetFlow is the Go binding used to pack the parameters required for calling
@@ -1284,6 +1498,28 @@ func (paymentManager *PaymentManager) TryPackSetGrace(soft uint32, hard uint32) 
 	return paymentManager.abi.Pack("setGrace", soft, hard)
 }
 
+// PackSetLimits is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x233fbca4.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function setLimits(uint8 token, address controller, uint128 maxRateQ32, uint40 validUntil, uint88 dailyCap) returns()
+func (paymentManager *PaymentManager) PackSetLimits(token uint8, controller common.Address, maxRateQ32 *big.Int, validUntil *big.Int, dailyCap *big.Int) []byte {
+	enc, err := paymentManager.abi.Pack("setLimits", token, controller, maxRateQ32, validUntil, dailyCap)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackSetLimits is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x233fbca4.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function setLimits(uint8 token, address controller, uint128 maxRateQ32, uint40 validUntil, uint88 dailyCap) returns()
+func (paymentManager *PaymentManager) TryPackSetLimits(token uint8, controller common.Address, maxRateQ32 *big.Int, validUntil *big.Int, dailyCap *big.Int) ([]byte, error) {
+	return paymentManager.abi.Pack("setLimits", token, controller, maxRateQ32, validUntil, dailyCap)
+}
+
 // PackSetPoolPayout is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0xb8ee82a9.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -1328,6 +1564,50 @@ func (paymentManager *PaymentManager) TryPackSetPrepay(duration uint32) ([]byte,
 	return paymentManager.abi.Pack("setPrepay", duration)
 }
 
+// PackSetRoute is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x4aab36ea.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function setRoute(uint8 tokenIn, uint8 tokenOut, bytes path, uint16 slipBps, uint32 twapSec, uint16 minCardinality, uint128 maxPerSwap) returns()
+func (paymentManager *PaymentManager) PackSetRoute(tokenIn uint8, tokenOut uint8, path []byte, slipBps uint16, twapSec uint32, minCardinality uint16, maxPerSwap *big.Int) []byte {
+	enc, err := paymentManager.abi.Pack("setRoute", tokenIn, tokenOut, path, slipBps, twapSec, minCardinality, maxPerSwap)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackSetRoute is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x4aab36ea.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function setRoute(uint8 tokenIn, uint8 tokenOut, bytes path, uint16 slipBps, uint32 twapSec, uint16 minCardinality, uint128 maxPerSwap) returns()
+func (paymentManager *PaymentManager) TryPackSetRoute(tokenIn uint8, tokenOut uint8, path []byte, slipBps uint16, twapSec uint32, minCardinality uint16, maxPerSwap *big.Int) ([]byte, error) {
+	return paymentManager.abi.Pack("setRoute", tokenIn, tokenOut, path, slipBps, twapSec, minCardinality, maxPerSwap)
+}
+
+// PackSetSource is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x0e6315e9.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function setSource(uint8 token, uint8 source) returns()
+func (paymentManager *PaymentManager) PackSetSource(token uint8, source uint8) []byte {
+	enc, err := paymentManager.abi.Pack("setSource", token, source)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackSetSource is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x0e6315e9.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function setSource(uint8 token, uint8 source) returns()
+func (paymentManager *PaymentManager) TryPackSetSource(token uint8, source uint8) ([]byte, error) {
+	return paymentManager.abi.Pack("setSource", token, source)
+}
+
 // PackSetSplit is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x75d4af12.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -1350,48 +1630,26 @@ func (paymentManager *PaymentManager) TryPackSetSplit(class uint8, nodeBps uint1
 	return paymentManager.abi.Pack("setSplit", class, nodeBps, coordinatorBps, stakerBps, developmentBps)
 }
 
-// PackSolvency is the Go binding used to pack the parameters required for calling
-// the contract method with ID 0x841bf929.  This method will panic if any
+// PackSetTokenTerms is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xc3e622d6.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function solvency(uint8 token, address[] payers, uint64[] payees) view returns(uint256 held, uint256 owes)
-func (paymentManager *PaymentManager) PackSolvency(token uint8, payers []common.Address, payees []uint64) []byte {
-	enc, err := paymentManager.abi.Pack("solvency", token, payers, payees)
+// Solidity: function setTokenTerms(uint8 token, uint8 swaps, uint80 minWindowAmount, uint88 bountyCap) returns()
+func (paymentManager *PaymentManager) PackSetTokenTerms(token uint8, swaps uint8, minWindowAmount *big.Int, bountyCap *big.Int) []byte {
+	enc, err := paymentManager.abi.Pack("setTokenTerms", token, swaps, minWindowAmount, bountyCap)
 	if err != nil {
 		panic(err)
 	}
 	return enc
 }
 
-// TryPackSolvency is the Go binding used to pack the parameters required for calling
-// the contract method with ID 0x841bf929.  This method will return an error
+// TryPackSetTokenTerms is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xc3e622d6.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function solvency(uint8 token, address[] payers, uint64[] payees) view returns(uint256 held, uint256 owes)
-func (paymentManager *PaymentManager) TryPackSolvency(token uint8, payers []common.Address, payees []uint64) ([]byte, error) {
-	return paymentManager.abi.Pack("solvency", token, payers, payees)
-}
-
-// PaymentManagerSolvencyOutput serves as a container for the return parameters of contract
-// method Solvency.
-type PaymentManagerSolvencyOutput struct {
-	Held *big.Int
-	Owes *big.Int
-}
-
-// UnpackSolvency is the Go binding that unpacks the parameters returned
-// from invoking the contract method with ID 0x841bf929.
-//
-// Solidity: function solvency(uint8 token, address[] payers, uint64[] payees) view returns(uint256 held, uint256 owes)
-func (paymentManager *PaymentManager) UnpackSolvency(data []byte) (PaymentManagerSolvencyOutput, error) {
-	out, err := paymentManager.abi.Unpack("solvency", data)
-	outstruct := new(PaymentManagerSolvencyOutput)
-	if err != nil {
-		return *outstruct, err
-	}
-	outstruct.Held = abi.ConvertType(out[0], new(big.Int)).(*big.Int)
-	outstruct.Owes = abi.ConvertType(out[1], new(big.Int)).(*big.Int)
-	return *outstruct, nil
+// Solidity: function setTokenTerms(uint8 token, uint8 swaps, uint80 minWindowAmount, uint88 bountyCap) returns()
+func (paymentManager *PaymentManager) TryPackSetTokenTerms(token uint8, swaps uint8, minWindowAmount *big.Int, bountyCap *big.Int) ([]byte, error) {
+	return paymentManager.abi.Pack("setTokenTerms", token, swaps, minWindowAmount, bountyCap)
 }
 
 // PackSplitOf is the Go binding used to pack the parameters required for calling
@@ -1429,11 +1687,79 @@ func (paymentManager *PaymentManager) UnpackSplitOf(data []byte) (IPaymentManage
 	return out0, nil
 }
 
+// PackSponsor is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xcd6614bf.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function sponsor(address payer, uint8 token, uint128 maxRateQ32, uint40 until) returns()
+func (paymentManager *PaymentManager) PackSponsor(payer common.Address, token uint8, maxRateQ32 *big.Int, until *big.Int) []byte {
+	enc, err := paymentManager.abi.Pack("sponsor", payer, token, maxRateQ32, until)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackSponsor is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0xcd6614bf.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function sponsor(address payer, uint8 token, uint128 maxRateQ32, uint40 until) returns()
+func (paymentManager *PaymentManager) TryPackSponsor(payer common.Address, token uint8, maxRateQ32 *big.Int, until *big.Int) ([]byte, error) {
+	return paymentManager.abi.Pack("sponsor", payer, token, maxRateQ32, until)
+}
+
+// PackSponsorOf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x02046d6c.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function sponsorOf(address payer, uint8 token) view returns(address by, uint128 maxRateQ32, uint40 until)
+func (paymentManager *PaymentManager) PackSponsorOf(payer common.Address, token uint8) []byte {
+	enc, err := paymentManager.abi.Pack("sponsorOf", payer, token)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackSponsorOf is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x02046d6c.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function sponsorOf(address payer, uint8 token) view returns(address by, uint128 maxRateQ32, uint40 until)
+func (paymentManager *PaymentManager) TryPackSponsorOf(payer common.Address, token uint8) ([]byte, error) {
+	return paymentManager.abi.Pack("sponsorOf", payer, token)
+}
+
+// PaymentManagerSponsorOfOutput serves as a container for the return parameters of contract
+// method SponsorOf.
+type PaymentManagerSponsorOfOutput struct {
+	By         common.Address
+	MaxRateQ32 *big.Int
+	Until      *big.Int
+}
+
+// UnpackSponsorOf is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x02046d6c.
+//
+// Solidity: function sponsorOf(address payer, uint8 token) view returns(address by, uint128 maxRateQ32, uint40 until)
+func (paymentManager *PaymentManager) UnpackSponsorOf(data []byte) (PaymentManagerSponsorOfOutput, error) {
+	out, err := paymentManager.abi.Unpack("sponsorOf", data)
+	outstruct := new(PaymentManagerSponsorOfOutput)
+	if err != nil {
+		return *outstruct, err
+	}
+	outstruct.By = *abi.ConvertType(out[0], new(common.Address)).(*common.Address)
+	outstruct.MaxRateQ32 = abi.ConvertType(out[1], new(big.Int)).(*big.Int)
+	outstruct.Until = abi.ConvertType(out[2], new(big.Int)).(*big.Int)
+	return *outstruct, nil
+}
+
 // PackTokenOf is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x7d17b8ac.  This method will panic if any
 // invalid/nil inputs are passed.
 //
-// Solidity: function tokenOf(uint8 token) view returns((address,uint8,bool,uint40))
+// Solidity: function tokenOf(uint8 token) view returns((address,uint8,bool,uint40,bool,bool,uint80,uint88))
 func (paymentManager *PaymentManager) PackTokenOf(token uint8) []byte {
 	enc, err := paymentManager.abi.Pack("tokenOf", token)
 	if err != nil {
@@ -1446,7 +1772,7 @@ func (paymentManager *PaymentManager) PackTokenOf(token uint8) []byte {
 // the contract method with ID 0x7d17b8ac.  This method will return an error
 // if any inputs are invalid/nil.
 //
-// Solidity: function tokenOf(uint8 token) view returns((address,uint8,bool,uint40))
+// Solidity: function tokenOf(uint8 token) view returns((address,uint8,bool,uint40,bool,bool,uint80,uint88))
 func (paymentManager *PaymentManager) TryPackTokenOf(token uint8) ([]byte, error) {
 	return paymentManager.abi.Pack("tokenOf", token)
 }
@@ -1454,7 +1780,7 @@ func (paymentManager *PaymentManager) TryPackTokenOf(token uint8) ([]byte, error
 // UnpackTokenOf is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x7d17b8ac.
 //
-// Solidity: function tokenOf(uint8 token) view returns((address,uint8,bool,uint40))
+// Solidity: function tokenOf(uint8 token) view returns((address,uint8,bool,uint40,bool,bool,uint80,uint88))
 func (paymentManager *PaymentManager) UnpackTokenOf(data []byte) (IPaymentManagerTokenView, error) {
 	out, err := paymentManager.abi.Unpack("tokenOf", data)
 	if err != nil {
@@ -1530,6 +1856,28 @@ func (paymentManager *PaymentManager) TryPackWithdraw(payee uint64, token uint8,
 	return paymentManager.abi.Pack("withdraw", payee, token, amount)
 }
 
+// PackWithdrawDeposit is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x8fdc02de.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function withdrawDeposit(uint8 token, uint128 amount) returns()
+func (paymentManager *PaymentManager) PackWithdrawDeposit(token uint8, amount *big.Int) []byte {
+	enc, err := paymentManager.abi.Pack("withdrawDeposit", token, amount)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackWithdrawDeposit is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x8fdc02de.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function withdrawDeposit(uint8 token, uint128 amount) returns()
+func (paymentManager *PaymentManager) TryPackWithdrawDeposit(token uint8, amount *big.Int) ([]byte, error) {
+	return paymentManager.abi.Pack("withdrawDeposit", token, amount)
+}
+
 // PackWithdrawRefund is the Go binding used to pack the parameters required for calling
 // the contract method with ID 0x2600b79e.  This method will panic if any
 // invalid/nil inputs are passed.
@@ -1558,6 +1906,41 @@ func (paymentManager *PaymentManager) TryPackWithdrawRefund(payer common.Address
 // Solidity: function withdrawRefund(address payer, uint8 token) returns(uint256 amount)
 func (paymentManager *PaymentManager) UnpackWithdrawRefund(data []byte) (*big.Int, error) {
 	out, err := paymentManager.abi.Unpack("withdrawRefund", data)
+	if err != nil {
+		return new(big.Int), err
+	}
+	out0 := abi.ConvertType(out[0], new(big.Int)).(*big.Int)
+	return out0, nil
+}
+
+// PackWithdrawSwapped is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x5ff386b6.  This method will panic if any
+// invalid/nil inputs are passed.
+//
+// Solidity: function withdrawSwapped(uint64 payee, uint8 tokenIn, uint8 tokenOut, uint128 amountIn, uint128 minOut) returns(uint256 amountOut)
+func (paymentManager *PaymentManager) PackWithdrawSwapped(payee uint64, tokenIn uint8, tokenOut uint8, amountIn *big.Int, minOut *big.Int) []byte {
+	enc, err := paymentManager.abi.Pack("withdrawSwapped", payee, tokenIn, tokenOut, amountIn, minOut)
+	if err != nil {
+		panic(err)
+	}
+	return enc
+}
+
+// TryPackWithdrawSwapped is the Go binding used to pack the parameters required for calling
+// the contract method with ID 0x5ff386b6.  This method will return an error
+// if any inputs are invalid/nil.
+//
+// Solidity: function withdrawSwapped(uint64 payee, uint8 tokenIn, uint8 tokenOut, uint128 amountIn, uint128 minOut) returns(uint256 amountOut)
+func (paymentManager *PaymentManager) TryPackWithdrawSwapped(payee uint64, tokenIn uint8, tokenOut uint8, amountIn *big.Int, minOut *big.Int) ([]byte, error) {
+	return paymentManager.abi.Pack("withdrawSwapped", payee, tokenIn, tokenOut, amountIn, minOut)
+}
+
+// UnpackWithdrawSwapped is the Go binding that unpacks the parameters returned
+// from invoking the contract method with ID 0x5ff386b6.
+//
+// Solidity: function withdrawSwapped(uint64 payee, uint8 tokenIn, uint8 tokenOut, uint128 amountIn, uint128 minOut) returns(uint256 amountOut)
+func (paymentManager *PaymentManager) UnpackWithdrawSwapped(data []byte) (*big.Int, error) {
+	out, err := paymentManager.abi.Unpack("withdrawSwapped", data)
 	if err != nil {
 		return new(big.Int), err
 	}
@@ -1686,6 +2069,101 @@ func (paymentManager *PaymentManager) UnpackArrearsStartedEvent(log *types.Log) 
 		return nil, bind.ErrEventSignatureMismatch
 	}
 	out := new(PaymentManagerArrearsStarted)
+	if len(log.Data) > 0 {
+		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range paymentManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// PaymentManagerAutoSwapSet represents a AutoSwapSet event raised by the PaymentManager contract.
+type PaymentManagerAutoSwapSet struct {
+	Payer       common.Address
+	PayToken    uint8
+	SettleToken uint8
+	MaxSlipBps  uint16
+	Raw         *types.Log // Blockchain specific contextual infos
+}
+
+const PaymentManagerAutoSwapSetEventName = "AutoSwapSet"
+
+// ContractEventName returns the user-defined event name.
+func (PaymentManagerAutoSwapSet) ContractEventName() string {
+	return PaymentManagerAutoSwapSetEventName
+}
+
+// UnpackAutoSwapSetEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event AutoSwapSet(address indexed payer, uint8 indexed payToken, uint8 indexed settleToken, uint16 maxSlipBps)
+func (paymentManager *PaymentManager) UnpackAutoSwapSetEvent(log *types.Log) (*PaymentManagerAutoSwapSet, error) {
+	event := "AutoSwapSet"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != paymentManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(PaymentManagerAutoSwapSet)
+	if len(log.Data) > 0 {
+		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range paymentManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// PaymentManagerBountyPaid represents a BountyPaid event raised by the PaymentManager contract.
+type PaymentManagerBountyPaid struct {
+	By     common.Address
+	Token  uint8
+	Amount *big.Int
+	Refund *big.Int
+	Credit *big.Int
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const PaymentManagerBountyPaidEventName = "BountyPaid"
+
+// ContractEventName returns the user-defined event name.
+func (PaymentManagerBountyPaid) ContractEventName() string {
+	return PaymentManagerBountyPaidEventName
+}
+
+// UnpackBountyPaidEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event BountyPaid(address indexed by, uint8 indexed token, uint256 amount, uint128 refund, uint128 credit)
+func (paymentManager *PaymentManager) UnpackBountyPaidEvent(log *types.Log) (*PaymentManagerBountyPaid, error) {
+	event := "BountyPaid"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != paymentManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(PaymentManagerBountyPaid)
 	if len(log.Data) > 0 {
 		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
@@ -1948,6 +2426,100 @@ func (paymentManager *PaymentManager) UnpackDebtRecordedEvent(log *types.Log) (*
 	return out, nil
 }
 
+// PaymentManagerDepositWithdrawn represents a DepositWithdrawn event raised by the PaymentManager contract.
+type PaymentManagerDepositWithdrawn struct {
+	Payer  common.Address
+	Token  uint8
+	Amount *big.Int
+	Refund *big.Int
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const PaymentManagerDepositWithdrawnEventName = "DepositWithdrawn"
+
+// ContractEventName returns the user-defined event name.
+func (PaymentManagerDepositWithdrawn) ContractEventName() string {
+	return PaymentManagerDepositWithdrawnEventName
+}
+
+// UnpackDepositWithdrawnEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event DepositWithdrawn(address indexed payer, uint8 indexed token, uint256 amount, uint128 refund)
+func (paymentManager *PaymentManager) UnpackDepositWithdrawnEvent(log *types.Log) (*PaymentManagerDepositWithdrawn, error) {
+	event := "DepositWithdrawn"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != paymentManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(PaymentManagerDepositWithdrawn)
+	if len(log.Data) > 0 {
+		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range paymentManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// PaymentManagerDeposited represents a Deposited event raised by the PaymentManager contract.
+type PaymentManagerDeposited struct {
+	Payer  common.Address
+	Token  uint8
+	Amount *big.Int
+	Refund *big.Int
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const PaymentManagerDepositedEventName = "Deposited"
+
+// ContractEventName returns the user-defined event name.
+func (PaymentManagerDeposited) ContractEventName() string {
+	return PaymentManagerDepositedEventName
+}
+
+// UnpackDepositedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event Deposited(address indexed payer, uint8 indexed token, uint256 amount, uint128 refund)
+func (paymentManager *PaymentManager) UnpackDepositedEvent(log *types.Log) (*PaymentManagerDeposited, error) {
+	event := "Deposited"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != paymentManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(PaymentManagerDeposited)
+	if len(log.Data) > 0 {
+		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range paymentManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
 // PaymentManagerFlowChanged represents a FlowChanged event raised by the PaymentManager contract.
 type PaymentManagerFlowChanged struct {
 	Payer          common.Address
@@ -1981,6 +2553,54 @@ func (paymentManager *PaymentManager) UnpackFlowChangedEvent(log *types.Log) (*P
 		return nil, bind.ErrEventSignatureMismatch
 	}
 	out := new(PaymentManagerFlowChanged)
+	if len(log.Data) > 0 {
+		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range paymentManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// PaymentManagerFlowsRevoked represents a FlowsRevoked event raised by the PaymentManager contract.
+type PaymentManagerFlowsRevoked struct {
+	Payer     common.Address
+	Token     uint8
+	RevokedAt *big.Int
+	PaidUntil *big.Int
+	Refund    *big.Int
+	Raw       *types.Log // Blockchain specific contextual infos
+}
+
+const PaymentManagerFlowsRevokedEventName = "FlowsRevoked"
+
+// ContractEventName returns the user-defined event name.
+func (PaymentManagerFlowsRevoked) ContractEventName() string {
+	return PaymentManagerFlowsRevokedEventName
+}
+
+// UnpackFlowsRevokedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event FlowsRevoked(address indexed payer, uint8 indexed token, uint40 revokedAt, uint40 paidUntil, uint128 refund)
+func (paymentManager *PaymentManager) UnpackFlowsRevokedEvent(log *types.Log) (*PaymentManagerFlowsRevoked, error) {
+	event := "FlowsRevoked"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != paymentManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(PaymentManagerFlowsRevoked)
 	if len(log.Data) > 0 {
 		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
@@ -2070,6 +2690,55 @@ func (paymentManager *PaymentManager) UnpackInitializedEvent(log *types.Log) (*P
 		return nil, bind.ErrEventSignatureMismatch
 	}
 	out := new(PaymentManagerInitialized)
+	if len(log.Data) > 0 {
+		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range paymentManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// PaymentManagerLimitSet represents a LimitSet event raised by the PaymentManager contract.
+type PaymentManagerLimitSet struct {
+	Payer      common.Address
+	Token      uint8
+	Controller common.Address
+	MaxRateQ32 *big.Int
+	ValidUntil *big.Int
+	DailyCap   *big.Int
+	Raw        *types.Log // Blockchain specific contextual infos
+}
+
+const PaymentManagerLimitSetEventName = "LimitSet"
+
+// ContractEventName returns the user-defined event name.
+func (PaymentManagerLimitSet) ContractEventName() string {
+	return PaymentManagerLimitSetEventName
+}
+
+// UnpackLimitSetEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event LimitSet(address indexed payer, uint8 indexed token, address indexed controller, uint128 maxRateQ32, uint40 validUntil, uint88 dailyCap)
+func (paymentManager *PaymentManager) UnpackLimitSetEvent(log *types.Log) (*PaymentManagerLimitSet, error) {
+	event := "LimitSet"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != paymentManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(PaymentManagerLimitSet)
 	if len(log.Data) > 0 {
 		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
@@ -2561,6 +3230,147 @@ func (paymentManager *PaymentManager) UnpackRevenueSplitEvent(log *types.Log) (*
 	return out, nil
 }
 
+// PaymentManagerRevocationEnded represents a RevocationEnded event raised by the PaymentManager contract.
+type PaymentManagerRevocationEnded struct {
+	Payer common.Address
+	Token uint8
+	Raw   *types.Log // Blockchain specific contextual infos
+}
+
+const PaymentManagerRevocationEndedEventName = "RevocationEnded"
+
+// ContractEventName returns the user-defined event name.
+func (PaymentManagerRevocationEnded) ContractEventName() string {
+	return PaymentManagerRevocationEndedEventName
+}
+
+// UnpackRevocationEndedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event RevocationEnded(address indexed payer, uint8 indexed token)
+func (paymentManager *PaymentManager) UnpackRevocationEndedEvent(log *types.Log) (*PaymentManagerRevocationEnded, error) {
+	event := "RevocationEnded"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != paymentManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(PaymentManagerRevocationEnded)
+	if len(log.Data) > 0 {
+		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range paymentManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// PaymentManagerRouteSet represents a RouteSet event raised by the PaymentManager contract.
+type PaymentManagerRouteSet struct {
+	TokenIn        uint8
+	TokenOut       uint8
+	Path           []byte
+	SlipBps        uint16
+	TwapSec        uint32
+	MinCardinality uint16
+	MaxPerSwap     *big.Int
+	Raw            *types.Log // Blockchain specific contextual infos
+}
+
+const PaymentManagerRouteSetEventName = "RouteSet"
+
+// ContractEventName returns the user-defined event name.
+func (PaymentManagerRouteSet) ContractEventName() string {
+	return PaymentManagerRouteSetEventName
+}
+
+// UnpackRouteSetEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event RouteSet(uint8 indexed tokenIn, uint8 indexed tokenOut, bytes path, uint16 slipBps, uint32 twapSec, uint16 minCardinality, uint128 maxPerSwap)
+func (paymentManager *PaymentManager) UnpackRouteSetEvent(log *types.Log) (*PaymentManagerRouteSet, error) {
+	event := "RouteSet"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != paymentManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(PaymentManagerRouteSet)
+	if len(log.Data) > 0 {
+		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range paymentManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// PaymentManagerSourceSet represents a SourceSet event raised by the PaymentManager contract.
+type PaymentManagerSourceSet struct {
+	Payer  common.Address
+	Token  uint8
+	Source uint8
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const PaymentManagerSourceSetEventName = "SourceSet"
+
+// ContractEventName returns the user-defined event name.
+func (PaymentManagerSourceSet) ContractEventName() string {
+	return PaymentManagerSourceSetEventName
+}
+
+// UnpackSourceSetEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event SourceSet(address indexed payer, uint8 indexed token, uint8 source)
+func (paymentManager *PaymentManager) UnpackSourceSetEvent(log *types.Log) (*PaymentManagerSourceSet, error) {
+	event := "SourceSet"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != paymentManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(PaymentManagerSourceSet)
+	if len(log.Data) > 0 {
+		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range paymentManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
 // PaymentManagerSplitSet represents a SplitSet event raised by the PaymentManager contract.
 type PaymentManagerSplitSet struct {
 	Class          uint8
@@ -2591,6 +3401,150 @@ func (paymentManager *PaymentManager) UnpackSplitSetEvent(log *types.Log) (*Paym
 		return nil, bind.ErrEventSignatureMismatch
 	}
 	out := new(PaymentManagerSplitSet)
+	if len(log.Data) > 0 {
+		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range paymentManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// PaymentManagerSponsorPaid represents a SponsorPaid event raised by the PaymentManager contract.
+type PaymentManagerSponsorPaid struct {
+	By     common.Address
+	Payer  common.Address
+	Token  uint8
+	Amount *big.Int
+	Raw    *types.Log // Blockchain specific contextual infos
+}
+
+const PaymentManagerSponsorPaidEventName = "SponsorPaid"
+
+// ContractEventName returns the user-defined event name.
+func (PaymentManagerSponsorPaid) ContractEventName() string {
+	return PaymentManagerSponsorPaidEventName
+}
+
+// UnpackSponsorPaidEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event SponsorPaid(address indexed by, address indexed payer, uint8 indexed token, uint256 amount)
+func (paymentManager *PaymentManager) UnpackSponsorPaidEvent(log *types.Log) (*PaymentManagerSponsorPaid, error) {
+	event := "SponsorPaid"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != paymentManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(PaymentManagerSponsorPaid)
+	if len(log.Data) > 0 {
+		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range paymentManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// PaymentManagerSponsorSet represents a SponsorSet event raised by the PaymentManager contract.
+type PaymentManagerSponsorSet struct {
+	Payer      common.Address
+	Token      uint8
+	By         common.Address
+	MaxRateQ32 *big.Int
+	Until      *big.Int
+	Raw        *types.Log // Blockchain specific contextual infos
+}
+
+const PaymentManagerSponsorSetEventName = "SponsorSet"
+
+// ContractEventName returns the user-defined event name.
+func (PaymentManagerSponsorSet) ContractEventName() string {
+	return PaymentManagerSponsorSetEventName
+}
+
+// UnpackSponsorSetEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event SponsorSet(address indexed payer, uint8 indexed token, address indexed by, uint128 maxRateQ32, uint40 until)
+func (paymentManager *PaymentManager) UnpackSponsorSetEvent(log *types.Log) (*PaymentManagerSponsorSet, error) {
+	event := "SponsorSet"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != paymentManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(PaymentManagerSponsorSet)
+	if len(log.Data) > 0 {
+		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range paymentManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// PaymentManagerSwapped represents a Swapped event raised by the PaymentManager contract.
+type PaymentManagerSwapped struct {
+	By        common.Address
+	TokenIn   uint8
+	TokenOut  uint8
+	AmountIn  *big.Int
+	AmountOut *big.Int
+	Quote     *big.Int
+	Raw       *types.Log // Blockchain specific contextual infos
+}
+
+const PaymentManagerSwappedEventName = "Swapped"
+
+// ContractEventName returns the user-defined event name.
+func (PaymentManagerSwapped) ContractEventName() string {
+	return PaymentManagerSwappedEventName
+}
+
+// UnpackSwappedEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event Swapped(address indexed by, uint8 indexed tokenIn, uint8 indexed tokenOut, uint256 amountIn, uint256 amountOut, uint256 quote)
+func (paymentManager *PaymentManager) UnpackSwappedEvent(log *types.Log) (*PaymentManagerSwapped, error) {
+	event := "Swapped"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != paymentManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(PaymentManagerSwapped)
 	if len(log.Data) > 0 {
 		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
@@ -2682,6 +3636,54 @@ func (paymentManager *PaymentManager) UnpackTokenListedEvent(log *types.Log) (*P
 		return nil, bind.ErrEventSignatureMismatch
 	}
 	out := new(PaymentManagerTokenListed)
+	if len(log.Data) > 0 {
+		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+			return nil, err
+		}
+	}
+	var indexed abi.Arguments
+	for _, arg := range paymentManager.abi.Events[event].Inputs {
+		if arg.Indexed {
+			indexed = append(indexed, arg)
+		}
+	}
+	if err := abi.ParseTopics(out, indexed, log.Topics[1:]); err != nil {
+		return nil, err
+	}
+	out.Raw = log
+	return out, nil
+}
+
+// PaymentManagerTokenTermsSet represents a TokenTermsSet event raised by the PaymentManager contract.
+type PaymentManagerTokenTermsSet struct {
+	Token           uint8
+	SwapIn          bool
+	SwapOut         bool
+	MinWindowAmount *big.Int
+	BountyCap       *big.Int
+	Raw             *types.Log // Blockchain specific contextual infos
+}
+
+const PaymentManagerTokenTermsSetEventName = "TokenTermsSet"
+
+// ContractEventName returns the user-defined event name.
+func (PaymentManagerTokenTermsSet) ContractEventName() string {
+	return PaymentManagerTokenTermsSetEventName
+}
+
+// UnpackTokenTermsSetEvent is the Go binding that unpacks the event data emitted
+// by contract.
+//
+// Solidity: event TokenTermsSet(uint8 indexed token, bool swapIn, bool swapOut, uint80 minWindowAmount, uint88 bountyCap)
+func (paymentManager *PaymentManager) UnpackTokenTermsSetEvent(log *types.Log) (*PaymentManagerTokenTermsSet, error) {
+	event := "TokenTermsSet"
+	if len(log.Topics) == 0 {
+		return nil, bind.ErrNoEventSignature
+	}
+	if log.Topics[0] != paymentManager.abi.Events[event].ID {
+		return nil, bind.ErrEventSignatureMismatch
+	}
+	out := new(PaymentManagerTokenTermsSet)
 	if len(log.Data) > 0 {
 		if err := paymentManager.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
@@ -2891,14 +3893,14 @@ func (paymentManager *PaymentManager) UnpackError(raw []byte) (any, error) {
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["BadSplit"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackBadSplitError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentManager.abi.Errors["Duplicate"].ID.Bytes()[:4]) {
-		return paymentManager.UnpackDuplicateError(raw[4:])
-	}
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["ERC1967InvalidImplementation"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackERC1967InvalidImplementationError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["ERC1967NonPayable"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackERC1967NonPayableError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], paymentManager.abi.Errors["Expired"].ID.Bytes()[:4]) {
+		return paymentManager.UnpackExpiredError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["FailedCall"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackFailedCallError(raw[4:])
@@ -2918,17 +3920,29 @@ func (paymentManager *PaymentManager) UnpackError(raw []byte) (any, error) {
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["InvalidInitialization"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackInvalidInitializationError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], paymentManager.abi.Errors["LimitExceeded"].ID.Bytes()[:4]) {
+		return paymentManager.UnpackLimitExceededError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], paymentManager.abi.Errors["NoAutoSwap"].ID.Bytes()[:4]) {
+		return paymentManager.UnpackNoAutoSwapError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["NoDebt"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackNoDebtError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["NoPayout"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackNoPayoutError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], paymentManager.abi.Errors["NoRoute"].ID.Bytes()[:4]) {
+		return paymentManager.UnpackNoRouteError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["NotAuthorized"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackNotAuthorizedError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["NotInitializing"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackNotInitializingError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], paymentManager.abi.Errors["NothingToRevoke"].ID.Bytes()[:4]) {
+		return paymentManager.UnpackNothingToRevokeError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["OutOfBounds"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackOutOfBoundsError(raw[4:])
@@ -2945,17 +3959,23 @@ func (paymentManager *PaymentManager) UnpackError(raw []byte) (any, error) {
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["ReentrancyGuardReentrantCall"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackReentrancyGuardReentrantCallError(raw[4:])
 	}
+	if bytes.Equal(raw[:4], paymentManager.abi.Errors["Revoked"].ID.Bytes()[:4]) {
+		return paymentManager.UnpackRevokedError(raw[4:])
+	}
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["SafeCastOverflowedUintDowncast"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackSafeCastOverflowedUintDowncastError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentManager.abi.Errors["SafeERC20FailedOperation"].ID.Bytes()[:4]) {
-		return paymentManager.UnpackSafeERC20FailedOperationError(raw[4:])
+	if bytes.Equal(raw[:4], paymentManager.abi.Errors["SequencerGrace"].ID.Bytes()[:4]) {
+		return paymentManager.UnpackSequencerGraceError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["TokenDisabled"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackTokenDisabledError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["TooSoon"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackTooSoonError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], paymentManager.abi.Errors["TransferRefused"].ID.Bytes()[:4]) {
+		return paymentManager.UnpackTransferRefusedError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["UUPSUnauthorizedCallContext"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackUUPSUnauthorizedCallContextError(raw[4:])
@@ -2968,6 +3988,9 @@ func (paymentManager *PaymentManager) UnpackError(raw []byte) (any, error) {
 	}
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["UpgradeNotAnnounced"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackUpgradeNotAnnouncedError(raw[4:])
+	}
+	if bytes.Equal(raw[:4], paymentManager.abi.Errors["WrongPayee"].ID.Bytes()[:4]) {
+		return paymentManager.UnpackWrongPayeeError(raw[4:])
 	}
 	if bytes.Equal(raw[:4], paymentManager.abi.Errors["ZeroAddress"].ID.Bytes()[:4]) {
 		return paymentManager.UnpackZeroAddressError(raw[4:])
@@ -3025,30 +4048,6 @@ func (paymentManager *PaymentManager) UnpackBadSplitError(raw []byte) (*PaymentM
 	return out, nil
 }
 
-// PaymentManagerDuplicate represents a Duplicate error raised by the PaymentManager contract.
-type PaymentManagerDuplicate struct {
-	Key [32]byte
-}
-
-// ErrorID returns the hash of canonical representation of the error's signature.
-//
-// Solidity: error Duplicate(bytes32 key)
-func PaymentManagerDuplicateErrorID() common.Hash {
-	return common.HexToHash("0x916087a267343c26b00c0df80c36c64d77f72a9f052e0fd13d4b5b298beb83c3")
-}
-
-// UnpackDuplicateError is the Go binding used to decode the provided
-// error data into the corresponding Go error struct.
-//
-// Solidity: error Duplicate(bytes32 key)
-func (paymentManager *PaymentManager) UnpackDuplicateError(raw []byte) (*PaymentManagerDuplicate, error) {
-	out := new(PaymentManagerDuplicate)
-	if err := paymentManager.abi.UnpackIntoInterface(out, "Duplicate", raw); err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 // PaymentManagerERC1967InvalidImplementation represents a ERC1967InvalidImplementation error raised by the PaymentManager contract.
 type PaymentManagerERC1967InvalidImplementation struct {
 	Implementation common.Address
@@ -3091,6 +4090,30 @@ func PaymentManagerERC1967NonPayableErrorID() common.Hash {
 func (paymentManager *PaymentManager) UnpackERC1967NonPayableError(raw []byte) (*PaymentManagerERC1967NonPayable, error) {
 	out := new(PaymentManagerERC1967NonPayable)
 	if err := paymentManager.abi.UnpackIntoInterface(out, "ERC1967NonPayable", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PaymentManagerExpired represents a Expired error raised by the PaymentManager contract.
+type PaymentManagerExpired struct {
+	Deadline *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error Expired(uint256 deadline)
+func PaymentManagerExpiredErrorID() common.Hash {
+	return common.HexToHash("0xf80dbaea4785589e52984ca36a31de106adc77759539a5c7d92883bf49692fe9")
+}
+
+// UnpackExpiredError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error Expired(uint256 deadline)
+func (paymentManager *PaymentManager) UnpackExpiredError(raw []byte) (*PaymentManagerExpired, error) {
+	out := new(PaymentManagerExpired)
+	if err := paymentManager.abi.UnpackIntoInterface(out, "Expired", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -3242,6 +4265,57 @@ func (paymentManager *PaymentManager) UnpackInvalidInitializationError(raw []byt
 	return out, nil
 }
 
+// PaymentManagerLimitExceeded represents a LimitExceeded error raised by the PaymentManager contract.
+type PaymentManagerLimitExceeded struct {
+	Value *big.Int
+	Limit *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error LimitExceeded(uint256 value, uint256 limit)
+func PaymentManagerLimitExceededErrorID() common.Hash {
+	return common.HexToHash("0x8ef20ef26f779def1c6d6536c6856c4178d74ec74736b0edc0719df9b3d2ffad")
+}
+
+// UnpackLimitExceededError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error LimitExceeded(uint256 value, uint256 limit)
+func (paymentManager *PaymentManager) UnpackLimitExceededError(raw []byte) (*PaymentManagerLimitExceeded, error) {
+	out := new(PaymentManagerLimitExceeded)
+	if err := paymentManager.abi.UnpackIntoInterface(out, "LimitExceeded", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PaymentManagerNoAutoSwap represents a NoAutoSwap error raised by the PaymentManager contract.
+type PaymentManagerNoAutoSwap struct {
+	Payer       common.Address
+	PayToken    uint8
+	SettleToken uint8
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NoAutoSwap(address payer, uint8 payToken, uint8 settleToken)
+func PaymentManagerNoAutoSwapErrorID() common.Hash {
+	return common.HexToHash("0x2e59be506d364c234c61de98b3eb055580b0c7541a76b10b38c90958294e9424")
+}
+
+// UnpackNoAutoSwapError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NoAutoSwap(address payer, uint8 payToken, uint8 settleToken)
+func (paymentManager *PaymentManager) UnpackNoAutoSwapError(raw []byte) (*PaymentManagerNoAutoSwap, error) {
+	out := new(PaymentManagerNoAutoSwap)
+	if err := paymentManager.abi.UnpackIntoInterface(out, "NoAutoSwap", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PaymentManagerNoDebt represents a NoDebt error raised by the PaymentManager contract.
 type PaymentManagerNoDebt struct {
 	Payer common.Address
@@ -3291,6 +4365,31 @@ func (paymentManager *PaymentManager) UnpackNoPayoutError(raw []byte) (*PaymentM
 	return out, nil
 }
 
+// PaymentManagerNoRoute represents a NoRoute error raised by the PaymentManager contract.
+type PaymentManagerNoRoute struct {
+	TokenIn  uint8
+	TokenOut uint8
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NoRoute(uint8 tokenIn, uint8 tokenOut)
+func PaymentManagerNoRouteErrorID() common.Hash {
+	return common.HexToHash("0x44d53595e9f2ad20ace289e8d2882eab41e2ea2b5955db050ba23e6771ca9e58")
+}
+
+// UnpackNoRouteError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NoRoute(uint8 tokenIn, uint8 tokenOut)
+func (paymentManager *PaymentManager) UnpackNoRouteError(raw []byte) (*PaymentManagerNoRoute, error) {
+	out := new(PaymentManagerNoRoute)
+	if err := paymentManager.abi.UnpackIntoInterface(out, "NoRoute", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PaymentManagerNotAuthorized represents a NotAuthorized error raised by the PaymentManager contract.
 type PaymentManagerNotAuthorized struct {
 	Who common.Address
@@ -3333,6 +4432,29 @@ func PaymentManagerNotInitializingErrorID() common.Hash {
 func (paymentManager *PaymentManager) UnpackNotInitializingError(raw []byte) (*PaymentManagerNotInitializing, error) {
 	out := new(PaymentManagerNotInitializing)
 	if err := paymentManager.abi.UnpackIntoInterface(out, "NotInitializing", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PaymentManagerNothingToRevoke represents a NothingToRevoke error raised by the PaymentManager contract.
+type PaymentManagerNothingToRevoke struct {
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error NothingToRevoke()
+func PaymentManagerNothingToRevokeErrorID() common.Hash {
+	return common.HexToHash("0x8031133c3315cdfa8c3bdb14fd2d17003372b485978802bb1f4e72875d59a534")
+}
+
+// UnpackNothingToRevokeError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error NothingToRevoke()
+func (paymentManager *PaymentManager) UnpackNothingToRevokeError(raw []byte) (*PaymentManagerNothingToRevoke, error) {
+	out := new(PaymentManagerNothingToRevoke)
+	if err := paymentManager.abi.UnpackIntoInterface(out, "NothingToRevoke", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -3458,6 +4580,30 @@ func (paymentManager *PaymentManager) UnpackReentrancyGuardReentrantCallError(ra
 	return out, nil
 }
 
+// PaymentManagerRevoked represents a Revoked error raised by the PaymentManager contract.
+type PaymentManagerRevoked struct {
+	Since *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error Revoked(uint40 since)
+func PaymentManagerRevokedErrorID() common.Hash {
+	return common.HexToHash("0x1c076a50528a5a1057106a6c8b4865f3e3c223dd66568bb33027aa4a146f9788")
+}
+
+// UnpackRevokedError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error Revoked(uint40 since)
+func (paymentManager *PaymentManager) UnpackRevokedError(raw []byte) (*PaymentManagerRevoked, error) {
+	out := new(PaymentManagerRevoked)
+	if err := paymentManager.abi.UnpackIntoInterface(out, "Revoked", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PaymentManagerSafeCastOverflowedUintDowncast represents a SafeCastOverflowedUintDowncast error raised by the PaymentManager contract.
 type PaymentManagerSafeCastOverflowedUintDowncast struct {
 	Bits  uint8
@@ -3483,25 +4629,25 @@ func (paymentManager *PaymentManager) UnpackSafeCastOverflowedUintDowncastError(
 	return out, nil
 }
 
-// PaymentManagerSafeERC20FailedOperation represents a SafeERC20FailedOperation error raised by the PaymentManager contract.
-type PaymentManagerSafeERC20FailedOperation struct {
-	Token common.Address
+// PaymentManagerSequencerGrace represents a SequencerGrace error raised by the PaymentManager contract.
+type PaymentManagerSequencerGrace struct {
+	Until *big.Int
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
-// Solidity: error SafeERC20FailedOperation(address token)
-func PaymentManagerSafeERC20FailedOperationErrorID() common.Hash {
-	return common.HexToHash("0x5274afe73c98b4749fc91ffae6b7b574e7842cb2144a159e9377a5f20b32edf9")
+// Solidity: error SequencerGrace(uint256 until)
+func PaymentManagerSequencerGraceErrorID() common.Hash {
+	return common.HexToHash("0xbb7560a7f66a99b9b8452964c052ff31fb9fb3c252f5d83eba7fc38b354a5b62")
 }
 
-// UnpackSafeERC20FailedOperationError is the Go binding used to decode the provided
+// UnpackSequencerGraceError is the Go binding used to decode the provided
 // error data into the corresponding Go error struct.
 //
-// Solidity: error SafeERC20FailedOperation(address token)
-func (paymentManager *PaymentManager) UnpackSafeERC20FailedOperationError(raw []byte) (*PaymentManagerSafeERC20FailedOperation, error) {
-	out := new(PaymentManagerSafeERC20FailedOperation)
-	if err := paymentManager.abi.UnpackIntoInterface(out, "SafeERC20FailedOperation", raw); err != nil {
+// Solidity: error SequencerGrace(uint256 until)
+func (paymentManager *PaymentManager) UnpackSequencerGraceError(raw []byte) (*PaymentManagerSequencerGrace, error) {
+	out := new(PaymentManagerSequencerGrace)
+	if err := paymentManager.abi.UnpackIntoInterface(out, "SequencerGrace", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -3550,6 +4696,31 @@ func PaymentManagerTooSoonErrorID() common.Hash {
 func (paymentManager *PaymentManager) UnpackTooSoonError(raw []byte) (*PaymentManagerTooSoon, error) {
 	out := new(PaymentManagerTooSoon)
 	if err := paymentManager.abi.UnpackIntoInterface(out, "TooSoon", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PaymentManagerTransferRefused represents a TransferRefused error raised by the PaymentManager contract.
+type PaymentManagerTransferRefused struct {
+	To     common.Address
+	Amount *big.Int
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error TransferRefused(address to, uint256 amount)
+func PaymentManagerTransferRefusedErrorID() common.Hash {
+	return common.HexToHash("0xe1851f40793cd14600746621f5279dbdf13ef8abe25075833bf51c010ac86088")
+}
+
+// UnpackTransferRefusedError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error TransferRefused(address to, uint256 amount)
+func (paymentManager *PaymentManager) UnpackTransferRefusedError(raw []byte) (*PaymentManagerTransferRefused, error) {
+	out := new(PaymentManagerTransferRefused)
+	if err := paymentManager.abi.UnpackIntoInterface(out, "TransferRefused", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -3646,6 +4817,30 @@ func PaymentManagerUpgradeNotAnnouncedErrorID() common.Hash {
 func (paymentManager *PaymentManager) UnpackUpgradeNotAnnouncedError(raw []byte) (*PaymentManagerUpgradeNotAnnounced, error) {
 	out := new(PaymentManagerUpgradeNotAnnounced)
 	if err := paymentManager.abi.UnpackIntoInterface(out, "UpgradeNotAnnounced", raw); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// PaymentManagerWrongPayee represents a WrongPayee error raised by the PaymentManager contract.
+type PaymentManagerWrongPayee struct {
+	Payee uint64
+}
+
+// ErrorID returns the hash of canonical representation of the error's signature.
+//
+// Solidity: error WrongPayee(uint64 payee)
+func PaymentManagerWrongPayeeErrorID() common.Hash {
+	return common.HexToHash("0x7ef6893cdea6604ab890f8178440e4a5af79eaeb35b7ef07894507153d325f8d")
+}
+
+// UnpackWrongPayeeError is the Go binding used to decode the provided
+// error data into the corresponding Go error struct.
+//
+// Solidity: error WrongPayee(uint64 payee)
+func (paymentManager *PaymentManager) UnpackWrongPayeeError(raw []byte) (*PaymentManagerWrongPayee, error) {
+	out := new(PaymentManagerWrongPayee)
+	if err := paymentManager.abi.UnpackIntoInterface(out, "WrongPayee", raw); err != nil {
 		return nil, err
 	}
 	return out, nil

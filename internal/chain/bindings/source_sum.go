@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "5be34b43d6a9f0dcbf0ec6cb4549edfa216a86d69acd9cb338d4f23cf4a8f517"
+const sourceSum = "41b37cb0c59d1c37c44fe692e4c16a3d5b1afb3b8f30c141e81a52fb2365165f"

@@ -145,6 +145,9 @@ const (
 	gasCreate = 15_000_000
 	// gasCall is enough for every call of a deployment.
 	gasCall = 1_000_000
+	// timelockDelay is how long what was voted for waits, so that who disagrees can
+	// leave.
+	timelockDelay = 2 * 24 * 60 * 60
 )
 
 // build collects the transactions.
@@ -206,6 +209,14 @@ func (p *plan) arguments(c bindings.Contract) []any {
 			key[i] = k.Big()
 		}
 		return []any{key, b.Genesis, b.Period}
+	case "UniswapAdapter":
+		return []any{p.params.Uniswap.Factory, p.at("PaymentManager")}
+	case "TimelockController":
+		// Nobody administers the timelock but itself, and nobody proposes or executes but the governor.
+		governor := []common.Address{p.at("AlephGovernor")}
+		return []any{new(big.Int).SetUint64(timelockDelay), governor, governor, common.Address{}}
+	case "AlephGovernor":
+		return nil // It learns its peers as it is set up.
 	}
 	return []any{p.peers()}
 }
@@ -225,7 +236,20 @@ func (p *plan) proxyCreation(name string, implementation common.Address) ([]byte
 }
 
 // initial are the arguments that a proxy is set up with.
-func (p *plan) initial(string) []any { return nil }
+func (p *plan) initial(name string) []any {
+	if name == "AlephGovernor" {
+		return []any{p.at("StakingManager"), p.at("TimelockController"), p.guardian()}
+	}
+	return nil
+}
+
+// guardian is the contract that may pause and cancel.
+func (p *plan) guardian() common.Address {
+	if p.params.Guardian == (common.Address{}) {
+		return p.deployment.DevGuardian
+	}
+	return p.params.Guardian
+}
 
 // salt is a name padded to 32 bytes.
 func salt(name string) (s [32]byte) {
@@ -322,15 +346,34 @@ func (p *plan) pools() map[uint64]common.Address {
 		PayeeTreasury: p.params.Pools.Treasury, PayeeStakers: p.params.Pools.Stakers,
 		PayeeCoordinators: p.params.Pools.Coordinators, PayeeDevelopment: p.params.Pools.Development,
 	} {
-		if to != (common.Address{}) {
-			all[payee] = to
+		if to == (common.Address{}) {
+			to = p.at("TimelockController")
 		}
+		all[payee] = to
 	}
 	return all
 }
 
-// handOver takes every role from the founder.
-func (p *plan) handOver() {}
+// handOver gives the roles to the timelock and the guardian, and takes every role
+// from the founder.
+func (p *plan) handOver() {
+	access, manager := bindings.NewAccessManager(), p.at("AccessManager")
+	grant := func(role uint64, to common.Address) {
+		p.batch.Call(manager, access.PackGrantRole(role, to, 0), gasCall)
+	}
+	renounce := func(role uint64) {
+		p.batch.Call(manager, access.PackRenounceRole(role, p.deployment.Founder), gasCall)
+	}
+	timelock := p.at("TimelockController")
+	for _, role := range []uint64{bindings.RoleUpgrader, bindings.RoleParam, bindings.RoleLister, bindings.RoleAdmin} {
+		grant(role, timelock)
+	}
+	grant(bindings.RoleGuardian, p.guardian())
+	for _, role := range roles() {
+		renounce(role)
+	}
+	renounce(bindings.RoleAdmin)
+}
 
 func (p *plan) grant(grants []Grant) {
 	grant(p.batch, p.deployment.DevGateway, p.deployment.Contracts.AlephToken, grants)

@@ -33,13 +33,23 @@ var contracts = [...]struct{ name, role string }{ //nolint:gochecknoglobals // A
 	{"AlephToken", "Bare"},
 	{"ERC1967Proxy", "Tool"},
 	{"DrandVerifier", "Bare"},
+	{"UniswapAdapter", "Bare"},
 	{"NodeRegistry", "Proxied"},
 	{"StakingManager", "Proxied"},
 	{"JobManager", "Proxied"},
 	{"PaymentManager", "Proxied"},
 	{"StorageRegistry", "Proxied"},
+	{"DomainRegistry", "Proxied"},
+	{"SLAManager", "Proxied"},
+	{"ImageMarketplace", "Proxied"},
+	{"TimelockController", "Bare"},
+	{"AlephGovernor", "Proxied"},
+	{"AlephLens", "Bare"},
 	{"NodeConduct", "Half"},
+	{"JobExtension", "Half"},
+	{"PaymentDesk", "Half"},
 	{"StorageAnnex", "Half"},
+	{"SLAExtension", "Half"},
 }
 
 // roles are the role numbers of the AccessManager, see contracts/src/libraries/Roles.sol.

@@ -76,6 +76,11 @@ export const nodeRegistryAbi = [
             "internalType": "address"
           }
         ]
+      },
+      {
+        "name": "extension",
+        "type": "address",
+        "internalType": "address"
       }
     ],
     "stateMutability": "nonpayable"

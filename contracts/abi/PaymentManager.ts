@@ -76,6 +76,11 @@ export const paymentManagerAbi = [
             "internalType": "address"
           }
         ]
+      },
+      {
+        "name": "extension",
+        "type": "address",
+        "internalType": "address"
       }
     ],
     "stateMutability": "nonpayable"

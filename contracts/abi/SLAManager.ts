@@ -76,6 +76,11 @@ export const slaManagerAbi = [
             "internalType": "address"
           }
         ]
+      },
+      {
+        "name": "extension",
+        "type": "address",
+        "internalType": "address"
       }
     ],
     "stateMutability": "nonpayable"

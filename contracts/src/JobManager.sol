@@ -39,9 +39,11 @@ contract JobManager is IJobManager, Base, JobStore, Extended {
 
     /* SETUP */
 
+    /// @param extension The JobExtension for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) Base(p) JobStore(p) {
-        _EXTENSION = address(new JobExtension(p));
+    constructor(Peers memory p, address extension) Base(p) JobStore(p) {
+        _checkPeer(extension);
+        _EXTENSION = extension;
     }
 
     /// @notice Sets up a new proxy.

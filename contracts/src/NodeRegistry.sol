@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {NodeBase} from "./NodeBase.sol";
-import {NodeConduct} from "./NodeConduct.sol";
 import {Peers} from "./Peers.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
@@ -44,9 +43,11 @@ contract NodeRegistry is INodeRegistry, NodeBase {
 
     /* SETUP */
 
+    /// @param extension The NodeConduct for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) NodeBase(p) {
-        _CONDUCT = address(new NodeConduct(p));
+    constructor(Peers memory p, address extension) NodeBase(p) {
+        _checkPeer(extension);
+        _CONDUCT = extension;
     }
 
     /// @notice Sets up a new proxy.

@@ -3,7 +3,6 @@ pragma solidity 0.8.37;
 
 import {Base} from "./Base.sol";
 import {PaymentBase} from "./PaymentBase.sol";
-import {PaymentDesk} from "./PaymentDesk.sol";
 import {Peers} from "./Peers.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
 import {ISLAManager} from "./interfaces/ISLAManager.sol";
@@ -39,9 +38,11 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
 
     /* SETUP */
 
+    /// @param extension The PaymentDesk for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) Base(p) {
-        _DESK = address(new PaymentDesk(p));
+    constructor(Peers memory p, address extension) Base(p) {
+        _checkPeer(extension);
+        _DESK = extension;
     }
 
     /// @notice Sets up a new proxy: the default window, graces and splits.

@@ -4,7 +4,6 @@ pragma solidity 0.8.37;
 import {Base} from "./Base.sol";
 import {Extended} from "./Extended.sol";
 import {Peers} from "./Peers.sol";
-import {SLAExtension} from "./SLAExtension.sol";
 import {SLAStore} from "./SLAStore.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
@@ -54,9 +53,11 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extended {
 
     /* SETUP */
 
+    /// @param extension The SLAExtension for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) Base(p) SLAStore(p) {
-        _EXTENSION = address(new SLAExtension(p));
+    constructor(Peers memory p, address extension) Base(p) SLAStore(p) {
+        _checkPeer(extension);
+        _EXTENSION = extension;
     }
 
     /// @notice Sets up a new proxy with the usual penalties.

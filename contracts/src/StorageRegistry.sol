@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {Peers} from "./Peers.sol";
-import {StorageAnnex} from "./StorageAnnex.sol";
 import {StorageBase} from "./StorageBase.sol";
 import {IDrandVerifier} from "./interfaces/IDrandVerifier.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
@@ -27,10 +26,12 @@ contract StorageRegistry is IStorageRegistry, StorageBase {
 
     /* SETUP */
 
+    /// @param extension The StorageAnnex for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) StorageBase(p) {
+    constructor(Peers memory p, address extension) StorageBase(p) {
         // At an address that follows from this contract's own.
-        _ANNEX = address(new StorageAnnex{salt: 0}(p));
+        _checkPeer(extension);
+        _ANNEX = extension;
     }
 
     /// @notice Sets up a new proxy: the default parameters.

@@ -108,7 +108,7 @@ abstract contract Wiring {
         }
     }
 
-    function _checkPeer(address peer) private pure {
+    function _checkPeer(address peer) internal pure {
         if (peer == address(0)) revert AlephErrors.ZeroAddress();
     }
 

@@ -12,7 +12,7 @@ import {Initializable} from "@openzeppelin/contracts/proxy/utils/Initializable.s
 
 /// @dev A next release that changes nothing but its name.
 contract NodeRegistryV2 is NodeRegistry {
-    constructor(Peers memory p) NodeRegistry(p) {}
+    constructor(Peers memory p, address extension) NodeRegistry(p, extension) {}
 
     function VERSION() external pure override returns (string memory) {
         return "2.0.0";
@@ -23,7 +23,7 @@ contract BaseTest is Suite {
     function _next(address pays) private returns (address) {
         Peers memory p = _peers();
         p.payments = pays;
-        return address(new NodeRegistryV2(p));
+        return address(new NodeRegistryV2(p, address(1)));
     }
 
     /* SETUP */
@@ -50,8 +50,11 @@ contract BaseTest is Suite {
             }
             Peers memory p = abi.decode(without, (Peers));
             vm.expectRevert(AlephErrors.ZeroAddress.selector);
-            new NodeRegistry(p);
+            new NodeRegistry(p, address(1));
         }
+        Peers memory all = _peers();
+        vm.expectRevert(AlephErrors.ZeroAddress.selector);
+        new NodeRegistry(all, address(0));
     }
 
     function test_peers_areTheProxies() public view {

@@ -22,7 +22,7 @@ contract DomainVectorsTest is DomainSuite {
         // At an address of its own, so that the vectors do not move with the deployment.
         Peers memory p = _peers();
         p.domains = AT;
-        vm.etch(AT, _create(abi.encodePacked(_code("DomainRegistry"), abi.encode(p))).code);
+        vm.etch(AT, _build("DomainRegistry", p).code);
     }
 
     function test_vectors_areWhatTheContractComputes() public {

@@ -25,8 +25,8 @@ contract VectorsTest is Suite {
         // At addresses of their own, so that the vectors do not move with the deployment.
         Peers memory p = _peers();
         (p.jobs, p.nodes) = (JOBS_AT, NODES_AT);
-        vm.etch(JOBS_AT, _create(abi.encodePacked(_code("JobManager"), abi.encode(p))).code);
-        vm.etch(NODES_AT, _create(abi.encodePacked(_code("NodeRegistry"), abi.encode(p))).code);
+        vm.etch(JOBS_AT, _build("JobManager", p).code);
+        vm.etch(NODES_AT, _build("NodeRegistry", p).code);
         bytes32 slot = 0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc;
         vm.store(JOBS_AT, slot, vm.load(address(jobs), slot));
         vm.store(NODES_AT, slot, vm.load(address(nodes), slot));

@@ -19,7 +19,7 @@ abstract contract CaseSuite is Suite {
         feed.push(0, block.timestamp - 30 days);
         Peers memory p = _peers();
         p.uptimeFeed = address(feed);
-        address code = _create(abi.encodePacked(_code("SLAManager"), abi.encode(p)));
+        address code = _build("SLAManager", p);
         vm.store(address(sla), _IMPLEMENTATION, bytes32(uint256(uint160(code))));
     }
 

@@ -145,8 +145,28 @@ abstract contract Suite is Test {
         return address(0);
     }
 
+    /// @dev An implementation for a set of peers, with its extension if it has one.
+    function _build(string memory name, Peers memory p) internal returns (address) {
+        bytes memory args = abi.encode(p);
+        string memory extension = _extensionOf(name);
+        if (bytes(extension).length != 0) {
+            args = abi.encodePacked(args, abi.encode(_create(abi.encodePacked(_code(extension), args))));
+        }
+        return _create(abi.encodePacked(_code(name), args));
+    }
+
+    function _extensionOf(string memory name) private pure returns (string memory) {
+        bytes32 h = keccak256(bytes(name));
+        if (h == keccak256("NodeRegistry")) return "NodeConduct";
+        if (h == keccak256("JobManager")) return "JobExtension";
+        if (h == keccak256("PaymentManager")) return "PaymentDesk";
+        if (h == keccak256("StorageRegistry")) return "StorageAnnex";
+        if (h == keccak256("SLAManager")) return "SLAExtension";
+        return "";
+    }
+
     function _implementation(string memory name) internal returns (address) {
-        return _create(abi.encodePacked(_code(name), abi.encode(_peers())));
+        return _build(name, _peers());
     }
 
     /// @dev The proxies and what access.json calls them.

@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "41b37cb0c59d1c37c44fe692e4c16a3d5b1afb3b8f30c141e81a52fb2365165f"
+const sourceSum = "bc3f66315ca02ce854c038e27b464b8dc2a633adff8db32e1279a2ea7d73ae93"

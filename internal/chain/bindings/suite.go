@@ -19,15 +19,15 @@ const (
 	Bare
 	// Proxied is an implementation behind a proxy, built for Peers.
 	Proxied
-	// Half is the second half of an implementation, which makes it itself; it has
-	// no creation code here.
-	Half
+	// Extension is the second half of an implementation, for the same Peers.
+	Extension
 )
 
 // Contract is a contract of the suite.
 type Contract struct {
 	Name string // As its Solidity file.
 	Role Role
+	Of   string         // The contract that an extension belongs to.
 	Meta *bind.MetaData // Interface and creation code.
 }
 
@@ -42,6 +42,16 @@ func Find(name string) (Contract, error) {
 		}
 	}
 	return Contract{}, errs.New(errs.NotFound, "no contract %q", name)
+}
+
+// ExtensionOf returns the extension of the contract with the name, if it has one.
+func ExtensionOf(name string) (Contract, bool) {
+	for _, c := range suite() {
+		if c.Role == Extension && c.Of == name {
+			return c, true
+		}
+	}
+	return Contract{}, false
 }
 
 // Code returns the contract's creation code with the arguments of its

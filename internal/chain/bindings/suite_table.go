@@ -24,10 +24,10 @@ func suite() []Contract {
 		{Name: "TimelockController", Role: Bare, Meta: &TimelockControllerMetaData},
 		{Name: "AlephGovernor", Role: Proxied, Meta: &AlephGovernorMetaData},
 		{Name: "AlephLens", Role: Bare, Meta: &AlephLensMetaData},
-		{Name: "NodeConduct", Role: Half, Meta: &NodeConductMetaData},
-		{Name: "JobExtension", Role: Half, Meta: &JobExtensionMetaData},
-		{Name: "PaymentDesk", Role: Half, Meta: &PaymentDeskMetaData},
-		{Name: "StorageAnnex", Role: Half, Meta: &StorageAnnexMetaData},
-		{Name: "SLAExtension", Role: Half, Meta: &SLAExtensionMetaData},
+		{Name: "NodeConduct", Role: Extension, Of: "NodeRegistry", Meta: &NodeConductMetaData},
+		{Name: "JobExtension", Role: Extension, Of: "JobManager", Meta: &JobExtensionMetaData},
+		{Name: "PaymentDesk", Role: Extension, Of: "PaymentManager", Meta: &PaymentDeskMetaData},
+		{Name: "StorageAnnex", Role: Extension, Of: "StorageRegistry", Meta: &StorageAnnexMetaData},
+		{Name: "SLAExtension", Role: Extension, Of: "SLAManager", Meta: &SLAExtensionMetaData},
 	}
 }

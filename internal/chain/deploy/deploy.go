@@ -140,9 +140,8 @@ func newPlan(d *Deployment, params Params) *plan {
 }
 
 const (
-	// gasCreate is enough for the two halves of a contract, each of the 24 KiB
-	// that a chain accepts.
-	gasCreate = 15_000_000
+	// gasCreate is enough for the largest contract that a chain accepts, 24 KiB.
+	gasCreate = 9_000_000
 	// gasCall is enough for every call of a deployment.
 	gasCall = 1_000_000
 	// timelockDelay is how long what was voted for waits, so that who disagrees can
@@ -180,6 +179,9 @@ func (p *plan) add(c bindings.Contract) error {
 		return err
 	}
 	if c.Role == bindings.Proxied {
+		if code, err = p.addExtension(c, code); err != nil {
+			return err
+		}
 		at := p.batch.Create(code, gasCreate)
 		p.deployment.Implementations[c.Name] = Implementation{Address: at}
 		if code, err = p.proxyCreation(c.Name, at); err != nil {
@@ -188,6 +190,20 @@ func (p *plan) add(c bindings.Contract) error {
 	}
 	p.batch.Call(p.deployment.Deployer, bindings.NewDeployer().PackDeploy(salt(c.Name), code), gasCreate)
 	return nil
+}
+
+// addExtension deploys the second half of a contract, if it has one.
+func (p *plan) addExtension(c bindings.Contract, code []byte) ([]byte, error) {
+	second, has := bindings.ExtensionOf(c.Name)
+	if !has {
+		return code, nil
+	}
+	half, err := p.creation(second)
+	if err != nil {
+		return nil, err
+	}
+	p.deployment.Implementations[second.Name] = Implementation{Address: p.batch.Create(half, gasCreate)}
+	return p.creation(c)
 }
 
 // creation returns a contract's creation code with its arguments.
@@ -217,6 +233,9 @@ func (p *plan) arguments(c bindings.Contract) []any {
 		return []any{new(big.Int).SetUint64(timelockDelay), governor, governor, common.Address{}}
 	case "AlephGovernor":
 		return nil // It learns its peers as it is set up.
+	}
+	if second, has := bindings.ExtensionOf(c.Name); has {
+		return []any{p.peers(), d.Implementations[second.Name].Address}
 	}
 	return []any{p.peers()}
 }

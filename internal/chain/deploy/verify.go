@@ -45,7 +45,9 @@ func Verify(ctx context.Context, c *chain.Client, d *Deployment, params Params) 
 			err = v.proxied(ctx, of)
 		case bindings.Bare:
 			err = v.bare(ctx, of)
-		case bindings.Tool, bindings.Half:
+		case bindings.Extension:
+			err = v.extension(ctx, of)
+		case bindings.Tool:
 		}
 		if err != nil {
 			return nil, fmt.Errorf("verify %s: %w", of.Name, err)
@@ -72,6 +74,16 @@ func (v *verifier) bare(ctx context.Context, of bindings.Contract) error {
 		return err
 	}
 	return v.compare(ctx, of.Name, v.plan.at(of.Name), creation)
+}
+
+// extension checks the second half of an implementation, which is at no address
+// of its own choice.
+func (v *verifier) extension(ctx context.Context, of bindings.Contract) error {
+	creation, err := v.plan.creation(of)
+	if err != nil {
+		return err
+	}
+	return v.compare(ctx, of.Name, v.deployment.Implementations[of.Name].Address, creation)
 }
 
 // proxied checks a proxy, where it points, and what is there.

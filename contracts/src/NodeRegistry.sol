@@ -130,7 +130,7 @@ contract NodeRegistry is INodeRegistry, NodeBase {
     /// @inheritdoc INodeRegistry
     function acceptNode(uint32 nodeId) external {
         Node storage n = _alive(nodeId);
-        if (n.pendingOwner != msg.sender) revert AlephErrors.NotAuthorized(msg.sender);
+        if (n.pendingOwner != msg.sender || n.pendingOwnerAt == 0) revert AlephErrors.NotAuthorized(msg.sender);
         if (block.timestamp < n.pendingOwnerAt) revert AlephErrors.TooSoon(n.pendingOwnerAt);
         if (n.signer == msg.sender) revert SignerIsOwner(msg.sender);
         address old = n.owner;

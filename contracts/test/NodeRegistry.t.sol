@@ -357,6 +357,12 @@ contract NodeRegistryTest is HeartbeatSuite {
         nodes.transferNode(p.id, payer);
     }
 
+    function test_acceptNode_notByNobody() public {
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, address(0)));
+        vm.prank(address(0));
+        nodes.acceptNode(workers[0].id);
+    }
+
     function test_acceptNode_notByTheSigner() public {
         Party memory p = workers[0];
         vm.prank(p.owner);

@@ -39,7 +39,7 @@ contract CoordinatorsTest is HeartbeatSuite {
         uint32[] memory ids = new uint32[](3);
         uint96[] memory weights = new uint96[](3);
         for (uint256 i; i < 3; ++i) {
-            (ids[i], weights[i]) = (coordinators[i].id, i == 1 ? 200_005 : 200_000);
+            (ids[i], weights[i]) = (coordinators[i].id, i == 1 ? WEIGHT + 5 : WEIGHT);
         }
         vm.expectEmit(address(nodes));
         emit INodeRegistry.CoordinatorsSnapshot(_today(), ids, weights);
@@ -62,7 +62,7 @@ contract CoordinatorsTest is HeartbeatSuite {
         assertEq(have[3], coordinators[3].id);
         (have, w) = nodes.coordinatorsOn(_today() - 1);
         assertEq(have.length, 3);
-        assertEq(w[1], 200_005);
+        assertEq(w[1], WEIGHT + 5);
         (have,) = nodes.coordinatorsOn(_today() + 1);
         assertEq(have.length, 0);
     }
@@ -123,14 +123,14 @@ contract CoordinatorsTest is HeartbeatSuite {
         _more(61);
         assertEq(nodes.activeCoordinators(), 64);
         Party memory p = _register(COORDINATOR, "one too many");
-        _stake(p, staking.requirement(COORDINATOR));
+        _stake(p, staking.totalRequirement());
         vm.expectRevert(abi.encodeWithSelector(INodeRegistry.CoordinatorsFull.selector, 64));
         nodes.activate(p.id);
         nodes.snapshotCoordinators();
         INodeRegistry.Quorum memory q = nodes.quorum(DIGEST, _sigs(type(uint64).max));
         assertEq(q.count, 64);
         assertEq(q.signers, type(uint64).max);
-        assertEq(q.weight, 64 * 200_000);
+        assertEq(q.weight, 64 * uint256(WEIGHT));
         assertEq(q.groups, 1);
         // One leaves, the other comes, the first cannot come back.
         vm.startPrank(slaAt);
@@ -183,13 +183,13 @@ contract CoordinatorsTest is HeartbeatSuite {
         uint256 groups;
         for (uint256 i; i < 8; ++i) {
             if (mask >> i & 1 == 0) continue;
-            weight += 200_000 + (i + 1) * 1000;
+            weight += WEIGHT + (i + 1) * 1000;
             ++count;
             if (i % 2 == 0 || mask >> (i - 1) & 1 == 0) ++groups;
         }
         INodeRegistry.Quorum memory q = nodes.quorum(DIGEST, _sigs(mask));
         assertEq(q.weight, weight);
-        assertEq(q.total, 8 * 200_000 + 36_000);
+        assertEq(q.total, 8 * uint256(WEIGHT) + 36_000);
         assertEq(q.count, count);
         assertEq(q.signers, mask);
         assertEq(q.groups, groups);
@@ -222,7 +222,7 @@ contract CoordinatorsTest is HeartbeatSuite {
         INodeRegistry.Quorum memory q = nodes.quorum(DIGEST, "");
         assertEq(q.count, 0);
         assertEq(q.weight, 0);
-        assertEq(q.total, 600_000);
+        assertEq(q.total, 3 * WEIGHT);
     }
 
     function test_quorum_needsAFreshSnapshot() public {
@@ -252,14 +252,13 @@ contract CoordinatorsTest is HeartbeatSuite {
             }
             vm.stopPrank();
             if (way == 4) {
-                staking.setRequirement(COORDINATOR, 300_000 ether);
-                _stake(coordinators[1], 1);
+                _starve(id);
                 assertEq(uint8(_status(id)), uint8(INodeRegistry.Status.Suspended));
             }
             _refuses(_sigs(7), _bad(1));
             INodeRegistry.Quorum memory q = nodes.quorum(DIGEST, _sigs(5));
             assertEq(q.count, 2);
-            assertEq(q.total, 400_000, "it is not waited for");
+            assertEq(q.total, 2 * WEIGHT, "it is not waited for");
             assertEq(q.signers, 5);
             vm.revertToState(start);
         }

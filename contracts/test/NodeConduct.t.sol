@@ -149,10 +149,10 @@ contract NodeConductTest is HeartbeatSuite {
         nodes.submitHeartbeats(epoch - 1, ROOT, hex"01", sigs);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.BadSignature.selector, 0));
         nodes.submitHeartbeats(epoch - 2, ROOT, hex"00", sigs);
-        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.LowWeight.selector, 0, 400_001));
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.LowWeight.selector, 0, 2 * WEIGHT + 1));
         nodes.submitHeartbeats(epoch - 1, ROOT, hex"00", "");
         sigs = _heartbeatSigs(epoch - 1, ROOT, hex"00", 1, 2);
-        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.LowWeight.selector, 400_000, 400_001));
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.LowWeight.selector, 2 * WEIGHT, 2 * WEIGHT + 1));
         nodes.submitHeartbeats(epoch - 1, ROOT, hex"00", sigs);
     }
 
@@ -179,8 +179,8 @@ contract NodeConductTest is HeartbeatSuite {
         for (uint256 i; i < 3; ++i) {
             uint128 extra = uint128(bound(more[i], 1, 1e24));
             _stake(coordinators[i], extra);
-            total += 200_000 + extra / 1 ether;
-            if (i >= first && i < first + n) weight += 200_000 + extra / 1 ether;
+            total += WEIGHT + extra / 1 ether;
+            if (i >= first && i < first + n) weight += WEIGHT + extra / 1 ether;
         }
         uint32 epoch = _now() - 1;
         bytes memory sigs = _heartbeatSigs(epoch, ROOT, hex"00", first, n);
@@ -552,11 +552,9 @@ contract NodeConductTest is HeartbeatSuite {
 
     function test_reactivate_afterLowStakeToo() public {
         Party memory p = workers[0];
-        staking.setRequirement(INodeRegistry.Kind.Compute, 20_000 ether);
-        _stake(p, 1);
+        _starve(p.id);
         assertEq(uint8(_status(p.id)), uint8(INodeRegistry.Status.Suspended));
         Comeback memory c = _comeback(p.id);
-        staking.setRequirement(INodeRegistry.Kind.Compute, 10_000 ether);
         _return(p, c);
         assertTrue(nodes.isActive(p.id));
     }
@@ -678,9 +676,11 @@ contract NodeConductTest is HeartbeatSuite {
         _expectRecord(ISLAManager.Kind.Equivocation, c.id, epoch, epoch, 3, payer);
         vm.expectEmit(address(nodes));
         emit INodeRegistry.EquivocationShown(c.id, epoch, payer);
+        uint256 start = vm.snapshotState();
         vm.prank(payer);
         nodes.equivocation(c.id, epoch, "a", "map", a, "b", "map", b);
         // Another bitmap is another word, too.
+        vm.revertToState(start);
         b = _sign(c.key, nodes.heartbeatDigest(epoch, "a", "other"));
         nodes.equivocation(c.id, epoch, "a", "map", a, "a", "other", b);
     }
@@ -733,12 +733,15 @@ contract NodeConductTest is HeartbeatSuite {
         nodes.setSigner(c.id, fresh, sig);
         _toEpoch(epoch + 2);
         // The old key counts for what it signed, and so do the old and the new one together.
+        uint256 start = vm.snapshotState();
         nodes.equivocation(c.id, epoch, "a", "map", a, "b", "map", b);
+        vm.revertToState(start);
         b = _sign(key, nodes.heartbeatDigest(epoch, "b", "map"));
         nodes.equivocation(c.id, epoch, "a", "map", a, "b", "map", b);
         // Whoever has the old key now harms nobody.
         _refusesTwo(c.id, epoch + 1, lateA, lateB, abi.encodeWithSelector(AlephErrors.BadSignature.selector, 0));
         // Leaving does not help either.
+        vm.revertToState(start);
         vm.startPrank(c.owner);
         nodes.drain(c.id);
         nodes.exit(c.id);

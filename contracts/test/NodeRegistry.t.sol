@@ -231,19 +231,23 @@ contract NodeRegistryTest is HeartbeatSuite {
 
     function test_onStakeChanged_suspendsBelowTheRequirement() public {
         Party memory p = coordinators[1];
-        staking.setRequirement(INodeRegistry.Kind.Coordinator, 300_000 ether);
+        vm.startPrank(address(staking));
+        vm.recordLogs();
+        nodes.onStakeChanged(p.id);
+        assertEq(vm.getRecordedLogs().length, 0, "it has enough");
+        vm.stopPrank();
+        staking.setRequirement(INodeRegistry.Kind.Coordinator, 600_000 ether);
         assertTrue(nodes.isActive(p.id), "a higher requirement alone changes nothing");
-        gateway.mint(token, p.owner, 1 ether);
-        vm.startPrank(p.owner);
-        token.approve(address(staking), 1 ether);
+        vm.startPrank(address(staking));
         vm.expectEmit(address(nodes));
         emit INodeRegistry.NodeStatusChanged(
             p.id, INodeRegistry.Status.Active, INodeRegistry.Status.Suspended, INodeRegistry.StatusReason.StakeTooLow
         );
-        staking.stake(p.id, 1 ether);
+        nodes.onStakeChanged(p.id);
+        nodes.onStakeChanged(p.id);
         vm.stopPrank();
         assertEq(nodes.activeCoordinators(), 2);
-        _stake(p, 99_999 ether);
+        _stake(p, 100_000 ether);
         nodes.activate(p.id);
         assertEq(nodes.activeCoordinators(), 3);
     }

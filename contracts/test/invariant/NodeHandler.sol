@@ -28,6 +28,7 @@ contract NodeHandler is HeartbeatSuite {
     mapping(uint32 id => uint40) public activeFrom;
     mapping(uint32 id => bool) public left;
     mapping(uint32 id => bool) public offline;
+    mapping(uint32 id => mapping(uint32 epoch => bool)) internal shown;
     uint24 public day;
     // Payouts: the last one, and when each address was last asked for.
     mapping(uint32 id => address) public lastPayout;
@@ -73,7 +74,7 @@ contract NodeHandler is HeartbeatSuite {
         if (coordinator) coordinators.push(p);
         else workers.push(p);
         _seen(p);
-        _stake(p, staking.requirement(kind) + uint128(which % 7) * 10_000 ether);
+        _stake(p, (coordinator ? staking.totalRequirement() : staking.requirement(kind)) + uint128(which % 7) * 1e22);
     }
 
     function activate(uint256 which) external step {
@@ -108,14 +109,9 @@ contract NodeHandler is HeartbeatSuite {
         } catch {}
     }
 
-    function squeeze(uint256 which) external step {
-        Party memory p = _pick(which);
-        (, INodeRegistry.Kind kind, INodeRegistry.Status status) = nodes.standing(p.id);
-        if (status == INodeRegistry.Status.Exited || status == INodeRegistry.Status.Banned) return;
-        uint128 need = staking.requirement(kind);
-        staking.setRequirement(kind, 1_000_000 ether);
-        _stake(p, 1);
-        staking.setRequirement(kind, need);
+    function starve(uint256 which) external step {
+        uint32 id = _pick(which).id;
+        if (_status(id) == INodeRegistry.Status.Active) _starve(id);
     }
 
     function setPayout(uint256 which, uint256 to) external step {
@@ -273,9 +269,10 @@ contract NodeHandler is HeartbeatSuite {
         uint32 epoch = _now() - uint32(back % 400);
         bytes memory a = _sign(c.key, nodes.heartbeatDigest(epoch, "a", "m"));
         bytes memory b = _sign(c.key, nodes.heartbeatDigest(epoch, same ? bytes32("a") : bytes32("b"), "m"));
-        bool due = !same && back % 400 <= 14 * 24;
+        bool due = !same && back % 400 <= 14 * 24 && !shown[c.id][epoch];
         try nodes.equivocation(c.id, epoch, "a", "m", a, same ? bytes32("a") : bytes32("b"), "m", b) {
-            require(due, "no equivocation");
+            require(due, "no equivocation, or one that was punished");
+            shown[c.id][epoch] = true;
         } catch {
             // A key of an exited coordinator counts until it left.
             require(!due || _status(c.id) == INodeRegistry.Status.Exited, "an equivocation goes unpunished");

@@ -27,7 +27,7 @@ contract NodesInvariantTest is Test {
         all[2] = NodeHandler.drain.selector;
         all[3] = NodeHandler.exit.selector;
         all[4] = NodeHandler.rotate.selector;
-        all[5] = NodeHandler.squeeze.selector;
+        all[5] = NodeHandler.starve.selector;
         all[6] = NodeHandler.setPayout.selector;
         all[7] = NodeHandler.applyPayout.selector;
         all[8] = NodeHandler.transfer.selector;

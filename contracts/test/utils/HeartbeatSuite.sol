@@ -9,6 +9,9 @@ import {Suite} from "./Suite.sol";
 abstract contract HeartbeatSuite is Suite {
     bytes32 internal constant ROOT = keccak256("stats");
 
+    /// @dev The weight of each coordinator that the suite makes, in whole ALEPH.
+    uint96 internal constant WEIGHT = 500_000;
+
     function _now() internal view returns (uint32) {
         return uint32(block.timestamp / 1 hours);
     }
@@ -113,5 +116,15 @@ abstract contract HeartbeatSuite is Suite {
 
     function _status(uint32 id) internal view returns (INodeRegistry.Status status) {
         (,, status) = nodes.standing(id);
+    }
+
+    /// @dev Suspends an Active node as if its stake had become too small.
+    function _starve(uint32 id) internal {
+        (, INodeRegistry.Kind kind,) = nodes.standing(id);
+        uint128 need = staking.requirement(kind);
+        staking.setRequirement(kind, 1_000_000 ether);
+        vm.prank(address(staking));
+        nodes.onStakeChanged(id);
+        staking.setRequirement(kind, need);
     }
 }

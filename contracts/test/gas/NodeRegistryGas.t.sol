@@ -91,7 +91,7 @@ contract NodeRegistryGasTest is HeartbeatSuite, GasBench {
             _post(epochs[i], ROOT, bitmaps[i]);
         }
         nodes.reportMissed(id, epochs, roots, bitmaps);
-        _record("reportMissed, 24 epochs of 664 nodes, without the SLAManager", 150_000);
+        _record("reportMissed, 24 epochs of 664 nodes", 150_000);
         bytes32[3] memory three = [ROOT, ROOT, ROOT];
         bytes[3] memory maps;
         uint32 first = _now() + 1;
@@ -153,7 +153,7 @@ contract NodeRegistryGasTest is HeartbeatSuite, GasBench {
         bytes memory sigB = _heartbeatSigs(_now(), "b", "", 20, 1);
         uint32 id = coordinators[20].id;
         nodes.equivocation(id, _now(), "a", keccak256(""), sigA, "b", keccak256(""), sigB);
-        _record("equivocation, without the SLAManager", 0);
+        _record("equivocation", 0);
         vm.prank(_at("SLAManager"));
         nodes.jail(id, 1 hours);
         _record("jail, of a coordinator", 0);

@@ -77,7 +77,8 @@ library CoordinatorSet {
                 (address by,,) = ECDSA.tryRecoverCalldata(digest, sig);
                 while (k < count && (signer(_at(members, k)) != by || (departed >> k) & 1 != 0)) ++k;
                 if (k == count) revert AlephErrors.BadSignature(uint8(i));
-                bits |= uint64(1 << k++);
+                bits |= uint64(1 << k);
+                ++k;
             }
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AlephGovernor} from "../../src/AlephGovernor.sol";
 import {DomainRegistry} from "../../src/DomainRegistry.sol";
 import {ImageMarketplace} from "../../src/ImageMarketplace.sol";
 import {JobManager} from "../../src/JobManager.sol";
@@ -53,4 +54,8 @@ contract ImageMarketplaceLayout {
 
 contract SLAManagerLayout {
     SLAManager.SLAManagerStorage internal $;
+}
+
+contract AlephGovernorLayout {
+    AlephGovernor.AlephGovernorStorage internal $;
 }

@@ -115,7 +115,7 @@ contract StorageRegistryGasTest is GasBench, StorageSuite {
 
     /// @dev An object too large to be there: its tree has the leaves that are asked for, and hashes of nothing beside.
     function _objectsOfSize(uint256 depth, uint8 k, string memory name, uint256 target) private {
-        uint128 id = uint128(workers[1].id) << 96 | uint128(depth * 100 + k);
+        uint128 id = uint128(workers[1].id) << 96 | uint96(uint256(keccak256(abi.encode(depth, k))));
         _begin(FIRST);
         _begin(FIRST + 1);
         _ask(id, FIRST, FIRST + 1, k, 1 << depth);

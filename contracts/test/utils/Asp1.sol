@@ -25,8 +25,11 @@ library Asp1 {
 
     function leaf(bytes memory object, uint256 index) internal pure returns (bytes memory out) {
         out = new bytes(LEAF);
-        for (uint256 i; i < LEAF && index * LEAF + i < object.length; ++i) {
-            out[i] = object[index * LEAF + i];
+        uint256 from = index * LEAF;
+        if (from >= object.length) return out;
+        uint256 size = object.length - from < LEAF ? object.length - from : LEAF;
+        assembly ("memory-safe") {
+            mcopy(add(out, 0x20), add(add(object, 0x20), from), size)
         }
     }
 

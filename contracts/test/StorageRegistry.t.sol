@@ -1395,6 +1395,40 @@ contract StorageRegistryTest is StorageSuite {
         assertEq(storages.receiptDigest(r), _digest("AlephStorage", address(storages), structHash));
     }
 
+    /// @dev What Go computes of the same words.
+    function test_vectors_wordsAreGos() public {
+        string memory json = vm.readFile("../protocol/testdata/vectors/asp1.json");
+        bytes32 root = keccak256("root");
+        address by = 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266;
+        IStorageWords.Request memory r =
+            IStorageWords.Request(5, root, 1000, keccak256("item"), 20_300, 5, 1, 1 << 40, 1_750_000_600);
+        assertEq(storages.commitDigest(by, r), _goDigest(json, "request"));
+        id = uint128(bytes16(vm.parseJsonBytes(json, ".words.request_id")));
+        bytes32 hash = vm.parseJsonBytes32(json, ".words.request");
+        assertEq(id, uint128(5) << 96 | uint96(uint256(hash)) | 1);
+        terms = IStorageWords.Terms(5, root, 1000, 20_255, 20_300, 5, by, 1, 1 << 40);
+        assertEq(keccak256(abi.encode(terms)), vm.parseJsonBytes32(json, ".words.terms"));
+        IStorageWords.StorageReceipt memory receipt = IStorageWords.StorageReceipt(5, root, 9, 20_255, 20_300, by);
+        assertEq(storages.receiptDigest(receipt), _goDigest(json, "receipt"));
+        assertEq(storages.extendDigest(id, 20_400), _goDigest(json, "extension"));
+        assertEq(storages.repairDigest(id, 6), _goDigest(json, "repair"));
+        _warpDay(20_255);
+        _mockBeacon(1, keccak256("words"));
+        storages.publishBeacon(20_255, [uint256(1), 2]);
+        assertEq(storages.attestationDigest(20_255, keccak256("bitmap")), _goDigest(json, "attestation"));
+        uint256[] memory sampled = vm.parseJsonUintArray(json, ".words.sampled");
+        uint256 n;
+        for (uint32 node = 1; node <= 100; ++node) {
+            if (storages.isSampled(node, 20_255)) assertEq(sampled[n++], node);
+        }
+        assertEq(n, sampled.length);
+    }
+
+    function _goDigest(string memory json, string memory name) private view returns (bytes32) {
+        bytes32 structHash = vm.parseJsonBytes32(json, string.concat(".words.", name));
+        return _digest("AlephStorage", address(storages), structHash);
+    }
+
     /// @dev The annex alone has no storage that counts.
     function test_annex_isNothingByItself() public {
         _one();

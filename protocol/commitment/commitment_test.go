@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/aleph-onchain/aleph-onchain/protocol/commitment"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/typeddata"
 )
 
@@ -49,6 +50,19 @@ type bitmapCase struct {
 	Set    bool          `json:"set"`
 }
 
+// wordsCase has the hashes of words that the contracts' test has, too.
+type wordsCase struct {
+	Request     common.Hash   `json:"request"`
+	RequestID   commitment.ID `json:"request_id"`
+	Terms       common.Hash   `json:"terms"`
+	Receipt     common.Hash   `json:"receipt"`
+	Extension   common.Hash   `json:"extension"`
+	Repair      common.Hash   `json:"repair"`
+	RepairID    commitment.ID `json:"repair_id"`
+	Attestation common.Hash   `json:"attestation"`
+	Sampled     []uint32      `json:"sampled"` // of the nodes 1 to 100, for the seed of "words" and one in 16
+}
+
 type proofFile struct {
 	About      string       `json:"about"`
 	Objects    []proofCase  `json:"objects"`
@@ -56,6 +70,7 @@ type proofFile struct {
 	Inclusions []proofCase  `json:"inclusions"`
 	Indices    []indexCase  `json:"indices"`
 	Bitmaps    []bitmapCase `json:"bitmaps"`
+	Words      wordsCase    `json:"words"`
 }
 
 // stuff returns bytes that are the same everywhere.
@@ -289,9 +304,29 @@ func inclusionCases(t *testing.T) (cases []proofCase) {
 	return cases
 }
 
+func words() wordsCase {
+	r := request()
+	terms := commitment.Terms{
+		NodeID: r.NodeID, Root: r.Root, Size: r.Size, Since: 20255, Until: r.Until, K: r.K, Payer: r.Payer, Token: r.Token, RateQ32: r.RateQ32,
+	}
+	repair := commitment.Repair{ID: r.ID(), NodeID: 6}
+	c := wordsCase{
+		Request: r.StructHash(), RequestID: r.ID(), Terms: terms.Hash(), Receipt: receipt().StructHash(),
+		Extension: (&commitment.Extension{ID: r.ID(), Until: 20400}).StructHash(), Repair: repair.StructHash(), RepairID: repair.NewID(),
+		Attestation: (&commitment.Attestation{Day: 20255, Seed: seedOf("words"), BitmapRoot: seedOf("bitmap")}).StructHash(),
+	}
+	for node := uint32(1); node <= 100; node++ {
+		if commitment.Sampled(seedOf("words"), node, 16) {
+			c.Sampled = append(c.Sampled, node)
+		}
+	}
+	return c
+}
+
 func allCases(t *testing.T) proofFile {
 	t.Helper()
 	file := proofFile{
+		Words:   words(),
 		About:   "Proofs of storage in the format ASP-1, right and wrong ones, and what they are made of.",
 		Objects: objectCases(t), Bundles: bundleCases(t), Inclusions: inclusionCases(t),
 	}
@@ -533,6 +568,25 @@ func TestTypesAreTheContracts(t *testing.T) {
 	} {
 		if got := typeddata.Types()[name]; got != typ {
 			t.Errorf("%s is %s, the contracts have %s", name, typ, got)
+		}
+	}
+}
+
+func TestWordsAreSigned(t *testing.T) {
+	key, err := crypto.HexToECDSA("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	domain := job.Storages(big.NewInt(31337), common.HexToAddress("0x5FbDB2315678afecb367f032d93F642f64180aa3"))
+	for _, word := range []job.Signable{
+		receipt(), request(), &commitment.Extension{}, &commitment.Repair{NodeID: 1}, &commitment.Attestation{Seed: seedOf("x")},
+	} {
+		sig, err := job.Sign(key, domain, word)
+		if err != nil {
+			t.Fatalf("%T: %v", word, err)
+		}
+		if err := job.Verify(domain, word, sig, crypto.PubkeyToAddress(key.PublicKey)); err != nil {
+			t.Errorf("%T: %v", word, err)
 		}
 	}
 }

@@ -17,8 +17,9 @@ import (
 
 // Names and version of the EIP-712 domains of the contracts.
 const (
-	DomainJobs    = "AlephJobs"  // JobManager
-	DomainNodes   = "AlephNodes" // NodeRegistry
+	DomainJobs    = "AlephJobs"    // JobManager
+	DomainNodes   = "AlephNodes"   // NodeRegistry
+	DomainStorage = "AlephStorage" // StorageRegistry
 	DomainVersion = "1"
 )
 
@@ -39,6 +40,12 @@ func Jobs(chainID *big.Int, jobManager common.Address) Domain {
 // Nodes returns the domain of the NodeRegistry contract.
 func Nodes(chainID *big.Int, nodeRegistry common.Address) Domain {
 	return Domain{Name: DomainNodes, Version: DomainVersion, ChainID: chainID, Contract: nodeRegistry}
+}
+
+// Storages returns the domain of the StorageRegistry contract, for the words
+// of protocol/commitment.
+func Storages(chainID *big.Int, storageRegistry common.Address) Domain {
+	return Domain{Name: DomainStorage, Version: DomainVersion, ChainID: chainID, Contract: storageRegistry}
 }
 
 const domainType = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"

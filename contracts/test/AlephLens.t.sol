@@ -131,7 +131,7 @@ contract AlephLensTest is ImageSuite {
         assertEq(abi.encode(list[0].account), abi.encode(payments.account(payer, ALEPH)));
         assertEq(list[0].balance, token.balanceOf(payer));
         assertEq(list[0].allowance, token.allowance(payer, address(payments)));
-        (uint40 a, uint40 b, uint40 c, uint40 d) = payments.runway(payer, ALEPH);
+        (uint40 a, uint40 b, uint40 c, uint40 d) = lens.runway(payer, ALEPH);
         assertEq(
             abi.encode(list[0].paidUntil, list[0].allowanceUntil, list[0].softStop, list[0].hardStop),
             abi.encode(a, b, c, d)

@@ -462,6 +462,10 @@ contract ImageMarketplaceTest is ImageSuite {
         assertEq(weight, 4 << 16);
         assertEq(stars, 20 << 16);
         assertEq(count, 1);
+        (uint104 sum, uint104 starsSum, uint32 n) = images.weightsOf(seq);
+        assertEq(sum, uint104(4) << period);
+        assertEq(starsSum, uint104(20) << period);
+        assertEq(n, 1);
         IImageMarketplace.RatingView memory r = images.ratingOf(seq, payer);
         assertEq(r.stars, 5);
         assertEq(r.weight, 4);

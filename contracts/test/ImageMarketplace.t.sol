@@ -604,6 +604,49 @@ contract ImageMarketplaceTest is ImageSuite {
         _cannotRateAs(_recipient(1), _publish(_child(seq)));
     }
 
+    /* WITH JOBS */
+
+    function test_job_paysRoyaltiesOnTop() public {
+        images.setUsdUnit(ALEPH, 1e15);
+        uint128 rateQ32 = uint128(1e12 * Q);
+        uint32 seq = _publish(_royalty(2_000));
+        _runWith(seq, JOB, rateQ32);
+        assertEq(jobs.job(JOB).imageSeq, seq);
+        assertEq(payments.pair(payer, ALEPH, workers[0].id).rateQ32, rateQ32, "IM-5: the node gets its rate");
+        assertEq(payments.pair(payer, ALEPH, Payees.ofImage(seq)).rateQ32, rateQ32 / 5);
+        skip(24 hours);
+        _cannotRateReal(seq, abi.encodeWithSelector(IImageMarketplace.NotPaid.selector, JOB));
+        payments.pull(payer, ALEPH);
+        vm.prank(payer);
+        images.rate(seq, 4, JOB, 0);
+        // 86.4 USD.
+        assertEq(images.ratingOf(seq, payer).weight, 6);
+        // What was taken down is for no new job, and this one goes on.
+        images.takedown(seq, REASON);
+        Opening memory o = _opening("next", rateQ32, workers[0]);
+        (o.offer.imageSeq, o.offer.maxRateQ32) = (seq, 2 * rateQ32);
+        _signOpening(o, payerKey, workers[0], 3);
+        vm.expectRevert(abi.encodeWithSelector(IImageMarketplace.ImageNotUsable.selector, seq, DOWN));
+        _send(o);
+        _stop(JOB);
+        uint256 before = token.balanceOf(publisher);
+        assertEq(images.distribute(seq, ALEPH, _payers()), 24 hours * 1e12 / 5);
+        assertEq(token.balanceOf(publisher) - before, 24 hours * 1e12 / 5);
+    }
+
+    function test_job_paysOnce() public {
+        uint32 seq = _publish(_priced(ONCE, 5 ether));
+        _runWith(seq, JOB, uint128(1e12 * Q));
+        assertEq(payments.creditOf(Payees.ofImage(seq), ALEPH), 5 ether);
+        assertEq(_distribute(seq), 5 ether);
+    }
+
+    function _cannotRateReal(uint32 seq, bytes memory err) private {
+        vm.prank(payer);
+        vm.expectRevert(err);
+        images.rate(seq, 5, JOB, 0);
+    }
+
     /* PARAMETERS */
 
     function test_setUsdUnit() public {

@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {IImageMarketplace} from "../../src/interfaces/IImageMarketplace.sol";
-import {IJobManager} from "../../src/interfaces/IJobManager.sol";
 import {Payees} from "../../src/libraries/Payees.sol";
 import {ImageSuite} from "../utils/ImageSuite.sol";
 import {Suite} from "../utils/Suite.sol";
@@ -58,17 +57,26 @@ contract ImageMarketplaceGasTest is ImageSuite, GasBench {
         _record("distribute, 6 recipients, nothing to claim", 110_000);
     }
 
+    /// @dev The jobs are real ones: what the JobManager takes to tell of them is in.
     function _ratings(uint32 seq) private {
-        images.setUsdUnit(ALEPH, 10 ether);
-        IJobManager.JobView memory j = _ranJob(seq, 24 hours);
-        _setJob(JOB, j);
-        vm.prank(payer);
+        images.setUsdUnit(ALEPH, 1e15);
+        address first = payer;
+        _runWith(seq, JOB, uint128(1e12 * Q));
+        (payer, payerKey) = makeAddrAndKey("other");
+        _fund(payer, 1_000 ether);
+        _runWith(seq, "other", uint128(1e12 * Q));
+        skip(24 hours);
+        payments.pull(first, ALEPH);
+        payments.pull(payer, ALEPH);
+        vm.prank(first);
         images.rate(seq, 5, JOB, "review");
         _record("rate, first of an image", 0);
-        j.payer = makeAddr("other");
-        _setJob("other", j);
-        vm.prank(j.payer);
+        vm.prank(payer);
         images.rate(seq, 5, "other", "review");
         _record("rate", 80_000);
+        vm.prank(payer);
+        images.rate(seq, 4, "other", "review");
+        _record("rate, again", 80_000);
+        (payer, payerKey) = makeAddrAndKey("payer");
     }
 }

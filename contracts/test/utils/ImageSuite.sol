@@ -79,4 +79,13 @@ abstract contract ImageSuite is QuorumSuite {
         (j.status, j.startedAt) = (IJobManager.Status.Stopped, uint40(block.timestamp) - ran);
         (j.changedAt, j.rateQ32) = (uint40(block.timestamp), uint128(uint256(10 ether << 32) / 1 hours) + 1);
     }
+
+    /// @dev A job of the payer that uses an image, from now on.
+    function _runWith(uint32 seq, bytes32 spec, uint128 rateQ32) internal {
+        Opening memory o = _opening(spec, rateQ32, workers[0]);
+        (o.offer.imageSeq, o.offer.maxRateQ32) = (seq, 2 * rateQ32);
+        _signOpening(o, payerKey, workers[0], 3);
+        _send(o);
+        assertEq(_confirm(spec, workers[0]), 1);
+    }
 }

@@ -99,14 +99,31 @@ abstract contract PaymentBase is Wiring, ReentrancyGuardTransient {
         bytes path;
     }
 
-    /// @dev Whose money a call moves and in which token, with the account in memory.
+    /// @dev Whose money a call moves and in which token, with the account unpacked. Whole words, so that nothing is masked
+    /// on the way; `dirty` says that the purse has to be written.
     struct Context {
         address payer;
         uint8 token;
-        uint40 now_;
         bool dirty;
-        Flow flow;
-        Purse purse;
+        uint256 slot;
+        uint256 now_;
+        uint256 rateQ32;
+        uint256 paidUntil;
+        uint256 since;
+        uint256 flows;
+        uint256 debts;
+        uint256 window;
+        uint256 flags;
+        uint256 refund;
+        uint256 reserved;
+    }
+
+    /// @dev A pair unpacked, with where it is.
+    struct Earning {
+        uint256 slot;
+        uint256 rateQ32;
+        uint256 since;
+        uint256 pendingQ32;
     }
 
     /// @custom:storage-location erc7201:aleph.storage.PaymentManager.v1
@@ -115,8 +132,8 @@ abstract contract PaymentBase is Wiring, ReentrancyGuardTransient {
         mapping(uint8 token => Token) tokens;
         mapping(uint8 token => TokenTerms) terms;
         mapping(uint8 class => IPaymentManager.Split) splits;
-        mapping(address payer => mapping(uint8 token => Account)) accounts;
-        mapping(address payer => mapping(uint8 token => mapping(uint64 payee => Pair))) pairs;
+        mapping(uint8 token => mapping(address payer => Account)) accounts;
+        mapping(uint8 token => mapping(uint64 payee => mapping(address payer => Pair))) pairs;
         mapping(address payer => mapping(uint8 token => mapping(uint64 payee => uint256))) debts;
         mapping(uint64 payee => mapping(uint8 token => uint128)) credits;
         mapping(uint64 payee => address) poolPayouts;
@@ -161,45 +178,48 @@ abstract contract PaymentBase is Wiring, ReentrancyGuardTransient {
 
     uint16 internal constant BPS = 10_000;
 
+    /// @dev The number of the ALEPH token.
+    uint8 internal constant ALEPH = 1;
+
     // keccak256(abi.encode(uint256(keccak256("aleph.storage.PaymentManager.v1")) - 1)) & ~bytes32(uint256(0xff))
     bytes32 private constant _STORAGE = 0xcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd8500;
 
     /* INTERNAL: SETTLEMENT */
 
     function _clearArrears(Context memory c) internal {
-        if (c.flow.since == 0) return;
-        c.flow.since = 0;
+        if (c.since == 0) return;
+        c.since = 0;
         emit IPaymentManager.ArrearsCleared(c.payer, c.token);
     }
 
-    /// @dev Moves what a pair has earned to pending, until now or until the money ended.
-    function _settle(Pair memory p, uint256 paidUntil) internal view {
-        uint256 until = Math.min(paidUntil, block.timestamp);
-        uint256 since = p.since;
-        if (until <= since) return;
+    /// @dev What a pair has earned and not been paid, until `until` or since a time after it; scaled.
+    function _earned(uint256 rateQ32, uint256 since, uint256 pendingQ32, uint256 until)
+        internal
+        pure
+        returns (uint256)
+    {
         unchecked {
-            p.pendingQ32 = (p.pendingQ32 + uint256(p.rateQ32) * (until - since)).toUint120();
+            return until > since ? pendingQ32 + rateQ32 * (until - since) : pendingQ32;
         }
-        p.since = uint40(until);
     }
 
     /// @dev What is prepaid and not used up, scaled.
     function _prepaid(Context memory c) internal pure returns (uint256) {
-        if (c.flow.paidUntil <= c.now_) return 0;
+        uint256 until = c.paidUntil;
         unchecked {
-            return uint256(c.flow.rateQ32) * (c.flow.paidUntil - c.now_);
+            return until <= c.now_ ? 0 : c.rateQ32 * (until - c.now_);
         }
     }
 
     /// @dev Whether time has passed that is not paid for.
     function _late(Context memory c) internal pure returns (bool) {
-        return c.flow.rateQ32 != 0 && c.flow.paidUntil < c.now_;
+        return c.rateQ32 != 0 && c.paidUntil < c.now_;
     }
 
     /// @dev Until when a full window pays.
     function _target(Context memory c) internal pure returns (uint256) {
         unchecked {
-            return uint256(c.now_) + uint256(c.flow.window) * 60;
+            return c.now_ + c.window * 60;
         }
     }
 
@@ -263,13 +283,13 @@ abstract contract PaymentBase is Wiring, ReentrancyGuardTransient {
     /* INTERNAL: MONEY */
 
     function _setRefund(Context memory c, uint256 refund) internal pure {
-        c.purse.refund = refund.toUint120();
+        c.refund = refund.toUint120();
         c.dirty = true;
     }
 
     /// @dev Adds to the refund of an account that is not in memory.
     function _give(address payer, uint8 token, uint256 amount) internal returns (uint120 refund) {
-        Account storage a = _storage().accounts[payer][token];
+        Account storage a = _storage().accounts[token][payer];
         refund = (a.purse.refund + amount).toUint120();
         (a.purse.refund, a.purse.used) = (refund, true);
         a.flow.flags |= PURSE;
@@ -277,25 +297,29 @@ abstract contract PaymentBase is Wiring, ReentrancyGuardTransient {
 
     function _refund(Context memory c, uint256 amount) internal {
         if (amount == 0) return;
-        _setRefund(c, c.purse.refund + amount);
-        emit IPaymentManager.Refunded(c.payer, c.token, amount, c.purse.refund);
+        _setRefund(c, c.refund + amount);
+        emit IPaymentManager.Refunded(c.payer, c.token, amount, uint128(c.refund));
     }
 
     /// @dev Pays `amount`, or reverts.
     function _send(uint8 token, address to, uint256 amount) internal {
-        if (!TokenCalls.trySend(_storage().tokens[token].erc20, to, amount)) {
+        if (!TokenCalls.trySend(_erc20(token), to, amount)) {
             revert IPaymentManager.TransferRefused(to, amount);
         }
     }
 
+    /// @dev Tries to take `amount` from a wallet; what came of it. The ALEPH token needs no watching.
+    function _tryTake(uint8 token, address owner, uint256 amount, uint256 flags) internal returns (uint256) {
+        return TokenCalls.tryMove(_erc20(token), owner, address(this), amount, flags & PERMIT2 != 0, token == ALEPH);
+    }
+
     /// @dev Takes exactly `amount` from a wallet, or reverts. `flags` are those of the wallet's account.
-    function _take(address erc20, address owner, uint256 amount, uint8 flags) internal {
+    function _take(uint8 token, address owner, uint256 amount, uint256 flags) internal {
         if (amount == 0) return;
         if (flags & DEPOSIT != 0) revert AlephErrors.Insufficient(0, amount);
-        bool permit2 = flags & PERMIT2 != 0;
-        uint256 got = TokenCalls.tryTake(erc20, owner, amount, permit2);
+        uint256 got = _tryTake(token, owner, amount, flags);
         if (got == amount) return;
-        uint256 have = TokenCalls.available(erc20, owner, permit2);
+        uint256 have = TokenCalls.available(_erc20(token), owner, flags & PERMIT2 != 0);
         if (got == 0 && have < amount) revert AlephErrors.Insufficient(have, amount);
         revert IPaymentManager.FeeOnTransfer(got, amount);
     }
@@ -303,28 +327,63 @@ abstract contract PaymentBase is Wiring, ReentrancyGuardTransient {
     /* INTERNAL: STATE */
 
     function _load(address payer, uint8 token) internal view returns (Context memory c) {
-        Account storage a = _storage().accounts[payer][token];
-        (c.payer, c.token, c.now_) = (payer, token, uint40(block.timestamp));
-        c.flow = a.flow;
-        if (c.flow.flags & PURSE != 0) c.purse = a.purse;
+        (c.token, c.now_) = (token, block.timestamp);
+        _fill(c, payer, _storage().accounts[token][payer]);
+    }
+
+    /// @dev Unpacks a payer's account into a context that has its token and the time.
+    function _fill(Context memory c, address payer, Account storage a) internal view {
+        uint256 slot;
+        uint256 word;
+        assembly ("memory-safe") {
+            slot := a.slot
+            word := sload(slot)
+        }
+        (c.payer, c.slot, c.dirty) = (payer, slot, false);
+        (c.rateQ32, c.paidUntil, c.since) = (uint104(word), uint40(word >> 104), uint40(word >> 144));
+        (c.flows, c.debts) = (uint24(word >> 184), uint24(word >> 208));
+        (c.window, c.flags) = (uint16(word >> 232), word >> 248);
+        (c.refund, c.reserved) = word >> 248 & PURSE == 0 ? (0, 0) : (a.purse.refund, a.purse.reserved);
     }
 
     function _save(Context memory c) internal {
-        Account storage a = _storage().accounts[c.payer][c.token];
+        uint256 slot = c.slot;
         if (c.dirty) {
-            c.purse.used = true;
-            a.purse = c.purse;
+            Account storage a;
+            assembly ("memory-safe") {
+                a.slot := slot
+            }
+            a.purse = Purse(uint120(c.refund), uint120(c.reserved), true);
         }
-        bool empty = c.purse.refund == 0 && c.purse.reserved == 0;
-        c.flow.flags = empty ? c.flow.flags & ~PURSE : c.flow.flags | PURSE;
-        a.flow = c.flow;
+        uint256 flags = c.refund | c.reserved == 0 ? c.flags & ~uint256(PURSE) : c.flags | PURSE;
+        uint256 word = c.rateQ32 | c.paidUntil << 104 | c.since << 144 | c.flows << 184 | c.debts << 208 | c.window
+            << 232 | flags << 248;
+        assembly ("memory-safe") {
+            sstore(slot, word)
+        }
+    }
+
+    /// @dev The first token is the ALEPH token, whose address is part of the code: no read tells it.
+    function _erc20(uint8 token) internal view returns (address) {
+        return token == ALEPH ? TOKEN : _storage().tokens[token].erc20;
+    }
+
+    function _loadPair(address payer, uint8 token, uint64 payee) internal view returns (Earning memory e) {
+        Pair storage p = _storage().pairs[token][payee][payer];
+        uint256 slot;
+        uint256 word;
+        assembly ("memory-safe") {
+            slot := p.slot
+            word := sload(slot)
+        }
+        (e.slot, e.rateQ32, e.since, e.pendingQ32) = (slot, uint96(word), uint40(word >> 96), word >> 136);
     }
 
     /// @dev When all that ran before a revocation is closed, the payer may start anew.
     function _endRevocation(Context memory c) internal {
-        if (c.flow.flags & REVOKED == 0 || c.flow.flows != 0 || c.purse.reserved != 0) return;
-        c.flow.flags &= ~REVOKED;
-        c.flow.since = 0;
+        if (c.flags & REVOKED == 0 || c.flows != 0 || c.reserved != 0) return;
+        c.flags &= ~uint256(REVOKED);
+        c.since = 0;
         emit IPaymentManager.RevocationEnded(c.payer, c.token);
     }
 

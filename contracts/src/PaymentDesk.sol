@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {PaymentBase} from "./PaymentBase.sol";
 import {Peers} from "./Peers.sol";
 import {Wiring} from "./Wiring.sol";
+import {IPaymentDesk} from "./interfaces/IPaymentDesk.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
 import {IPermit2} from "./interfaces/IPermit2.sol";
 import {ISequencerFeed} from "./interfaces/ISequencerFeed.sol";
@@ -22,8 +23,8 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 /// @title PaymentDesk
 /// @notice The half of the PaymentManager that does what is done rarely. It has no money and no state of its own: the
 /// PaymentManager calls it with its own storage, so that both halves together may be larger than one contract can be. What
-/// each function does is in {IPaymentManager}.
-contract PaymentDesk is PaymentBase {
+/// it does for functions of the PaymentManager is said in {IPaymentManager}.
+contract PaymentDesk is IPaymentDesk, PaymentBase {
     using SafeCast for uint256;
 
     /* CONSTANTS */
@@ -62,7 +63,7 @@ contract PaymentDesk is PaymentBase {
         unpaused(Pausing.EXIT)
         returns (uint256 amount)
     {
-        Account storage a = _storage().accounts[payer][token];
+        Account storage a = _storage().accounts[token][payer];
         if (a.flow.flags & DEPOSIT != 0 && msg.sender != payer) revert AlephErrors.NotAuthorized(msg.sender);
         amount = a.purse.refund;
         if (amount == 0) revert AlephErrors.ZeroAmount();
@@ -76,12 +77,13 @@ contract PaymentDesk is PaymentBase {
         amount = $.debts[payer][token][payee];
         if (amount == 0) revert IPaymentManager.NoDebt(payer, payee);
         delete $.debts[payer][token][payee];
-        --$.accounts[payer][token].flow.debts;
+        --$.accounts[token][payer].flow.debts;
         emit IPaymentManager.DebtPaid(payer, payee, token, amount, msg.sender);
         _credit(payee, token, amount);
         _takeFromCaller(token, amount);
     }
 
+    /// @inheritdoc IPaymentDesk
     function revokeAll(uint8 token) external {
         // A last attempt before what is unpaid counts as unpaid.
         if (_late(_load(msg.sender, token))) IPaymentManager(address(this)).pull(msg.sender, token);
@@ -90,20 +92,21 @@ contract PaymentDesk is PaymentBase {
 
     function _revokeAll(uint8 token) private nonReentrant {
         Context memory c = _load(msg.sender, token);
-        if (c.flow.flags & REVOKED != 0 || (c.flow.flows == 0 && c.purse.reserved == 0)) {
+        if (c.flags & REVOKED != 0 || (c.flows == 0 && c.reserved == 0)) {
             revert IPaymentManager.NothingToRevoke();
         }
         // What is unpaid until now stays unpaid; else nothing is owed and nothing more is paid.
         if (!_late(c)) {
             _refund(c, _prepaid(c) >> 32);
-            c.flow.paidUntil = c.now_;
+            c.paidUntil = c.now_;
         }
         _clearArrears(c);
-        (c.flow.rateQ32, c.flow.since, c.flow.flags) = (0, c.now_, c.flow.flags | REVOKED);
+        (c.rateQ32, c.since, c.flags) = (0, c.now_, c.flags | REVOKED);
         _save(c);
-        emit IPaymentManager.FlowsRevoked(msg.sender, token, c.now_, c.flow.paidUntil, c.purse.refund);
+        emit IPaymentManager.FlowsRevoked(msg.sender, token, uint40(c.now_), uint40(c.paidUntil), uint128(c.refund));
     }
 
+    /// @inheritdoc IPaymentDesk
     function deposit(uint8 token, uint128 amount) external nonReentrant unpaused(Pausing.ENTRY) {
         if (amount == 0) revert AlephErrors.ZeroAmount();
         if (_storage().tokens[token].flags & ENABLED == 0) revert IPaymentManager.TokenDisabled(token);
@@ -111,9 +114,10 @@ contract PaymentDesk is PaymentBase {
         _takeFromCaller(token, amount);
     }
 
+    /// @inheritdoc IPaymentDesk
     function withdrawDeposit(uint8 token, uint128 amount) external nonReentrant unpaused(Pausing.EXIT) {
         if (amount == 0) revert AlephErrors.ZeroAmount();
-        Purse storage purse = _storage().accounts[msg.sender][token].purse;
+        Purse storage purse = _storage().accounts[token][msg.sender].purse;
         uint120 refund = purse.refund;
         if (refund < amount) revert AlephErrors.Insufficient(refund, amount);
         refund -= uint120(amount);
@@ -122,14 +126,16 @@ contract PaymentDesk is PaymentBase {
         _send(token, msg.sender, amount);
     }
 
+    /// @inheritdoc IPaymentDesk
     function setSource(uint8 token, uint8 source) external nonReentrant {
         if (source > 2) revert AlephErrors.OutOfBounds(source, 0, 2);
-        Flow storage f = _storage().accounts[msg.sender][token].flow;
+        Flow storage f = _storage().accounts[token][msg.sender].flow;
         // PERMIT2 and DEPOSIT are neighbouring bits.
         f.flags = (f.flags & ~(PERMIT2 | DEPOSIT)) | (source * PERMIT2);
         emit IPaymentManager.SourceSet(msg.sender, token, source);
     }
 
+    /// @inheritdoc IPaymentDesk
     function setLimits(uint8 token, address controller, uint128 maxRateQ32, uint40 validUntil, uint88 dailyCap)
         external
         nonReentrant
@@ -139,10 +145,11 @@ contract PaymentDesk is PaymentBase {
         }
         PaymentManagerStorage storage $ = _storage();
         $.limits[msg.sender][token][controller] = Limit(uint104(Math.min(maxRateQ32, MAX_RATE)), validUntil, dailyCap);
-        $.accounts[msg.sender][token].flow.flags |= LIMITED;
+        $.accounts[token][msg.sender].flow.flags |= LIMITED;
         emit IPaymentManager.LimitSet(msg.sender, token, controller, maxRateQ32, validUntil, dailyCap);
     }
 
+    /// @inheritdoc IPaymentDesk
     function sponsor(address payer, uint8 token, uint128 maxRateQ32, uint40 until) external nonReentrant {
         PaymentManagerStorage storage $ = _storage();
         Sponsor storage s = $.sponsors[payer][token];
@@ -150,7 +157,7 @@ contract PaymentDesk is PaymentBase {
             revert AlephErrors.NotAuthorized(msg.sender);
         }
         (s.by, s.until, s.maxRateQ32) = (msg.sender, until, uint104(Math.min(maxRateQ32, MAX_RATE)));
-        Flow storage f = $.accounts[payer][token].flow;
+        Flow storage f = $.accounts[token][payer].flow;
         // A payer as its own sponsor pays nothing, and keeps others from it.
         f.flags = msg.sender == payer ? f.flags & ~SPONSORED : f.flags | SPONSORED;
         emit IPaymentManager.SponsorSet(payer, token, msg.sender, maxRateQ32, until);
@@ -198,7 +205,7 @@ contract PaymentDesk is PaymentBase {
             credit -= amounts[i];
             emit IPaymentManager.Withdrawn(payee, token, to[i], amounts[i], credit);
             // One recipient that the token refuses does not keep the others from theirs.
-            if (!TokenCalls.trySend($.tokens[token].erc20, to[i], amounts[i])) {
+            if (!TokenCalls.trySend(_erc20(token), to[i], amounts[i])) {
                 emit IPaymentManager.Refunded(to[i], token, amounts[i], _give(to[i], token, amounts[i]));
             }
         }
@@ -206,12 +213,14 @@ contract PaymentDesk is PaymentBase {
 
     /* SWAPS */
 
+    /// @inheritdoc IPaymentDesk
     function setAutoSwap(uint8 payToken, uint8 settleToken, uint16 maxSlipBps) external nonReentrant {
         if (maxSlipBps > _SLIP_MAX) revert AlephErrors.OutOfBounds(maxSlipBps, 0, _SLIP_MAX);
         _storage().autoSwaps[msg.sender][payToken][settleToken] = maxSlipBps;
         emit IPaymentManager.AutoSwapSet(msg.sender, payToken, settleToken, maxSlipBps);
     }
 
+    /// @inheritdoc IPaymentDesk
     function pullSwap(address payer, uint8 payToken, uint8 settleToken)
         external
         unpaused(Pausing.SWAP)
@@ -229,23 +238,24 @@ contract PaymentDesk is PaymentBase {
     {
         Context memory c = _load(payer, settleToken);
         uint256 target = _target(c);
-        if (c.flow.rateQ32 == 0 || c.flow.paidUntil >= target) revert AlephErrors.ZeroAmount();
-        uint256 need = Q32.ceilWei(c.flow.rateQ32, target - c.flow.paidUntil);
+        if (c.rateQ32 == 0 || c.paidUntil >= target) revert AlephErrors.ZeroAmount();
+        uint256 need = Q32.ceilWei(c.rateQ32, target - c.paidUntil);
         // The pull left less than what a second costs.
-        uint256 fromRefund = Math.min(c.purse.refund, need);
+        uint256 fromRefund = Math.min(c.refund, need);
         amountOut = need - fromRefund;
-        address erc20 = _storage().tokens[settleToken].erc20;
+        address erc20 = _erc20(settleToken);
         uint256 before = IERC20(erc20).balanceOf(address(this));
         amountIn = _buyFor(payer, payToken, settleToken, amountOut);
         before = IERC20(erc20).balanceOf(address(this)) - before;
         if (before < amountOut) revert IPaymentManager.FeeOnTransfer(before, amountOut);
-        _setRefund(c, c.purse.refund - fromRefund);
-        c.flow.paidUntil = uint40(target);
-        emit IPaymentManager.Pulled(payer, settleToken, amountOut, fromRefund, c.purse.refund, uint40(target), false);
+        _setRefund(c, c.refund - fromRefund);
+        c.paidUntil = target;
+        emit IPaymentManager.Pulled(payer, settleToken, amountOut, fromRefund, uint128(c.refund), uint40(target), false);
         _clearArrears(c);
         _save(c);
     }
 
+    /// @inheritdoc IPaymentDesk
     function withdrawSwapped(uint64 payee, uint8 tokenIn, uint8 tokenOut, uint128 amountIn, uint128 minOut)
         external
         nonReentrant
@@ -276,6 +286,7 @@ contract PaymentDesk is PaymentBase {
         }
     }
 
+    /// @inheritdoc IPaymentDesk
     function permit2(
         address owner,
         uint8 token,
@@ -299,6 +310,7 @@ contract PaymentDesk is PaymentBase {
         }
     }
 
+    /// @inheritdoc IPaymentDesk
     function multicall(bytes[] calldata calls) external returns (bytes[] memory results) {
         _checkBatch(calls.length);
         results = new bytes[](calls.length);
@@ -321,6 +333,7 @@ contract PaymentDesk is PaymentBase {
         if ($.tokenIds[erc20] != 0) revert AlephErrors.Duplicate(bytes32(uint256(uint160(erc20))));
         uint8 decimals = IERC20Metadata(erc20).decimals();
         token = ++$.lastToken;
+        if (token == 1 && erc20 != TOKEN) revert IPaymentManager.NotAleph(erc20);
         $.tokenIds[erc20] = token;
         $.tokens[token] = Token(erc20, decimals, ENABLED, 0);
         $.terms[token].listedAt = uint40(block.timestamp);
@@ -336,6 +349,7 @@ contract PaymentDesk is PaymentBase {
         _setEnabled(token, true);
     }
 
+    /// @inheritdoc IPaymentDesk
     function setTokenTerms(uint8 token, uint8 swaps, uint80 minWindowAmount, uint88 bountyCap) external restricted {
         _listed(token);
         uint8 all = SWAP_IN | SWAP_OUT;
@@ -350,6 +364,7 @@ contract PaymentDesk is PaymentBase {
         );
     }
 
+    /// @inheritdoc IPaymentDesk
     function setRoute(
         uint8 tokenIn,
         uint8 tokenOut,
@@ -422,7 +437,7 @@ contract PaymentDesk is PaymentBase {
         nonReentrantView
         returns (IPaymentManager.AccountView memory)
     {
-        Account storage a = _storage().accounts[payer][token];
+        Account storage a = _storage().accounts[token][payer];
         Flow memory f = a.flow;
         bool revoked = f.flags & REVOKED != 0;
         return IPaymentManager.AccountView({
@@ -446,7 +461,7 @@ contract PaymentDesk is PaymentBase {
         returns (IPaymentManager.PairView memory)
     {
         PaymentManagerStorage storage $ = _storage();
-        Pair storage p = $.pairs[payer][token][payee];
+        Pair storage p = $.pairs[token][payee][payer];
         return IPaymentManager.PairView({
             rateQ32: p.rateQ32,
             since: p.since,
@@ -456,18 +471,16 @@ contract PaymentDesk is PaymentBase {
         });
     }
 
-    function limitOf(address payer, uint8 token, address controller)
-        external
-        view
-        returns (IPaymentManager.LimitView memory)
-    {
+    /// @inheritdoc IPaymentDesk
+    function limitOf(address payer, uint8 token, address controller) external view returns (LimitView memory) {
         PaymentManagerStorage storage $ = _storage();
         Limit storage l = $.limits[payer][token][controller];
         Spending storage s = $.spendings[payer][token][controller];
         uint88 spent = s.day == uint24(block.timestamp / 1 days) ? s.amount : 0;
-        return IPaymentManager.LimitView(l.maxRateQ32, l.validUntil, l.dailyCap, spent);
+        return LimitView(l.maxRateQ32, l.validUntil, l.dailyCap, spent);
     }
 
+    /// @inheritdoc IPaymentDesk
     function sponsorOf(address payer, uint8 token)
         external
         view
@@ -477,12 +490,13 @@ contract PaymentDesk is PaymentBase {
         return (s.by, s.maxRateQ32, s.until);
     }
 
-    function routeOf(uint8 tokenIn, uint8 tokenOut) external view returns (IPaymentManager.RouteView memory) {
+    /// @inheritdoc IPaymentDesk
+    function routeOf(uint8 tokenIn, uint8 tokenOut) external view returns (RouteView memory) {
         Route storage r = _storage().routes[tokenIn][tokenOut];
-        return
-            IPaymentManager.RouteView(r.path, r.slipBps, r.twapSec, r.minCardinality, r.maxPerSwap, uint128(_level(r)));
+        return RouteView(r.path, r.slipBps, r.twapSec, r.minCardinality, r.maxPerSwap, uint128(_level(r)));
     }
 
+    /// @inheritdoc IPaymentDesk
     function autoSwapOf(address payer, uint8 payToken, uint8 settleToken) external view returns (uint16) {
         return _storage().autoSwaps[payer][payToken][settleToken];
     }
@@ -509,10 +523,9 @@ contract PaymentDesk is PaymentBase {
     /* INTERNAL */
 
     function _claimable(address payer, uint8 token, uint64 payee) private view returns (uint256) {
-        PaymentManagerStorage storage $ = _storage();
-        Pair memory p = $.pairs[payer][token][payee];
-        _settle(p, $.accounts[payer][token].flow.paidUntil);
-        return p.pendingQ32 >> 32;
+        Earning memory e = _loadPair(payer, token, payee);
+        uint256 until = Math.min(_storage().accounts[token][payer].flow.paidUntil, block.timestamp);
+        return _earned(e.rateQ32, e.since, e.pendingQ32, until) >> 32;
     }
 
     function _listed(uint8 token) private view returns (address erc20) {
@@ -529,8 +542,7 @@ contract PaymentDesk is PaymentBase {
 
     /// @dev The caller pays with the allowance of its wallet, or through Permit2 when it has chosen that.
     function _takeFromCaller(uint8 token, uint256 amount) private {
-        PaymentManagerStorage storage $ = _storage();
-        _take($.tokens[token].erc20, msg.sender, amount, $.accounts[msg.sender][token].flow.flags & PERMIT2);
+        _take(token, msg.sender, amount, _storage().accounts[token][msg.sender].flow.flags & PERMIT2);
     }
 
     /// @dev The path leads from one token to the other over listed tokens.
@@ -590,8 +602,8 @@ contract PaymentDesk is PaymentBase {
 
     function _moveToAdapter(address payer, uint8 payToken, uint256 amount) private {
         PaymentManagerStorage storage $ = _storage();
-        bool viaPermit2 = $.accounts[payer][payToken].flow.flags & PERMIT2 != 0;
-        uint256 got = TokenCalls.tryMove($.tokens[payToken].erc20, payer, SWAPS, amount, viaPermit2);
+        bool viaPermit2 = $.accounts[payToken][payer].flow.flags & PERMIT2 != 0;
+        uint256 got = TokenCalls.tryMove(_erc20(payToken), payer, SWAPS, amount, viaPermit2, payToken == ALEPH);
         if (got < amount) revert AlephErrors.Insufficient(got, amount);
     }
 

@@ -75,19 +75,19 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     {
         Context memory c = _load(payer, token);
         _pullIfLate(c);
-        Token memory t = _checkNew(c, payee);
+        uint256 minWindowAmount = _checkNew(c, payee);
         if (rateQ32 == 0) revert AlephErrors.ZeroAmount();
         if (rateQ32 > MAX_PAIR_RATE) revert RateOverflow(rateQ32);
-        uint256 rate = uint256(c.flow.rateQ32) + rateQ32;
-        reservedMinutes = _windowFor(t, rate);
+        uint256 rate = c.rateQ32 + rateQ32;
+        reservedMinutes = _windowFor(minWindowAmount, rate);
         uint256 amount = Q32.ceilWei(rateQ32, uint256(reservedMinutes) * 60);
         _checkLimit(c, rate, amount);
         uint256 fromRefund = _useRefund(c, amount);
-        c.purse.reserved = (uint256(c.purse.reserved) + amount).toUint120();
+        c.reserved = (c.reserved + amount).toUint120();
         c.dirty = true;
         _save(c);
-        emit Reserved(payer, payee, token, amount, fromRefund, c.purse.reserved, c.purse.refund);
-        _take(t.erc20, payer, amount - fromRefund, c.flow.flags);
+        emit Reserved(payer, payee, token, amount, fromRefund, uint128(c.reserved), uint128(c.refund));
+        _take(token, payer, amount - fromRefund, c.flags);
     }
 
     /// @inheritdoc IPaymentManager
@@ -111,17 +111,17 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
         Context memory c = _load(payer, token);
         uint256 amount = Q32.ceilWei(rateQ32, uint256(reservedMinutes) * 60);
         _pullIfLate(c);
-        ok = !_late(c) && c.flow.flags & REVOKED == 0 && _withinLimit(c, uint256(c.flow.rateQ32) + rateQ32);
+        ok = !_late(c) && c.flags & REVOKED == 0 && _withinLimit(c, c.rateQ32 + rateQ32);
         if (ok) {
-            c.purse.reserved -= uint120(amount);
+            c.reserved -= amount;
             c.dirty = true;
-            emit Activated(payer, payee, token, amount, c.purse.reserved);
+            emit Activated(payer, payee, token, amount, uint128(c.reserved));
             uint256 value = _prepaid(c) + (amount << 32);
             // The reserve pays for its own window and no longer.
-            if (c.flow.rateQ32 == 0 || c.flow.window > reservedMinutes) c.flow.window = reservedMinutes;
-            Pair memory p = _changePair(c, payee, int256(uint256(rateQ32)));
+            if (c.rateQ32 == 0 || c.window > reservedMinutes) c.window = reservedMinutes;
+            Earning memory e = _changePair(c, payee, int256(uint256(rateQ32)));
             _spread(c, value);
-            _emitFlow(c, payee, p);
+            _emitFlow(c, payee, e);
         } else {
             _release(c, payee, amount);
         }
@@ -151,7 +151,7 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     {
         Context memory c = _load(payer, token);
         _pullIfLate(c);
-        closed = c.flow.flags & REVOKED != 0 || _overdue(c);
+        closed = c.flags & REVOKED != 0 || _overdue(c);
         if (closed) _decrease(c, payee, rateQ32);
         else _save(c);
     }
@@ -166,13 +166,13 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
         if (amount == 0) revert AlephErrors.ZeroAmount();
         Context memory c = _load(payer, token);
         _pullIfLate(c);
-        address erc20 = _checkNew(c, payee).erc20;
-        _checkLimit(c, c.flow.rateQ32, amount);
+        _checkNew(c, payee);
+        _checkLimit(c, c.rateQ32, amount);
         uint256 fromRefund = _useRefund(c, amount);
         _save(c);
-        emit Charged(payer, payee, token, amount, fromRefund, c.purse.refund, ref);
+        emit Charged(payer, payee, token, amount, fromRefund, uint128(c.refund), ref);
         _credit(payee, token, amount);
-        _take(erc20, payer, amount - fromRefund, c.flow.flags);
+        _take(token, payer, amount - fromRefund, c.flags);
     }
 
     /* SETTLEMENT */
@@ -183,7 +183,7 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
         uint256 low = _low(c);
         pulled = _pull(c);
         _save(c);
-        paidUntil = c.flow.paidUntil;
+        paidUntil = uint40(c.paidUntil);
         _payBounty(token, low * pulled, low);
     }
 
@@ -192,13 +192,18 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
         _checkBatch(payers.length);
         uint256 sum;
         uint256 count;
+        Context memory c;
+        (c.token, c.now_) = (token, block.timestamp);
+        mapping(address => Account) storage accounts = _storage().accounts[token];
         for (uint256 i; i < payers.length; ++i) {
-            Context memory c = _load(payers[i], token);
+            _fill(c, payers[i], accounts[payers[i]]);
             uint256 low = _low(c);
-            sum += low * _pull(c);
-            count += low;
+            uint256 got = _pull(c);
             _save(c);
-            if (c.flow.rateQ32 == 0 || c.flow.paidUntil >= _target(c)) okBitmap |= 1 << i;
+            unchecked {
+                (sum, count) = (sum + low * got, count + low);
+            }
+            if (c.rateQ32 == 0 || c.paidUntil >= _target(c)) okBitmap |= 1 << i;
         }
         _payBounty(token, sum, count);
     }
@@ -206,16 +211,16 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     /// @inheritdoc IPaymentManager
     function claim(uint64 payee, uint8 token, address[] calldata payers) external nonReentrant returns (uint256 gross) {
         _checkBatch(payers.length);
-        PaymentManagerStorage storage $ = _storage();
+        mapping(address => Pair) storage pairs = _storage().pairs[token][payee];
+        mapping(address => Account) storage accounts = _storage().accounts[token];
         for (uint256 i; i < payers.length; ++i) {
-            Pair memory p = $.pairs[payers[i]][token][payee];
-            _settle(p, $.accounts[payers[i]][token].flow.paidUntil);
-            uint256 amount = p.pendingQ32 >> 32;
+            address payer = payers[i];
+            (uint256 amount, uint256 since) = _claim(pairs[payer], accounts[payer].flow.paidUntil);
             if (amount == 0) continue;
-            p.pendingQ32 = uint32(p.pendingQ32);
-            $.pairs[payers[i]][token][payee] = p;
-            gross += amount;
-            emit Claimed(payers[i], payee, token, amount, p.since);
+            unchecked {
+                gross += amount;
+            }
+            emit Claimed(payer, payee, token, amount, uint40(since));
         }
         if (gross != 0) _credit(payee, token, gross);
     }
@@ -227,6 +232,12 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     }
 
     /* AT THE DESK */
+
+    /// @notice What is in {IPaymentDesk} only.
+    /// @dev Each function that is named here makes every call dearer: the compiler compares one selector after the other.
+    fallback() external {
+        _desk();
+    }
 
     // The arguments and results have names for who reads the ABI; they go to the desk and come back as they are.
     // solhint-disable no-unused-vars
@@ -255,80 +266,9 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     }
 
     /// @inheritdoc IPaymentManager
-    function revokeAll(uint8 token) external {
-        _desk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function deposit(uint8 token, uint128 amount) external {
-        _desk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function withdrawDeposit(uint8 token, uint128 amount) external {
-        _desk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function setSource(uint8 token, uint8 source) external {
-        _desk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function setLimits(uint8 token, address controller, uint128 maxRateQ32, uint40 validUntil, uint88 dailyCap)
-        external
-    {
-        _desk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function sponsor(address payer, uint8 token, uint128 maxRateQ32, uint40 until) external {
-        _desk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function setAutoSwap(uint8 payToken, uint8 settleToken, uint16 maxSlipBps) external {
-        _desk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function pullSwap(address payer, uint8 payToken, uint8 settleToken)
-        external
-        returns (uint256 amountIn, uint256 amountOut)
-    {
-        _desk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function withdrawSwapped(uint64 payee, uint8 tokenIn, uint8 tokenOut, uint128 amountIn, uint128 minOut)
-        external
-        returns (uint256 amountOut)
-    {
-        _desk();
-    }
-
-    /// @inheritdoc IPaymentManager
     function permit(address owner, uint8 token, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s)
         external
     {
-        _desk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function permit2(
-        address owner,
-        uint8 token,
-        uint160 amount,
-        uint48 expiration,
-        uint48 nonce,
-        uint256 deadline,
-        bytes calldata signature
-    ) external {
-        _desk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function multicall(bytes[] calldata calls) external returns (bytes[] memory results) {
         _desk();
     }
 
@@ -344,24 +284,6 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
 
     /// @inheritdoc IPaymentManager
     function relistToken(uint8 token) external {
-        _desk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function setTokenTerms(uint8 token, uint8 swaps, uint80 minWindowAmount, uint88 bountyCap) external {
-        _desk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function setRoute(
-        uint8 tokenIn,
-        uint8 tokenOut,
-        bytes calldata path,
-        uint16 slipBps,
-        uint32 twapSec,
-        uint16 minCardinality,
-        uint128 maxPerSwap
-    ) external {
         _desk();
     }
 
@@ -396,30 +318,6 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
 
     /// @inheritdoc IPaymentManager
     function pair(address payer, uint8 token, uint64 payee) external view returns (PairView memory) {
-        _askDesk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function limitOf(address payer, uint8 token, address controller) external view returns (LimitView memory) {
-        _askDesk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function sponsorOf(address payer, uint8 token)
-        external
-        view
-        returns (address by, uint128 maxRateQ32, uint40 until)
-    {
-        _askDesk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function routeOf(uint8 tokenIn, uint8 tokenOut) external view returns (RouteView memory) {
-        _askDesk();
-    }
-
-    /// @inheritdoc IPaymentManager
-    function autoSwapOf(address payer, uint8 payToken, uint8 settleToken) external view returns (uint16 maxSlipBps) {
         _askDesk();
     }
 
@@ -461,21 +359,21 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     function _increase(Context memory c, uint64 payee, uint256 delta) private {
         _checkUnpaused(Pausing.ENTRY);
         _pullIfLate(c);
-        Token memory t = _checkNew(c, payee);
+        uint256 minWindowAmount = _checkNew(c, payee);
         uint256 value = _prepaid(c);
-        Pair memory p = _changePair(c, payee, int256(delta));
-        c.flow.window = _windowFor(t, c.flow.rateQ32);
-        uint256 whole = uint256(c.flow.rateQ32) * c.flow.window * 60;
+        Earning memory e = _changePair(c, payee, int256(delta));
+        c.window = _windowFor(minWindowAmount, c.rateQ32);
+        uint256 whole = c.rateQ32 * c.window * 60;
         uint256 need = whole > value ? Q32.ceil(whole - value) : 0;
-        _checkLimit(c, c.flow.rateQ32, need);
+        _checkLimit(c, c.rateQ32, need);
         uint256 fromRefund = _useRefund(c, need);
         _spread(c, value + (need << 32));
         _save(c);
         if (need != 0) {
-            emit Pulled(c.payer, c.token, need - fromRefund, fromRefund, c.purse.refund, c.flow.paidUntil, false);
+            emit Pulled(c.payer, c.token, need - fromRefund, fromRefund, uint128(c.refund), uint40(c.paidUntil), false);
         }
-        _emitFlow(c, payee, p);
-        _take(t.erc20, c.payer, need - fromRefund, c.flow.flags);
+        _emitFlow(c, payee, e);
+        _take(c.token, c.payer, need - fromRefund, c.flags);
     }
 
     /// @dev Lowers or ends a flow. Never fails for a reason that lies with the payer's token. What is unpaid for until now,
@@ -484,22 +382,22 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
         _pullIfLate(c);
         bool late = _late(c);
         uint256 value = _prepaid(c);
-        uint256 paidUntil = c.flow.paidUntil;
-        Pair memory p = _changePair(c, payee, -int256(delta));
-        if (c.flow.flags & REVOKED != 0) {
-            if (c.flow.since > paidUntil) _recordDebt(c, payee, Q32.ceilWei(delta, c.flow.since - paidUntil));
+        uint256 paidUntil = c.paidUntil;
+        Earning memory e = _changePair(c, payee, -int256(delta));
+        if (c.flags & REVOKED != 0) {
+            if (c.since > paidUntil) _recordDebt(c, payee, Q32.ceilWei(delta, c.since - paidUntil));
             _endRevocation(c);
         } else if (late) {
             _recordDebt(c, payee, Q32.ceilWei(delta, c.now_ - paidUntil));
-            if (c.flow.rateQ32 == 0) {
-                c.flow.paidUntil = c.now_;
+            if (c.rateQ32 == 0) {
+                c.paidUntil = c.now_;
                 _clearArrears(c);
             }
         } else {
             _spread(c, value);
         }
         _save(c);
-        _emitFlow(c, payee, p);
+        _emitFlow(c, payee, e);
     }
 
     /// @dev Whether the account has been in arrears for longer than the hard grace, not counting when nobody could pay.
@@ -507,8 +405,10 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
         unchecked {
             if (!_late(c)) return false;
             (,, uint32 hard) = _params();
-            uint256 end = uint256(c.flow.paidUntil) + hard;
-            if (c.now_ > end && UPTIME_FEED != address(0)) end += ISLAManager(SLA).outage(c.flow.paidUntil, c.now_);
+            uint256 end = c.paidUntil + hard;
+            if (c.now_ > end && UPTIME_FEED != address(0)) {
+                end += ISLAManager(SLA).outage(uint40(c.paidUntil), uint40(c.now_));
+            }
             return c.now_ > end;
         }
     }
@@ -516,31 +416,38 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     /// @dev The JobManager pays nodes for computing and images, the ImageMarketplace images, the StorageRegistry nodes for
     /// storing.
     function _checkController(uint64 payee) private view {
-        bool storing = msg.sender == STORAGES;
-        if (msg.sender != JOBS && !storing) _onlyPeer(IMAGES);
-        uint8 class = Payees.classOf(payee);
-        if ((class == Payees.STORAGE) != storing || (class == Payees.COMPUTE && msg.sender != JOBS)) {
-            revert WrongPayee(payee);
+        uint256 range = payee >> 32;
+        bool ok;
+        if (msg.sender == JOBS) {
+            ok = range <= Payees.IMAGES >> 32;
+        } else if (msg.sender == STORAGES) {
+            ok = range == Payees.STORAGES >> 32;
+        } else {
+            _onlyPeer(IMAGES);
+            ok = range == Payees.IMAGES >> 32;
         }
+        if (!ok || uint32(payee) == 0) revert WrongPayee(payee);
     }
 
     /// @dev New obligations need an enabled token, a payer without arrears who has not revoked, and no debt between the two.
-    function _checkNew(Context memory c, uint64 payee) private view returns (Token memory t) {
+    /// @return minWindowAmount The token's.
+    function _checkNew(Context memory c, uint64 payee) private view returns (uint256 minWindowAmount) {
         PaymentManagerStorage storage $ = _storage();
-        t = $.tokens[c.token];
+        Token storage t = $.tokens[c.token];
         if (t.flags & ENABLED == 0) revert TokenDisabled(c.token);
-        if (_late(c)) revert InArrears(c.flow.paidUntil);
-        if (c.flow.flags & REVOKED != 0) revert Revoked(c.flow.since);
-        if (c.flow.debts != 0) {
+        if (_late(c)) revert InArrears(uint40(c.paidUntil));
+        if (c.flags & REVOKED != 0) revert Revoked(uint40(c.since));
+        if (c.debts != 0) {
             uint256 debt = $.debts[c.payer][c.token][payee];
             if (debt != 0) revert HasDebt(c.payer, payee, debt);
         }
+        return t.minWindowAmount;
     }
 
     /// @dev The payer's own bounds for this controller: the rate that it may raise the account to, and what it may take in
     /// a day.
     function _checkLimit(Context memory c, uint256 rate, uint256 amount) private {
-        if (c.flow.flags & LIMITED == 0) return;
+        if (c.flags & LIMITED == 0) return;
         PaymentManagerStorage storage $ = _storage();
         Limit memory l = $.limits[c.payer][c.token][msg.sender];
         if (l.validUntil == 0) return;
@@ -554,18 +461,18 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     }
 
     function _withinLimit(Context memory c, uint256 rate) private view returns (bool) {
-        if (c.flow.flags & LIMITED == 0) return true;
+        if (c.flags & LIMITED == 0) return true;
         Limit memory l = _storage().limits[c.payer][c.token][msg.sender];
         return l.validUntil == 0 || (c.now_ <= l.validUntil && rate <= l.maxRateQ32);
     }
 
     /// @dev The window in minutes of an account with this rate: as long as a dollar lasts, between the parameter and a day,
     /// so that small accounts are not pulled for less than a pull costs.
-    function _windowFor(Token memory t, uint256 rate) private view returns (uint16) {
+    function _windowFor(uint256 minWindowAmount, uint256 rate) private view returns (uint16) {
         unchecked {
-            (uint256 prepay,,) = _params();
-            if (t.minWindowAmount != 0) {
-                uint256 long = (uint256(t.minWindowAmount) << 32) / rate;
+            uint256 prepay = uint32(_base().params);
+            if (minWindowAmount != 0) {
+                uint256 long = (minWindowAmount << 32) / rate;
                 prepay = Math.max(prepay, Math.min(long, _LONG_WINDOW));
             }
             return uint16(prepay / 60);
@@ -573,38 +480,64 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     }
 
     /// @dev Settles a pair until now, or until the money ended, and changes its rate and the account's.
-    function _changePair(Context memory c, uint64 payee, int256 delta) private returns (Pair memory p) {
-        PaymentManagerStorage storage $ = _storage();
-        p = $.pairs[c.payer][c.token][payee];
-        if (p.rateQ32 == 0) p.since = c.now_;
-        else _settle(p, c.flow.paidUntil);
-        uint256 pairRate;
-        unchecked {
-            pairRate = uint256(p.rateQ32) + uint256(delta);
+    function _changePair(Context memory c, uint64 payee, int256 delta) private returns (Earning memory e) {
+        e = _loadPair(c.payer, c.token, payee);
+        if (e.rateQ32 == 0) {
+            e.since = c.now_;
+            c.flows = (c.flows + 1).toUint24();
+        } else {
+            uint256 until = Math.min(c.paidUntil, c.now_);
+            e.pendingQ32 = _earned(e.rateQ32, e.since, e.pendingQ32, until).toUint120();
+            e.since = Math.max(e.since, until);
         }
         // A decrease below zero wraps around and ends here, too.
-        if (pairRate > MAX_PAIR_RATE) revert RateOverflow(pairRate);
+        e.rateQ32 = _add(e.rateQ32, delta, MAX_PAIR_RATE);
         // After a revocation the account has no rate to be lowered.
-        if (c.flow.flags & REVOKED == 0) {
-            uint256 rate;
-            unchecked {
-                rate = uint256(c.flow.rateQ32) + uint256(delta);
-            }
-            if (rate > MAX_RATE) revert RateOverflow(rate);
-            c.flow.rateQ32 = uint104(rate);
+        if (c.flags & REVOKED == 0) c.rateQ32 = _add(c.rateQ32, delta, MAX_RATE);
+        if (e.rateQ32 == 0) --c.flows;
+        _savePair(e);
+    }
+
+    function _savePair(Earning memory e) private {
+        uint256 slot = e.slot;
+        uint256 word = e.rateQ32 | e.since << 96 | e.pendingQ32 << 136;
+        assembly ("memory-safe") {
+            sstore(slot, word)
         }
-        if (p.rateQ32 == 0) ++c.flow.flows;
-        if (pairRate == 0) --c.flow.flows;
-        p.rateQ32 = uint96(pairRate);
-        $.pairs[c.payer][c.token][payee] = p;
+    }
+
+    /// @dev Settles a pair until now, or until the money ended, and takes its whole wei.
+    function _claim(Pair storage p, uint256 paidUntil) private returns (uint256 amount, uint256 since) {
+        uint256 word;
+        assembly ("memory-safe") {
+            word := sload(p.slot)
+        }
+        uint256 until = paidUntil < block.timestamp ? paidUntil : block.timestamp;
+        since = uint40(word >> 96);
+        uint256 earned = _earned(uint96(word), since, word >> 136, until);
+        amount = earned >> 32;
+        if (amount == 0) return (0, 0);
+        if (until > since) since = until;
+        word = uint96(word) | since << 96 | uint256(uint32(earned)) << 136;
+        assembly ("memory-safe") {
+            sstore(p.slot, word)
+        }
+    }
+
+    function _add(uint256 rate, int256 delta, uint256 most) private pure returns (uint256) {
+        unchecked {
+            rate += uint256(delta);
+        }
+        if (rate > most) revert RateOverflow(rate);
+        return rate;
     }
 
     /// @dev Spreads a scaled value over the account's rate: whole seconds, at most one window; the rest is refunded.
     function _spread(Context memory c, uint256 value) private {
         unchecked {
-            uint256 rate = c.flow.rateQ32;
-            uint256 time = rate == 0 ? 0 : Math.min(value / rate, uint256(c.flow.window) * 60);
-            c.flow.paidUntil = uint40(c.now_ + time);
+            uint256 rate = c.rateQ32;
+            uint256 time = rate == 0 ? 0 : Math.min(value / rate, c.window * 60);
+            c.paidUntil = c.now_ + time;
             _refund(c, (value - rate * time) >> 32);
         }
     }
@@ -612,7 +545,7 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     function _recordDebt(Context memory c, uint64 payee, uint256 amount) private {
         mapping(uint64 => uint256) storage debts = _storage().debts[c.payer][c.token];
         uint256 debt = debts[payee];
-        if (debt == 0) ++c.flow.debts;
+        if (debt == 0) c.debts = (c.debts + 1).toUint24();
         debts[payee] = debt + amount;
         emit DebtRecorded(c.payer, payee, c.token, amount, debt + amount);
     }
@@ -620,20 +553,29 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     /// @dev Takes from the refund what there is of `amount`.
     function _useRefund(Context memory c, uint256 amount) private pure returns (uint256 used) {
         unchecked {
-            used = Math.min(c.purse.refund, amount);
-            if (used != 0) _setRefund(c, c.purse.refund - used);
+            used = Math.min(c.refund, amount);
+            if (used != 0) _setRefund(c, c.refund - used);
         }
     }
 
     function _release(Context memory c, uint64 payee, uint256 amount) private {
-        c.purse.reserved -= uint120(amount);
-        _setRefund(c, c.purse.refund + amount);
-        emit Released(c.payer, payee, c.token, amount, c.purse.reserved, c.purse.refund);
+        c.reserved -= amount;
+        _setRefund(c, c.refund + amount);
+        emit Released(c.payer, payee, c.token, amount, uint128(c.reserved), uint128(c.refund));
         _endRevocation(c);
     }
 
-    function _emitFlow(Context memory c, uint64 payee, Pair memory p) private {
-        emit FlowChanged(c.payer, payee, c.token, p.rateQ32, p.since, p.pendingQ32, c.flow.rateQ32, c.flow.paidUntil);
+    function _emitFlow(Context memory c, uint64 payee, Earning memory e) private {
+        emit FlowChanged(
+            c.payer,
+            payee,
+            c.token,
+            uint128(e.rateQ32),
+            uint40(e.since),
+            uint128(e.pendingQ32),
+            uint128(c.rateQ32),
+            uint40(c.paidUntil)
+        );
     }
 
     /* INTERNAL: SETTLEMENT */
@@ -646,12 +588,12 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     /// @dev Fills the window as far as refund, sponsor and wallet go. Never reverts because of the token.
     function _pull(Context memory c) private returns (uint256 got) {
         unchecked {
-            uint256 rate = c.flow.rateQ32;
+            uint256 rate = c.rateQ32;
             if (rate == 0) return 0;
-            (uint256 from, uint256 target) = (c.flow.paidUntil, _target(c));
+            (uint256 from, uint256 target) = (c.paidUntil, _target(c));
             if (from < target) {
                 uint256 need = Q32.ceilWei(rate, target - from);
-                uint256 refund = Math.min(c.purse.refund, need);
+                uint256 refund = Math.min(c.refund, need);
                 if (refund < need) got = _fetch(c, refund, need, target - from);
                 _buy(c, from, target, need, refund, got);
             }
@@ -662,37 +604,33 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     /// @dev Takes what is missing to `need` from the sponsor and the wallet.
     function _fetch(Context memory c, uint256 refund, uint256 need, uint256 time) private returns (uint256 got) {
         unchecked {
-            address erc20 = _storage().tokens[c.token].erc20;
-            uint8 flags = c.flow.flags;
-            if (flags & SPONSORED != 0) got = _fetchFromSponsor(c, erc20, need - refund, time);
+            uint256 flags = c.flags;
+            if (flags & SPONSORED != 0) got = _fetchFromSponsor(c, need - refund, time);
             refund += got;
             if (refund == need || flags & DEPOSIT != 0) return got;
-            bool permit2 = flags & PERMIT2 != 0;
-            uint256 own = TokenCalls.tryTake(erc20, c.payer, need - refund, permit2);
+            uint256 own = _tryTake(c.token, c.payer, need - refund, flags);
             if (own == 0) {
-                // As much as makes whole seconds. With enough in the wallet the token itself fails, and asking again helps
-                // nothing.
-                uint256 have = refund + Math.min(TokenCalls.available(erc20, c.payer, permit2), need - refund);
-                uint256 part = Q32.ceilWei(c.flow.rateQ32, (have << 32) / c.flow.rateQ32);
-                if (have < need && part > refund) own = TokenCalls.tryTake(erc20, c.payer, part - refund, permit2);
+                // As much as makes whole seconds. With enough in the wallet the token itself fails, and asking again
+                // helps nothing.
+                uint256 have = TokenCalls.available(_erc20(c.token), c.payer, flags & PERMIT2 != 0);
+                have = refund + Math.min(have, need - refund);
+                uint256 part = Q32.ceilWei(c.rateQ32, (have << 32) / c.rateQ32);
+                if (have < need && part > refund) own = _tryTake(c.token, c.payer, part - refund, flags);
             }
             got += own;
         }
     }
 
     /// @dev The sponsor pays at most its own rate for `time`, all of it or nothing.
-    function _fetchFromSponsor(Context memory c, address erc20, uint256 most, uint256 time)
-        private
-        returns (uint256 got)
-    {
+    function _fetchFromSponsor(Context memory c, uint256 most, uint256 time) private returns (uint256 got) {
         Sponsor memory s = _storage().sponsors[c.payer][c.token];
         if (c.now_ > s.until) {
-            c.flow.flags &= ~SPONSORED;
+            c.flags &= ~uint256(SPONSORED);
             return 0;
         }
         uint256 part = Math.min(most, Q32.floorWei(s.maxRateQ32, time));
         if (part == 0) return 0;
-        got = TokenCalls.tryTake(erc20, s.by, part, false);
+        got = _tryTake(c.token, s.by, part, 0);
         if (got != 0) emit SponsorPaid(s.by, c.payer, c.token, got);
     }
 
@@ -701,23 +639,23 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
         unchecked {
             uint256 time = target - from;
             if (refund + got < need) {
-                time = ((refund + got) << 32) / c.flow.rateQ32;
-                need = Q32.ceilWei(c.flow.rateQ32, time);
+                time = ((refund + got) << 32) / c.rateQ32;
+                need = Q32.ceilWei(c.rateQ32, time);
             }
             if (time == 0 && got == 0) return;
             uint256 fromRefund = need > got ? need - got : 0;
-            if (need != got) _setRefund(c, uint256(c.purse.refund) + got - need);
-            c.flow.paidUntil = uint40(from + time);
-            emit Pulled(c.payer, c.token, got, fromRefund, c.purse.refund, c.flow.paidUntil, from + time < target);
+            if (need != got) _setRefund(c, c.refund + got - need);
+            c.paidUntil = from + time;
+            emit Pulled(c.payer, c.token, got, fromRefund, uint128(c.refund), uint40(c.paidUntil), from + time < target);
         }
     }
 
     function _noteArrears(Context memory c) private {
         if (!_late(c)) {
             _clearArrears(c);
-        } else if (c.flow.since == 0) {
-            c.flow.since = c.flow.paidUntil;
-            emit ArrearsStarted(c.payer, c.token, c.flow.paidUntil);
+        } else if (c.since == 0) {
+            c.since = c.paidUntil;
+            emit ArrearsStarted(c.payer, c.token, uint40(c.paidUntil));
         }
     }
 
@@ -726,7 +664,7 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     /// @dev 1 when the account has less than a quarter of its window left, else 0.
     function _low(Context memory c) private pure returns (uint256) {
         unchecked {
-            return c.flow.paidUntil < uint256(c.now_) + uint256(c.flow.window) * 15 ? 1 : 0;
+            return c.paidUntil < c.now_ + c.window * 15 ? 1 : 0;
         }
     }
 

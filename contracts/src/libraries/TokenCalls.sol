@@ -45,24 +45,20 @@ library TokenCalls {
         return _read(token, _BALANCE_OF, owner, address(0));
     }
 
-    /// @notice Tries to take `amount` from `owner`.
-    /// @return got By how much the balance of this contract grew, at most `amount`.
-    function tryTake(address token, address owner, uint256 amount, bool permit2) internal returns (uint256 got) {
-        return tryMove(token, owner, address(this), amount, permit2);
-    }
-
     /// @notice Tries to move `amount` from `owner` to `to`.
+    /// @param exact Whether the token is known to move what it says that it moves; then its word is taken.
     /// @return got By how much the balance of `to` grew, at most `amount`.
-    function tryMove(address token, address owner, address to, uint256 amount, bool permit2)
+    function tryMove(address token, address owner, address to, uint256 amount, bool permit2, bool exact)
         internal
         returns (uint256 got)
     {
         // Permit2 knows amounts below 2^160 only.
         if (permit2 && amount > type(uint160).max) return 0;
-        uint256 before = balanceOf(token, to);
+        uint256 before = exact ? 0 : balanceOf(token, to);
         address target = permit2 ? PERMIT2 : token;
         uint256 selector = permit2 ? _PERMIT2_TRANSFER_FROM : _TRANSFER_FROM;
         _checkGas();
+        bool ok;
         // The fourth argument, the token, is Permit2's; an ERC-20 ignores it.
         assembly ("memory-safe") {
             let data := mload(0x40)
@@ -71,8 +67,12 @@ library TokenCalls {
             mstore(add(data, 36), to)
             mstore(add(data, 68), amount)
             mstore(add(data, 100), token)
-            pop(call(_GAS, target, 0, data, 132, 0x00, 0x00))
+            // No answer counts as yes: Permit2 and some tokens give none.
+            mstore(0x00, 1)
+            ok := call(_GAS, target, 0, data, 132, 0x00, 0x20)
+            ok := and(ok, eq(mload(0x00), 1))
         }
+        if (exact) return ok ? amount : 0;
         uint256 now_ = balanceOf(token, to);
         unchecked {
             got = now_ > before ? now_ - before : 0;

@@ -17,6 +17,7 @@ import {UniswapAdapter} from "../../src/UniswapAdapter.sol";
 import {DevGateway} from "../../src/dev/DevGateway.sol";
 import {IJobManager} from "../../src/interfaces/IJobManager.sol";
 import {INodeRegistry} from "../../src/interfaces/INodeRegistry.sol";
+import {IPaymentDesk} from "../../src/interfaces/IPaymentDesk.sol";
 import {Roles} from "../../src/libraries/Roles.sol";
 import {AccessManager} from "@openzeppelin/contracts/access/manager/AccessManager.sol";
 import {Test} from "forge-std/Test.sol";
@@ -45,6 +46,8 @@ abstract contract Suite is Test {
     StakingManager internal staking;
     JobManager internal jobs;
     PaymentManager internal payments;
+    /// @dev The same contract, for what only its other half can.
+    IPaymentDesk internal desk;
     StorageRegistry internal storages;
     AlephLens internal lens;
     UniswapAdapter internal swaps;
@@ -114,6 +117,7 @@ abstract contract Suite is Test {
         staking = StakingManager(_proxy("StakingManager"));
         jobs = JobManager(_proxy("JobManager"));
         payments = PaymentManager(_proxy("PaymentManager"));
+        desk = IPaymentDesk(address(payments));
         deployer.deploy("DrandVerifier", abi.encodePacked(_code("DrandVerifier"), _beaconNetwork()));
         storages = StorageRegistry(_proxy("StorageRegistry"));
         lens = AlephLens(_create(abi.encodePacked(_code("AlephLens"), abi.encode(_peers()))));
@@ -213,6 +217,7 @@ abstract contract Suite is Test {
             _restrict(json, "Base", _at(names[i]));
             _restrict(json, names[i], _at(names[i]));
         }
+        _restrict(json, "PaymentDesk", address(payments));
         authority.grantRole(Roles.UPGRADER, address(this), 0);
         authority.grantRole(Roles.PARAM, address(this), 0);
         authority.grantRole(Roles.GUARDIAN, address(this), 0);

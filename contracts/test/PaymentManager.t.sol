@@ -559,11 +559,12 @@ contract PaymentManagerTest is Suite {
     /* TOKENS */
 
     function _listBad() private returns (BadToken bad) {
-        bad = new BadToken();
+        bad = new BadToken(6);
         assertEq(payments.listToken(address(bad)), 2);
         bad.mint(payer, 1e15);
         vm.prank(payer);
         bad.approve(address(payments), type(uint256).max);
+        bad.setCall(address(payments), abi.encodeCall(payments.withdrawRefund, (payer, 2)));
     }
 
     function test_listToken_andDelist() public {
@@ -590,41 +591,114 @@ contract PaymentManagerTest is Suite {
         payments.delistToken(3);
     }
 
-    function test_token_feeOnTransferIsRefused() public {
+    function test_token_thatDoesNotMoveWhatItSaysIsRefused() public {
         BadToken bad = _listBad();
-        bad.setMode(BadToken.Mode.Fee, payments);
+        bad.setMode(BadToken.Mode.Fee);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.FeeOnTransfer.selector, 3_564_000, 3_600_000));
         _asJobs().reserve(payer, 2, node, R);
-        bad.setMode(BadToken.Mode.Silent, payments);
-        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.FeeOnTransfer.selector, 0, 3_600_000));
-        _asJobs().reserve(payer, 2, node, R);
+        BadToken.Mode[4] memory none =
+            [BadToken.Mode.Silent, BadToken.Mode.No, BadToken.Mode.Reenter, BadToken.Mode.BurnGas];
+        for (uint256 i; i < 4; ++i) {
+            bad.setMode(none[i]);
+            vm.expectRevert(abi.encodeWithSelector(IPaymentManager.FeeOnTransfer.selector, 0, 3_600_000));
+            _asJobs().reserve(payer, 2, node, R);
+        }
     }
 
+    /// @dev PM-10 and PM-11: whatever the token does, a flow ends, the account is consistent, and ALEPH knows nothing of it.
     function test_token_misbehavingNeverBlocksAStop() public {
         BadToken bad = _listBad();
-        for (uint8 mode = 1; mode <= 5; ++mode) {
-            bad.setMode(BadToken.Mode.Honest, payments);
+        bad.setBlocked(payer, true);
+        for (uint8 mode = 1; mode <= uint8(type(BadToken.Mode).max); ++mode) {
+            bad.setMode(BadToken.Mode.Honest);
             uint64 payee = node + mode;
             _asJobs().setFlow(payer, 2, payee, int256(uint256(R)));
+            _asJobs().reserve(payer, 2, payee, R);
             skip(2 hours);
-            bad.setMode(BadToken.Mode(mode), payments);
+            bad.setMode(BadToken.Mode(mode));
             payments.pull(payer, 2);
+            _asJobs().release(payer, 2, payee, R, 60);
             _asJobs().setFlow(payer, 2, payee, -int256(uint256(R)));
-            assertEq(payments.account(payer, 2).rateQ32, 0, "PM-10");
-            address[] memory list = new address[](1);
-            list[0] = payer;
-            payments.claim(payee, 2, list);
-            assertEq(payments.account(payer, ALEPH).rateQ32, 0, "PM-11");
+            IPaymentManager.AccountView memory a = payments.account(payer, 2);
+            assertEq(a.rateQ32, 0, "PM-10");
+            assertEq(a.flows, 0);
+            assertEq(a.arrearsSince, 0);
+            payments.claim(payee, 2, _payers());
+            assertEq(keccak256(abi.encode(_account())), keccak256(abi.encode(payments.account(address(1), ALEPH))));
         }
+    }
+
+    function test_token_muteWorksLikeAnyOther() public {
+        BadToken bad = _listBad();
+        bad.setMode(BadToken.Mode.Mute);
+        _asJobs().setFlow(payer, 2, node, int256(uint256(R)));
+        skip(600);
+        payments.pull(payer, 2);
+        payments.claim(node, 2, _payers());
+        vm.prank(workers[0].owner);
+        payments.withdraw(node, 2, 360_000);
+        assertEq(bad.balanceOf(workers[0].owner), 360_000);
+        _asJobs().setFlow(payer, 2, node, -int256(uint256(R)));
+        payments.withdrawRefund(payer, 2);
+        assertEq(bad.balanceOf(payer), 1e15 - 600_000);
+    }
+
+    function test_token_thatRefusesToPayLeavesTheCredit() public {
+        BadToken bad = _listBad();
+        _asJobs().chargeOnce(payer, 2, node, 1000, 0);
+        bad.setMode(BadToken.Mode.Block);
+        address to = workers[0].owner;
+        bad.setBlocked(to, true);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.TransferRefused.selector, to, 600));
+        vm.prank(to);
+        payments.withdraw(node, 2, 600);
+        assertEq(payments.creditOf(node, 2), 600, "and nobody else is affected");
+        bad.setBlocked(to, false);
+        vm.prank(to);
+        payments.withdraw(node, 2, 600);
+        assertEq(bad.balanceOf(to), 600);
     }
 
     function test_token_reentranceIsRefused() public {
         BadToken bad = _listBad();
         _asJobs().reserve(payer, 2, node, R);
         _asJobs().release(payer, 2, node, R, 60);
-        bad.setMode(BadToken.Mode.Reenter, payments);
+        bad.setMode(BadToken.Mode.Reenter);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.FeeOnTransfer.selector, 0, 3_600_000));
         _asJobs().reserve(payer, 2, node, 2 * R);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.TransferRefused.selector, payer, 3_600_000));
+        payments.withdrawRefund(payer, 2);
+        bytes[5] memory calls = [
+            abi.encodeCall(payments.pull, (payer, 2)),
+            abi.encodeCall(payments.claim, (node, 2, _payers())),
+            abi.encodeCall(payments.account, (payer, 2)),
+            abi.encodeCall(payments.pair, (payer, 2, node)),
+            abi.encodeCall(desk.deposit, (2, 1))
+        ];
+        for (uint256 i; i < calls.length; ++i) {
+            bad.setCall(address(payments), calls[i]);
+            vm.expectRevert(abi.encodeWithSelector(IPaymentManager.TransferRefused.selector, payer, 3_600_000));
+            payments.withdrawRefund(payer, 2);
+        }
+    }
+
+    function test_token_anyDecimals() public {
+        uint8[4] memory decimals = [0, 2, 18, 30];
+        for (uint8 i; i < 4; ++i) {
+            BadToken t = new BadToken(decimals[i]);
+            uint8 id = payments.listToken(address(t));
+            assertEq(payments.tokenOf(id).decimals, decimals[i]);
+            t.mint(payer, 1e30);
+            vm.prank(payer);
+            t.approve(address(payments), type(uint256).max);
+            // 3 units an hour, whatever a unit is; at most what a pair can flow.
+            uint256 rate = 3 * 10 ** decimals[i] * Q / 3600;
+            if (rate > type(uint96).max) rate = type(uint96).max;
+            _asJobs().setFlow(payer, id, node, int256(rate));
+            skip(3600);
+            assertEq(payments.claim(node, id, _payers()), rate * 3600 >> 32);
+            _asJobs().setFlow(payer, id, node, -int256(rate));
+        }
     }
 
     function test_pull_needsEnoughGasForTheToken() public {

@@ -14,6 +14,7 @@ import {EndReason} from "./libraries/EndReason.sol";
 import {JobTypes} from "./libraries/JobTypes.sol";
 import {Payees} from "./libraries/Payees.sol";
 import {Stats} from "./libraries/Stats.sol";
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
 /// @title JobExtension
 /// @notice The calls of the JobManager that are rare: it has no room for them. The JobManager runs them as its own code
@@ -41,6 +42,9 @@ contract JobExtension is JobStore {
     /// @dev The reason in {ChallengeAnswered} of a node that did not answer.
     uint8 private constant _SILENT = type(uint8).max;
 
+    bytes32 private constant _DOMAIN =
+        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+
     /* SETUP */
 
     /// @custom:oz-upgrades-unsafe-allow constructor
@@ -52,16 +56,17 @@ contract JobExtension is JobStore {
     function createJob(IJobManager.JobOffer calldata offer) external nonReentrant {
         if (msg.sender != offer.payer) revert AlephErrors.NotAuthorized(msg.sender);
         JobManagerStorage storage $ = _storage();
-        Life storage l = $.lives[offer.spec];
-        if (l.status != IJobManager.Status.None) revert AlephErrors.Duplicate(offer.spec);
+        if ($.lives[offer.spec] != 0) revert AlephErrors.Duplicate(offer.spec);
         _checkOffer($, offer);
         _checkDeadline(offer);
         if (offer.maxRateQ32 == 0) revert AlephErrors.ZeroAmount();
         bytes32 hash = JobTypes.hash(offer);
         $.offers[offer.spec] = hash;
         $.terms[offer.spec].payer = offer.payer;
+        Life memory l;
         (l.status, l.changedAt, l.token) = (IJobManager.Status.Offered, uint40(block.timestamp), offer.token);
         (l.slaClass, l.maxUntil, l.extra) = (uint24(offer.slaClass), offer.maxUntil, true);
+        _save(offer.spec, l);
         $.extras[offer.spec] =
             Extra({imageSeq: offer.imageSeq, imageRateQ32: 0, imageOnce: 0, deadline: uint32(offer.deadline)});
         emit IJobManager.JobOffered(offer.spec, offer.payer, offer, hash);
@@ -150,14 +155,16 @@ contract JobExtension is JobStore {
         _checkSame($, offer, l);
         if (offer.nodeHint != 0 && offer.nodeHint != l.nodeId) revert IJobManager.WrongNode(l.nodeId, offer.nodeHint);
         if (rateQ32 == 0) revert AlephErrors.ZeroAmount();
+        if (rateQ32 > offer.maxRateQ32) revert IJobManager.RateTooHigh(rateQ32, offer.maxRateQ32);
         _checkPayer(offer, payerSig);
-        bytes32 digest = _hashTypedDataV4(JobTypes.hashResize(JobTypes.hash(offer), l.nodeId, rateQ32));
+        bytes32 digest = _digest(JobTypes.hashResize(JobTypes.hash(offer), l.nodeId, rateQ32));
         if (!_signed(INodeRegistry(_NODES).signerOf(l.nodeId), digest, nodeSig)) {
             revert AlephErrors.BadSignature(1);
         }
         // The offer is used up, or it could be played again after the next change.
         $.nonces[offer.payer][offer.nonce >> 8] |= 1 << (offer.nonce & 0xff);
-        $.lives[offer.spec].maxUntil = offer.maxUntil;
+        l.maxUntil = offer.maxUntil;
+        _save(offer.spec, l);
         (uint96 imageRate,) = _quote(offer, rateQ32);
         emit IJobManager.JobResized(offer.spec, l.nodeId, rateQ32, imageRate, offer.maxUntil);
         _changeRates($, offer.spec, l, rateQ32, imageRate);
@@ -245,7 +252,7 @@ contract JobExtension is JobStore {
         external
         nonReentrant
     {
-        bytes32 digest = _hashTypedDataV4(JobTypes.hashDecline(spec, better, attempt, reason));
+        bytes32 digest = _digest(JobTypes.hashDecline(spec, better, attempt, reason));
         if (!_signed(INodeRegistry(_NODES).signerOf(better), digest, sig)) revert AlephErrors.BadSignature(0);
         _answer(spec, attempt, better, reason);
     }
@@ -253,7 +260,7 @@ contract JobExtension is JobStore {
     /// @notice See {IJobManager}.
     function answerSilence(bytes32 spec, uint8 attempt, uint32 better, bytes calldata sigs) external nonReentrant {
         INodeRegistry.Quorum memory q =
-            INodeRegistry(_NODES).quorum(_hashTypedDataV4(JobTypes.hashSilence(spec, better, attempt)), sigs);
+            INodeRegistry(_NODES).quorum(_digest(JobTypes.hashSilence(spec, better, attempt)), sigs);
         if (uint256(q.weight) * 2 <= q.total) revert IJobManager.QuorumLow(q.weight, uint256(q.total) / 2 + 1);
         _answer(spec, attempt, better, _SILENT);
     }
@@ -367,6 +374,13 @@ contract JobExtension is JobStore {
         (e.imageSeq, e.imageRateQ32) = (o.imageSeq, rate);
         $.extras[o.spec] = e;
         if (rate != 0) _PAYMENTS.reserve(o.payer, o.token, Payees.ofImage(o.imageSeq), rate);
+    }
+
+    /// @dev Made anew each time: under delegatecall this address is the proxy's.
+    function _digest(bytes32 structHash) internal view override returns (bytes32) {
+        bytes32 separator =
+            keccak256(abi.encode(_DOMAIN, keccak256("AlephJobs"), keccak256("1"), block.chainid, address(this)));
+        return MessageHashUtils.toTypedDataHash(separator, structHash);
     }
 
     /// @dev Moves the flows of a running job to new rates.

@@ -6,6 +6,7 @@ import {Extended} from "./Extended.sol";
 import {JobExtension} from "./JobExtension.sol";
 import {JobStore} from "./JobStore.sol";
 import {Peers} from "./Peers.sol";
+import {TypedData} from "./TypedData.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
@@ -20,7 +21,7 @@ import {PayerSignature} from "./libraries/PayerSignature.sol";
 /// @title JobManager
 /// @notice See {IJobManager}. Money is moved by the PaymentManager only; this contract is its flow controller. Bonds are
 /// held by the SLAManager. The rare calls are in {JobExtension}.
-contract JobManager is IJobManager, Base, JobStore, Extended {
+contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
     /* CONSTANTS */
 
     /// @dev Coordinators that must sign, when there are as many.
@@ -41,7 +42,7 @@ contract JobManager is IJobManager, Base, JobStore, Extended {
 
     /// @param extension The JobExtension for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p, address extension) Base(p) JobStore(p) {
+    constructor(Peers memory p, address extension) Base(p) TypedData(p.jobs) JobStore(p) {
         _checkPeer(extension);
         _EXTENSION = extension;
     }
@@ -348,7 +349,7 @@ contract JobManager is IJobManager, Base, JobStore, Extended {
         bytes calldata coordSigs
     ) private {
         JobManagerStorage storage $ = _storage();
-        if ($.lives[o.spec].status != Status.None) revert AlephErrors.Duplicate(o.spec);
+        if ($.lives[o.spec] != 0) revert AlephErrors.Duplicate(o.spec);
         _checkOffer($, o);
         _checkDeadline(o);
         _checkFit(o, a, 0);
@@ -371,10 +372,13 @@ contract JobManager is IJobManager, Base, JobStore, Extended {
         bytes32 digest = _hashTypedDataV4(JobTypes.hash(JobTypes.ACCEPT, a));
         if (!_signed(nodeSigner, digest, nodeSig)) revert AlephErrors.BadSignature(1);
         digest = _hashTypedDataV4(JobTypes.hash(JobTypes.ASSIGNMENT, a));
-        for (uint256 i; i < signers.length; ++i) {
-            if (!_signed(signers[i], digest, coordSigs[i * _ENTRY + 4:(i + 1) * _ENTRY])) {
-                revert AlephErrors.BadSignature(uint8(i + 2));
+        bytes calldata sig = nodeSig;
+        for (uint256 i; i < ids.length; ++i) {
+            assembly ("memory-safe") {
+                sig.offset := add(coordSigs.offset, add(mul(i, _ENTRY), 4))
+                sig.length := sub(_ENTRY, 4)
             }
+            if (!_signed(signers[i], digest, sig)) revert AlephErrors.BadSignature(uint8(i + 2));
         }
     }
 
@@ -391,7 +395,10 @@ contract JobManager is IJobManager, Base, JobStore, Extended {
         uint32 previous;
         bool found;
         for (uint256 i; i < n; ++i) {
-            uint32 id = uint32(bytes4(coordSigs[i * _ENTRY:i * _ENTRY + 4]));
+            uint32 id;
+            assembly ("memory-safe") {
+                id := shr(224, calldataload(add(coordSigs.offset, mul(i, _ENTRY))))
+            }
             if (id <= previous) revert CoordinatorOrder(previous, id);
             if (id == coordId) found = true;
             ids[i] = previous = id;
@@ -464,6 +471,14 @@ contract JobManager is IJobManager, Base, JobStore, Extended {
     }
 
     /* INTERNAL */
+
+    function _domainName() internal pure override returns (string memory) {
+        return "AlephJobs";
+    }
+
+    function _digest(bytes32 structHash) internal view override returns (bytes32) {
+        return _hashTypedDataV4(structHash);
+    }
 
     function _checkBatch(uint256 length) private pure {
         if (length == 0 || length > _MAX_BATCH) revert AlephErrors.OutOfBounds(length, 1, _MAX_BATCH);

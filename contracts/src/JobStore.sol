@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {Peers} from "./Peers.sol";
-import {TypedData} from "./TypedData.sol";
 import {IImages} from "./interfaces/IImages.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
@@ -18,7 +17,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 /// @title JobStore
 /// @notice What the JobManager and its extension share: the record of the jobs, and how a job leaves its node.
-abstract contract JobStore is TypedData, ReentrancyGuardTransient {
+abstract contract JobStore is ReentrancyGuardTransient {
     using SafeCast for uint256;
 
     /* TYPES */
@@ -29,8 +28,9 @@ abstract contract JobStore is TypedData, ReentrancyGuardTransient {
         uint96 rateQ32;
     }
 
-    /// @dev What changes with the status, one slot. The reserve is what `reservedMinutes` cost at the rate, rounded up to
-    /// whole wei.
+    /// @dev What changes with the status. In storage it is one word, packed by hand in this order from the lowest bits on:
+    /// the compiler would write that slot once for each member. The reserve is what `reservedMinutes` cost at the rate,
+    /// rounded up to whole wei.
     struct Life {
         uint32 nodeId;
         uint32 coordId;
@@ -63,7 +63,7 @@ abstract contract JobStore is TypedData, ReentrancyGuardTransient {
     /// @custom:storage-location erc7201:aleph.storage.JobManager.v1
     struct JobManagerStorage {
         mapping(bytes32 spec => Terms) terms;
-        mapping(bytes32 spec => Life) lives;
+        mapping(bytes32 spec => uint256) lives;
         mapping(bytes32 spec => Extra) extras;
         mapping(bytes32 spec => bytes32) offers;
         mapping(bytes32 spec => bytes32) placements;
@@ -102,7 +102,7 @@ abstract contract JobStore is TypedData, ReentrancyGuardTransient {
     /* SETUP */
 
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) TypedData(p.jobs) {
+    constructor(Peers memory p) {
         (_NODES, _STORAGES, _IMAGES) = (p.nodes, p.storages, p.images);
         (_PAYMENTS, _SLA) = (IPaymentManager(p.payments), ISLAManager(p.sla));
     }
@@ -131,7 +131,7 @@ abstract contract JobStore is TypedData, ReentrancyGuardTransient {
     }
 
     function _checkPayer(IJobManager.JobOffer calldata o, bytes calldata payerSig) internal view {
-        if (!PayerSignature.isValid(o.payer, _hashTypedDataV4(JobTypes.hash(o)), payerSig)) {
+        if (!PayerSignature.isValid(o.payer, _digest(JobTypes.hash(o)), payerSig)) {
             revert AlephErrors.BadSignature(0);
         }
     }
@@ -264,20 +264,35 @@ abstract contract JobStore is TypedData, ReentrancyGuardTransient {
 
     /* INTERNAL */
 
-    function _domainName() internal pure override returns (string memory) {
-        return "AlephJobs";
-    }
+    /// @dev What is signed for a struct with this hash.
+    function _digest(bytes32 structHash) internal view virtual returns (bytes32);
 
     function _challengeId(bytes32 spec, uint8 attempt, uint32 better) internal pure returns (bytes32) {
         return keccak256(abi.encode(spec, attempt, better));
     }
 
-    function _load(bytes32 spec) internal view returns (Life memory) {
-        return _storage().lives[spec];
+    function _load(bytes32 spec) internal view returns (Life memory l) {
+        uint256 word = _storage().lives[spec];
+        l.nodeId = uint32(word);
+        l.coordId = uint32(word >> 32);
+        l.changedAt = uint40(word >> 64);
+        l.startedAt = uint40(word >> 104);
+        l.maxUntil = uint40(word >> 144);
+        l.status = IJobManager.Status(uint8(word >> 184));
+        l.token = uint8(word >> 192);
+        l.attempt = uint8(word >> 200);
+        l.reservedMinutes = uint16(word >> 208);
+        l.slaClass = uint24(word >> 224);
+        l.extra = word >> 248 != 0;
     }
 
     function _save(bytes32 spec, Life memory l) internal {
-        _storage().lives[spec] = l;
+        uint256 word = uint256(l.nodeId) | uint256(l.coordId) << 32 | uint256(l.changedAt) << 64;
+        word |= uint256(l.startedAt) << 104 | uint256(l.maxUntil) << 144 | uint256(l.status) << 184;
+        word |= uint256(l.token) << 192 | uint256(l.attempt) << 200 | uint256(l.reservedMinutes) << 208;
+        word |= uint256(l.slaClass) << 224;
+        if (l.extra) word |= 1 << 248;
+        _storage().lives[spec] = word;
     }
 
     function _terms(bytes32 spec) internal view returns (Terms memory) {

@@ -10,15 +10,26 @@ library JobTypes {
     bytes32 internal constant ACCEPT = TypeHashes.ACCEPT;
     bytes32 internal constant ASSIGNMENT = TypeHashes.ASSIGNMENT;
 
-    /// @notice The struct hash of an offer.
-    function hash(IJobManager.JobOffer calldata offer) internal pure returns (bytes32) {
-        // All members are static, so the struct's ABI encoding is its EIP-712 encoding.
-        return keccak256(abi.encode(TypeHashes.JOB_OFFER, offer));
+    /// @notice The struct hash of an offer. All members are static, so the struct in the calldata is its EIP-712 encoding;
+    /// whoever reads a member checks that it has no bits too many.
+    function hash(IJobManager.JobOffer calldata offer) internal pure returns (bytes32 result) {
+        bytes32 kind = TypeHashes.JOB_OFFER;
+        assembly ("memory-safe") {
+            let data := mload(0x40)
+            mstore(data, kind)
+            calldatacopy(add(data, 0x20), offer, 0x160)
+            result := keccak256(data, 0x180)
+        }
     }
 
     /// @notice The struct hash of an assignment, as `kind` = ACCEPT for the node or ASSIGNMENT for a coordinator.
-    function hash(bytes32 kind, IJobManager.Assignment calldata assignment) internal pure returns (bytes32) {
-        return keccak256(abi.encode(kind, assignment));
+    function hash(bytes32 kind, IJobManager.Assignment calldata assignment) internal pure returns (bytes32 result) {
+        assembly ("memory-safe") {
+            let data := mload(0x40)
+            mstore(data, kind)
+            calldatacopy(add(data, 0x20), assignment, 0x100)
+            result := keccak256(data, 0x120)
+        }
     }
 
     /// @notice The struct hash of a stop.

@@ -17,6 +17,7 @@ contract VectorsTest is Suite {
     uint256 internal constant KEY = 0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80;
     address internal constant JOBS_AT = 0x5FbDB2315678afecb367f032d93F642f64180aa3;
     address internal constant NODES_AT = 0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512;
+    address internal constant SLA_AT = 0x9fE46736679d2D9a65F0992F2272dE9f3c7fa6e0;
     bytes32 internal constant SPEC = sha256("instance");
     bytes32 internal constant NEEDS = keccak256("needs");
 
@@ -33,7 +34,7 @@ contract VectorsTest is Suite {
     }
 
     function test_vectors_areWhatTheContractsCompute() public {
-        string memory json = string.concat("[\n", _jobCases(), ",\n", _nodeCases(), "\n]\n");
+        string memory json = string.concat("[\n", _jobCases(), ",\n", _slaCases(), ",\n", _nodeCases(), "\n]\n");
         if (vm.envOr("WRITE_VECTORS", false)) vm.writeFile(FILE, json);
         assertEq(vm.readFile(FILE), json, "vectors differ: run `make contracts-vectors`");
     }
@@ -109,6 +110,22 @@ contract VectorsTest is Suite {
         );
     }
 
+    function _slaCases() private pure returns (string memory) {
+        string memory accusation = string.concat(
+            '{"kind": "10", "nodeId": "5", "ref": "',
+            vm.toString(SPEC),
+            '", "occurrence": "2", "severity": "1", "evidence": "',
+            vm.toString(NEEDS),
+            '"}'
+        );
+        string memory verdict = string.concat('{"caseId": "', vm.toString(NEEDS), '", "guilty": true}');
+        return string.concat(
+            _case("AlephSLA", SLA_AT, "Accusation", _ACCUSATION, accusation, _accusationHash()),
+            ",\n",
+            _case("AlephSLA", SLA_AT, "Verdict", _VERDICT, verdict, _verdictHash())
+        );
+    }
+
     function _nodeCases() private pure returns (string memory) {
         address owner = address(0xA11CE);
         bytes memory peerId = hex"002408011220aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -176,6 +193,9 @@ contract VectorsTest is Suite {
     string private constant _RESIZE = "Resize(bytes32 offer,uint32 nodeId,uint128 rateQ32)";
     string private constant _DECLINE = "Decline(bytes32 spec,uint32 nodeId,uint8 attempt,uint8 reason)";
     string private constant _SILENCE = "Silence(bytes32 spec,uint32 nodeId,uint8 attempt)";
+    string private constant _ACCUSATION =
+        "Accusation(uint8 kind,uint32 nodeId,bytes32 ref,uint32 occurrence,uint8 severity,bytes32 evidence)";
+    string private constant _VERDICT = "Verdict(bytes32 caseId,bool guilty)";
     string private constant _REGISTER = "Register(address owner,uint8 kind,bytes32 peerIdHash)";
     string private constant _SET_SIGNER = "SetSigner(uint32 nodeId,address owner)";
 
@@ -232,6 +252,14 @@ contract VectorsTest is Suite {
 
     function _silenceHash() private pure returns (bytes32) {
         return keccak256(abi.encode(keccak256(bytes(_SILENCE)), SPEC, 5, 2));
+    }
+
+    function _accusationHash() private pure returns (bytes32) {
+        return keccak256(abi.encode(keccak256(bytes(_ACCUSATION)), 10, 5, SPEC, 2, 1, NEEDS));
+    }
+
+    function _verdictHash() private pure returns (bytes32) {
+        return keccak256(abi.encode(keccak256(bytes(_VERDICT)), NEEDS, true));
     }
 
     function _registerHash(address owner, bytes memory peerId) private pure returns (bytes32) {

@@ -141,7 +141,7 @@ func choose(m *market, q request, maxAge time.Duration, claims map[message.ItemH
 	if len(entrants) == 0 {
 		return c, nil
 	}
-	win := winner(newRacer(q.seed, q.spec, attempt), entrants)
+	win := winner(newRace(q.seed, q.spec, attempt), entrants)
 	c.chosen = &m.hosts[entrants[win].index]
 	c.rateQ32 = rates[c.chosen.ad.PriceBps]
 	explain(c.candidates, entrants, win, q.nodeHint != 0)

@@ -28,6 +28,8 @@ var (
 	contract = common.HexToAddress("0x5FbDB2315678afecb367f032d93F642f64180aa3")
 	jobs     = job.Jobs(big.NewInt(31337), contract)
 	nodes    = job.Nodes(big.NewInt(31337), contract)
+	sla      = job.SLA(big.NewInt(31337), contract)
+	hash     = common.HexToHash("0x1234")
 	rate     = new(big.Int).Lsh(big.NewInt(15277777777778), 32)
 )
 
@@ -54,7 +56,7 @@ func permit() *job.Permit {
 func TestDigestsAgreeWithAnIndependentEncoder(t *testing.T) {
 	token := job.Domain{Name: "Aleph", Version: "1", ChainID: big.NewInt(42161), Contract: contract}
 	specHex, rateText := "0x"+string(spec), rate.String()
-	termValues := map[string]any{"spec": specHex, "nodeId": "3", "rateQ32": rateText, "attempt": "1", "coordId": "1", "deadline": "1700000300"}
+	termValues := map[string]any{"spec": specHex, "nodeId": "3", "rateQ32": rateText, "attempt": "1", "coordId": "1", "statsEpoch": "0", "reqHash": common.Hash{}.Hex(), "deadline": "1700000300"}
 	peer := []byte("\x00\x24\x08\x01peer")
 	tests := []struct {
 		typ    string
@@ -64,11 +66,25 @@ func TestDigestsAgreeWithAnIndependentEncoder(t *testing.T) {
 	}{
 		{job.OfferType, jobs, offer(), map[string]any{
 			"spec": specHex, "payer": payer.Hex(), "token": "1", "maxRateQ32": rateText, "nodeHint": "3",
+			"slaClass": "0", "imageSeq": "0", "reqHash": common.Hash{}.Hex(),
 			"maxUntil": strconv.Itoa(1<<40 - 1), "deadline": "1700000300", "nonce": offer().Nonce.String(),
 		}},
 		{job.AcceptType, jobs, accept(), termValues},
 		{job.AssignmentType, jobs, assignment(), termValues},
 		{job.StopType, jobs, &job.Stop{Spec: spec, Deadline: 7}, map[string]any{"spec": specHex, "deadline": "7"}},
+		{job.ResizeType, jobs, &job.Resize{Offer: hash, NodeID: 3, RateQ32: rate}, map[string]any{
+			"offer": hash.Hex(), "nodeId": "3", "rateQ32": rateText,
+		}},
+		{job.DeclineType, jobs, &job.Decline{Spec: spec, NodeID: 3, Attempt: 2, Reason: 17}, map[string]any{
+			"spec": specHex, "nodeId": "3", "attempt": "2", "reason": "17",
+		}},
+		{job.SilenceType, jobs, &job.Silence{Spec: spec, NodeID: 3, Attempt: 2}, map[string]any{
+			"spec": specHex, "nodeId": "3", "attempt": "2",
+		}},
+		{job.AccusationType, sla, &job.Accusation{Kind: 9, NodeID: 3, Ref: hash, Occurrence: 7, Severity: 2, Evidence: hash}, map[string]any{
+			"kind": "9", "nodeId": "3", "ref": hash.Hex(), "occurrence": "7", "severity": "2", "evidence": hash.Hex(),
+		}},
+		{job.VerdictType, sla, &job.Verdict{CaseID: hash, Guilty: true}, map[string]any{"caseId": hash.Hex(), "guilty": true}},
 		{job.RegisterType, nodes, &job.Register{Owner: payer, Kind: job.KindCompute, PeerID: peer}, map[string]any{
 			"owner": payer.Hex(), "kind": "2", "peerIdHash": crypto.Keccak256Hash(peer).Hex(),
 		}},
@@ -119,7 +135,8 @@ func TestSignedWordsVerifyInTheirDomainOnly(t *testing.T) {
 	}
 	elsewhere := job.Jobs(big.NewInt(42161), contract)
 	for _, word := range []job.Signable{
-		offer(), accept(), assignment(), &job.Stop{Spec: spec, Deadline: 7}, permit(),
+		offer(), accept(), assignment(), &job.Stop{Spec: spec, Deadline: 7}, permit(), &job.Resize{RateQ32: rate},
+		&job.Decline{Spec: spec}, &job.Silence{Spec: spec}, &job.Accusation{Evidence: hash}, &job.Verdict{CaseID: hash},
 		&job.Register{Owner: payer, Kind: job.KindCoordinator, PeerID: []byte{1}}, &job.SetSigner{NodeID: 1},
 	} {
 		sig, err := job.Sign(key, jobs, word)
@@ -201,6 +218,8 @@ func TestValuesBeyondTheContractsTypesAreRefused(t *testing.T) {
 		grant(func(p *job.Permit) { p.Value = big256 }),
 		grant(func(p *job.Permit) { p.Nonce = nil }),
 		grant(func(p *job.Permit) { p.Deadline = big256 }),
+		&job.Resize{}, &job.Decline{}, &job.Silence{}, &job.Verdict{},
+		&job.Accusation{}, &job.Accusation{Evidence: hash, Severity: 4},
 		&job.Register{Kind: 4, PeerID: []byte{1}},
 		&job.Register{Kind: job.KindCompute},
 		&job.Register{Kind: job.KindCompute, PeerID: make([]byte, 65)},
@@ -225,6 +244,17 @@ func TestJSONForms(t *testing.T) {
 		{*accept(), new(job.Accept), `{"spec":"` + string(spec) + `","node_id":3,"rate_q32":"65617555808256256000000","attempt":1,"coord_id":1,"deadline":1700000300}`},
 		{*assignment(), new(job.Assignment), `{"spec":"` + string(spec) + `","node_id":3,"rate_q32":"65617555808256256000000","attempt":1,"coord_id":1,"deadline":1700000300}`},
 	}
+	full, given := offer(), accept()
+	full.SLAClass, full.ImageSeq, full.ReqHash = 2, 5, hash
+	given.StatsEpoch, given.ReqHash = 486_111, hash
+	tests = append(tests, []struct {
+		word any
+		read any
+		want string
+	}{
+		{*full, new(job.Offer), strings.NewReplacer(`"node_hint":3`, `"sla_class":2,"image_seq":5,"node_hint":3,"req_hash":"`+hash.Hex()+`"`).Replace(tests[0].want)},
+		{*given, new(job.Accept), strings.NewReplacer(`"coord_id":1`, `"coord_id":1,"stats_epoch":486111,"req_hash":"`+hash.Hex()+`"`).Replace(tests[1].want)},
+	}...)
 	for _, tt := range tests {
 		raw, err := json.Marshal(tt.word)
 		if err != nil {
@@ -474,5 +504,25 @@ func TestAnOffersDeadlineIsNear(t *testing.T) {
 		if err := o.CheckDeadline(1000); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("deadline %d at 1000: %v, want %q", deadline, err, want)
 		}
+	}
+}
+
+// TestRequirementsArePackedAsTheContractReadsThem has the case of the contracts'
+// tests: 2 vCPUs, 4 GiB, 10 GiB, at most tier 20.
+func TestRequirementsArePackedAsTheContractReadsThem(t *testing.T) {
+	r := job.Requirements{VCPUs: 2, MemoryGiB: 4, DiskGiB: 10, PriceTier: 20}
+	want := common.HexToHash("0x" + "00000000" + "0000" + "0000" + "0002" + "0004" + "0000000a" + "00" + "0014" + "0000" + "00000000" + "0000" + "00000000" + "00")
+	if got := r.Pack(); got != want {
+		t.Errorf("packed as %s, want %s", got, want)
+	}
+	if got := r.Hash(); got != crypto.Keccak256Hash(want[:]) {
+		t.Errorf("hash %s is not that of the 32 bytes", got)
+	}
+	all := job.Requirements{
+		ScoreBps: 0x0102, UptimeBps: 0x0304, VCPUs: 0x0506, MemoryGiB: 0x0708, DiskGiB: 0x090a0b0c, GPUs: 0x0d,
+		PriceTier: 0x0e0f, BandwidthMbps: 0x1011, Flags: 0x12131415, Region: 0x1617, ASN: 0x18191a1b,
+	}
+	if got := all.Pack(); got != common.HexToHash("0x000000000102030405060708090a0b0c0d0e0f101112131415161718191a1b00") {
+		t.Errorf("packed as %s, want one number after the other", got)
 	}
 }

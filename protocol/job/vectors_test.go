@@ -26,7 +26,7 @@ type typedCase struct {
 	PrimaryType string
 	EncodeType  string
 	TypeHash    common.Hash
-	Message     map[string]string
+	Message     map[string]any
 	StructHash  common.Hash
 	Digest      common.Hash
 	PrivateKey  string
@@ -40,32 +40,38 @@ const registeredPeer = "002408011220aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 // word reads the case's values into the Go word.
 func (c *typedCase) word(t *testing.T) job.Signable {
 	t.Helper()
+	text := func(key string) string {
+		v, _ := c.Message[key].(string)
+		return v
+	}
 	num := func(key string) uint64 {
-		v, err := strconv.ParseUint(c.Message[key], 10, 64)
+		v, err := strconv.ParseUint(text(key), 10, 64)
 		if err != nil {
 			t.Fatalf("%s: %v", key, err)
 		}
 		return v
 	}
 	wide := func(key string) *big.Int {
-		v, ok := new(big.Int).SetString(c.Message[key], 10)
+		v, ok := new(big.Int).SetString(text(key), 10)
 		if !ok {
-			t.Fatalf("%s is %q", key, c.Message[key])
+			t.Fatalf("%s is %q", key, text(key))
 		}
 		return v
 	}
-	hash := message.ItemHash(strings.TrimPrefix(c.Message["spec"], "0x"))
+	hash := message.ItemHash(strings.TrimPrefix(text("spec"), "0x"))
 	agreed := func() job.Terms {
 		return job.Terms{
 			Spec: hash, NodeID: uint32(num("nodeId")), RateQ32: wide("rateQ32"), Attempt: uint8(num("attempt")),
-			CoordID: uint32(num("coordId")), Deadline: num("deadline"),
+			CoordID: uint32(num("coordId")), StatsEpoch: uint32(num("statsEpoch")), ReqHash: common.HexToHash(text("reqHash")),
+			Deadline: num("deadline"),
 		}
 	}
 	switch c.PrimaryType {
 	case "JobOffer":
 		return &job.Offer{
-			Spec: hash, Payer: common.HexToAddress(c.Message["payer"]), Token: uint8(num("token")), MaxRateQ32: wide("maxRateQ32"),
-			NodeHint: uint32(num("nodeHint")), MaxUntil: num("maxUntil"), Deadline: num("deadline"), Nonce: wide("nonce"),
+			Spec: hash, Payer: common.HexToAddress(text("payer")), Token: uint8(num("token")), MaxRateQ32: wide("maxRateQ32"),
+			SLAClass: uint32(num("slaClass")), ImageSeq: uint32(num("imageSeq")), NodeHint: uint32(num("nodeHint")),
+			ReqHash: common.HexToHash(text("reqHash")), MaxUntil: num("maxUntil"), Deadline: num("deadline"), Nonce: wide("nonce"),
 		}
 	case "Accept":
 		a := job.Accept(agreed())
@@ -75,14 +81,27 @@ func (c *typedCase) word(t *testing.T) job.Signable {
 		return &a
 	case "Stop":
 		return &job.Stop{Spec: hash, Deadline: num("deadline")}
+	case "Resize":
+		return &job.Resize{Offer: common.HexToHash(text("offer")), NodeID: uint32(num("nodeId")), RateQ32: wide("rateQ32")}
+	case "Decline":
+		return &job.Decline{Spec: hash, NodeID: uint32(num("nodeId")), Attempt: uint8(num("attempt")), Reason: uint8(num("reason"))}
+	case "Silence":
+		return &job.Silence{Spec: hash, NodeID: uint32(num("nodeId")), Attempt: uint8(num("attempt"))}
+	case "Accusation":
+		return &job.Accusation{
+			Kind: uint8(num("kind")), NodeID: uint32(num("nodeId")), Ref: common.HexToHash(text("ref")),
+			Occurrence: uint32(num("occurrence")), Severity: uint8(num("severity")), Evidence: common.HexToHash(text("evidence")),
+		}
+	case "Verdict":
+		return &job.Verdict{CaseID: common.HexToHash(text("caseId")), Guilty: c.Message["guilty"] == true}
 	case "Register":
 		peer, err := hex.DecodeString(registeredPeer)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &job.Register{Owner: common.HexToAddress(c.Message["owner"]), Kind: job.NodeKind(num("kind")), PeerID: peer}
+		return &job.Register{Owner: common.HexToAddress(text("owner")), Kind: job.NodeKind(num("kind")), PeerID: peer}
 	case "SetSigner":
-		return &job.SetSigner{NodeID: uint32(num("nodeId")), Owner: common.HexToAddress(c.Message["owner"])}
+		return &job.SetSigner{NodeID: uint32(num("nodeId")), Owner: common.HexToAddress(text("owner"))}
 	}
 	t.Fatalf("no word for %s", c.PrimaryType)
 	return nil
@@ -100,6 +119,8 @@ func TestTypedVectors(t *testing.T) {
 	}
 	types := map[string]string{
 		"JobOffer": job.OfferType, "Accept": job.AcceptType, "Assignment": job.AssignmentType, "Stop": job.StopType,
+		"Resize": job.ResizeType, "Decline": job.DeclineType, "Silence": job.SilenceType,
+		"Accusation": job.AccusationType, "Verdict": job.VerdictType,
 		"Register": job.RegisterType, "SetSigner": job.SetSignerType,
 	}
 	seen := map[string]bool{}

@@ -12,10 +12,13 @@ import (
 
 // The EIP-712 types of the words, letter by letter as the contracts have them.
 const (
-	OfferType      = "JobOffer(bytes32 spec,address payer,uint8 token,uint128 maxRateQ32,uint32 nodeHint,uint40 maxUntil,uint40 deadline,uint256 nonce)"
-	AcceptType     = "Accept(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint40 deadline)"
-	AssignmentType = "Assignment(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint40 deadline)"
+	OfferType      = "JobOffer(bytes32 spec,address payer,uint8 token,uint128 maxRateQ32,uint32 slaClass,uint32 imageSeq,uint32 nodeHint,bytes32 reqHash,uint40 maxUntil,uint40 deadline,uint256 nonce)"
+	AcceptType     = "Accept(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint32 statsEpoch,bytes32 reqHash,uint40 deadline)"
+	AssignmentType = "Assignment(bytes32 spec,uint32 nodeId,uint128 rateQ32,uint8 attempt,uint32 coordId,uint32 statsEpoch,bytes32 reqHash,uint40 deadline)"
 	StopType       = "Stop(bytes32 spec,uint40 deadline)"
+	ResizeType     = "Resize(bytes32 offer,uint32 nodeId,uint128 rateQ32)"
+	DeclineType    = "Decline(bytes32 spec,uint32 nodeId,uint8 attempt,uint8 reason)"
+	SilenceType    = "Silence(bytes32 spec,uint32 nodeId,uint8 attempt)"
 	PermitType     = "Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
 )
 
@@ -27,17 +30,21 @@ type Offer struct {
 	Spec       message.ItemHash // item hash of the INSTANCE message
 	Payer      common.Address
 	Token      uint8
-	MaxRateQ32 *big.Int // token wei per second times 2^32
-	NodeHint   uint32   // node to run on; 0 leaves the choice to the coordinator
-	MaxUntil   uint64   // Unix seconds of chain time at which the job ends; 0 means open end
-	Deadline   uint64   // Unix seconds of chain time until which the offer may be opened
-	Nonce      *big.Int // each nonce of a payer opens one job
+	MaxRateQ32 *big.Int    // token wei per second times 2^32, the image's part included
+	SLAClass   uint32      // class of service; 0 for none
+	ImageSeq   uint32      // image of the marketplace; 0 for none
+	NodeHint   uint32      // node to run on; 0 leaves the choice to the coordinator
+	ReqHash    common.Hash // hash of what the job needs, see Requirements; zero leaves the choice unchecked
+	MaxUntil   uint64      // Unix seconds of chain time at which the job ends; 0 means open end
+	Deadline   uint64      // Unix seconds of chain time until which the offer may be opened
+	Nonce      *big.Int    // a group of offers that the payer can call off together; a spec is used once whatever its nonce
 }
 
 // StructHash implements Signable.
 func (o *Offer) StructHash() common.Hash {
 	return structHash(OfferType, specWord(o.Spec), addressWord(o.Payer), numberWord(uint64(o.Token)), bigWord(o.MaxRateQ32),
-		numberWord(uint64(o.NodeHint)), numberWord(o.MaxUntil), numberWord(o.Deadline), bigWord(o.Nonce))
+		numberWord(uint64(o.SLAClass)), numberWord(uint64(o.ImageSeq)), numberWord(uint64(o.NodeHint)), o.ReqHash[:],
+		numberWord(o.MaxUntil), numberWord(o.Deadline), bigWord(o.Nonce))
 }
 
 // Check implements Signable.
@@ -79,7 +86,10 @@ type offerJSON struct {
 	Payer      common.Address   `json:"payer"`
 	Token      uint8            `json:"token"`
 	MaxRateQ32 amount           `json:"max_rate_q32"`
+	SLAClass   uint32           `json:"sla_class,omitempty"`
+	ImageSeq   uint32           `json:"image_seq,omitempty"`
 	NodeHint   uint32           `json:"node_hint"`
+	ReqHash    common.Hash      `json:"req_hash,omitzero"`
 	MaxUntil   uint64           `json:"max_until"`
 	Deadline   uint64           `json:"deadline"`
 	Nonce      amount           `json:"nonce"`
@@ -87,7 +97,9 @@ type offerJSON struct {
 
 // MarshalJSON implements json.Marshaler; big numbers are decimal texts.
 func (o Offer) MarshalJSON() ([]byte, error) {
-	return json.Marshal(offerJSON{o.Spec, o.Payer, o.Token, amount{o.MaxRateQ32}, o.NodeHint, o.MaxUntil, o.Deadline, amount{o.Nonce}})
+	return json.Marshal(offerJSON{
+		o.Spec, o.Payer, o.Token, amount{o.MaxRateQ32}, o.SLAClass, o.ImageSeq, o.NodeHint, o.ReqHash, o.MaxUntil, o.Deadline, amount{o.Nonce},
+	})
 }
 
 // UnmarshalJSON implements json.Unmarshaler and checks every bound.
@@ -96,7 +108,9 @@ func (o *Offer) UnmarshalJSON(raw []byte) error {
 	if err := json.Unmarshal(raw, &in); err != nil {
 		return fmt.Errorf("offer: %w", err)
 	}
-	read := Offer{in.Spec, in.Payer, in.Token, in.MaxRateQ32.Int, in.NodeHint, in.MaxUntil, in.Deadline, in.Nonce.Int}
+	read := Offer{
+		in.Spec, in.Payer, in.Token, in.MaxRateQ32.Int, in.SLAClass, in.ImageSeq, in.NodeHint, in.ReqHash, in.MaxUntil, in.Deadline, in.Nonce.Int,
+	}
 	if err := read.Check(); err != nil {
 		return err
 	}
@@ -107,12 +121,14 @@ func (o *Offer) UnmarshalJSON(raw []byte) error {
 // Terms are the values that node and coordinators agree on; Accept and
 // Assignment sign the same terms under different types.
 type Terms struct {
-	Spec     message.ItemHash
-	NodeID   uint32
-	RateQ32  *big.Int // token wei per second times 2^32
-	Attempt  uint8
-	CoordID  uint32 // node id of the coordinator that decided
-	Deadline uint64 // Unix seconds of chain time
+	Spec       message.ItemHash
+	NodeID     uint32
+	RateQ32    *big.Int // token wei per second times 2^32
+	Attempt    uint8
+	CoordID    uint32      // node id of the coordinator that decided
+	StatsEpoch uint32      // hour of the numbers the node was chosen by; 0 when nobody can check the choice
+	ReqHash    common.Hash // the offer's
+	Deadline   uint64      // Unix seconds of chain time
 }
 
 // Accept is the node's word: I run this job on these terms.
@@ -147,7 +163,7 @@ func (a *Assignment) UnmarshalJSON(raw []byte) error { return (*Terms)(a).decode
 
 func (t *Terms) structHash(typ string) common.Hash {
 	return structHash(typ, specWord(t.Spec), numberWord(uint64(t.NodeID)), bigWord(t.RateQ32),
-		numberWord(uint64(t.Attempt)), numberWord(uint64(t.CoordID)), numberWord(t.Deadline))
+		numberWord(uint64(t.Attempt)), numberWord(uint64(t.CoordID)), numberWord(uint64(t.StatsEpoch)), t.ReqHash[:], numberWord(t.Deadline))
 }
 
 func (t *Terms) check(what string) error {
@@ -161,16 +177,18 @@ func (t *Terms) check(what string) error {
 }
 
 type termsJSON struct {
-	Spec     message.ItemHash `json:"spec"`
-	NodeID   uint32           `json:"node_id"`
-	RateQ32  amount           `json:"rate_q32"`
-	Attempt  uint8            `json:"attempt"`
-	CoordID  uint32           `json:"coord_id"`
-	Deadline uint64           `json:"deadline"`
+	Spec       message.ItemHash `json:"spec"`
+	NodeID     uint32           `json:"node_id"`
+	RateQ32    amount           `json:"rate_q32"`
+	Attempt    uint8            `json:"attempt"`
+	CoordID    uint32           `json:"coord_id"`
+	StatsEpoch uint32           `json:"stats_epoch,omitempty"`
+	ReqHash    common.Hash      `json:"req_hash,omitzero"`
+	Deadline   uint64           `json:"deadline"`
 }
 
 func (t Terms) encode() ([]byte, error) {
-	return json.Marshal(termsJSON{t.Spec, t.NodeID, amount{t.RateQ32}, t.Attempt, t.CoordID, t.Deadline})
+	return json.Marshal(termsJSON{t.Spec, t.NodeID, amount{t.RateQ32}, t.Attempt, t.CoordID, t.StatsEpoch, t.ReqHash, t.Deadline})
 }
 
 func (t *Terms) decode(what string, raw []byte) error {
@@ -178,7 +196,7 @@ func (t *Terms) decode(what string, raw []byte) error {
 	if err := json.Unmarshal(raw, &in); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	read := Terms{in.Spec, in.NodeID, in.RateQ32.Int, in.Attempt, in.CoordID, in.Deadline}
+	read := Terms{in.Spec, in.NodeID, in.RateQ32.Int, in.Attempt, in.CoordID, in.StatsEpoch, in.ReqHash, in.Deadline}
 	if err := read.check(what); err != nil {
 		return err
 	}
@@ -204,6 +222,53 @@ func (s *Stop) Check() error {
 	}
 	return checkTime("stop: deadline", s.Deadline)
 }
+
+// Resize is the node's word: from now on at this rate, as the payer offers.
+type Resize struct {
+	Offer   common.Hash // struct hash of the payer's new offer
+	NodeID  uint32
+	RateQ32 *big.Int // token wei per second times 2^32
+}
+
+// StructHash implements Signable.
+func (r *Resize) StructHash() common.Hash {
+	return structHash(ResizeType, r.Offer[:], numberWord(uint64(r.NodeID)), bigWord(r.RateQ32))
+}
+
+// Check implements Signable.
+func (r *Resize) Check() error { return checkBig("resize: rate_q32", r.RateQ32, bitsRate) }
+
+// Decline is a node's word: I do not take this job. With it a coordinator shows
+// why the first in the race did not get it.
+type Decline struct {
+	Spec    message.ItemHash `json:"spec"`
+	NodeID  uint32           `json:"node_id"`
+	Attempt uint8            `json:"attempt"`
+	Reason  uint8            `json:"reason"`
+}
+
+// StructHash implements Signable.
+func (d *Decline) StructHash() common.Hash {
+	return structHash(DeclineType, specWord(d.Spec), numberWord(uint64(d.NodeID)), numberWord(uint64(d.Attempt)), numberWord(uint64(d.Reason)))
+}
+
+// Check implements Signable.
+func (d *Decline) Check() error { return checkSpec("decline", d.Spec) }
+
+// Silence is a coordinator's word: this node did not answer about this job.
+type Silence struct {
+	Spec    message.ItemHash `json:"spec"`
+	NodeID  uint32           `json:"node_id"`
+	Attempt uint8            `json:"attempt"`
+}
+
+// StructHash implements Signable.
+func (s *Silence) StructHash() common.Hash {
+	return structHash(SilenceType, specWord(s.Spec), numberWord(uint64(s.NodeID)), numberWord(uint64(s.Attempt)))
+}
+
+// Check implements Signable.
+func (s *Silence) Check() error { return checkSpec("silence", s.Spec) }
 
 // Permit is the token owner's EIP-2612 word: this spender may move this value.
 // Its domain is the token's own.

@@ -4,10 +4,10 @@ pragma solidity 0.8.37;
 import {AlephGovernor} from "../../src/AlephGovernor.sol";
 import {DomainRegistry} from "../../src/DomainRegistry.sol";
 import {ImageMarketplace} from "../../src/ImageMarketplace.sol";
-import {JobManager} from "../../src/JobManager.sol";
+import {JobStore} from "../../src/JobStore.sol";
 import {NodeRegistry} from "../../src/NodeRegistry.sol";
 import {PaymentBase} from "../../src/PaymentBase.sol";
-import {SLAManager} from "../../src/SLAManager.sol";
+import {SLAStore} from "../../src/SLAStore.sol";
 import {StakeVotes} from "../../src/StakeVotes.sol";
 import {StakingManager} from "../../src/StakingManager.sol";
 import {StorageBase} from "../../src/StorageBase.sol";
@@ -33,7 +33,7 @@ contract StakeVotesLayout {
 }
 
 contract JobManagerLayout {
-    JobManager.JobManagerStorage internal $;
+    JobStore.JobManagerStorage internal $;
 }
 
 contract PaymentManagerLayout {
@@ -53,7 +53,7 @@ contract ImageMarketplaceLayout {
 }
 
 contract SLAManagerLayout {
-    SLAManager.SLAManagerStorage internal $;
+    SLAStore.SLAManagerStorage internal $;
 }
 
 contract AlephGovernorLayout {

@@ -38,9 +38,7 @@ contract JobChallengeTest is PlacementSuite {
 
     function _mockSeed(bytes32 seed) private {
         vm.mockCall(
-            _at("StorageRegistry"),
-            abi.encodeWithSignature("seedOf(uint24)", uint24(epoch / 24)),
-            abi.encode(seed)
+            _at("StorageRegistry"), abi.encodeWithSignature("seedOf(uint24)", uint24(epoch / 24)), abi.encode(seed)
         );
     }
 

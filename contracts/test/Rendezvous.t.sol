@@ -162,9 +162,9 @@ contract RendezvousTest is Test {
         if (mask & 256 != 0) want.flags = have.flags;
         if (mask & 512 != 0) want.region = have.region;
         if (mask & 1024 != 0) want.asn = have.asn;
-        bool met = have.score != 0 && have.score >= want.score && have.uptime >= want.uptime
-            && have.vcpus >= want.vcpus && have.memory_ >= want.memory_ && have.disk >= want.disk
-            && have.gpus >= want.gpus && (want.tier == 0 || have.tier <= want.tier);
+        bool met = have.score != 0 && have.score >= want.score && have.uptime >= want.uptime && have.vcpus >= want.vcpus
+            && have.memory_ >= want.memory_ && have.disk >= want.disk && have.gpus >= want.gpus
+            && (want.tier == 0 || have.tier <= want.tier);
         met = met && have.bandwidth >= want.bandwidth && (have.flags & want.flags) == want.flags
             && (want.region == 0 || want.region == have.region) && (want.asn == 0 || want.asn == have.asn);
         bytes32 leaf = _pack(7, have);

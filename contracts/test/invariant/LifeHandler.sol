@@ -72,9 +72,8 @@ contract LifeHandler is PlacementSuite {
         o.offer = _offer(spec, uint128(bound(rate, 1, 1e16) << 32));
         (o.offer.payer, o.offer.slaClass) = (payersOf[who % 3], classes[flags % 3]);
         if (flags % 5 == 0) o.offer.maxUntil = uint40(block.timestamp + bound(flags, 1, 2 days));
-        books[spec] = Book(
-            IJobManager.Status.None, who % 3, o.offer.maxRateQ32, o.offer.slaClass, o.offer.maxUntil, onChain
-        );
+        books[spec] =
+            Book(IJobManager.Status.None, who % 3, o.offer.maxRateQ32, o.offer.slaClass, o.offer.maxUntil, onChain);
         specs.push(spec);
         if (onChain) {
             vm.prank(o.offer.payer);

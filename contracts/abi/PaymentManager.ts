@@ -86,6 +86,10 @@ export const paymentManagerAbi = [
     "stateMutability": "nonpayable"
   },
   {
+    "type": "fallback",
+    "stateMutability": "nonpayable"
+  },
+  {
     "type": "function",
     "name": "UPGRADE_INTERFACE_VERSION",
     "inputs": [],
@@ -277,35 +281,6 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
-    "name": "autoSwapOf",
-    "inputs": [
-      {
-        "name": "payer",
-        "type": "address",
-        "internalType": "address"
-      },
-      {
-        "name": "payToken",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "settleToken",
-        "type": "uint8",
-        "internalType": "uint8"
-      }
-    ],
-    "outputs": [
-      {
-        "name": "maxSlipBps",
-        "type": "uint16",
-        "internalType": "uint16"
-      }
-    ],
-    "stateMutability": "view"
-  },
-  {
-    "type": "function",
     "name": "cancelUpgrade",
     "inputs": [],
     "outputs": [],
@@ -485,24 +460,6 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
-    "name": "deposit",
-    "inputs": [
-      {
-        "name": "token",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "amount",
-        "type": "uint128",
-        "internalType": "uint128"
-      }
-    ],
-    "outputs": [],
-    "stateMutability": "nonpayable"
-  },
-  {
-    "type": "function",
     "name": "initialize",
     "inputs": [],
     "outputs": [],
@@ -523,57 +480,6 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
-    "name": "limitOf",
-    "inputs": [
-      {
-        "name": "payer",
-        "type": "address",
-        "internalType": "address"
-      },
-      {
-        "name": "token",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "controller",
-        "type": "address",
-        "internalType": "address"
-      }
-    ],
-    "outputs": [
-      {
-        "name": "",
-        "type": "tuple",
-        "internalType": "struct IPaymentManager.LimitView",
-        "components": [
-          {
-            "name": "maxRateQ32",
-            "type": "uint128",
-            "internalType": "uint128"
-          },
-          {
-            "name": "validUntil",
-            "type": "uint40",
-            "internalType": "uint40"
-          },
-          {
-            "name": "dailyCap",
-            "type": "uint88",
-            "internalType": "uint88"
-          },
-          {
-            "name": "spent",
-            "type": "uint88",
-            "internalType": "uint88"
-          }
-        ]
-      }
-    ],
-    "stateMutability": "view"
-  },
-  {
-    "type": "function",
     "name": "listToken",
     "inputs": [
       {
@@ -587,25 +493,6 @@ export const paymentManagerAbi = [
         "name": "token",
         "type": "uint8",
         "internalType": "uint8"
-      }
-    ],
-    "stateMutability": "nonpayable"
-  },
-  {
-    "type": "function",
-    "name": "multicall",
-    "inputs": [
-      {
-        "name": "calls",
-        "type": "bytes[]",
-        "internalType": "bytes[]"
-      }
-    ],
-    "outputs": [
-      {
-        "name": "results",
-        "type": "bytes[]",
-        "internalType": "bytes[]"
       }
     ],
     "stateMutability": "nonpayable"
@@ -931,49 +818,6 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
-    "name": "permit2",
-    "inputs": [
-      {
-        "name": "owner",
-        "type": "address",
-        "internalType": "address"
-      },
-      {
-        "name": "token",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "amount",
-        "type": "uint160",
-        "internalType": "uint160"
-      },
-      {
-        "name": "expiration",
-        "type": "uint48",
-        "internalType": "uint48"
-      },
-      {
-        "name": "nonce",
-        "type": "uint48",
-        "internalType": "uint48"
-      },
-      {
-        "name": "deadline",
-        "type": "uint256",
-        "internalType": "uint256"
-      },
-      {
-        "name": "signature",
-        "type": "bytes",
-        "internalType": "bytes"
-      }
-    ],
-    "outputs": [],
-    "stateMutability": "nonpayable"
-  },
-  {
-    "type": "function",
     "name": "proxiableUUID",
     "inputs": [],
     "outputs": [
@@ -1032,40 +876,6 @@ export const paymentManagerAbi = [
     "outputs": [
       {
         "name": "okBitmap",
-        "type": "uint256",
-        "internalType": "uint256"
-      }
-    ],
-    "stateMutability": "nonpayable"
-  },
-  {
-    "type": "function",
-    "name": "pullSwap",
-    "inputs": [
-      {
-        "name": "payer",
-        "type": "address",
-        "internalType": "address"
-      },
-      {
-        "name": "payToken",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "settleToken",
-        "type": "uint8",
-        "internalType": "uint8"
-      }
-    ],
-    "outputs": [
-      {
-        "name": "amountIn",
-        "type": "uint256",
-        "internalType": "uint256"
-      },
-      {
-        "name": "amountOut",
         "type": "uint256",
         "internalType": "uint256"
       }
@@ -1161,98 +971,6 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
-    "name": "revokeAll",
-    "inputs": [
-      {
-        "name": "token",
-        "type": "uint8",
-        "internalType": "uint8"
-      }
-    ],
-    "outputs": [],
-    "stateMutability": "nonpayable"
-  },
-  {
-    "type": "function",
-    "name": "routeOf",
-    "inputs": [
-      {
-        "name": "tokenIn",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "tokenOut",
-        "type": "uint8",
-        "internalType": "uint8"
-      }
-    ],
-    "outputs": [
-      {
-        "name": "",
-        "type": "tuple",
-        "internalType": "struct IPaymentManager.RouteView",
-        "components": [
-          {
-            "name": "path",
-            "type": "bytes",
-            "internalType": "bytes"
-          },
-          {
-            "name": "slipBps",
-            "type": "uint16",
-            "internalType": "uint16"
-          },
-          {
-            "name": "twapSec",
-            "type": "uint32",
-            "internalType": "uint32"
-          },
-          {
-            "name": "minCardinality",
-            "type": "uint16",
-            "internalType": "uint16"
-          },
-          {
-            "name": "maxPerSwap",
-            "type": "uint128",
-            "internalType": "uint128"
-          },
-          {
-            "name": "left",
-            "type": "uint128",
-            "internalType": "uint128"
-          }
-        ]
-      }
-    ],
-    "stateMutability": "view"
-  },
-  {
-    "type": "function",
-    "name": "setAutoSwap",
-    "inputs": [
-      {
-        "name": "payToken",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "settleToken",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "maxSlipBps",
-        "type": "uint16",
-        "internalType": "uint16"
-      }
-    ],
-    "outputs": [],
-    "stateMutability": "nonpayable"
-  },
-  {
-    "type": "function",
     "name": "setFlow",
     "inputs": [
       {
@@ -1299,39 +1017,6 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
-    "name": "setLimits",
-    "inputs": [
-      {
-        "name": "token",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "controller",
-        "type": "address",
-        "internalType": "address"
-      },
-      {
-        "name": "maxRateQ32",
-        "type": "uint128",
-        "internalType": "uint128"
-      },
-      {
-        "name": "validUntil",
-        "type": "uint40",
-        "internalType": "uint40"
-      },
-      {
-        "name": "dailyCap",
-        "type": "uint88",
-        "internalType": "uint88"
-      }
-    ],
-    "outputs": [],
-    "stateMutability": "nonpayable"
-  },
-  {
-    "type": "function",
     "name": "setPoolPayout",
     "inputs": [
       {
@@ -1356,67 +1041,6 @@ export const paymentManagerAbi = [
         "name": "duration",
         "type": "uint32",
         "internalType": "uint32"
-      }
-    ],
-    "outputs": [],
-    "stateMutability": "nonpayable"
-  },
-  {
-    "type": "function",
-    "name": "setRoute",
-    "inputs": [
-      {
-        "name": "tokenIn",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "tokenOut",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "path",
-        "type": "bytes",
-        "internalType": "bytes"
-      },
-      {
-        "name": "slipBps",
-        "type": "uint16",
-        "internalType": "uint16"
-      },
-      {
-        "name": "twapSec",
-        "type": "uint32",
-        "internalType": "uint32"
-      },
-      {
-        "name": "minCardinality",
-        "type": "uint16",
-        "internalType": "uint16"
-      },
-      {
-        "name": "maxPerSwap",
-        "type": "uint128",
-        "internalType": "uint128"
-      }
-    ],
-    "outputs": [],
-    "stateMutability": "nonpayable"
-  },
-  {
-    "type": "function",
-    "name": "setSource",
-    "inputs": [
-      {
-        "name": "token",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "source",
-        "type": "uint8",
-        "internalType": "uint8"
       }
     ],
     "outputs": [],
@@ -1450,34 +1074,6 @@ export const paymentManagerAbi = [
         "name": "developmentBps",
         "type": "uint16",
         "internalType": "uint16"
-      }
-    ],
-    "outputs": [],
-    "stateMutability": "nonpayable"
-  },
-  {
-    "type": "function",
-    "name": "setTokenTerms",
-    "inputs": [
-      {
-        "name": "token",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "swaps",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "minWindowAmount",
-        "type": "uint80",
-        "internalType": "uint80"
-      },
-      {
-        "name": "bountyCap",
-        "type": "uint88",
-        "internalType": "uint88"
       }
     ],
     "outputs": [],
@@ -1520,68 +1116,6 @@ export const paymentManagerAbi = [
             "internalType": "uint16"
           }
         ]
-      }
-    ],
-    "stateMutability": "view"
-  },
-  {
-    "type": "function",
-    "name": "sponsor",
-    "inputs": [
-      {
-        "name": "payer",
-        "type": "address",
-        "internalType": "address"
-      },
-      {
-        "name": "token",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "maxRateQ32",
-        "type": "uint128",
-        "internalType": "uint128"
-      },
-      {
-        "name": "until",
-        "type": "uint40",
-        "internalType": "uint40"
-      }
-    ],
-    "outputs": [],
-    "stateMutability": "nonpayable"
-  },
-  {
-    "type": "function",
-    "name": "sponsorOf",
-    "inputs": [
-      {
-        "name": "payer",
-        "type": "address",
-        "internalType": "address"
-      },
-      {
-        "name": "token",
-        "type": "uint8",
-        "internalType": "uint8"
-      }
-    ],
-    "outputs": [
-      {
-        "name": "by",
-        "type": "address",
-        "internalType": "address"
-      },
-      {
-        "name": "maxRateQ32",
-        "type": "uint128",
-        "internalType": "uint128"
-      },
-      {
-        "name": "until",
-        "type": "uint40",
-        "internalType": "uint40"
       }
     ],
     "stateMutability": "view"
@@ -1697,24 +1231,6 @@ export const paymentManagerAbi = [
   },
   {
     "type": "function",
-    "name": "withdrawDeposit",
-    "inputs": [
-      {
-        "name": "token",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "amount",
-        "type": "uint128",
-        "internalType": "uint128"
-      }
-    ],
-    "outputs": [],
-    "stateMutability": "nonpayable"
-  },
-  {
-    "type": "function",
     "name": "withdrawRefund",
     "inputs": [
       {
@@ -1731,45 +1247,6 @@ export const paymentManagerAbi = [
     "outputs": [
       {
         "name": "amount",
-        "type": "uint256",
-        "internalType": "uint256"
-      }
-    ],
-    "stateMutability": "nonpayable"
-  },
-  {
-    "type": "function",
-    "name": "withdrawSwapped",
-    "inputs": [
-      {
-        "name": "payee",
-        "type": "uint64",
-        "internalType": "uint64"
-      },
-      {
-        "name": "tokenIn",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "tokenOut",
-        "type": "uint8",
-        "internalType": "uint8"
-      },
-      {
-        "name": "amountIn",
-        "type": "uint128",
-        "internalType": "uint128"
-      },
-      {
-        "name": "minOut",
-        "type": "uint128",
-        "internalType": "uint128"
-      }
-    ],
-    "outputs": [
-      {
-        "name": "amountOut",
         "type": "uint256",
         "internalType": "uint256"
       }
@@ -3295,6 +2772,17 @@ export const paymentManagerAbi = [
         "name": "tokenOut",
         "type": "uint8",
         "internalType": "uint8"
+      }
+    ]
+  },
+  {
+    "type": "error",
+    "name": "NotAleph",
+    "inputs": [
+      {
+        "name": "erc20",
+        "type": "address",
+        "internalType": "address"
       }
     ]
   },

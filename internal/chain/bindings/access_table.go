@@ -38,9 +38,7 @@ func restrictions() []Restriction {
 		{Contract: "PaymentManager", Function: "setGrace(uint32,uint32)", Selector: [4]byte{0x83, 0x7c, 0x54, 0x66}, Role: RoleParam},
 		{Contract: "PaymentManager", Function: "setPoolPayout(uint64,address)", Selector: [4]byte{0xb8, 0xee, 0x82, 0xa9}, Role: RoleParam},
 		{Contract: "PaymentManager", Function: "setPrepay(uint32)", Selector: [4]byte{0xc3, 0x99, 0x1a, 0xa8}, Role: RoleParam},
-		{Contract: "PaymentManager", Function: "setRoute(uint8,uint8,bytes,uint16,uint32,uint16,uint128)", Selector: [4]byte{0x4a, 0xab, 0x36, 0xea}, Role: RoleLister},
 		{Contract: "PaymentManager", Function: "setSplit(uint8,uint16,uint16,uint16,uint16)", Selector: [4]byte{0x75, 0xd4, 0xaf, 0x12}, Role: RoleParam},
-		{Contract: "PaymentManager", Function: "setTokenTerms(uint8,uint8,uint80,uint88)", Selector: [4]byte{0xc3, 0xe6, 0x22, 0xd6}, Role: RoleLister},
 		{Contract: "StorageRegistry", Function: "announceUpgrade(address)", Selector: [4]byte{0x35, 0x5b, 0xea, 0x22}, Role: RoleUpgrader},
 		{Contract: "StorageRegistry", Function: "cancelUpgrade()", Selector: [4]byte{0x55, 0xf2, 0x91, 0x66}, Role: RoleGuardian},
 		{Contract: "StorageRegistry", Function: "pause(uint8,uint24)", Selector: [4]byte{0x8d, 0x82, 0x5c, 0x1e}, Role: RoleGuardian},
@@ -75,5 +73,7 @@ func restrictions() []Restriction {
 		{Contract: "ImageMarketplace", Function: "setBond(uint16)", Selector: [4]byte{0xf6, 0x3f, 0x5c, 0xc3}, Role: RoleParam},
 		{Contract: "ImageMarketplace", Function: "setUsdUnit(uint8,uint128)", Selector: [4]byte{0x9, 0x1b, 0x1a, 0xcc}, Role: RoleLister},
 		{Contract: "ImageMarketplace", Function: "takedown(uint32,bytes32)", Selector: [4]byte{0xfa, 0x1a, 0xa, 0x1c}, Role: RoleLister},
+		{Contract: "PaymentManager", Function: "setRoute(uint8,uint8,bytes,uint16,uint32,uint16,uint128)", Selector: [4]byte{0x4a, 0xab, 0x36, 0xea}, Role: RoleLister},
+		{Contract: "PaymentManager", Function: "setTokenTerms(uint8,uint8,uint80,uint88)", Selector: [4]byte{0xc3, 0xe6, 0x22, 0xd6}, Role: RoleLister},
 	}
 }

@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "bc3f66315ca02ce854c038e27b464b8dc2a633adff8db32e1279a2ea7d73ae93"
+const sourceSum = "e95789ee0e7d679599cc3839e6bb3d74feaf9a11a351c5e6c3dd908e876f8c7c"

@@ -310,11 +310,13 @@ func accessTable(root string) ([]byte, error) {
 	b.WriteString("\n// restrictions are the functions that need a role in the AccessManager, by contract.\n")
 	b.WriteString("func restrictions() []Restriction {\nreturn []Restriction{\n")
 	for _, c := range contracts {
-		if table[c.name] == nil {
-			continue
-		}
-		for _, functions := range []map[string]string{table["Base"], table[c.name]} {
-			writeRestrictions(&b, c.name, functions)
+		switch {
+		case c.role == "Extension":
+			// Its functions are called at the contract's address.
+			writeRestrictions(&b, c.of, table[c.name])
+		case table[c.name] != nil:
+			writeRestrictions(&b, c.name, table["Base"])
+			writeRestrictions(&b, c.name, table[c.name])
 		}
 	}
 	b.WriteString("}\n}\n")

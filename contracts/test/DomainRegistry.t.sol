@@ -404,6 +404,9 @@ contract DomainRegistryTest is DomainSuite {
         domains.setCert(key, SPKI, uint40(now_ + 730 days + 1));
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, now_, 0, 0));
         domains.setCert(key, 0, uint40(now_));
+        domains.setCert(key, SPKI, uint40(now_ + 730 days));
+        domains.setCert(key, SPKI, uint40(now_ + 1));
+        domains.rotateCert(key, NEXT, CERT_END, uint40(now_ + 30 days));
     }
 
     function test_rotateCert_overlaps() public {

@@ -64,6 +64,7 @@ contract DomainHandler is DomainSuite {
         address p = people[who % 4];
         bytes32 key = keys[name % 3];
         uint40 seenAt = uint40(block.timestamp - bound(ago, 0, 26 hours));
+        if (ago % 4 != 0) _askFirst(p, name % 3);
         IDomainRegistry.RequestView memory r = domains.requestOf(key, p);
         bytes memory sigs = _attest(key, p, r.nonce, seenAt, 8);
         bool may = _mayVerify(books[key], p, seenAt, r.requestedAt);
@@ -79,6 +80,7 @@ contract DomainHandler is DomainSuite {
         address p = people[who % 4];
         bytes32 key = keys[name % 3];
         uint40 seenAt = uint40(block.timestamp - bound(ago, 0, 26 hours));
+        if (ago % 4 != 0) _askFirst(p, name % 3);
         IDomainRegistry.RequestView memory r = domains.requestOf(key, p);
         bytes memory sigs = _attest(key, p, r.nonce, seenAt, 8);
         bool may = _mayDispute(books[key], p, seenAt, r.requestedAt);
@@ -92,7 +94,7 @@ contract DomainHandler is DomainSuite {
     }
 
     function settle(uint256 name) external {
-        bytes32 key = keys[name % 3];
+        bytes32 key = keys[_busy(name)];
         Book storage b = books[key];
         bool may = b.claimant != address(0) && block.timestamp >= b.disputedAt + 72 hours;
         IDomainRegistry.RequestView memory r = domains.requestOf(key, b.claimant);
@@ -241,7 +243,7 @@ contract DomainHandler is DomainSuite {
 
     /// @dev Mostly to just before or after what ends for one of the names.
     function warp(uint256 pick, uint256 time) external {
-        Book storage b = books[keys[pick % 3]];
+        Book storage b = books[keys[_busy(pick)]];
         uint256 to = block.timestamp + bound(time, 1, time % 4 == 0 ? 40 days : 6 hours);
         if (b.owner != address(0) && time % 3 == 0) {
             uint256 edge = b.disputedAt != 0 ? b.disputedAt + 72 hours : b.seenAt + (time % 2 == 0 ? 104 days : 90 days);
@@ -278,6 +280,22 @@ contract DomainHandler is DomainSuite {
         Book storage b = books[key];
         p = who % 4 == 0 || b.owner == address(0) ? people[who % 4] : b.owner;
         may = p == b.owner && (b.disputedAt != 0 || block.timestamp <= b.seenAt + 104 days);
+    }
+
+    /// @dev The account asks for the name, if it has not.
+    function _askFirst(address p, uint256 name) private {
+        if (books[keys[name]].owner == p || domains.requestOf(keys[name], p).requestedAt != 0) return;
+        vm.prank(p);
+        domains.request(names[name], IDomainRegistry.TargetType.Site, _hash(name));
+    }
+
+    /// @dev Mostly a name in dispute, if there is one.
+    function _busy(uint256 pick) private view returns (uint256) {
+        uint256 first = pick % 3;
+        for (uint256 i; i < 3 && pick % 4 != 0; ++i) {
+            if (books[keys[(first + i) % 3]].disputedAt != 0) return (first + i) % 3;
+        }
+        return first;
     }
 
     function _mayVerify(Book storage b, address p, uint40 seenAt, uint40 requestedAt) private view returns (bool) {

@@ -649,6 +649,19 @@ contract ImageMarketplaceTest is ImageSuite {
 
     /* PARAMETERS */
 
+    function test_roles_refuseEverybodyElse() public {
+        bytes memory err = abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, publisher);
+        vm.startPrank(publisher);
+        vm.expectRevert(err);
+        images.setUsdUnit(ALEPH, 1);
+        vm.expectRevert(err);
+        images.setBond(1);
+        vm.expectRevert(err);
+        images.takedown(1, REASON);
+        vm.expectRevert(err);
+        images.restore(1);
+    }
+
     function test_setUsdUnit() public {
         vm.expectEmit(address(images));
         emit IImageMarketplace.UsdUnitSet(ALEPH, 10 ether);

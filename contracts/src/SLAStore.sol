@@ -181,7 +181,7 @@ abstract contract SLAStore is TypedData, ReentrancyGuardTransient {
 
     function _emitFiled(bytes32 caseId, Case memory c, bytes32 ref, uint32 occurrence) internal {
         emit ISLAManager.CaseFiled(
-            caseId, c.nodeId, c.kind, c.severity, c.state, c.bps, c.deadline, c.reporter, c.tenant, ref, occurrence
+            caseId, c.nodeId, c.kind, c.severity, c.bps, c.deadline, c.reporter, c.tenant, ref, occurrence
         );
     }
 

@@ -83,7 +83,6 @@ contract SLAManagerTest is CaseSuite {
             node,
             ISLAManager.Kind.Offline,
             2,
-            ISLAManager.State.Proven,
             20,
             START,
             reporter,

@@ -113,15 +113,13 @@ interface ISLAManager {
     /// @notice Accusers must leave this much ALEPH.
     event BondSet(uint96 bond);
 
-    /// @notice A case was filed.
-    /// @param state Proven when a contract saw it, Open when coordinators say so.
+    /// @notice A case was filed: Proven, because a contract saw it, or Open, when {CaseAccused} comes with it.
     /// @param deadline Until when the guardian may veto, or the node may defend itself.
     event CaseFiled(
         bytes32 indexed caseId,
         uint32 indexed nodeId,
         Kind indexed kind,
         uint8 severity,
-        State state,
         uint16 bps,
         uint40 deadline,
         address reporter,

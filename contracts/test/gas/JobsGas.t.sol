@@ -34,6 +34,9 @@ contract JobsGasTest is PlacementSuite, GasBench {
     }
 
     function _measure() internal override {
+        _open("first", RATE, workers[1]);
+        _open("second", RATE, workers[1]);
+        _record("open, 3 signatures, the day's coordinators known", 165_000);
         _offers();
         _batch();
         _moves();
@@ -127,5 +130,6 @@ contract JobsGasTest is PlacementSuite, GasBench {
         skip(25 hours);
         jobs.settleChallenge("wrong", 0, workers[1].id);
         _record("settleChallenge", 0);
+        vm.clearMockedCalls();
     }
 }

@@ -209,7 +209,6 @@ contract JobExtension is JobStore {
     /// @notice See {IJobManager}.
     function expire(bytes32[] calldata specs) external nonReentrant returns (uint256 okBitmap) {
         _checkBatch(specs.length);
-        JobManagerStorage storage $ = _storage();
         for (uint256 i; i < specs.length; ++i) {
             Life memory l = _load(specs[i]);
             (IJobManager.Refusal refusal, uint8 reason) = _expireRefusal(specs[i], l);

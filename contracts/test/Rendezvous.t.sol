@@ -131,9 +131,10 @@ contract RendezvousTest is Test {
 
     function _pack(uint32 node, Numbers memory n) private pure returns (bytes32) {
         bytes memory first = abi.encodePacked(node, n.score, n.uptime, n.vcpus, n.memory_, n.disk);
-        return bytes32(
-            bytes.concat(first, abi.encodePacked(n.gpus, n.tier, n.bandwidth, n.flags, n.region, n.asn, uint8(0)))
-        );
+        return
+            bytes32(
+                bytes.concat(first, abi.encodePacked(n.gpus, n.tier, n.bandwidth, n.flags, n.region, n.asn, uint8(0)))
+            );
     }
 
     function testFuzz_needs_areMetWhenEachIs(Numbers memory have, Numbers memory want, uint16 mask) public pure {

@@ -199,7 +199,8 @@ contract CaseHandler is CaseSuite {
         uint256[6] memory edges = [uint256(1 hours), 1 hours, 48 hours, 72 hours, 10 days, 30 days];
         uint256 pick = time % 12;
         skip(pick >= 6 ? bound(time, 1, 6 hours) : edges[pick] - 1 + (time >> 8) % 3);
-        nodes.snapshotCoordinators();
+        // There may be none left.
+        try nodes.snapshotCoordinators() {} catch {}
     }
 
     /* VIEWS */

@@ -132,6 +132,11 @@ export const eip712Types = {
     { name: "imageId", type: "bytes32" },
     { name: "reason", type: "bytes32" },
   ],
+  Delegation: [
+    { name: "delegatee", type: "address" },
+    { name: "nonce", type: "uint256" },
+    { name: "expiry", type: "uint256" },
+  ],
 } as const;
 
 /** The types of each domain; a domain's name is its contract's, its version is "1". */
@@ -142,4 +147,5 @@ export const eip712Domains = {
   AlephStorage: ["StoreRequest", "StoreExtension", "StoreRepair", "StorageReceipt", "DayAttestation"],
   AlephDomains: ["DnsAttestation", "Revocation"],
   AlephImages: ["Takedown"],
+  AlephStaking: ["Delegation"],
 } as const;

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {TypedData} from "./TypedData.sol";
 import {AlephErrors} from "./libraries/AlephErrors.sol";
+import {TypeHashes} from "./libraries/TypeHashes.sol";
 import {IERC5805} from "@openzeppelin/contracts/interfaces/IERC5805.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
-import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 import {Checkpoints} from "@openzeppelin/contracts/utils/structs/Checkpoints.sol";
 
 /// @title StakeVotes
 /// @notice Votes by stake, as ERC-5805 with seconds as the clock. An account has as many votes as tokens are counted for it
 /// and for those who delegated their votes to it. Unlike most tokens with votes, an account that never said otherwise
 /// votes for itself.
-abstract contract StakeVotes is IERC5805 {
+abstract contract StakeVotes is IERC5805, TypedData {
     using Checkpoints for Checkpoints.Trace208;
 
     /* TYPES */
@@ -40,13 +41,6 @@ abstract contract StakeVotes is IERC5805 {
 
     /* CONSTANTS */
 
-    /// @dev The domain is AlephStaking, version 1. Written out because OpenZeppelin's EIP712 takes a kilobyte.
-    bytes32 private constant _DOMAIN =
-        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
-    bytes32 private constant _NAME = keccak256("AlephStaking");
-    bytes32 private constant _VERSION = keccak256("1");
-    bytes32 private constant _DELEGATION = keccak256("Delegation(address delegatee,uint256 nonce,uint256 expiry)");
-
     // keccak256(abi.encode(uint256(keccak256("aleph.storage.StakeVotes.v1")) - 1)) & ~bytes32(uint256(0xff))
     bytes32 private constant _VOTES_STORAGE = 0xc7fa74236faf17b2c454a0dfe4c6872c2b2aa3952c295687cd3e4e2a23d46400;
 
@@ -61,8 +55,7 @@ abstract contract StakeVotes is IERC5805 {
     /// @notice Like {delegate}, for who signed EIP-712 `Delegation(address delegatee,uint256 nonce,uint256 expiry)`.
     function delegateBySig(address delegatee, uint256 nonce, uint256 expiry, uint8 v, bytes32 r, bytes32 s) external {
         if (block.timestamp > expiry) revert VotesExpiredSignature(expiry);
-        bytes32 digest =
-            MessageHashUtils.toTypedDataHash(_domain(), keccak256(abi.encode(_DELEGATION, delegatee, nonce, expiry)));
+        bytes32 digest = _hashTypedDataV4(keccak256(abi.encode(TypeHashes.DELEGATION, delegatee, nonce, expiry)));
         (address who,,) = ECDSA.tryRecover(digest, v, r, s);
         if (who == address(0)) revert AlephErrors.BadSignature(0);
         mapping(address => uint256) storage next = _votes().nonces;
@@ -146,8 +139,9 @@ abstract contract StakeVotes is IERC5805 {
         return trace.push(clock(), uint208(trace.latest() - less + more));
     }
 
-    function _domain() private view returns (bytes32) {
-        return keccak256(abi.encode(_DOMAIN, _NAME, _VERSION, block.chainid, address(this)));
+    /// @inheritdoc TypedData
+    function _domainName() internal pure override returns (string memory) {
+        return "AlephStaking";
     }
 
     function _votes() private pure returns (StakeVotesStorage storage $) {

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {Base} from "./Base.sol";
 import {Peers} from "./Peers.sol";
 import {StakeVotes} from "./StakeVotes.sol";
+import {TypedData} from "./TypedData.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IStakingManager} from "./interfaces/IStakingManager.sol";
 import {AlephErrors} from "./libraries/AlephErrors.sol";
@@ -155,13 +156,16 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
     uint256 private constant _FREEZE_RUN_MAX = 21 days;
     uint256 private constant _FREEZE_GAP = 1 days;
 
+    /// @dev Where tokens go that cannot be burned: a bridge's standard token has no function for it.
+    address private constant _GRAVE = 0x000000000000000000000000000000000000dEaD;
+
     // keccak256(abi.encode(uint256(keccak256("aleph.storage.StakingManager.v1")) - 1)) & ~bytes32(uint256(0xff))
     bytes32 private constant _STORAGE = 0xdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed00;
 
     /* SETUP */
 
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) Base(p) {}
+    constructor(Peers memory p) Base(p) TypedData(p.staking) {}
 
     /// @notice Sets up a new proxy.
     function initialize() external initializer {
@@ -210,7 +214,7 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         }
         if ($.ownVotes[nodeId].units != 0) _countOwn($, nodeId, msg.sender, staked);
         emit SelfUnbonding(nodeId, amount, uint128(staked), waiting, unlock);
-        _lowered($, nodeId, p);
+        _checkStake($, nodeId, p);
     }
 
     /// @inheritdoc IStakingManager
@@ -276,7 +280,7 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
             uint128(f.shares)
         );
         // Only of coordinators do delegations count for the requirement.
-        if (p.own.kind == INodeRegistry.Kind.Coordinator) _lowered($, nodeId, p);
+        if (p.own.kind == INodeRegistry.Kind.Coordinator) _checkStake($, nodeId, p);
     }
 
     /// @inheritdoc IStakingManager
@@ -403,7 +407,10 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         bytes32 caseId
     ) external nonReentrant returns (uint128 slashed, uint128 paid) {
         _onlyPeer(SLA);
-        _checkBeneficiary(nodeId, beneficiary, beneficiaryBps);
+        if (beneficiary != SLA) revert AlephErrors.NotAuthorized(beneficiary);
+        if (beneficiaryBps > _BENEFICIARY_MAX_BPS) {
+            revert AlephErrors.OutOfBounds(beneficiaryBps, 0, _BENEFICIARY_MAX_BPS);
+        }
         StakingManagerStorage storage $ = _storage();
         Pool storage p = $.pools[nodeId];
         Cut memory cut = _cut(nodeId, p, amount, mode);
@@ -420,9 +427,9 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
             paid
         );
         if (slashed == 0) return (0, 0);
-        _lowered($, nodeId, p);
+        _checkStake($, nodeId, p);
         if (paid != 0) IERC20(TOKEN).safeTransfer(beneficiary, paid);
-        ERC20Burnable(TOKEN).burn(slashed - paid + cut.dust);
+        _burn(slashed - paid + cut.dust);
     }
 
     /// @inheritdoc IStakingManager
@@ -560,11 +567,13 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         if (owner != msg.sender) revert AlephErrors.NotAuthorized(msg.sender);
         if (status == INodeRegistry.Status.Exited) revert INodeRegistry.NodeNotActive(nodeId, status);
         StakingManagerStorage storage $ = _storage();
-        Own storage own = $.pools[nodeId].own;
-        uint96 staked = (uint256(own.staked) + amount).toUint96();
-        (own.staked, own.kind) = (staked, kind);
+        Pool storage p = $.pools[nodeId];
+        uint96 staked = (uint256(p.own.staked) + amount).toUint96();
+        (p.own.staked, p.own.kind) = (staked, kind);
         if ($.ownVotes[nodeId].units != 0) _countOwn($, nodeId, owner, staked);
         emit Staked(nodeId, msg.sender, amount, staked);
+        // Too little when the requirement was raised since.
+        _checkStake($, nodeId, p);
         IERC20(TOKEN).safeTransferFrom(msg.sender, address(this), amount);
     }
 
@@ -585,8 +594,8 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         return (have + _accrued(p).tokens, $.totalRequirement);
     }
 
-    /// @dev Tells the NodeRegistry of less stake when it matters.
-    function _lowered(StakingManagerStorage storage $, uint32 nodeId, Pool storage p) private {
+    /// @dev Tells the NodeRegistry of a change of stake when it matters.
+    function _checkStake(StakingManagerStorage storage $, uint32 nodeId, Pool storage p) private {
         (uint256 have, uint256 need) = _unmet($, p, p.own.kind);
         if (have < need) INodeRegistry(NODES).onStakeChanged(nodeId);
     }
@@ -789,13 +798,6 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
 
     /* SLASHING */
 
-    function _checkBeneficiary(uint32 nodeId, address beneficiary, uint16 bps) private view {
-        if (bps > _BENEFICIARY_MAX_BPS) revert AlephErrors.OutOfBounds(bps, 0, _BENEFICIARY_MAX_BPS);
-        if (beneficiary == SLA || bps == 0) return;
-        (address owner,,) = INodeRegistry(NODES).standing(nodeId);
-        if (beneficiary == owner) revert AlephErrors.NotAuthorized(beneficiary);
-    }
-
     /// @dev Takes up to `amount` out of the purses.
     function _cut(uint32 nodeId, Pool storage p, uint256 amount, SlashMode mode) private returns (Cut memory cut) {
         (uint256 staked, uint256 waiting) = (p.own.staked, p.own.waiting);
@@ -848,6 +850,13 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
 
     function _isSpent(Pot memory f) private pure returns (bool) {
         return f.tokens < _DUST || f.shares > f.tokens * _RESET_RATIO;
+    }
+
+    function _burn(uint256 amount) private {
+        try ERC20Burnable(TOKEN).burn(amount) {}
+        catch {
+            IERC20(TOKEN).safeTransfer(_GRAVE, amount);
+        }
     }
 
     /* OTHER */

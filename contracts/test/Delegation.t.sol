@@ -611,10 +611,10 @@ contract DelegationTest is DelegationSuite {
         vm.prank(slaAt);
         vm.expectEmit(address(staking));
         emit IStakingManager.Slashed(
-            id, "case", 5_000 ether, 5_000 ether, 10_000 ether, 10_000 ether, bob, 22_500 ether
+            id, "case", 5_000 ether, 5_000 ether, 10_000 ether, 10_000 ether, slaAt, 22_500 ether
         );
-        staking.slash(id, 30_000 ether, IStakingManager.SlashMode.Fatal, bob, 7_500, "case");
-        assertEq(token.balanceOf(bob), 22_500 ether);
+        staking.slash(id, 30_000 ether, IStakingManager.SlashMode.Fatal, slaAt, 7_500, "case");
+        assertEq(token.balanceOf(slaAt), 22_500 ether);
         assertEq(supply - token.totalSupply(), 7_500 ether);
         assertEq(_valueOf(alice), 90_000 ether);
         assertEq(_waitingOf(alice), 90_000 ether);
@@ -642,8 +642,8 @@ contract DelegationTest is DelegationSuite {
         staking.slash(id, 1, IStakingManager.SlashMode.Fatal, bob, 0, "case");
         vm.startPrank(slaAt);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 7_501, 0, 7_500));
-        staking.slash(id, 1, IStakingManager.SlashMode.Fatal, bob, 7_501, "case");
-        // ST-10: the owner gets nothing of what its delegators lose.
+        staking.slash(id, 1, IStakingManager.SlashMode.Fatal, slaAt, 7_501, "case");
+        // ST-10: no owner is paid what its delegators lose.
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, owner));
         staking.slash(id, 1, IStakingManager.SlashMode.Fatal, owner, 1, "case");
     }
@@ -651,10 +651,19 @@ contract DelegationTest is DelegationSuite {
     function test_slash_ofNothing() public {
         vm.prank(slaAt);
         (uint128 slashed, uint128 paid) =
-            staking.slash(99, 1 ether, IStakingManager.SlashMode.Fatal, bob, 5_000, "case");
+            staking.slash(99, 1 ether, IStakingManager.SlashMode.Fatal, slaAt, 5_000, "case");
         assertEq(slashed + paid, 0);
         assertEq(_operational(0), 0);
         assertEq(_fatal(0), 0);
+    }
+
+    /// @dev A bridge's standard token has no function to burn.
+    function test_slash_buriesWhatCannotBeBurned() public {
+        vm.mockCallRevert(address(token), abi.encodeWithSignature("burn(uint256)"), "");
+        vm.prank(slaAt);
+        staking.slash(id, 8 ether, IStakingManager.SlashMode.Operational, slaAt, 2_500, "case");
+        assertEq(token.balanceOf(address(0xdEaD)), 6 ether);
+        _assertHeld();
     }
 
     /// @dev A pool that a slash leaves next to nothing starts anew.

@@ -44,6 +44,8 @@ const (
 	Revocation = "Revocation(bytes32 key,uint32 nonce,bytes32 spkiHash,bytes32 evidence)"
 	// Takedown is signed in the domain AlephImages.
 	Takedown = "Takedown(uint32 seq,bytes32 imageId,bytes32 reason)"
+	// Delegation is signed in the domain AlephStaking.
+	Delegation = "Delegation(address delegatee,uint256 nonce,uint256 expiry)"
 )
 
 // Types returns every type, by its name.
@@ -69,5 +71,6 @@ func Types() map[string]string {
 		"DnsAttestation": DnsAttestation,
 		"Revocation":     Revocation,
 		"Takedown":       Takedown,
+		"Delegation":     Delegation,
 	}
 }

@@ -226,7 +226,8 @@ interface IStakingManager {
     /// which slashes once for each case.
     /// @param mode Operational: first from the owner's stake, then from what waits of it, then from the delegators in
     /// proportion. Fatal: from all four purses in proportion.
-    /// @param beneficiary Who gets a share; not the node's owner.
+    /// @param beneficiary Who gets a share: the SLAManager, which gives it to whom it is due. Nobody else, so that no owner
+    /// is paid what its delegators lose.
     /// @param beneficiaryBps The share of the beneficiary, at most 7,500; the rest is burned.
     /// @return slashed What was taken.
     /// @return paid What of it the beneficiary got.

@@ -38,4 +38,5 @@ library TypeHashes {
     bytes32 internal constant REVOCATION =
         keccak256("Revocation(bytes32 key,uint32 nonce,bytes32 spkiHash,bytes32 evidence)");
     bytes32 internal constant TAKEDOWN = keccak256("Takedown(uint32 seq,bytes32 imageId,bytes32 reason)");
+    bytes32 internal constant DELEGATION = keccak256("Delegation(address delegatee,uint256 nonce,uint256 expiry)");
 }

@@ -44,8 +44,12 @@ contract StakingGasTest is GasBench {
     function _delegating() private {
         _delegate(first, 1_000 ether);
         _record("delegate, first of a node", 0);
+        address third = makeAddr("third delegator");
+        gateway.mint(token, third, 1_000 ether);
+        _delegate(third, 1_000 ether);
+        _record("delegate, new, all of a wallet", 78_000);
         _delegate(second, 1_000 ether);
-        _record("delegate, new", 78_000);
+        _record("delegate, new, part of a wallet", 78_000);
         _delegate(second, 1_000 ether);
         _record("delegate, more", 0);
         vm.prank(first);
@@ -81,7 +85,23 @@ contract StakingGasTest is GasBench {
         skip(1 days);
     }
 
-    function _votes() private {}
+    function _votes() private {
+        uint32[] memory ids = new uint32[](1);
+        ids[0] = workers[0].id;
+        staking.syncVotes(second, ids);
+        _record("syncVotes, a delegator and an owner, first", 0);
+        skip(1);
+        _delegate(second, 1_000 ether);
+        _record("delegate, more, with votes", 0);
+        skip(1);
+        vm.prank(second);
+        staking.undelegate(workers[0].id, 1e23, 0);
+        _record("undelegate, with votes", 0);
+        skip(1);
+        vm.prank(second);
+        staking.delegate(first);
+        _record("delegate votes", 0);
+    }
 
     function _slashing() private {
         uint32 id = workers[0].id;

@@ -171,6 +171,24 @@ contract StakingInvariantTest is Test {
 
     /// @dev G-3: everybody can take everything out.
     function afterInvariant() public {
+        // What waited long ago goes first: it may be in the tranche of this week.
+        skip(50 days);
+        _everybody(true);
+        skip(50 days);
+        _everybody(false);
+        for (uint256 i; i < ids; ++i) {
+            uint32 id = handler.ids(i);
+            (,,,,, uint128 credit) = staking.rewards(id);
+            if (credit != 0) staking.claimOwner(id);
+            (, uint128 delegated, uint128 waiting) = staking.totalStake(id);
+            (, uint128 selfWaiting,) = staking.stakeOf(id);
+            assertEq(delegated, 0, "G-3: all delegations are out");
+            assertEq(waiting, selfWaiting, "G-3: all that waited is out");
+        }
+        invariant_ST1_whatIsOwedIsHeld();
+    }
+
+    function _everybody(bool leaves) private {
         for (uint256 i; i < ids; ++i) {
             uint32 id = handler.ids(i);
             for (uint256 j; j < people; ++j) {
@@ -180,30 +198,10 @@ contract StakingInvariantTest is Test {
                     _withdraw(id, who, k);
                 }
                 (, uint128 shares) = staking.positionValue(id, who);
-                if (shares != 0) staking.undelegate(id, shares, 0);
+                if (leaves && shares != 0) staking.undelegate(id, shares, 0);
                 vm.stopPrank();
             }
         }
-        skip(50 days);
-        for (uint256 i; i < ids; ++i) {
-            uint32 id = handler.ids(i);
-            for (uint256 j; j < people; ++j) {
-                address who = handler.people(j);
-                vm.startPrank(who);
-                for (uint8 k; k < 8; ++k) {
-                    _withdraw(id, who, k);
-                }
-                vm.stopPrank();
-            }
-            (,,,,, uint128 credit) = staking.rewards(id);
-            if (credit != 0) staking.claimOwner(id);
-            (uint128 self, uint128 delegated, uint128 waiting) = staking.totalStake(id);
-            (, uint128 selfWaiting,) = staking.stakeOf(id);
-            assertEq(delegated, 0, "G-3: all delegations are out");
-            assertEq(waiting, selfWaiting, "G-3: all that waited is out");
-            self;
-        }
-        invariant_ST1_whatIsOwedIsHeld();
     }
 
     function _withdraw(uint32 id, address who, uint8 tranche) private {

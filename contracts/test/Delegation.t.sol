@@ -173,6 +173,17 @@ contract DelegationTest is DelegationSuite {
         staking.delegate(id, 1 ether, 0);
     }
 
+    /// @dev 2^96 wei is a hundred times the supply; nobody has it, and nothing overflows.
+    function test_delegate_refusesMoreThanFits() public {
+        _stake(workers[0], type(uint96).max / 2);
+        uint256 amount = uint256(type(uint96).max) + 1;
+        gateway.mint(token, alice, amount);
+        vm.startPrank(alice);
+        token.approve(address(staking), amount);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, amount, 0, type(uint96).max));
+        staking.delegate(id, uint128(amount), 0);
+    }
+
     /// @dev More may be added to a position in smaller pieces.
     function test_delegate_smallPiecesAddToALargePosition() public {
         _delegate(alice, 5 ether);

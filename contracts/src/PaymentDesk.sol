@@ -27,6 +27,16 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 contract PaymentDesk is IPaymentDesk, PaymentBase {
     using SafeCast for uint256;
 
+    /* TYPES */
+
+    /// @dev What a swap should cost, what it may cost, and how much the route lets through.
+    struct Deal {
+        bytes path;
+        uint256 quote;
+        uint256 most;
+        uint256 level;
+    }
+
     /* CONSTANTS */
 
     /// @dev No part of the revenue may be above this.
@@ -243,11 +253,9 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         // The pull left less than what a second costs.
         uint256 fromRefund = Math.min(c.refund, need);
         amountOut = need - fromRefund;
-        address erc20 = _erc20(settleToken);
-        uint256 before = IERC20(erc20).balanceOf(address(this));
-        amountIn = _buyFor(payer, payToken, settleToken, amountOut);
-        before = IERC20(erc20).balanceOf(address(this)) - before;
-        if (before < amountOut) revert IPaymentManager.FeeOnTransfer(before, amountOut);
+        amountIn = settleToken == ALEPH
+            ? _buyFor(payer, payToken, settleToken, amountOut)
+            : _buyWatched(payer, payToken, settleToken, amountOut);
         _setRefund(c, c.refund - fromRefund);
         c.paidUntil = target;
         emit IPaymentManager.Pulled(payer, settleToken, amountOut, fromRefund, uint128(c.refund), uint40(target), false);
@@ -575,29 +583,41 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         return Math.min(r.maxPerSwap, r.level + grown);
     }
 
+    /// @dev The same for a token that may deliver less than it says.
+    function _buyWatched(address payer, uint8 payToken, uint8 settleToken, uint256 amountOut)
+        private
+        returns (uint256 amountIn)
+    {
+        IERC20 erc20 = IERC20(_erc20(settleToken));
+        uint256 before = erc20.balanceOf(address(this));
+        amountIn = _buyFor(payer, payToken, settleToken, amountOut);
+        uint256 got = erc20.balanceOf(address(this)) - before;
+        if (got < amountOut) revert IPaymentManager.FeeOnTransfer(got, amountOut);
+    }
+
     /// @dev Buys exactly `amountOut` with the payer's other token, at a price near the mean price.
     function _buyFor(address payer, uint8 payToken, uint8 settleToken, uint256 amountOut)
         private
         returns (uint256 amountIn)
     {
+        Route storage r = _route(payToken, settleToken);
         uint256 slip = _storage().autoSwaps[payer][payToken][settleToken];
         if (slip == 0) revert IPaymentManager.NoAutoSwap(payer, payToken, settleToken);
-        Route storage r = _route(payToken, settleToken);
-        (uint256 quote, uint256 most) = _bound(r, amountOut, slip);
-        _moveToAdapter(payer, payToken, most);
-        amountIn = IUniswapAdapter(SWAPS).buy(r.path, amountOut, most, address(this), payer);
-        r.level -= uint128(amountIn);
-        emit IPaymentManager.Swapped(payer, payToken, settleToken, amountIn, amountOut, quote);
+        Deal memory d = _deal(r, amountOut, slip);
+        _moveToAdapter(payer, payToken, d.most);
+        amountIn = IUniswapAdapter(SWAPS).buy(d.path, amountOut, d.most, address(this), payer);
+        (r.level, r.filledAt) = (uint128(d.level - amountIn), uint40(block.timestamp));
+        emit IPaymentManager.Swapped(payer, payToken, settleToken, amountIn, amountOut, d.quote);
     }
 
     /// @dev What the swap should cost and what it may cost, which is still to be had of the route.
-    function _bound(Route storage r, uint256 amountOut, uint256 slip) private returns (uint256 quote, uint256 most) {
+    function _deal(Route storage r, uint256 amountOut, uint256 slip) private view returns (Deal memory d) {
         _checkSequencer();
-        quote = IUniswapAdapter(SWAPS).quoteIn(r.path, amountOut, r.twapSec, r.minCardinality);
-        most = quote + Math.ceilDiv(quote * Math.min(slip, r.slipBps), BPS);
-        uint256 level = _level(r);
-        if (most > level) revert IPaymentManager.LimitExceeded(most, level);
-        (r.level, r.filledAt) = (uint128(level), uint40(block.timestamp));
+        d.path = r.path;
+        d.quote = IUniswapAdapter(SWAPS).quoteIn(d.path, amountOut, r.twapSec, r.minCardinality);
+        d.most = d.quote + Math.ceilDiv(d.quote * Math.min(slip, r.slipBps), BPS);
+        d.level = _level(r);
+        if (d.most > d.level) revert IPaymentManager.LimitExceeded(d.most, d.level);
     }
 
     function _moveToAdapter(address payer, uint8 payToken, uint256 amount) private {

@@ -215,7 +215,17 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
         mapping(address => Account) storage accounts = _storage().accounts[token];
         for (uint256 i; i < payers.length; ++i) {
             address payer = payers[i];
-            (uint256 amount, uint256 since) = _claim(pairs[payer], accounts[payer].flow.paidUntil);
+            Pair storage p;
+            Account storage a;
+            // The members of both mappings, without the masking of what is clean.
+            assembly ("memory-safe") {
+                mstore(0x00, payer)
+                mstore(0x20, pairs.slot)
+                p.slot := keccak256(0x00, 0x40)
+                mstore(0x20, accounts.slot)
+                a.slot := keccak256(0x00, 0x40)
+            }
+            (uint256 amount, uint256 since) = _claim(p, a.flow.paidUntil);
             if (amount == 0) continue;
             unchecked {
                 gross += amount;

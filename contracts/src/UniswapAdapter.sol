@@ -148,7 +148,6 @@ contract UniswapAdapter is IUniswapAdapter, IUniswapV3SwapCallback {
         private
         returns (uint256 used, uint256 got)
     {
-        _checkPool(hop);
         (int256 amount0, int256 amount1) =
             IUniswapV3Pool(hop.pool).swap(to, hop.zeroIn, amount, hop.zeroIn ? _LOWEST : _HIGHEST, data);
         (int256 in_, int256 out) = hop.zeroIn ? (amount0, amount1) : (amount1, amount0);

@@ -117,7 +117,7 @@ abstract contract UniswapSuite is Suite {
         _history();
     }
 
-    function _uniswap() internal override returns (address) {
+    function _uniswap() internal virtual override returns (address) {
         if (address(factory) == address(0)) factory = IFactory(_deployPublished("v3-core", "UniswapV3Factory", ""));
         return address(factory);
     }

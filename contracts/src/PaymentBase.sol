@@ -81,10 +81,11 @@ abstract contract PaymentBase is Wiring, ReentrancyGuardTransient {
         uint88 amount;
     }
 
-    /// @dev Whose wallet pays before the payer's.
+    /// @dev Whose wallet pays before the payer's; it has paid for the time until `from`.
     struct Sponsor {
         address by;
         uint40 until;
+        uint40 from;
         uint104 maxRateQ32;
     }
 
@@ -310,7 +311,12 @@ abstract contract PaymentBase is Wiring, ReentrancyGuardTransient {
 
     /// @dev Tries to take `amount` from a wallet; what came of it. The ALEPH token needs no watching.
     function _tryTake(uint8 token, address owner, uint256 amount, uint256 flags) internal returns (uint256) {
-        return TokenCalls.tryMove(_erc20(token), owner, address(this), amount, flags & PERMIT2 != 0, token == ALEPH);
+        return _tryMove(token, owner, address(this), amount, flags & PERMIT2 != 0);
+    }
+
+    /// @dev Through Permit2 nothing is taken at its word: on a chain without it a call there succeeds and moves nothing.
+    function _tryMove(uint8 token, address owner, address to, uint256 amount, bool permit2) internal returns (uint256) {
+        return TokenCalls.tryMove(_erc20(token), owner, to, amount, permit2, token == ALEPH && !permit2);
     }
 
     /// @dev Takes exactly `amount` from a wallet, or reverts. `flags` are those of the wallet's account.

@@ -166,7 +166,8 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         if (msg.sender != s.by && msg.sender != payer && block.timestamp <= s.until) {
             revert AlephErrors.NotAuthorized(msg.sender);
         }
-        (s.by, s.until, s.maxRateQ32) = (msg.sender, until, uint104(Math.min(maxRateQ32, MAX_RATE)));
+        (s.by, s.until, s.from) = (msg.sender, until, uint40(block.timestamp));
+        s.maxRateQ32 = uint104(Math.min(maxRateQ32, MAX_RATE));
         Flow storage f = $.accounts[token][payer].flow;
         // A payer as its own sponsor pays nothing, and keeps others from it.
         f.flags = msg.sender == payer ? f.flags & ~SPONSORED : f.flags | SPONSORED;
@@ -621,9 +622,8 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
     }
 
     function _moveToAdapter(address payer, uint8 payToken, uint256 amount) private {
-        PaymentManagerStorage storage $ = _storage();
-        bool viaPermit2 = $.accounts[payToken][payer].flow.flags & PERMIT2 != 0;
-        uint256 got = TokenCalls.tryMove(_erc20(payToken), payer, SWAPS, amount, viaPermit2, payToken == ALEPH);
+        bool viaPermit2 = _storage().accounts[payToken][payer].flow.flags & PERMIT2 != 0;
+        uint256 got = _tryMove(payToken, payer, SWAPS, amount, viaPermit2);
         if (got < amount) revert AlephErrors.Insufficient(got, amount);
     }
 

@@ -631,17 +631,21 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
         }
     }
 
-    /// @dev The sponsor pays at most its own rate for `time`, all of it or nothing.
+    /// @dev The sponsor pays at most its own rate for the time that has passed since it last did, all of it or nothing. So
+    /// whatever is pulled, started and stopped, it never pays more than its rate for its time.
     function _fetchFromSponsor(Context memory c, uint256 most, uint256 time) private returns (uint256 got) {
-        Sponsor memory s = _storage().sponsors[c.payer][c.token];
+        Sponsor storage s = _storage().sponsors[c.payer][c.token];
         if (c.now_ > s.until) {
             c.flags &= ~uint256(SPONSORED);
             return 0;
         }
-        uint256 part = Math.min(most, Q32.floorWei(s.maxRateQ32, time));
+        (address by, uint256 from, uint256 rate) = (s.by, s.from, s.maxRateQ32);
+        uint256 part = Math.min(most, Q32.floorWei(rate, Math.min(time, c.now_ - from)));
         if (part == 0) return 0;
-        got = _tryTake(c.token, s.by, part, 0);
-        if (got != 0) emit SponsorPaid(s.by, c.payer, c.token, got);
+        got = _tryTake(c.token, by, part, 0);
+        if (got == 0) return 0;
+        s.from = uint40(from + Math.ceilDiv(got << 32, rate));
+        emit SponsorPaid(by, c.payer, c.token, got);
     }
 
     /// @dev Buys whole seconds with `refund` of the refund and `got`; what is left of both is the new refund.

@@ -424,6 +424,22 @@ contract PaymentDeskTest is Permit2Suite {
         assertEq(_account().paidUntil, block.timestamp + 3600);
     }
 
+    function test_sponsor_doesNotPayTwiceForATime() public {
+        _fund(patron, 1 ether);
+        _flow(node, int256(uint256(R)));
+        _approve(0);
+        skip(10 hours);
+        _sponsor(R, type(uint40).max);
+        payments.pull(payer, ALEPH);
+        assertEq(token.balanceOf(patron), 1 ether, "nor for the time before it came");
+        skip(100);
+        for (uint256 i; i < 3; ++i) {
+            payments.pull(payer, ALEPH);
+            assertEq(token.balanceOf(patron), 1 ether - 100_000);
+        }
+        assertEq(_account().paidUntil, START + 3700);
+    }
+
     function test_sponsor_isReplacedByItselfThePayerAndTime() public {
         _sponsor(R, START + 100);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, address(this)));

@@ -45,9 +45,9 @@ interface IPaymentDesk {
     /// @param validUntil Zero takes the limit away.
     function setLimits(uint8 token, address controller, uint128 maxRateQ32, uint40 validUntil, uint88 dailyCap) external;
 
-    /// @notice Lets the caller's wallet pay for a payer, at most at this rate and until then. Only what keeps flows going is
-    /// paid, never what starts them, so that the caller pays for time that has passed and not for what is refunded. A
-    /// sponsor can be replaced by itself, by the payer, and by anyone when its time is over.
+    /// @notice Lets the caller's wallet pay for a payer until then, never more than this rate for the time since now. Only
+    /// what keeps flows going is paid, never what starts them, so that the caller pays for time that has passed and not for
+    /// what is refunded. A sponsor can be replaced by itself, by the payer, and by anyone when its time is over.
     function sponsor(address payer, uint8 token, uint128 maxRateQ32, uint40 until) external;
 
     /// @notice Lets anyone pay for the caller's flows in `settleToken` with the caller's `payToken`, at a price at most

@@ -3,13 +3,17 @@ pragma solidity 0.8.37;
 
 import {AlephToken} from "../../src/AlephToken.sol";
 import {PaymentManager} from "../../src/PaymentManager.sol";
+import {IPaymentDesk} from "../../src/interfaces/IPaymentDesk.sol";
 import {IPaymentManager} from "../../src/interfaces/IPaymentManager.sol";
 import {AlephErrors} from "../../src/libraries/AlephErrors.sol";
+import {Payees} from "../../src/libraries/Payees.sol";
+import {BadToken} from "../utils/BadToken.sol";
 import {CommonBase} from "forge-std/Base.sol";
 import {StdUtils} from "forge-std/StdUtils.sol";
 
 /// @title PaymentHandler
-/// @notice A flow controller that does anything in any order with 3 payers and 4 payees, and keeps books of its own.
+/// @notice The flow controllers, the payers, a sponsor and anybody else do anything in any order with 3 payers and 4 payees,
+/// in the ALEPH token and in one that misbehaves; with books of its own.
 contract PaymentHandler is CommonBase, StdUtils {
     struct Reserve {
         address payer;
@@ -19,27 +23,42 @@ contract PaymentHandler is CommonBase, StdUtils {
     }
 
     uint8 internal constant ALEPH = 1;
+    uint8 internal constant BAD = 2;
 
     PaymentManager internal immutable payments;
+    IPaymentDesk internal immutable desk;
     address internal immutable jobs;
+    address internal immutable storages;
+    address internal immutable images;
+    address internal immutable sla;
     AlephToken internal immutable token;
+    BadToken internal immutable bad;
+
+    /// @dev Who pays for others, at most at this rate, and since when that has been so.
+    address public immutable patron;
+    uint128 public constant PATRON_RATE = 1e15 << 32;
+    uint256 public immutable started;
 
     address[] internal _payers;
     uint64[] internal _payees;
     Reserve[] public reserves;
 
-    /// @dev The books: everything a payer's wallet gave and got back, and what was claimed of it.
+    /// @dev The books: everything a payer's wallet gave and got back, what others gave for it, and what was claimed of it.
     mapping(address payer => uint256) public taken;
     mapping(address payer => uint256) public repaid;
+    mapping(address payer => uint256) public given;
     mapping(address payer => uint256) public claimedOf;
+    mapping(address payer => uint256) public chargedOf;
     mapping(address payer => uint256) public debtPaidFor;
     /// @dev The integral of the payer's rate over time, scaled: what the payer has agreed to pay so far.
     mapping(address payer => uint256) public agreedQ32;
     mapping(address payer => uint256) public highestRate;
     mapping(address payer => mapping(uint64 payee => uint256)) public rateOf;
-    /// @dev What was credited by claims and debts, and what was withdrawn.
+    mapping(address payer => mapping(uint64 payee => uint256)) public badRateOf;
+    /// @dev What was credited by claims, charges and debts, and what left the credits.
     uint256 public credited;
     uint256 public withdrawn;
+    uint256 public compensated;
     /// @dev Roundings: each call loses less than one wei per pair.
     uint256 public roundings;
     uint256 public steps;
@@ -47,12 +66,16 @@ contract PaymentHandler is CommonBase, StdUtils {
 
     constructor(
         PaymentManager payments_,
-        address jobs_,
         AlephToken token_,
+        BadToken bad_,
+        address patron_,
         address[] memory payers_,
         uint64[] memory payees_
     ) {
-        (payments, jobs, token, _payers, _payees) = (payments_, jobs_, token_, payers_, payees_);
+        (payments, desk, token, bad) = (payments_, IPaymentDesk(address(payments_)), token_, bad_);
+        (jobs, storages) = (payments_.peers().jobs, payments_.peers().storages);
+        (images, sla) = (payments_.peers().images, payments_.peers().sla);
+        (patron, started, _payers, _payees) = (patron_, block.timestamp, payers_, payees_);
     }
 
     modifier step() {
@@ -65,47 +88,47 @@ contract PaymentHandler is CommonBase, StdUtils {
     function reserve(uint256 who, uint256 to, uint256 rate, bool whole) external step {
         (address payer, uint64 payee) = (_payer(who), _payee(to));
         uint128 rateQ32 = _rate(rate, whole);
-        uint256 before = token.balanceOf(payer);
-        try _asJobs().reserve(payer, ALEPH, payee, rateQ32) returns (uint16 reservedMinutes) {
+        (uint256 before, uint256 patrons) = (token.balanceOf(payer), token.balanceOf(patron));
+        try _as(payee).reserve(payer, ALEPH, payee, rateQ32) returns (uint16 reservedMinutes) {
             reserves.push(Reserve(payer, payee, rateQ32, reservedMinutes));
             _count("reserve");
         } catch (bytes memory err) {
             _expect(err);
         }
-        taken[payer] += before - token.balanceOf(payer);
+        _book(payer, before, patrons);
     }
 
     function activate(uint256 which) external step {
         if (reserves.length == 0) return;
         Reserve memory r = _popReserve(which);
-        uint256 before = token.balanceOf(r.payer);
-        if (_asJobs().activate(r.payer, ALEPH, r.payee, r.rateQ32, r.reservedMinutes)) {
+        (uint256 before, uint256 patrons) = (token.balanceOf(r.payer), token.balanceOf(patron));
+        if (_as(r.payee).activate(r.payer, ALEPH, r.payee, r.rateQ32, r.reservedMinutes)) {
             _raise(r.payer, r.payee, r.rateQ32);
             _count("activate");
         } else {
             _count("activate late");
         }
-        taken[r.payer] += before - token.balanceOf(r.payer);
+        _book(r.payer, before, patrons);
     }
 
     function release(uint256 which) external step {
         if (reserves.length == 0) return;
         Reserve memory r = _popReserve(which);
-        _asJobs().release(r.payer, ALEPH, r.payee, r.rateQ32, r.reservedMinutes);
+        _as(r.payee).release(r.payer, ALEPH, r.payee, r.rateQ32, r.reservedMinutes);
         _count("release");
     }
 
     function open(uint256 who, uint256 to, uint256 rate, bool whole) external step {
         (address payer, uint64 payee) = (_payer(who), _payee(to));
         uint128 rateQ32 = _rate(rate, whole);
-        uint256 before = token.balanceOf(payer);
-        try _asJobs().setFlow(payer, ALEPH, payee, int256(uint256(rateQ32))) {
+        (uint256 before, uint256 patrons) = (token.balanceOf(payer), token.balanceOf(patron));
+        try _as(payee).setFlow(payer, ALEPH, payee, int256(uint256(rateQ32))) {
             _raise(payer, payee, rateQ32);
             _count("open");
         } catch (bytes memory err) {
             _expect(err);
         }
-        taken[payer] += before - token.balanceOf(payer);
+        _book(payer, before, patrons);
     }
 
     function close(uint256 who, uint256 to, uint256 part) external step {
@@ -114,10 +137,10 @@ contract PaymentHandler is CommonBase, StdUtils {
         if (rate == 0) return;
         // Half of the time the whole flow, else a part of it.
         uint256 delta = part % 2 == 0 ? rate : bound(part, 1, rate);
-        uint256 before = token.balanceOf(payer);
-        _asJobs().setFlow(payer, ALEPH, payee, -int256(delta));
+        (uint256 before, uint256 patrons) = (token.balanceOf(payer), token.balanceOf(patron));
+        _as(payee).setFlow(payer, ALEPH, payee, -int256(delta));
         rateOf[payer][payee] -= delta;
-        taken[payer] += before - token.balanceOf(payer);
+        _book(payer, before, patrons);
         _count("close");
     }
 
@@ -125,29 +148,32 @@ contract PaymentHandler is CommonBase, StdUtils {
         (address payer, uint64 payee) = (_payer(who), _payee(to));
         uint256 rate = rateOf[payer][payee];
         if (rate == 0) return;
-        uint256 before = token.balanceOf(payer);
-        if (_asJobs().closeOverdue(payer, ALEPH, payee, uint128(rate))) {
+        (uint256 before, uint256 patrons) = (token.balanceOf(payer), token.balanceOf(patron));
+        if (_as(payee).closeOverdue(payer, ALEPH, payee, uint128(rate))) {
             rateOf[payer][payee] = 0;
             _count("closeOverdue");
         }
-        taken[payer] += before - token.balanceOf(payer);
+        _book(payer, before, patrons);
     }
 
     function pull(uint256 who) external step {
         address payer = _payer(who);
-        uint256 before = token.balanceOf(payer);
+        (uint256 before, uint256 patrons) = (token.balanceOf(payer), token.balanceOf(patron));
         (uint256 pulled,) = payments.pull(payer, ALEPH);
-        require(before - token.balanceOf(payer) == pulled, "pull reported another amount");
-        taken[payer] += pulled;
+        require(before + patrons - _wallets(payer) == pulled, "pull reported another amount");
+        _book(payer, before, patrons);
         _count("pull");
     }
 
     function pullMany() external step {
         uint256[3] memory before = [_balance(0), _balance(1), _balance(2)];
+        uint256 patrons = token.balanceOf(patron);
         payments.pullMany(_payers, ALEPH);
         for (uint256 i; i < 3; ++i) {
             taken[_payers[i]] += before[i] - _balance(i);
         }
+        // Only the first payer has a sponsor.
+        given[_payers[0]] += patrons - token.balanceOf(patron);
         _count("pullMany");
     }
 
@@ -176,8 +202,16 @@ contract PaymentHandler is CommonBase, StdUtils {
         uint256 credit = payments.creditOf(payee, ALEPH);
         if (credit == 0) return;
         uint128 amount = uint128(bound(part, 1, credit));
-        vm.prank(payments.payoutOf(payee));
-        payments.withdraw(payee, ALEPH, amount);
+        if (Payees.classOf(payee) == Payees.IMAGE) {
+            address[] memory to = new address[](1);
+            uint128[] memory amounts = new uint128[](1);
+            (to[0], amounts[0]) = (address(0xbeef), amount);
+            vm.prank(images);
+            payments.payOut(payee, ALEPH, to, amounts);
+        } else {
+            vm.prank(payments.payoutOf(payee));
+            payments.withdraw(payee, ALEPH, amount);
+        }
         withdrawn += amount;
         _count("withdraw");
     }
@@ -185,6 +219,7 @@ contract PaymentHandler is CommonBase, StdUtils {
     function withdrawRefund(uint256 who) external step {
         address payer = _payer(who);
         if (payments.account(payer, ALEPH).refund == 0) return;
+        vm.prank(payer);
         repaid[payer] += payments.withdrawRefund(payer, ALEPH);
         _count("withdrawRefund");
     }
@@ -193,12 +228,117 @@ contract PaymentHandler is CommonBase, StdUtils {
         (address payer, uint64 payee) = (_payer(who), _payee(to));
         uint256 debt = payments.pair(payer, ALEPH, payee).debt;
         if (debt == 0 || token.balanceOf(payer) < debt || token.allowance(payer, address(payments)) < debt) return;
+        if (payments.account(payer, ALEPH).source == 1) return;
         vm.prank(payer);
         uint256 amount = payments.payDebt(payer, ALEPH, payee);
         require(amount == debt, "payDebt took another amount");
         debtPaidFor[payer] += amount;
         credited += amount;
         _count("payDebt");
+    }
+
+    function chargeOnce(uint256 who, uint256 to, uint256 amount) external step {
+        (address payer, uint64 payee) = (_payer(who), _payee(to));
+        amount = bound(amount, 1, 1e18);
+        (uint256 before, uint256 patrons) = (token.balanceOf(payer), token.balanceOf(patron));
+        try _as(payee).chargeOnce(payer, ALEPH, payee, uint128(amount), "charge") {
+            chargedOf[payer] += amount;
+            credited += amount;
+            _count("chargeOnce");
+        } catch (bytes memory err) {
+            _expect(err);
+        }
+        _book(payer, before, patrons);
+    }
+
+    function compensate(uint256 who, uint256 to, uint256 most) external step {
+        (address payer, uint64 payee) = (_payer(who), _payee(to));
+        uint128 credit = payments.creditOf(payee, ALEPH);
+        vm.prank(sla);
+        uint128 paid = payments.compensate(payee, ALEPH, payer, uint128(bound(most, 0, 1e18)), "case");
+        require(payments.creditOf(payee, ALEPH) == credit - paid, "compensate took another amount");
+        given[payer] += paid;
+        compensated += paid;
+        if (paid != 0) _count("compensate");
+    }
+
+    function revokeAll(uint256 who, uint256 often) external step {
+        // Seldom, or nothing would ever run for long.
+        if (often % 4 != 0) return;
+        address payer = _payer(who);
+        (uint256 before, uint256 patrons) = (token.balanceOf(payer), token.balanceOf(patron));
+        vm.prank(payer);
+        try desk.revokeAll(ALEPH) {
+            _count("revokeAll");
+        } catch (bytes memory err) {
+            require(bytes4(err) == IPaymentManager.NothingToRevoke.selector, "revokeAll failed");
+        }
+        _book(payer, before, patrons);
+    }
+
+    function deposit(uint256 who, uint256 amount) external step {
+        address payer = _payer(who);
+        amount = bound(amount, 1, 1e20);
+        if (payments.account(payer, ALEPH).source == 1) return;
+        if (token.balanceOf(payer) < amount || token.allowance(payer, address(payments)) < amount) return;
+        vm.prank(payer);
+        desk.deposit(ALEPH, uint128(amount));
+        taken[payer] += amount;
+        _count("deposit");
+    }
+
+    function withdrawDeposit(uint256 who, uint256 amount) external step {
+        address payer = _payer(who);
+        uint256 refund = payments.account(payer, ALEPH).refund;
+        if (refund == 0) return;
+        amount = bound(amount, 1, refund);
+        vm.prank(payer);
+        desk.withdrawDeposit(ALEPH, uint128(amount));
+        repaid[payer] += amount;
+        _count("withdrawDeposit");
+    }
+
+    /// @dev Mostly the wallet; a source that has nothing is what Permit2 is here.
+    function setSource(uint256 who, uint256 source) external step {
+        vm.prank(_payer(who));
+        desk.setSource(ALEPH, source % 8 < 2 ? uint8(1 + source % 2) : 0);
+        _count("setSource");
+    }
+
+    function sponsor(bool on) external step {
+        vm.prank(patron);
+        desk.sponsor(_payers[0], ALEPH, on ? PATRON_RATE : 0, type(uint40).max);
+        _count("sponsor");
+    }
+
+    /* A TOKEN THAT MISBEHAVES */
+
+    function badMode(uint256 mode) external step {
+        bad.setMode(BadToken.Mode(mode % (uint256(type(BadToken.Mode).max) + 1)));
+    }
+
+    function badOpen(uint256 who, uint256 to) external step {
+        (address payer, uint64 payee) = (_payer(who), _payee(to));
+        try _as(payee).setFlow(payer, BAD, payee, 1000 << 32) {
+            badRateOf[payer][payee] += 1000 << 32;
+            _count("badOpen");
+        } catch {}
+    }
+
+    /// @dev PM-10: never fails.
+    function badClose(uint256 who, uint256 to) external step {
+        (address payer, uint64 payee) = (_payer(who), _payee(to));
+        uint256 rate = badRateOf[payer][payee];
+        if (rate == 0) return;
+        _as(payee).setFlow(payer, BAD, payee, -int256(rate));
+        badRateOf[payer][payee] = 0;
+        _count("badClose");
+    }
+
+    /// @dev Neither does a pull.
+    function badPull() external step {
+        payments.pullMany(_payers, BAD);
+        _count("badPull");
     }
 
     function warp(uint256 time) external step {
@@ -241,9 +381,21 @@ contract PaymentHandler is CommonBase, StdUtils {
 
     /* INTERNAL */
 
-    function _asJobs() private returns (PaymentManager) {
-        vm.prank(jobs);
+    /// @dev The PaymentManager, for one call by the controller that pays such a payee.
+    function _as(uint64 payee) private returns (PaymentManager) {
+        vm.prank(payee > Payees.STORAGES ? storages : jobs);
         return payments;
+    }
+
+    /// @dev What a payer's wallet and its sponsor have.
+    function _wallets(address payer) private view returns (uint256) {
+        return token.balanceOf(payer) + token.balanceOf(patron);
+    }
+
+    /// @dev Counts what a call took from the wallets; what the sponsor gave was given for the payer.
+    function _book(address payer, uint256 ofPayer, uint256 ofPatron) private {
+        taken[payer] += ofPayer - token.balanceOf(payer);
+        given[payer] += ofPatron - token.balanceOf(patron);
     }
 
     function _payer(uint256 seed) private view returns (address) {
@@ -287,7 +439,7 @@ contract PaymentHandler is CommonBase, StdUtils {
         bytes4 selector = bytes4(err);
         require(
             selector == AlephErrors.Insufficient.selector || selector == IPaymentManager.InArrears.selector
-                || selector == IPaymentManager.HasDebt.selector,
+                || selector == IPaymentManager.HasDebt.selector || selector == IPaymentManager.Revoked.selector,
             "unexpected revert"
         );
         _count("refused");

@@ -1451,12 +1451,6 @@ export const slaManagerAbi = [
         "internalType": "uint8"
       },
       {
-        "name": "state",
-        "type": "uint8",
-        "indexed": false,
-        "internalType": "enum ISLAManager.State"
-      },
-      {
         "name": "bps",
         "type": "uint16",
         "indexed": false,

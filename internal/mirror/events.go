@@ -38,51 +38,198 @@ func handlers() map[string]map[string]handler {
 	}
 	return map[string]map[string]handler{
 		"NodeRegistry": shared(map[string]handler{
-			"NodeRegistered":      (*block).nodeRegistered,
-			"NodeMetaUpdated":     (*block).nodeMetaUpdated,
-			"NodeStatusChanged":   (*block).nodeStatusChanged,
-			"NodeSignerChanged":   (*block).nodeSignerChanged,
-			"NodePayoutChanged":   (*block).nodePayoutChanged,
-			"NodePayoutScheduled": nil, // Only the change itself matters.
-			"EIP712DomainChanged": nil, // Never emitted.
+			"NodeOwnerChanged":      (*block).nodeOwnerChanged,
+			"NodeTransferScheduled": nil, // Only the change itself matters.
+			"NodeLinked":            nil, // Which coordinator pays is not asked yet.
+			"NodeUnlinked":          nil, // The same.
+			"NodeLockSet":           nil, // The same.
+			"NodeJailed":            nil, // NodeStatusChanged tells the effect.
+			"CoordinatorsSnapshot":  nil, // Who signs asks the contract.
+			"Heartbeats":            nil, // Read where they are made.
+			"SelfHeartbeat":         nil, // The same.
+			"MissedReported":        nil, // NodeStatusChanged tells the effect.
+			"EquivocationShown":     nil, // The case tells the effect.
+			"LeafDemanded":          nil, // Its node watches the contract.
+			"LeafAnswered":          nil, // The same.
+			"LeafWithheld":          nil, // The case tells the effect.
+			"NodeRegistered":        (*block).nodeRegistered,
+			"NodeMetaUpdated":       (*block).nodeMetaUpdated,
+			"NodeStatusChanged":     (*block).nodeStatusChanged,
+			"NodeSignerChanged":     (*block).nodeSignerChanged,
+			"NodePayoutChanged":     (*block).nodePayoutChanged,
+			"NodePayoutScheduled":   nil, // Only the change itself matters.
+			"EIP712DomainChanged":   nil, // Never emitted.
 		}),
 		"StakingManager": shared(map[string]handler{
-			"Staked":         (*block).staked,
-			"SelfUnbonding":  (*block).selfUnbonding,
-			"SelfWithdrawn":  nil, // The stake went down when it was taken out.
-			"RequirementSet": nil, // The registry's status events tell the effect.
-			"UnbondingSet":   nil, // Only owners ask, and they ask the contract.
+			"Slashed":               (*block).slashed,
+			"Frozen":                nil, // Withdrawals are refused by simulation.
+			"Delegated":             nil, // Nodes act on what owners stake; delegators ask the lens.
+			"Undelegated":           nil, // The same.
+			"UndelegationCancelled": nil, // The same.
+			"Withdrawn":             nil, // The same.
+			"RewardsAdded":          nil, // The same.
+			"LeftToOwner":           nil, // The same.
+			"CommissionSet":         nil, // The same.
+			"OwnerPaid":             nil, // The same.
+			"PoolReset":             nil, // The same.
+			"UnbondingReset":        nil, // The same.
+			"TotalRequirementSet":   nil, // The registry's status events tell the effect.
+			"DelegateChanged":       nil, // Votes are counted by the governor.
+			"DelegateVotesChanged":  nil, // The same.
+			"EIP712DomainChanged":   nil, // Never emitted.
+			"Staked":                (*block).staked,
+			"SelfUnbonding":         (*block).selfUnbonding,
+			"SelfWithdrawn":         nil, // The stake went down when it was taken out.
+			"RequirementSet":        nil, // The registry's status events tell the effect.
+			"UnbondingSet":          nil, // Only owners ask, and they ask the contract.
 		}),
 		"JobManager": shared(map[string]handler{
-			"JobAssigned":         (*block).jobAssigned,
-			"JobRunning":          (*block).jobRunning,
-			"JobStopped":          (*block).jobStopped,
-			"ItemRefused":         nil, // Nothing changed; the sender's outbox reads it.
-			"NoncesInvalidated":   nil, // The offer's simulation tells.
-			"EIP712DomainChanged": nil, // Never emitted.
+			"JobUnplaced":          (*block).jobUnplaced,
+			"JobResized":           (*block).jobResized,
+			"JobOffered":           nil, // Coordinators take offers by message.
+			"JobTerms":             nil, // Follows JobAssigned; nodes know the terms they signed.
+			"JobStopping":          nil, // JobStopped follows.
+			"JobCompleted":         nil, // Follows JobStopped, which has the status.
+			"OpenRefused":          nil, // Nothing changed; the sender's outbox reads it.
+			"AssignmentChallenged": nil, // The case tells the effect.
+			"ChallengeAnswered":    nil, // The same.
+			"ChallengeUpheld":      nil, // The same.
+			"JobAssigned":          (*block).jobAssigned,
+			"JobRunning":           (*block).jobRunning,
+			"JobStopped":           (*block).jobStopped,
+			"ItemRefused":          nil, // Nothing changed; the sender's outbox reads it.
+			"NoncesInvalidated":    nil, // The offer's simulation tells.
+			"EIP712DomainChanged":  nil, // Never emitted.
 		}),
 		"PaymentManager": shared(map[string]handler{
-			"FlowChanged":    (*block).flowChanged,
-			"Reserved":       (*block).reserved,
-			"Released":       (*block).released,
-			"Activated":      nil, // FlowChanged follows with the account's values.
-			"Pulled":         (*block).pulled,
-			"ArrearsStarted": (*block).arrearsStarted,
-			"ArrearsCleared": (*block).arrearsCleared,
-			"Refunded":       (*block).refunded,
-			"RefundPaid":     (*block).refundPaid,
-			"DebtRecorded":   (*block).debtRecorded,
-			"DebtPaid":       (*block).debtPaid,
-			"Claimed":        (*block).claimed,
-			"RevenueSplit":   (*block).revenueSplit,
-			"Withdrawn":      (*block).withdrawn,
-			"SplitSet":       (*block).splitSet,
-			"PrepaySet":      (*block).prepaySet,
-			"GraceSet":       (*block).graceSet,
-			"TokenListed":    nil, // The node's tokens are part of its release.
-			"TokenEnabled":   nil, // An offer in a disabled token is refused by simulation.
-			"PoolPayoutSet":  nil, // No node acts on it.
+			"Charged":          (*block).charged,
+			"Compensated":      (*block).compensated,
+			"Deposited":        (*block).deposited,
+			"DepositWithdrawn": (*block).depositWithdrawn,
+			"BountyPaid":       (*block).bountyPaid,
+			"FlowsRevoked":     (*block).flowsRevoked,
+			"RevocationEnded":  nil, // FlowChanged tells the effect.
+			"SourceSet":        nil, // Pulled tells what was had.
+			"SponsorSet":       nil, // The same.
+			"SponsorPaid":      nil, // Pulled follows.
+			"LimitSet":         nil, // Refused by simulation.
+			"AutoSwapSet":      nil, // Refused by simulation.
+			"Swapped":          nil, // Pulled follows.
+			"RouteSet":         nil, // No node acts on it.
+			"TokenTermsSet":    nil, // No node acts on it.
+			"FlowChanged":      (*block).flowChanged,
+			"Reserved":         (*block).reserved,
+			"Released":         (*block).released,
+			"Activated":        nil, // FlowChanged follows with the account's values.
+			"Pulled":           (*block).pulled,
+			"ArrearsStarted":   (*block).arrearsStarted,
+			"ArrearsCleared":   (*block).arrearsCleared,
+			"Refunded":         (*block).refunded,
+			"RefundPaid":       (*block).refundPaid,
+			"DebtRecorded":     (*block).debtRecorded,
+			"DebtPaid":         (*block).debtPaid,
+			"Claimed":          (*block).claimed,
+			"RevenueSplit":     (*block).revenueSplit,
+			"Withdrawn":        (*block).withdrawn,
+			"SplitSet":         (*block).splitSet,
+			"PrepaySet":        (*block).prepaySet,
+			"GraceSet":         (*block).graceSet,
+			"TokenListed":      nil, // The node's tokens are part of its release.
+			"TokenEnabled":     nil, // An offer in a disabled token is refused by simulation.
+			"PoolPayoutSet":    nil, // No node acts on it.
 		}),
+		"StorageRegistry": shared(map[string]handler{ // No node stores for pay yet.
+			"BeaconPublished":     nil,
+			"BundleClosing":       nil,
+			"BundleUpdated":       nil,
+			"CapacitySet":         nil,
+			"ChallengeAnswered":   nil,
+			"ChallengeArmed":      nil,
+			"ChallengeExpired":    nil,
+			"Challenged":          nil,
+			"Committed":           nil,
+			"DayAttested":         nil,
+			"EIP712DomainChanged": nil,
+			"Extended":            nil,
+			"Missed":              nil,
+			"ParametersSet":       nil,
+			"ProofRefused":        nil,
+			"Proven":              nil,
+			"RepairedBy":          nil,
+			"SignerNoted":         nil,
+			"StatusChanged":       nil,
+		}),
+		"DomainRegistry": shared(map[string]handler{ // No node serves names yet.
+			"CaaSet":              nil,
+			"CertPinned":          nil,
+			"CertRevoked":         nil,
+			"DisputeSettled":      nil,
+			"DomainDisputed":      nil,
+			"DomainEnded":         nil,
+			"DomainRequested":     nil,
+			"DomainTargetSet":     nil,
+			"DomainTransferred":   nil,
+			"DomainVerified":      nil,
+			"EIP712DomainChanged": nil,
+			"TransferOffered":     nil,
+		}),
+		"SLAManager": shared(map[string]handler{ // Slashed and Compensated tell the effect.
+			"BondPosted":          nil,
+			"BondSet":             nil,
+			"CaseAccused":         nil,
+			"CaseAppealed":        nil,
+			"CaseDefended":        nil,
+			"CaseEscalated":       nil,
+			"CaseFiled":           nil,
+			"CaseJudged":          nil,
+			"CaseResolved":        nil,
+			"CaseVetoed":          nil,
+			"ClassDefined":        nil,
+			"CreditWithdrawn":     nil,
+			"Credited":            nil,
+			"EIP712DomainChanged": nil,
+			"NodeOptedIn":         nil,
+			"OutageRecorded":      nil,
+			"PenaltyExecuted":     nil,
+			"PenaltySet":          nil,
+			"ServiceCredited":     nil,
+		}),
+		"ImageMarketplace": shared(map[string]handler{ // No node lists images yet.
+			"BondForfeited":        nil,
+			"BondReturned":         nil,
+			"BondSet":              nil,
+			"EIP712DomainChanged":  nil,
+			"ImagePublished":       nil,
+			"ImageRated":           nil,
+			"ImageStatus":          nil,
+			"ImageTakenDown":       nil,
+			"ImageVersion":         nil,
+			"RoyaltiesDistributed": nil,
+			"SplitSet":             nil,
+			"UsdUnitSet":           nil,
+		}),
+		"AlephGovernor": { // What was voted for tells itself.
+			"EIP712DomainChanged":        nil,
+			"GuardianUntil":              nil,
+			"Initialized":                nil,
+			"LateQuorumVoteExtensionSet": nil,
+			"ProposalCanceled":           nil,
+			"ProposalCreated":            nil,
+			"ProposalExecuted":           nil,
+			"ProposalExtended":           nil,
+			"ProposalGuardianSet":        nil,
+			"ProposalQueued":             nil,
+			"ProposalThresholdSet":       nil,
+			"QuorumNumeratorUpdated":     nil,
+			"TimelockChange":             nil,
+			"UpgradeAnnounced":           nil,
+			"UpgradeCancelled":           nil,
+			"Upgraded":                   nil,
+			"VoteCast":                   nil,
+			"VoteCastWithParams":         nil,
+			"VotingDelaySet":             nil,
+			"VotingPeriodSet":            nil,
+		},
 	}
 }
 
@@ -125,15 +272,10 @@ func (b *block) foldLog(ctx context.Context, all map[string]map[string]handler, 
 }
 
 func (b *block) contractAt(address common.Address) string {
-	switch address {
-	case b.contracts.NodeRegistry:
-		return "NodeRegistry"
-	case b.contracts.StakingManager:
-		return "StakingManager"
-	case b.contracts.JobManager:
-		return "JobManager"
-	case b.contracts.PaymentManager:
-		return "PaymentManager"
+	for name, at := range b.contracts.ByName() {
+		if at == address && handlers()[name] != nil {
+			return name
+		}
 	}
 	return ""
 }

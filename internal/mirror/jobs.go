@@ -50,6 +50,27 @@ func (b *block) jobStopped(ctx context.Context, l *types.Log) error {
 	})
 }
 
+// jobUnplaced takes a job from its node; it ends there, and another node may get
+// it by a JobAssigned of a later attempt.
+func (b *block) jobUnplaced(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewJobManager().UnpackJobUnplacedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeJob(ctx, e.Spec, func(j *state.Job) {
+		j.Status, j.Reason = state.JobFailed, endReason(e.Reason)
+		j.StartedAt, j.StoppedAt = e.StartedAt.Uint64(), e.StoppedAt.Uint64()
+	})
+}
+
+func (b *block) jobResized(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewJobManager().UnpackJobResizedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeJob(ctx, e.Spec, func(j *state.Job) { j.RateQ32, j.MaxUntil = e.RateQ32, e.MaxUntil.Uint64() })
+}
+
 // changeJob changes a job's row.
 func (b *block) changeJob(ctx context.Context, spec [32]byte, change func(*state.Job)) error {
 	j, err := b.tx.Job(ctx, itemHash(spec))
@@ -92,6 +113,16 @@ func endReason(n uint8) string {
 		return "the node did not start it in time"
 	case 5:
 		return "its payer was in arrears when it was to start"
+	case 6:
+		return "no node was found for it"
+	case 7:
+		return "it is done"
+	case 8:
+		return "ended by its node after notice"
+	case 9:
+		return "its node has gone"
+	case 10:
+		return "it moved to another node"
 	}
 	return "ended by its node: " + job.NodeReason(n).String()
 }

@@ -87,6 +87,25 @@ func (b *block) selfUnbonding(ctx context.Context, l *types.Log) error {
 	return b.changeNode(ctx, e.NodeId, func(n *state.Node) { n.SelfStake = e.SelfStake })
 }
 
+// slashed takes what a node lost from what its owner has staked.
+func (b *block) slashed(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewStakingManager().UnpackSlashedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeNode(ctx, e.NodeId, func(n *state.Node) {
+		n.SelfStake = new(big.Int).Sub(n.SelfStake, e.SelfPart)
+	})
+}
+
+func (b *block) nodeOwnerChanged(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewNodeRegistry().UnpackNodeOwnerChangedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeNode(ctx, e.NodeId, func(n *state.Node) { n.Owner = e.NewOwner })
+}
+
 // changeNode changes a node's row.
 func (b *block) changeNode(ctx context.Context, id uint32, change func(*state.Node)) error {
 	n, err := b.tx.Node(ctx, id)

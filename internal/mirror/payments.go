@@ -141,6 +141,75 @@ func (b *block) claimed(ctx context.Context, l *types.Log) error {
 	})
 }
 
+// charged is a one-time payment: income of the payee at once.
+func (b *block) charged(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewPaymentManager().UnpackChargedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	if err := b.changeAccount(ctx, e.Payer, e.Token, func(a *state.Account) { a.Refund = e.Refund }); err != nil {
+		return err
+	}
+	return b.earn(ctx, l, state.Payment{
+		Kind: state.PaymentCharged, Payer: e.Payer, Payee: e.Payee, Token: e.Token, Amount: e.Amount,
+	})
+}
+
+// compensated moves a payee's credit to a payer's refund.
+func (b *block) compensated(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewPaymentManager().UnpackCompensatedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	if err := b.changeAccount(ctx, e.Payer, e.Token, func(a *state.Account) { a.Refund = e.Refund }); err != nil {
+		return err
+	}
+	return b.pay(ctx, l, state.Payment{
+		Kind: state.PaymentRefunded, Payer: e.Payer, Payee: e.Payee, Token: e.Token, Amount: e.Amount,
+	})
+}
+
+// deposited is money that a payer keeps in the contract; it is spent like a
+// refund.
+func (b *block) deposited(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewPaymentManager().UnpackDepositedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeAccount(ctx, e.Payer, e.Token, func(a *state.Account) { a.Refund = e.Refund })
+}
+
+func (b *block) depositWithdrawn(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewPaymentManager().UnpackDepositWithdrawnEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	if err := b.changeAccount(ctx, e.Payer, e.Token, func(a *state.Account) { a.Refund = e.Refund }); err != nil {
+		return err
+	}
+	return b.pay(ctx, l, state.Payment{Kind: state.PaymentRefundPaid, Payer: e.Payer, Token: e.Token, Amount: e.Amount})
+}
+
+// bountyPaid is what somebody earned by pulling; it waits as a refund.
+func (b *block) bountyPaid(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewPaymentManager().UnpackBountyPaidEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeAccount(ctx, e.By, e.Token, func(a *state.Account) { a.Refund = e.Refund })
+}
+
+// flowsRevoked ends all flows of a payer at once.
+func (b *block) flowsRevoked(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewPaymentManager().UnpackFlowsRevokedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeAccount(ctx, e.Payer, e.Token, func(a *state.Account) {
+		a.RateQ32, a.PaidUntil, a.Refund = new(big.Int), e.PaidUntil.Uint64(), e.Refund
+	})
+}
+
 // revenueSplit divides the income since the last split among its shares.
 func (b *block) revenueSplit(ctx context.Context, l *types.Log) error {
 	e, err := bindings.NewPaymentManager().UnpackRevenueSplitEvent(l)

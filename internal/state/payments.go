@@ -86,6 +86,7 @@ const (
 	PaymentRefundPaid PaymentKind = "refund_paid" // ... and left for the payer.
 	PaymentDebt       PaymentKind = "debt"        // An unpaid gap was recorded or paid.
 	PaymentReserved   PaymentKind = "reserved"    // The first window was taken.
+	PaymentCharged    PaymentKind = "charged"     // Something was paid once.
 )
 
 // Payment is one event of PaymentManager. A row mirrors the chain.

@@ -31,6 +31,12 @@ func TestRestrictionsNameFunctionsOfTheContracts(t *testing.T) {
 			t.Fatalf("parse abi of %s: %v", r.Contract, err)
 		}
 		method, err := parsed.MethodById(r.Selector[:])
+		if second, has := bindings.ExtensionOf(r.Contract); err != nil && has {
+			if parsed, err = second.Meta.ParseABI(); err != nil {
+				t.Fatal(err)
+			}
+			method, err = parsed.MethodById(r.Selector[:])
+		}
 		if err != nil {
 			t.Errorf("%s has no function %s: %v", r.Contract, r.Function, err)
 			continue

@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "e95789ee0e7d679599cc3839e6bb3d74feaf9a11a351c5e6c3dd908e876f8c7c"
+const sourceSum = "027ce640b8ccf6220fd217ae70abbed9bc0c4a22af44a8aef111003180a7349c"

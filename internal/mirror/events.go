@@ -17,6 +17,7 @@ type block struct {
 	tx        *state.Tx
 	header    *chain.Header
 	contracts chain.Contracts
+	names     map[common.Address]string // Of contracts, when first asked for.
 	counts    map[string]int
 	unsplit   []state.Payment // Income whose division the next event tells.
 }
@@ -247,7 +248,7 @@ func (b *block) fold(ctx context.Context, logs []types.Log) error {
 
 func (b *block) foldLog(ctx context.Context, all map[string]map[string]handler, l *types.Log) error {
 	name := b.contractAt(l.Address)
-	if name == "" || l.Removed || len(l.Topics) == 0 {
+	if all[name] == nil || l.Removed || len(l.Topics) == 0 {
 		return nil // Not what we asked for.
 	}
 	parsed, err := chain.ABI(name)
@@ -271,13 +272,15 @@ func (b *block) foldLog(ctx context.Context, all map[string]map[string]handler, 
 	return nil
 }
 
+// contractAt returns the name of the watched contract at an address, or "".
 func (b *block) contractAt(address common.Address) string {
-	for name, at := range b.contracts.ByName() {
-		if at == address && handlers()[name] != nil {
-			return name
+	if b.names == nil {
+		b.names = map[common.Address]string{}
+		for name, at := range b.contracts.ByName() {
+			b.names[at] = name
 		}
 	}
-	return ""
+	return b.names[address]
 }
 
 // malformed is the error of an event that its contract cannot have emitted: the

@@ -33,19 +33,24 @@ type offerTuple struct {
 	Payer      string `json:"payer"`
 	Token      string `json:"token"`
 	MaxRateQ32 string `json:"maxRateQ32"`
+	SLAClass   string `json:"slaClass"`
+	ImageSeq   string `json:"imageSeq"`
 	NodeHint   string `json:"nodeHint"`
+	ReqHash    string `json:"reqHash"`
 	MaxUntil   string `json:"maxUntil"`
 	Deadline   string `json:"deadline"`
 	Nonce      string `json:"nonce"`
 }
 
 type assignmentTuple struct {
-	Spec     string `json:"spec"`
-	NodeID   string `json:"nodeId"`
-	RateQ32  string `json:"rateQ32"`
-	Attempt  string `json:"attempt"`
-	CoordID  string `json:"coordId"`
-	Deadline string `json:"deadline"`
+	Spec       string `json:"spec"`
+	NodeID     string `json:"nodeId"`
+	RateQ32    string `json:"rateQ32"`
+	Attempt    string `json:"attempt"`
+	CoordID    string `json:"coordId"`
+	StatsEpoch string `json:"statsEpoch"`
+	ReqHash    string `json:"reqHash"`
+	Deadline   string `json:"deadline"`
 }
 
 // open signs the assignment and returns the transaction that opens the job.
@@ -55,15 +60,17 @@ func (p *Planner) open(o state.Offer, terms job.Terms, accept job.Signature) (st
 	if err != nil {
 		return state.Intent{}, fmt.Errorf("sign assignment of %s: %w", o.Spec, err)
 	}
+	word := offerWord(o)
 	args, err := json.Marshal([]any{
 		offerTuple{
-			"0x" + string(o.Spec), o.Payer.Hex(), number(uint64(o.Token)), o.MaxRateQ32.String(), number(uint64(o.NodeHint)),
-			number(o.MaxUntil), number(o.Deadline), o.Nonce.String(),
+			"0x" + string(o.Spec), o.Payer.Hex(), number(uint64(o.Token)), o.MaxRateQ32.String(), number(uint64(word.SLAClass)),
+			number(uint64(word.ImageSeq)), number(uint64(o.NodeHint)), word.ReqHash.Hex(), number(o.MaxUntil), number(o.Deadline),
+			o.Nonce.String(),
 		},
 		job.Signature(o.Signature).String(),
 		assignmentTuple{
 			"0x" + string(terms.Spec), number(uint64(terms.NodeID)), terms.RateQ32.String(), number(uint64(terms.Attempt)),
-			number(uint64(terms.CoordID)), number(terms.Deadline),
+			number(uint64(terms.CoordID)), number(uint64(terms.StatsEpoch)), terms.ReqHash.Hex(), number(terms.Deadline),
 		},
 		accept.String(),
 		// Entries of the coordinator's id and its signature, by id.

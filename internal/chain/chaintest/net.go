@@ -245,12 +245,14 @@ func (s *Signed) Args(tb testing.TB) json.RawMessage {
 	raw, err := json.Marshal([]any{
 		map[string]string{
 			"spec": "0x" + string(o.Spec), "payer": o.Payer.Hex(), "token": fmt.Sprint(o.Token), "maxRateQ32": o.MaxRateQ32.String(),
-			"nodeHint": fmt.Sprint(o.NodeHint), "maxUntil": fmt.Sprint(o.MaxUntil), "deadline": fmt.Sprint(o.Deadline), "nonce": o.Nonce.String(),
+			"slaClass": fmt.Sprint(o.SLAClass), "imageSeq": fmt.Sprint(o.ImageSeq), "nodeHint": fmt.Sprint(o.NodeHint),
+			"reqHash": o.ReqHash.Hex(), "maxUntil": fmt.Sprint(o.MaxUntil), "deadline": fmt.Sprint(o.Deadline), "nonce": o.Nonce.String(),
 		},
 		s.OfferSig.String(),
 		map[string]string{
 			"spec": "0x" + string(a.Spec), "nodeId": fmt.Sprint(a.NodeID), "rateQ32": a.RateQ32.String(),
-			"attempt": fmt.Sprint(a.Attempt), "coordId": fmt.Sprint(a.CoordID), "deadline": fmt.Sprint(a.Deadline),
+			"attempt": fmt.Sprint(a.Attempt), "coordId": fmt.Sprint(a.CoordID),
+			"statsEpoch": fmt.Sprint(a.StatsEpoch), "reqHash": a.ReqHash.Hex(), "deadline": fmt.Sprint(a.Deadline),
 		},
 		s.AcceptSig.String(), hexutil.Encode(s.CoordSigs),
 	})

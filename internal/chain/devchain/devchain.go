@@ -191,6 +191,8 @@ func ethConfig(gen genesis) *ethconfig.Config {
 	ec.TrieCleanCache, ec.TrieDirtyCache, ec.SnapshotCache = cacheMiB, 0, 0
 	ec.LogNoHistory = true // The bloom of each header is index enough.
 	ec.TxPool.Journal, ec.TxPool.NoLocals = "", true
+	// A deployment is one row of some hundred transactions of one account.
+	ec.TxPool.AccountSlots, ec.TxPool.AccountQueue = 1024, 1024
 	ec.BlobPool.Datadir = ""
 	ec.Miner.GasCeil = gasLimit
 	ec.Miner.GasPrice = big.NewInt(1) // Any tip will do.

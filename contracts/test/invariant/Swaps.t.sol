@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {UniswapSuite} from "../utils/UniswapSuite.sol";
+import {SwapHandler} from "./SwapHandler.sol";
+
+/// @title Swaps
+/// @notice PM-12: whatever somebody does to the price in the published Uniswap V3, a payer pays at most the mean price and
+/// the slip, a payee gets at least what it asked for, and nothing stays in the adapter.
+contract SwapsInvariantTest is UniswapSuite {
+    SwapHandler internal handler;
+
+    function setUp() public override {
+        super.setUp();
+        bytes memory path = _path(address(usd), MEDIUM, address(token));
+        desk.setRoute(USD, ALEPH, path, 100, 1800, 150, 100_000e6);
+        desk.setRoute(ALEPH, USD, _path(address(token), MEDIUM, address(usd)), 0, 1800, 0, 0);
+        address poor = makeAddr("poor");
+        usd.mint(poor, 1_000_000e6);
+        vm.startPrank(poor);
+        usd.approve(address(payments), type(uint256).max);
+        token.approve(address(payments), type(uint256).max);
+        desk.setAutoSwap(USD, ALEPH, 300);
+        vm.stopPrank();
+        gateway.mint(token, poor, 100 ether);
+        _asJobs().setFlow(poor, ALEPH, workers[0].id, int256(99 ether * Q / 3600));
+        vm.prank(poor);
+        token.transfer(address(1), 1 ether);
+        address[5] memory who = [address(token), address(usd), poor, trader, workers[0].owner];
+        handler = new SwapHandler(payments, swaps, router, who, workers[0].id, path);
+        targetContract(address(handler));
+    }
+
+    /// forge-config: default.invariant.runs = 64
+    /// forge-config: default.invariant.depth = 150
+    function invariant_PM12_swapsAreBounded() public view {
+        assertEq(handler.tooDear(), 0, "PM-12: a payer paid too much");
+        assertEq(handler.tooCheap(), 0, "PM-12: a payee got too little");
+        assertEq(usd.balanceOf(address(swaps)) + token.balanceOf(address(swaps)), 0, "PM-12: nothing stays");
+    }
+}

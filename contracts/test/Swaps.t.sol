@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {UniswapAdapter} from "../src/UniswapAdapter.sol";
 import {IPaymentDesk} from "../src/interfaces/IPaymentDesk.sol";
 import {IPaymentManager} from "../src/interfaces/IPaymentManager.sol";
 import {IUniswapAdapter} from "../src/interfaces/IUniswapAdapter.sol";
@@ -120,6 +121,28 @@ contract SwapsTest is UniswapSuite {
         assertApproxEqRel(amountIn, 2.5 ether, 0.02e18);
         assertEq(before - dai.balanceOf(poor), amountIn);
         _empty();
+    }
+
+    /// @dev The other way round: a flow in USD, paid with ALEPH. Of another token than ALEPH the delivery is watched.
+    function test_pullSwap_intoAnotherToken() public {
+        desk.setRoute(ALEPH, USD, _path(address(token), MEDIUM, address(usd)), 100, TWAP, 150, 10_000 ether);
+        vm.startPrank(payer);
+        usd.approve(address(payments), type(uint256).max);
+        desk.setAutoSwap(ALEPH, USD, 100);
+        vm.stopPrank();
+        usd.mint(payer, 10e6);
+        _asJobs().setFlow(payer, USD, node, int256(10e6 * Q / 3600));
+        skip(30 minutes);
+        uint256 state = vm.snapshotState();
+        (uint256 amountIn, uint256 amountOut) = desk.pullSwap(payer, ALEPH, USD);
+        assertEq(amountOut, 5e6);
+        assertApproxEqRel(amountIn, 100 ether, 0.01e18);
+        assertEq(payments.account(payer, USD).paidUntil, block.timestamp + 3600);
+        _empty();
+        vm.revertToState(state);
+        vm.mockCall(address(usd), abi.encodeCall(usd.balanceOf, (address(payments))), abi.encode(7));
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.FeeOnTransfer.selector, 0, 5e6));
+        desk.pullSwap(payer, ALEPH, USD);
     }
 
     function test_pullSwap_needsTheConsentOfThePayer() public {
@@ -376,6 +399,36 @@ contract SwapsTest is UniswapSuite {
             address(swaps).call(abi.encodeCall(swaps.buy, (path, 30_000_000 ether, 1e30, address(1), address(2))));
         assertFalse(ok);
         vm.stopPrank();
+    }
+
+    /// @dev A pool whose liquidity ends gives less than is asked, or takes less; both are refused.
+    function test_adapter_refusesHalfASwap() public {
+        (address a, address b) =
+            address(dai) < address(weth) ? (address(dai), address(weth)) : (address(weth), address(dai));
+        address pool = positions.createAndInitializePoolIfNecessary(a, b, MEDIUM, 1 << 96);
+        IERC20(a).approve(address(positions), type(uint256).max);
+        IERC20(b).approve(address(positions), type(uint256).max);
+        positions.mint(
+            IPositions.MintParams(a, b, MEDIUM, -60, 60, 1 ether, 1 ether, 0, 0, address(this), type(uint256).max)
+        );
+        IERC20(a).transfer(address(swaps), 100 ether);
+        bytes memory path = _path(a, MEDIUM, b);
+        vm.startPrank(address(payments));
+        (bool ok, bytes memory err) =
+            address(swaps).call(abi.encodeCall(swaps.buy, (path, 2 ether, 100 ether, address(1), address(2))));
+        assertFalse(ok);
+        assertEq(bytes4(err), IUniswapAdapter.LowLiquidity.selector);
+        (ok, err) = address(swaps).call(abi.encodeCall(swaps.sell, (path, 100 ether, 1, address(1))));
+        assertFalse(ok);
+        assertEq(bytes4(err), IUniswapAdapter.LowLiquidity.selector);
+        assertEq(swaps.sell(path, 0.5 ether, 0.49 ether, address(1)), IERC20(b).balanceOf(address(1)));
+        vm.stopPrank();
+        assertGt(IERC20(b).balanceOf(pool), 0);
+    }
+
+    function test_adapter_needsItsCaller() public {
+        vm.expectRevert(AlephErrors.ZeroAddress.selector);
+        new UniswapAdapter(address(factory), address(0));
     }
 
     /* WITHDRAWALS */

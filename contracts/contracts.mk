@@ -47,7 +47,7 @@ contracts: ## everything about the contracts, ending with one table (about half 
 	@$(MAKE) --no-print-directory contracts-table
 
 contracts-long: ## the same with long invariant runs and every mutant (hours); writes bench/contracts.md
-	@FOUNDRY_INVARIANT_RUNS=1000 FOUNDRY_INVARIANT_DEPTH=1000 FOUNDRY_FUZZ_RUNS=10000 \
+	@FOUNDRY_INVARIANT_RUNS=256 FOUNDRY_INVARIANT_DEPTH=500 FOUNDRY_FUZZ_RUNS=10000 \
 		$(MAKE) --no-print-directory contracts MUTANTS=100000
 	@cd $(CONTRACTS) && node tool/table.js --write ../bench/contracts.md
 

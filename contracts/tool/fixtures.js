@@ -12,6 +12,13 @@ const { hashTypedData, recoverTypedDataAddress } = require("viem");
 const root = path.join(__dirname, "..");
 const vectors = JSON.parse(fs.readFileSync(path.join(root, "..", "protocol/testdata/vectors/eip712.json"), "utf8"));
 
+// Types whose digests other vectors and tests hold to the contracts: heartbeat.json, asp1.json, domain.json, and the tests
+// of the ImageMarketplace and the StakingManager.
+const ELSEWHERE = [
+  "Heartbeat", "StoreRequest", "StoreExtension", "StoreRepair", "StorageReceipt", "DayAttestation", "DnsAttestation",
+  "Revocation", "Takedown", "Delegation",
+];
+
 main().catch((err) => {
   process.stderr.write(`fixtures: ${err.message}\n`);
   process.exit(1);
@@ -30,7 +37,9 @@ async function main() {
     assert.strictEqual(await recoverTypedDataAddress({ ...data, signature: c.signature }), c.signer, `signer of ${c.primaryType}`);
     seen.add(c.primaryType);
   }
-  for (const name of Object.keys(eip712Types)) assert(seen.has(name), `no vector has the type ${name}`);
+  for (const name of Object.keys(eip712Types)) {
+    assert(seen.has(name) || ELSEWHERE.includes(name), `no vector has the type ${name}`);
+  }
   process.stdout.write(`contracts: viem agrees on ${vectors.length} signed words of ${seen.size} types\n`);
 }
 

@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "027ce640b8ccf6220fd217ae70abbed9bc0c4a22af44a8aef111003180a7349c"
+const sourceSum = "254681e03ca7d6a4fcb422ef672887be27f9fccda02f803a85a816153127d737"

@@ -9,8 +9,6 @@ import {Test} from "forge-std/Test.sol";
 /// @title Domains
 /// @notice What holds of names whatever happens in whatever order.
 /// @dev Shorter than the others: most calls of the handler sign, and that takes the time of ten.
-/// forge-config: default.invariant.runs = 48
-/// forge-config: default.invariant.depth = 200
 contract DomainsInvariantTest is Test {
     DomainHandler internal handler;
     DomainRegistry internal domains;

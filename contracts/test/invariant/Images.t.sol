@@ -12,8 +12,6 @@ import {Test} from "forge-std/Test.sol";
 /// @title Images
 /// @notice What holds of images whatever happens in whatever order.
 /// @dev Shorter than the others: most calls of the handler sign, and that takes the time of ten.
-/// forge-config: default.invariant.runs = 48
-/// forge-config: default.invariant.depth = 200
 contract ImagesInvariantTest is Test {
     uint8 internal constant ALEPH = 1;
     uint128 internal constant RATE = 1e20;

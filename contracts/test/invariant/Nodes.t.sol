@@ -62,8 +62,6 @@ contract NodesInvariantTest is Test {
     }
 
     /// @dev Peer ids and signers belong to the node that has them, until it exits.
-    /// forge-config: default.invariant.runs = 16
-    /// forge-config: default.invariant.depth = 250
     function invariant_NR1_peersAndSignersAreTheNodes() public view {
         for (uint256 i; i < handler.allNodes(); ++i) {
             NodeHandler.Party memory p = handler.party(i);
@@ -80,8 +78,6 @@ contract NodesInvariantTest is Test {
         }
     }
 
-    /// forge-config: default.invariant.runs = 16
-    /// forge-config: default.invariant.depth = 250
     function invariant_NR3_linksAreWhatNodesSay() public view {
         uint256 linked;
         uint256 listed;
@@ -104,8 +100,6 @@ contract NodesInvariantTest is Test {
         assertEq(linked, listed, "NR-3: as many links as nodes linked");
     }
 
-    /// forge-config: default.invariant.runs = 16
-    /// forge-config: default.invariant.depth = 250
     function invariant_NR4_whatWasSaidStays() public view {
         uint256 n = handler.epochCount();
         // Any that changed stays changed, so the last hundred are looked at.
@@ -115,8 +109,6 @@ contract NodesInvariantTest is Test {
         }
     }
 
-    /// forge-config: default.invariant.runs = 16
-    /// forge-config: default.invariant.depth = 250
     function invariant_NR5_activeNodesHaveTheirStake() public view {
         for (uint256 i; i < handler.allNodes(); ++i) {
             uint32 id = handler.party(i).id;
@@ -127,8 +119,6 @@ contract NodesInvariantTest is Test {
         }
     }
 
-    /// forge-config: default.invariant.runs = 16
-    /// forge-config: default.invariant.depth = 250
     function invariant_NR7_liveSetIsTheActiveCoordinators() public view {
         uint32[] memory ids = nodes.activeCoordinatorIds();
         assertEq(ids.length, nodes.activeCoordinators());
@@ -147,8 +137,6 @@ contract NodesInvariantTest is Test {
     }
 
     /// @dev The snapshot ascends, and its total is the weight of those that have not left since.
-    /// forge-config: default.invariant.runs = 16
-    /// forge-config: default.invariant.depth = 250
     function invariant_NR8_snapshotSumsUp() public view {
         (uint24 day, uint32[] memory ids, uint96[] memory weights) = nodes.coordinatorSet();
         if (day == 0 || block.timestamp / 1 days - day > 7) return;
@@ -167,8 +155,6 @@ contract NodesInvariantTest is Test {
     }
 
     /// @dev Whoever was seen offline is flagged until it came back, and nobody else is.
-    /// forge-config: default.invariant.runs = 16
-    /// forge-config: default.invariant.depth = 250
     function invariant_NR9_offlineNeedsEvidence() public view {
         for (uint256 i; i < handler.allNodes(); ++i) {
             uint32 id = handler.party(i).id;
@@ -177,8 +163,6 @@ contract NodesInvariantTest is Test {
     }
 
     /// @dev The ether here is the fees of the demands that are open.
-    /// forge-config: default.invariant.runs = 16
-    /// forge-config: default.invariant.depth = 250
     function invariant_NR10_feesAreHeld() public view {
         assertEq(address(nodes).balance, handler.fees(), "NR-10: fees");
         assertEq(handler.fees(), handler.open() * nodes.leafFee(), "NR-10: one fee for each demand");

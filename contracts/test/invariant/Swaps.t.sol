@@ -31,8 +31,6 @@ contract SwapsInvariantTest is UniswapSuite {
         targetContract(address(handler));
     }
 
-    /// forge-config: default.invariant.runs = 64
-    /// forge-config: default.invariant.depth = 150
     function invariant_PM12_swapsAreBounded() public view {
         assertEq(handler.tooDear(), 0, "PM-12: a payer paid too much");
         assertEq(handler.tooCheap(), 0, "PM-12: a payee got too little");

@@ -250,6 +250,59 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// TestNobodyHoldsARole looks at every role that was ever given, in the
+// AccessManager and in the timelock, for one that an account without code holds.
+func TestNobodyHoldsARole(t *testing.T) {
+	client := running(t)
+	d, err := deploy.Deploy(t.Context(), client, devchain.Accounts()[0].Key, local(t), deploy.Extras{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := client.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	manager, timelock := bindings.NewAccessManager(), bindings.NewTimelockController()
+	lock := d.Helpers["TimelockController"]
+	logs, err := client.LogsBetween(t.Context(), 0, head.Number, []common.Address{d.Contracts.AccessManager, lock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := map[common.Address]int{}
+	for i := range logs {
+		var ask chain.Call
+		var account common.Address
+		if e, err := manager.UnpackRoleGrantedEvent(&logs[i]); err == nil && logs[i].Address == d.Contracts.AccessManager {
+			account, ask = e.Account, chain.Call{To: d.Contracts.AccessManager, Data: manager.PackHasRole(e.RoleId, e.Account)}
+		} else if e, err := timelock.UnpackRoleGrantedEvent(&logs[i]); err == nil && logs[i].Address == lock {
+			account, ask = e.Account, chain.Call{To: lock, Data: timelock.PackHasRole(e.Role, e.Account)}
+		} else {
+			continue
+		}
+		out, err := client.Call(t.Context(), ask)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out[31] == 0 {
+			continue
+		}
+		held[account]++
+		code, err := client.Code(t.Context(), account)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(code) == 0 {
+			t.Errorf("%s has no code and holds a role of %s", account, logs[i].Address)
+		}
+	}
+	// Who must hold some, so that the walk has seen what it should.
+	for _, holder := range []common.Address{lock, d.DevGuardian, d.Contracts.AlephGovernor} {
+		if held[holder] == 0 {
+			t.Errorf("%s holds no role", holder)
+		}
+	}
+}
+
 func testFile(t *testing.T, d *deploy.Deployment) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "deployments", "31337.json")

@@ -222,7 +222,7 @@ contract NodeConductTest is HeartbeatSuite {
     function testFuzz_selfHeartbeat_remembers(uint256 seed) public {
         Party memory p = workers[0];
         uint32 base = _now();
-        bool[] memory told = new bool[](1200);
+        bool[] memory told = new bool[](3100);
         uint32 last = base;
         for (uint256 i; i < 12; ++i) {
             uint256 pick = uint256(keccak256(abi.encode(seed, i)));

@@ -144,6 +144,11 @@ abstract contract Suite is Test {
         return abi.encodePacked(vm.parseJsonBytes(json, ".key"), uint256(20_255 * 1 days + 60), uint256(1 days));
     }
 
+    /// @dev The sequencer's uptime feed, on a network that has one.
+    function _uptimeFeed() internal view virtual returns (address) {
+        return address(0);
+    }
+
     /// @dev Uniswap's factory, on a network that has one.
     function _uniswap() internal virtual returns (address) {
         return address(0);
@@ -199,7 +204,7 @@ abstract contract Suite is Test {
             images: _at("ImageMarketplace"),
             beacon: _at("DrandVerifier"),
             swaps: _at("UniswapAdapter"),
-            uptimeFeed: address(0)
+            uptimeFeed: _uptimeFeed()
         });
     }
 

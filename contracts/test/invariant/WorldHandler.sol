@@ -1132,6 +1132,7 @@ contract WorldHandler is WorldBooks {
             if (_final(works[workKeys[i]].status)) continue;
             vm.prank(works[workKeys[i]].payer);
             jobs.stop(workKeys[i]);
+            _fold();
         }
         for (uint256 i; i < held.length; ++i) {
             vm.prank(held[i].terms.payer);
@@ -1155,6 +1156,7 @@ contract WorldHandler is WorldBooks {
             skip(40 days);
             for (uint256 i; i < cases.length; ++i) {
                 if (caseStates[cases[i]] == ISLAManager.State.Vetoed) sla.governanceResolve(cases[i], false);
+                _fold();
                 try sla.finalize(cases[i]) {
                     _fold();
                 } catch {
@@ -1204,8 +1206,10 @@ contract WorldHandler is WorldBooks {
                     _withdrawTranche(p.id, delegators[d], k);
                 }
                 (, uint128 shares) = staking.positionValue(p.id, delegators[d]);
+                if (shares == 0) continue;
                 vm.prank(delegators[d]);
-                if (shares != 0) staking.undelegate(p.id, shares, 0);
+                staking.undelegate(p.id, shares, 0);
+                _fold();
             }
         }
         _fold();

@@ -9,7 +9,7 @@ import {Test} from "forge-std/Test.sol";
 /// forge-config: default.invariant.fail-on-revert = false
 /// forge-config: default.invariant.runs = 16
 /// forge-config: default.invariant.depth = 250
-/// forge-config: default.invariant.shrink-run-limit = 300
+/// forge-config: default.invariant.shrink-run-limit = 60
 /// forge-config: long.invariant.runs = 1000
 /// forge-config: long.invariant.depth = 1000
 contract WorldInvariantTest is Test {

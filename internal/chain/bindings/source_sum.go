@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "254681e03ca7d6a4fcb422ef672887be27f9fccda02f803a85a816153127d737"
+const sourceSum = "735d64c5a5972b2e9d7d15e3ae214c17ee785ecfaa6d08f20f89402fe2e1358b"

@@ -7,11 +7,7 @@ import {Test} from "forge-std/Test.sol";
 /// @title World
 /// @notice What holds of all contracts together, whatever happens in whatever order.
 /// forge-config: default.invariant.fail-on-revert = false
-/// forge-config: default.invariant.runs = 16
-/// forge-config: default.invariant.depth = 250
 /// forge-config: default.invariant.shrink-run-limit = 60
-/// forge-config: long.invariant.runs = 1000
-/// forge-config: long.invariant.depth = 1000
 contract WorldInvariantTest is Test {
     WorldHandler internal handler;
 
@@ -84,10 +80,6 @@ contract WorldInvariantTest is Test {
 
     function invariant_G1_moneyIsConserved() public view {
         handler.checkMoney();
-    }
-
-    function invariant_G2_noServiceIsFree() public view {
-        handler.checkService();
     }
 
     /// @dev In one campaign, because what may not be is noted by the actions that see it.

@@ -36,7 +36,7 @@ contract JobsGasTest is PlacementSuite, GasBench {
     function _measure() internal override {
         _open("first", RATE, workers[1]);
         _open("second", RATE, workers[1]);
-        _record("open, 3 signatures, the day's coordinators known", 165_000);
+        _record("open, 3 signatures, coordinators of the day known", 165_000);
         _offers();
         _batch();
         _moves();

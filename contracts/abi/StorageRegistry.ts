@@ -469,7 +469,7 @@ export const storageRegistryAbi = [
     ],
     "outputs": [
       {
-        "name": "",
+        "name": "challengeId",
         "type": "bytes32",
         "internalType": "bytes32"
       }
@@ -488,7 +488,7 @@ export const storageRegistryAbi = [
     ],
     "outputs": [
       {
-        "name": "",
+        "name": "challengeId",
         "type": "bytes32",
         "internalType": "bytes32"
       }
@@ -544,7 +544,7 @@ export const storageRegistryAbi = [
     ],
     "outputs": [
       {
-        "name": "",
+        "name": "challengeId",
         "type": "bytes32",
         "internalType": "bytes32"
       }
@@ -939,7 +939,7 @@ export const storageRegistryAbi = [
     ],
     "outputs": [
       {
-        "name": "",
+        "name": "challengeId",
         "type": "bytes32",
         "internalType": "bytes32"
       }
@@ -1798,7 +1798,7 @@ export const storageRegistryAbi = [
     ],
     "outputs": [
       {
-        "name": "",
+        "name": "id",
         "type": "uint128",
         "internalType": "uint128"
       }

@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {JobStore} from "./JobStore.sol";
 import {Peers} from "./Peers.sol";
+import {Wiring} from "./Wiring.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
@@ -48,7 +49,7 @@ contract JobExtension is JobStore {
     /* SETUP */
 
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) JobStore(p) {}
+    constructor(Peers memory p) Wiring(p) {}
 
     /* OPENING */
 
@@ -119,14 +120,14 @@ contract JobExtension is JobStore {
     /// @notice What the JobManager does when a job has a class, an image or needs.
     function agree(IJobManager.JobOffer calldata o, IJobManager.Assignment calldata a) external {
         JobManagerStorage storage $ = _storage();
-        if (o.slaClass != 0 && !_SLA.optedIn(a.nodeId, o.slaClass)) {
+        if (o.slaClass != 0 && !ISLAManager(SLA).optedIn(a.nodeId, o.slaClass)) {
             revert IJobManager.NotOptedIn(a.nodeId, o.slaClass);
         }
         Extra memory e;
         if (o.imageSeq != 0) e = _reserveImage($, o, a);
         if (o.reqHash != 0 && o.nodeHint == 0) {
             // Without the numbers of that hour nobody could challenge the assignment.
-            if (INodeRegistry(_NODES).heartbeatOf(a.statsEpoch) == 0) {
+            if (INodeRegistry(NODES).heartbeatOf(a.statsEpoch) == 0) {
                 revert IJobManager.WrongEpoch(a.statsEpoch, uint32(block.timestamp / _EPOCH));
             }
             $.placements[o.spec] = JobTypes.hash(JobTypes.ASSIGNMENT, a);
@@ -158,7 +159,7 @@ contract JobExtension is JobStore {
         if (rateQ32 > offer.maxRateQ32) revert IJobManager.RateTooHigh(rateQ32, offer.maxRateQ32);
         _checkPayer(offer, payerSig);
         bytes32 digest = _digest(JobTypes.hashResize(JobTypes.hash(offer), l.nodeId, rateQ32));
-        if (!_signed(INodeRegistry(_NODES).signerOf(l.nodeId), digest, nodeSig)) {
+        if (!_signed(INodeRegistry(NODES).signerOf(l.nodeId), digest, nodeSig)) {
             revert AlephErrors.BadSignature(1);
         }
         // The offer is used up, or it could be played again after the next change.
@@ -177,20 +178,20 @@ contract JobExtension is JobStore {
         Extra memory e = _storage().extras[spec];
         uint64 image = Payees.ofImage(e.imageSeq);
         if (e.imageOnce != 0) {
-            try _PAYMENTS.chargeOnce(t.payer, l.token, image, e.imageOnce, spec) {
+            try IPaymentManager(PAYMENTS).chargeOnce(t.payer, l.token, image, e.imageOnce, spec) {
                 _storage().extras[spec].imageOnce = 0;
             } catch {
                 _endFlows(spec, t, l, false);
                 return false;
             }
         }
-        ok = _PAYMENTS.activate(t.payer, l.token, l.nodeId, t.rateQ32, l.reservedMinutes);
+        ok = IPaymentManager(PAYMENTS).activate(t.payer, l.token, l.nodeId, t.rateQ32, l.reservedMinutes);
         if (e.imageRateQ32 == 0) return ok;
         if (!ok) {
             _endFlow(t.payer, l, image, e.imageRateQ32, false);
             return false;
         }
-        ok = _PAYMENTS.activate(t.payer, l.token, image, e.imageRateQ32, l.reservedMinutes);
+        ok = IPaymentManager(PAYMENTS).activate(t.payer, l.token, image, e.imageRateQ32, l.reservedMinutes);
         if (!ok) _endFlow(t.payer, l, l.nodeId, t.rateQ32, true);
     }
 
@@ -243,7 +244,7 @@ contract JobExtension is JobStore {
         emit IJobManager.AssignmentChallenged(
             spec, assignment.attempt, assignment.coordId, better, msg.sender, uint40(block.timestamp) + _ANSWER_TIME
         );
-        _SLA.postBond(id, msg.sender);
+        ISLAManager(SLA).postBond(id, msg.sender);
     }
 
     /// @notice See {IJobManager}.
@@ -252,14 +253,14 @@ contract JobExtension is JobStore {
         nonReentrant
     {
         bytes32 digest = _digest(JobTypes.hashDecline(spec, better, attempt, reason));
-        if (!_signed(INodeRegistry(_NODES).signerOf(better), digest, sig)) revert AlephErrors.BadSignature(0);
+        if (!_signed(INodeRegistry(NODES).signerOf(better), digest, sig)) revert AlephErrors.BadSignature(0);
         _answer(spec, attempt, better, reason);
     }
 
     /// @notice See {IJobManager}.
     function answerSilence(bytes32 spec, uint8 attempt, uint32 better, bytes calldata sigs) external nonReentrant {
         INodeRegistry.Quorum memory q =
-            INodeRegistry(_NODES).quorum(_digest(JobTypes.hashSilence(spec, better, attempt)), sigs);
+            INodeRegistry(NODES).quorum(_digest(JobTypes.hashSilence(spec, better, attempt)), sigs);
         if (uint256(q.weight) * 2 <= q.total) revert IJobManager.QuorumLow(q.weight, uint256(q.total) / 2 + 1);
         _answer(spec, attempt, better, _SILENT);
     }
@@ -267,17 +268,17 @@ contract JobExtension is JobStore {
     /// @notice See {IJobManager}.
     function settleChallenge(bytes32 spec, uint8 attempt, uint32 better) external nonReentrant {
         Challenge storage c = _openChallenge(spec, attempt, better);
-        uint256 until = uint256(c.since) + _ANSWER_TIME + _SLA.outage(c.since, uint40(block.timestamp));
+        uint256 until = uint256(c.since) + _ANSWER_TIME + ISLAManager(SLA).outage(c.since, uint40(block.timestamp));
         if (block.timestamp <= until) revert AlephErrors.TooSoon(until + 1);
         c.state = IJobManager.ChallengeState.Upheld;
         (uint32 coordId, address challenger) = (c.coordId, c.challenger);
-        bytes32 caseId = _SLA.caseIdOf(ISLAManager.Kind.WrongAssignment, coordId, spec, attempt);
+        bytes32 caseId = ISLAManager(SLA).caseIdOf(ISLAManager.Kind.WrongAssignment, coordId, spec, attempt);
         emit IJobManager.ChallengeUpheld(spec, attempt, better, caseId);
         // One wrong assignment is one violation, however many nodes were better.
-        if (_SLA.stateOf(caseId) == ISLAManager.State.None) {
+        if (ISLAManager(SLA).stateOf(caseId) == ISLAManager.State.None) {
             _violate(ISLAManager.Kind.WrongAssignment, spec, coordId, attempt, 0, challenger);
         }
-        _SLA.settleBond(_challengeId(spec, attempt, better), challenger);
+        ISLAManager(SLA).settleBond(_challengeId(spec, attempt, better), challenger);
     }
 
     /* VIEWS */
@@ -286,7 +287,7 @@ contract JobExtension is JobStore {
     function dutyCoordinator(bytes32 spec, uint24 day, uint8 attempt) external view returns (uint32) {
         bytes32 seed = _seedOf(day);
         if (seed == 0) return 0;
-        (, uint32[] memory ids, uint96[] memory weights) = INodeRegistry(_NODES).coordinatorSet();
+        (, uint32[] memory ids, uint96[] memory weights) = INodeRegistry(NODES).coordinatorSet();
         return AssignmentRules.duty(seed, spec, attempt, ids, weights);
     }
 
@@ -300,7 +301,9 @@ contract JobExtension is JobStore {
             return IJobManager.Refusal.WrongStatus;
         }
         Terms memory t = _terms(spec);
-        if (!_PAYMENTS.closeOverdue(t.payer, l.token, l.nodeId, t.rateQ32)) return IJobManager.Refusal.NotOverdue;
+        if (!IPaymentManager(PAYMENTS).closeOverdue(t.payer, l.token, l.nodeId, t.rateQ32)) {
+            return IJobManager.Refusal.NotOverdue;
+        }
         (l.status, l.changedAt) = (IJobManager.Status.Expired, uint40(block.timestamp));
         _save(spec, l);
         --$.activeJobs[l.nodeId];
@@ -356,7 +359,7 @@ contract JobExtension is JobStore {
     function _checkDuty(Life memory l, IJobManager.Assignment calldata a) private view {
         bytes32 seed = _seedOf(uint24(l.changedAt / 1 days));
         if (seed == 0) return;
-        (, uint32[] memory ids, uint96[] memory weights) = INodeRegistry(_NODES).coordinatorSet();
+        (, uint32[] memory ids, uint96[] memory weights) = INodeRegistry(NODES).coordinatorSet();
         uint256 ahead = AssignmentRules.rank(seed, a.spec, a.attempt, a.coordId, ids, weights);
         if (ahead > (block.timestamp - l.changedAt) / _DUTY_TIME) revert IJobManager.WrongDuty(a.coordId, ahead);
     }
@@ -372,7 +375,7 @@ contract JobExtension is JobStore {
         if (a.attempt == 0) e.imageOnce = once;
         (e.imageSeq, e.imageRateQ32) = (o.imageSeq, rate);
         $.extras[o.spec] = e;
-        if (rate != 0) _PAYMENTS.reserve(o.payer, o.token, Payees.ofImage(o.imageSeq), rate);
+        if (rate != 0) IPaymentManager(PAYMENTS).reserve(o.payer, o.token, Payees.ofImage(o.imageSeq), rate);
     }
 
     /// @dev Made anew each time: under delegatecall this address is the proxy's.
@@ -387,7 +390,7 @@ contract JobExtension is JobStore {
         private
     {
         Terms memory t = _terms(spec);
-        IPaymentManager payments = _PAYMENTS;
+        IPaymentManager payments = IPaymentManager(PAYMENTS);
         // The PaymentManager takes no rate that is greater.
         $.terms[spec].rateQ32 = uint96(rateQ32);
         if (rateQ32 != t.rateQ32) {
@@ -412,7 +415,7 @@ contract JobExtension is JobStore {
         _checkLeaf(a.statsEpoch, p.given, p.givenIndex, p.givenProof);
         _checkLeaf(a.statsEpoch, p.better, p.betterIndex, p.betterProof);
         better = Stats.nodeOf(p.better);
-        INodeRegistry.NodeView memory n = INodeRegistry(_NODES).node(better);
+        INodeRegistry.NodeView memory n = INodeRegistry(NODES).node(better);
         bool could = n.kind == INodeRegistry.Kind.Compute && n.status == INodeRegistry.Status.Active
             && n.statusSince <= a.statsEpoch * _EPOCH;
         bytes32 seed = _seedOf(uint24(a.statsEpoch / 24));
@@ -423,14 +426,14 @@ contract JobExtension is JobStore {
     }
 
     function _checkLeaf(uint32 epoch, bytes32 leaf, uint256 index, bytes32[] calldata proof) private view {
-        if (!INodeRegistry(_NODES).verifyStat(epoch, leaf, index, proof)) revert IJobManager.BadProof(leaf);
+        if (!INodeRegistry(NODES).verifyStat(epoch, leaf, index, proof)) revert IJobManager.BadProof(leaf);
     }
 
     function _answer(bytes32 spec, uint8 attempt, uint32 better, uint8 reason) private {
         Challenge storage c = _openChallenge(spec, attempt, better);
         c.state = IJobManager.ChallengeState.Answered;
         emit IJobManager.ChallengeAnswered(spec, attempt, better, reason);
-        _SLA.settleBond(_challengeId(spec, attempt, better), INodeRegistry(_NODES).payoutOf(c.coordId));
+        ISLAManager(SLA).settleBond(_challengeId(spec, attempt, better), INodeRegistry(NODES).payoutOf(c.coordId));
     }
 
     function _openChallenge(bytes32 spec, uint8 attempt, uint32 better) private view returns (Challenge storage c) {
@@ -440,7 +443,7 @@ contract JobExtension is JobStore {
 
     /// @dev The seed of a day; zero when nobody has published it.
     function _seedOf(uint24 day) private view returns (bytes32) {
-        (bool ok, bytes memory answer) = _STORAGES.staticcall(abi.encodeCall(IStorageRegistry.seedOf, (day)));
+        (bool ok, bytes memory answer) = STORAGES.staticcall(abi.encodeCall(IStorageRegistry.seedOf, (day)));
         return ok && answer.length == 32 ? bytes32(answer) : bytes32(0);
     }
 }

@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Base} from "./Base.sol";
-import {Extended} from "./Extended.sol";
+import {Extensible} from "./Extensible.sol";
 import {JobExtension} from "./JobExtension.sol";
 import {JobStore} from "./JobStore.sol";
 import {Peers} from "./Peers.sol";
@@ -21,7 +21,7 @@ import {PayerSignature} from "./libraries/PayerSignature.sol";
 /// @title JobManager
 /// @notice See {IJobManager}. Money is moved by the PaymentManager only; this contract is its flow controller. Bonds are
 /// held by the SLAManager. The rare calls are in {JobExtension}.
-contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
+contract JobManager is IJobManager, Base, TypedData, JobStore, Extensible {
     /* CONSTANTS */
 
     /// @dev Coordinators that must sign, when there are as many.
@@ -36,16 +36,11 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
     /// @dev The largest batch, so that one always fits into a block and into a bitmap.
     uint256 private constant _MAX_BATCH = 200;
 
-    address private immutable _EXTENSION;
-
     /* SETUP */
 
-    /// @param extension The JobExtension for the same peers; the code of both together is above what a contract may have.
+    /// @param extension_ The JobExtension for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p, address extension) Base(p) TypedData(p.jobs) JobStore(p) {
-        _checkPeer(extension);
-        _EXTENSION = extension;
-    }
+    constructor(Peers memory p, address extension_) Base(p) TypedData(p.jobs) Extensible(extension_) {}
 
     /// @notice Sets up a new proxy.
     function initialize() external initializer {
@@ -79,12 +74,12 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
 
     /// @inheritdoc IJobManager
     function openBatch(bytes[] calldata) external returns (uint256) {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc IJobManager
     function createJob(JobOffer calldata) external unpaused(Pausing.ENTRY) {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc IJobManager
@@ -95,7 +90,7 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
         bytes calldata nodeSig,
         bytes calldata coordSigs
     ) external nonReentrant unpaused(Pausing.ENTRY) {
-        bool extra = abi.decode(_run(_EXTENSION, msg.data), (bool));
+        bool extra = abi.decode(_run(msg.data), (bool));
         _checkSigners(assignment, _asks(offer, assignment), nodeSig, coordSigs);
         _place(_storage(), offer, assignment, extra);
     }
@@ -118,7 +113,7 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
             // One look-up serves all the jobs of a node.
             if (nodeId == 0 || l.nodeId != nodeId) {
                 nodeId = l.nodeId;
-                if (INodeRegistry(_NODES).signerOf(nodeId) != msg.sender) nodeId = 0;
+                if (INodeRegistry(NODES).signerOf(nodeId) != msg.sender) nodeId = 0;
             }
             Refusal refusal = _confirmRefusal(l, nodeId);
             if (refusal != Refusal.None) emit ItemRefused(specs[i], msg.sig, refusal);
@@ -128,7 +123,7 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
 
     /// @inheritdoc IJobManager
     function resize(JobOffer calldata, bytes calldata, uint128, bytes calldata) external unpaused(Pausing.ENTRY) {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /* ENDING */
@@ -160,7 +155,7 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
             _end(spec, l, Status.Failed, reason, msg.sender);
             return;
         }
-        uint32 notice = l.status == Status.Assigned ? 0 : _SLA.noticeOf(l.slaClass);
+        uint32 notice = l.status == Status.Assigned ? 0 : ISLAManager(SLA).noticeOf(l.slaClass);
         uint40 now_ = uint40(block.timestamp);
         if (notice != 0 && l.status == Status.Running) {
             (l.status, l.changedAt) = (Status.Stopping, now_);
@@ -194,7 +189,7 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
     function finalize(bytes32 spec) external nonReentrant {
         Life memory l = _live(spec);
         if (l.status != Status.Stopping) revert AlephErrors.BadState(uint8(l.status), uint8(Status.Stopping));
-        uint256 time = l.changedAt + _SLA.noticeOf(l.slaClass);
+        uint256 time = l.changedAt + ISLAManager(SLA).noticeOf(l.slaClass);
         if (block.timestamp < time) revert AlephErrors.TooSoon(time);
         _end(spec, l, Status.Stopped, EndReason.NOTICE, msg.sender);
     }
@@ -206,7 +201,7 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
         _onlySigner(l.nodeId);
         if (l.slaClass != 0) {
             // Or a node would call done what it does not want to run any longer.
-            uint32 notice = _SLA.noticeOf(l.slaClass);
+            uint32 notice = ISLAManager(SLA).noticeOf(l.slaClass);
             if (notice != 0) revert NoticeNeeded(notice);
         }
         emit JobCompleted(spec, l.nodeId, resultHash);
@@ -218,7 +213,7 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
         Life memory l = _placed(spec);
         bool byPayer = msg.sender == _storage().terms[spec].payer;
         if (!byPayer) {
-            (,, INodeRegistry.Status status) = INodeRegistry(_NODES).standing(l.nodeId);
+            (,, INodeRegistry.Status status) = INodeRegistry(NODES).standing(l.nodeId);
             if (status == INodeRegistry.Status.Active || status == INodeRegistry.Status.Draining) {
                 revert NodeAvailable(l.nodeId);
             }
@@ -228,34 +223,34 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
 
     /// @inheritdoc IJobManager
     function closeForArrears(bytes32[] calldata) external returns (uint256) {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc IJobManager
     function expire(bytes32[] calldata) external returns (uint256) {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /* CHALLENGES */
 
     /// @inheritdoc IJobManager
     function challengeAssignment(Assignment calldata, StatProof calldata) external unpaused(Pausing.ENTRY) {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc IJobManager
     function answerDecline(bytes32, uint8, uint32, uint8, bytes calldata) external {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc IJobManager
     function answerSilence(bytes32, uint8, uint32, bytes calldata) external {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc IJobManager
     function settleChallenge(bytes32, uint8, uint32) external {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /* VIEWS */
@@ -311,12 +306,12 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
 
     /// @inheritdoc IJobManager
     function dutyCoordinator(bytes32 spec, uint24 day, uint8 attempt) external view returns (uint32) {
-        return JobExtension(_EXTENSION).dutyCoordinator(spec, day, attempt);
+        return JobExtension(EXTENSION).dutyCoordinator(spec, day, attempt);
     }
 
     /// @inheritdoc IJobManager
     function extension() external view returns (address) {
-        return _EXTENSION;
+        return EXTENSION;
     }
 
     /// @inheritdoc IJobManager
@@ -367,7 +362,7 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
     {
         uint32[] memory ids = asked ? _coordinators(a.coordId, coordSigs) : new uint32[](0);
         (address nodeSigner, address[] memory signers, uint32 active) =
-            INodeRegistry(_NODES).assignmentSigners(a.nodeId, ids);
+            INodeRegistry(NODES).assignmentSigners(a.nodeId, ids);
         if (asked) _checkQuorum(ids.length, active);
         bytes32 digest = _hashTypedDataV4(JobTypes.hash(JobTypes.ACCEPT, a));
         if (!_signed(nodeSigner, digest, nodeSig)) revert AlephErrors.BadSignature(1);
@@ -409,10 +404,10 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
     /// @dev Reserves the first window and writes the job.
     function _place(JobManagerStorage storage $, JobOffer calldata o, Assignment calldata a, bool extra) private {
         if (o.slaClass | o.imageSeq != 0 || o.reqHash != 0) {
-            _run(_EXTENSION, abi.encodeCall(JobExtension.agree, (o, a)));
+            _run(abi.encodeCall(JobExtension.agree, (o, a)));
             extra = extra || o.imageSeq != 0;
         }
-        uint16 minutes_ = _PAYMENTS.reserve(o.payer, o.token, a.nodeId, a.rateQ32);
+        uint16 minutes_ = IPaymentManager(PAYMENTS).reserve(o.payer, o.token, a.nodeId, a.rateQ32);
         // The PaymentManager takes no rate that is greater.
         $.terms[o.spec] = Terms({payer: o.payer, rateQ32: uint96(a.rateQ32)});
         _save(
@@ -466,8 +461,8 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extended {
 
     /// @dev Starts the flows, or frees the reserves.
     function _activate(bytes32 spec, Terms memory t, Life memory l) private returns (bool) {
-        if (l.extra) return abi.decode(_run(_EXTENSION, abi.encodeCall(JobExtension.activate, (spec))), (bool));
-        return _PAYMENTS.activate(t.payer, l.token, l.nodeId, t.rateQ32, l.reservedMinutes);
+        if (l.extra) return abi.decode(_run(abi.encodeCall(JobExtension.activate, (spec))), (bool));
+        return IPaymentManager(PAYMENTS).activate(t.payer, l.token, l.nodeId, t.rateQ32, l.reservedMinutes);
     }
 
     /* INTERNAL */

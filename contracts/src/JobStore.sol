@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Peers} from "./Peers.sol";
-import {IImages} from "./interfaces/IImages.sol";
+import {Wiring} from "./Wiring.sol";
+import {IImageMarketplace} from "./interfaces/IImageMarketplace.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
@@ -17,7 +17,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 /// @title JobStore
 /// @notice What the JobManager and its extension share: the record of the jobs, and how a job leaves its node.
-abstract contract JobStore is ReentrancyGuardTransient {
+abstract contract JobStore is Wiring, ReentrancyGuardTransient {
     using SafeCast for uint256;
 
     /* TYPES */
@@ -88,25 +88,6 @@ abstract contract JobStore is ReentrancyGuardTransient {
     // keccak256(abi.encode(uint256(keccak256("aleph.storage.JobManager.v1")) - 1)) & ~bytes32(uint256(0xff))
     bytes32 private constant _STORAGE = 0xff6e7bbf3911cb4fa6973688f63ff39a83c3192ed61c928e5f1efa0494e7e700;
 
-    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
-    address internal immutable _NODES;
-    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
-    address internal immutable _STORAGES;
-    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
-    address internal immutable _IMAGES;
-    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
-    IPaymentManager internal immutable _PAYMENTS;
-    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
-    ISLAManager internal immutable _SLA;
-
-    /* SETUP */
-
-    /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) {
-        (_NODES, _STORAGES, _IMAGES) = (p.nodes, p.storages, p.images);
-        (_PAYMENTS, _SLA) = (IPaymentManager(p.payments), ISLAManager(p.sla));
-    }
-
     /* INTERNAL: OPENING */
 
     /// @dev The offer is one by itself, and not called off.
@@ -139,7 +120,7 @@ abstract contract JobStore is ReentrancyGuardTransient {
     /// @dev What an image costs on top. With the machine it is at most what the payer signed.
     function _quote(IJobManager.JobOffer calldata o, uint128 rateQ32) internal view returns (uint96 rate, uint96 once) {
         if (o.imageSeq == 0) return (0, 0);
-        (, uint128 extraQ32, uint128 price) = IImages(_IMAGES).quote(o.imageSeq, o.token, rateQ32);
+        (, uint128 extraQ32, uint128 price) = IImageMarketplace(IMAGES).quote(o.imageSeq, o.token, rateQ32);
         uint256 sum = uint256(rateQ32) + extraQ32;
         if (sum > o.maxRateQ32) revert IJobManager.RateTooHigh(sum.toUint128(), o.maxRateQ32);
         return (uint256(extraQ32).toUint96(), uint256(price).toUint96());
@@ -175,8 +156,8 @@ abstract contract JobStore is ReentrancyGuardTransient {
 
     /// @dev Until when the node may confirm a job, with the outages since it was assigned.
     function _startEnd(Life memory l) internal view returns (uint256 time) {
-        time = l.changedAt + (l.slaClass == 0 ? _START_WINDOW : _SLA.startTimeoutOf(l.slaClass));
-        if (block.timestamp > time) time += _SLA.outage(l.changedAt, uint40(block.timestamp));
+        time = l.changedAt + (l.slaClass == 0 ? _START_WINDOW : ISLAManager(SLA).startTimeoutOf(l.slaClass));
+        if (block.timestamp > time) time += ISLAManager(SLA).outage(l.changedAt, uint40(block.timestamp));
     }
 
     /* INTERNAL: ENDING */
@@ -220,8 +201,8 @@ abstract contract JobStore is ReentrancyGuardTransient {
     }
 
     function _endFlow(address payer, Life memory l, uint64 payee, uint96 rateQ32, bool ran) internal {
-        if (ran) _PAYMENTS.setFlow(payer, l.token, payee, -int256(uint256(rateQ32)));
-        else _PAYMENTS.release(payer, l.token, payee, rateQ32, l.reservedMinutes);
+        if (ran) IPaymentManager(PAYMENTS).setFlow(payer, l.token, payee, -int256(uint256(rateQ32)));
+        else IPaymentManager(PAYMENTS).release(payer, l.token, payee, rateQ32, l.reservedMinutes);
     }
 
     /// @dev The job, when it has not ended.
@@ -246,7 +227,7 @@ abstract contract JobStore is ReentrancyGuardTransient {
     }
 
     function _onlySigner(uint32 nodeId) internal view {
-        if (INodeRegistry(_NODES).signerOf(nodeId) != msg.sender) revert AlephErrors.NotAuthorized(msg.sender);
+        if (INodeRegistry(NODES).signerOf(nodeId) != msg.sender) revert AlephErrors.NotAuthorized(msg.sender);
     }
 
     /// @dev A job's attempt tells apart what happens to it on the same node.
@@ -259,7 +240,7 @@ abstract contract JobStore is ReentrancyGuardTransient {
         address reporter
     ) internal {
         address tenant = _storage().terms[spec].payer;
-        _SLA.recordViolation(kind, nodeId, spec, attempt, severity, reporter, tenant);
+        ISLAManager(SLA).recordViolation(kind, nodeId, spec, attempt, severity, reporter, tenant);
     }
 
     /* INTERNAL */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Extensible} from "./Extensible.sol";
 import {NodeBase} from "./NodeBase.sol";
 import {Peers} from "./Peers.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
@@ -16,7 +17,7 @@ import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
 /// @title NodeRegistry
 /// @notice See {INodeRegistry}.
-contract NodeRegistry is INodeRegistry, NodeBase {
+contract NodeRegistry is INodeRegistry, NodeBase, Extensible {
     /* CONSTANTS */
 
     /// @dev The longest peer id, in bytes; today's are 34 to 38.
@@ -38,17 +39,11 @@ contract NodeRegistry is INodeRegistry, NodeBase {
     /// @dev The longest bitmap: of 131,072 nodes.
     uint256 private constant _MAX_BITMAP = 16_384;
 
-    /// @dev The {NodeConduct} of this implementation.
-    address private immutable _CONDUCT;
-
     /* SETUP */
 
     /// @param extension The NodeConduct for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p, address extension) NodeBase(p) {
-        _checkPeer(extension);
-        _CONDUCT = extension;
-    }
+    constructor(Peers memory p, address extension) NodeBase(p) Extensible(extension) {}
 
     /// @notice Sets up a new proxy.
     function initialize() external initializer {
@@ -269,47 +264,47 @@ contract NodeRegistry is INodeRegistry, NodeBase {
 
     /// @inheritdoc INodeRegistry
     function jail(uint32, uint32) external {
-        _runConduct();
+        _extend();
     }
 
     /// @inheritdoc INodeRegistry
     function unjail(uint32) external {
-        _runConduct();
+        _extend();
     }
 
     /// @inheritdoc INodeRegistry
     function ban(uint32) external {
-        _runConduct();
+        _extend();
     }
 
     /// @inheritdoc INodeRegistry
     function reportMissed(uint32, uint32[] calldata, bytes32[] calldata, bytes[] calldata) external {
-        _runConduct();
+        _extend();
     }
 
     /// @inheritdoc INodeRegistry
     function reactivate(uint32, uint32, bytes32[3] calldata, bytes[3] calldata) external {
-        _runConduct();
+        _extend();
     }
 
     /// @inheritdoc INodeRegistry
     function equivocation(uint32, uint32, bytes32, bytes32, bytes calldata, bytes32, bytes32, bytes calldata) external {
-        _runConduct();
+        _extend();
     }
 
     /// @inheritdoc INodeRegistry
     function demandLeaf(uint32, uint32, bytes32, bytes calldata) external payable {
-        _runConduct();
+        _extend();
     }
 
     /// @inheritdoc INodeRegistry
     function answerLeaf(uint32, uint32, bytes32, bytes32[] calldata) external {
-        _runConduct();
+        _extend();
     }
 
     /// @inheritdoc INodeRegistry
     function expireLeaf(uint32, uint32, uint32, bytes32, bytes32, bytes calldata) external {
-        _runConduct();
+        _extend();
     }
 
     /* VIEWS */
@@ -571,20 +566,6 @@ contract NodeRegistry is INodeRegistry, NodeBase {
     }
 
     /* INTERNAL: TIME AND CONDUCT */
-
-    /// @dev Runs the call, as it came, in the code of {NodeConduct} on this storage, and ends it.
-    function _runConduct() private {
-        address conduct = _CONDUCT;
-        assembly ("memory-safe") {
-            let data := mload(0x40)
-            calldatacopy(data, 0, calldatasize())
-            let ok := delegatecall(gas(), conduct, data, calldatasize(), 0, 0)
-            returndatacopy(data, 0, returndatasize())
-            switch ok
-            case 0 { revert(data, returndatasize()) }
-            default { return(data, returndatasize()) }
-        }
-    }
 
     function _today() private view returns (uint24) {
         return uint24(block.timestamp / 1 days);

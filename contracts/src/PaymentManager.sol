@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Base} from "./Base.sol";
+import {Extensible} from "./Extensible.sol";
 import {PaymentBase} from "./PaymentBase.sol";
 import {Peers} from "./Peers.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
@@ -18,7 +19,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 /// @notice See {IPaymentManager}. docs/contracts/payment.md explains the arithmetic.
 /// @dev The half of the contract that runs while jobs run: flows, settlement, claims. What is done rarely is in the
 /// {PaymentDesk}, which every implementation creates for itself and lends its storage to.
-contract PaymentManager is IPaymentManager, Base, PaymentBase {
+contract PaymentManager is IPaymentManager, Base, PaymentBase, Extensible {
     using SafeCast for uint256;
 
     /* CONSTANTS */
@@ -33,17 +34,11 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     /// @dev The part of a pull that its caller gets when the account was nearly dry.
     uint256 private constant _BOUNTY_BPS = 2;
 
-    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
-    address private immutable _DESK;
-
     /* SETUP */
 
     /// @param extension The PaymentDesk for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p, address extension) Base(p) {
-        _checkPeer(extension);
-        _DESK = extension;
-    }
+    constructor(Peers memory p, address extension) Base(p) Extensible(extension) {}
 
     /// @notice Sets up a new proxy: the default window, graces and splits.
     function initialize() external initializer {
@@ -246,7 +241,7 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
     /// @notice What is in {IPaymentDesk} only.
     /// @dev Each function that is named here makes every call dearer: the compiler compares one selector after the other.
     fallback() external {
-        _desk();
+        _extend();
     }
 
     // The arguments and results have names for who reads the ABI; they go to the desk and come back as they are.
@@ -254,12 +249,12 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
 
     /// @inheritdoc IPaymentManager
     function withdrawRefund(address payer, uint8 token) external returns (uint256 amount) {
-        _desk();
+        _extend();
     }
 
     /// @inheritdoc IPaymentManager
     function payDebt(address payer, uint8 token, uint64 payee) external returns (uint256 amount) {
-        _desk();
+        _extend();
     }
 
     /// @inheritdoc IPaymentManager
@@ -267,78 +262,78 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
         external
         returns (uint128 paid)
     {
-        _desk();
+        _extend();
     }
 
     /// @inheritdoc IPaymentManager
     function payOut(uint64 payee, uint8 token, address[] calldata to, uint128[] calldata amounts) external {
-        _desk();
+        _extend();
     }
 
     /// @inheritdoc IPaymentManager
     function permit(address owner, uint8 token, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s)
         external
     {
-        _desk();
+        _extend();
     }
 
     /// @inheritdoc IPaymentManager
     function listToken(address erc20) external returns (uint8 token) {
-        _desk();
+        _extend();
     }
 
     /// @inheritdoc IPaymentManager
     function delistToken(uint8 token) external {
-        _desk();
+        _extend();
     }
 
     /// @inheritdoc IPaymentManager
     function relistToken(uint8 token) external {
-        _desk();
+        _extend();
     }
 
     /// @inheritdoc IPaymentManager
     function setSplit(uint8 class, uint16 nodeBps, uint16 coordinatorBps, uint16 stakerBps, uint16 developmentBps)
         external
     {
-        _desk();
+        _extend();
     }
 
     /// @inheritdoc IPaymentManager
     function setPrepay(uint32 duration) external {
-        _desk();
+        _extend();
     }
 
     /// @inheritdoc IPaymentManager
     function setGrace(uint32 soft, uint32 hard) external {
-        _desk();
+        _extend();
     }
 
     /// @inheritdoc IPaymentManager
     function setPoolPayout(uint64 payee, address payout) external {
-        _desk();
+        _extend();
     }
 
     /* VIEWS */
 
     /// @inheritdoc IPaymentManager
     function account(address payer, uint8 token) external view returns (AccountView memory) {
-        _askDesk();
+        _extendView();
     }
 
     /// @inheritdoc IPaymentManager
     function pair(address payer, uint8 token, uint64 payee) external view returns (PairView memory) {
-        _askDesk();
+        _extendView();
     }
 
     /// @inheritdoc IPaymentManager
     function tokenOf(uint8 token) external view returns (TokenView memory) {
-        _askDesk();
+        _extendView();
     }
 
     /// @inheritdoc IPaymentManager
     function lastToken() external view returns (uint8) {
-        _askDesk();
+        _extendView();
     }
 
     // solhint-enable no-unused-vars
@@ -692,30 +687,5 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase {
         if (amount == 0) return;
         $.credits[Payees.DEVELOPMENT][token] = credit - uint128(amount);
         emit BountyPaid(msg.sender, token, amount, _give(msg.sender, token, amount), credit - uint128(amount));
-    }
-
-    /* INTERNAL: DESK */
-
-    /// @dev Lets the desk do this very call with this contract's storage, and returns what it returns.
-    /// @custom:oz-upgrades-unsafe-allow-reachable delegatecall
-    function _desk() private {
-        address desk = _DESK;
-        assembly {
-            calldatacopy(0, 0, calldatasize())
-            let ok := delegatecall(gas(), desk, 0, calldatasize(), 0, 0)
-            returndatacopy(0, 0, returndatasize())
-            if ok { return(0, returndatasize()) }
-            revert(0, returndatasize())
-        }
-    }
-
-    /// @dev The same for views. The desk's views only read; the compiler cannot see that of a delegatecall.
-    function _askDesk() private view {
-        function() internal view ask;
-        function() internal desk = _desk;
-        assembly ("memory-safe") {
-            ask := desk
-        }
-        ask();
     }
 }

@@ -3,6 +3,8 @@ pragma solidity 0.8.37;
 
 import {Peers} from "./Peers.sol";
 import {SLAStore} from "./SLAStore.sol";
+import {TypedData} from "./TypedData.sol";
+import {Wiring} from "./Wiring.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {ISLAManager} from "./interfaces/ISLAManager.sol";
 import {AlephErrors} from "./libraries/AlephErrors.sol";
@@ -36,7 +38,7 @@ contract SLAExtension is SLAStore {
     /* SETUP */
 
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) SLAStore(p) {}
+    constructor(Peers memory p) Wiring(p) TypedData(p.sla) {}
 
     /* CASES */
 
@@ -52,9 +54,9 @@ contract SLAExtension is SLAStore {
     ) external nonReentrant returns (bytes32 caseId) {
         if (!_isAttested(kind)) revert ISLAManager.WrongKind(kind);
         if (evidence == 0) revert AlephErrors.ZeroHash();
-        (address owner,,) = INodeRegistry(_NODES).standing(nodeId);
+        (address owner,,) = INodeRegistry(NODES).standing(nodeId);
         if (owner == address(0)) revert INodeRegistry.UnknownNode(nodeId);
-        INodeRegistry.Quorum memory q = INodeRegistry(_NODES)
+        INodeRegistry.Quorum memory q = INodeRegistry(NODES)
             .quorum(
                 _hashTypedDataV4(
                     keccak256(abi.encode(TypeHashes.ACCUSATION, kind, nodeId, ref, occurrence, severity, evidence))
@@ -80,8 +82,8 @@ contract SLAExtension is SLAStore {
         Case storage c = _inState(caseId, ISLAManager.State.Open);
         _checkInTime(c);
         if (evidence == 0) revert AlephErrors.ZeroHash();
-        (address owner,,) = INodeRegistry(_NODES).standing(c.nodeId);
-        if (msg.sender != owner && msg.sender != INodeRegistry(_NODES).signerOf(c.nodeId)) {
+        (address owner,,) = INodeRegistry(NODES).standing(c.nodeId);
+        if (msg.sender != owner && msg.sender != INodeRegistry(NODES).signerOf(c.nodeId)) {
             revert AlephErrors.NotAuthorized(msg.sender);
         }
         _enter(c, ISLAManager.State.Defended, _ANSWER_TIME);
@@ -103,7 +105,7 @@ contract SLAExtension is SLAStore {
         _checkInTime(c);
         (uint256 weight, uint256 total, uint64 signers) = _weigh(
             c.nodeId,
-            INodeRegistry(_NODES)
+            INodeRegistry(NODES)
                 .quorum(_hashTypedDataV4(keccak256(abi.encode(TypeHashes.VERDICT, caseId, guilty))), sigs)
         );
         if (weight * 3 <= total * 2) revert ISLAManager.QuorumLow(weight, total * 2 / 3 + 1);
@@ -118,7 +120,7 @@ contract SLAExtension is SLAStore {
         Case storage c = _inState(caseId, ISLAManager.State.Judged);
         _checkInTime(c);
         bool byNode = c.flags & _GUILTY != 0;
-        (address owner,,) = INodeRegistry(_NODES).standing(c.nodeId);
+        (address owner,,) = INodeRegistry(NODES).standing(c.nodeId);
         if (msg.sender != (byNode ? owner : c.reporter)) revert AlephErrors.NotAuthorized(msg.sender);
         if (byNode) c.flags |= _APPEAL_BY_NODE;
         uint96 amount = uint96(_APPEAL_BONDS * c.bond);
@@ -157,7 +159,7 @@ contract SLAExtension is SLAStore {
     function recordOutage(uint80 roundId) external nonReentrant {
         SLAManagerStorage storage $ = _storage();
         if ($.recorded[roundId]) revert AlephErrors.Duplicate(bytes32(uint256(roundId)));
-        (uint40 from, uint40 to) = L2Guard.outageOf(_UPTIME_FEED, roundId);
+        (uint40 from, uint40 to) = L2Guard.outageOf(UPTIME_FEED, roundId);
         if (to == 0) revert ISLAManager.NoOutage(roundId);
         // An old one would push a newer one out of the ring.
         if (block.timestamp > to + _OUTAGE_AGE) revert AlephErrors.TooLate(to + _OUTAGE_AGE);
@@ -228,11 +230,11 @@ contract SLAExtension is SLAStore {
 
     /// @dev The stake that signed and that could, without the accused.
     function _weigh(uint32 accused, INodeRegistry.Quorum memory q) private view returns (uint256, uint256, uint64) {
-        (, INodeRegistry.Kind kind, INodeRegistry.Status status) = INodeRegistry(_NODES).standing(accused);
+        (, INodeRegistry.Kind kind, INodeRegistry.Status status) = INodeRegistry(NODES).standing(accused);
         if (kind != INodeRegistry.Kind.Coordinator || status != INodeRegistry.Status.Active) {
             return (q.weight, q.total, q.signers);
         }
-        (, uint32[] memory ids, uint96[] memory weights) = INodeRegistry(_NODES).coordinatorSet();
+        (, uint32[] memory ids, uint96[] memory weights) = INodeRegistry(NODES).coordinatorSet();
         (uint256 weight, uint256 total) = (q.weight, q.total);
         for (uint256 i; i < ids.length; ++i) {
             if (ids[i] != accused) continue;
@@ -244,7 +246,7 @@ contract SLAExtension is SLAStore {
 
     function _optIn(uint32 nodeId, uint32 slaClass, bool taken) private {
         _class(slaClass);
-        (address owner,,) = INodeRegistry(_NODES).standing(nodeId);
+        (address owner,,) = INodeRegistry(NODES).standing(nodeId);
         if (msg.sender != owner) revert AlephErrors.NotAuthorized(msg.sender);
         _storage().optedIn[nodeId][slaClass] = taken;
         emit ISLAManager.NodeOptedIn(nodeId, slaClass, taken);

@@ -2,9 +2,10 @@
 pragma solidity 0.8.37;
 
 import {Base} from "./Base.sol";
-import {Extended} from "./Extended.sol";
+import {Extensible} from "./Extensible.sol";
 import {Peers} from "./Peers.sol";
 import {SLAStore} from "./SLAStore.sol";
+import {TypedData} from "./TypedData.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
 import {ISLAManager} from "./interfaces/ISLAManager.sol";
@@ -20,7 +21,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 /// @title SLAManager
 /// @notice See {ISLAManager}. Stake is taken by the StakingManager only; of it this contract holds the parts of reporters
 /// and tenants until they are withdrawn, and the bonds of accusers. The rare calls are in {SLAExtension}.
-contract SLAManager is ISLAManager, Base, SLAStore, Extended {
+contract SLAManager is ISLAManager, Base, SLAStore, Extensible {
     using SafeCast for uint256;
     using SafeERC20 for IERC20;
 
@@ -49,16 +50,11 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extended {
     /// @dev What can be taken from a node in 30 days, without fatal penalties.
     uint256 private constant _CAP_BPS = 3_000;
 
-    address private immutable _EXTENSION;
-
     /* SETUP */
 
     /// @param extension The SLAExtension for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p, address extension) Base(p) SLAStore(p) {
-        _checkPeer(extension);
-        _EXTENSION = extension;
-    }
+    constructor(Peers memory p, address extension) Base(p) TypedData(p.sla) Extensible(extension) {}
 
     /// @notice Sets up a new proxy with the usual penalties.
     function initialize() external initializer {
@@ -110,37 +106,37 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extended {
         unpaused(Pausing.ENTRY)
         returns (bytes32)
     {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc ISLAManager
     function defend(bytes32, bytes32) external {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc ISLAManager
     function escalate(bytes32) external {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc ISLAManager
     function committeeResolve(bytes32, bool, bytes calldata) external {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc ISLAManager
     function appeal(bytes32) external {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc ISLAManager
     function governanceResolve(bytes32, bool) external restricted {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc ISLAManager
     function veto(bytes32) external restricted {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc ISLAManager
@@ -196,7 +192,7 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extended {
 
     /// @inheritdoc ISLAManager
     function recordOutage(uint80) external {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc ISLAManager
@@ -208,27 +204,27 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extended {
 
     /// @inheritdoc ISLAManager
     function defineClass(SlaClass calldata) external restricted returns (uint32) {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc ISLAManager
     function nodeOptIn(uint32, uint32) external {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc ISLAManager
     function nodeOptOut(uint32, uint32) external {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc ISLAManager
     function setPenalty(Kind, Penalty calldata) external restricted {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc ISLAManager
     function setBond(uint96) external restricted {
-        _extend(_EXTENSION);
+        _extend();
     }
 
     /// @inheritdoc ISLAManager
@@ -309,7 +305,7 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extended {
 
     /// @inheritdoc ISLAManager
     function extension() external view returns (address) {
-        return _EXTENSION;
+        return EXTENSION;
     }
 
     /* INTERNAL: FILING */

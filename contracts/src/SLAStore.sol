@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Peers} from "./Peers.sol";
 import {TypedData} from "./TypedData.sol";
+import {Wiring} from "./Wiring.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {ISLAManager} from "./interfaces/ISLAManager.sol";
@@ -17,7 +17,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 /// @title SLAStore
 /// @notice What the SLAManager and its extension share: cases, records, classes, credits, and how a case is filed and
 /// decided.
-abstract contract SLAStore is TypedData, ReentrancyGuardTransient {
+abstract contract SLAStore is Wiring, TypedData, ReentrancyGuardTransient {
     using SafeCast for uint256;
     using SafeERC20 for IERC20;
 
@@ -114,27 +114,6 @@ abstract contract SLAStore is TypedData, ReentrancyGuardTransient {
     // keccak256(abi.encode(uint256(keccak256("aleph.storage.SLAManager.v1")) - 1)) & ~bytes32(uint256(0xff))
     bytes32 private constant _STORAGE = 0x3f4541a70c3661a8acff8a7ada5db7dce595ed41f70ac074f01c11ac42f26a00;
 
-    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
-    address internal immutable _TOKEN;
-    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
-    address internal immutable _NODES;
-    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
-    address internal immutable _STAKING;
-    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
-    address internal immutable _JOBS;
-    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
-    address internal immutable _PAYMENTS;
-    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
-    address internal immutable _UPTIME_FEED;
-
-    /* SETUP */
-
-    /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p) TypedData(p.sla) {
-        (_TOKEN, _NODES, _STAKING, _JOBS, _PAYMENTS) = (p.token, p.nodes, p.staking, p.jobs, p.payments);
-        _UPTIME_FEED = p.uptimeFeed;
-    }
-
     /* INTERNAL: FILING */
 
     /// @dev Fills in a new case, with the price of today.
@@ -157,7 +136,7 @@ abstract contract SLAStore is TypedData, ReentrancyGuardTransient {
 
     /// @dev When `ref` is a job of this node: its payer is who was harmed, and the terms of its class hold.
     function _applyClass(Case memory c, bytes32 caseId, bytes32 ref) internal {
-        IJobManager.JobView memory job = IJobManager(_JOBS).job(ref);
+        IJobManager.JobView memory job = IJobManager(JOBS).job(ref);
         if (job.payer == address(0) || job.nodeId != c.nodeId) return;
         c.tenant = job.payer;
         if (job.slaClass == 0) return;
@@ -217,7 +196,7 @@ abstract contract SLAStore is TypedData, ReentrancyGuardTransient {
             _credit(c.reporter, bonds);
             _resolve(caseId, c, ISLAManager.State.Proven, _vetoTime(c.nodeId, c.bps));
         } else {
-            _credit(INodeRegistry(_NODES).payoutOf(c.nodeId), bonds);
+            _credit(INodeRegistry(NODES).payoutOf(c.nodeId), bonds);
             _resolve(caseId, c, ISLAManager.State.Dismissed, 0);
         }
     }
@@ -282,7 +261,7 @@ abstract contract SLAStore is TypedData, ReentrancyGuardTransient {
 
     function _takeBond(bytes32 id, address from, uint96 amount) internal {
         emit ISLAManager.BondPosted(id, from, amount);
-        IERC20(_TOKEN).safeTransferFrom(from, address(this), amount);
+        IERC20(TOKEN).safeTransferFrom(from, address(this), amount);
     }
 
     function _class(uint32 slaClass) internal view returns (ISLAManager.SlaClass storage class) {
@@ -301,7 +280,7 @@ abstract contract SLAStore is TypedData, ReentrancyGuardTransient {
     }
 
     function _freeze(uint32 nodeId) internal {
-        IStakingManager(_STAKING).freeze(nodeId, uint40(block.timestamp) + _FREEZE);
+        IStakingManager(STAKING).freeze(nodeId, uint40(block.timestamp) + _FREEZE);
     }
 
     function _domainName() internal pure override returns (string memory) {

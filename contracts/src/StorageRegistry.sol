@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Extensible} from "./Extensible.sol";
 import {Peers} from "./Peers.sol";
 import {StorageBase} from "./StorageBase.sol";
 import {IDrandVerifier} from "./interfaces/IDrandVerifier.sol";
@@ -18,21 +19,14 @@ import {StorageTypes} from "./libraries/StorageTypes.sol";
 
 /// @title StorageRegistry
 /// @notice See {IStorageRegistry}.
-contract StorageRegistry is IStorageRegistry, StorageBase {
+contract StorageRegistry is IStorageRegistry, StorageBase, Extensible {
     /* CONSTANTS */
-
-    /// @custom:oz-upgrades-unsafe-allow state-variable-immutable
-    address private immutable _ANNEX;
 
     /* SETUP */
 
     /// @param extension The StorageAnnex for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p, address extension) StorageBase(p) {
-        // At an address that follows from this contract's own.
-        _checkPeer(extension);
-        _ANNEX = extension;
-    }
+    constructor(Peers memory p, address extension) StorageBase(p) Extensible(extension) {}
 
     /// @notice Sets up a new proxy: the default parameters.
     function initialize() external initializer {
@@ -88,39 +82,39 @@ contract StorageRegistry is IStorageRegistry, StorageBase {
 
     /// @inheritdoc IStorageAnnex
     function extend(uint128, Terms calldata, uint24, bytes calldata) external {
-        _runAnnex();
+        _extend();
     }
 
     /// @inheritdoc IStorageAnnex
-    function repair(uint128, Terms calldata, uint32, bytes calldata, bytes calldata) external returns (uint128) {
-        return uint128(uint256(_runAnnex()));
+    function repair(uint128, Terms calldata, uint32, bytes calldata, bytes calldata) external returns (uint128 id) {
+        _extend();
     }
 
     /* BUNDLES */
 
     /// @inheritdoc IStorageAnnex
     function commitBundle(uint32, bytes32, uint64, uint40) external {
-        _runAnnex();
+        _extend();
     }
 
     /// @inheritdoc IStorageAnnex
     function resizeBundle(uint32, uint40) external {
-        _runAnnex();
+        _extend();
     }
 
     /// @inheritdoc IStorageAnnex
     function closeBundle(uint32) external {
-        _runAnnex();
+        _extend();
     }
 
     /// @inheritdoc IStorageAnnex
     function holdBundle(StorageReceipt calldata, bytes calldata) external {
-        _runAnnex();
+        _extend();
     }
 
     /// @inheritdoc IStorageAnnex
     function endBundle(uint32) external {
-        _runAnnex();
+        _extend();
     }
 
     /// @inheritdoc IStorageRegistry
@@ -236,53 +230,53 @@ contract StorageRegistry is IStorageRegistry, StorageBase {
     /* CHALLENGES */
 
     /// @inheritdoc IStorageAnnex
-    function challenge(uint128, Terms calldata) external returns (bytes32) {
-        return _runAnnex();
+    function challenge(uint128, Terms calldata) external returns (bytes32 challengeId) {
+        _extend();
     }
 
     /// @inheritdoc IStorageAnnex
-    function challengeBundle(uint32) external returns (bytes32) {
-        return _runAnnex();
+    function challengeBundle(uint32) external returns (bytes32 challengeId) {
+        _extend();
     }
 
     /// @inheritdoc IStorageAnnex
-    function challengeObject(StorageReceipt calldata, bytes calldata) external returns (bytes32) {
-        return _runAnnex();
+    function challengeObject(StorageReceipt calldata, bytes calldata) external returns (bytes32 challengeId) {
+        _extend();
     }
 
     /// @inheritdoc IStorageAnnex
-    function demandInclusion(StorageReceipt calldata, bytes calldata) external returns (bytes32) {
-        return _runAnnex();
+    function demandInclusion(StorageReceipt calldata, bytes calldata) external returns (bytes32 challengeId) {
+        _extend();
     }
 
     /// @inheritdoc IStorageAnnex
     function armChallenge(bytes32, uint256[2] calldata) external {
-        _runAnnex();
+        _extend();
     }
 
     /// @inheritdoc IStorageAnnex
     function respond(bytes32, Terms calldata, bytes calldata) external {
-        _runAnnex();
+        _extend();
     }
 
     /// @inheritdoc IStorageAnnex
     function respondBundle(bytes32, uint64, bytes calldata) external {
-        _runAnnex();
+        _extend();
     }
 
     /// @inheritdoc IStorageAnnex
     function respondObject(bytes32, StorageReceipt calldata, uint64, bytes calldata, bytes calldata) external {
-        _runAnnex();
+        _extend();
     }
 
     /// @inheritdoc IStorageAnnex
     function answerInclusion(bytes32, StorageReceipt calldata, uint64, bytes calldata) external {
-        _runAnnex();
+        _extend();
     }
 
     /// @inheritdoc IStorageAnnex
     function expireChallenge(bytes32) external {
-        _runAnnex();
+        _extend();
     }
 
     /* PARAMETERS */
@@ -356,7 +350,7 @@ contract StorageRegistry is IStorageRegistry, StorageBase {
 
     /// @inheritdoc IStorageRegistry
     function annex() external view returns (address) {
-        return _ANNEX;
+        return EXTENSION;
     }
 
     /// @inheritdoc IStorageRegistry
@@ -570,18 +564,5 @@ contract StorageRegistry is IStorageRegistry, StorageBase {
         _base().params =
             uint96(auditDenominator) | uint96(stakePerTiB) << 16 | uint96(bond) << 32 | uint96(responseHours) << 48;
         emit ParametersSet(auditDenominator, stakePerTiB, bond, responseHours);
-    }
-
-    /// @dev Lets the annex do the call on this contract's storage, and answers the caller: it does not come back.
-    function _runAnnex() private returns (bytes32) {
-        address half = _ANNEX;
-        assembly ("memory-safe") {
-            let m := mload(0x40)
-            calldatacopy(m, 0, calldatasize())
-            let ok := delegatecall(gas(), half, m, calldatasize(), 0, 0)
-            returndatacopy(m, 0, returndatasize())
-            if iszero(ok) { revert(m, returndatasize()) }
-            return(m, returndatasize())
-        }
     }
 }

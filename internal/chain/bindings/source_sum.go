@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "735d64c5a5972b2e9d7d15e3ae214c17ee785ecfaa6d08f20f89402fe2e1358b"
+const sourceSum = "e60516d9a3effc2b4a1ea3c00a97f8f41682043b1703e1766c2d6d6466cdd802"

@@ -167,43 +167,66 @@ func (p *plan) build(b *Batch, x Extras) error {
 	return nil
 }
 
-// add deploys a contract; the code behind a proxy is made before the proxy,
-// which is set up as it is made.
+// add deploys a contract, if this network has it.
 func (p *plan) add(c bindings.Contract) error {
-	local := c.Name == "DevGateway" || c.Name == "DevGuardian" || c.Name == "AlephToken"
-	if deployed := c.Role == bindings.Bare || c.Role == bindings.Proxied; !deployed && !local || local && !p.params.local() {
+	switch c.Name {
+	case "DevGateway", "DevGuardian", "AlephToken":
+		if p.params.local() {
+			return p.addBare(c)
+		}
 		return nil
 	}
+	switch c.Role {
+	case bindings.Bare:
+		return p.addBare(c)
+	case bindings.Proxied:
+		return p.addProxied(c)
+	case bindings.Tool, bindings.Extension:
+	}
+	return nil
+}
+
+func (p *plan) addBare(c bindings.Contract) error {
 	code, err := p.creation(c)
 	if err != nil {
 		return err
 	}
-	if c.Role == bindings.Proxied {
-		if code, err = p.addExtension(c, code); err != nil {
-			return err
-		}
-		at := p.batch.Create(code, gasCreate)
-		p.deployment.Implementations[c.Name] = Implementation{Address: at}
-		if code, err = p.proxyCreation(c.Name, at); err != nil {
-			return err
-		}
-	}
-	p.batch.Call(p.deployment.Deployer, bindings.NewDeployer().PackDeploy(salt(c.Name), code), gasCreate)
+	p.put(c.Name, code)
 	return nil
 }
 
-// addExtension deploys the second half of a contract, if it has one.
-func (p *plan) addExtension(c bindings.Contract, code []byte) ([]byte, error) {
-	second, has := bindings.ExtensionOf(c.Name)
-	if !has {
-		return code, nil
+// addProxied deploys the extension of a contract, if it has one, the contract,
+// which knows its extension from its constructor, and the proxy.
+func (p *plan) addProxied(c bindings.Contract) error {
+	if second, has := bindings.ExtensionOf(c.Name); has {
+		if err := p.implement(second); err != nil {
+			return err
+		}
 	}
-	half, err := p.creation(second)
+	if err := p.implement(c); err != nil {
+		return err
+	}
+	code, err := p.proxyCreation(c.Name, p.deployment.Implementations[c.Name].Address)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p.deployment.Implementations[second.Name] = Implementation{Address: p.batch.Create(half, gasCreate)}
-	return p.creation(c)
+	p.put(c.Name, code)
+	return nil
+}
+
+// implement makes code for a proxy, at no address of its own choice.
+func (p *plan) implement(c bindings.Contract) error {
+	code, err := p.creation(c)
+	if err != nil {
+		return err
+	}
+	p.deployment.Implementations[c.Name] = Implementation{Address: p.batch.Create(code, gasCreate)}
+	return nil
+}
+
+// put makes a contract at the address of its name.
+func (p *plan) put(name string, code []byte) {
+	p.batch.Call(p.deployment.Deployer, bindings.NewDeployer().PackDeploy(salt(name), code), gasCreate)
 }
 
 // creation returns a contract's creation code with its arguments.

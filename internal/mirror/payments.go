@@ -34,7 +34,7 @@ func (b *block) reserved(ctx context.Context, l *types.Log) error {
 	if err != nil {
 		return malformed(err)
 	}
-	if err := b.changeAccount(ctx, e.Payer, e.Token, func(a *state.Account) { a.Refund = e.Refund }); err != nil {
+	if err := b.setRefund(ctx, e.Payer, e.Token, e.Refund); err != nil {
 		return err
 	}
 	return b.pay(ctx, l, state.Payment{
@@ -47,7 +47,7 @@ func (b *block) released(ctx context.Context, l *types.Log) error {
 	if err != nil {
 		return malformed(err)
 	}
-	if err := b.changeAccount(ctx, e.Payer, e.Token, func(a *state.Account) { a.Refund = e.Refund }); err != nil {
+	if err := b.setRefund(ctx, e.Payer, e.Token, e.Refund); err != nil {
 		return err
 	}
 	return b.pay(ctx, l, state.Payment{
@@ -93,7 +93,7 @@ func (b *block) refunded(ctx context.Context, l *types.Log) error {
 	if err != nil {
 		return malformed(err)
 	}
-	if err := b.changeAccount(ctx, e.Payer, e.Token, func(a *state.Account) { a.Refund = e.Refund }); err != nil {
+	if err := b.setRefund(ctx, e.Payer, e.Token, e.Refund); err != nil {
 		return err
 	}
 	return b.pay(ctx, l, state.Payment{Kind: state.PaymentRefunded, Payer: e.Payer, Token: e.Token, Amount: e.Amount})
@@ -104,7 +104,7 @@ func (b *block) refundPaid(ctx context.Context, l *types.Log) error {
 	if err != nil {
 		return malformed(err)
 	}
-	if err := b.changeAccount(ctx, e.Payer, e.Token, func(a *state.Account) { a.Refund = new(big.Int) }); err != nil {
+	if err := b.setRefund(ctx, e.Payer, e.Token, new(big.Int)); err != nil {
 		return err
 	}
 	return b.pay(ctx, l, state.Payment{Kind: state.PaymentRefundPaid, Payer: e.Payer, Token: e.Token, Amount: e.Amount})
@@ -147,7 +147,7 @@ func (b *block) charged(ctx context.Context, l *types.Log) error {
 	if err != nil {
 		return malformed(err)
 	}
-	if err := b.changeAccount(ctx, e.Payer, e.Token, func(a *state.Account) { a.Refund = e.Refund }); err != nil {
+	if err := b.setRefund(ctx, e.Payer, e.Token, e.Refund); err != nil {
 		return err
 	}
 	return b.earn(ctx, l, state.Payment{
@@ -161,7 +161,7 @@ func (b *block) compensated(ctx context.Context, l *types.Log) error {
 	if err != nil {
 		return malformed(err)
 	}
-	if err := b.changeAccount(ctx, e.Payer, e.Token, func(a *state.Account) { a.Refund = e.Refund }); err != nil {
+	if err := b.setRefund(ctx, e.Payer, e.Token, e.Refund); err != nil {
 		return err
 	}
 	return b.pay(ctx, l, state.Payment{
@@ -176,7 +176,7 @@ func (b *block) deposited(ctx context.Context, l *types.Log) error {
 	if err != nil {
 		return malformed(err)
 	}
-	return b.changeAccount(ctx, e.Payer, e.Token, func(a *state.Account) { a.Refund = e.Refund })
+	return b.setRefund(ctx, e.Payer, e.Token, e.Refund)
 }
 
 func (b *block) depositWithdrawn(ctx context.Context, l *types.Log) error {
@@ -184,7 +184,7 @@ func (b *block) depositWithdrawn(ctx context.Context, l *types.Log) error {
 	if err != nil {
 		return malformed(err)
 	}
-	if err := b.changeAccount(ctx, e.Payer, e.Token, func(a *state.Account) { a.Refund = e.Refund }); err != nil {
+	if err := b.setRefund(ctx, e.Payer, e.Token, e.Refund); err != nil {
 		return err
 	}
 	return b.pay(ctx, l, state.Payment{Kind: state.PaymentRefundPaid, Payer: e.Payer, Token: e.Token, Amount: e.Amount})
@@ -196,7 +196,7 @@ func (b *block) bountyPaid(ctx context.Context, l *types.Log) error {
 	if err != nil {
 		return malformed(err)
 	}
-	return b.changeAccount(ctx, e.By, e.Token, func(a *state.Account) { a.Refund = e.Refund })
+	return b.setRefund(ctx, e.By, e.Token, e.Refund)
 }
 
 // flowsRevoked ends all flows of a payer at once.
@@ -306,6 +306,11 @@ func (b *block) earn(ctx context.Context, l *types.Log, p state.Payment) error {
 	p.Tx, p.Block, p.LogIndex, p.At = l.TxHash, b.header.Number, l.Index, b.header.Time
 	b.unsplit = append(b.unsplit, p)
 	return b.tx.PutPayment(ctx, p)
+}
+
+// setRefund notes what waits for a payer in the contract.
+func (b *block) setRefund(ctx context.Context, payer common.Address, token uint8, wei *big.Int) error {
+	return b.changeAccount(ctx, payer, token, func(a *state.Account) { a.Refund = wei })
 }
 
 // changeAccount changes an account's row, making it when it is the first event

@@ -54,14 +54,7 @@ contract PaymentOutageTest is UniswapSuite {
 
     function test_pullSwap_waitsAnHourAfterAnOutage() public {
         desk.setRoute(USD, ALEPH, _path(address(usd), MEDIUM, address(token)), 100, 1800, 150, 1000e6);
-        address poor = makeAddr("poor");
-        usd.mint(poor, 1000e6);
-        vm.startPrank(poor);
-        usd.approve(address(payments), type(uint256).max);
-        token.approve(address(payments), type(uint256).max);
-        desk.setAutoSwap(USD, ALEPH, 300);
-        vm.stopPrank();
-        gateway.mint(token, poor, 100 ether);
+        address poor = _swapper(1000e6, 300);
         _asJobs().setFlow(poor, ALEPH, node, int256(100 ether * Q / 3600));
         skip(30 minutes);
         feed.push(1, block.timestamp);

@@ -23,15 +23,8 @@ contract SwapsTest is UniswapSuite {
     function setUp() public override {
         super.setUp();
         node = workers[0].id;
-        poor = makeAddr("poor");
         desk.setRoute(USD, ALEPH, _path(address(usd), MEDIUM, address(token)), 100, TWAP, 150, 1000e6);
-        usd.mint(poor, 1000e6);
-        vm.startPrank(poor);
-        usd.approve(address(payments), type(uint256).max);
-        token.approve(address(payments), type(uint256).max);
-        desk.setAutoSwap(USD, ALEPH, 300);
-        vm.stopPrank();
-        gateway.mint(token, poor, 100 ether);
+        poor = _swapper(1000e6, 300);
         _asJobs().setFlow(poor, ALEPH, node, int256(uint256(RATE)));
         skip(30 minutes);
     }

@@ -4,10 +4,13 @@ pragma solidity 0.8.37;
 import {AlephToken} from "../src/AlephToken.sol";
 import {Deployer} from "../src/Deployer.sol";
 import {DevGateway} from "../src/dev/DevGateway.sol";
+import {DevGuardian} from "../src/dev/DevGuardian.sol";
+import {DevOnly} from "../src/dev/DevOnly.sol";
 import {IAlephToken} from "../src/interfaces/IAlephToken.sol";
 import {IDeployer} from "../src/interfaces/IDeployer.sol";
 import {AlephErrors} from "../src/libraries/AlephErrors.sol";
 import {Suite} from "./utils/Suite.sol";
+import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 
 contract TokenTest is Suite {
     address internal constant ALICE = address(0xA11CE);
@@ -50,7 +53,7 @@ contract TokenTest is Suite {
 
     function test_gateway_revertsOffTheDevelopmentChain() public {
         vm.chainId(42161);
-        vm.expectRevert(abi.encodeWithSelector(DevGateway.NotADevelopmentChain.selector, 42161));
+        vm.expectRevert(abi.encodeWithSelector(DevOnly.NotADevelopmentChain.selector, 42161));
         new DevGateway(ALICE);
     }
 
@@ -79,5 +82,30 @@ contract TokenTest is Suite {
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, ALICE));
         vm.prank(ALICE);
         deployer.deploy("x", hex"00");
+    }
+
+    function test_devGuardian_doesWhatItsOwnerSays() public {
+        DevGuardian guardian = DevGuardian(_create(abi.encodePacked(_code("DevGuardian"), abi.encode(payer))));
+        bytes memory data = abi.encodeCall(token.transfer, (address(1), 1 ether));
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, address(this)));
+        guardian.execute(address(token), data);
+
+        gateway.mint(token, address(guardian), 1 ether);
+        vm.prank(payer);
+        assertEq(guardian.execute(address(token), data), abi.encode(true));
+        assertEq(token.balanceOf(address(1)), 1 ether);
+        vm.expectRevert(
+            abi.encodeWithSelector(IERC20Errors.ERC20InsufficientBalance.selector, address(guardian), 0, 1 ether)
+        );
+        vm.prank(payer);
+        guardian.execute(address(token), data);
+    }
+
+    function test_devGuardian_isForDevelopmentNetworksOnly() public {
+        vm.expectRevert(AlephErrors.ZeroAddress.selector);
+        new DevGuardian(address(0));
+        vm.chainId(42161);
+        vm.expectRevert(abi.encodeWithSelector(DevOnly.NotADevelopmentChain.selector, 42161));
+        new DevGuardian(address(this));
     }
 }

@@ -92,15 +92,8 @@ contract PaymentsGasTest is GasBench, UniswapSuite {
     }
 
     function _swaps() private {
-        address poor = makeAddr("poor");
         desk.setRoute(USD, ALEPH, _path(address(usd), MEDIUM, address(token)), 100, 1800, 150, 1000e6);
-        usd.mint(poor, 1000e6);
-        vm.startPrank(poor);
-        usd.approve(address(payments), type(uint256).max);
-        token.approve(address(payments), type(uint256).max);
-        desk.setAutoSwap(USD, ALEPH, 100);
-        vm.stopPrank();
-        gateway.mint(token, poor, 100 ether);
+        address poor = _swapper(1000e6, 100);
         _asJobs().setFlow(poor, ALEPH, workers[1].id, int256(99 ether * Q / 3600));
         vm.prank(poor);
         token.transfer(address(1), 1 ether);

@@ -15,14 +15,7 @@ contract SwapsInvariantTest is UniswapSuite {
         bytes memory path = _path(address(usd), MEDIUM, address(token));
         desk.setRoute(USD, ALEPH, path, 100, 1800, 150, 100_000e6);
         desk.setRoute(ALEPH, USD, _path(address(token), MEDIUM, address(usd)), 0, 1800, 0, 0);
-        address poor = makeAddr("poor");
-        usd.mint(poor, 1_000_000e6);
-        vm.startPrank(poor);
-        usd.approve(address(payments), type(uint256).max);
-        token.approve(address(payments), type(uint256).max);
-        desk.setAutoSwap(USD, ALEPH, 300);
-        vm.stopPrank();
-        gateway.mint(token, poor, 100 ether);
+        address poor = _swapper(1_000_000e6, 300);
         _asJobs().setFlow(poor, ALEPH, workers[0].id, int256(99 ether * Q / 3600));
         vm.prank(poor);
         token.transfer(address(1), 1 ether);

@@ -173,4 +173,16 @@ abstract contract UniswapSuite is Suite {
     function _path(address a, uint24 fee, address b) internal pure returns (bytes memory) {
         return abi.encodePacked(a, fee, b);
     }
+
+    /// @dev A payer with 100 ALEPH and as many dollars, which lets the contract swap those.
+    function _swapper(uint256 dollars, uint16 slipBps) internal returns (address poor) {
+        poor = makeAddr("poor");
+        usd.mint(poor, dollars);
+        vm.startPrank(poor);
+        usd.approve(address(payments), type(uint256).max);
+        token.approve(address(payments), type(uint256).max);
+        desk.setAutoSwap(USD, ALEPH, slipBps);
+        vm.stopPrank();
+        gateway.mint(token, poor, 100 ether);
+    }
 }

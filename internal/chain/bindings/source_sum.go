@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "e60516d9a3effc2b4a1ea3c00a97f8f41682043b1703e1766c2d6d6466cdd802"
+const sourceSum = "efafbccde1258923147849315dc61978a5545b9e842a14dfa3b1128f31489df4"

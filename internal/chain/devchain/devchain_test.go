@@ -113,6 +113,31 @@ func call(t *testing.T, client *ethclient.Client, result any, method string, arg
 	}
 }
 
+// A pool that announces more than anybody takes must not keep the next block.
+func TestBlocksGoOnWhileTransactionsPour(t *testing.T) {
+	c, client := open(t, devchain.Config{})
+	defer closing(t, c)
+	stop := run(t, c)
+	defer stop()
+	const each = 300
+	lasts := make(chan common.Hash)
+	accounts := devchain.Accounts()
+
+	for _, from := range accounts {
+		go func() {
+			var last common.Hash
+			defer func() { lasts <- last }() // Even if a send fails.
+			for nonce := range uint64(each) {
+				last = send(t, client, from, nonce)
+			}
+		}()
+	}
+
+	for range accounts {
+		mined(t, client, <-lasts)
+	}
+}
+
 func TestOpenAnswersWithFundedAccounts(t *testing.T) {
 	c, client := open(t, devchain.Config{})
 	defer closing(t, c)

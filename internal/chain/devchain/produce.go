@@ -21,8 +21,6 @@ const (
 	// that a batch lands in one block; quietMax bounds that wait.
 	quiet    = 5 * time.Millisecond
 	quietMax = 50 * time.Millisecond
-	// txsMax bounds the announcements of the pool that wait for the producer.
-	txsMax = 64
 	// reorgMax bounds the depth of anvil_reorg; clients keep no more to undo.
 	reorgMax = 1024
 )
@@ -30,9 +28,8 @@ const (
 // Run makes blocks until ctx ends and returns its cause. A block that cannot be
 // made ends it: there is nothing to wait for.
 func (c *Chain) Run(ctx context.Context) error {
-	txs := make(chan core.NewTxsEvent, txsMax)
-	sub := c.eth.TxPool().SubscribeTransactions(txs, true)
-	defer sub.Unsubscribe()
+	txs, leave := c.arrivals()
+	defer leave()
 	waiting, _ := c.eth.TxPool().Stats()
 	due := c.due(waiting > 0)
 	for {
@@ -55,8 +52,31 @@ func (c *Chain) Run(ctx context.Context) error {
 	}
 }
 
+// arrivals tells when transactions have come, until leave is called. The pool
+// stands still while nobody takes its announcements, and a producer that waits
+// for the pool takes none: somebody else must.
+func (c *Chain) arrivals() (_ <-chan struct{}, leave func()) {
+	announced := make(chan core.NewTxsEvent)
+	sub := c.eth.TxPool().SubscribeTransactions(announced, true)
+	came := make(chan struct{}, 1)
+	go func() {
+		for {
+			select {
+			case <-announced:
+			case <-sub.Err():
+				return
+			}
+			select {
+			case came <- struct{}{}:
+			default: // The producer has not yet seen that others came.
+			}
+		}
+	}()
+	return came, sub.Unsubscribe
+}
+
 // gather waits until no transaction has arrived for a moment.
-func gather(ctx context.Context, txs <-chan core.NewTxsEvent) {
+func gather(ctx context.Context, txs <-chan struct{}) {
 	end := time.NewTimer(quietMax)
 	defer end.Stop()
 	for {

@@ -6,7 +6,6 @@ import {Test} from "forge-std/Test.sol";
 
 /// @title World
 /// @notice What holds of all contracts together, whatever happens in whatever order.
-/// forge-config: default.invariant.fail-on-revert = false
 /// forge-config: default.invariant.shrink-run-limit = 60
 contract WorldInvariantTest is Test {
     WorldHandler internal handler;
@@ -80,6 +79,10 @@ contract WorldInvariantTest is Test {
 
     function invariant_G1_moneyIsConserved() public view {
         handler.checkMoney();
+    }
+
+    function invariant_G2_noServiceIsFree() public view {
+        handler.checkService();
     }
 
     /// @dev In one campaign, because what may not be is noted by the actions that see it.

@@ -218,8 +218,12 @@ contract WorldHandler is WorldBooks {
     }
 
     function _confirmOne(bytes32 spec) private {
+        Work storage w = works[spec];
+        uint64 image = Payees.ofImage(w.imageSeq);
+        uint256 credit = payments.creditOf(image, w.token);
         vm.prank(nodes.signerOf(jobs.job(spec).nodeId));
-        if (jobs.confirmRunning(_list(spec)) == 1) _did("confirm");
+        if (jobs.confirmRunning(_list(spec)) == 1) return _did("confirm");
+        if (w.imageOnce != 0 && payments.creditOf(image, w.token) == credit) _foldUncharged();
     }
 
     /// @dev PM-10: whatever the token does and whatever is paused, a payer can stop.

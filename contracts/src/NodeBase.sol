@@ -106,6 +106,7 @@ abstract contract NodeBase is Base, TypedData {
 
     /* SETUP */
 
+    /// @custom:oz-upgrades-unsafe-allow constructor
     constructor(Peers memory p) Base(p) TypedData(p.nodes) {}
 
     /* INTERNAL: NODES */

@@ -12,7 +12,8 @@ import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
 /// @title NodeConduct
 /// @notice See {INodeRegistry}. This is a part of the {NodeRegistry}, which creates it and runs it on its own storage: both
-/// together are too large for one contract. Called directly it has nothing to work on.
+/// together are too large for one contract. Called directly it has nothing to work on, so there is nothing to initialize.
+/// @custom:oz-upgrades-unsafe-allow missing-initializer
 contract NodeConduct is NodeBase {
     /* CONSTANTS */
 

@@ -19,7 +19,8 @@ import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 /// @title StorageAnnex
 /// @notice See {IStorageAnnex}. The part of the StorageRegistry for which there is no room in one contract. Each
 /// implementation of the StorageRegistry makes one of these and runs its code on its own storage; an upgrade replaces both.
-/// Called directly it finds nothing: it has no storage that counts.
+/// Called directly it finds nothing: it has no storage that counts, and nothing to initialize.
+/// @custom:oz-upgrades-unsafe-allow missing-initializer
 contract StorageAnnex is IStorageAnnex, StorageBase {
     using SafeERC20 for IERC20;
 

@@ -8,7 +8,7 @@ CONTRACTS_SRC := $(shell find $(CONTRACTS)/src -name '*.sol') $(CONTRACTS)/found
 CONTRACTS_RELEASE := $(CONTRACTS)/out/release/.built
 BINDINGS := internal/chain/bindings
 
-.PHONY: contracts contracts-long contracts-lint contracts-mutants contracts-table contracts-types contracts-pages contracts-deps contracts-build contracts-test-build contracts-test contracts-cover contracts-gas contracts-gas-write \
+.PHONY: contracts contracts-long contracts-lint contracts-mutants contracts-table contracts-types contracts-pages contracts-deps contracts-build contracts-test-build contracts-test contracts-cover contracts-gas contracts-gas-write contracts-scale \
 	contracts-fmt-check contracts-layout contracts-vectors bindings bindings-check
 
 contracts-deps: $(CONTRACTS_DEPS) ## install the Solidity tools of contracts/package-lock.json
@@ -41,9 +41,9 @@ contracts-test: contracts-build contracts-test-build ## unit, fuzz, invariant, l
 MUTANTS ?= 150
 MUTANTS_CAUGHT ?= 95
 
-contracts: ## everything about the contracts, ending with one table (about half an hour)
+contracts: ## everything about the contracts, ending with one table (about forty minutes)
 	@$(MAKE) --no-print-directory contracts-fmt-check contracts-lint contracts-build contracts-test-build
-	@$(MAKE) --no-print-directory contracts-test contracts-cover contracts-mutants contracts-gas bindings-check
+	@$(MAKE) --no-print-directory contracts-test contracts-cover contracts-mutants contracts-gas contracts-scale bindings-check
 	@$(MAKE) --no-print-directory contracts-table
 
 contracts-long: ## the same with long invariant runs and every mutant (hours); writes bench/contracts.md
@@ -71,10 +71,18 @@ contracts-cover: $(CONTRACTS_DEPS) ## coverage of contracts/src, at least 98 % o
 	@cd $(CONTRACTS) && node tool/coverage.js lcov.info 98 92
 
 contracts-gas: contracts-build ## gas of each call against contracts/snapshots/gas.json, at most 2 % more
-	@cd $(CONTRACTS) && $(FORGE) test --isolate --match-path 'test/gas/*'
+	@cd $(CONTRACTS) && $(FORGE) test --isolate --match-path 'test/gas/*' --no-match-contract '^ScaleTest$$'
 
 contracts-gas-write: contracts-build ## measure the gas of each call anew into contracts/snapshots/gas.json
-	@cd $(CONTRACTS) && WRITE_GAS=true $(FORGE) test --isolate --match-path 'test/gas/*'
+	@cd $(CONTRACTS) && WRITE_GAS=true $(FORGE) test --isolate --match-path 'test/gas/*' --no-match-contract '^ScaleTest$$'
+
+# How many nodes, jobs, delegators, objects, names, images, cases and ballots there are.
+SCALE ?= 100000
+
+contracts-scale: contracts-build ## gas of every path at 100,000 of everything, at most 2 % above that at 32 (about eight minutes, 6 GB)
+	@echo "contracts: making a network of $(SCALE) nodes and driving every path (about eight minutes)"
+	@cd $(CONTRACTS) && rm -rf out/scale && SCALE=$(SCALE) FOUNDRY_GAS_LIMIT=18446744073709551615 \
+		$(FORGE) test --isolate --match-path test/gas/Scale.t.sol
 
 contracts-fmt-check: $(CONTRACTS_DEPS) ## fail when a Solidity file is not formatted
 	@cd $(CONTRACTS) && $(FORGE) fmt --check

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Puts what the other tools measured into one table: table.js [--write ../bench/contracts.md].
-// Reads snapshots/*.json, out/calldata, out/release, lcov.info and out/mutants.json; what was not measured says so.
+// Reads snapshots/*.json, out/calldata, out/scale, out/release, lcov.info and out/mutants.json; what was not measured says so.
 "use strict";
 
 const fs = require("fs");
@@ -39,8 +39,21 @@ function summary() {
     ["line coverage", coverage ? `${coverage.lines} %` : "not measured in this run"],
     ["branch coverage", coverage ? `${coverage.branches} %` : "not measured in this run"],
     ["broken contracts noticed", mutants ? `${mutants.killed} of ${mutants.counted} (${mutants.percent.toFixed(1)} %)` : "not measured in this run"],
+    ["scale", scale()],
   ];
   return table(["what", "measured"], rows);
+}
+
+// What calls cost in a large network, beside what they cost in a small one.
+function scale() {
+  const dir = path.join(root, "out/scale");
+  if (!fs.existsSync(dir)) return "not measured in this run";
+  const all = fs.readdirSync(dir).map((f) => read(`out/scale/${f}`));
+  const paths = all.flatMap((f) => Object.values(f.paths));
+  const growth = (list) => Math.max(...list.map((p) => (100 * p.many) / p.few - 100)).toFixed(1);
+  const [flat, looking] = [paths.filter((p) => p.lookups === 0), paths.filter((p) => p.lookups > 0)];
+  const history = `of ${looking.length} that look into the history of votes ${growth(looking)} %`;
+  return `${paths.length} paths at ${number(all[0].many)}, largest growth ${growth(flat)} %; ${history}`;
 }
 
 function sizes() {

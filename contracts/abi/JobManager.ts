@@ -849,6 +849,25 @@ export const jobManagerAbi = [
   },
   {
     "type": "function",
+    "name": "endRoyalties",
+    "inputs": [
+      {
+        "name": "",
+        "type": "bytes32[]",
+        "internalType": "bytes32[]"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "",
+        "type": "uint256",
+        "internalType": "uint256"
+      }
+    ],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
     "name": "expire",
     "inputs": [
       {

@@ -78,7 +78,7 @@ export const nodeRegistryAbi = [
         ]
       },
       {
-        "name": "extension",
+        "name": "extension_",
         "type": "address",
         "internalType": "address"
       }
@@ -375,8 +375,20 @@ export const nodeRegistryAbi = [
       },
       {
         "name": "",
-        "type": "bytes",
-        "internalType": "bytes"
+        "type": "tuple",
+        "internalType": "struct INodeRegistry.BitmapPage",
+        "components": [
+          {
+            "name": "bits",
+            "type": "bytes",
+            "internalType": "bytes"
+          },
+          {
+            "name": "hashes",
+            "type": "bytes32[]",
+            "internalType": "bytes32[]"
+          }
+        ]
       }
     ],
     "outputs": [],
@@ -536,6 +548,19 @@ export const nodeRegistryAbi = [
     ],
     "outputs": [],
     "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "extension",
+    "inputs": [],
+    "outputs": [
+      {
+        "name": "",
+        "type": "address",
+        "internalType": "address"
+      }
+    ],
+    "stateMutability": "view"
   },
   {
     "type": "function",
@@ -1156,8 +1181,20 @@ export const nodeRegistryAbi = [
       },
       {
         "name": "",
-        "type": "bytes[3]",
-        "internalType": "bytes[3]"
+        "type": "tuple[3]",
+        "internalType": "struct INodeRegistry.BitmapPage[3]",
+        "components": [
+          {
+            "name": "bits",
+            "type": "bytes",
+            "internalType": "bytes"
+          },
+          {
+            "name": "hashes",
+            "type": "bytes32[]",
+            "internalType": "bytes32[]"
+          }
+        ]
       }
     ],
     "outputs": [],
@@ -1240,8 +1277,20 @@ export const nodeRegistryAbi = [
       },
       {
         "name": "",
-        "type": "bytes[]",
-        "internalType": "bytes[]"
+        "type": "tuple[]",
+        "internalType": "struct INodeRegistry.BitmapPage[]",
+        "components": [
+          {
+            "name": "bits",
+            "type": "bytes",
+            "internalType": "bytes"
+          },
+          {
+            "name": "hashes",
+            "type": "bytes32[]",
+            "internalType": "bytes32[]"
+          }
+        ]
       }
     ],
     "outputs": [],

@@ -78,7 +78,7 @@ export const paymentManagerAbi = [
         ]
       },
       {
-        "name": "extension",
+        "name": "extension_",
         "type": "address",
         "internalType": "address"
       }
@@ -457,6 +457,19 @@ export const paymentManagerAbi = [
     ],
     "outputs": [],
     "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "extension",
+    "inputs": [],
+    "outputs": [
+      {
+        "name": "",
+        "type": "address",
+        "internalType": "address"
+      }
+    ],
+    "stateMutability": "view"
   },
   {
     "type": "function",

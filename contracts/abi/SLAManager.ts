@@ -78,7 +78,7 @@ export const slaManagerAbi = [
         ]
       },
       {
-        "name": "extension",
+        "name": "extension_",
         "type": "address",
         "internalType": "address"
       }

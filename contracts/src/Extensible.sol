@@ -16,6 +16,11 @@ abstract contract Extensible {
         EXTENSION = extension_;
     }
 
+    /// @notice Where the rest of the code is.
+    function extension() external view returns (address) {
+        return EXTENSION;
+    }
+
     /// @dev Runs this very call with the code of the extension, answers the caller and ends.
     /// @custom:oz-upgrades-unsafe-allow-reachable delegatecall
     function _extend() internal {

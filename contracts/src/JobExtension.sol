@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {JobStore} from "./JobStore.sol";
 import {Peers} from "./Peers.sol";
 import {Wiring} from "./Wiring.sol";
+import {IImageMarketplace} from "./interfaces/IImageMarketplace.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
@@ -222,6 +223,16 @@ contract JobExtension is JobStore {
         }
     }
 
+    /// @notice See {IJobManager}.
+    function endRoyalties(bytes32[] calldata specs) external nonReentrant returns (uint256 okBitmap) {
+        _checkBatch(specs.length);
+        for (uint256 i; i < specs.length; ++i) {
+            IJobManager.Refusal refusal = _endRoyalty(specs[i]);
+            if (refusal == IJobManager.Refusal.None) okBitmap |= 1 << i;
+            else emit IJobManager.ItemRefused(specs[i], msg.sig, refusal);
+        }
+    }
+
     /* CHALLENGES */
 
     /// @notice See {IJobManager}.
@@ -321,6 +332,21 @@ contract JobExtension is JobStore {
             Extra memory e = $.extras[spec];
             if (e.imageRateQ32 != 0) _endFlow(t.payer, l, Payees.ofImage(e.imageSeq), e.imageRateQ32, true);
         }
+        return IJobManager.Refusal.None;
+    }
+
+    /// @dev Ends what a running job pays for an image that was taken down.
+    function _endRoyalty(bytes32 spec) private returns (IJobManager.Refusal) {
+        Life memory l = _load(spec);
+        Extra storage e = _storage().extras[spec];
+        uint96 rateQ32 = e.imageRateQ32;
+        bool runs = l.status == IJobManager.Status.Running || l.status == IJobManager.Status.Stopping;
+        if (!runs || !l.extra || rateQ32 == 0) return IJobManager.Refusal.WrongStatus;
+        if (IImageMarketplace(IMAGES).isPaying(e.imageSeq)) return IJobManager.Refusal.ImagePays;
+        Terms memory t = _terms(spec);
+        e.imageRateQ32 = 0;
+        emit IJobManager.JobResized(spec, l.nodeId, t.rateQ32, 0, l.maxUntil);
+        _endFlow(t.payer, l, Payees.ofImage(e.imageSeq), rateQ32, true);
         return IJobManager.Refusal.None;
     }
 

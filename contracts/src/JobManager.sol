@@ -231,6 +231,11 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extensible {
         _extend();
     }
 
+    /// @inheritdoc IJobManager
+    function endRoyalties(bytes32[] calldata) external returns (uint256) {
+        _extend();
+    }
+
     /* CHALLENGES */
 
     /// @inheritdoc IJobManager
@@ -307,11 +312,6 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extensible {
     /// @inheritdoc IJobManager
     function dutyCoordinator(bytes32 spec, uint24 day, uint8 attempt) external view returns (uint32) {
         return JobExtension(EXTENSION).dutyCoordinator(spec, day, attempt);
-    }
-
-    /// @inheritdoc IJobManager
-    function extension() external view returns (address) {
-        return EXTENSION;
     }
 
     /// @inheritdoc IJobManager

@@ -10,7 +10,7 @@ import {CoordinatorSet} from "./libraries/CoordinatorSet.sol";
 import {TypeHashes} from "./libraries/TypeHashes.sol";
 
 /// @title NodeBase
-/// @notice What {NodeRegistry} and {NodeConduct} share: the storage, and how a node moves from one status to another.
+/// @notice What {NodeRegistry} and {NodeExtension} share: the storage, and how a node moves from one status to another.
 abstract contract NodeBase is Base, TypedData {
     /* TYPES */
 

@@ -41,9 +41,9 @@ contract NodeRegistry is INodeRegistry, NodeBase, Extensible {
 
     /* SETUP */
 
-    /// @param extension The NodeConduct for the same peers; the code of both together is above what a contract may have.
+    /// @param extension_ The NodeExtension for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p, address extension) NodeBase(p) Extensible(extension) {}
+    constructor(Peers memory p, address extension_) NodeBase(p) Extensible(extension_) {}
 
     /// @notice Sets up a new proxy.
     function initialize() external initializer {
@@ -260,7 +260,7 @@ contract NodeRegistry is INodeRegistry, NodeBase, Extensible {
         emit SelfHeartbeat(nodeId, epoch);
     }
 
-    /* CONDUCT */
+    /* THE EXTENSION'S */
 
     /// @inheritdoc INodeRegistry
     function jail(uint32, uint32) external {
@@ -278,12 +278,12 @@ contract NodeRegistry is INodeRegistry, NodeBase, Extensible {
     }
 
     /// @inheritdoc INodeRegistry
-    function reportMissed(uint32, uint32[] calldata, bytes32[] calldata, bytes[] calldata) external {
+    function reportMissed(uint32, uint32[] calldata, bytes32[] calldata, BitmapPage[] calldata) external {
         _extend();
     }
 
     /// @inheritdoc INodeRegistry
-    function reactivate(uint32, uint32, bytes32[3] calldata, bytes[3] calldata) external {
+    function reactivate(uint32, uint32, bytes32[3] calldata, BitmapPage[3] calldata) external {
         _extend();
     }
 
@@ -293,7 +293,7 @@ contract NodeRegistry is INodeRegistry, NodeBase, Extensible {
     }
 
     /// @inheritdoc INodeRegistry
-    function demandLeaf(uint32, uint32, bytes32, bytes calldata) external payable {
+    function demandLeaf(uint32, uint32, bytes32, BitmapPage calldata) external payable {
         _extend();
     }
 
@@ -565,7 +565,7 @@ contract NodeRegistry is INodeRegistry, NodeBase, Extensible {
         emit CoordinatorsSnapshot(day, ids, weights);
     }
 
-    /* INTERNAL: TIME AND CONDUCT */
+    /* INTERNAL: TIME AND DUTY */
 
     function _today() private view returns (uint24) {
         return uint24(block.timestamp / 1 days);

@@ -18,7 +18,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 /// @title PaymentManager
 /// @notice See {IPaymentManager}. docs/contracts/payment.md explains the arithmetic.
 /// @dev The half of the contract that runs while jobs run: flows, settlement, claims. What is done rarely is in the
-/// {PaymentDesk}, which every implementation creates for itself and lends its storage to.
+/// {PaymentExtension}, which every implementation creates for itself and lends its storage to.
 contract PaymentManager is IPaymentManager, Base, PaymentBase, Extensible {
     using SafeCast for uint256;
 
@@ -36,9 +36,9 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase, Extensible {
 
     /* SETUP */
 
-    /// @param extension The PaymentDesk for the same peers; the code of both together is above what a contract may have.
+    /// @param extension_ The PaymentExtension for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p, address extension) Base(p) Extensible(extension) {}
+    constructor(Peers memory p, address extension_) Base(p) Extensible(extension_) {}
 
     /// @notice Sets up a new proxy: the default window, graces and splits.
     function initialize() external initializer {
@@ -238,13 +238,13 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase, Extensible {
 
     /* AT THE DESK */
 
-    /// @notice What is in {IPaymentDesk} only.
+    /// @notice What is in {IPaymentExtension} only.
     /// @dev Each function that is named here makes every call dearer: the compiler compares one selector after the other.
     fallback() external {
         _extend();
     }
 
-    // The arguments and results have names for who reads the ABI; they go to the desk and come back as they are.
+    // The arguments and results have names for who reads the ABI; they go to the extension and come back as they are.
     // solhint-disable no-unused-vars
 
     /// @inheritdoc IPaymentManager
@@ -680,7 +680,7 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase, Extensible {
     /// @dev Who keeps an account from running dry is paid from development's part, into a refund of its own.
     function _payBounty(uint8 token, uint256 pulled, uint256 accounts) private {
         PaymentManagerStorage storage $ = _storage();
-        // The desk pulls in this contract's own name.
+        // The extension pulls in this contract's own name.
         if (pulled == 0 || $.tokens[token].flags & BOUNTY == 0 || msg.sender == address(this)) return;
         uint128 credit = $.credits[Payees.DEVELOPMENT][token];
         uint256 amount = Math.min(Math.min(pulled * _BOUNTY_BPS / BPS, accounts * $.terms[token].bountyCap), credit);

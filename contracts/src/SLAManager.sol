@@ -52,9 +52,9 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extensible {
 
     /* SETUP */
 
-    /// @param extension The SLAExtension for the same peers; the code of both together is above what a contract may have.
+    /// @param extension_ The SLAExtension for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p, address extension) Base(p) TypedData(p.sla) Extensible(extension) {}
+    constructor(Peers memory p, address extension_) Base(p) TypedData(p.sla) Extensible(extension_) {}
 
     /// @notice Sets up a new proxy with the usual penalties.
     function initialize() external initializer {
@@ -301,11 +301,6 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extensible {
     /// @inheritdoc ISLAManager
     function creditOf(address who) external view returns (uint128) {
         return _storage().credits[who];
-    }
-
-    /// @inheritdoc ISLAManager
-    function extension() external view returns (address) {
-        return EXTENSION;
     }
 
     /* INTERNAL: FILING */

@@ -235,7 +235,7 @@ abstract contract SLAStore is Wiring, TypedData, ReentrancyGuardTransient {
     }
 
     function _shifted(uint64 sums, uint256 shift) internal pure returns (uint64) {
-        return shift >= 64 ? 0 : sums << shift;
+        return shift >= 64 ? 0 : sums << uint64(shift);
     }
 
     /// @dev Adds to the newest period, which stays at its greatest when full.

@@ -7,7 +7,7 @@ import {StorageBase} from "./StorageBase.sol";
 import {IDrandVerifier} from "./interfaces/IDrandVerifier.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
 import {ISLAManager} from "./interfaces/ISLAManager.sol";
-import {IStorageAnnex} from "./interfaces/IStorageAnnex.sol";
+import {IStorageExtension} from "./interfaces/IStorageExtension.sol";
 import {IStorageRegistry} from "./interfaces/IStorageRegistry.sol";
 import {AlephErrors} from "./libraries/AlephErrors.sol";
 import {Bitmap} from "./libraries/Bitmap.sol";
@@ -24,9 +24,9 @@ contract StorageRegistry is IStorageRegistry, StorageBase, Extensible {
 
     /* SETUP */
 
-    /// @param extension The StorageAnnex for the same peers; the code of both together is above what a contract may have.
+    /// @param extension_ The StorageExtension for the same peers; the code of both together is above what a contract may have.
     /// @custom:oz-upgrades-unsafe-allow constructor
-    constructor(Peers memory p, address extension) StorageBase(p) Extensible(extension) {}
+    constructor(Peers memory p, address extension_) StorageBase(p) Extensible(extension_) {}
 
     /// @notice Sets up a new proxy: the default parameters.
     function initialize() external initializer {
@@ -80,39 +80,39 @@ contract StorageRegistry is IStorageRegistry, StorageBase, Extensible {
         _stopRent(h, terms);
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function extend(uint128, Terms calldata, uint24, bytes calldata) external {
         _extend();
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function repair(uint128, Terms calldata, uint32, bytes calldata, bytes calldata) external returns (uint128 id) {
         _extend();
     }
 
     /* BUNDLES */
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function commitBundle(uint32, bytes32, uint64, uint40) external {
         _extend();
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function resizeBundle(uint32, uint40) external {
         _extend();
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function closeBundle(uint32) external {
         _extend();
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function holdBundle(StorageReceipt calldata, bytes calldata) external {
         _extend();
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function endBundle(uint32) external {
         _extend();
     }
@@ -229,52 +229,52 @@ contract StorageRegistry is IStorageRegistry, StorageBase, Extensible {
 
     /* CHALLENGES */
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function challenge(uint128, Terms calldata) external returns (bytes32 challengeId) {
         _extend();
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function challengeBundle(uint32) external returns (bytes32 challengeId) {
         _extend();
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function challengeObject(StorageReceipt calldata, bytes calldata) external returns (bytes32 challengeId) {
         _extend();
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function demandInclusion(StorageReceipt calldata, bytes calldata) external returns (bytes32 challengeId) {
         _extend();
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function armChallenge(bytes32, uint256[2] calldata) external {
         _extend();
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function respond(bytes32, Terms calldata, bytes calldata) external {
         _extend();
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function respondBundle(bytes32, uint64, bytes calldata) external {
         _extend();
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function respondObject(bytes32, StorageReceipt calldata, uint64, bytes calldata, bytes calldata) external {
         _extend();
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function answerInclusion(bytes32, StorageReceipt calldata, uint64, bytes calldata) external {
         _extend();
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function expireChallenge(bytes32) external {
         _extend();
     }
@@ -346,11 +346,6 @@ contract StorageRegistry is IStorageRegistry, StorageBase, Extensible {
             deadline: c.deadline,
             seed: c.seed
         });
-    }
-
-    /// @inheritdoc IStorageRegistry
-    function annex() external view returns (address) {
-        return EXTENSION;
     }
 
     /// @inheritdoc IStorageRegistry

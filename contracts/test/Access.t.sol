@@ -32,16 +32,16 @@ contract AccessTest is Suite {
 
     function test_access_everyFunctionOfTheDeskIsListed() public view {
         string memory access = vm.readFile("access.json");
-        string memory artifact = vm.readFile(_artifact("PaymentDesk"));
+        string memory artifact = vm.readFile(_artifact("PaymentExtension"));
         string[] memory functions = vm.parseJsonKeys(artifact, ".methodIdentifiers");
         uint256 listed;
         uint256 atTheDesk;
         for (uint256 i; i < functions.length; ++i) {
-            if (_listed(access, "PaymentDesk", functions[i])) ++atTheDesk;
+            if (_listed(access, "PaymentExtension", functions[i])) ++atTheDesk;
             else if (_listed(access, "PaymentManager", functions[i])) ++listed;
         }
         assertEq(listed + atTheDesk, _countChanging(artifact), "functions that change state and are in access.json");
-        assertEq(atTheDesk, vm.parseJsonKeys(access, ".PaymentDesk").length, "entries without a function");
+        assertEq(atTheDesk, vm.parseJsonKeys(access, ".PaymentExtension").length, "entries without a function");
     }
 
     function testFuzz_access_rolesRefuseEverybodyElse(address caller) public {
@@ -52,7 +52,7 @@ contract AccessTest is Suite {
             _refusesAll(access, "Base", _at(names[i]), caller);
             _refusesAll(access, names[i], _at(names[i]), caller);
         }
-        _refusesAll(access, "PaymentDesk", address(payments), caller);
+        _refusesAll(access, "PaymentExtension", address(payments), caller);
     }
 
     function _refusesAll(string memory access, string memory section, address target, address caller) private {

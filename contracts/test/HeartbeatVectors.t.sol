@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {INodeRegistry} from "../src/interfaces/INodeRegistry.sol";
 import {Liveness} from "../src/libraries/Liveness.sol";
 import {TypeHashes} from "../src/libraries/TypeHashes.sol";
+import {Bitmaps} from "./utils/Bitmaps.sol";
 import {Test} from "forge-std/Test.sol";
 
 /// @dev The library as a contract.
@@ -15,12 +17,12 @@ contract LivenessHarness {
         return Liveness.commitment(statsRoot, bitmapHash);
     }
 
-    function isSet(bytes calldata bitmap, uint32 nodeId) external pure returns (bool) {
-        return Liveness.isSet(bitmap, nodeId);
-    }
-
-    function isClear(bytes calldata bitmap, uint32 nodeId) external pure returns (bool) {
-        return Liveness.isClear(bitmap, nodeId);
+    function look(INodeRegistry.BitmapPage calldata page, uint32 nodeId)
+        external
+        pure
+        returns (bytes32 hash_, bool told, bool alive)
+    {
+        return Liveness.look(page, nodeId);
     }
 
     function verify(bytes32 said, bytes32 leaf, uint256 index, bytes32[] calldata proof) external pure returns (bool) {
@@ -53,7 +55,7 @@ contract HeartbeatVectorsTest is Test {
             assertEq(_digest(p, statsRoot, bitmapHash), vm.parseJsonBytes32(json, string.concat(p, ".digest")));
             assertGt(_leaves(p, said, bitmap), 0);
         }
-        assertEq(epochs, 4);
+        assertEq(epochs, 5);
     }
 
     function _digest(string memory p, bytes32 statsRoot, bytes32 bitmapHash) private view returns (bytes32) {
@@ -82,18 +84,44 @@ contract HeartbeatVectorsTest is Test {
             assertEq(liveness.verify(said, leaf, index, proof), valid, q);
             if (!valid) continue;
             bool missed = vm.parseJsonBool(json, string.concat(q, ".missed"));
-            assertEq(liveness.isClear(bitmap, uint32(index)), missed, q);
-            assertEq(liveness.isSet(bitmap, uint32(index)), !missed, q);
+            INodeRegistry.BitmapPage memory page;
+            page.bits = vm.parseJsonBytes(json, string.concat(q, ".page.bits"));
+            page.hashes = vm.parseJsonBytes32Array(json, string.concat(q, ".page.hashes"));
+            (bytes32 h, bool told, bool alive) = liveness.look(page, uint32(index));
+            assertEq(h, liveness.hash(bitmap), q);
+            assertTrue(told, q);
+            assertEq(alive, !missed, q);
         }
     }
 
-    function testFuzz_bitmap_isSetOrClearOrSilent(bytes calldata bitmap, uint32 nodeId) public view {
+    function testFuzz_bitmap_tellsOrIsSilent(bytes memory bitmap, uint16 size, uint32 nodeId) public view {
+        if (size % 4 != 0) {
+            bitmap = abi.encodePacked(new bytes(size % 2200), bitmap);
+        }
         uint256 reach = bitmap.length * 8;
         nodeId = uint32(bound(nodeId, 0, nodeId % 3 == 0 ? type(uint32).max : reach));
         bool covered = nodeId < reach;
-        bool set = covered && uint8(bitmap[nodeId / 8]) >> (nodeId % 8) & 1 == 1;
-        assertEq(liveness.isSet(bitmap, nodeId), set);
-        assertEq(liveness.isClear(bitmap, nodeId), covered && !set);
-        assertEq(liveness.hash(bitmap), keccak256(bitmap));
+        (bytes32 h, bool told, bool alive) = liveness.look(Bitmaps.pageOf(bitmap, nodeId), nodeId);
+        assertEq(h, Bitmaps.hashOf(bitmap));
+        assertEq(liveness.hash(bitmap), h);
+        assertEq(told, covered);
+        assertEq(alive, covered && uint8(bitmap[nodeId / 8]) >> (nodeId % 8) & 1 == 1);
+    }
+
+    function test_page_ofOtherBitsHasNoHash() public view {
+        INodeRegistry.BitmapPage memory page = Bitmaps.pageOf(new bytes(1000), 4100);
+        page.bits[3] = 0x01;
+        (bytes32 h, bool told, bool alive) = liveness.look(page, 4100);
+        assertEq(h, 0);
+        assertFalse(told);
+        assertFalse(alive);
+    }
+
+    function test_page_withAnotherHashIsOfAnotherBitmap() public view {
+        INodeRegistry.BitmapPage memory page = Bitmaps.pageOf(new bytes(1000), 4100);
+        page.hashes[0] = ~page.hashes[0];
+        (bytes32 h, bool told,) = liveness.look(page, 4100);
+        assertNotEq(h, liveness.hash(new bytes(1000)));
+        assertTrue(told);
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IImageMarketplace} from "../src/interfaces/IImageMarketplace.sol";
 import {IJobManager} from "../src/interfaces/IJobManager.sol";
 import {INodeRegistry} from "../src/interfaces/INodeRegistry.sol";
 import {ISLAManager} from "../src/interfaces/ISLAManager.sol";
@@ -694,6 +695,65 @@ contract JobPlacementTest is PlacementSuite {
         vm.warp(START + 3600 + 24 hours + 1);
         assertEq(jobs.closeForArrears(_list(JOB)), 1);
         assertEq(payments.account(payer, ALEPH).rateQ32, 0);
+    }
+
+    function _takeDown(bool paying) private {
+        vm.mockCall(_at("ImageMarketplace"), abi.encodeCall(IImageMarketplace.isPaying, (_IMAGE)), abi.encode(paying));
+    }
+
+    function test_endRoyalties_ofAnImageThatWasTakenDown() public {
+        _imageJob(0);
+        _confirm(JOB, workers[0]);
+        skip(100);
+        _takeDown(false);
+        vm.expectEmit(address(jobs));
+        emit IJobManager.JobResized(JOB, workers[0].id, RATE, 0, 0);
+        assertEq(jobs.endRoyalties(_list(JOB)), 1);
+        assertEq(jobs.job(JOB).imageRateQ32, 0);
+        assertEq(payments.account(payer, ALEPH).rateQ32, RATE);
+        skip(100);
+        assertEq(_claim(Payees.ofImage(_IMAGE)), 100 * 1e11, "what it earned before");
+        _stop(JOB);
+        assertEq(payments.account(payer, ALEPH).rateQ32, 0);
+        assertEq(_claim(workers[0].id), 200 * 1e12);
+    }
+
+    function test_endRoyalties_whileTheJobStops() public {
+        _mockImage(RATE, RATE / 10, 0);
+        Opening memory o = _openingOf(JOB, RATE, workers[0], class, _IMAGE);
+        o.offer.maxRateQ32 = RATE + RATE / 10;
+        _signOpening(o, payerKey, workers[0], 3);
+        _send(o);
+        _confirm(JOB, workers[0]);
+        vm.prank(workers[0].signer);
+        jobs.nodeStop(JOB, EndReason.NODE_MIN);
+        _takeDown(false);
+        assertEq(jobs.endRoyalties(_list(JOB)), 1);
+        _assertStatus(IJobManager.Status.Stopping);
+        assertEq(payments.account(payer, ALEPH).rateQ32, RATE);
+    }
+
+    function test_endRoyalties_refuses() public {
+        _imageJob(0);
+        _takeDown(false);
+        _refusesRoyaltyEnd(JOB, IJobManager.Refusal.WrongStatus);
+        _confirm(JOB, workers[0]);
+        _takeDown(true);
+        _refusesRoyaltyEnd(JOB, IJobManager.Refusal.ImagePays);
+        _takeDown(false);
+        assertEq(jobs.endRoyalties(_list(JOB)), 1);
+        _refusesRoyaltyEnd(JOB, IJobManager.Refusal.WrongStatus);
+        _run("plain", RATE, workers[1]);
+        _refusesRoyaltyEnd("plain", IJobManager.Refusal.WrongStatus);
+        _refusesRoyaltyEnd("none", IJobManager.Refusal.WrongStatus);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 201, 1, 200));
+        jobs.endRoyalties(new bytes32[](201));
+    }
+
+    function _refusesRoyaltyEnd(bytes32 spec, IJobManager.Refusal refusal) private {
+        vm.expectEmit(address(jobs));
+        emit IJobManager.ItemRefused(spec, IJobManager.endRoyalties.selector, refusal);
+        assertEq(jobs.endRoyalties(_list(spec)), 0);
     }
 
     function test_image_activationInArrears() public {

@@ -673,7 +673,7 @@ contract PaymentManagerTest is Suite {
             abi.encodeCall(payments.claim, (node, 2, _payers())),
             abi.encodeCall(payments.account, (payer, 2)),
             abi.encodeCall(payments.pair, (payer, 2, node)),
-            abi.encodeCall(desk.deposit, (2, 1))
+            abi.encodeCall(extension.deposit, (2, 1))
         ];
         for (uint256 i; i < calls.length; ++i) {
             bad.setCall(address(payments), calls[i]);

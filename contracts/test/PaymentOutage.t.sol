@@ -53,19 +53,19 @@ contract PaymentOutageTest is UniswapSuite {
     }
 
     function test_pullSwap_waitsAnHourAfterAnOutage() public {
-        desk.setRoute(USD, ALEPH, _path(address(usd), MEDIUM, address(token)), 100, 1800, 150, 1000e6);
+        extension.setRoute(USD, ALEPH, _path(address(usd), MEDIUM, address(token)), 100, 1800, 150, 1000e6);
         address poor = _swapper(1000e6, 300);
         _asJobs().setFlow(poor, ALEPH, node, int256(100 ether * Q / 3600));
         skip(30 minutes);
         feed.push(1, block.timestamp);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.SequencerGrace.selector, type(uint256).max));
-        desk.pullSwap(poor, USD, ALEPH);
+        extension.pullSwap(poor, USD, ALEPH);
         uint256 up = block.timestamp + 10;
         feed.push(0, up);
         vm.warp(up + 1 hours - 1);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.SequencerGrace.selector, up + 1 hours));
-        desk.pullSwap(poor, USD, ALEPH);
+        extension.pullSwap(poor, USD, ALEPH);
         skip(1);
-        desk.pullSwap(poor, USD, ALEPH);
+        extension.pullSwap(poor, USD, ALEPH);
     }
 }

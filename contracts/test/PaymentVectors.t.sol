@@ -23,7 +23,7 @@ contract PaymentVectorsTest is Suite {
             gateway.mint(token, people[i], 1e40);
         }
         to = [uint64(workers[0].id), workers[1].id, Payees.ofStorage(workers[1].id)];
-        desk.setTokenTerms(ALEPH, 0, uint80(vm.parseJsonUint(json, ".minWindow")), 0);
+        extension.setTokenTerms(ALEPH, 0, uint80(vm.parseJsonUint(json, ".minWindow")), 0);
     }
 
     function _column(string memory name) private view returns (uint256[] memory) {
@@ -110,8 +110,8 @@ contract PaymentVectorsTest is Suite {
             data = abi.encodeCall(payments.chargeOnce, (payer_, ALEPH, payee, uint128(amount), 0));
         } else {
             by = payer_;
-            if (op == 9) data = abi.encodeCall(desk.revokeAll, (ALEPH));
-            else if (op == 10) data = abi.encodeCall(desk.deposit, (ALEPH, uint128(amount)));
+            if (op == 9) data = abi.encodeCall(extension.revokeAll, (ALEPH));
+            else if (op == 10) data = abi.encodeCall(extension.deposit, (ALEPH, uint128(amount)));
             else if (op == 11) data = abi.encodeCall(payments.payDebt, (payer_, ALEPH, payee));
             else return _allow(payer_, amount);
         }

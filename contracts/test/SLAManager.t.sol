@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Extensible} from "../src/Extensible.sol";
 import {INodeRegistry} from "../src/interfaces/INodeRegistry.sol";
 import {ISLAManager} from "../src/interfaces/ISLAManager.sol";
 import {IStakingManager} from "../src/interfaces/IStakingManager.sol";
@@ -698,7 +699,7 @@ contract SLAManagerTest is CaseSuite {
     }
 
     function test_extension_isOfTheImplementation() public view {
-        assertGt(sla.extension().code.length, 0);
+        assertGt(Extensible(address(sla)).extension().code.length, 0);
     }
 
     function testFuzz_records_areSumsOfFourPeriods(uint8[8] memory gaps, uint8[8] memory severities) public {

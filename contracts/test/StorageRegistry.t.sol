@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {Extensible} from "../src/Extensible.sol";
 import {IDrandVerifier} from "../src/interfaces/IDrandVerifier.sol";
 import {INodeRegistry} from "../src/interfaces/INodeRegistry.sol";
 import {ISLAManager} from "../src/interfaces/ISLAManager.sol";
@@ -1429,16 +1430,16 @@ contract StorageRegistryTest is StorageSuite {
         return _digest("AlephStorage", address(storages), structHash);
     }
 
-    /// @dev The annex alone has no storage that counts.
-    function test_annex_isNothingByItself() public {
+    /// @dev The extension alone has no storage that counts.
+    function test_extension_isNothingByItself() public {
         _one();
-        IStorageRegistry annex = IStorageRegistry(storages.annex());
+        IStorageRegistry alone = IStorageRegistry(Extensible(address(storages)).extension());
         vm.expectRevert(_err(IStorageWords.WrongTerms.selector, id));
-        annex.challenge(id, terms);
+        alone.challenge(id, terms);
         vm.expectRevert(_err(IStorageWords.NotEnlisted.selector, 77));
-        annex.commitBundle(77, "root", 1, 1);
+        alone.commitBundle(77, "root", 1, 1);
         vm.expectRevert(_bad(IStorageWords.ChallengeState.None, IStorageWords.ChallengeState.Open));
-        annex.armChallenge(0, [uint256(1), 2]);
+        alone.armChallenge(0, [uint256(1), 2]);
     }
 
     function test_isSampled_needsRandomness() public {

@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {UniswapAdapter} from "../src/UniswapAdapter.sol";
-import {IPaymentDesk} from "../src/interfaces/IPaymentDesk.sol";
+import {IPaymentExtension} from "../src/interfaces/IPaymentExtension.sol";
 import {IPaymentManager} from "../src/interfaces/IPaymentManager.sol";
 import {IUniswapAdapter} from "../src/interfaces/IUniswapAdapter.sol";
 import {AlephErrors} from "../src/libraries/AlephErrors.sol";
@@ -23,7 +23,7 @@ contract SwapsTest is UniswapSuite {
     function setUp() public override {
         super.setUp();
         node = workers[0].id;
-        desk.setRoute(USD, ALEPH, _path(address(usd), MEDIUM, address(token)), 100, TWAP, 150, 1000e6);
+        extension.setRoute(USD, ALEPH, _path(address(usd), MEDIUM, address(token)), 100, TWAP, 150, 1000e6);
         poor = _swapper(1000e6, 300);
         _asJobs().setFlow(poor, ALEPH, node, int256(uint256(RATE)));
         skip(30 minutes);
@@ -45,16 +45,16 @@ contract SwapsTest is UniswapSuite {
         uint256 quote = swaps.quoteIn(_path(address(usd), MEDIUM, address(token)), need, TWAP, 150);
         vm.expectEmit(address(payments));
         emit IPaymentManager.Pulled(poor, ALEPH, need, 0, 0, uint40(block.timestamp) + 3600, false);
-        (uint256 amountIn, uint256 amountOut) = desk.pullSwap(poor, USD, ALEPH);
+        (uint256 amountIn, uint256 amountOut) = extension.pullSwap(poor, USD, ALEPH);
         assertEq(amountOut, need);
         assertEq(before - usd.balanceOf(poor), amountIn, "the rest came back");
         assertApproxEqRel(amountIn, 2.5e6, 0.01e18);
         assertLe(amountIn, quote + quote / 100 + 1, "PM-12");
         assertEq(payments.account(poor, ALEPH).paidUntil, block.timestamp + 3600);
-        assertEq(desk.routeOf(USD, ALEPH).left, 1000e6 - amountIn);
+        assertEq(extension.routeOf(USD, ALEPH).left, 1000e6 - amountIn);
         _empty();
         vm.expectRevert(AlephErrors.ZeroAmount.selector);
-        desk.pullSwap(poor, USD, ALEPH);
+        extension.pullSwap(poor, USD, ALEPH);
     }
 
     function _need() private view returns (uint256) {
@@ -63,13 +63,13 @@ contract SwapsTest is UniswapSuite {
 
     function test_pullSwap_usesTheTokenItselfFirst() public {
         gateway.mint(token, poor, 20 ether);
-        (, uint256 amountOut) = desk.pullSwap(poor, USD, ALEPH);
+        (, uint256 amountOut) = extension.pullSwap(poor, USD, ALEPH);
         assertLt(amountOut, 30.1 ether);
         assertGt(amountOut, 29.9 ether);
         gateway.mint(token, poor, 200 ether);
         skip(60);
         vm.expectRevert(AlephErrors.ZeroAmount.selector);
-        desk.pullSwap(poor, USD, ALEPH);
+        extension.pullSwap(poor, USD, ALEPH);
     }
 
     function test_pullSwap_endsArrears() public {
@@ -78,7 +78,7 @@ contract SwapsTest is UniswapSuite {
         assertGt(payments.account(poor, ALEPH).arrearsSince, 0);
         vm.expectEmit(address(payments));
         emit IPaymentManager.ArrearsCleared(poor, ALEPH);
-        desk.pullSwap(poor, USD, ALEPH);
+        extension.pullSwap(poor, USD, ALEPH);
         assertEq(payments.claim(node, ALEPH, _poor()), uint256(RATE) * (3 hours + 30 minutes) >> 32);
         (uint256 held, uint256 owes) = lens.solvency(ALEPH, _poor(), _everyone());
         assertGe(held, owes);
@@ -96,21 +96,21 @@ contract SwapsTest is UniswapSuite {
 
     function test_pullSwap_overTwoAndThreeHops() public {
         bytes memory two = abi.encodePacked(address(usd), LOW, address(weth), HIGH, address(token));
-        desk.setRoute(USD, ALEPH, two, 100, TWAP, 150, 1000e6);
-        (uint256 amountIn,) = desk.pullSwap(poor, USD, ALEPH);
+        extension.setRoute(USD, ALEPH, two, 100, TWAP, 150, 1000e6);
+        (uint256 amountIn,) = extension.pullSwap(poor, USD, ALEPH);
         assertApproxEqRel(amountIn, 2.5e6, 0.02e18);
         _empty();
 
         bytes memory three = abi.encodePacked(address(dai), LOW, address(usd), LOW, address(weth), HIGH, address(token));
-        desk.setRoute(DAI, ALEPH, three, 100, TWAP, 150, 1000 ether);
+        extension.setRoute(DAI, ALEPH, three, 100, TWAP, 150, 1000 ether);
         dai.mint(poor, 1000 ether);
         vm.startPrank(poor);
         dai.approve(address(payments), type(uint256).max);
-        desk.setAutoSwap(DAI, ALEPH, 100);
+        extension.setAutoSwap(DAI, ALEPH, 100);
         vm.stopPrank();
         skip(30 minutes);
         uint256 before = dai.balanceOf(poor);
-        (amountIn,) = desk.pullSwap(poor, DAI, ALEPH);
+        (amountIn,) = extension.pullSwap(poor, DAI, ALEPH);
         assertApproxEqRel(amountIn, 2.5 ether, 0.02e18);
         assertEq(before - dai.balanceOf(poor), amountIn);
         _empty();
@@ -118,16 +118,16 @@ contract SwapsTest is UniswapSuite {
 
     /// @dev The other way round: a flow in USD, paid with ALEPH. Of another token than ALEPH the delivery is watched.
     function test_pullSwap_intoAnotherToken() public {
-        desk.setRoute(ALEPH, USD, _path(address(token), MEDIUM, address(usd)), 100, TWAP, 150, 10_000 ether);
+        extension.setRoute(ALEPH, USD, _path(address(token), MEDIUM, address(usd)), 100, TWAP, 150, 10_000 ether);
         vm.startPrank(payer);
         usd.approve(address(payments), type(uint256).max);
-        desk.setAutoSwap(ALEPH, USD, 100);
+        extension.setAutoSwap(ALEPH, USD, 100);
         vm.stopPrank();
         usd.mint(payer, 10e6);
         _asJobs().setFlow(payer, USD, node, int256(10e6 * Q / 3600));
         skip(30 minutes);
         uint256 state = vm.snapshotState();
-        (uint256 amountIn, uint256 amountOut) = desk.pullSwap(payer, ALEPH, USD);
+        (uint256 amountIn, uint256 amountOut) = extension.pullSwap(payer, ALEPH, USD);
         assertEq(amountOut, 5e6);
         assertApproxEqRel(amountIn, 100 ether, 0.01e18);
         assertEq(payments.account(payer, USD).paidUntil, block.timestamp + 3600);
@@ -135,69 +135,69 @@ contract SwapsTest is UniswapSuite {
         vm.revertToState(state);
         vm.mockCall(address(usd), abi.encodeCall(usd.balanceOf, (address(payments))), abi.encode(7));
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.FeeOnTransfer.selector, 0, 5e6));
-        desk.pullSwap(payer, ALEPH, USD);
+        extension.pullSwap(payer, ALEPH, USD);
     }
 
     function test_pullSwap_needsTheConsentOfThePayer() public {
         vm.expectEmit(address(payments));
         emit IPaymentManager.AutoSwapSet(poor, USD, ALEPH, 0);
         vm.prank(poor);
-        desk.setAutoSwap(USD, ALEPH, 0);
+        extension.setAutoSwap(USD, ALEPH, 0);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.NoAutoSwap.selector, poor, USD, ALEPH));
-        desk.pullSwap(poor, USD, ALEPH);
+        extension.pullSwap(poor, USD, ALEPH);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 301, 0, 300));
-        desk.setAutoSwap(USD, ALEPH, 301);
-        assertEq(desk.autoSwapOf(poor, USD, ALEPH), 0);
+        extension.setAutoSwap(USD, ALEPH, 301);
+        assertEq(extension.autoSwapOf(poor, USD, ALEPH), 0);
     }
 
     function test_pullSwap_needsARoute() public {
         vm.prank(poor);
-        desk.setAutoSwap(WETH, ALEPH, 100);
+        extension.setAutoSwap(WETH, ALEPH, 100);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.NoRoute.selector, WETH, ALEPH));
-        desk.pullSwap(poor, WETH, ALEPH);
+        extension.pullSwap(poor, WETH, ALEPH);
         bytes memory err = abi.encodeWithSelector(IPaymentManager.NoRoute.selector, USD, ALEPH);
-        desk.setTokenTerms(USD, 4, 0, 0);
+        extension.setTokenTerms(USD, 4, 0, 0);
         vm.expectRevert(err);
-        desk.pullSwap(poor, USD, ALEPH);
-        desk.setTokenTerms(USD, 2, 0, 0);
-        desk.setTokenTerms(ALEPH, 2, 0, 0);
+        extension.pullSwap(poor, USD, ALEPH);
+        extension.setTokenTerms(USD, 2, 0, 0);
+        extension.setTokenTerms(ALEPH, 2, 0, 0);
         vm.expectRevert(err);
-        desk.pullSwap(poor, USD, ALEPH);
-        desk.setTokenTerms(ALEPH, 4, 0, 0);
-        desk.setRoute(USD, ALEPH, "", 0, TWAP, 0, 0);
+        extension.pullSwap(poor, USD, ALEPH);
+        extension.setTokenTerms(ALEPH, 4, 0, 0);
+        extension.setRoute(USD, ALEPH, "", 0, TWAP, 0, 0);
         vm.expectRevert(err);
-        desk.pullSwap(poor, USD, ALEPH);
+        extension.pullSwap(poor, USD, ALEPH);
     }
 
     function test_pullSwap_paused() public {
         payments.pause(Pausing.SWAP, 1 days);
         bytes memory err = abi.encodeWithSelector(AlephErrors.Paused.selector, Pausing.SWAP);
         vm.expectRevert(err);
-        desk.pullSwap(poor, USD, ALEPH);
+        extension.pullSwap(poor, USD, ALEPH);
         vm.expectRevert(err);
-        desk.withdrawSwapped(node, ALEPH, USD, 1, 1);
+        extension.withdrawSwapped(node, ALEPH, USD, 1, 1);
         payments.pull(poor, ALEPH);
     }
 
     function test_pullSwap_needsTheMoney() public {
         vm.prank(poor);
         usd.approve(address(payments), 1e6);
-        (bool ok, bytes memory err) = address(desk).call(abi.encodeCall(desk.pullSwap, (poor, USD, ALEPH)));
+        (bool ok, bytes memory err) = address(extension).call(abi.encodeCall(extension.pullSwap, (poor, USD, ALEPH)));
         assertFalse(ok);
         assertEq(bytes4(err), AlephErrors.Insufficient.selector);
     }
 
     function test_pullSwap_isBoundedPerHour() public {
-        desk.setRoute(USD, ALEPH, _path(address(usd), MEDIUM, address(token)), 100, TWAP, 150, 4e6);
-        (uint256 first,) = desk.pullSwap(poor, USD, ALEPH);
-        uint256 left = desk.routeOf(USD, ALEPH).left;
+        extension.setRoute(USD, ALEPH, _path(address(usd), MEDIUM, address(token)), 100, TWAP, 150, 4e6);
+        (uint256 first,) = extension.pullSwap(poor, USD, ALEPH);
+        uint256 left = extension.routeOf(USD, ALEPH).left;
         assertEq(left, 4e6 - first);
         skip(20 minutes);
         // A third of the hour, a third of the bucket.
-        assertEq(desk.routeOf(USD, ALEPH).left, left + uint256(4e6) / 3);
-        desk.pullSwap(poor, USD, ALEPH);
+        assertEq(extension.routeOf(USD, ALEPH).left, left + uint256(4e6) / 3);
+        extension.pullSwap(poor, USD, ALEPH);
         skip(1 hours);
-        (bool ok, bytes memory err) = address(desk).call(abi.encodeCall(desk.pullSwap, (poor, USD, ALEPH)));
+        (bool ok, bytes memory err) = address(extension).call(abi.encodeCall(extension.pullSwap, (poor, USD, ALEPH)));
         assertFalse(ok);
         assertEq(bytes4(err), IPaymentManager.LimitExceeded.selector, "a whole window costs more than the route allows");
     }
@@ -205,15 +205,15 @@ contract SwapsTest is UniswapSuite {
     function test_pullSwap_theSmallerSlipCounts() public {
         // The price has moved by about 1.2 %: the route's 1 % is not enough.
         _trade(address(usd), address(token), MEDIUM, 6_000e6);
-        (bool ok,) = address(desk).call(abi.encodeCall(desk.pullSwap, (poor, USD, ALEPH)));
+        (bool ok,) = address(extension).call(abi.encodeCall(extension.pullSwap, (poor, USD, ALEPH)));
         assertFalse(ok);
-        desk.setRoute(USD, ALEPH, _path(address(usd), MEDIUM, address(token)), 300, TWAP, 150, 1000e6);
+        extension.setRoute(USD, ALEPH, _path(address(usd), MEDIUM, address(token)), 300, TWAP, 150, 1000e6);
         uint256 state = vm.snapshotState();
-        desk.pullSwap(poor, USD, ALEPH);
+        extension.pullSwap(poor, USD, ALEPH);
         vm.revertToState(state);
         vm.prank(poor);
-        desk.setAutoSwap(USD, ALEPH, 50);
-        (ok,) = address(desk).call(abi.encodeCall(desk.pullSwap, (poor, USD, ALEPH)));
+        extension.setAutoSwap(USD, ALEPH, 50);
+        (ok,) = address(extension).call(abi.encodeCall(extension.pullSwap, (poor, USD, ALEPH)));
         assertFalse(ok, "the payer's 0.5 % is not");
     }
 
@@ -233,7 +233,7 @@ contract SwapsTest is UniswapSuite {
         if (up) _trade(address(usd), address(token), MEDIUM, bound(amount, 1e6, 1_000_000e6));
         else _trade(address(token), address(usd), MEDIUM, bound(amount, 1 ether, 10_000_000 ether));
         uint256 before = usd.balanceOf(poor);
-        (bool ok,) = address(desk).call(abi.encodeCall(desk.pullSwap, (poor, USD, ALEPH)));
+        (bool ok,) = address(extension).call(abi.encodeCall(extension.pullSwap, (poor, USD, ALEPH)));
         uint256 paid = before - usd.balanceOf(poor);
         if (!ok) assertEq(paid, 0);
         assertLe(paid, quote + quote / 100 + 2, "PM-12");
@@ -259,7 +259,7 @@ contract SwapsTest is UniswapSuite {
 
     function _refused(bytes4 selector) private {
         uint256 before = usd.balanceOf(poor);
-        (bool ok, bytes memory err) = address(desk).call(abi.encodeCall(desk.pullSwap, (poor, USD, ALEPH)));
+        (bool ok, bytes memory err) = address(extension).call(abi.encodeCall(extension.pullSwap, (poor, USD, ALEPH)));
         assertFalse(ok);
         assertEq(bytes4(err), selector);
         assertEq(usd.balanceOf(poor), before);
@@ -427,13 +427,13 @@ contract SwapsTest is UniswapSuite {
     /* WITHDRAWALS */
 
     function test_withdrawSwapped_paysInAnotherToken() public {
-        desk.setRoute(ALEPH, USD, _path(address(token), MEDIUM, address(usd)), 0, TWAP, 0, 0);
+        extension.setRoute(ALEPH, USD, _path(address(token), MEDIUM, address(usd)), 0, TWAP, 0, 0);
         payments.claim(node, ALEPH, _poor());
         uint128 credit = payments.creditOf(node, ALEPH);
         assertApproxEqRel(credit, 30 ether, 0.01e18);
         address to = workers[0].owner;
         vm.prank(workers[0].signer);
-        uint256 out = desk.withdrawSwapped(node, ALEPH, USD, credit, 1.48e6);
+        uint256 out = extension.withdrawSwapped(node, ALEPH, USD, credit, 1.48e6);
         assertApproxEqRel(out, 1.5e6, 0.01e18);
         assertEq(usd.balanceOf(to), out);
         assertEq(payments.creditOf(node, ALEPH), 0);
@@ -441,32 +441,32 @@ contract SwapsTest is UniswapSuite {
     }
 
     function test_withdrawSwapped_overTwoHops() public {
-        desk.setRoute(
+        extension.setRoute(
             ALEPH, USD, abi.encodePacked(address(token), HIGH, address(weth), LOW, address(usd)), 0, TWAP, 0, 0
         );
         payments.claim(node, ALEPH, _poor());
         vm.prank(workers[0].owner);
-        assertApproxEqRel(desk.withdrawSwapped(node, ALEPH, USD, 10 ether, 0.4e6), 0.5e6, 0.02e18);
+        assertApproxEqRel(extension.withdrawSwapped(node, ALEPH, USD, 10 ether, 0.4e6), 0.5e6, 0.02e18);
         _empty();
     }
 
     function test_withdrawSwapped_refuses() public {
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.NoRoute.selector, ALEPH, USD));
-        desk.withdrawSwapped(node, ALEPH, USD, 1, 1);
-        desk.setRoute(ALEPH, USD, _path(address(token), MEDIUM, address(usd)), 0, TWAP, 0, 0);
+        extension.withdrawSwapped(node, ALEPH, USD, 1, 1);
+        extension.setRoute(ALEPH, USD, _path(address(token), MEDIUM, address(usd)), 0, TWAP, 0, 0);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, address(this)));
-        desk.withdrawSwapped(node, ALEPH, USD, 1, 1);
+        extension.withdrawSwapped(node, ALEPH, USD, 1, 1);
         vm.expectRevert(AlephErrors.ZeroAmount.selector);
-        desk.withdrawSwapped(node, ALEPH, USD, 1, 0);
+        extension.withdrawSwapped(node, ALEPH, USD, 1, 0);
         payments.claim(node, ALEPH, _poor());
         vm.prank(workers[0].owner);
         (bool ok, bytes memory err) =
-            address(desk).call(abi.encodeCall(desk.withdrawSwapped, (node, ALEPH, USD, 10 ether, 0.51e6)));
+            address(extension).call(abi.encodeCall(extension.withdrawSwapped, (node, ALEPH, USD, 10 ether, 0.51e6)));
         assertFalse(ok);
         assertEq(bytes4(err), IUniswapAdapter.SwapBound.selector);
         payments.pause(Pausing.EXIT, 1);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.Paused.selector, Pausing.EXIT));
-        desk.withdrawSwapped(node, ALEPH, USD, 1, 1);
+        extension.withdrawSwapped(node, ALEPH, USD, 1, 1);
     }
 
     /* ROUTES */
@@ -475,8 +475,8 @@ contract SwapsTest is UniswapSuite {
         bytes memory path = abi.encodePacked(address(usd), LOW, address(weth), HIGH, address(token));
         vm.expectEmit(address(payments));
         emit IPaymentManager.RouteSet(USD, ALEPH, path, 200, 600, 7, 9);
-        desk.setRoute(USD, ALEPH, path, 200, 600, 7, 9);
-        IPaymentDesk.RouteView memory r = desk.routeOf(USD, ALEPH);
+        extension.setRoute(USD, ALEPH, path, 200, 600, 7, 9);
+        IPaymentExtension.RouteView memory r = extension.routeOf(USD, ALEPH);
         assertEq(r.path, path);
         assertEq(r.slipBps, 200);
         assertEq(r.twapSec, 600);
@@ -488,15 +488,15 @@ contract SwapsTest is UniswapSuite {
     function test_setRoute_refuses() public {
         bytes memory path = _path(address(usd), MEDIUM, address(token));
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 301, 0, 300));
-        desk.setRoute(USD, ALEPH, path, 301, TWAP, 0, 0);
+        extension.setRoute(USD, ALEPH, path, 301, TWAP, 0, 0);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 299, 300, 7200));
-        desk.setRoute(USD, ALEPH, path, 0, 299, 0, 0);
+        extension.setRoute(USD, ALEPH, path, 0, 299, 0, 0);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 7201, 300, 7200));
-        desk.setRoute(USD, ALEPH, path, 0, 7201, 0, 0);
+        extension.setRoute(USD, ALEPH, path, 0, 7201, 0, 0);
         uint256[4] memory lengths = [uint256(20), 42, 44, 112];
         for (uint256 i; i < 4; ++i) {
             vm.expectRevert(abi.encodeWithSelector(IUniswapAdapter.BadPath.selector, lengths[i]));
-            desk.setRoute(USD, ALEPH, new bytes(lengths[i]), 0, TWAP, 0, 0);
+            extension.setRoute(USD, ALEPH, new bytes(lengths[i]), 0, TWAP, 0, 0);
         }
         bytes[3] memory wrong = [
             _path(address(weth), MEDIUM, address(token)),
@@ -505,7 +505,7 @@ contract SwapsTest is UniswapSuite {
         ];
         for (uint256 i; i < 3; ++i) {
             vm.expectRevert(abi.encodeWithSelector(IPaymentManager.NoRoute.selector, USD, ALEPH));
-            desk.setRoute(USD, ALEPH, wrong[i], 0, TWAP, 0, 0);
+            extension.setRoute(USD, ALEPH, wrong[i], 0, TWAP, 0, 0);
         }
     }
 }

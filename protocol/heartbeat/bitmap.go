@@ -2,8 +2,10 @@ package heartbeat
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
@@ -62,5 +64,58 @@ func (b Bitmap) Nodes() []uint32 {
 	return ids
 }
 
-// Hash returns what the coordinators sign of the bitmap.
-func (b Bitmap) Hash() common.Hash { return crypto.Keccak256Hash(b) }
+// PageSize is the size of a page of a bitmap, in bytes; the last may be shorter.
+const PageSize = 512
+
+// Hash returns what the coordinators sign of the bitmap: the Keccak-256 of the
+// Keccak-256 hashes of its pages.
+func (b Bitmap) Hash() common.Hash { return hashPages(b.hashes()) }
+
+func (b Bitmap) hashes() []common.Hash {
+	var all []common.Hash
+	for page := range slices.Chunk(b, PageSize) {
+		all = append(all, crypto.Keccak256Hash(page))
+	}
+	return all
+}
+
+// Page is what shows the bit of one node, so that nobody has to send the whole
+// bitmap for it: the page that the node is on and the hashes of all pages.
+type Page struct {
+	Bits   hexutil.Bytes `json:"bits"`
+	Hashes []common.Hash `json:"hashes"`
+}
+
+// Page returns the page that the node is on. Of a node that the bitmap does not
+// reach to there may be none; then it has no bits.
+func (b Bitmap) Page(id uint32) Page {
+	p := Page{Hashes: b.hashes()}
+	if from := int(id/8) / PageSize * PageSize; from < len(b) {
+		p.Bits = hexutil.Bytes(b[from:min(from+PageSize, len(b))])
+	}
+	return p
+}
+
+// Look returns the hash of the bitmap that the page is of, whether it tells of
+// the node, and whether the node was alive. A page of other bits than its hash
+// is of no bitmap.
+func (p Page) Look(id uint32) (bitmap common.Hash, told, alive bool, err error) {
+	bitmap = hashPages(p.Hashes)
+	at, place := int(id/8)/PageSize, int(id/8)%PageSize
+	if at >= len(p.Hashes) {
+		return bitmap, false, false, nil
+	}
+	if crypto.Keccak256Hash(p.Bits) != p.Hashes[at] {
+		return common.Hash{}, false, false, fmt.Errorf("page %d has other bits than its hash", at)
+	}
+	told = place < len(p.Bits)
+	return bitmap, told, told && p.Bits[place]&(1<<(id%8)) != 0, nil
+}
+
+func hashPages(hashes []common.Hash) common.Hash {
+	raw := make([]byte, 0, len(hashes)*common.HashLength)
+	for _, h := range hashes {
+		raw = append(raw, h[:]...)
+	}
+	return crypto.Keccak256Hash(raw)
+}

@@ -32,6 +32,8 @@ type leafCase struct {
 	Proof  []common.Hash `json:"proof"`
 	Valid  bool          `json:"valid"`
 	Missed bool          `json:"missed"` // by the bitmap
+
+	Page heartbeat.Page `json:"page"`
 }
 
 // epochCase is what coordinators say of an epoch.
@@ -97,7 +99,7 @@ func epochOf(t *testing.T, name string, epoch heartbeat.Epoch, ids ...uint32) ep
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.Leaves = append(c.Leaves, leafCase{"leaf", hashOf(l), l.NodeID, proof, true, bitmap.Missed(l.NodeID)})
+		c.Leaves = append(c.Leaves, leafCase{"leaf", hashOf(l), l.NodeID, proof, true, bitmap.Missed(l.NodeID), bitmap.Page(l.NodeID)})
 	}
 	return c
 }
@@ -136,6 +138,7 @@ func allEpochs(t *testing.T) vectorFile {
 			epochOf(t, "one node", 486111, 1),
 			spoil(epochOf(t, "nodes with gaps", 486112, 2, 3, 7, 8, 13)),
 			epochOf(t, "one node far out", 486113, 1000),
+			epochOf(t, "nodes on three pages", 486114, 4095, 4096, 8191, 8192),
 			spoil(epochOf(t, "many nodes", math.MaxUint32, many...)),
 		},
 	}
@@ -232,6 +235,30 @@ func TestBitmap(t *testing.T) {
 		if bad() == nil {
 			t.Errorf("%s passes", name)
 		}
+	}
+}
+
+func TestPage(t *testing.T) {
+	b, err := heartbeat.NewBitmap(9000, []uint32{1, 4096, 8191, 9000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []uint32{1, 2, 4095, 4096, 8191, 8192, 9000, 9007, 9008, 12287, 12288, math.MaxUint32} {
+		hash, told, alive, err := b.Page(id).Look(id)
+		if err != nil || hash != b.Hash() || told != b.Covers(id) || alive != b.Alive(id) {
+			t.Errorf("node %d: %x, told %t, alive %t, %v", id, hash, told, alive, err)
+		}
+	}
+	bad := b.Page(9000)
+	bad.Bits = slices.Clone(bad.Bits)
+	bad.Bits[0] ^= 1
+	if _, told, alive, err := bad.Look(9000); err == nil || told || alive {
+		t.Errorf("other bits: told %t, alive %t, %v", told, alive, err)
+	}
+	other := b.Page(9000)
+	other.Hashes[0][0] ^= 1
+	if hash, _, _, err := other.Look(9000); err != nil || hash == b.Hash() {
+		t.Errorf("another page's hash: %x, %v", hash, err)
 	}
 }
 

@@ -26,7 +26,8 @@ interface IJobManager {
         NotSigner,
         StartTooLate,
         NotOverdue,
-        NotExpired
+        NotExpired,
+        ImagePays
     }
 
     /// @notice What the payer signs: run the message `spec` for at most `maxRateQ32`, the image's part included.
@@ -389,6 +390,10 @@ interface IJobManager {
     /// @return okBitmap Bit i is set when item i has ended.
     function expire(bytes32[] calldata specs) external returns (uint256 okBitmap);
 
+    /// @notice Ends what running jobs pay for an image that was taken down; {JobResized} tells. Anyone may call.
+    /// @return okBitmap Bit i is set when item i pays for its image no longer.
+    function endRoyalties(bytes32[] calldata specs) external returns (uint256 okBitmap);
+
     /// @notice Makes offer nonces of the caller unusable: offers with them open no job any more.
     /// @param word The nonces from 256 * word on.
     /// @param mask Which of the 256.
@@ -414,9 +419,6 @@ interface IJobManager {
 
     /// @notice The coordinator on duty for a try to place a job on a day; 0 when there is none or the day has no seed.
     function dutyCoordinator(bytes32 spec, uint24 day, uint8 attempt) external view returns (uint32);
-
-    /// @notice The code of the calls that are rare.
-    function extension() external view returns (address);
 
     /// @notice The EIP-712 digest the payer signs.
     function offerDigest(JobOffer calldata offer) external view returns (bytes32);

@@ -64,6 +64,14 @@ interface INodeRegistry {
         uint64 signers;
     }
 
+    /// @notice A part of a bitmap that shows what it says of one node.
+    /// @param bits The page that the node is on: 512 bytes, 4,096 nodes; fewer when it is the last.
+    /// @param hashes The keccak256 of each page.
+    struct BitmapPage {
+        bytes bits;
+        bytes32[] hashes;
+    }
+
     /// @notice A node as it is now.
     struct NodeView {
         address owner;
@@ -404,7 +412,8 @@ interface INodeRegistry {
     /// @notice What coordinators sign of an epoch, EIP-712 `Heartbeat(uint32 epoch,bytes32 statsRoot,bytes32 bitmapHash)`.
     function heartbeatDigest(uint32 epoch, bytes32 statsRoot, bytes32 bitmapHash) external view returns (bytes32);
 
-    /// @notice keccak256(statsRoot, keccak256(bitmap)) of an epoch; zero when none was posted.
+    /// @notice The hash of the stats root and the bitmap's hash of an epoch; zero when none was posted. A bitmap's hash is the
+    /// keccak256 of the keccak256 hashes of its pages, each of 512 bytes but for the last.
     function heartbeatOf(uint32 epoch) external view returns (bytes32);
 
     /// @notice Whether a node said that it was alive in an epoch; of the last 224 epochs before its last word.
@@ -429,18 +438,19 @@ interface INodeRegistry {
     /// held to the time before. No epoch counts twice. Anyone may call.
     /// @param epochs The epochs missed, ascending.
     /// @param statsRoots What the coordinators said of each.
-    /// @param bitmaps What the coordinators said of each.
+    /// @param pages Of the bitmap of each, the page that the node is on.
     function reportMissed(
         uint32 nodeId,
         uint32[] calldata epochs,
         bytes32[] calldata statsRoots,
-        bytes[] calldata bitmaps
+        BitmapPage[] calldata pages
     ) external;
 
     /// @notice Makes a node that was Suspended for missing epochs Active again when the coordinators said that it was alive
     /// in three epochs in a row after that, among the last 48. Only the node's owner and signer.
     /// @param firstEpoch The first of the three.
-    function reactivate(uint32 nodeId, uint32 firstEpoch, bytes32[3] calldata statsRoots, bytes[3] calldata bitmaps)
+    /// @param pages Of the bitmap of each, the page that the node is on.
+    function reactivate(uint32 nodeId, uint32 firstEpoch, bytes32[3] calldata statsRoots, BitmapPage[3] calldata pages)
         external;
 
     /// @notice Shows that a coordinator signed two different heartbeats of one epoch, in the 14 days after it. Anyone may
@@ -459,7 +469,7 @@ interface INodeRegistry {
     /// @notice Demands that the leaf of a node in the tree of one of the last 48 epochs is published within 24 hours. The
     /// coordinators must have said that the node was alive, so there must be a leaf. Costs {leafFee}, which is for whoever
     /// publishes it. Anyone may call.
-    function demandLeaf(uint32 epoch, uint32 nodeId, bytes32 statsRoot, bytes calldata bitmap) external payable;
+    function demandLeaf(uint32 epoch, uint32 nodeId, bytes32 statsRoot, BitmapPage calldata page) external payable;
 
     /// @notice Publishes a leaf that was demanded. Anyone may call.
     /// @param proof Like {verifyStat}'s.

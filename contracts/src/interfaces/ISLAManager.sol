@@ -342,7 +342,4 @@ interface ISLAManager {
 
     /// @notice What can be withdrawn for `who`.
     function creditOf(address who) external view returns (uint128);
-
-    /// @notice The code of the calls that are rare.
-    function extension() external view returns (address);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.37;
 
-import {IStorageAnnex} from "./IStorageAnnex.sol";
+import {IStorageExtension} from "./IStorageExtension.sol";
 
 /// @title IStorageRegistry
 /// @notice What nodes have promised to store, and the proofs that they do.
@@ -10,7 +10,7 @@ import {IStorageAnnex} from "./IStorageAnnex.sol";
 /// shows the terms, which the event {Committed} told. Proofs have the format ASP-1, see StorageProof.
 ///
 /// An id is the node's id times 2^96, plus for an object 96 bits of the hash that the node signed; for the bundle plus zero.
-interface IStorageRegistry is IStorageAnnex {
+interface IStorageRegistry is IStorageExtension {
     /* NODES */
 
     /// @notice Takes over the node's key from the NodeRegistry; no key when the node is not Active. Anyone may call; who
@@ -89,9 +89,6 @@ interface IStorageRegistry is IStorageAnnex {
 
     /// @notice A challenge as it is now.
     function challengeOf(bytes32 challengeId) external view returns (ChallengeView memory);
-
-    /// @notice The contract that has the code of {IStorageAnnex}.
-    function annex() external view returns (address);
 
     /// @notice The randomness of a day; zero when there is none.
     function seedOf(uint24 day) external view returns (bytes32);

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.37;
 
+import {INodeRegistry} from "../interfaces/INodeRegistry.sol";
+
 /// @title Liveness
 /// @notice What the coordinators say about an epoch: a bitmap of the nodes that were alive, and a Merkle tree of what each
 /// can do. Go's protocol/heartbeat is the same.
 /// @dev Bit i of the bitmap, from the low end of byte i / 8, and leaf i of the tree are those of node i. The tree is as wide
 /// as a power of two; a node without a leaf has a zero leaf. A leaf's hash is the keccak256 of its 32 bytes, and an inner
-/// node's that of the 64 bytes of its children, so that neither passes for the other. What is stored of an epoch is one more
-/// inner node: the root of the tree and, to its right, the hash of the bitmap.
+/// node's that of the 64 bytes of its children, so that neither passes for the other. A bitmap is cut into pages of 512 bytes;
+/// its hash is the keccak256 of the hashes of its pages, so that who shows one bit needs to show one page, however many nodes
+/// there are. What is stored of an epoch is one more inner node: the root of the tree and, to its right, the hash of the
+/// bitmap.
 library Liveness {
+    /// @dev The size of a page in bytes, a power of two.
+    uint256 internal constant PAGE = 512;
+
     /// @dev The deepest tree: a million nodes.
     uint256 internal constant MAX_DEPTH = 20;
 
@@ -24,29 +31,35 @@ library Liveness {
     /// @notice The hash of a bitmap.
     function hash(bytes calldata bitmap) internal pure returns (bytes32 h) {
         assembly ("memory-safe") {
-            let data := mload(0x40)
-            calldatacopy(data, bitmap.offset, bitmap.length)
-            h := keccak256(data, bitmap.length)
+            let page := mload(0x40)
+            let hashes := add(page, PAGE)
+            let next := hashes
+            for { let done := 0 } lt(done, bitmap.length) { done := add(done, PAGE) } {
+                let size := sub(bitmap.length, done)
+                if gt(size, PAGE) { size := PAGE }
+                calldatacopy(page, add(bitmap.offset, done), size)
+                mstore(next, keccak256(page, size))
+                next := add(next, 0x20)
+            }
+            h := keccak256(hashes, sub(next, hashes))
         }
     }
 
-    /// @notice Whether the bitmap says that the node was alive. One that does not reach to the node does not.
-    function isSet(bytes calldata bitmap, uint32 nodeId) internal pure returns (bool) {
-        return _bit(bitmap, nodeId, 0xff);
-    }
-
-    /// @notice Whether the bitmap says that the node was not alive. One that does not reach to the node does not.
-    function isClear(bytes calldata bitmap, uint32 nodeId) internal pure returns (bool) {
-        return _bit(bitmap, nodeId, 0);
-    }
-
-    /// @dev Whether the bitmap reaches to the node and has the bit that `ones` has.
-    function _bit(bytes calldata bitmap, uint32 nodeId, uint256 ones) private pure returns (bool is_) {
-        assembly ("memory-safe") {
-            let place := shr(3, nodeId)
-            let bits := xor(byte(0, calldataload(add(bitmap.offset, place))), xor(ones, 0xff))
-            is_ := and(lt(place, bitmap.length), and(shr(and(nodeId, 7), bits), 1))
-        }
+    /// @notice The hash of the bitmap that a page is of, and what it says of a node: of one that it does not reach to, nothing.
+    /// A page of other bits than its hash gives a hash of zero.
+    function look(INodeRegistry.BitmapPage calldata page, uint32 nodeId)
+        internal
+        pure
+        returns (bytes32 h, bool told, bool alive)
+    {
+        uint256 place = nodeId / 8;
+        uint256 at = place / PAGE;
+        h = keccak256(abi.encodePacked(page.hashes));
+        if (at >= page.hashes.length) return (h, false, false);
+        if (keccak256(page.bits) != page.hashes[at]) return (0, false, false);
+        place %= PAGE;
+        told = place < page.bits.length;
+        alive = told && uint8(page.bits[place]) >> (nodeId % 8) & 1 != 0;
     }
 
     /// @notice The node id in a leaf.

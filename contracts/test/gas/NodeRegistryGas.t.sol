@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {INodeRegistry} from "../../src/interfaces/INodeRegistry.sol";
+import {Bitmaps} from "../utils/Bitmaps.sol";
 import {HeartbeatSuite} from "../utils/HeartbeatSuite.sol";
 import {Suite} from "../utils/Suite.sol";
 import {GasBench} from "./GasBench.sol";
@@ -90,7 +91,7 @@ contract NodeRegistryGasTest is HeartbeatSuite, GasBench {
             bitmaps[i][id / 8] &= ~bytes1(uint8(1 << (id % 8)));
             _post(epochs[i], ROOT, bitmaps[i]);
         }
-        nodes.reportMissed(id, epochs, roots, bitmaps);
+        nodes.reportMissed(id, epochs, roots, Bitmaps.pagesOf(bitmaps, id));
         _record("reportMissed, 24 epochs of 664 nodes", 150_000);
         bytes32[3] memory three = [ROOT, ROOT, ROOT];
         bytes[3] memory maps;
@@ -101,7 +102,7 @@ contract NodeRegistryGasTest is HeartbeatSuite, GasBench {
             _post(first + uint32(i), ROOT, maps[i]);
         }
         vm.prank(workers[0].signer);
-        nodes.reactivate(id, first, three, maps);
+        nodes.reactivate(id, first, three, Bitmaps.threeOf(maps, id));
         _record("reactivate, 664 nodes", 0);
     }
 
@@ -112,7 +113,7 @@ contract NodeRegistryGasTest is HeartbeatSuite, GasBench {
         bytes memory bitmap = _with(_random(1250, "leaf"), id);
         (bytes32 root, bytes32[] memory proof) = _deep(id, bitmap);
         _post(epoch, root, bitmap);
-        nodes.demandLeaf{value: 0.0002 ether}(epoch, id, root, bitmap);
+        nodes.demandLeaf{value: 0.0002 ether}(epoch, id, root, Bitmaps.pageOf(bitmap, id));
         _record("demandLeaf, 10,000 nodes", 0);
         vm.prank(coordinators[0].owner);
         nodes.answerLeaf(epoch, id, _leaf(id), proof);
@@ -127,7 +128,7 @@ contract NodeRegistryGasTest is HeartbeatSuite, GasBench {
             proof[i] = keccak256(abi.encode(i));
             h = (id >> i) & 1 == 0 ? _inner(h, proof[i]) : _inner(proof[i], h);
         }
-        proof[14] = keccak256(bitmap);
+        proof[14] = Bitmaps.hashOf(bitmap);
     }
 
     function _links() private {

@@ -52,7 +52,7 @@ contract PaymentsGasTest is GasBench, UniswapSuite {
         _asJobs().chargeOnce(payer, ALEPH, 1, 1e12, 0);
         _record("chargeOnce", 0);
         vm.prank(payer);
-        desk.revokeAll(ALEPH);
+        extension.revokeAll(ALEPH);
         _record("revokeAll, 1,000 jobs on 100 nodes", 0);
     }
 
@@ -78,37 +78,37 @@ contract PaymentsGasTest is GasBench, UniswapSuite {
         address p = makeAddr("settings");
         _fund(p, 10 ether);
         vm.prank(p);
-        desk.deposit(ALEPH, 1 ether);
+        extension.deposit(ALEPH, 1 ether);
         _record("deposit, first", 0);
         vm.prank(p);
-        desk.withdrawDeposit(ALEPH, 0.5 ether);
+        extension.withdrawDeposit(ALEPH, 0.5 ether);
         _record("withdrawDeposit", 0);
         vm.prank(p);
-        desk.setLimits(ALEPH, address(jobs), RATE, type(uint40).max, type(uint88).max);
+        extension.setLimits(ALEPH, address(jobs), RATE, type(uint40).max, type(uint88).max);
         _record("setLimits, first", 0);
         vm.prank(trader);
-        desk.sponsor(p, ALEPH, RATE, type(uint40).max);
+        extension.sponsor(p, ALEPH, RATE, type(uint40).max);
         _record("sponsor, first", 0);
     }
 
     function _swaps() private {
-        desk.setRoute(USD, ALEPH, _path(address(usd), MEDIUM, address(token)), 100, 1800, 150, 1000e6);
+        extension.setRoute(USD, ALEPH, _path(address(usd), MEDIUM, address(token)), 100, 1800, 150, 1000e6);
         address poor = _swapper(1000e6, 100);
         _asJobs().setFlow(poor, ALEPH, workers[1].id, int256(99 ether * Q / 3600));
         vm.prank(poor);
         token.transfer(address(1), 1 ether);
         skip(30 minutes);
-        desk.pullSwap(poor, USD, ALEPH);
+        extension.pullSwap(poor, USD, ALEPH);
         _record("pullSwap, one hop", 230_000);
-        desk.setRoute(
+        extension.setRoute(
             USD, ALEPH, abi.encodePacked(address(usd), LOW, address(weth), HIGH, address(token)), 100, 1800, 150, 1000e6
         );
         skip(30 minutes);
-        desk.pullSwap(poor, USD, ALEPH);
+        extension.pullSwap(poor, USD, ALEPH);
         _record("pullSwap, two hops", 0);
-        desk.setRoute(ALEPH, USD, _path(address(token), MEDIUM, address(usd)), 0, 1800, 0, 0);
+        extension.setRoute(ALEPH, USD, _path(address(token), MEDIUM, address(usd)), 0, 1800, 0, 0);
         vm.prank(workers[0].owner);
-        desk.withdrawSwapped(workers[0].id, ALEPH, USD, 1e15, 1);
+        extension.withdrawSwapped(workers[0].id, ALEPH, USD, 1e15, 1);
         _record("withdrawSwapped, one hop", 0);
     }
 }

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {INodeRegistry} from "../../src/interfaces/INodeRegistry.sol";
+import {Bitmaps} from "../utils/Bitmaps.sol";
 import {HeartbeatSuite} from "../utils/HeartbeatSuite.sol";
 import {Suite} from "../utils/Suite.sol";
 
@@ -285,7 +286,8 @@ contract NodeHandler is HeartbeatSuite {
         if (epochs.length == 0) return;
         uint32 epoch = epochs[epochs.length - 1 - back % (epochs.length < 60 ? epochs.length : 60)];
         Said memory s = said[epoch];
-        try nodes.demandLeaf{value: FEE}(epoch, _pick(which).id, s.root, s.bitmap) {
+        uint32 id = _pick(which).id;
+        try nodes.demandLeaf{value: FEE}(epoch, id, s.root, Bitmaps.pageOf(s.bitmap, id)) {
             ++open;
             fees += FEE;
         } catch {}
@@ -308,9 +310,9 @@ contract NodeHandler is HeartbeatSuite {
         uint32 id = _pick(which).id;
         Party memory c = coordinators[coord % coordinators.length];
         Said memory s = said[epoch];
-        bytes memory sig = _sign(c.key, nodes.heartbeatDigest(epoch, s.root, keccak256(s.bitmap)));
+        bytes memory sig = _sign(c.key, nodes.heartbeatDigest(epoch, s.root, Bitmaps.hashOf(s.bitmap)));
         (, uint40 opened, INodeRegistry.DemandState state) = nodes.leafDemand(epoch, id);
-        try nodes.expireLeaf(epoch, id, c.id, s.root, keccak256(s.bitmap), sig) {
+        try nodes.expireLeaf(epoch, id, c.id, s.root, Bitmaps.hashOf(s.bitmap), sig) {
             require(block.timestamp >= opened + 1 days, "expired too soon");
             if (state == INodeRegistry.DemandState.Open) --open;
             if (state == INodeRegistry.DemandState.Open) fees -= FEE;
@@ -371,7 +373,7 @@ contract NodeHandler is HeartbeatSuite {
     }
 
     function _submit(uint32 epoch, uint64 mask, bytes memory bitmap) private {
-        bytes32 digest = nodes.heartbeatDigest(epoch, root, keccak256(bitmap));
+        bytes32 digest = nodes.heartbeatDigest(epoch, root, Bitmaps.hashOf(bitmap));
         bytes memory sigs;
         uint256 signers;
         for (uint256 i; i < coordinators.length; ++i) {
@@ -389,7 +391,7 @@ contract NodeHandler is HeartbeatSuite {
             require(epoch < _now() && _now() - epoch <= 6, "posted outside its window");
             INodeRegistry.Quorum memory q = nodes.quorum(digest, sigs);
             require(q.count == signers && 3 * uint256(q.weight) > 2 * uint256(q.total), "too little weight");
-            commitments[epoch] = keccak256(bytes.concat(root, keccak256(bitmap)));
+            commitments[epoch] = keccak256(bytes.concat(root, Bitmaps.hashOf(bitmap)));
             said[epoch] = Said(root, bitmap);
             epochs.push(epoch);
             ++posts;
@@ -407,7 +409,7 @@ contract NodeHandler is HeartbeatSuite {
     function _report(uint32 id) private {
         (uint32[] memory list, bytes32[] memory roots, bytes[] memory bitmaps) = _missed(id);
         bool due = list.length >= 24 && _status(id) == INodeRegistry.Status.Active;
-        try nodes.reportMissed(id, list, roots, bitmaps) {
+        try nodes.reportMissed(id, list, roots, Bitmaps.pagesOf(bitmaps, id)) {
             if (due) ++reports;
             if (due) offline[id] = true;
             require(due || _status(id) == INodeRegistry.Status.Draining, "a node was suspended that is not at fault");
@@ -429,7 +431,7 @@ contract NodeHandler is HeartbeatSuite {
         INodeRegistry.NodeView memory n = nodes.node(p.id);
         due = due && n.status == INodeRegistry.Status.Suspended && n.statusSince <= uint256(first) * 1 hours;
         vm.prank(p.owner);
-        try nodes.reactivate(p.id, first, roots, bitmaps) {
+        try nodes.reactivate(p.id, first, roots, Bitmaps.threeOf(bitmaps, p.id)) {
             require(due, "a node came back that was not alive");
             offline[p.id] = false;
             ++returns_;

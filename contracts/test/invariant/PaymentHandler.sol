@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {AlephToken} from "../../src/AlephToken.sol";
 import {PaymentManager} from "../../src/PaymentManager.sol";
-import {IPaymentDesk} from "../../src/interfaces/IPaymentDesk.sol";
+import {IPaymentExtension} from "../../src/interfaces/IPaymentExtension.sol";
 import {IPaymentManager} from "../../src/interfaces/IPaymentManager.sol";
 import {AlephErrors} from "../../src/libraries/AlephErrors.sol";
 import {Payees} from "../../src/libraries/Payees.sol";
@@ -26,7 +26,7 @@ contract PaymentHandler is CommonBase, StdUtils {
     uint8 internal constant BAD = 2;
 
     PaymentManager internal immutable payments;
-    IPaymentDesk internal immutable desk;
+    IPaymentExtension internal immutable extension;
     address internal immutable jobs;
     address internal immutable storages;
     address internal immutable images;
@@ -72,7 +72,7 @@ contract PaymentHandler is CommonBase, StdUtils {
         address[] memory payers_,
         uint64[] memory payees_
     ) {
-        (payments, desk, token, bad) = (payments_, IPaymentDesk(address(payments_)), token_, bad_);
+        (payments, extension, token, bad) = (payments_, IPaymentExtension(address(payments_)), token_, bad_);
         (jobs, storages) = (payments_.peers().jobs, payments_.peers().storages);
         (images, sla) = (payments_.peers().images, payments_.peers().sla);
         (patron, started, _payers, _payees) = (patron_, block.timestamp, payers_, payees_);
@@ -268,7 +268,7 @@ contract PaymentHandler is CommonBase, StdUtils {
         address payer = _payer(who);
         (uint256 before, uint256 patrons) = (token.balanceOf(payer), token.balanceOf(patron));
         vm.prank(payer);
-        try desk.revokeAll(ALEPH) {
+        try extension.revokeAll(ALEPH) {
             _count("revokeAll");
         } catch (bytes memory err) {
             require(bytes4(err) == IPaymentManager.NothingToRevoke.selector, "revokeAll failed");
@@ -282,7 +282,7 @@ contract PaymentHandler is CommonBase, StdUtils {
         if (payments.account(payer, ALEPH).source == 1) return;
         if (token.balanceOf(payer) < amount || token.allowance(payer, address(payments)) < amount) return;
         vm.prank(payer);
-        desk.deposit(ALEPH, uint128(amount));
+        extension.deposit(ALEPH, uint128(amount));
         taken[payer] += amount;
         _count("deposit");
     }
@@ -293,7 +293,7 @@ contract PaymentHandler is CommonBase, StdUtils {
         if (refund == 0) return;
         amount = bound(amount, 1, refund);
         vm.prank(payer);
-        desk.withdrawDeposit(ALEPH, uint128(amount));
+        extension.withdrawDeposit(ALEPH, uint128(amount));
         repaid[payer] += amount;
         _count("withdrawDeposit");
     }
@@ -301,13 +301,13 @@ contract PaymentHandler is CommonBase, StdUtils {
     /// @dev Mostly the wallet; a source that has nothing is what Permit2 is here.
     function setSource(uint256 who, uint256 source) external step {
         vm.prank(_payer(who));
-        desk.setSource(ALEPH, source % 8 < 2 ? uint8(1 + source % 2) : 0);
+        extension.setSource(ALEPH, source % 8 < 2 ? uint8(1 + source % 2) : 0);
         _count("setSource");
     }
 
     function sponsor(bool on) external step {
         vm.prank(patron);
-        desk.sponsor(_payers[0], ALEPH, on ? PATRON_RATE : 0, type(uint40).max);
+        extension.sponsor(_payers[0], ALEPH, on ? PATRON_RATE : 0, type(uint40).max);
         _count("sponsor");
     }
 

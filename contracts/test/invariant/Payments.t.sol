@@ -42,7 +42,7 @@ contract PaymentsInvariantTest is Suite {
             everyPayee.push(pool);
             payments.setPoolPayout(pool, makeAddr("pool"));
         }
-        desk.setTokenTerms(ALEPH, 0, 0, 1e12);
+        extension.setTokenTerms(ALEPH, 0, 0, 1e12);
         address patron = makeAddr("patron");
         _fund(patron, 1_000_000 ether);
         handler = new PaymentHandler(payments, token, bad, patron, payers, payees);

@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {PaymentManager} from "../../src/PaymentManager.sol";
 import {UniswapAdapter} from "../../src/UniswapAdapter.sol";
-import {IPaymentDesk} from "../../src/interfaces/IPaymentDesk.sol";
+import {IPaymentExtension} from "../../src/interfaces/IPaymentExtension.sol";
 import {IRouter} from "../utils/UniswapSuite.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {CommonBase} from "forge-std/Base.sol";
@@ -68,7 +68,7 @@ contract SwapHandler is CommonBase, StdUtils {
             } catch {}
         }
         uint256 before = usd.balanceOf(payer);
-        try IPaymentDesk(address(payments)).pullSwap(payer, USD, ALEPH) returns (uint256, uint256 out) {
+        try IPaymentExtension(address(payments)).pullSwap(payer, USD, ALEPH) returns (uint256, uint256 out) {
             uint256 paid = before - usd.balanceOf(payer);
             uint256 most = quote + quote / 100 + 2;
             if (paid > most && paid - most > tooDear) tooDear = paid - most;
@@ -91,7 +91,7 @@ contract SwapHandler is CommonBase, StdUtils {
         min = bound(min, 1, amount / 1e12 + 1);
         uint256 before = usd.balanceOf(payout);
         vm.prank(payout);
-        try IPaymentDesk(address(payments)).withdrawSwapped(node, ALEPH, USD, uint128(amount), uint128(min)) {
+        try IPaymentExtension(address(payments)).withdrawSwapped(node, ALEPH, USD, uint128(amount), uint128(min)) {
             uint256 got = usd.balanceOf(payout) - before;
             if (got < min) tooCheap = min - got;
             if (payments.creditOf(node, ALEPH) != credit - amount) tooCheap = type(uint256).max;

@@ -13,8 +13,8 @@ contract SwapsInvariantTest is UniswapSuite {
     function setUp() public override {
         super.setUp();
         bytes memory path = _path(address(usd), MEDIUM, address(token));
-        desk.setRoute(USD, ALEPH, path, 100, 1800, 150, 100_000e6);
-        desk.setRoute(ALEPH, USD, _path(address(token), MEDIUM, address(usd)), 0, 1800, 0, 0);
+        extension.setRoute(USD, ALEPH, path, 100, 1800, 150, 100_000e6);
+        extension.setRoute(ALEPH, USD, _path(address(token), MEDIUM, address(usd)), 0, 1800, 0, 0);
         address poor = _swapper(1_000_000e6, 300);
         _asJobs().setFlow(poor, ALEPH, workers[0].id, int256(99 ether * Q / 3600));
         vm.prank(poor);

@@ -313,7 +313,6 @@ abstract contract WorldBooks is PlacementSuite, StorageSuite {
         } else if (t == IJobManager.JobResized.selector) {
             _flow(w, false);
             (w.rateQ32, w.imageRateQ32,) = abi.decode(l.data, (uint256, uint256, uint256));
-            w.status = IJobManager.Status.Running;
             _flow(w, true);
         }
     }

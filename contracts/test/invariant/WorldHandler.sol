@@ -6,7 +6,7 @@ import {IDomainRegistry} from "../../src/interfaces/IDomainRegistry.sol";
 import {IImageMarketplace} from "../../src/interfaces/IImageMarketplace.sol";
 import {IJobManager} from "../../src/interfaces/IJobManager.sol";
 import {INodeRegistry} from "../../src/interfaces/INodeRegistry.sol";
-import {IPaymentDesk} from "../../src/interfaces/IPaymentDesk.sol";
+import {IPaymentExtension} from "../../src/interfaces/IPaymentExtension.sol";
 import {IPaymentManager} from "../../src/interfaces/IPaymentManager.sol";
 import {ISLAManager} from "../../src/interfaces/ISLAManager.sol";
 import {IStakingManager} from "../../src/interfaces/IStakingManager.sol";
@@ -15,6 +15,7 @@ import {IStorageWords} from "../../src/interfaces/IStorageWords.sol";
 import {Pausing} from "../../src/libraries/Pausing.sol";
 import {Payees} from "../../src/libraries/Payees.sol";
 import {BadToken} from "../utils/BadToken.sol";
+import {Bitmaps} from "../utils/Bitmaps.sol";
 import {Suite} from "../utils/Suite.sol";
 import {UptimeFeed} from "../utils/UptimeFeed.sol";
 import {WorldBooks} from "./WorldBooks.sol";
@@ -103,7 +104,7 @@ contract WorldHandler is WorldBooks {
         (usd, evil) = (new BadToken(6), new BadToken(18));
         payments.listToken(address(usd));
         payments.listToken(address(evil));
-        desk.setTokenTerms(ALEPH, 0, 0, 1 ether);
+        extension.setTokenTerms(ALEPH, 0, 0, 1 ether);
         for (uint64 pool = Payees.TREASURY; pool <= Payees.DEVELOPMENT; ++pool) {
             payments.setPoolPayout(pool, makeAddr("pool"));
             _knowPayee(pool);
@@ -386,28 +387,32 @@ contract WorldHandler is WorldBooks {
         uint8 t = _token(tok);
         vm.startPrank(payersOf[who % PAYERS]);
         if (how % 4 == 0 && (t != 3 || evil.mode() != BadToken.Mode.BurnGas)) {
-            try desk.deposit(t, uint128(bound(amount, 1, 100 ether))) {
+            try extension.deposit(t, uint128(bound(amount, 1, 100 ether))) {
                 _did("deposit");
             } catch {
                 _drop();
             }
         } else if (how % 4 == 1 && !_lies(t)) {
-            try desk.withdrawDeposit(t, uint128(bound(amount, 1, 10 ether))) {
+            try extension.withdrawDeposit(t, uint128(bound(amount, 1, 10 ether))) {
                 _did("withdrawDeposit");
             } catch {
                 _drop();
             }
         } else if (how % 4 == 2) {
-            desk.setSource(t, amount % 3 == 0 ? 2 : 0);
+            extension.setSource(t, amount % 3 == 0 ? 2 : 0);
         } else {
-            desk.setLimits(t, address(jobs), uint128(amount % 1e16) << 32, amount % 2 == 0 ? 0 : type(uint40).max, 1e22);
+            extension.setLimits(
+                t, address(jobs), uint128(amount % 1e16) << 32, amount % 2 == 0 ? 0 : type(uint40).max, 1e22
+            );
         }
         vm.stopPrank();
     }
 
     function sponsor(uint256 who, uint256 by, uint256 rate) external step {
         vm.prank(payersOf[by % PAYERS]);
-        try desk.sponsor(payersOf[who % PAYERS], ALEPH, uint128(rate % 1e16) << 32, uint40(block.timestamp + 1 days)) {
+        try extension.sponsor(
+            payersOf[who % PAYERS], ALEPH, uint128(rate % 1e16) << 32, uint40(block.timestamp + 1 days)
+        ) {
             _did("sponsor");
         } catch {
             _drop();
@@ -417,7 +422,7 @@ contract WorldHandler is WorldBooks {
     function revokeAll(uint256 who, uint256 tok, uint256 often) external step {
         if (often % 4 != 0) return;
         vm.prank(payersOf[who % PAYERS]);
-        try desk.revokeAll(_token(tok)) {
+        try extension.revokeAll(_token(tok)) {
             _did("revokeAll");
         } catch {
             _drop();
@@ -573,7 +578,7 @@ contract WorldHandler is WorldBooks {
     }
 
     function _speak(uint32 epoch, bytes memory bitmap) private {
-        bytes32 digest = nodes.heartbeatDigest(epoch, ROOT, keccak256(bitmap));
+        bytes32 digest = nodes.heartbeatDigest(epoch, ROOT, Bitmaps.hashOf(bitmap));
         // The liar says nothing of what is true.
         try nodes.submitHeartbeats(epoch, ROOT, bitmap, _quorumOf(digest, AWAY)) {
             said[epoch] = bitmap;
@@ -592,7 +597,7 @@ contract WorldHandler is WorldBooks {
         bool due = list.length >= 24 && nodes.isActive(id) && !_inGrace() && !_paused(address(nodes), Pausing.PENALTY);
         if (due) fault[id] = true;
         if (due && honest[id]) broken["handler"] = "an honest node was dark";
-        try nodes.reportMissed(id, list, roots, bitmaps) {
+        try nodes.reportMissed(id, list, roots, Bitmaps.pagesOf(bitmaps, id)) {
             _did("reportMissed");
             if (honest[id]) broken["G-5"] = "an honest node was reported";
             fault[id] = true;
@@ -647,7 +652,7 @@ contract WorldHandler is WorldBooks {
         }
         bytes[3] memory bitmaps = [said[first], said[first + 1], said[first + 2]];
         vm.prank(p.owner);
-        try nodes.reactivate(p.id, first, [ROOT, ROOT, ROOT], bitmaps) {
+        try nodes.reactivate(p.id, first, [ROOT, ROOT, ROOT], Bitmaps.threeOf(bitmaps, p.id)) {
             _did("reactivate");
         } catch {
             _drop();
@@ -897,6 +902,7 @@ contract WorldHandler is WorldBooks {
         } else if (how % 12 == 5) {
             try images.takedown(seq, "reason") {
                 _did("takedown");
+                _endRoyalties(seq);
             } catch {
                 _drop();
             }
@@ -906,6 +912,16 @@ contract WorldHandler is WorldBooks {
             } catch {
                 _drop();
             }
+        }
+    }
+
+    /// @dev Whatever the jobs are about: what runs pays no longer for what was taken down.
+    function _endRoyalties(uint32 seq) private {
+        for (uint256 i; i < workKeys.length; ++i) {
+            Work storage w = works[workKeys[i]];
+            if (w.imageSeq != seq || w.imageRateQ32 == 0 || !_runs(w.status)) continue;
+            if (jobs.endRoyalties(_list(workKeys[i])) != 1) broken["G-6"] = "an image that was taken down earns";
+            _did("endRoyalty");
         }
     }
 
@@ -1063,8 +1079,8 @@ contract WorldHandler is WorldBooks {
         if (pick == 6) data = abi.encodeCall(payments.withdrawRefund, (from, t));
         if (pick == 7) data = abi.encodeCall(payments.claim, (payee, t, payersOf));
         if (pick == 8) data = abi.encodeCall(payments.pull, (from, t));
-        if (pick == 9) data = abi.encodeCall(IPaymentDesk.revokeAll, (t));
-        if (pick == 10) data = abi.encodeCall(IPaymentDesk.withdrawDeposit, (t, uint128(1 + b % 1e18)));
+        if (pick == 9) data = abi.encodeCall(IPaymentExtension.revokeAll, (t));
+        if (pick == 10) data = abi.encodeCall(IPaymentExtension.withdrawDeposit, (t, uint128(1 + b % 1e18)));
         if (pick == 11) {
             data = abi.encodeCall(payments.withdraw, (payee, t, payments.creditOf(payee, t)));
             from = payments.payoutOf(payee);

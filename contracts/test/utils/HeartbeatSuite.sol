@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {INodeRegistry} from "../../src/interfaces/INodeRegistry.sol";
+import {Bitmaps} from "./Bitmaps.sol";
 import {Suite} from "./Suite.sol";
 
 /// @title HeartbeatSuite
@@ -44,7 +45,7 @@ abstract contract HeartbeatSuite is Suite {
         view
         returns (bytes memory sigs)
     {
-        bytes32 digest = nodes.heartbeatDigest(epoch, root, keccak256(bitmap));
+        bytes32 digest = nodes.heartbeatDigest(epoch, root, Bitmaps.hashOf(bitmap));
         for (uint256 i = first; i < first + n; ++i) {
             sigs = abi.encodePacked(sigs, _sign(coordinators[i].key, digest));
         }
@@ -104,7 +105,7 @@ abstract contract HeartbeatSuite is Suite {
         for (uint256 i; i < siblings.length; ++i) {
             proof[i] = siblings[i];
         }
-        proof[siblings.length] = keccak256(bitmap);
+        proof[siblings.length] = Bitmaps.hashOf(bitmap);
     }
 
     /* NODES */

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IJobManager} from "../../src/interfaces/IJobManager.sol";
+import {Bitmaps} from "./Bitmaps.sol";
 import {CaseSuite} from "./CaseSuite.sol";
 import {HeartbeatSuite} from "./HeartbeatSuite.sol";
 
@@ -92,6 +93,6 @@ abstract contract PlacementSuite is CaseSuite, HeartbeatSuite {
         for (uint256 i; i < siblings.length; ++i) {
             proof[i] = siblings[i];
         }
-        proof[siblings.length] = keccak256(bitmap);
+        proof[siblings.length] = Bitmaps.hashOf(bitmap);
     }
 }

@@ -17,7 +17,7 @@ import {UniswapAdapter} from "../../src/UniswapAdapter.sol";
 import {DevGateway} from "../../src/dev/DevGateway.sol";
 import {IJobManager} from "../../src/interfaces/IJobManager.sol";
 import {INodeRegistry} from "../../src/interfaces/INodeRegistry.sol";
-import {IPaymentDesk} from "../../src/interfaces/IPaymentDesk.sol";
+import {IPaymentExtension} from "../../src/interfaces/IPaymentExtension.sol";
 import {Roles} from "../../src/libraries/Roles.sol";
 import {AccessManager} from "@openzeppelin/contracts/access/manager/AccessManager.sol";
 import {Test} from "forge-std/Test.sol";
@@ -47,7 +47,7 @@ abstract contract Suite is Test {
     JobManager internal jobs;
     PaymentManager internal payments;
     /// @dev The same contract, for what only its other half can.
-    IPaymentDesk internal desk;
+    IPaymentExtension internal extension;
     StorageRegistry internal storages;
     AlephLens internal lens;
     UniswapAdapter internal swaps;
@@ -117,7 +117,7 @@ abstract contract Suite is Test {
         staking = StakingManager(_proxy("StakingManager"));
         jobs = JobManager(_proxy("JobManager"));
         payments = PaymentManager(_proxy("PaymentManager"));
-        desk = IPaymentDesk(address(payments));
+        extension = IPaymentExtension(address(payments));
         deployer.deploy("DrandVerifier", abi.encodePacked(_code("DrandVerifier"), _beaconNetwork()));
         storages = StorageRegistry(_proxy("StorageRegistry"));
         lens = AlephLens(_create(abi.encodePacked(_code("AlephLens"), abi.encode(_peers()))));
@@ -166,10 +166,10 @@ abstract contract Suite is Test {
 
     function _extensionOf(string memory name) private pure returns (string memory) {
         bytes32 h = keccak256(bytes(name));
-        if (h == keccak256("NodeRegistry")) return "NodeConduct";
+        if (h == keccak256("NodeRegistry")) return "NodeExtension";
         if (h == keccak256("JobManager")) return "JobExtension";
-        if (h == keccak256("PaymentManager")) return "PaymentDesk";
-        if (h == keccak256("StorageRegistry")) return "StorageAnnex";
+        if (h == keccak256("PaymentManager")) return "PaymentExtension";
+        if (h == keccak256("StorageRegistry")) return "StorageExtension";
         if (h == keccak256("SLAManager")) return "SLAExtension";
         return "";
     }
@@ -222,7 +222,7 @@ abstract contract Suite is Test {
             _restrict(json, "Base", _at(names[i]));
             _restrict(json, names[i], _at(names[i]));
         }
-        _restrict(json, "PaymentDesk", address(payments));
+        _restrict(json, "PaymentExtension", address(payments));
         authority.grantRole(Roles.UPGRADER, address(this), 0);
         authority.grantRole(Roles.PARAM, address(this), 0);
         authority.grantRole(Roles.GUARDIAN, address(this), 0);

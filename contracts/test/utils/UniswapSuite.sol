@@ -98,7 +98,7 @@ abstract contract UniswapSuite is Suite {
         assertEq(payments.listToken(address(weth)), WETH);
         assertEq(payments.listToken(address(dai)), DAI);
         for (uint8 t = ALEPH; t <= DAI; ++t) {
-            desk.setTokenTerms(t, 6, 0, 0);
+            extension.setTokenTerms(t, 6, 0, 0);
             _rich(payments.tokenOf(t).erc20, address(this));
             _rich(payments.tokenOf(t).erc20, trader);
         }
@@ -181,7 +181,7 @@ abstract contract UniswapSuite is Suite {
         vm.startPrank(poor);
         usd.approve(address(payments), type(uint256).max);
         token.approve(address(payments), type(uint256).max);
-        desk.setAutoSwap(USD, ALEPH, slipBps);
+        extension.setAutoSwap(USD, ALEPH, slipBps);
         vm.stopPrank();
         gateway.mint(token, poor, 100 ether);
     }

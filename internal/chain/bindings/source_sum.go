@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "efafbccde1258923147849315dc61978a5545b9e842a14dfa3b1128f31489df4"
+const sourceSum = "96fc2b577209e21a60dc920b38fb89be23d7d7de2dfacf456c9c63e105aa1b52"

@@ -24,10 +24,10 @@ func suite() []Contract {
 		{Name: "TimelockController", Role: Bare, Meta: &TimelockControllerMetaData},
 		{Name: "AlephGovernor", Role: Proxied, Meta: &AlephGovernorMetaData},
 		{Name: "AlephLens", Role: Bare, Meta: &AlephLensMetaData},
-		{Name: "NodeConduct", Role: Extension, Of: "NodeRegistry", Meta: &NodeConductMetaData},
+		{Name: "NodeExtension", Role: Extension, Of: "NodeRegistry", Meta: &NodeExtensionMetaData},
 		{Name: "JobExtension", Role: Extension, Of: "JobManager", Meta: &JobExtensionMetaData},
-		{Name: "PaymentDesk", Role: Extension, Of: "PaymentManager", Meta: &PaymentDeskMetaData},
-		{Name: "StorageAnnex", Role: Extension, Of: "StorageRegistry", Meta: &StorageAnnexMetaData},
+		{Name: "PaymentExtension", Role: Extension, Of: "PaymentManager", Meta: &PaymentExtensionMetaData},
+		{Name: "StorageExtension", Role: Extension, Of: "StorageRegistry", Meta: &StorageExtensionMetaData},
 		{Name: "SLAExtension", Role: Extension, Of: "SLAManager", Meta: &SLAExtensionMetaData},
 	}
 }

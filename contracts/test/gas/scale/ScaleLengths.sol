@@ -5,7 +5,7 @@ import {IAlephLens} from "../../../src/interfaces/IAlephLens.sol";
 import {IImageMarketplace} from "../../../src/interfaces/IImageMarketplace.sol";
 import {IJobManager} from "../../../src/interfaces/IJobManager.sol";
 import {INodeRegistry} from "../../../src/interfaces/INodeRegistry.sol";
-import {IPaymentDesk} from "../../../src/interfaces/IPaymentDesk.sol";
+import {IPaymentExtension} from "../../../src/interfaces/IPaymentExtension.sol";
 import {IPaymentManager} from "../../../src/interfaces/IPaymentManager.sol";
 import {IStakingManager} from "../../../src/interfaces/IStakingManager.sol";
 import {IStorageRegistry} from "../../../src/interfaces/IStorageRegistry.sol";
@@ -29,7 +29,7 @@ abstract contract ScaleLengths is ScaleWorld {
         for (uint256 i; i < names.length; ++i) {
             _checkLists(names[i], _at(names[i]));
         }
-        _checkLists("PaymentDesk", address(payments));
+        _checkLists("PaymentExtension", address(payments));
         _checkLists("AlephGovernor", address(governor));
         _checkLists("AlephLens", address(lens));
     }
@@ -66,7 +66,7 @@ abstract contract ScaleLengths is ScaleWorld {
         uint64 payee = Payees.ofImage(busyImage);
         bytes memory data = abi.encodeCall(IPaymentManager.payOut, (payee, ALEPH, who, new uint128[](201)));
         _atMost(imagesAt, to, data, 1, 200);
-        _atMost(crowd, to, abi.encodeCall(IPaymentDesk.multicall, (new bytes[](201))), 1, 200);
+        _atMost(crowd, to, abi.encodeCall(IPaymentExtension.multicall, (new bytes[](201))), 1, 200);
         data = abi.encodeCall(IImageMarketplace.distribute, (busyImage, ALEPH, who));
         _atMost(crowd, address(images), data, 1, 200);
         IImageMarketplace.Listing memory l = _royalty(500);
@@ -77,7 +77,8 @@ abstract contract ScaleLengths is ScaleWorld {
         );
         _atMost(crowd, address(storages), data, 1, 64);
         data = abi.encodeCall(
-            INodeRegistry.reportMissed, (busyNode.id, new uint32[](49), new bytes32[](49), new bytes[](49))
+            INodeRegistry.reportMissed,
+            (busyNode.id, new uint32[](49), new bytes32[](49), new INodeRegistry.BitmapPage[](49))
         );
         _atMost(crowd, address(nodes), data, 24, 48);
     }

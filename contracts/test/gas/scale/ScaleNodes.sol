@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {INodeRegistry} from "../../../src/interfaces/INodeRegistry.sol";
 import {IStakingManager} from "../../../src/interfaces/IStakingManager.sol";
+import {Bitmaps} from "../../utils/Bitmaps.sol";
 import {ScaleWorld} from "./ScaleWorld.sol";
 
 /// @title ScaleNodes
@@ -98,7 +99,7 @@ abstract contract ScaleNodes is ScaleWorld {
             skip(1 hours);
             _post(epochs[i], ROOT, map);
         }
-        bytes memory data = abi.encodeCall(INodeRegistry.reportMissed, (id, epochs, roots, maps));
+        bytes memory data = abi.encodeCall(INodeRegistry.reportMissed, (id, epochs, roots, Bitmaps.pagesOf(maps, id)));
         _call("reportMissed, 24 epochs of 100,000 nodes", address(this), address(nodes), data);
         bytes32[3] memory three = [ROOT, ROOT, ROOT];
         map = _map(0);
@@ -107,7 +108,7 @@ abstract contract ScaleNodes is ScaleWorld {
             _toEpoch(first + i + 1);
             _post(first + i, ROOT, map);
         }
-        data = abi.encodeCall(INodeRegistry.reactivate, (id, first, three, [map, map, map]));
+        data = abi.encodeCall(INodeRegistry.reactivate, (id, first, three, Bitmaps.threeOf([map, map, map], id)));
         _call("reactivate, 100,000 nodes", busyNode.signer, address(nodes), data);
     }
 
@@ -119,14 +120,14 @@ abstract contract ScaleNodes is ScaleWorld {
         bytes memory map = _map(0);
         (bytes32 root, bytes32[] memory proof) = _deep(id, map);
         _post(epoch, root, map);
-        bytes memory data = abi.encodeCall(INodeRegistry.demandLeaf, (epoch, id, root, map));
+        bytes memory data = abi.encodeCall(INodeRegistry.demandLeaf, (epoch, id, root, Bitmaps.pageOf(map, id)));
         _callFor("demandLeaf, 100,000 nodes", address(this), at, data, 0.0002 ether, 0);
         data = abi.encodeCall(INodeRegistry.answerLeaf, (epoch, id, _leaf(id), proof));
         _call("answerLeaf, depth 17", c.owner, at, data);
-        nodes.demandLeaf{value: 0.0002 ether}(epoch, accused.id, root, map);
+        nodes.demandLeaf{value: 0.0002 ether}(epoch, accused.id, root, Bitmaps.pageOf(map, accused.id));
         skip(24 hours);
-        bytes memory sig = _sign(c.key, nodes.heartbeatDigest(epoch, root, keccak256(map)));
-        data = abi.encodeCall(INodeRegistry.expireLeaf, (epoch, accused.id, c.id, root, keccak256(map), sig));
+        bytes memory sig = _sign(c.key, nodes.heartbeatDigest(epoch, root, Bitmaps.hashOf(map)));
+        data = abi.encodeCall(INodeRegistry.expireLeaf, (epoch, accused.id, c.id, root, Bitmaps.hashOf(map), sig));
         _call("expireLeaf", address(this), at, data);
     }
 
@@ -138,7 +139,7 @@ abstract contract ScaleNodes is ScaleWorld {
             proof[i] = keccak256(abi.encode(i));
             h = (id >> i) & 1 == 0 ? _inner(h, proof[i]) : _inner(proof[i], h);
         }
-        proof[_DEPTH] = keccak256(map);
+        proof[_DEPTH] = Bitmaps.hashOf(map);
     }
 
     receive() external payable {}

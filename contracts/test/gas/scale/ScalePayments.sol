@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IPaymentDesk} from "../../../src/interfaces/IPaymentDesk.sol";
+import {IPaymentExtension} from "../../../src/interfaces/IPaymentExtension.sol";
 import {IPaymentManager} from "../../../src/interfaces/IPaymentManager.sol";
 import {IPermit2} from "../../../src/interfaces/IPermit2.sol";
 import {Payees} from "../../../src/libraries/Payees.sol";
@@ -13,7 +13,7 @@ import {ScaleWorld} from "./ScaleWorld.sol";
 abstract contract ScalePayments is ScaleWorld {
     function test_scale_payments() public {
         _scale("PaymentManager", address(payments), _payments);
-        _checkAll("PaymentDesk", address(payments));
+        _checkAll("PaymentExtension", address(payments));
     }
 
     function _payments() private {
@@ -25,7 +25,7 @@ abstract contract ScalePayments is ScaleWorld {
         _desk();
         _swaps();
         _permits();
-        _do("revokeAll, by who pays for half of all", payer, abi.encodeCall(IPaymentDesk.revokeAll, (ALEPH)));
+        _do("revokeAll, by who pays for half of all", payer, abi.encodeCall(IPaymentExtension.revokeAll, (ALEPH)));
         _upkeep("PaymentManager", address(payments));
     }
 
@@ -90,7 +90,7 @@ abstract contract ScalePayments is ScaleWorld {
         uint8 t = abi.decode(_do("listToken", who, abi.encodeCall(IPaymentManager.listToken, (erc20))), (uint8));
         _do("delistToken", address(guardian), abi.encodeCall(IPaymentManager.delistToken, (t)));
         _do("relistToken", who, abi.encodeCall(IPaymentManager.relistToken, (t)));
-        _do("setTokenTerms", who, abi.encodeCall(IPaymentDesk.setTokenTerms, (t, 6, 1e6, 1e6)));
+        _do("setTokenTerms", who, abi.encodeCall(IPaymentExtension.setTokenTerms, (t, 6, 1e6, 1e6)));
         _do("setSplit", who, abi.encodeCall(IPaymentManager.setSplit, (Payees.COMPUTE, 6_000, 1_500, 2_000, 500)));
         _do("setPrepay", who, abi.encodeCall(IPaymentManager.setPrepay, (7200)));
         _do("setGrace", who, abi.encodeCall(IPaymentManager.setGrace, (7200, 25 hours)));
@@ -98,27 +98,28 @@ abstract contract ScalePayments is ScaleWorld {
     }
 
     function _desk() private {
-        _do("deposit", payer, abi.encodeCall(IPaymentDesk.deposit, (ALEPH, 1 ether)));
-        _do("withdrawDeposit", payer, abi.encodeCall(IPaymentDesk.withdrawDeposit, (ALEPH, 0.5 ether)));
-        _do("setSource", payer, abi.encodeCall(IPaymentDesk.setSource, (ALEPH, 0)));
-        bytes memory data =
-            abi.encodeCall(IPaymentDesk.setLimits, (ALEPH, address(jobs), type(uint104).max, type(uint40).max, 1e26));
+        _do("deposit", payer, abi.encodeCall(IPaymentExtension.deposit, (ALEPH, 1 ether)));
+        _do("withdrawDeposit", payer, abi.encodeCall(IPaymentExtension.withdrawDeposit, (ALEPH, 0.5 ether)));
+        _do("setSource", payer, abi.encodeCall(IPaymentExtension.setSource, (ALEPH, 0)));
+        bytes memory data = abi.encodeCall(
+            IPaymentExtension.setLimits, (ALEPH, address(jobs), type(uint104).max, type(uint40).max, 1e26)
+        );
         _do("setLimits", payer, data);
         _fund(crowd, 1 ether);
-        data = abi.encodeCall(IPaymentDesk.sponsor, (payer, ALEPH, RATE, type(uint40).max));
+        data = abi.encodeCall(IPaymentExtension.sponsor, (payer, ALEPH, RATE, type(uint40).max));
         _do("sponsor", crowd, data);
         skip(1 hours);
         data = abi.encodeCall(IPaymentManager.pull, (payer, ALEPH));
         _do("pull, with a sponsor", address(this), data);
         bytes[] memory calls = new bytes[](2);
-        (calls[0], calls[1]) = (data, abi.encodeCall(IPaymentDesk.setAutoSwap, (USD, ALEPH, 100)));
-        _do("multicall, 2", payer, abi.encodeCall(IPaymentDesk.multicall, (calls)));
-        _do("setAutoSwap", payer, abi.encodeCall(IPaymentDesk.setAutoSwap, (USD, WETH, 100)));
+        (calls[0], calls[1]) = (data, abi.encodeCall(IPaymentExtension.setAutoSwap, (USD, ALEPH, 100)));
+        _do("multicall, 2", payer, abi.encodeCall(IPaymentExtension.multicall, (calls)));
+        _do("setAutoSwap", payer, abi.encodeCall(IPaymentExtension.setAutoSwap, (USD, WETH, 100)));
     }
 
     function _swaps() private {
         bytes memory path = _path(address(usd), MEDIUM, address(token));
-        bytes memory data = abi.encodeCall(IPaymentDesk.setRoute, (USD, ALEPH, path, 100, 1800, 150, 1000e6));
+        bytes memory data = abi.encodeCall(IPaymentExtension.setRoute, (USD, ALEPH, path, 100, 1800, 150, 1000e6));
         _do("setRoute", address(timelock), data);
         address poor = _swapper(1000e6, 100);
         _asJobs().setFlow(poor, ALEPH, busyNode.id, int256(40 ether * Q / 3600));
@@ -126,11 +127,11 @@ abstract contract ScalePayments is ScaleWorld {
         token.transfer(address(1), token.balanceOf(poor));
         vm.stopPrank();
         skip(30 minutes);
-        _do("pullSwap", address(this), abi.encodeCall(IPaymentDesk.pullSwap, (poor, USD, ALEPH)));
+        _do("pullSwap", address(this), abi.encodeCall(IPaymentExtension.pullSwap, (poor, USD, ALEPH)));
         path = _path(address(token), MEDIUM, address(usd));
         vm.prank(address(timelock));
-        desk.setRoute(ALEPH, USD, path, 0, 1800, 0, 0);
-        data = abi.encodeCall(IPaymentDesk.withdrawSwapped, (busyNode.id, ALEPH, USD, 1e14, 1));
+        extension.setRoute(ALEPH, USD, path, 0, 1800, 0, 0);
+        data = abi.encodeCall(IPaymentExtension.withdrawSwapped, (busyNode.id, ALEPH, USD, 1e14, 1));
         _do("withdrawSwapped", busyNode.owner, data);
     }
 
@@ -146,7 +147,7 @@ abstract contract ScalePayments is ScaleWorld {
         IPermit2.PermitSingle memory single =
             IPermit2.PermitSingle(IPermit2.PermitDetails(address(token), 1e18, uint48(end), 0), at, end);
         bytes memory sig = _sign(payerKey, _permit2Digest(single));
-        data = abi.encodeCall(IPaymentDesk.permit2, (payer, ALEPH, 1e18, uint48(end), 0, end, sig));
+        data = abi.encodeCall(IPaymentExtension.permit2, (payer, ALEPH, 1e18, uint48(end), 0, end, sig));
         _do("permit2", address(this), data);
     }
 }

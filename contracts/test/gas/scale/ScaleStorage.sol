@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {IStorageAnnex} from "../../../src/interfaces/IStorageAnnex.sol";
+import {IStorageExtension} from "../../../src/interfaces/IStorageExtension.sol";
 import {IStorageRegistry} from "../../../src/interfaces/IStorageRegistry.sol";
 import {IStorageWords} from "../../../src/interfaces/IStorageWords.sol";
 import {Asp1} from "../../utils/Asp1.sol";
 import {ScaleWorld} from "./ScaleWorld.sol";
 
 /// @title ScaleStorage
-/// @notice The StorageRegistry and its annex, at the node that keeps all objects, for the payer of all. The randomness is
+/// @notice The StorageRegistry and its extension, at the node that keeps all objects, for the payer of all. The randomness is
 /// the test's own: the contract that verifies it has no state.
 abstract contract ScaleStorage is ScaleWorld {
     struct Kept {
@@ -64,8 +64,8 @@ abstract contract ScaleStorage is ScaleWorld {
             _bundled.push(_object(1 + i, 300 + 100 * i));
         }
         (bytes32 root, uint64 total) = Asp1.bundle(_bundled);
-        _do("commitBundle", who, abi.encodeCall(IStorageAnnex.commitBundle, (id, "first", 1, 1 << 20)));
-        _do("resizeBundle", who, abi.encodeCall(IStorageAnnex.resizeBundle, (id, 1 << 21)));
+        _do("commitBundle", who, abi.encodeCall(IStorageExtension.commitBundle, (id, "first", 1, 1 << 20)));
+        _do("resizeBundle", who, abi.encodeCall(IStorageExtension.resizeBundle, (id, 1 << 21)));
         _do("updateBundle", who, abi.encodeCall(IStorageRegistry.updateBundle, (id, root, total)));
         _receipt_ = _receipt(id, _bundled[2]);
         _receiptSig = _sign(busyStore.key, storages.receiptDigest(_receipt_));
@@ -104,46 +104,47 @@ abstract contract ScaleStorage is ScaleWorld {
 
     function _arm(string memory name, bytes32 cid) private returns (bytes32 seed) {
         seed = _seed(_today());
-        _do(name, address(this), abi.encodeCall(IStorageAnnex.armChallenge, (cid, [uint256(1), 2])));
+        _do(name, address(this), abi.encodeCall(IStorageExtension.armChallenge, (cid, [uint256(1), 2])));
     }
 
     function _storageChallenges() private {
         (uint128 id, IStorageWords.Terms memory t) = (_kept[0].id, _kept[0].terms);
-        bytes32 cid = abi.decode(_do("challenge", payer, abi.encodeCall(IStorageAnnex.challenge, (id, t))), (bytes32));
+        bytes32 cid =
+            abi.decode(_do("challenge", payer, abi.encodeCall(IStorageExtension.challenge, (id, t))), (bytes32));
         bytes memory proofs = Asp1.prove(_data(0), _arm("armChallenge", cid), id, 10);
-        _do("respond", address(this), abi.encodeCall(IStorageAnnex.respond, (cid, t, proofs)));
+        _do("respond", address(this), abi.encodeCall(IStorageExtension.respond, (cid, t, proofs)));
         id = _bundleId(busyStore.id);
-        bytes memory data = abi.encodeCall(IStorageAnnex.challengeBundle, (busyStore.id));
+        bytes memory data = abi.encodeCall(IStorageExtension.challengeBundle, (busyStore.id));
         cid = abi.decode(_do("challengeBundle", payer, data), (bytes32));
         (, uint64 total) = Asp1.bundle(_bundled);
         proofs = Asp1.proveBundle(_bundled, _arm("armChallenge, of a bundle", cid), id, 10);
-        _do("respondBundle", address(this), abi.encodeCall(IStorageAnnex.respondBundle, (cid, total, proofs)));
+        _do("respondBundle", address(this), abi.encodeCall(IStorageExtension.respondBundle, (cid, total, proofs)));
     }
 
     function _objects_() private {
         (IStorageWords.StorageReceipt memory r, bytes memory sig) = (_receipt_, _receiptSig);
-        bytes memory data = abi.encodeCall(IStorageAnnex.challengeObject, (r, sig));
+        bytes memory data = abi.encodeCall(IStorageExtension.challengeObject, (r, sig));
         bytes32 cid = abi.decode(_do("challengeObject", payer, data), (bytes32));
         bytes32 seed = _arm("armChallenge, of a receipt", cid);
         (, uint64 total) = Asp1.bundle(_bundled);
         bytes memory path = Asp1.path(_bundled, 2);
         bytes memory proofs = Asp1.prove(_bundled[2], seed, _bundleId(busyStore.id), 10);
-        data = abi.encodeCall(IStorageAnnex.respondObject, (cid, r, total, path, proofs));
+        data = abi.encodeCall(IStorageExtension.respondObject, (cid, r, total, path, proofs));
         _do("respondObject", address(this), data);
-        data = abi.encodeCall(IStorageAnnex.demandInclusion, (r, sig));
+        data = abi.encodeCall(IStorageExtension.demandInclusion, (r, sig));
         cid = abi.decode(_do("demandInclusion", payer, data), (bytes32));
-        data = abi.encodeCall(IStorageAnnex.answerInclusion, (cid, r, total, path));
+        data = abi.encodeCall(IStorageExtension.answerInclusion, (cid, r, total, path));
         _do("answerInclusion", address(this), data);
         skip(1);
         vm.prank(payer);
         cid = storages.demandInclusion(r, sig);
         uint256 now_ = block.timestamp;
         skip(24 hours + 1);
-        _do("expireChallenge", address(this), abi.encodeCall(IStorageAnnex.expireChallenge, (cid)));
+        _do("expireChallenge", address(this), abi.encodeCall(IStorageExtension.expireChallenge, (cid)));
         vm.warp(now_);
         address who = busyStore.signer;
-        _do("closeBundle", who, abi.encodeCall(IStorageAnnex.closeBundle, (busyStore.id)));
-        _do("holdBundle", address(this), abi.encodeCall(IStorageAnnex.holdBundle, (r, sig)));
+        _do("closeBundle", who, abi.encodeCall(IStorageExtension.closeBundle, (busyStore.id)));
+        _do("holdBundle", address(this), abi.encodeCall(IStorageExtension.holdBundle, (r, sig)));
     }
 
     /* MISSES */
@@ -185,12 +186,12 @@ abstract contract ScaleStorage is ScaleWorld {
         (uint128 id, IStorageWords.Terms memory t) = (_kept[4].id, _kept[4].terms);
         bytes32 digest = storages.repairDigest(id, pool.id);
         bytes memory nodeSig = _sign(pool.key, digest);
-        bytes memory data = abi.encodeCall(IStorageAnnex.repair, (id, t, pool.id, nodeSig, _quorumSigs(digest, 8)));
+        bytes memory data = abi.encodeCall(IStorageExtension.repair, (id, t, pool.id, nodeSig, _quorumSigs(digest, 8)));
         _do("repair", address(this), data);
         (id, t) = (_kept[3].id, _kept[3].terms);
         uint24 until = t.untilDay + 9;
         data = abi.encodeCall(
-            IStorageAnnex.extend, (id, t, until, _sign(busyStore.key, storages.extendDigest(id, until)))
+            IStorageExtension.extend, (id, t, until, _sign(busyStore.key, storages.extendDigest(id, until)))
         );
         _do("extend", payer, data);
         t.untilDay = until;
@@ -200,6 +201,6 @@ abstract contract ScaleStorage is ScaleWorld {
         data = abi.encodeCall(IStorageRegistry.setParameters, (16, 50, 100, 24));
         _do("setParameters", address(timelock), data);
         _warpDay(_receipt_.untilDay);
-        _do("endBundle", address(this), abi.encodeCall(IStorageAnnex.endBundle, (busyStore.id)));
+        _do("endBundle", address(this), abi.encodeCall(IStorageExtension.endBundle, (busyStore.id)));
     }
 }

@@ -18,7 +18,7 @@ abstract contract ScaleViews is ScaleWorld {
         for (uint256 i; i < names.length; ++i) {
             _checkViews(names[i], _at(names[i]));
         }
-        _checkViews("PaymentDesk", address(payments));
+        _checkViews("PaymentExtension", address(payments));
         _checkViews("AlephGovernor", address(governor));
         _checkViews("AlephLens", address(lens));
     }
@@ -61,7 +61,7 @@ abstract contract ScaleViews is ScaleWorld {
         uint256 n;
         for (uint256 i; i < list.length; ++i) {
             if (_changes(access, "Base", list[i]) || _changes(access, name, list[i])) continue;
-            if (_is(name, "PaymentDesk") && _changes(access, "PaymentManager", list[i])) continue;
+            if (_is(name, "PaymentExtension") && _changes(access, "PaymentManager", list[i])) continue;
             list[n++] = list[i];
         }
         assembly ("memory-safe") {
@@ -80,7 +80,7 @@ abstract contract ScaleViews is ScaleWorld {
         _all("StakingManager", address(staking), 0);
         _all("JobManager", address(jobs), _jobOf(0));
         _all("PaymentManager", address(payments), 0);
-        _all("PaymentDesk", address(payments), 0);
+        _all("PaymentExtension", address(payments), 0);
         _all("StorageRegistry", address(storages), 0);
         _all("DomainRegistry", address(domains), domains.keyOf("n0.example.com"));
         _all("ImageMarketplace", address(images), 0);

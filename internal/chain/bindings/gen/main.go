@@ -45,10 +45,10 @@ var contracts = [...]struct{ name, role, of string }{ //nolint:gochecknoglobals 
 	{"TimelockController", "Bare", ""},
 	{"AlephGovernor", "Proxied", ""},
 	{"AlephLens", "Bare", ""},
-	{"NodeConduct", "Extension", "NodeRegistry"},
+	{"NodeExtension", "Extension", "NodeRegistry"},
 	{"JobExtension", "Extension", "JobManager"},
-	{"PaymentDesk", "Extension", "PaymentManager"},
-	{"StorageAnnex", "Extension", "StorageRegistry"},
+	{"PaymentExtension", "Extension", "PaymentManager"},
+	{"StorageExtension", "Extension", "StorageRegistry"},
 	{"SLAExtension", "Extension", "SLAManager"},
 }
 

@@ -7,7 +7,7 @@ import {IDrandVerifier} from "./interfaces/IDrandVerifier.sol";
 import {INodeRegistry} from "./interfaces/INodeRegistry.sol";
 import {ISLAManager} from "./interfaces/ISLAManager.sol";
 import {IStakingManager} from "./interfaces/IStakingManager.sol";
-import {IStorageAnnex} from "./interfaces/IStorageAnnex.sol";
+import {IStorageExtension} from "./interfaces/IStorageExtension.sol";
 import {AlephErrors} from "./libraries/AlephErrors.sol";
 import {Pausing} from "./libraries/Pausing.sol";
 import {StorageProof} from "./libraries/StorageProof.sol";
@@ -16,12 +16,11 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
-/// @title StorageAnnex
-/// @notice See {IStorageAnnex}. The part of the StorageRegistry for which there is no room in one contract. Each
-/// implementation of the StorageRegistry makes one of these and runs its code on its own storage; an upgrade replaces both.
-/// Called directly it finds nothing: it has no storage that counts, and nothing to initialize.
+/// @title StorageExtension
+/// @notice See {IStorageExtension}. This is the part of the {StorageRegistry} for which there is no room in one contract,
+/// and which it runs on its own storage. Called directly it has nothing to work on, so there is nothing to initialize.
 /// @custom:oz-upgrades-unsafe-allow missing-initializer
-contract StorageAnnex is IStorageAnnex, StorageBase {
+contract StorageExtension is IStorageExtension, StorageBase {
     using SafeERC20 for IERC20;
 
     /* SETUP */
@@ -31,7 +30,7 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
 
     /* OBJECTS */
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function extend(uint128 id, Terms calldata terms, uint24 untilDay, bytes calldata nodeSig)
         external
         unpaused(Pausing.ENTRY)
@@ -52,7 +51,7 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
         emit Extended(id, untilDay);
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function repair(
         uint128 id,
         Terms calldata terms,
@@ -73,7 +72,7 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
 
     /* BUNDLES */
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function commitBundle(uint32 nodeId, bytes32 root, uint64 leaves, uint40 capacity)
         external
         unpaused(Pausing.ENTRY)
@@ -89,13 +88,13 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
         _setRoot($, nodeId, root, leaves, capacity);
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function resizeBundle(uint32 nodeId, uint40 capacity) external {
         Store storage s = _ownBundle(nodeId);
         _setCapacity(s, nodeId, capacity);
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function closeBundle(uint32 nodeId) external {
         _ownBundle(nodeId);
         History storage h = _storage().histories[_bundleId(nodeId)];
@@ -103,7 +102,7 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
         _setEnd(h, nodeId, _today() + 1 + _NOTICE_DAYS);
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function holdBundle(StorageReceipt calldata receipt, bytes calldata nodeSig) external {
         _checkReceipt(receipt, nodeSig);
         History storage h = _openBundle(receipt.nodeId);
@@ -113,7 +112,7 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
         _setEnd(h, receipt.nodeId, receipt.untilDay);
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function endBundle(uint32 nodeId) external {
         StorageRegistryStorage storage $ = _storage();
         uint128 id = _bundleId(nodeId);
@@ -127,7 +126,7 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
 
     /* CHALLENGES */
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function challenge(uint128 id, Terms calldata terms) external nonReentrant returns (bytes32) {
         StorageRegistryStorage storage $ = _storage();
         _checkTerms($, id, terms);
@@ -136,12 +135,12 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
         return _challenge(id, ChallengeKind.Object, $.terms[id], terms.payer);
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function challengeBundle(uint32 nodeId) external nonReentrant returns (bytes32) {
         return _challenge(_bundleId(nodeId), ChallengeKind.Bundle, _bundleNow(nodeId), address(0));
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function challengeObject(StorageReceipt calldata receipt, bytes calldata nodeSig)
         external
         nonReentrant
@@ -150,7 +149,7 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
         return _challengeReceipt(receipt, nodeSig, ChallengeKind.Receipt);
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function demandInclusion(StorageReceipt calldata receipt, bytes calldata nodeSig)
         external
         nonReentrant
@@ -159,7 +158,7 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
         return _challengeReceipt(receipt, nodeSig, ChallengeKind.Inclusion);
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function armChallenge(bytes32 challengeId, uint256[2] calldata signature) external {
         Challenge storage c = _storage().challenges[challengeId];
         if (c.state != ChallengeState.Open) {
@@ -173,7 +172,7 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
         emit ChallengeArmed(challengeId, round, seed, deadline);
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function respond(bytes32 challengeId, Terms calldata terms, bytes calldata proofs) external nonReentrant {
         Challenge storage c = _armed(challengeId, ChallengeKind.Object);
         if (_hash(terms) != c.target) revert WrongTarget(challengeId);
@@ -181,7 +180,7 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
         _answer(challengeId, c);
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function respondBundle(bytes32 challengeId, uint64 total, bytes calldata proofs) external nonReentrant {
         Challenge storage c = _armed(challengeId, ChallengeKind.Bundle);
         if (total == 0) revert AlephErrors.ZeroAmount();
@@ -189,7 +188,7 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
         _answer(challengeId, c);
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function respondObject(
         bytes32 challengeId,
         StorageReceipt calldata receipt,
@@ -203,7 +202,7 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
         _answer(challengeId, c);
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function answerInclusion(bytes32 challengeId, StorageReceipt calldata receipt, uint64 total, bytes calldata sumPath)
         external
         nonReentrant
@@ -213,7 +212,7 @@ contract StorageAnnex is IStorageAnnex, StorageBase {
         _answer(challengeId, c);
     }
 
-    /// @inheritdoc IStorageAnnex
+    /// @inheritdoc IStorageExtension
     function expireChallenge(bytes32 challengeId) external nonReentrant unpaused(Pausing.PENALTY) {
         Challenge storage c = _storage().challenges[challengeId];
         bool lost = _checkExpired(c);

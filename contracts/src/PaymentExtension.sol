@@ -4,7 +4,7 @@ pragma solidity 0.8.37;
 import {PaymentBase} from "./PaymentBase.sol";
 import {Peers} from "./Peers.sol";
 import {Wiring} from "./Wiring.sol";
-import {IPaymentDesk} from "./interfaces/IPaymentDesk.sol";
+import {IPaymentExtension} from "./interfaces/IPaymentExtension.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
 import {IPermit2} from "./interfaces/IPermit2.sol";
 import {ISequencerFeed} from "./interfaces/ISequencerFeed.sol";
@@ -20,11 +20,11 @@ import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC2
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
-/// @title PaymentDesk
+/// @title PaymentExtension
 /// @notice The half of the PaymentManager that does what is done rarely. It has no money and no state of its own: the
 /// PaymentManager calls it with its own storage, so that both halves together may be larger than one contract can be. What
 /// it does for functions of the PaymentManager is said in {IPaymentManager}.
-contract PaymentDesk is IPaymentDesk, PaymentBase {
+contract PaymentExtension is IPaymentExtension, PaymentBase {
     using SafeCast for uint256;
 
     /* TYPES */
@@ -93,7 +93,7 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         _takeFromCaller(token, amount);
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function revokeAll(uint8 token) external {
         // A last attempt before what is unpaid counts as unpaid.
         if (_late(_load(msg.sender, token))) IPaymentManager(address(this)).pull(msg.sender, token);
@@ -116,7 +116,7 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         emit IPaymentManager.FlowsRevoked(msg.sender, token, uint40(c.now_), uint40(c.paidUntil), uint128(c.refund));
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function deposit(uint8 token, uint128 amount) external nonReentrant unpaused(Pausing.ENTRY) {
         if (amount == 0) revert AlephErrors.ZeroAmount();
         if (_storage().tokens[token].flags & ENABLED == 0) revert IPaymentManager.TokenDisabled(token);
@@ -124,7 +124,7 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         _takeFromCaller(token, amount);
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function withdrawDeposit(uint8 token, uint128 amount) external nonReentrant unpaused(Pausing.EXIT) {
         if (amount == 0) revert AlephErrors.ZeroAmount();
         Purse storage purse = _storage().accounts[token][msg.sender].purse;
@@ -136,7 +136,7 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         _send(token, msg.sender, amount);
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function setSource(uint8 token, uint8 source) external nonReentrant {
         if (source > 2) revert AlephErrors.OutOfBounds(source, 0, 2);
         Flow storage f = _storage().accounts[token][msg.sender].flow;
@@ -145,7 +145,7 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         emit IPaymentManager.SourceSet(msg.sender, token, source);
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function setLimits(uint8 token, address controller, uint128 maxRateQ32, uint40 validUntil, uint88 dailyCap)
         external
         nonReentrant
@@ -159,7 +159,7 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         emit IPaymentManager.LimitSet(msg.sender, token, controller, maxRateQ32, validUntil, dailyCap);
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function sponsor(address payer, uint8 token, uint128 maxRateQ32, uint40 until) external nonReentrant {
         PaymentManagerStorage storage $ = _storage();
         Sponsor storage s = $.sponsors[payer][token];
@@ -224,14 +224,14 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
 
     /* SWAPS */
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function setAutoSwap(uint8 payToken, uint8 settleToken, uint16 maxSlipBps) external nonReentrant {
         if (maxSlipBps > _SLIP_MAX) revert AlephErrors.OutOfBounds(maxSlipBps, 0, _SLIP_MAX);
         _storage().autoSwaps[msg.sender][payToken][settleToken] = maxSlipBps;
         emit IPaymentManager.AutoSwapSet(msg.sender, payToken, settleToken, maxSlipBps);
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function pullSwap(address payer, uint8 payToken, uint8 settleToken)
         external
         unpaused(Pausing.SWAP)
@@ -264,7 +264,7 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         _save(c);
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function withdrawSwapped(uint64 payee, uint8 tokenIn, uint8 tokenOut, uint128 amountIn, uint128 minOut)
         external
         nonReentrant
@@ -295,7 +295,7 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         }
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function permit2(
         address owner,
         uint8 token,
@@ -319,7 +319,7 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         }
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function multicall(bytes[] calldata calls) external returns (bytes[] memory results) {
         _checkBatch(calls.length);
         results = new bytes[](calls.length);
@@ -358,7 +358,7 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         _setEnabled(token, true);
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function setTokenTerms(uint8 token, uint8 swaps, uint80 minWindowAmount, uint88 bountyCap) external restricted {
         _listed(token);
         uint8 all = SWAP_IN | SWAP_OUT;
@@ -373,7 +373,7 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         );
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function setRoute(
         uint8 tokenIn,
         uint8 tokenOut,
@@ -480,7 +480,7 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         });
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function limitOf(address payer, uint8 token, address controller) external view returns (LimitView memory) {
         PaymentManagerStorage storage $ = _storage();
         Limit storage l = $.limits[payer][token][controller];
@@ -489,7 +489,7 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         return LimitView(l.maxRateQ32, l.validUntil, l.dailyCap, spent);
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function sponsorOf(address payer, uint8 token)
         external
         view
@@ -499,13 +499,13 @@ contract PaymentDesk is IPaymentDesk, PaymentBase {
         return (s.by, s.maxRateQ32, s.until);
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function routeOf(uint8 tokenIn, uint8 tokenOut) external view returns (RouteView memory) {
         Route storage r = _storage().routes[tokenIn][tokenOut];
         return RouteView(r.path, r.slipBps, r.twapSec, r.minCardinality, r.maxPerSwap, uint128(_level(r)));
     }
 
-    /// @inheritdoc IPaymentDesk
+    /// @inheritdoc IPaymentExtension
     function autoSwapOf(address payer, uint8 payToken, uint8 settleToken) external view returns (uint16) {
         return _storage().autoSwaps[payer][payToken][settleToken];
     }

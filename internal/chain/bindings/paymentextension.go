@@ -23,16 +23,16 @@ var (
 	_ = abi.ConvertType
 )
 
-// IPaymentDeskLimitView is an auto generated low-level Go binding around an user-defined struct.
-type IPaymentDeskLimitView struct {
+// IPaymentExtensionLimitView is an auto generated low-level Go binding around an user-defined struct.
+type IPaymentExtensionLimitView struct {
 	MaxRateQ32 *big.Int
 	ValidUntil *big.Int
 	DailyCap   *big.Int
 	Spent      *big.Int
 }
 
-// IPaymentDeskRouteView is an auto generated low-level Go binding around an user-defined struct.
-type IPaymentDeskRouteView struct {
+// IPaymentExtensionRouteView is an auto generated low-level Go binding around an user-defined struct.
+type IPaymentExtensionRouteView struct {
 	Path           []byte
 	SlipBps        uint16
 	TwapSec        uint32
@@ -41,35 +41,35 @@ type IPaymentDeskRouteView struct {
 	Left           *big.Int
 }
 
-// PaymentDeskMetaData contains all meta data concerning the PaymentDesk contract.
-var PaymentDeskMetaData = bind.MetaData{
-	ABI: "[{\"type\":\"constructor\",\"inputs\":[{\"name\":\"p\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"account\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.AccountView\",\"components\":[{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"arrearsSince\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"flows\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"debts\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"refund\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"reserved\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"revokedAt\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"window\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"source\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"autoSwapOf\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"compensate\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"most\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"ref\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[{\"name\":\"paid\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"delistToken\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"deposit\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"lastToken\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"limitOf\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"controller\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentDesk.LimitView\",\"components\":[{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"validUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"dailyCap\",\"type\":\"uint88\",\"internalType\":\"uint88\"},{\"name\":\"spent\",\"type\":\"uint88\",\"internalType\":\"uint88\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"listToken\",\"inputs\":[{\"name\":\"erc20\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"multicall\",\"inputs\":[{\"name\":\"calls\",\"type\":\"bytes[]\",\"internalType\":\"bytes[]\"}],\"outputs\":[{\"name\":\"results\",\"type\":\"bytes[]\",\"internalType\":\"bytes[]\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pair\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.PairView\",\"components\":[{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"since\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"pendingQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"claimable\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"debt\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"payDebt\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}],\"outputs\":[{\"name\":\"amount\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"payOut\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"to\",\"type\":\"address[]\",\"internalType\":\"address[]\"},{\"name\":\"amounts\",\"type\":\"uint128[]\",\"internalType\":\"uint128[]\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"permit\",\"inputs\":[{\"name\":\"owner\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"deadline\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"v\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"r\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"s\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"permit2\",\"inputs\":[{\"name\":\"owner\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint160\",\"internalType\":\"uint160\"},{\"name\":\"expiration\",\"type\":\"uint48\",\"internalType\":\"uint48\"},{\"name\":\"nonce\",\"type\":\"uint48\",\"internalType\":\"uint48\"},{\"name\":\"deadline\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"signature\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pullSwap\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"amountIn\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"amountOut\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"relistToken\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"revokeAll\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"routeOf\",\"inputs\":[{\"name\":\"tokenIn\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentDesk.RouteView\",\"components\":[{\"name\":\"path\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"slipBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"twapSec\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"minCardinality\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"maxPerSwap\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"left\",\"type\":\"uint128\",\"internalType\":\"uint128\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"setAutoSwap\",\"inputs\":[{\"name\":\"payToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxSlipBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setGrace\",\"inputs\":[{\"name\":\"soft\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"hard\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setLimits\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"controller\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"validUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"dailyCap\",\"type\":\"uint88\",\"internalType\":\"uint88\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setPoolPayout\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"payout\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setPrepay\",\"inputs\":[{\"name\":\"duration\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setRoute\",\"inputs\":[{\"name\":\"tokenIn\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"path\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"slipBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"twapSec\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"minCardinality\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"maxPerSwap\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setSource\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"source\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setSplit\",\"inputs\":[{\"name\":\"class\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"nodeBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"coordinatorBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"stakerBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"developmentBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setTokenTerms\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"swaps\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"minWindowAmount\",\"type\":\"uint80\",\"internalType\":\"uint80\"},{\"name\":\"bountyCap\",\"type\":\"uint88\",\"internalType\":\"uint88\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"sponsor\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"sponsorOf\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"by\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"tokenOf\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.TokenView\",\"components\":[{\"name\":\"erc20\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"decimals\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"enabled\",\"type\":\"bool\",\"internalType\":\"bool\"},{\"name\":\"listedAt\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"swapIn\",\"type\":\"bool\",\"internalType\":\"bool\"},{\"name\":\"swapOut\",\"type\":\"bool\",\"internalType\":\"bool\"},{\"name\":\"minWindowAmount\",\"type\":\"uint80\",\"internalType\":\"uint80\"},{\"name\":\"bountyCap\",\"type\":\"uint88\",\"internalType\":\"uint88\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"withdrawDeposit\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"withdrawRefund\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"amount\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"withdrawSwapped\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"tokenIn\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"amountIn\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"minOut\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[{\"name\":\"amountOut\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"event\",\"name\":\"ArrearsCleared\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"AutoSwapSet\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payToken\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"maxSlipBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Compensated\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"credit\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"ref\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"DebtPaid\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"by\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"DepositWithdrawn\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Deposited\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"FlowsRevoked\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"revokedAt\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"GraceSet\",\"inputs\":[{\"name\":\"soft\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"hard\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"LimitSet\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"controller\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"validUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"dailyCap\",\"type\":\"uint88\",\"indexed\":false,\"internalType\":\"uint88\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PoolPayoutSet\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"payout\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PrepaySet\",\"inputs\":[{\"name\":\"duration\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Pulled\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"fromRefund\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"short\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RefundPaid\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Refunded\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RevenueSplit\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"class\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"gross\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"node\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"coordinator\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"staker\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"development\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"credit\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RouteSet\",\"inputs\":[{\"name\":\"tokenIn\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"path\",\"type\":\"bytes\",\"indexed\":false,\"internalType\":\"bytes\"},{\"name\":\"slipBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"twapSec\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"minCardinality\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"maxPerSwap\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SourceSet\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"source\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SplitSet\",\"inputs\":[{\"name\":\"class\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"nodeBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"coordinatorBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"stakerBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"developmentBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SponsorSet\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"by\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Swapped\",\"inputs\":[{\"name\":\"by\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"tokenIn\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amountIn\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"amountOut\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"quote\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"TokenEnabled\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"enabled\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"TokenListed\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"erc20\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"decimals\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"TokenTermsSet\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"swapIn\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"},{\"name\":\"swapOut\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"},{\"name\":\"minWindowAmount\",\"type\":\"uint80\",\"indexed\":false,\"internalType\":\"uint80\"},{\"name\":\"bountyCap\",\"type\":\"uint88\",\"indexed\":false,\"internalType\":\"uint88\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Withdrawn\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"to\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"credit\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"error\",\"name\":\"BadPath\",\"inputs\":[{\"name\":\"length\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"BadSplit\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"Duplicate\",\"inputs\":[{\"name\":\"key\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"FeeOnTransfer\",\"inputs\":[{\"name\":\"got\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"want\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"Insufficient\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"need\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"LimitExceeded\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"limit\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"NoAutoSwap\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"NoDebt\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}]},{\"type\":\"error\",\"name\":\"NoPayout\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}]},{\"type\":\"error\",\"name\":\"NoRoute\",\"inputs\":[{\"name\":\"tokenIn\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"NotAleph\",\"inputs\":[{\"name\":\"erc20\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"NotAuthorized\",\"inputs\":[{\"name\":\"who\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"NothingToRevoke\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"OutOfBounds\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"low\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"high\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"Paused\",\"inputs\":[{\"name\":\"bit\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"ReentrancyGuardReentrantCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"SafeCastOverflowedUintDowncast\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"SequencerGrace\",\"inputs\":[{\"name\":\"until\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"TokenDisabled\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"TransferRefused\",\"inputs\":[{\"name\":\"to\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"amount\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"UnknownClass\",\"inputs\":[{\"name\":\"class\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"ZeroAddress\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ZeroAmount\",\"inputs\":[]}]",
-	ID:  "PaymentDesk",
+// PaymentExtensionMetaData contains all meta data concerning the PaymentExtension contract.
+var PaymentExtensionMetaData = bind.MetaData{
+	ABI: "[{\"type\":\"constructor\",\"inputs\":[{\"name\":\"p\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"account\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.AccountView\",\"components\":[{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"arrearsSince\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"flows\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"debts\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"refund\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"reserved\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"revokedAt\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"window\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"source\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"autoSwapOf\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"compensate\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"most\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"ref\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[{\"name\":\"paid\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"delistToken\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"deposit\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"lastToken\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"limitOf\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"controller\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentExtension.LimitView\",\"components\":[{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"validUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"dailyCap\",\"type\":\"uint88\",\"internalType\":\"uint88\"},{\"name\":\"spent\",\"type\":\"uint88\",\"internalType\":\"uint88\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"listToken\",\"inputs\":[{\"name\":\"erc20\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"multicall\",\"inputs\":[{\"name\":\"calls\",\"type\":\"bytes[]\",\"internalType\":\"bytes[]\"}],\"outputs\":[{\"name\":\"results\",\"type\":\"bytes[]\",\"internalType\":\"bytes[]\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pair\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.PairView\",\"components\":[{\"name\":\"rateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"since\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"pendingQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"claimable\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"debt\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"payDebt\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}],\"outputs\":[{\"name\":\"amount\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"payOut\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"to\",\"type\":\"address[]\",\"internalType\":\"address[]\"},{\"name\":\"amounts\",\"type\":\"uint128[]\",\"internalType\":\"uint128[]\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"permit\",\"inputs\":[{\"name\":\"owner\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"deadline\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"v\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"r\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"s\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"permit2\",\"inputs\":[{\"name\":\"owner\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint160\",\"internalType\":\"uint160\"},{\"name\":\"expiration\",\"type\":\"uint48\",\"internalType\":\"uint48\"},{\"name\":\"nonce\",\"type\":\"uint48\",\"internalType\":\"uint48\"},{\"name\":\"deadline\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"signature\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pullSwap\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"amountIn\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"amountOut\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"relistToken\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"revokeAll\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"routeOf\",\"inputs\":[{\"name\":\"tokenIn\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentExtension.RouteView\",\"components\":[{\"name\":\"path\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"slipBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"twapSec\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"minCardinality\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"maxPerSwap\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"left\",\"type\":\"uint128\",\"internalType\":\"uint128\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"setAutoSwap\",\"inputs\":[{\"name\":\"payToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxSlipBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setGrace\",\"inputs\":[{\"name\":\"soft\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"hard\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setLimits\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"controller\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"validUntil\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"dailyCap\",\"type\":\"uint88\",\"internalType\":\"uint88\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setPoolPayout\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"payout\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setPrepay\",\"inputs\":[{\"name\":\"duration\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setRoute\",\"inputs\":[{\"name\":\"tokenIn\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"path\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"slipBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"twapSec\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"minCardinality\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"maxPerSwap\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setSource\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"source\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setSplit\",\"inputs\":[{\"name\":\"class\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"nodeBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"coordinatorBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"stakerBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"},{\"name\":\"developmentBps\",\"type\":\"uint16\",\"internalType\":\"uint16\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"setTokenTerms\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"swaps\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"minWindowAmount\",\"type\":\"uint80\",\"internalType\":\"uint80\"},{\"name\":\"bountyCap\",\"type\":\"uint88\",\"internalType\":\"uint88\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"sponsor\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"sponsorOf\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"by\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"tokenOf\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"\",\"type\":\"tuple\",\"internalType\":\"structIPaymentManager.TokenView\",\"components\":[{\"name\":\"erc20\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"decimals\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"enabled\",\"type\":\"bool\",\"internalType\":\"bool\"},{\"name\":\"listedAt\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"swapIn\",\"type\":\"bool\",\"internalType\":\"bool\"},{\"name\":\"swapOut\",\"type\":\"bool\",\"internalType\":\"bool\"},{\"name\":\"minWindowAmount\",\"type\":\"uint80\",\"internalType\":\"uint80\"},{\"name\":\"bountyCap\",\"type\":\"uint88\",\"internalType\":\"uint88\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"withdrawDeposit\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"withdrawRefund\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}],\"outputs\":[{\"name\":\"amount\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"withdrawSwapped\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"tokenIn\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"amountIn\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"minOut\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"outputs\":[{\"name\":\"amountOut\",\"type\":\"uint256\",\"internalType\":\"uint256\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"event\",\"name\":\"ArrearsCleared\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"AutoSwapSet\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payToken\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"maxSlipBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Compensated\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"credit\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"ref\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"DebtPaid\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"by\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"DepositWithdrawn\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Deposited\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"FlowsRevoked\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"revokedAt\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"GraceSet\",\"inputs\":[{\"name\":\"soft\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"hard\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"LimitSet\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"controller\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"validUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"dailyCap\",\"type\":\"uint88\",\"indexed\":false,\"internalType\":\"uint88\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PoolPayoutSet\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"payout\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PrepaySet\",\"inputs\":[{\"name\":\"duration\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Pulled\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"fromRefund\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"paidUntil\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"short\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RefundPaid\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Refunded\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"refund\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RevenueSplit\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"class\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"gross\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"node\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"coordinator\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"staker\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"development\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"credit\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RouteSet\",\"inputs\":[{\"name\":\"tokenIn\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"path\",\"type\":\"bytes\",\"indexed\":false,\"internalType\":\"bytes\"},{\"name\":\"slipBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"twapSec\",\"type\":\"uint32\",\"indexed\":false,\"internalType\":\"uint32\"},{\"name\":\"minCardinality\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"maxPerSwap\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SourceSet\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"source\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SplitSet\",\"inputs\":[{\"name\":\"class\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"nodeBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"coordinatorBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"stakerBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"developmentBps\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SponsorSet\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"by\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"maxRateQ32\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Swapped\",\"inputs\":[{\"name\":\"by\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"tokenIn\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"amountIn\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"amountOut\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"quote\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"TokenEnabled\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"enabled\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"TokenListed\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"erc20\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"decimals\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"TokenTermsSet\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"swapIn\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"},{\"name\":\"swapOut\",\"type\":\"bool\",\"indexed\":false,\"internalType\":\"bool\"},{\"name\":\"minWindowAmount\",\"type\":\"uint80\",\"indexed\":false,\"internalType\":\"uint80\"},{\"name\":\"bountyCap\",\"type\":\"uint88\",\"indexed\":false,\"internalType\":\"uint88\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Withdrawn\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"indexed\":true,\"internalType\":\"uint64\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":true,\"internalType\":\"uint8\"},{\"name\":\"to\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"amount\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"credit\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"}],\"anonymous\":false},{\"type\":\"error\",\"name\":\"BadPath\",\"inputs\":[{\"name\":\"length\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"BadSplit\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"Duplicate\",\"inputs\":[{\"name\":\"key\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"FeeOnTransfer\",\"inputs\":[{\"name\":\"got\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"want\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"Insufficient\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"need\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"LimitExceeded\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"limit\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"NoAutoSwap\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"settleToken\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"NoDebt\",\"inputs\":[{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}]},{\"type\":\"error\",\"name\":\"NoPayout\",\"inputs\":[{\"name\":\"payee\",\"type\":\"uint64\",\"internalType\":\"uint64\"}]},{\"type\":\"error\",\"name\":\"NoRoute\",\"inputs\":[{\"name\":\"tokenIn\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"tokenOut\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"NotAleph\",\"inputs\":[{\"name\":\"erc20\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"NotAuthorized\",\"inputs\":[{\"name\":\"who\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"NothingToRevoke\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"OutOfBounds\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"low\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"high\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"Paused\",\"inputs\":[{\"name\":\"bit\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"ReentrancyGuardReentrantCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"SafeCastOverflowedUintDowncast\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"SequencerGrace\",\"inputs\":[{\"name\":\"until\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"TokenDisabled\",\"inputs\":[{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"TransferRefused\",\"inputs\":[{\"name\":\"to\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"amount\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"UnknownClass\",\"inputs\":[{\"name\":\"class\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"ZeroAddress\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ZeroAmount\",\"inputs\":[]}]",
+	ID:  "PaymentExtension",
 	Bin: "0x6102206040523461037f57604051601f615a7638819003918201601f19168301916001600160401b0383118484101761036b578084926101a09460405283398101031261037f576040516101a081016001600160401b0381118282101761036b5760405261006c82610383565b8082529061007c60208401610383565b6020820190815261008f60408501610383565b604083019081526100a260608601610383565b606084019081526100b560808701610383565b608085019081526100c860a08801610383565b60a086019081526100db60c08901610383565b60c08701908152946100ef60e08a01610383565b60e08801908152946101046101008b01610383565b61010089019081529461011a6101208c01610383565b6101208a01908152946101306101408d01610383565b6101408b01908152996101466101608e01610383565b9c61016082019d8e526101800161015c90610383565b61018082019081529b610177906001600160a01b0316610397565b845161018b906001600160a01b0316610397565b835161019f906001600160a01b0316610397565b82516101b3906001600160a01b0316610397565b81516101c7906001600160a01b0316610397565b85516101db906001600160a01b0316610397565b89516101ef906001600160a01b0316610397565b8851610203906001600160a01b0316610397565b8751610217906001600160a01b0316610397565b865161022b906001600160a01b0316610397565b8a5161023f906001600160a01b0316610397565b8c51610253906001600160a01b0316610397565b5193519251915190516001600160a01b039081166101005290811660e05290811660c05290811660a0529081166080529051945193519251915181166101a052908116610180529081166101605290811661014052908116610120529051925191518116610200529081166101e052166101c0526040516156bf90816103b78239608051816143d2015260a05181818161307c01526148f2015260c051818181611b4d01526151cf015260e051815050610100518161298a01526101205181505061014051818181612b700152613eb70152610160518150506101805181613d5701526101a0518181816111d70152612b3d01526101c0518150506101e0518181816119c60152614a6b015261020051816154150152f35b634e487b7160e01b5f52604160045260245ffd5b5f80fd5b51906001600160a01b038216820361037f57565b6001600160a01b0316156103a757565b63d92e233d60e01b5f5260045ffdfe60806040526004361015610011575f80fd5b5f5f3560e01c806216fb10146136c557806251dff01461364b57806302046d6c146135a857806305c7efed146134c95780630e6315e9146133cb5780631a11b9721461311e5780631fc1e25f14612e1d5780631fe3a3fb14612d91578063206d528414612ba0578063233fbca41461291a5780632600b79e146127e75780632f796f50146127a8578063310655b41461264a5780633724a3731461239d5780634aab36ea14611f6f5780634f591b2b14611d1b5780635a8ff5a814611c0b5780635ff386b6146118305780636c82d057146116e957806375d4af12146114f35780637cb67f341461114d5780637d17b8ac14610fed578063837c546614610ebc5780638fdc02de14610d84578063a5d52c0514610bf8578063ac9650d814610a55578063b8ee82a914610941578063c3991aa814610856578063c3e622d6146106a9578063cd6614bf1461049a578063d59578e914610419578063ec26a60a146103bd5763fbb8c05314610183575f80fd5b346103ba5760603660031901126103ba5760a09061019f6139ec565b6101a7613a2e565b906101b0613a74565b8360806040516101bf81613c4e565b82815282602082015282604082015282606082015201526101de614767565b6102128360ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850560205260405f2090565b6001600160401b0382165f5260205260405f20600180871b0383165f5260205260405f20549260ff61032b6bffffffffffffffffffffffff861696610255613f88565b6102898560ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850560205260405f2090565b6001600160401b0387165f5260205260405f206001808c1b0388165f5260205260405f20805490602083019060408401936bffffffffffffffffffffffff60608201948060881c865264ffffffffff8160601c168752168352526102ec87613cd1565b6001808e1b038a165f5260205264ffffffffff60405f205460681c1642811090421802421890519251915193508181115f146103b15703020194613f18565b91165f526020526001600160401b0360405f2091165f526020526001600160801b0360405f20549264ffffffffff60405161036581613c4e565b86815260806020820191838560601c168352604081019460881c8552606081019660201c8752019586526040519687525116602086015251166040840152516060830152516080820152f35b50505094613f18565b80fd5b50346103ba5760603660031901126103ba576103d76139ec565b6103df613a2e565b60ff6103f26103ec613a3e565b93613ee0565b91165f5260205260ff60405f2091165f52602052602061ffff60405f205416604051908152f35b50346103ba5760203660031901126103ba57610433613a4e565b61043b6143a0565b61044481614600565b5061046861045182613d01565b805460ff60a81b198116607f60a91b909116179055565b7f282b86db60cba515e99b57052e33622a0508be87996f58216f1d83e73a1ca1e2602060ff604051938585521692a280f35b50346103ba5760803660031901126103ba576104b46139ec565b6104bc613a2e565b906104c5613aa0565b906104ce613aee565b6104d6614767565b60015f51602061569f5f395f51905f525d6001600160a01b0382165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850c6020526040902060ff85165f5260205260405f2092835460018060a01b03811633141580610696575b80610682575b61066f576001600160f01b0319164260c81b64ffffffffff60c81b161760a083901b64ffffffffff60a01b16173317845560019390930180546cffffffffffffffffffffffffff19166001600160681b036001600160801b039590951685811886821002861890951617905564ffffffffff906105c185613cd1565b6001600160a01b03939093165f8181526020949094526040909320610600903385036106495780546001600160f81b03811660fb60f81b909116179055565b6040519384521660208301527f1488f781705d8aa468c03dc4e8cf7d3966a5511966adde2438d19ae7c8fc2670604060ff33951693a4805f51602061569f5f395f51905f525d80f35b80546001600160f81b031960f882811c600417901b166001600160f81b03909116179055565b634a0bfec160e01b875233600452602487fd5b5064ffffffffff8160a01c16421115610545565b50336001600160a01b038516141561053f565b50346103ba5760803660031901126103ba576106c3613a4e565b6106cb613a2e565b9060443569ffffffffffffffffffff8116808203610852576064356001600160581b0381169283820361084e576107006143a0565b61070985614600565b5060f9861661082e579260ff92859261079c6080966107487f5958127340959c935e515eca93b68f0bc454f46eaee2d8e2ec6bac3ca5ddf1fd99613d01565b6107798b6001835460a81c161787155f14610826578d905b835460ff60a81b1916911760a81b60ff60a81b16178255565b80546001600160b01b031660b09290921b6001600160b01b031916919091179055565b6107d08460ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850260205260405f2090565b906fffffffffffffffffffffff000000000082549160281b16906fffffffffffffffffffffff0000000000191617905560046040519760028116151589521615156020880152604087015260608601521692a280f35b600890610760565b63759b9e7f60e11b875260ff861660045260248790526006604452606487fd5b8680fd5b8480fd5b50346103ba5760203660031901126103ba57610870613b2f565b6108786143a0565b63ffffffff81169061012c82108015610935575b8015610923575b610902577f17e8b45c1b485616f3d140e4e6a140b4f2fe3cab3c305db49b36bd5f2b9bdf49916108f86020926108ef5f51602061567f5f395f51905f525463ffffffff8160481c169163ffffffff808360681c169260881c1690565b92909150614966565b604051908152a180f35b63759b9e7f60e11b8352600482905261012c60245262015180604452606483fd5b5063ffffffff603c8306161515610893565b5062015180821161088c565b50346103ba5760403660031901126103ba5761095b613a5e565b610963613a18565b9061096c6143a0565b6001600160401b0381169164020000000083108015610a47575b610a21576001600160a01b0316908115610a12577ff158de6e7d6b68b552a1f541a017eb894818fdd4d3e79256879e03b754e99ec1916109f86020926001600160401b03165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850860205260405f2090565b80546001600160a01b03191682179055604051908152a280f35b63d92e233d60e01b8452600484fd5b63759b9e7f60e11b84526004839052640200000000602452640200000003604452606484fd5b506402000000038311610986565b50346103ba5760203660031901126103ba576004356001600160401b038111610bf457610a86903690600401613b66565b91610a90836148ae565b610a9983614187565b92610aa76040519485613c69565b808452601f19610ab682614187565b01825b818110610be3575050908092601e1981360301905b83851015610b7c578460051b81013582811215610b785781018035906001600160401b03821161085257602001813603811361085257818592918392604051928392833781018381520390305af43d15610b71573d610b2c81614018565b90610b3a6040519283613c69565b81523d85602083013e5b610b4e878961419e565b52610b6657610b5d858761419e565b51602081519101fd5b600190940193610ace565b6060610b44565b8380fd5b85836040519182916020830160208452825180915260408401602060408360051b870101940192905b828210610bb457505050500390f35b91936001919395506020610bd38192603f198a82030186528851613b42565b9601920192018594939192610ba5565b806060602080938901015201610ab9565b5080fd5b50346103ba5760e03660031901126103ba57610c126139ec565b90610c1b613a2e565b604435906084359060ff8216809203610b7857610c36614767565b60015f51602061569f5f395f51905f525d6001600160a01b0390610c5990614600565b1693843b15610b78576040519063d505accf60e01b825260018060a01b0316918260048301523060248301528360448301526064356064830152608482015260a43560a482015260c43560c482015283808260e481838a5af19182610d6f575b5050610d6657602090604460405180968193636eb1769f60e11b835260048301523060248301525afa928315610d5b578293610d23575b50808310610d0f575090505b805f51602061569f5f395f51905f525d80f35b604492621d0c4160eb1b8352600452602452fd5b9092506020813d602011610d53575b81610d3f60209383613c69565b81010312610d4f5751915f610cf0565b5f80fd5b3d9150610d32565b6040513d84823e3d90fd5b50509050610cfc565b81610d7991613c69565b610b7857835f610cb9565b50346103ba5760403660031901126103ba57610d9e613a4e565b90610da7613ab6565b91610db0614767565b60015f51602061569f5f395f51905f525d610dc96141fc565b6001600160801b038316908115610ead57610de381613cd1565b60018060a01b0333165f52602052600160405f2001936001600160781b03855416838110610e97576001600160781b0382169003906001600160781b038211610e8357610cfc94956001600160781b0383166001600160781b03198254161790557f9df900911a342b684df8790cc18eadceee7e318c295f5faf1d7d56fbd3ab06ab60405180610e7960ff87169533958361406b565b0390a333906145c7565b634e487b7160e01b85526011600452602485fd5b621d0c4160eb1b85526004526024839052604484fd5b631f2a200560e01b8352600483fd5b50346103ba5760403660031901126103ba57610ed6613b2f565b906024359163ffffffff831692838103610fe957610ef26143a0565b63ffffffff8216916203f4808311610fcb57610e10831115610fbe5763ffffffff815b168086108015610fb2575b610f9457509184610f866040937f2e5d322f139efed6b51d5170fbe2f51cf8241a806da362c81dc9ba1c25d8f7bc95610f7f5f51602061567f5f395f51905f525463ffffffff8160481c169163ffffffff808360681c169260881c1690565b5050614966565b82519182526020820152a180f35b63759b9e7f60e11b8552600486905260245262093a80604452606484fd5b5062093a808611610f20565b63ffffffff610e10610f15565b6064848463759b9e7f60e11b8252600452806024526203f480604452fd5b8280fd5b50346103ba5760203660031901126103ba576101009061100b613a4e565b9060e060405161101a81613c32565b8281528260208201528260408201528260608201528260808201528260a08201528260c082015201526001600160581b0361108861105783613d01565b9260ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850260205260405f2090565b915491546040516001600160a01b0384169369ffffffffffffffffffff9160a882901c906110b581613c32565b86815264ffffffffff6020820160ff8560a01c16815260408301600185161515815260ff6060850192848a1684528a60e0608088019760028a1615158952600460a082019a1615158a5260c081019a60b01c8b52019a60281c168a526040519b8c52511660208b015251151560408a015251166060880152511515608087015251151560a0860152511660c0840152511660e0820152f35b50346103ba5760803660031901126103ba57611167613a5e565b90611170613a2e565b916044356001600160401b038111610fe957611190903690600401613b66565b6064356001600160401b038111610852576111af903690600401613b66565b90956111b9614767565b60015f51602061569f5f395f51905f525d6111d26141fc565b6111fb7f0000000000000000000000000000000000000000000000000000000000000000614254565b600260ff61120887614265565b16036114c557611217836148ae565b8183036114aa5761122785613cae565b60ff82165f526020526001600160801b0360405f2054169686875b858110611454575080891061143e576001600160801b03611264911689613d31565b61126d87613cae565b60ff84165f526020526001600160801b0360405f2091166001600160801b03198254161790556001600160401b0387961660ff8316985b8588106112bf5788805f51602061569f5f395f51905f525d80f35b6112dc906112d66112d18a888761413b565b614173565b90613d31565b9689827f1879f51681afcacdd977fa9dc2bd1f6605589f9dfc391a113282a2bc3a1069db61131361130e858b8d61413b565b61415f565b6113216112d1868b8a61413b565b604080516001600160a01b039390931683526001600160801b039182166020840152908d1690820152606090a361138561135a856148e4565b61136861130e848a8c61413b565b6001600160801b0361137e6112d1868b8a61413b565b169161492b565b15611394575b600101966112a4565b896113a082888a61413b565b6113a99061415f565b6113b483888761413b565b6113bd90614173565b6113c8848a8c61413b565b6113d19061415f565b876113dd868b8a61413b565b6113e690614173565b6001600160801b0316906113f9926142d6565b6040516001600160a01b0390931692918291611415918361406b565b037fb4de520d381441cbe6810d5447f418a80832cd89053ab60a42c8240bc3eb32f791a361138b565b621d0c4160eb1b88526004899052602452604487fd5b906001600160a01b0361146b61130e84898b61413b565b161561149b576114946001916001600160801b0361148d6112d1868a8961413b565b169061412e565b9101611242565b63d92e233d60e01b8952600489fd5b606486848463759b9e7f60e11b835260045280602452604452fd5b63759b9e7f60e11b86526001600160401b0385166004526401000000016024526401ffffffff604452606486fd5b50346103ba5760a03660031901126103ba5761150d613a4e565b6024359061ffff8216809203610fe957611525613acc565b9161152e613add565b60843561ffff81168091036116e5576115456143a0565b60ff841694851515806116da575b6116c65761ffff169361157e8261157961ffff611570898961412e565b9616809661412e565b61412e565b6127101480159084841884861102841890868818888811028818906116b1575b50506116a2577fe64c1e0b80586f07c9540fc1b0057304912ada932b11bcede89a9c272ae0b81d949261ffff60809593611687828061162c8197604051996115e58b613b96565b8a5260208a019a8b5260408a0197885260608a0195865260ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850360205260405f2090565b9751169781891682198954161788555192875495519565ffff000000008760201b169063ffff00008660101b169065ffffffff0000191617178855511680969061ffff60301b82549160301b169061ffff60301b1916179055565b6040519586521660208501521660408301526060820152a280f35b63bc4f33a360e01b8752600487fd5b611f4092508180821191180218115f8061159e565b6365f9055360e11b87526004869052602487fd5b506001861415611553565b8580fd5b50346103ba5760403660031901126103ba5760ff61176d611708613a4e565b611710613a2e565b9360a060405161171f81613c17565b60608152826020820152826040820152826060820152826080820152015260ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850d60205260405f2090565b91165f5260205260c0602060405f206001600160801b038154818061179185614862565b16916117ab6002604051966117a588613c17565b0161408e565b855261ffff86860195818316875263ffffffff60408201818560101c168152836118086060850194828860301c16865288608082019860401c16885260a08101998a526040519d8d8f9e928f9384525192015260e08d0190613b42565b99511660408b01525116606089015251166080870152511660a0850152511660c08301520390f35b50346103ba5760a03660031901126103ba5761184a613a5e565b611852613a2e565b9161185b613a3e565b92611864613a8a565b92608435936001600160801b038516809503610b7857611882614767565b60015f51602061569f5f395f51905f525d61189b6141b2565b6118a36141fc565b8415611bfc576118b860026117a5888661478b565b926001600160801b038216938415611bed576118d38461519e565b6001600160a01b03811693908415611bd1578433141580611b1b575b611b08576118fc86613cae565b60ff85165f526020526001600160801b0360405f205416878110611af25791611a1193917f1879f51681afcacdd977fa9dc2bd1f6605589f9dfc391a113282a2bc3a1069db6001600160401b036001600160801b03846020999703169961196281613cae565b60ff88165f818152918b5260409182902080546fffffffffffffffffffffffffffffffff19166001600160801b039e8f1690811790915582516001600160a01b0397909716875296909c16602086015284019490945289931691606090a36119ec877f000000000000000000000000000000000000000000000000000000000000000080946145c7565b87604051809a81958294631a6fc66560e11b8452608060048501526084840190613b42565b908a60248401526044830152876064830152039260018060a01b03165af1948515611ae7578495611a91575b507f892075c28b81ed768231105682ba3f2b97e27e82561e54bd23d2e6d2c8c93ce4606060ff602098604051968752888a8801528760408801521694a45f51602061569f5f395f51905f525d604051908152f35b9594506020863d602011611adf575b81611aad60209383613c69565b81010312610d4f57945193947f892075c28b81ed768231105682ba3f2b97e27e82561e54bd23d2e6d2c8c93ce4611a3d565b3d9150611aa0565b6040513d86823e3d90fd5b621d0c4160eb1b89526004526024879052604488fd5b634a0bfec160e01b885233600452602488fd5b50611b2586615265565b15806118ef575060405163562eb55b60e11b815263ffffffff871660048201526020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115611bc6578991611b97575b506001600160a01b03163314156118ef565b611bb9915060203d602011611bbf575b611bb18183613c69565b810190614843565b5f611b85565b503d611ba7565b6040513d8b823e3d90fd5b631456792360e11b88526001600160401b038616600452602488fd5b631f2a200560e01b8652600486fd5b631f2a200560e01b8452600484fd5b50346103ba5760403660031901126103ba57611c25613a4e565b90611c2e613ab6565b611c36614767565b60015f51602061569f5f395f51905f525d5f51602061567f5f395f51905f52546001811615159081611d07575b50611cf3576001600160801b038116908115610ead576001611c8485613d01565b5460a81c1615611cdd5792610cfc9293611c9f8383336142d6565b907f6817c493fffd0f186edcec63c64e320ffcbe67e06d33ddfb0018b8d25cea606d60405180611cd560ff87169533958361406b565b0390a3614376565b637a60637f60e11b835260ff8416600452602483fd5b638f121e4360e01b82526001600452602482fd5b64ffffffffff915060081c1642105f611c63565b50346103ba5760403660031901126103ba57611d356139ec565b611d93611d40613a2e565b83610120604051611d5081613bfb565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e0820152826101008201520152611d8e614767565b613cd1565b9060018060a01b03165f5260205260405f2060405191611db283613be0565b81546001600160681b0381169384815264ffffffffff8260681c1680602083015264ffffffffff8360901c169182604082015262ffffff8460b81c1680606083015262ffffff8560d01c1691826080820152600260c061ffff8860e81c16978860a085015260f81c92019180835216151594855f14611f6657600188995b01549515611f5c57603c90965b029663ffffffff8816978803611f4857505160041c6003169660405193611e6385613bfb565b89855260208501908152604085019164ffffffffff168252606085019283526080850193845260a08501946001600160781b038716865260c081019660781c6001600160781b0316875260e081019764ffffffffff168852610100810198895261012001988952604051998a525164ffffffffff1660208a01525164ffffffffff1660408901525162ffffff1660608801525162ffffff166080870152516001600160801b031660a0860152516001600160801b031660c08501525164ffffffffff1660e08401525163ffffffff166101008301525160ff1661012082015261014090f35b634e487b7160e01b81526011600452602490fd5b50603c8796611e3d565b60018199611e30565b50346103ba5760e03660031901126103ba57611f89613a4e565b611f91613a2e565b6044356001600160401b038111610b7857611fb0903690600401613b02565b611fb8613add565b926084359363ffffffff851680950361084e5760a43561ffff81168091036123995760c435916001600160801b0383168093036123955761ffff90611ffb6143a0565b6120078688878c614647565b169561012c87116123785761012c8110801561236d575b61234f578860405161202f81613be0565b888152602081018381526040820185815260608301878152608084019164ffffffffff4216835260a08501938985526120678c614018565b966120756040519889613c69565b8c8852368e8e01116103ba578f908d8f60208b01378d89016020015260c087019788526120cc9060ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850d60205260405f2090565b60ff8c165f90815260209190915260409020955186549151925161ffff60301b60309190911b1660109390931b65ffffffff00001661ffff90911667ffffffffffffffff199092169190911717178455518354915168010000000000000000600160e81b031990921677ffffffffffffffffffffffffffffffff000000000000000060409290921b919091161760c09190911b64ffffffffff60c01b16178255516001600160801b031660018201906001600160801b03166001600160801b031982541617905560020190518051906001600160401b03821161233b576121b38354614033565b601f81116122e4575b506020908c601f84116001146122575792807fbd7a02023ad0a3fa488b82353d074e0b3b3c5c899c064541e9cfb23bbeecd7b39b9a99969360ff9996938a99969261224c575b50508160011b915f199060031b1c19161790555b61222d60405198899860a08a5260a08a0191613fac565b996020880152604087015260608601526080850152169516930390a380f35b015190505f80612202565b9190601f198416858452828420935b8181106122cc5750937fbd7a02023ad0a3fa488b82353d074e0b3b3c5c899c064541e9cfb23bbeecd7b39b9a99969360ff999693600193838c9b98106122b4575b505050811b019055612216565b01515f1960f88460031b161c191690555f80806122a7565b92936020600181928786015181550195019301612266565b828111156121bc57838d528c60208120601f850160051c9160208610612333575b5081601f9101920160051c03908d805b838110612324575050506121bc565b60019181840155018e90612315565b91508e612305565b634e487b7160e01b8c52604160045260248cfd5b63759b9e7f60e11b895260045261012c602452611c20604452606488fd5b50611c20811161201e565b6064898863759b9e7f60e11b82526004528060245261012c604452fd5b8880fd5b8780fd5b5034610d4f5760e0366003190112610d4f576123b76139ec565b906123c0613a2e565b916044356001600160a01b0381169190829003610d4f576064359365ffffffffffff8516809503610d4f576084359065ffffffffffff8216809203610d4f5760c4356001600160401b038111610d4f57612421612442913690600401613b02565b91909261242c614767565b60015f51602061569f5f395f51905f525d614600565b926040519061245082613b96565b60018060a01b038516825286602083015288604083015260608201526040519061247982613bc5565b81526020810190308252604081019160a43583526e22d473030f116ddee9f6b43ac78ba33b15610d4f57604080516302b67b5760e41b81526001600160a01b03898116600483015293518051851660248301526020810151851660448301529182015165ffffffffffff90811660648301526060909201519091166084820152905190911660a4820152905160c482015261010060e4820152915f91839182916125299161010484019190613fac565b0381836e22d473030f116ddee9f6b43ac78ba35af19081612635575b5061262b5760405163927da10560e01b81526001600160a01b03928316600482015291166024820152306044820152906060826064816e22d473030f116ddee9f6b43ac78ba35afa91821561262057839084936125eb575b506001600160a01b03168181106125d657505065ffffffffffff1691808310610d0f57509050805f51602061569f5f395f51905f525d80f35b621d0c4160eb1b845260045260245250604490fd5b905061261091925060603d606011612619575b6126088183613c69565b810190613fdf565b5091905f61259d565b503d6125fe565b6040513d85823e3d90fd5b5050509050610cfc565b6126429195505f90613c69565b5f935f612545565b34610d4f576060366003190112610d4f5760806126656139ec565b61266d613a2e565b612675613a02565b9061267e613f88565b506001600160a01b039283165f8181527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850a6020908152604080832060ff95909516808452948252808320959096168083529481528582209282527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850b8152858220938252928352848120938152929091529190205462ffffff80821662015180420490911603612798576001600160581b03809160181c16915b5491816001600160681b0384169364ffffffffff60405161275781613b96565b8681528360606020830192848660681c16845282604082019660901c1686520195168552604051968752511660208601525116604084015251166060820152f35b506001600160581b035f91612737565b34610d4f575f366003190112610d4f57602060ff7fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85005416604051908152f35b34610d4f576040366003190112610d4f576128006139ec565b612808613a2e565b612810614767565b60015f51602061569f5f395f51905f525d6128296141fc565b61283281613cd1565b60018060a01b0383165f5260205260405f206020815460f81c16151580612907575b6128f457600101906001600160781b038254169182156128e55780546effffffffffffffffffffffffffffff191690556040518281526020936128cd92849260ff8216906001600160a01b038416907f08a3e68dcfc40fd2af6dfa3f26f12d2b14f7257e38a638f17c99a1759f187e65908990a36145c7565b5f5f51602061569f5f395f51905f525d604051908152f35b631f2a200560e01b5f5260045ffd5b634a0bfec160e01b5f523360045260245ffd5b50336001600160a01b0384161415612854565b34610d4f5760a0366003190112610d4f57612933613a4e565b61293b613a18565b90612944613aa0565b61294c613aee565b91608435936001600160581b038516809503610d4f5761296a614767565b60015f51602061569f5f395f51905f525d6001600160a01b0390811694907f00000000000000000000000000000000000000000000000000000000000000001685141580612b6d575b80612b3a575b612b27576001600160801b0360ff9316936040516129d681613bc5565b6001600160681b0380871081881802811816815264ffffffffff602082019216918281526040820190848252612a3b3360018060a01b03165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850a60205260405f2090565b8688165f908152602091825260408082208c83529092522092518354915192516001600160e81b03199092166001600160681b03919091161760689290921b64ffffffffff60681b169190911760909190911b6affffffffffffffffffffff60901b16179055612aaa83613cd1565b335f9081526020919091526040902080546001600160f81b03811660f891821c60081790911b6001600160f81b0319161790556040519485526020850152604084015216907f3896c113fa8b8549eb086cdf2032e35dc2239190c4cbfb8948a96c0a8215079660603392a45f5f51602061569f5f395f51905f525d005b84634a0bfec160e01b5f5260045260245ffd5b507f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168514156129b9565b507f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168514156129b3565b34610d4f576020366003190112610d4f57612bb9613a4e565b612bcb612bc6823361445f565b6145a6565b612d21575b612bd8614767565b60015f51602061569f5f395f51905f525d612bf3813361445f565b90610160820190600282511615801590612d06575b612cf75764ffffffffff60ff92612c1e856145a6565b15612cb9575b612c2d85614d50565b60808501908151906002815117905260e08601525f60a0860152612c5085614d9b565b5116926001600160801b0361018064ffffffffff60c08401511692015116906040519485526020850152604084015216907fc14101ac87b18334f08f670bb481b29b6849e76bbdba0c2f371bf1266d48afc260603392a35f5f51602061569f5f395f51905f525d005b60c0850180516080870180519091818111612ce6575050612cde5f5b60201c88615131565b519052612c24565b612cde9160a08a0151910302612cd5565b63200c44cf60e21b5f5260045ffd5b50610100830151158015612c0857506101a083015115612c08565b60408051631e44dab560e31b815233600482015260ff8316602482015290816044815f305af18015612d8657612d58575b50612bd0565b612d799060403d604011612d7f575b612d718183613c69565b810190613c8a565b50612d52565b503d612d67565b6040513d5f823e3d90fd5b34610d4f576020366003190112610d4f57612daa613a4e565b612db26143a0565b612dbb81614600565b50612deb612dc882613d01565b805460ff60a81b19811660a891821c60ff1660011790911b60ff60a81b16179055565b7f282b86db60cba515e99b57052e33622a0508be87996f58216f1d83e73a1ca1e2602060ff60405193600185521692a2005b34610d4f576020366003190112610d4f57612e366139ec565b612e3e6143a0565b6001600160a01b03811690811561310f5760ff612e5a82613f50565b54166130fc5760405163313ce56760e01b8152602081600481865afa908115612d86575f916130c0575b507fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd8500549160ff831660ff81146130ac576001019060ff8216809460ff1916177fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd8500556001841480613079575b6130665760208095936130178694612f277f02a1714e0bd3d59178350bd5dd59beac30aba8c30ea4f3c7b124bdb24927c85795613f50565b8660ff19825416179055612fe7604051612f4081613b96565b88815269ffffffffffffffffffff60ff878301961695868152612fc760ff604085016001815260608601935f8552612f7789613d01565b965187549151925160ff60a81b1960a086811b196001600160a01b0319959095166001600160a01b0394909416939093179390931693851690911b9290921716911660a81b60ff60a81b16178455565b5182546001600160b01b0316911660b01b6001600160b01b031916179055565b60ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850260205260405f2090565b805464ffffffffff19164264ffffffffff16179055604051908152a3807f282b86db60cba515e99b57052e33622a0508be87996f58216f1d83e73a1ca1e28360405160018152a2604051908152f35b84634bde999b60e11b5f5260045260245ffd5b507f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316851415612eef565b634e487b7160e01b5f52601160045260245ffd5b90506020813d6020116130f4575b816130db60209383613c69565b81010312610d4f575160ff81168103610d4f5783612e84565b3d91506130ce565b506348b043d160e11b5f5260045260245ffd5b63d92e233d60e01b5f5260045ffd5b34610d4f576060366003190112610d4f576131376139ec565b61313f613a2e565b90613148613a74565b91613151614767565b60015f51602061569f5f395f51905f525d61316b82613f18565b60ff82165f5260205260405f206001600160401b0384165f5260205260405f205491821561339f5761319c81613f18565b60ff83165f5260205260405f206001600160401b0385165f526020525f60408120556131c782613cd1565b60018060a01b0382165f5260205260405f20805462ffffff8160d01c1680156130ac5762ffffff60d01b199091165f1990910160d01b62ffffff60d01b161790556040805184815233602082015260ff8416926001600160401b03871692849284926001600160a01b0316917f8401009389b49b4e4c91061969a9f87bddf7dcdd7f8c331fc242f0592c1b011f91a461325f85614265565b61326881614ec0565b61271061ffff8251168702049661271061ffff604082826020870151168b02049401511688020461329f81848b8b03030392613cae565b92865f52836020526132be8a6001600160801b0360405f20541661412e565b996001600160801b038b1161338757937ffe178f2978e362e882d155c069b5049c584cc1e5a1fc091afe829231237278ec9360e0938b9997936128cd9b99976001600160801b0360209f16948161335f575b5061331b828c614f67565b50613326838c615007565b50613331848c615049565b5060ff604051961686528b8f87015260408601526060850152608084015260a083015260c0820152a3614376565b8a5f528f5260405f206001600160801b0386166001600160801b03198254161790558f613310565b8a6306dfcc6560e41b5f52608060045260245260445ffd5b63ecc153e160e01b5f9081526001600160a01b039091166004526001600160401b038416602452604490fd5b34610d4f576040366003190112610d4f576133e4613a4e565b6133ec613a2e565b6133f4614767565b60015f51602061569f5f395f51905f525d60ff811691600283116134ad5761341b81613cd1565b60018060a01b0333165f5260205260405f209160cf835460f81c169060041b92610ff060f08516941684036130ac5780546001600160f81b03169190931760f81b6001600160f81b0319161790915560ff9060405192835216907f4b80072cdd4c7e6ae3924bf587b82a97c415cb6a01b7c695f1b037a5a9813d3b60203392a35f5f51602061569f5f395f51905f525d005b8263759b9e7f60e11b5f526004525f602452600260445260645ffd5b34610d4f576060366003190112610d4f576134e2613a4e565b6134ea613a2e565b61ffff6134f5613acc565b6134fd614767565b60015f51602061569f5f395f51905f525d169061012c821161358b5760ff809161352633613ee0565b8286165f5260205260405f208282165f5260205260405f208461ffff19825416179055604051938452169216907fd91e35167c114b56d773ea8eefb5d367c0c403f5c1e7d9a676b727273747b06160203392a45f5f51602061569f5f395f51905f525d005b5063759b9e7f60e11b5f526004525f60245261012c60445260645ffd5b34610d4f576040366003190112610d4f576135c16139ec565b60ff6136086135ce613a2e565b6001600160a01b039093165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850c6020526040902090565b91165f52602052606060405f2064ffffffffff6001600160681b036001835493015416916040519260018060a01b0382168452602084015260a01c166040820152f35b34610d4f5760a0366003190112610d4f5760206136a4613669613a5e565b613671613a2e565b613679613a02565b613681613a8a565b9161368a614767565b60015f51602061569f5f395f51905f525d60843593613d51565b5f5f51602061569f5f395f51905f525d6001600160801b0360405191168152f35b34610d4f576060366003190112610d4f576136de6139ec565b6136e6613a2e565b906136ef613a3e565b916136f86141b2565b60408051631e44dab560e31b81526001600160a01b038416600482015260ff8516602482015290816044815f305af18015612d86576139ce575b5061373b614767565b60015f51602061569f5f395f51905f525d613756838361445f565b906080820151603c610140840151020160a0830180511580156139c0575b6128e557519363ffffffff60c085019561378f875185614247565b020160201c9161018085016137af81518580821091180285188095614247565b9760ff8116956001870361386e579364ffffffffff846001600160801b037f61a870889045b195d0ef123cec8a34eb5d2069368d9fd348f215df1c9eff1a1d958d9b999761380760409f60a0986138529e9c896149da565b9d5b61381d6138178b8551614247565b8d614d2f565b5251168c51968b885260208801528c8701521660608501525f6080850152600180831b031692a361384d81614d50565b614d9b565b5f5f51602061569f5f395f51905f525d82519182526020820152f35b906001600160a01b03613880826148e4565b16916040516370a0823160e01b8152306004820152602081602481875afa918215612d86578c915f93613988575b506020916024946138bf928a6149da565b93604051938480926370a0823160e01b82523060048301525afa8015612d86575f90613954575b6138f09250614247565b89811061393d5750613852959364ffffffffff846001600160801b037f61a870889045b195d0ef123cec8a34eb5d2069368d9fd348f215df1c9eff1a1d9560409d9b999760a0969d613809565b8990636506e91b60e11b5f5260045260245260445ffd5b506020823d602011613980575b8161396e60209383613c69565b81010312610d4f576138f091516138e6565b3d9150613961565b915091506020813d6020116139b8575b816139a560209383613c69565b81010312610d4f5751908b9060206138ae565b3d9150613998565b508160c08501511015613774565b6139e69060403d604011612d7f57612d718183613c69565b50613732565b600435906001600160a01b0382168203610d4f57565b604435906001600160a01b0382168203610d4f57565b602435906001600160a01b0382168203610d4f57565b6024359060ff82168203610d4f57565b6044359060ff82168203610d4f57565b6004359060ff82168203610d4f57565b600435906001600160401b0382168203610d4f57565b604435906001600160401b0382168203610d4f57565b606435906001600160801b0382168203610d4f57565b604435906001600160801b0382168203610d4f57565b602435906001600160801b0382168203610d4f57565b6044359061ffff82168203610d4f57565b6064359061ffff82168203610d4f57565b6064359064ffffffffff82168203610d4f57565b9181601f84011215610d4f578235916001600160401b038311610d4f5760208381860195010111610d4f57565b6004359063ffffffff82168203610d4f57565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b9181601f84011215610d4f578235916001600160401b038311610d4f576020808501948460051b010111610d4f57565b608081019081106001600160401b03821117613bb157604052565b634e487b7160e01b5f52604160045260245ffd5b606081019081106001600160401b03821117613bb157604052565b60e081019081106001600160401b03821117613bb157604052565b61014081019081106001600160401b03821117613bb157604052565b60c081019081106001600160401b03821117613bb157604052565b61010081019081106001600160401b03821117613bb157604052565b60a081019081106001600160401b03821117613bb157604052565b90601f801991011681019081106001600160401b03821117613bb157604052565b9190826040910312610d4f576020825192015164ffffffffff81168103610d4f5790565b6001600160401b03165f525f51602061565f5f395f51905f5260205260405f2090565b60ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850460205260405f2090565b60ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850160205260405f2090565b906001600160801b03809116911603906001600160801b0382116130ac57565b929493907f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03163303613eb2575b613d8f84614265565b50613d9984613cae565b60ff82165f526020526001600160801b0360405f205416956001600160801b03811687105f14613eac5750855b6001600160801b038716158015613e9b575b613e91576001600160401b0360ff7f4faa7b8c960f1db6e38ee6a10bee3117094e3a1fd45fd02ec475db013cedc19893613e148a608095613d31565b95613e1e89613cae565b8383165f5260205260405f206001600160801b0388166001600160801b03198254161790556001600160781b036001600160801b038c16976001600160801b03613e698a868d6142d6565b916040519a8b521660208a015216604088015260608701521695169360018060a01b031692a4565b505f955050505050565b506001600160a01b03841615613dd8565b95613dc6565b613edb7f0000000000000000000000000000000000000000000000000000000000000000614254565b613d86565b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850e6020526040902090565b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85066020526040902090565b6001600160a01b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd85096020526040902090565b60405190613f9582613b96565b5f6060838281528260208201528260408201520152565b908060209392818452848401375f828201840152601f01601f1916010190565b519065ffffffffffff82168203610d4f57565b90816060910312610d4f5780516001600160a01b0381168103610d4f5791614015604061400e60208501613fcc565b9301613fcc565b90565b6001600160401b038111613bb157601f01601f191660200190565b90600182811c92168015614061575b602083101461404d57565b634e487b7160e01b5f52602260045260245ffd5b91607f1691614042565b6001600160801b0390911681526001600160781b03909116602082015260400190565b9060405191825f8254926140a184614033565b808452936001811690811561410c57506001146140c8575b506140c692500383613c69565b565b90505f9291925260205f20905f915b8183106140f05750509060206140c6928201015f6140b9565b60209193508060019154838589010152019101909184926140d7565b9050602092506140c694915060ff191682840152151560051b8201015f6140b9565b919082018092116130ac57565b919081101561414b5760051b0190565b634e487b7160e01b5f52603260045260245ffd5b356001600160a01b0381168103610d4f5790565b356001600160801b0381168103610d4f5790565b6001600160401b038111613bb15760051b60200190565b805182101561414b5760209160051b010190565b5f51602061567f5f395f51905f525460048116151590816141e8575b506141d557565b638f121e4360e01b5f526004805260245ffd5b64ffffffffff915060081c1642105f6141ce565b5f51602061567f5f395f51905f52546008811615159081614233575b5061421f57565b638f121e4360e01b5f52600860045260245ffd5b64ffffffffff915060081c1642105f614218565b919082039182116130ac57565b6001600160a01b031633036128f457565b9063ffffffff8260201c1663ffffffff83166142a8575b63759b9e7f60e11b5f9081526001600160401b03841660045260016024526403ffffffff604452606490fd5b80156142d057600181146142c9576003146142c3578061427c565b60019150565b5060029150565b505f9150565b906142e390939293613cd1565b9060018060a01b03165f526020526140c660405f20600181016143196143148254966001600160781b03881661412e565b614e8f565b7fff00ffffffffffffffffffffffffffffff0000000000000000000000000000009095166001600160781b03861617600160f01b17905580546001600160f81b03811660f891821c60011790911b6001600160f81b031916179055565b6140c69161438382613cd1565b335f81815260209290925260409091205460f81c6010169261508b565b6040805163b700961360e01b81523360048201523060248201525f356001600160e01b031916604482015290816064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115612d86575f91614412575b50156128f457565b90506040813d604011614457575b8161442d60409383613c69565b81010312610d4f578051908115158203610d4f576020015163ffffffff811603610d4f575f61440a565b3d9150614420565b919091604051906101c082018281106001600160401b03821117613bb1576040525f825260408201905f825260608301915f835260a08401905f825260c08501905f825260e08601925f84526101008701905f82526101208801905f82526101408901945f86526101608a01965f88526101808b019a5f8c526101a08101995f8b52819e42608084015260ff811660208401526144fb90613cd1565b600160a01b6001900382165f5260205260405f20809c8154995f905252600160a01b600190031690528560901c64ffffffffff1690528460681c64ffffffffff1690526001600160681b03841690528260d01c62ffffff1690528160b81c62ffffff1690528060f81c80935260e81c61ffff169052600116155f14916001600160781b039261459257505f90825f5b169052169052565b600101549082808084169360781c1661458a565b60a0810151151590816145b7575090565b9050608060c08201519101511190565b82826145d56145da936148e4565b61492b565b156145e3575050565b630386147d60e61b5f5260018060a01b031660045260245260445ffd5b906001600160a01b0361461283613d01565b541691821561461e5750565b60ff90637a60637f60e11b5f521660045260245ffd5b818102929181159184041417156130ac57565b9091831561476157602b84108015614757575b801561473f575b61472c575f5b848110614675575050505050565b601481018082116130ac57858111610d4f5760ff6146988484013560601c613f50565b541686811592831561470f575b83156146ef575b5050506146d357601781018091111561466757634e487b7160e01b5f52601160045260245ffd5b60ff8481856344d5359560e01b5f52166004521660245260445ffd5b14915081614701575b505f86816146ac565b905060ff851614155f6146f8565b925083158061471f575b926146a5565b5060ff8616821415614719565b8363bbfe13b960e01b5f5260045260245ffd5b5060131984018481116130ac57601790061515614661565b506059841161465a565b50505050565b5f51602061569f5f395f51905f525c61477c57565b633ee5aeb560e01b5f5260045ffd5b91906147c18360ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850d60205260405f2090565b60ff82165f5260205260405f20928360026147db83613d01565b5460a81c161590811561482a575b8115614815575b506147f9575050565b9060ff80926344d5359560e01b5f52166004521660245260445ffd5b614823915060020154614033565b155f6147f0565b9050600461483784613d01565b5460a81c1615906147e9565b90816020910312610d4f57516001600160a01b0381168103610d4f5790565b6148a28154916001600160801b036001610e1061489861489264ffffffffff858960401c169860c01c1642614247565b87614634565b049201541661412e565b90818082109118021890565b801580156148da575b6148be5750565b63759b9e7f60e11b5f52600452600160245260c860445260645ffd5b5060c881116148b7565b60ff811660010361491457507f000000000000000000000000000000000000000000000000000000000000000090565b6001600160a01b039061492690613d01565b541690565b5f918260449260209561493c615297565b6040519363a9059cbb60e01b8552600485015260248401526001825262030d40f160015f51141690565b916bffffffff00000000000000006bffffffffffffffffffffffff60481b929363ffffffff67ffffffff000000005f51602061567f5f395f51905f52549660201b169116179160401b161760481b16906bffffffffffffffffffffffff60481b1916175f51602061567f5f395f51905f5255565b909193926149e8858461478b565b946149f283613ee0565b60ff85165f5260205260405f2060ff82165f5260205261ffff60405f205416918215614d0457604051614a2481613b96565b606081525f602082015260408101935f85525f6060830152614a44615413565b614a5060028a0161408e565b8083528954604051633c07202b60e01b8152608060048201527f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03811694909390929060209083908190614aaf906084830190613b42565b8a602483015263ffffffff8560101c16604483015261ffff8560301c1660648301520381885afa918215612d86575f92614cce575b50614b1b9261ffff614b06928460208a01521690818082109118021882614634565b60016127105f1983010401901515029061412e565b8652614b268a614862565b8060608501528651818111614cb9575050614b6a865191614b468a613cd1565b60018060a01b038a165f5260205282601060405f205460f81c161515918a8c6154f7565b818110614ca5575050614ba360209183519651965f604051809a819582946313b2ed8d60e31b845260a0600485015260a4840190613b42565b9a896024840152604483015230606483015260018060a01b0316998a608483015203925af1948515612d86575f95614c71575b50849785606083015190614be991614247565b815464ffffffffff60c01b19164260c01b64ffffffffff60c01b161782556001600160801b031690600101906001600160801b03166001600160801b031982541617905560200151906040519485526020850152604084015260ff169260ff169160607f892075c28b81ed768231105682ba3f2b97e27e82561e54bd23d2e6d2c8c93ce491a4565b9094506020813d602011614c9d575b81614c8d60209383613c69565b81010312610d4f5751935f614bd6565b3d9150614c80565b621d0c4160eb1b5f5260045260245260445ffd5b634779077960e11b5f5260045260245260445ffd5b9091506020813d602011614cfc575b81614cea60209383613c69565b81010312610d4f575190614b1b614ae4565b3d9150614cdd565b6302e59be560e41b5f9081526001600160a01b03851660045260ff8681166024528316604452606490fd5b6040906001600160781b03614d45600194614e8f565b166101808201520152565b60e08101805115614d97575f905260ff602060018060a01b0383511692015116907fe3bc9beb5eefc3d8e46f45562b8daf08b0e0e4ff6fdd93e22c7b13919d2b4eba5f80a3565b5050565b6060810151906040810151614e15575b6101808101516101a082015117614e065761016081015160011916905b61014060a082015160c083015160681b1760e083015160901b1761010083015160b81b1761012083015160d01b1791015160e81b179060f81b179055565b60016101608201511790614dc8565b6001600160781b03610180820151166101a0820151600160408051614e3981613bc5565b8481526001600160781b0384811660208301529101919091526001850180546001600160f81b031916919093161760789190911b6effffffffffffffffffffffffffffff60781b1617600160f01b179055614dab565b6001600160781b038111614ea9576001600160781b031690565b6306dfcc6560e41b5f52607860045260245260445ffd5b614ec8613f88565b50600260ff821614614f4057614f089060ff165f527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850360205260405f2090565b61ffff60405191614f1883613b96565b548181168352818160101c166020840152818160201c16604084015260301c16606082015290565b50604051614f4d81613b96565b61271081525f60208201525f60408201525f606082015290565b9190916402000000025f525f51602061565f5f395f51905f5260205260405f209060ff81165f5281602052614fa9846001600160801b0360405f20541661412e565b6001600160801b038111614ff0576001600160801b031693614fc9575050565b60ff165f5260205260405f206001600160801b0383166001600160801b0319825416179055565b6306dfcc6560e41b5f52608060045260245260445ffd5b9190916402000000015f525f51602061565f5f395f51905f5260205260405f209060ff81165f5281602052614fa9846001600160801b0360405f20541661412e565b9190916402000000035f525f51602061565f5f395f51905f5260205260405f209060ff81165f5281602052614fa9846001600160801b0360405f20541661412e565b919392841561512a5760208116615114576010161515916150af83863085856154f7565b9385851461510c5750906150c66150cb93926148e4565b6152bb565b811580615103575b6150ed5750636506e91b60e11b5f5260045260245260445ffd5b9050621d0c4160eb1b5f5260045260245260445ffd5b508281106150d3565b945050505050565b84621d0c4160eb1b5f525f60045260245260445ffd5b5050509050565b8115614d97577fb4de520d381441cbe6810d5447f418a80832cd89053ab60a42c8240bc3eb32f7604061018083019361517461516e82875161412e565b85614d2f565b6001600160801b0360ff602060018060a01b038751169601511695511682519182526020820152a3565b6151a781615265565b1561522357604051630e0974d560e21b815263ffffffff9190911660048201526020816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115612d86575f9161520a575090565b614015915060203d602011611bbf57611bb18183613c69565b6001600160401b03165f9081527fcaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd850860205260409020546001600160a01b031690565b63ffffffff811615159081615278575090565b60201c63ffffffff1680159150811561528f575090565b600391501490565b5a62034cba8091106152a65750565b5a621d0c4160eb1b5f5260045260245260445ffd5b91929183156153f5576e22d473030f116ddee9f6b43ac78ba3935b60205f80966152e3615297565b60405190636eb1769f60e11b8252866004830152806024830152151560051b602401908562030d40fa601f3d11166153ec575b84156153ba57615339575b9061532b9161551f565b8281106153355750565b9150565b60405163927da10560e01b81526001600160a01b038381166004830152821660248201523060448201526060816064816e22d473030f116ddee9f6b43ac78ba35afa8015612d86575f915f916153c2575b5065ffffffffffff1642116153ba576001600160a01b03168481106153b0575b50615321565b935061532b6153aa565b505f93505050565b65ffffffffffff92506153e4915060603d606011612619576126088183613c69565b50909161538a565b5f519450615316565b30936152d6565b519069ffffffffffffffffffff82168203610d4f57565b7f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031680156154f45760a060049160405192838092633fabe5a360e21b82525afa908115612d86575f905f926154a1575b5061549957610e1081018091116130ac575b8042106154875750565b63bb7560a760e01b5f5260045260245ffd5b505f1961547d565b91505060a0813d60a0116154ec575b816154bd60a09383613c69565b81010312610d4f576154ce816153fc565b5060208101516154e56080604084015193016153fc565b505f61546b565b3d91506154b0565b50565b9290916140159492600160ff61550c876148e4565b96161494851561555f578415955061555f565b91905f60246020928295615531615297565b604051916370a0823160e01b83526004830152838383015262030d40fa601f3d111661555957565b5f519150565b909593929495838061564e575b615643575f6084602092898314615632578280975b80821461562b576e22d473030f116ddee9f6b43ac78ba3905b8214615620576336c78516925b6155af615297565b6040519360e01b845260048401528760248401528a60448401528660648401526001825262030d40f160015f5114169561560e576155f0929394955061551f565b818111156156055703915b8083116153355750565b50505f916155fb565b505050915f1461561b5790565b505f90565b6323b872dd926155a7565b869061559a565b8261563d878761551f565b97615581565b505050509150505f90565b506001600160a01b03861161556c56fecaeb06e6c10a6e782173a1b69686639d30e8f971eec267570983cebf43cd8507c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a009b779b17422d0df92223018b32b4d1fa46e071723d6817e2486d003becc55f00",
 }
 
-// PaymentDesk is an auto generated Go binding around an Ethereum contract.
-type PaymentDesk struct {
+// PaymentExtension is an auto generated Go binding around an Ethereum contract.
+type PaymentExtension struct {
 	abi abi.ABI
 }
 
 // GetABI returns the ABI associated with this contract binding.
-func (c *PaymentDesk) GetABI() abi.ABI {
+func (c *PaymentExtension) GetABI() abi.ABI {
 	return c.abi
 }
 
-// NewPaymentDesk creates a new instance of PaymentDesk.
-func NewPaymentDesk() *PaymentDesk {
-	parsed, err := PaymentDeskMetaData.ParseABI()
+// NewPaymentExtension creates a new instance of PaymentExtension.
+func NewPaymentExtension() *PaymentExtension {
+	parsed, err := PaymentExtensionMetaData.ParseABI()
 	if err != nil {
 		panic(errors.New("invalid ABI: " + err.Error()))
 	}
-	return &PaymentDesk{abi: *parsed}
+	return &PaymentExtension{abi: *parsed}
 }
 
 // Instance creates a wrapper for a deployed contract instance at the given address.
 // Use this to create the instance object passed to abigen v2 library functions Call, Transact, etc.
-func (c *PaymentDesk) Instance(backend bind.ContractBackend, addr common.Address) *bind.BoundContract {
+func (c *PaymentExtension) Instance(backend bind.ContractBackend, addr common.Address) *bind.BoundContract {
 	return bind.NewBoundContract(addr, c.abi, backend, backend, backend)
 }
 
@@ -77,8 +77,8 @@ func (c *PaymentDesk) Instance(backend bind.ContractBackend, addr common.Address
 // contract deployment.
 //
 // Solidity: constructor((address,address,address,address,address,address,address,address,address,address,address,address,address) p) returns()
-func (paymentDesk *PaymentDesk) PackConstructor(p Peers) []byte {
-	enc, err := paymentDesk.abi.Pack("", p)
+func (paymentExtension *PaymentExtension) PackConstructor(p Peers) []byte {
+	enc, err := paymentExtension.abi.Pack("", p)
 	if err != nil {
 		panic(err)
 	}
@@ -90,8 +90,8 @@ func (paymentDesk *PaymentDesk) PackConstructor(p Peers) []byte {
 // invalid/nil inputs are passed.
 //
 // Solidity: function account(address payer, uint8 token) view returns((uint128,uint40,uint40,uint24,uint24,uint128,uint128,uint40,uint32,uint8))
-func (paymentDesk *PaymentDesk) PackAccount(payer common.Address, token uint8) []byte {
-	enc, err := paymentDesk.abi.Pack("account", payer, token)
+func (paymentExtension *PaymentExtension) PackAccount(payer common.Address, token uint8) []byte {
+	enc, err := paymentExtension.abi.Pack("account", payer, token)
 	if err != nil {
 		panic(err)
 	}
@@ -103,16 +103,16 @@ func (paymentDesk *PaymentDesk) PackAccount(payer common.Address, token uint8) [
 // if any inputs are invalid/nil.
 //
 // Solidity: function account(address payer, uint8 token) view returns((uint128,uint40,uint40,uint24,uint24,uint128,uint128,uint40,uint32,uint8))
-func (paymentDesk *PaymentDesk) TryPackAccount(payer common.Address, token uint8) ([]byte, error) {
-	return paymentDesk.abi.Pack("account", payer, token)
+func (paymentExtension *PaymentExtension) TryPackAccount(payer common.Address, token uint8) ([]byte, error) {
+	return paymentExtension.abi.Pack("account", payer, token)
 }
 
 // UnpackAccount is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x4f591b2b.
 //
 // Solidity: function account(address payer, uint8 token) view returns((uint128,uint40,uint40,uint24,uint24,uint128,uint128,uint40,uint32,uint8))
-func (paymentDesk *PaymentDesk) UnpackAccount(data []byte) (IPaymentManagerAccountView, error) {
-	out, err := paymentDesk.abi.Unpack("account", data)
+func (paymentExtension *PaymentExtension) UnpackAccount(data []byte) (IPaymentManagerAccountView, error) {
+	out, err := paymentExtension.abi.Unpack("account", data)
 	if err != nil {
 		return *new(IPaymentManagerAccountView), err
 	}
@@ -125,8 +125,8 @@ func (paymentDesk *PaymentDesk) UnpackAccount(data []byte) (IPaymentManagerAccou
 // invalid/nil inputs are passed.
 //
 // Solidity: function autoSwapOf(address payer, uint8 payToken, uint8 settleToken) view returns(uint16)
-func (paymentDesk *PaymentDesk) PackAutoSwapOf(payer common.Address, payToken uint8, settleToken uint8) []byte {
-	enc, err := paymentDesk.abi.Pack("autoSwapOf", payer, payToken, settleToken)
+func (paymentExtension *PaymentExtension) PackAutoSwapOf(payer common.Address, payToken uint8, settleToken uint8) []byte {
+	enc, err := paymentExtension.abi.Pack("autoSwapOf", payer, payToken, settleToken)
 	if err != nil {
 		panic(err)
 	}
@@ -138,16 +138,16 @@ func (paymentDesk *PaymentDesk) PackAutoSwapOf(payer common.Address, payToken ui
 // if any inputs are invalid/nil.
 //
 // Solidity: function autoSwapOf(address payer, uint8 payToken, uint8 settleToken) view returns(uint16)
-func (paymentDesk *PaymentDesk) TryPackAutoSwapOf(payer common.Address, payToken uint8, settleToken uint8) ([]byte, error) {
-	return paymentDesk.abi.Pack("autoSwapOf", payer, payToken, settleToken)
+func (paymentExtension *PaymentExtension) TryPackAutoSwapOf(payer common.Address, payToken uint8, settleToken uint8) ([]byte, error) {
+	return paymentExtension.abi.Pack("autoSwapOf", payer, payToken, settleToken)
 }
 
 // UnpackAutoSwapOf is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0xec26a60a.
 //
 // Solidity: function autoSwapOf(address payer, uint8 payToken, uint8 settleToken) view returns(uint16)
-func (paymentDesk *PaymentDesk) UnpackAutoSwapOf(data []byte) (uint16, error) {
-	out, err := paymentDesk.abi.Unpack("autoSwapOf", data)
+func (paymentExtension *PaymentExtension) UnpackAutoSwapOf(data []byte) (uint16, error) {
+	out, err := paymentExtension.abi.Unpack("autoSwapOf", data)
 	if err != nil {
 		return *new(uint16), err
 	}
@@ -160,8 +160,8 @@ func (paymentDesk *PaymentDesk) UnpackAutoSwapOf(data []byte) (uint16, error) {
 // invalid/nil inputs are passed.
 //
 // Solidity: function compensate(uint64 payee, uint8 token, address payer, uint128 most, bytes32 ref) returns(uint128 paid)
-func (paymentDesk *PaymentDesk) PackCompensate(payee uint64, token uint8, payer common.Address, most *big.Int, ref [32]byte) []byte {
-	enc, err := paymentDesk.abi.Pack("compensate", payee, token, payer, most, ref)
+func (paymentExtension *PaymentExtension) PackCompensate(payee uint64, token uint8, payer common.Address, most *big.Int, ref [32]byte) []byte {
+	enc, err := paymentExtension.abi.Pack("compensate", payee, token, payer, most, ref)
 	if err != nil {
 		panic(err)
 	}
@@ -173,16 +173,16 @@ func (paymentDesk *PaymentDesk) PackCompensate(payee uint64, token uint8, payer 
 // if any inputs are invalid/nil.
 //
 // Solidity: function compensate(uint64 payee, uint8 token, address payer, uint128 most, bytes32 ref) returns(uint128 paid)
-func (paymentDesk *PaymentDesk) TryPackCompensate(payee uint64, token uint8, payer common.Address, most *big.Int, ref [32]byte) ([]byte, error) {
-	return paymentDesk.abi.Pack("compensate", payee, token, payer, most, ref)
+func (paymentExtension *PaymentExtension) TryPackCompensate(payee uint64, token uint8, payer common.Address, most *big.Int, ref [32]byte) ([]byte, error) {
+	return paymentExtension.abi.Pack("compensate", payee, token, payer, most, ref)
 }
 
 // UnpackCompensate is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x0051dff0.
 //
 // Solidity: function compensate(uint64 payee, uint8 token, address payer, uint128 most, bytes32 ref) returns(uint128 paid)
-func (paymentDesk *PaymentDesk) UnpackCompensate(data []byte) (*big.Int, error) {
-	out, err := paymentDesk.abi.Unpack("compensate", data)
+func (paymentExtension *PaymentExtension) UnpackCompensate(data []byte) (*big.Int, error) {
+	out, err := paymentExtension.abi.Unpack("compensate", data)
 	if err != nil {
 		return new(big.Int), err
 	}
@@ -195,8 +195,8 @@ func (paymentDesk *PaymentDesk) UnpackCompensate(data []byte) (*big.Int, error) 
 // invalid/nil inputs are passed.
 //
 // Solidity: function delistToken(uint8 token) returns()
-func (paymentDesk *PaymentDesk) PackDelistToken(token uint8) []byte {
-	enc, err := paymentDesk.abi.Pack("delistToken", token)
+func (paymentExtension *PaymentExtension) PackDelistToken(token uint8) []byte {
+	enc, err := paymentExtension.abi.Pack("delistToken", token)
 	if err != nil {
 		panic(err)
 	}
@@ -208,8 +208,8 @@ func (paymentDesk *PaymentDesk) PackDelistToken(token uint8) []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function delistToken(uint8 token) returns()
-func (paymentDesk *PaymentDesk) TryPackDelistToken(token uint8) ([]byte, error) {
-	return paymentDesk.abi.Pack("delistToken", token)
+func (paymentExtension *PaymentExtension) TryPackDelistToken(token uint8) ([]byte, error) {
+	return paymentExtension.abi.Pack("delistToken", token)
 }
 
 // PackDeposit is the Go binding used to pack the parameters required for calling
@@ -217,8 +217,8 @@ func (paymentDesk *PaymentDesk) TryPackDelistToken(token uint8) ([]byte, error) 
 // invalid/nil inputs are passed.
 //
 // Solidity: function deposit(uint8 token, uint128 amount) returns()
-func (paymentDesk *PaymentDesk) PackDeposit(token uint8, amount *big.Int) []byte {
-	enc, err := paymentDesk.abi.Pack("deposit", token, amount)
+func (paymentExtension *PaymentExtension) PackDeposit(token uint8, amount *big.Int) []byte {
+	enc, err := paymentExtension.abi.Pack("deposit", token, amount)
 	if err != nil {
 		panic(err)
 	}
@@ -230,8 +230,8 @@ func (paymentDesk *PaymentDesk) PackDeposit(token uint8, amount *big.Int) []byte
 // if any inputs are invalid/nil.
 //
 // Solidity: function deposit(uint8 token, uint128 amount) returns()
-func (paymentDesk *PaymentDesk) TryPackDeposit(token uint8, amount *big.Int) ([]byte, error) {
-	return paymentDesk.abi.Pack("deposit", token, amount)
+func (paymentExtension *PaymentExtension) TryPackDeposit(token uint8, amount *big.Int) ([]byte, error) {
+	return paymentExtension.abi.Pack("deposit", token, amount)
 }
 
 // PackLastToken is the Go binding used to pack the parameters required for calling
@@ -239,8 +239,8 @@ func (paymentDesk *PaymentDesk) TryPackDeposit(token uint8, amount *big.Int) ([]
 // invalid/nil inputs are passed.
 //
 // Solidity: function lastToken() view returns(uint8)
-func (paymentDesk *PaymentDesk) PackLastToken() []byte {
-	enc, err := paymentDesk.abi.Pack("lastToken")
+func (paymentExtension *PaymentExtension) PackLastToken() []byte {
+	enc, err := paymentExtension.abi.Pack("lastToken")
 	if err != nil {
 		panic(err)
 	}
@@ -252,16 +252,16 @@ func (paymentDesk *PaymentDesk) PackLastToken() []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function lastToken() view returns(uint8)
-func (paymentDesk *PaymentDesk) TryPackLastToken() ([]byte, error) {
-	return paymentDesk.abi.Pack("lastToken")
+func (paymentExtension *PaymentExtension) TryPackLastToken() ([]byte, error) {
+	return paymentExtension.abi.Pack("lastToken")
 }
 
 // UnpackLastToken is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x2f796f50.
 //
 // Solidity: function lastToken() view returns(uint8)
-func (paymentDesk *PaymentDesk) UnpackLastToken(data []byte) (uint8, error) {
-	out, err := paymentDesk.abi.Unpack("lastToken", data)
+func (paymentExtension *PaymentExtension) UnpackLastToken(data []byte) (uint8, error) {
+	out, err := paymentExtension.abi.Unpack("lastToken", data)
 	if err != nil {
 		return *new(uint8), err
 	}
@@ -274,8 +274,8 @@ func (paymentDesk *PaymentDesk) UnpackLastToken(data []byte) (uint8, error) {
 // invalid/nil inputs are passed.
 //
 // Solidity: function limitOf(address payer, uint8 token, address controller) view returns((uint128,uint40,uint88,uint88))
-func (paymentDesk *PaymentDesk) PackLimitOf(payer common.Address, token uint8, controller common.Address) []byte {
-	enc, err := paymentDesk.abi.Pack("limitOf", payer, token, controller)
+func (paymentExtension *PaymentExtension) PackLimitOf(payer common.Address, token uint8, controller common.Address) []byte {
+	enc, err := paymentExtension.abi.Pack("limitOf", payer, token, controller)
 	if err != nil {
 		panic(err)
 	}
@@ -287,20 +287,20 @@ func (paymentDesk *PaymentDesk) PackLimitOf(payer common.Address, token uint8, c
 // if any inputs are invalid/nil.
 //
 // Solidity: function limitOf(address payer, uint8 token, address controller) view returns((uint128,uint40,uint88,uint88))
-func (paymentDesk *PaymentDesk) TryPackLimitOf(payer common.Address, token uint8, controller common.Address) ([]byte, error) {
-	return paymentDesk.abi.Pack("limitOf", payer, token, controller)
+func (paymentExtension *PaymentExtension) TryPackLimitOf(payer common.Address, token uint8, controller common.Address) ([]byte, error) {
+	return paymentExtension.abi.Pack("limitOf", payer, token, controller)
 }
 
 // UnpackLimitOf is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x310655b4.
 //
 // Solidity: function limitOf(address payer, uint8 token, address controller) view returns((uint128,uint40,uint88,uint88))
-func (paymentDesk *PaymentDesk) UnpackLimitOf(data []byte) (IPaymentDeskLimitView, error) {
-	out, err := paymentDesk.abi.Unpack("limitOf", data)
+func (paymentExtension *PaymentExtension) UnpackLimitOf(data []byte) (IPaymentExtensionLimitView, error) {
+	out, err := paymentExtension.abi.Unpack("limitOf", data)
 	if err != nil {
-		return *new(IPaymentDeskLimitView), err
+		return *new(IPaymentExtensionLimitView), err
 	}
-	out0 := *abi.ConvertType(out[0], new(IPaymentDeskLimitView)).(*IPaymentDeskLimitView)
+	out0 := *abi.ConvertType(out[0], new(IPaymentExtensionLimitView)).(*IPaymentExtensionLimitView)
 	return out0, nil
 }
 
@@ -309,8 +309,8 @@ func (paymentDesk *PaymentDesk) UnpackLimitOf(data []byte) (IPaymentDeskLimitVie
 // invalid/nil inputs are passed.
 //
 // Solidity: function listToken(address erc20) returns(uint8 token)
-func (paymentDesk *PaymentDesk) PackListToken(erc20 common.Address) []byte {
-	enc, err := paymentDesk.abi.Pack("listToken", erc20)
+func (paymentExtension *PaymentExtension) PackListToken(erc20 common.Address) []byte {
+	enc, err := paymentExtension.abi.Pack("listToken", erc20)
 	if err != nil {
 		panic(err)
 	}
@@ -322,16 +322,16 @@ func (paymentDesk *PaymentDesk) PackListToken(erc20 common.Address) []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function listToken(address erc20) returns(uint8 token)
-func (paymentDesk *PaymentDesk) TryPackListToken(erc20 common.Address) ([]byte, error) {
-	return paymentDesk.abi.Pack("listToken", erc20)
+func (paymentExtension *PaymentExtension) TryPackListToken(erc20 common.Address) ([]byte, error) {
+	return paymentExtension.abi.Pack("listToken", erc20)
 }
 
 // UnpackListToken is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x1fc1e25f.
 //
 // Solidity: function listToken(address erc20) returns(uint8 token)
-func (paymentDesk *PaymentDesk) UnpackListToken(data []byte) (uint8, error) {
-	out, err := paymentDesk.abi.Unpack("listToken", data)
+func (paymentExtension *PaymentExtension) UnpackListToken(data []byte) (uint8, error) {
+	out, err := paymentExtension.abi.Unpack("listToken", data)
 	if err != nil {
 		return *new(uint8), err
 	}
@@ -344,8 +344,8 @@ func (paymentDesk *PaymentDesk) UnpackListToken(data []byte) (uint8, error) {
 // invalid/nil inputs are passed.
 //
 // Solidity: function multicall(bytes[] calls) returns(bytes[] results)
-func (paymentDesk *PaymentDesk) PackMulticall(calls [][]byte) []byte {
-	enc, err := paymentDesk.abi.Pack("multicall", calls)
+func (paymentExtension *PaymentExtension) PackMulticall(calls [][]byte) []byte {
+	enc, err := paymentExtension.abi.Pack("multicall", calls)
 	if err != nil {
 		panic(err)
 	}
@@ -357,16 +357,16 @@ func (paymentDesk *PaymentDesk) PackMulticall(calls [][]byte) []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function multicall(bytes[] calls) returns(bytes[] results)
-func (paymentDesk *PaymentDesk) TryPackMulticall(calls [][]byte) ([]byte, error) {
-	return paymentDesk.abi.Pack("multicall", calls)
+func (paymentExtension *PaymentExtension) TryPackMulticall(calls [][]byte) ([]byte, error) {
+	return paymentExtension.abi.Pack("multicall", calls)
 }
 
 // UnpackMulticall is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0xac9650d8.
 //
 // Solidity: function multicall(bytes[] calls) returns(bytes[] results)
-func (paymentDesk *PaymentDesk) UnpackMulticall(data []byte) ([][]byte, error) {
-	out, err := paymentDesk.abi.Unpack("multicall", data)
+func (paymentExtension *PaymentExtension) UnpackMulticall(data []byte) ([][]byte, error) {
+	out, err := paymentExtension.abi.Unpack("multicall", data)
 	if err != nil {
 		return *new([][]byte), err
 	}
@@ -379,8 +379,8 @@ func (paymentDesk *PaymentDesk) UnpackMulticall(data []byte) ([][]byte, error) {
 // invalid/nil inputs are passed.
 //
 // Solidity: function pair(address payer, uint8 token, uint64 payee) view returns((uint128,uint40,uint128,uint256,uint256))
-func (paymentDesk *PaymentDesk) PackPair(payer common.Address, token uint8, payee uint64) []byte {
-	enc, err := paymentDesk.abi.Pack("pair", payer, token, payee)
+func (paymentExtension *PaymentExtension) PackPair(payer common.Address, token uint8, payee uint64) []byte {
+	enc, err := paymentExtension.abi.Pack("pair", payer, token, payee)
 	if err != nil {
 		panic(err)
 	}
@@ -392,16 +392,16 @@ func (paymentDesk *PaymentDesk) PackPair(payer common.Address, token uint8, paye
 // if any inputs are invalid/nil.
 //
 // Solidity: function pair(address payer, uint8 token, uint64 payee) view returns((uint128,uint40,uint128,uint256,uint256))
-func (paymentDesk *PaymentDesk) TryPackPair(payer common.Address, token uint8, payee uint64) ([]byte, error) {
-	return paymentDesk.abi.Pack("pair", payer, token, payee)
+func (paymentExtension *PaymentExtension) TryPackPair(payer common.Address, token uint8, payee uint64) ([]byte, error) {
+	return paymentExtension.abi.Pack("pair", payer, token, payee)
 }
 
 // UnpackPair is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0xfbb8c053.
 //
 // Solidity: function pair(address payer, uint8 token, uint64 payee) view returns((uint128,uint40,uint128,uint256,uint256))
-func (paymentDesk *PaymentDesk) UnpackPair(data []byte) (IPaymentManagerPairView, error) {
-	out, err := paymentDesk.abi.Unpack("pair", data)
+func (paymentExtension *PaymentExtension) UnpackPair(data []byte) (IPaymentManagerPairView, error) {
+	out, err := paymentExtension.abi.Unpack("pair", data)
 	if err != nil {
 		return *new(IPaymentManagerPairView), err
 	}
@@ -414,8 +414,8 @@ func (paymentDesk *PaymentDesk) UnpackPair(data []byte) (IPaymentManagerPairView
 // invalid/nil inputs are passed.
 //
 // Solidity: function payDebt(address payer, uint8 token, uint64 payee) returns(uint256 amount)
-func (paymentDesk *PaymentDesk) PackPayDebt(payer common.Address, token uint8, payee uint64) []byte {
-	enc, err := paymentDesk.abi.Pack("payDebt", payer, token, payee)
+func (paymentExtension *PaymentExtension) PackPayDebt(payer common.Address, token uint8, payee uint64) []byte {
+	enc, err := paymentExtension.abi.Pack("payDebt", payer, token, payee)
 	if err != nil {
 		panic(err)
 	}
@@ -427,16 +427,16 @@ func (paymentDesk *PaymentDesk) PackPayDebt(payer common.Address, token uint8, p
 // if any inputs are invalid/nil.
 //
 // Solidity: function payDebt(address payer, uint8 token, uint64 payee) returns(uint256 amount)
-func (paymentDesk *PaymentDesk) TryPackPayDebt(payer common.Address, token uint8, payee uint64) ([]byte, error) {
-	return paymentDesk.abi.Pack("payDebt", payer, token, payee)
+func (paymentExtension *PaymentExtension) TryPackPayDebt(payer common.Address, token uint8, payee uint64) ([]byte, error) {
+	return paymentExtension.abi.Pack("payDebt", payer, token, payee)
 }
 
 // UnpackPayDebt is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x1a11b972.
 //
 // Solidity: function payDebt(address payer, uint8 token, uint64 payee) returns(uint256 amount)
-func (paymentDesk *PaymentDesk) UnpackPayDebt(data []byte) (*big.Int, error) {
-	out, err := paymentDesk.abi.Unpack("payDebt", data)
+func (paymentExtension *PaymentExtension) UnpackPayDebt(data []byte) (*big.Int, error) {
+	out, err := paymentExtension.abi.Unpack("payDebt", data)
 	if err != nil {
 		return new(big.Int), err
 	}
@@ -449,8 +449,8 @@ func (paymentDesk *PaymentDesk) UnpackPayDebt(data []byte) (*big.Int, error) {
 // invalid/nil inputs are passed.
 //
 // Solidity: function payOut(uint64 payee, uint8 token, address[] to, uint128[] amounts) returns()
-func (paymentDesk *PaymentDesk) PackPayOut(payee uint64, token uint8, to []common.Address, amounts []*big.Int) []byte {
-	enc, err := paymentDesk.abi.Pack("payOut", payee, token, to, amounts)
+func (paymentExtension *PaymentExtension) PackPayOut(payee uint64, token uint8, to []common.Address, amounts []*big.Int) []byte {
+	enc, err := paymentExtension.abi.Pack("payOut", payee, token, to, amounts)
 	if err != nil {
 		panic(err)
 	}
@@ -462,8 +462,8 @@ func (paymentDesk *PaymentDesk) PackPayOut(payee uint64, token uint8, to []commo
 // if any inputs are invalid/nil.
 //
 // Solidity: function payOut(uint64 payee, uint8 token, address[] to, uint128[] amounts) returns()
-func (paymentDesk *PaymentDesk) TryPackPayOut(payee uint64, token uint8, to []common.Address, amounts []*big.Int) ([]byte, error) {
-	return paymentDesk.abi.Pack("payOut", payee, token, to, amounts)
+func (paymentExtension *PaymentExtension) TryPackPayOut(payee uint64, token uint8, to []common.Address, amounts []*big.Int) ([]byte, error) {
+	return paymentExtension.abi.Pack("payOut", payee, token, to, amounts)
 }
 
 // PackPermit is the Go binding used to pack the parameters required for calling
@@ -471,8 +471,8 @@ func (paymentDesk *PaymentDesk) TryPackPayOut(payee uint64, token uint8, to []co
 // invalid/nil inputs are passed.
 //
 // Solidity: function permit(address owner, uint8 token, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s) returns()
-func (paymentDesk *PaymentDesk) PackPermit(owner common.Address, token uint8, value *big.Int, deadline *big.Int, v uint8, r [32]byte, s [32]byte) []byte {
-	enc, err := paymentDesk.abi.Pack("permit", owner, token, value, deadline, v, r, s)
+func (paymentExtension *PaymentExtension) PackPermit(owner common.Address, token uint8, value *big.Int, deadline *big.Int, v uint8, r [32]byte, s [32]byte) []byte {
+	enc, err := paymentExtension.abi.Pack("permit", owner, token, value, deadline, v, r, s)
 	if err != nil {
 		panic(err)
 	}
@@ -484,8 +484,8 @@ func (paymentDesk *PaymentDesk) PackPermit(owner common.Address, token uint8, va
 // if any inputs are invalid/nil.
 //
 // Solidity: function permit(address owner, uint8 token, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s) returns()
-func (paymentDesk *PaymentDesk) TryPackPermit(owner common.Address, token uint8, value *big.Int, deadline *big.Int, v uint8, r [32]byte, s [32]byte) ([]byte, error) {
-	return paymentDesk.abi.Pack("permit", owner, token, value, deadline, v, r, s)
+func (paymentExtension *PaymentExtension) TryPackPermit(owner common.Address, token uint8, value *big.Int, deadline *big.Int, v uint8, r [32]byte, s [32]byte) ([]byte, error) {
+	return paymentExtension.abi.Pack("permit", owner, token, value, deadline, v, r, s)
 }
 
 // PackPermit2 is the Go binding used to pack the parameters required for calling
@@ -493,8 +493,8 @@ func (paymentDesk *PaymentDesk) TryPackPermit(owner common.Address, token uint8,
 // invalid/nil inputs are passed.
 //
 // Solidity: function permit2(address owner, uint8 token, uint160 amount, uint48 expiration, uint48 nonce, uint256 deadline, bytes signature) returns()
-func (paymentDesk *PaymentDesk) PackPermit2(owner common.Address, token uint8, amount *big.Int, expiration *big.Int, nonce *big.Int, deadline *big.Int, signature []byte) []byte {
-	enc, err := paymentDesk.abi.Pack("permit2", owner, token, amount, expiration, nonce, deadline, signature)
+func (paymentExtension *PaymentExtension) PackPermit2(owner common.Address, token uint8, amount *big.Int, expiration *big.Int, nonce *big.Int, deadline *big.Int, signature []byte) []byte {
+	enc, err := paymentExtension.abi.Pack("permit2", owner, token, amount, expiration, nonce, deadline, signature)
 	if err != nil {
 		panic(err)
 	}
@@ -506,8 +506,8 @@ func (paymentDesk *PaymentDesk) PackPermit2(owner common.Address, token uint8, a
 // if any inputs are invalid/nil.
 //
 // Solidity: function permit2(address owner, uint8 token, uint160 amount, uint48 expiration, uint48 nonce, uint256 deadline, bytes signature) returns()
-func (paymentDesk *PaymentDesk) TryPackPermit2(owner common.Address, token uint8, amount *big.Int, expiration *big.Int, nonce *big.Int, deadline *big.Int, signature []byte) ([]byte, error) {
-	return paymentDesk.abi.Pack("permit2", owner, token, amount, expiration, nonce, deadline, signature)
+func (paymentExtension *PaymentExtension) TryPackPermit2(owner common.Address, token uint8, amount *big.Int, expiration *big.Int, nonce *big.Int, deadline *big.Int, signature []byte) ([]byte, error) {
+	return paymentExtension.abi.Pack("permit2", owner, token, amount, expiration, nonce, deadline, signature)
 }
 
 // PackPullSwap is the Go binding used to pack the parameters required for calling
@@ -515,8 +515,8 @@ func (paymentDesk *PaymentDesk) TryPackPermit2(owner common.Address, token uint8
 // invalid/nil inputs are passed.
 //
 // Solidity: function pullSwap(address payer, uint8 payToken, uint8 settleToken) returns(uint256 amountIn, uint256 amountOut)
-func (paymentDesk *PaymentDesk) PackPullSwap(payer common.Address, payToken uint8, settleToken uint8) []byte {
-	enc, err := paymentDesk.abi.Pack("pullSwap", payer, payToken, settleToken)
+func (paymentExtension *PaymentExtension) PackPullSwap(payer common.Address, payToken uint8, settleToken uint8) []byte {
+	enc, err := paymentExtension.abi.Pack("pullSwap", payer, payToken, settleToken)
 	if err != nil {
 		panic(err)
 	}
@@ -528,13 +528,13 @@ func (paymentDesk *PaymentDesk) PackPullSwap(payer common.Address, payToken uint
 // if any inputs are invalid/nil.
 //
 // Solidity: function pullSwap(address payer, uint8 payToken, uint8 settleToken) returns(uint256 amountIn, uint256 amountOut)
-func (paymentDesk *PaymentDesk) TryPackPullSwap(payer common.Address, payToken uint8, settleToken uint8) ([]byte, error) {
-	return paymentDesk.abi.Pack("pullSwap", payer, payToken, settleToken)
+func (paymentExtension *PaymentExtension) TryPackPullSwap(payer common.Address, payToken uint8, settleToken uint8) ([]byte, error) {
+	return paymentExtension.abi.Pack("pullSwap", payer, payToken, settleToken)
 }
 
-// PaymentDeskPullSwapOutput serves as a container for the return parameters of contract
+// PaymentExtensionPullSwapOutput serves as a container for the return parameters of contract
 // method PullSwap.
-type PaymentDeskPullSwapOutput struct {
+type PaymentExtensionPullSwapOutput struct {
 	AmountIn  *big.Int
 	AmountOut *big.Int
 }
@@ -543,9 +543,9 @@ type PaymentDeskPullSwapOutput struct {
 // from invoking the contract method with ID 0x0016fb10.
 //
 // Solidity: function pullSwap(address payer, uint8 payToken, uint8 settleToken) returns(uint256 amountIn, uint256 amountOut)
-func (paymentDesk *PaymentDesk) UnpackPullSwap(data []byte) (PaymentDeskPullSwapOutput, error) {
-	out, err := paymentDesk.abi.Unpack("pullSwap", data)
-	outstruct := new(PaymentDeskPullSwapOutput)
+func (paymentExtension *PaymentExtension) UnpackPullSwap(data []byte) (PaymentExtensionPullSwapOutput, error) {
+	out, err := paymentExtension.abi.Unpack("pullSwap", data)
+	outstruct := new(PaymentExtensionPullSwapOutput)
 	if err != nil {
 		return *outstruct, err
 	}
@@ -559,8 +559,8 @@ func (paymentDesk *PaymentDesk) UnpackPullSwap(data []byte) (PaymentDeskPullSwap
 // invalid/nil inputs are passed.
 //
 // Solidity: function relistToken(uint8 token) returns()
-func (paymentDesk *PaymentDesk) PackRelistToken(token uint8) []byte {
-	enc, err := paymentDesk.abi.Pack("relistToken", token)
+func (paymentExtension *PaymentExtension) PackRelistToken(token uint8) []byte {
+	enc, err := paymentExtension.abi.Pack("relistToken", token)
 	if err != nil {
 		panic(err)
 	}
@@ -572,8 +572,8 @@ func (paymentDesk *PaymentDesk) PackRelistToken(token uint8) []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function relistToken(uint8 token) returns()
-func (paymentDesk *PaymentDesk) TryPackRelistToken(token uint8) ([]byte, error) {
-	return paymentDesk.abi.Pack("relistToken", token)
+func (paymentExtension *PaymentExtension) TryPackRelistToken(token uint8) ([]byte, error) {
+	return paymentExtension.abi.Pack("relistToken", token)
 }
 
 // PackRevokeAll is the Go binding used to pack the parameters required for calling
@@ -581,8 +581,8 @@ func (paymentDesk *PaymentDesk) TryPackRelistToken(token uint8) ([]byte, error) 
 // invalid/nil inputs are passed.
 //
 // Solidity: function revokeAll(uint8 token) returns()
-func (paymentDesk *PaymentDesk) PackRevokeAll(token uint8) []byte {
-	enc, err := paymentDesk.abi.Pack("revokeAll", token)
+func (paymentExtension *PaymentExtension) PackRevokeAll(token uint8) []byte {
+	enc, err := paymentExtension.abi.Pack("revokeAll", token)
 	if err != nil {
 		panic(err)
 	}
@@ -594,8 +594,8 @@ func (paymentDesk *PaymentDesk) PackRevokeAll(token uint8) []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function revokeAll(uint8 token) returns()
-func (paymentDesk *PaymentDesk) TryPackRevokeAll(token uint8) ([]byte, error) {
-	return paymentDesk.abi.Pack("revokeAll", token)
+func (paymentExtension *PaymentExtension) TryPackRevokeAll(token uint8) ([]byte, error) {
+	return paymentExtension.abi.Pack("revokeAll", token)
 }
 
 // PackRouteOf is the Go binding used to pack the parameters required for calling
@@ -603,8 +603,8 @@ func (paymentDesk *PaymentDesk) TryPackRevokeAll(token uint8) ([]byte, error) {
 // invalid/nil inputs are passed.
 //
 // Solidity: function routeOf(uint8 tokenIn, uint8 tokenOut) view returns((bytes,uint16,uint32,uint16,uint128,uint128))
-func (paymentDesk *PaymentDesk) PackRouteOf(tokenIn uint8, tokenOut uint8) []byte {
-	enc, err := paymentDesk.abi.Pack("routeOf", tokenIn, tokenOut)
+func (paymentExtension *PaymentExtension) PackRouteOf(tokenIn uint8, tokenOut uint8) []byte {
+	enc, err := paymentExtension.abi.Pack("routeOf", tokenIn, tokenOut)
 	if err != nil {
 		panic(err)
 	}
@@ -616,20 +616,20 @@ func (paymentDesk *PaymentDesk) PackRouteOf(tokenIn uint8, tokenOut uint8) []byt
 // if any inputs are invalid/nil.
 //
 // Solidity: function routeOf(uint8 tokenIn, uint8 tokenOut) view returns((bytes,uint16,uint32,uint16,uint128,uint128))
-func (paymentDesk *PaymentDesk) TryPackRouteOf(tokenIn uint8, tokenOut uint8) ([]byte, error) {
-	return paymentDesk.abi.Pack("routeOf", tokenIn, tokenOut)
+func (paymentExtension *PaymentExtension) TryPackRouteOf(tokenIn uint8, tokenOut uint8) ([]byte, error) {
+	return paymentExtension.abi.Pack("routeOf", tokenIn, tokenOut)
 }
 
 // UnpackRouteOf is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x6c82d057.
 //
 // Solidity: function routeOf(uint8 tokenIn, uint8 tokenOut) view returns((bytes,uint16,uint32,uint16,uint128,uint128))
-func (paymentDesk *PaymentDesk) UnpackRouteOf(data []byte) (IPaymentDeskRouteView, error) {
-	out, err := paymentDesk.abi.Unpack("routeOf", data)
+func (paymentExtension *PaymentExtension) UnpackRouteOf(data []byte) (IPaymentExtensionRouteView, error) {
+	out, err := paymentExtension.abi.Unpack("routeOf", data)
 	if err != nil {
-		return *new(IPaymentDeskRouteView), err
+		return *new(IPaymentExtensionRouteView), err
 	}
-	out0 := *abi.ConvertType(out[0], new(IPaymentDeskRouteView)).(*IPaymentDeskRouteView)
+	out0 := *abi.ConvertType(out[0], new(IPaymentExtensionRouteView)).(*IPaymentExtensionRouteView)
 	return out0, nil
 }
 
@@ -638,8 +638,8 @@ func (paymentDesk *PaymentDesk) UnpackRouteOf(data []byte) (IPaymentDeskRouteVie
 // invalid/nil inputs are passed.
 //
 // Solidity: function setAutoSwap(uint8 payToken, uint8 settleToken, uint16 maxSlipBps) returns()
-func (paymentDesk *PaymentDesk) PackSetAutoSwap(payToken uint8, settleToken uint8, maxSlipBps uint16) []byte {
-	enc, err := paymentDesk.abi.Pack("setAutoSwap", payToken, settleToken, maxSlipBps)
+func (paymentExtension *PaymentExtension) PackSetAutoSwap(payToken uint8, settleToken uint8, maxSlipBps uint16) []byte {
+	enc, err := paymentExtension.abi.Pack("setAutoSwap", payToken, settleToken, maxSlipBps)
 	if err != nil {
 		panic(err)
 	}
@@ -651,8 +651,8 @@ func (paymentDesk *PaymentDesk) PackSetAutoSwap(payToken uint8, settleToken uint
 // if any inputs are invalid/nil.
 //
 // Solidity: function setAutoSwap(uint8 payToken, uint8 settleToken, uint16 maxSlipBps) returns()
-func (paymentDesk *PaymentDesk) TryPackSetAutoSwap(payToken uint8, settleToken uint8, maxSlipBps uint16) ([]byte, error) {
-	return paymentDesk.abi.Pack("setAutoSwap", payToken, settleToken, maxSlipBps)
+func (paymentExtension *PaymentExtension) TryPackSetAutoSwap(payToken uint8, settleToken uint8, maxSlipBps uint16) ([]byte, error) {
+	return paymentExtension.abi.Pack("setAutoSwap", payToken, settleToken, maxSlipBps)
 }
 
 // PackSetGrace is the Go binding used to pack the parameters required for calling
@@ -660,8 +660,8 @@ func (paymentDesk *PaymentDesk) TryPackSetAutoSwap(payToken uint8, settleToken u
 // invalid/nil inputs are passed.
 //
 // Solidity: function setGrace(uint32 soft, uint32 hard) returns()
-func (paymentDesk *PaymentDesk) PackSetGrace(soft uint32, hard uint32) []byte {
-	enc, err := paymentDesk.abi.Pack("setGrace", soft, hard)
+func (paymentExtension *PaymentExtension) PackSetGrace(soft uint32, hard uint32) []byte {
+	enc, err := paymentExtension.abi.Pack("setGrace", soft, hard)
 	if err != nil {
 		panic(err)
 	}
@@ -673,8 +673,8 @@ func (paymentDesk *PaymentDesk) PackSetGrace(soft uint32, hard uint32) []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function setGrace(uint32 soft, uint32 hard) returns()
-func (paymentDesk *PaymentDesk) TryPackSetGrace(soft uint32, hard uint32) ([]byte, error) {
-	return paymentDesk.abi.Pack("setGrace", soft, hard)
+func (paymentExtension *PaymentExtension) TryPackSetGrace(soft uint32, hard uint32) ([]byte, error) {
+	return paymentExtension.abi.Pack("setGrace", soft, hard)
 }
 
 // PackSetLimits is the Go binding used to pack the parameters required for calling
@@ -682,8 +682,8 @@ func (paymentDesk *PaymentDesk) TryPackSetGrace(soft uint32, hard uint32) ([]byt
 // invalid/nil inputs are passed.
 //
 // Solidity: function setLimits(uint8 token, address controller, uint128 maxRateQ32, uint40 validUntil, uint88 dailyCap) returns()
-func (paymentDesk *PaymentDesk) PackSetLimits(token uint8, controller common.Address, maxRateQ32 *big.Int, validUntil *big.Int, dailyCap *big.Int) []byte {
-	enc, err := paymentDesk.abi.Pack("setLimits", token, controller, maxRateQ32, validUntil, dailyCap)
+func (paymentExtension *PaymentExtension) PackSetLimits(token uint8, controller common.Address, maxRateQ32 *big.Int, validUntil *big.Int, dailyCap *big.Int) []byte {
+	enc, err := paymentExtension.abi.Pack("setLimits", token, controller, maxRateQ32, validUntil, dailyCap)
 	if err != nil {
 		panic(err)
 	}
@@ -695,8 +695,8 @@ func (paymentDesk *PaymentDesk) PackSetLimits(token uint8, controller common.Add
 // if any inputs are invalid/nil.
 //
 // Solidity: function setLimits(uint8 token, address controller, uint128 maxRateQ32, uint40 validUntil, uint88 dailyCap) returns()
-func (paymentDesk *PaymentDesk) TryPackSetLimits(token uint8, controller common.Address, maxRateQ32 *big.Int, validUntil *big.Int, dailyCap *big.Int) ([]byte, error) {
-	return paymentDesk.abi.Pack("setLimits", token, controller, maxRateQ32, validUntil, dailyCap)
+func (paymentExtension *PaymentExtension) TryPackSetLimits(token uint8, controller common.Address, maxRateQ32 *big.Int, validUntil *big.Int, dailyCap *big.Int) ([]byte, error) {
+	return paymentExtension.abi.Pack("setLimits", token, controller, maxRateQ32, validUntil, dailyCap)
 }
 
 // PackSetPoolPayout is the Go binding used to pack the parameters required for calling
@@ -704,8 +704,8 @@ func (paymentDesk *PaymentDesk) TryPackSetLimits(token uint8, controller common.
 // invalid/nil inputs are passed.
 //
 // Solidity: function setPoolPayout(uint64 payee, address payout) returns()
-func (paymentDesk *PaymentDesk) PackSetPoolPayout(payee uint64, payout common.Address) []byte {
-	enc, err := paymentDesk.abi.Pack("setPoolPayout", payee, payout)
+func (paymentExtension *PaymentExtension) PackSetPoolPayout(payee uint64, payout common.Address) []byte {
+	enc, err := paymentExtension.abi.Pack("setPoolPayout", payee, payout)
 	if err != nil {
 		panic(err)
 	}
@@ -717,8 +717,8 @@ func (paymentDesk *PaymentDesk) PackSetPoolPayout(payee uint64, payout common.Ad
 // if any inputs are invalid/nil.
 //
 // Solidity: function setPoolPayout(uint64 payee, address payout) returns()
-func (paymentDesk *PaymentDesk) TryPackSetPoolPayout(payee uint64, payout common.Address) ([]byte, error) {
-	return paymentDesk.abi.Pack("setPoolPayout", payee, payout)
+func (paymentExtension *PaymentExtension) TryPackSetPoolPayout(payee uint64, payout common.Address) ([]byte, error) {
+	return paymentExtension.abi.Pack("setPoolPayout", payee, payout)
 }
 
 // PackSetPrepay is the Go binding used to pack the parameters required for calling
@@ -726,8 +726,8 @@ func (paymentDesk *PaymentDesk) TryPackSetPoolPayout(payee uint64, payout common
 // invalid/nil inputs are passed.
 //
 // Solidity: function setPrepay(uint32 duration) returns()
-func (paymentDesk *PaymentDesk) PackSetPrepay(duration uint32) []byte {
-	enc, err := paymentDesk.abi.Pack("setPrepay", duration)
+func (paymentExtension *PaymentExtension) PackSetPrepay(duration uint32) []byte {
+	enc, err := paymentExtension.abi.Pack("setPrepay", duration)
 	if err != nil {
 		panic(err)
 	}
@@ -739,8 +739,8 @@ func (paymentDesk *PaymentDesk) PackSetPrepay(duration uint32) []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function setPrepay(uint32 duration) returns()
-func (paymentDesk *PaymentDesk) TryPackSetPrepay(duration uint32) ([]byte, error) {
-	return paymentDesk.abi.Pack("setPrepay", duration)
+func (paymentExtension *PaymentExtension) TryPackSetPrepay(duration uint32) ([]byte, error) {
+	return paymentExtension.abi.Pack("setPrepay", duration)
 }
 
 // PackSetRoute is the Go binding used to pack the parameters required for calling
@@ -748,8 +748,8 @@ func (paymentDesk *PaymentDesk) TryPackSetPrepay(duration uint32) ([]byte, error
 // invalid/nil inputs are passed.
 //
 // Solidity: function setRoute(uint8 tokenIn, uint8 tokenOut, bytes path, uint16 slipBps, uint32 twapSec, uint16 minCardinality, uint128 maxPerSwap) returns()
-func (paymentDesk *PaymentDesk) PackSetRoute(tokenIn uint8, tokenOut uint8, path []byte, slipBps uint16, twapSec uint32, minCardinality uint16, maxPerSwap *big.Int) []byte {
-	enc, err := paymentDesk.abi.Pack("setRoute", tokenIn, tokenOut, path, slipBps, twapSec, minCardinality, maxPerSwap)
+func (paymentExtension *PaymentExtension) PackSetRoute(tokenIn uint8, tokenOut uint8, path []byte, slipBps uint16, twapSec uint32, minCardinality uint16, maxPerSwap *big.Int) []byte {
+	enc, err := paymentExtension.abi.Pack("setRoute", tokenIn, tokenOut, path, slipBps, twapSec, minCardinality, maxPerSwap)
 	if err != nil {
 		panic(err)
 	}
@@ -761,8 +761,8 @@ func (paymentDesk *PaymentDesk) PackSetRoute(tokenIn uint8, tokenOut uint8, path
 // if any inputs are invalid/nil.
 //
 // Solidity: function setRoute(uint8 tokenIn, uint8 tokenOut, bytes path, uint16 slipBps, uint32 twapSec, uint16 minCardinality, uint128 maxPerSwap) returns()
-func (paymentDesk *PaymentDesk) TryPackSetRoute(tokenIn uint8, tokenOut uint8, path []byte, slipBps uint16, twapSec uint32, minCardinality uint16, maxPerSwap *big.Int) ([]byte, error) {
-	return paymentDesk.abi.Pack("setRoute", tokenIn, tokenOut, path, slipBps, twapSec, minCardinality, maxPerSwap)
+func (paymentExtension *PaymentExtension) TryPackSetRoute(tokenIn uint8, tokenOut uint8, path []byte, slipBps uint16, twapSec uint32, minCardinality uint16, maxPerSwap *big.Int) ([]byte, error) {
+	return paymentExtension.abi.Pack("setRoute", tokenIn, tokenOut, path, slipBps, twapSec, minCardinality, maxPerSwap)
 }
 
 // PackSetSource is the Go binding used to pack the parameters required for calling
@@ -770,8 +770,8 @@ func (paymentDesk *PaymentDesk) TryPackSetRoute(tokenIn uint8, tokenOut uint8, p
 // invalid/nil inputs are passed.
 //
 // Solidity: function setSource(uint8 token, uint8 source) returns()
-func (paymentDesk *PaymentDesk) PackSetSource(token uint8, source uint8) []byte {
-	enc, err := paymentDesk.abi.Pack("setSource", token, source)
+func (paymentExtension *PaymentExtension) PackSetSource(token uint8, source uint8) []byte {
+	enc, err := paymentExtension.abi.Pack("setSource", token, source)
 	if err != nil {
 		panic(err)
 	}
@@ -783,8 +783,8 @@ func (paymentDesk *PaymentDesk) PackSetSource(token uint8, source uint8) []byte 
 // if any inputs are invalid/nil.
 //
 // Solidity: function setSource(uint8 token, uint8 source) returns()
-func (paymentDesk *PaymentDesk) TryPackSetSource(token uint8, source uint8) ([]byte, error) {
-	return paymentDesk.abi.Pack("setSource", token, source)
+func (paymentExtension *PaymentExtension) TryPackSetSource(token uint8, source uint8) ([]byte, error) {
+	return paymentExtension.abi.Pack("setSource", token, source)
 }
 
 // PackSetSplit is the Go binding used to pack the parameters required for calling
@@ -792,8 +792,8 @@ func (paymentDesk *PaymentDesk) TryPackSetSource(token uint8, source uint8) ([]b
 // invalid/nil inputs are passed.
 //
 // Solidity: function setSplit(uint8 class, uint16 nodeBps, uint16 coordinatorBps, uint16 stakerBps, uint16 developmentBps) returns()
-func (paymentDesk *PaymentDesk) PackSetSplit(class uint8, nodeBps uint16, coordinatorBps uint16, stakerBps uint16, developmentBps uint16) []byte {
-	enc, err := paymentDesk.abi.Pack("setSplit", class, nodeBps, coordinatorBps, stakerBps, developmentBps)
+func (paymentExtension *PaymentExtension) PackSetSplit(class uint8, nodeBps uint16, coordinatorBps uint16, stakerBps uint16, developmentBps uint16) []byte {
+	enc, err := paymentExtension.abi.Pack("setSplit", class, nodeBps, coordinatorBps, stakerBps, developmentBps)
 	if err != nil {
 		panic(err)
 	}
@@ -805,8 +805,8 @@ func (paymentDesk *PaymentDesk) PackSetSplit(class uint8, nodeBps uint16, coordi
 // if any inputs are invalid/nil.
 //
 // Solidity: function setSplit(uint8 class, uint16 nodeBps, uint16 coordinatorBps, uint16 stakerBps, uint16 developmentBps) returns()
-func (paymentDesk *PaymentDesk) TryPackSetSplit(class uint8, nodeBps uint16, coordinatorBps uint16, stakerBps uint16, developmentBps uint16) ([]byte, error) {
-	return paymentDesk.abi.Pack("setSplit", class, nodeBps, coordinatorBps, stakerBps, developmentBps)
+func (paymentExtension *PaymentExtension) TryPackSetSplit(class uint8, nodeBps uint16, coordinatorBps uint16, stakerBps uint16, developmentBps uint16) ([]byte, error) {
+	return paymentExtension.abi.Pack("setSplit", class, nodeBps, coordinatorBps, stakerBps, developmentBps)
 }
 
 // PackSetTokenTerms is the Go binding used to pack the parameters required for calling
@@ -814,8 +814,8 @@ func (paymentDesk *PaymentDesk) TryPackSetSplit(class uint8, nodeBps uint16, coo
 // invalid/nil inputs are passed.
 //
 // Solidity: function setTokenTerms(uint8 token, uint8 swaps, uint80 minWindowAmount, uint88 bountyCap) returns()
-func (paymentDesk *PaymentDesk) PackSetTokenTerms(token uint8, swaps uint8, minWindowAmount *big.Int, bountyCap *big.Int) []byte {
-	enc, err := paymentDesk.abi.Pack("setTokenTerms", token, swaps, minWindowAmount, bountyCap)
+func (paymentExtension *PaymentExtension) PackSetTokenTerms(token uint8, swaps uint8, minWindowAmount *big.Int, bountyCap *big.Int) []byte {
+	enc, err := paymentExtension.abi.Pack("setTokenTerms", token, swaps, minWindowAmount, bountyCap)
 	if err != nil {
 		panic(err)
 	}
@@ -827,8 +827,8 @@ func (paymentDesk *PaymentDesk) PackSetTokenTerms(token uint8, swaps uint8, minW
 // if any inputs are invalid/nil.
 //
 // Solidity: function setTokenTerms(uint8 token, uint8 swaps, uint80 minWindowAmount, uint88 bountyCap) returns()
-func (paymentDesk *PaymentDesk) TryPackSetTokenTerms(token uint8, swaps uint8, minWindowAmount *big.Int, bountyCap *big.Int) ([]byte, error) {
-	return paymentDesk.abi.Pack("setTokenTerms", token, swaps, minWindowAmount, bountyCap)
+func (paymentExtension *PaymentExtension) TryPackSetTokenTerms(token uint8, swaps uint8, minWindowAmount *big.Int, bountyCap *big.Int) ([]byte, error) {
+	return paymentExtension.abi.Pack("setTokenTerms", token, swaps, minWindowAmount, bountyCap)
 }
 
 // PackSponsor is the Go binding used to pack the parameters required for calling
@@ -836,8 +836,8 @@ func (paymentDesk *PaymentDesk) TryPackSetTokenTerms(token uint8, swaps uint8, m
 // invalid/nil inputs are passed.
 //
 // Solidity: function sponsor(address payer, uint8 token, uint128 maxRateQ32, uint40 until) returns()
-func (paymentDesk *PaymentDesk) PackSponsor(payer common.Address, token uint8, maxRateQ32 *big.Int, until *big.Int) []byte {
-	enc, err := paymentDesk.abi.Pack("sponsor", payer, token, maxRateQ32, until)
+func (paymentExtension *PaymentExtension) PackSponsor(payer common.Address, token uint8, maxRateQ32 *big.Int, until *big.Int) []byte {
+	enc, err := paymentExtension.abi.Pack("sponsor", payer, token, maxRateQ32, until)
 	if err != nil {
 		panic(err)
 	}
@@ -849,8 +849,8 @@ func (paymentDesk *PaymentDesk) PackSponsor(payer common.Address, token uint8, m
 // if any inputs are invalid/nil.
 //
 // Solidity: function sponsor(address payer, uint8 token, uint128 maxRateQ32, uint40 until) returns()
-func (paymentDesk *PaymentDesk) TryPackSponsor(payer common.Address, token uint8, maxRateQ32 *big.Int, until *big.Int) ([]byte, error) {
-	return paymentDesk.abi.Pack("sponsor", payer, token, maxRateQ32, until)
+func (paymentExtension *PaymentExtension) TryPackSponsor(payer common.Address, token uint8, maxRateQ32 *big.Int, until *big.Int) ([]byte, error) {
+	return paymentExtension.abi.Pack("sponsor", payer, token, maxRateQ32, until)
 }
 
 // PackSponsorOf is the Go binding used to pack the parameters required for calling
@@ -858,8 +858,8 @@ func (paymentDesk *PaymentDesk) TryPackSponsor(payer common.Address, token uint8
 // invalid/nil inputs are passed.
 //
 // Solidity: function sponsorOf(address payer, uint8 token) view returns(address by, uint128 maxRateQ32, uint40 until)
-func (paymentDesk *PaymentDesk) PackSponsorOf(payer common.Address, token uint8) []byte {
-	enc, err := paymentDesk.abi.Pack("sponsorOf", payer, token)
+func (paymentExtension *PaymentExtension) PackSponsorOf(payer common.Address, token uint8) []byte {
+	enc, err := paymentExtension.abi.Pack("sponsorOf", payer, token)
 	if err != nil {
 		panic(err)
 	}
@@ -871,13 +871,13 @@ func (paymentDesk *PaymentDesk) PackSponsorOf(payer common.Address, token uint8)
 // if any inputs are invalid/nil.
 //
 // Solidity: function sponsorOf(address payer, uint8 token) view returns(address by, uint128 maxRateQ32, uint40 until)
-func (paymentDesk *PaymentDesk) TryPackSponsorOf(payer common.Address, token uint8) ([]byte, error) {
-	return paymentDesk.abi.Pack("sponsorOf", payer, token)
+func (paymentExtension *PaymentExtension) TryPackSponsorOf(payer common.Address, token uint8) ([]byte, error) {
+	return paymentExtension.abi.Pack("sponsorOf", payer, token)
 }
 
-// PaymentDeskSponsorOfOutput serves as a container for the return parameters of contract
+// PaymentExtensionSponsorOfOutput serves as a container for the return parameters of contract
 // method SponsorOf.
-type PaymentDeskSponsorOfOutput struct {
+type PaymentExtensionSponsorOfOutput struct {
 	By         common.Address
 	MaxRateQ32 *big.Int
 	Until      *big.Int
@@ -887,9 +887,9 @@ type PaymentDeskSponsorOfOutput struct {
 // from invoking the contract method with ID 0x02046d6c.
 //
 // Solidity: function sponsorOf(address payer, uint8 token) view returns(address by, uint128 maxRateQ32, uint40 until)
-func (paymentDesk *PaymentDesk) UnpackSponsorOf(data []byte) (PaymentDeskSponsorOfOutput, error) {
-	out, err := paymentDesk.abi.Unpack("sponsorOf", data)
-	outstruct := new(PaymentDeskSponsorOfOutput)
+func (paymentExtension *PaymentExtension) UnpackSponsorOf(data []byte) (PaymentExtensionSponsorOfOutput, error) {
+	out, err := paymentExtension.abi.Unpack("sponsorOf", data)
+	outstruct := new(PaymentExtensionSponsorOfOutput)
 	if err != nil {
 		return *outstruct, err
 	}
@@ -904,8 +904,8 @@ func (paymentDesk *PaymentDesk) UnpackSponsorOf(data []byte) (PaymentDeskSponsor
 // invalid/nil inputs are passed.
 //
 // Solidity: function tokenOf(uint8 token) view returns((address,uint8,bool,uint40,bool,bool,uint80,uint88))
-func (paymentDesk *PaymentDesk) PackTokenOf(token uint8) []byte {
-	enc, err := paymentDesk.abi.Pack("tokenOf", token)
+func (paymentExtension *PaymentExtension) PackTokenOf(token uint8) []byte {
+	enc, err := paymentExtension.abi.Pack("tokenOf", token)
 	if err != nil {
 		panic(err)
 	}
@@ -917,16 +917,16 @@ func (paymentDesk *PaymentDesk) PackTokenOf(token uint8) []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function tokenOf(uint8 token) view returns((address,uint8,bool,uint40,bool,bool,uint80,uint88))
-func (paymentDesk *PaymentDesk) TryPackTokenOf(token uint8) ([]byte, error) {
-	return paymentDesk.abi.Pack("tokenOf", token)
+func (paymentExtension *PaymentExtension) TryPackTokenOf(token uint8) ([]byte, error) {
+	return paymentExtension.abi.Pack("tokenOf", token)
 }
 
 // UnpackTokenOf is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x7d17b8ac.
 //
 // Solidity: function tokenOf(uint8 token) view returns((address,uint8,bool,uint40,bool,bool,uint80,uint88))
-func (paymentDesk *PaymentDesk) UnpackTokenOf(data []byte) (IPaymentManagerTokenView, error) {
-	out, err := paymentDesk.abi.Unpack("tokenOf", data)
+func (paymentExtension *PaymentExtension) UnpackTokenOf(data []byte) (IPaymentManagerTokenView, error) {
+	out, err := paymentExtension.abi.Unpack("tokenOf", data)
 	if err != nil {
 		return *new(IPaymentManagerTokenView), err
 	}
@@ -939,8 +939,8 @@ func (paymentDesk *PaymentDesk) UnpackTokenOf(data []byte) (IPaymentManagerToken
 // invalid/nil inputs are passed.
 //
 // Solidity: function withdrawDeposit(uint8 token, uint128 amount) returns()
-func (paymentDesk *PaymentDesk) PackWithdrawDeposit(token uint8, amount *big.Int) []byte {
-	enc, err := paymentDesk.abi.Pack("withdrawDeposit", token, amount)
+func (paymentExtension *PaymentExtension) PackWithdrawDeposit(token uint8, amount *big.Int) []byte {
+	enc, err := paymentExtension.abi.Pack("withdrawDeposit", token, amount)
 	if err != nil {
 		panic(err)
 	}
@@ -952,8 +952,8 @@ func (paymentDesk *PaymentDesk) PackWithdrawDeposit(token uint8, amount *big.Int
 // if any inputs are invalid/nil.
 //
 // Solidity: function withdrawDeposit(uint8 token, uint128 amount) returns()
-func (paymentDesk *PaymentDesk) TryPackWithdrawDeposit(token uint8, amount *big.Int) ([]byte, error) {
-	return paymentDesk.abi.Pack("withdrawDeposit", token, amount)
+func (paymentExtension *PaymentExtension) TryPackWithdrawDeposit(token uint8, amount *big.Int) ([]byte, error) {
+	return paymentExtension.abi.Pack("withdrawDeposit", token, amount)
 }
 
 // PackWithdrawRefund is the Go binding used to pack the parameters required for calling
@@ -961,8 +961,8 @@ func (paymentDesk *PaymentDesk) TryPackWithdrawDeposit(token uint8, amount *big.
 // invalid/nil inputs are passed.
 //
 // Solidity: function withdrawRefund(address payer, uint8 token) returns(uint256 amount)
-func (paymentDesk *PaymentDesk) PackWithdrawRefund(payer common.Address, token uint8) []byte {
-	enc, err := paymentDesk.abi.Pack("withdrawRefund", payer, token)
+func (paymentExtension *PaymentExtension) PackWithdrawRefund(payer common.Address, token uint8) []byte {
+	enc, err := paymentExtension.abi.Pack("withdrawRefund", payer, token)
 	if err != nil {
 		panic(err)
 	}
@@ -974,16 +974,16 @@ func (paymentDesk *PaymentDesk) PackWithdrawRefund(payer common.Address, token u
 // if any inputs are invalid/nil.
 //
 // Solidity: function withdrawRefund(address payer, uint8 token) returns(uint256 amount)
-func (paymentDesk *PaymentDesk) TryPackWithdrawRefund(payer common.Address, token uint8) ([]byte, error) {
-	return paymentDesk.abi.Pack("withdrawRefund", payer, token)
+func (paymentExtension *PaymentExtension) TryPackWithdrawRefund(payer common.Address, token uint8) ([]byte, error) {
+	return paymentExtension.abi.Pack("withdrawRefund", payer, token)
 }
 
 // UnpackWithdrawRefund is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x2600b79e.
 //
 // Solidity: function withdrawRefund(address payer, uint8 token) returns(uint256 amount)
-func (paymentDesk *PaymentDesk) UnpackWithdrawRefund(data []byte) (*big.Int, error) {
-	out, err := paymentDesk.abi.Unpack("withdrawRefund", data)
+func (paymentExtension *PaymentExtension) UnpackWithdrawRefund(data []byte) (*big.Int, error) {
+	out, err := paymentExtension.abi.Unpack("withdrawRefund", data)
 	if err != nil {
 		return new(big.Int), err
 	}
@@ -996,8 +996,8 @@ func (paymentDesk *PaymentDesk) UnpackWithdrawRefund(data []byte) (*big.Int, err
 // invalid/nil inputs are passed.
 //
 // Solidity: function withdrawSwapped(uint64 payee, uint8 tokenIn, uint8 tokenOut, uint128 amountIn, uint128 minOut) returns(uint256 amountOut)
-func (paymentDesk *PaymentDesk) PackWithdrawSwapped(payee uint64, tokenIn uint8, tokenOut uint8, amountIn *big.Int, minOut *big.Int) []byte {
-	enc, err := paymentDesk.abi.Pack("withdrawSwapped", payee, tokenIn, tokenOut, amountIn, minOut)
+func (paymentExtension *PaymentExtension) PackWithdrawSwapped(payee uint64, tokenIn uint8, tokenOut uint8, amountIn *big.Int, minOut *big.Int) []byte {
+	enc, err := paymentExtension.abi.Pack("withdrawSwapped", payee, tokenIn, tokenOut, amountIn, minOut)
 	if err != nil {
 		panic(err)
 	}
@@ -1009,16 +1009,16 @@ func (paymentDesk *PaymentDesk) PackWithdrawSwapped(payee uint64, tokenIn uint8,
 // if any inputs are invalid/nil.
 //
 // Solidity: function withdrawSwapped(uint64 payee, uint8 tokenIn, uint8 tokenOut, uint128 amountIn, uint128 minOut) returns(uint256 amountOut)
-func (paymentDesk *PaymentDesk) TryPackWithdrawSwapped(payee uint64, tokenIn uint8, tokenOut uint8, amountIn *big.Int, minOut *big.Int) ([]byte, error) {
-	return paymentDesk.abi.Pack("withdrawSwapped", payee, tokenIn, tokenOut, amountIn, minOut)
+func (paymentExtension *PaymentExtension) TryPackWithdrawSwapped(payee uint64, tokenIn uint8, tokenOut uint8, amountIn *big.Int, minOut *big.Int) ([]byte, error) {
+	return paymentExtension.abi.Pack("withdrawSwapped", payee, tokenIn, tokenOut, amountIn, minOut)
 }
 
 // UnpackWithdrawSwapped is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x5ff386b6.
 //
 // Solidity: function withdrawSwapped(uint64 payee, uint8 tokenIn, uint8 tokenOut, uint128 amountIn, uint128 minOut) returns(uint256 amountOut)
-func (paymentDesk *PaymentDesk) UnpackWithdrawSwapped(data []byte) (*big.Int, error) {
-	out, err := paymentDesk.abi.Unpack("withdrawSwapped", data)
+func (paymentExtension *PaymentExtension) UnpackWithdrawSwapped(data []byte) (*big.Int, error) {
+	out, err := paymentExtension.abi.Unpack("withdrawSwapped", data)
 	if err != nil {
 		return new(big.Int), err
 	}
@@ -1026,40 +1026,40 @@ func (paymentDesk *PaymentDesk) UnpackWithdrawSwapped(data []byte) (*big.Int, er
 	return out0, nil
 }
 
-// PaymentDeskArrearsCleared represents a ArrearsCleared event raised by the PaymentDesk contract.
-type PaymentDeskArrearsCleared struct {
+// PaymentExtensionArrearsCleared represents a ArrearsCleared event raised by the PaymentExtension contract.
+type PaymentExtensionArrearsCleared struct {
 	Payer common.Address
 	Token uint8
 	Raw   *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskArrearsClearedEventName = "ArrearsCleared"
+const PaymentExtensionArrearsClearedEventName = "ArrearsCleared"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskArrearsCleared) ContractEventName() string {
-	return PaymentDeskArrearsClearedEventName
+func (PaymentExtensionArrearsCleared) ContractEventName() string {
+	return PaymentExtensionArrearsClearedEventName
 }
 
 // UnpackArrearsClearedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event ArrearsCleared(address indexed payer, uint8 indexed token)
-func (paymentDesk *PaymentDesk) UnpackArrearsClearedEvent(log *types.Log) (*PaymentDeskArrearsCleared, error) {
+func (paymentExtension *PaymentExtension) UnpackArrearsClearedEvent(log *types.Log) (*PaymentExtensionArrearsCleared, error) {
 	event := "ArrearsCleared"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskArrearsCleared)
+	out := new(PaymentExtensionArrearsCleared)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1071,8 +1071,8 @@ func (paymentDesk *PaymentDesk) UnpackArrearsClearedEvent(log *types.Log) (*Paym
 	return out, nil
 }
 
-// PaymentDeskAutoSwapSet represents a AutoSwapSet event raised by the PaymentDesk contract.
-type PaymentDeskAutoSwapSet struct {
+// PaymentExtensionAutoSwapSet represents a AutoSwapSet event raised by the PaymentExtension contract.
+type PaymentExtensionAutoSwapSet struct {
 	Payer       common.Address
 	PayToken    uint8
 	SettleToken uint8
@@ -1080,33 +1080,33 @@ type PaymentDeskAutoSwapSet struct {
 	Raw         *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskAutoSwapSetEventName = "AutoSwapSet"
+const PaymentExtensionAutoSwapSetEventName = "AutoSwapSet"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskAutoSwapSet) ContractEventName() string {
-	return PaymentDeskAutoSwapSetEventName
+func (PaymentExtensionAutoSwapSet) ContractEventName() string {
+	return PaymentExtensionAutoSwapSetEventName
 }
 
 // UnpackAutoSwapSetEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event AutoSwapSet(address indexed payer, uint8 indexed payToken, uint8 indexed settleToken, uint16 maxSlipBps)
-func (paymentDesk *PaymentDesk) UnpackAutoSwapSetEvent(log *types.Log) (*PaymentDeskAutoSwapSet, error) {
+func (paymentExtension *PaymentExtension) UnpackAutoSwapSetEvent(log *types.Log) (*PaymentExtensionAutoSwapSet, error) {
 	event := "AutoSwapSet"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskAutoSwapSet)
+	out := new(PaymentExtensionAutoSwapSet)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1118,8 +1118,8 @@ func (paymentDesk *PaymentDesk) UnpackAutoSwapSetEvent(log *types.Log) (*Payment
 	return out, nil
 }
 
-// PaymentDeskCompensated represents a Compensated event raised by the PaymentDesk contract.
-type PaymentDeskCompensated struct {
+// PaymentExtensionCompensated represents a Compensated event raised by the PaymentExtension contract.
+type PaymentExtensionCompensated struct {
 	Payer  common.Address
 	Payee  uint64
 	Token  uint8
@@ -1130,33 +1130,33 @@ type PaymentDeskCompensated struct {
 	Raw    *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskCompensatedEventName = "Compensated"
+const PaymentExtensionCompensatedEventName = "Compensated"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskCompensated) ContractEventName() string {
-	return PaymentDeskCompensatedEventName
+func (PaymentExtensionCompensated) ContractEventName() string {
+	return PaymentExtensionCompensatedEventName
 }
 
 // UnpackCompensatedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event Compensated(address indexed payer, uint64 indexed payee, uint8 indexed token, uint256 amount, uint128 credit, uint128 refund, bytes32 ref)
-func (paymentDesk *PaymentDesk) UnpackCompensatedEvent(log *types.Log) (*PaymentDeskCompensated, error) {
+func (paymentExtension *PaymentExtension) UnpackCompensatedEvent(log *types.Log) (*PaymentExtensionCompensated, error) {
 	event := "Compensated"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskCompensated)
+	out := new(PaymentExtensionCompensated)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1168,8 +1168,8 @@ func (paymentDesk *PaymentDesk) UnpackCompensatedEvent(log *types.Log) (*Payment
 	return out, nil
 }
 
-// PaymentDeskDebtPaid represents a DebtPaid event raised by the PaymentDesk contract.
-type PaymentDeskDebtPaid struct {
+// PaymentExtensionDebtPaid represents a DebtPaid event raised by the PaymentExtension contract.
+type PaymentExtensionDebtPaid struct {
 	Payer  common.Address
 	Payee  uint64
 	Token  uint8
@@ -1178,33 +1178,33 @@ type PaymentDeskDebtPaid struct {
 	Raw    *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskDebtPaidEventName = "DebtPaid"
+const PaymentExtensionDebtPaidEventName = "DebtPaid"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskDebtPaid) ContractEventName() string {
-	return PaymentDeskDebtPaidEventName
+func (PaymentExtensionDebtPaid) ContractEventName() string {
+	return PaymentExtensionDebtPaidEventName
 }
 
 // UnpackDebtPaidEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event DebtPaid(address indexed payer, uint64 indexed payee, uint8 indexed token, uint256 amount, address by)
-func (paymentDesk *PaymentDesk) UnpackDebtPaidEvent(log *types.Log) (*PaymentDeskDebtPaid, error) {
+func (paymentExtension *PaymentExtension) UnpackDebtPaidEvent(log *types.Log) (*PaymentExtensionDebtPaid, error) {
 	event := "DebtPaid"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskDebtPaid)
+	out := new(PaymentExtensionDebtPaid)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1216,8 +1216,8 @@ func (paymentDesk *PaymentDesk) UnpackDebtPaidEvent(log *types.Log) (*PaymentDes
 	return out, nil
 }
 
-// PaymentDeskDepositWithdrawn represents a DepositWithdrawn event raised by the PaymentDesk contract.
-type PaymentDeskDepositWithdrawn struct {
+// PaymentExtensionDepositWithdrawn represents a DepositWithdrawn event raised by the PaymentExtension contract.
+type PaymentExtensionDepositWithdrawn struct {
 	Payer  common.Address
 	Token  uint8
 	Amount *big.Int
@@ -1225,33 +1225,33 @@ type PaymentDeskDepositWithdrawn struct {
 	Raw    *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskDepositWithdrawnEventName = "DepositWithdrawn"
+const PaymentExtensionDepositWithdrawnEventName = "DepositWithdrawn"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskDepositWithdrawn) ContractEventName() string {
-	return PaymentDeskDepositWithdrawnEventName
+func (PaymentExtensionDepositWithdrawn) ContractEventName() string {
+	return PaymentExtensionDepositWithdrawnEventName
 }
 
 // UnpackDepositWithdrawnEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event DepositWithdrawn(address indexed payer, uint8 indexed token, uint256 amount, uint128 refund)
-func (paymentDesk *PaymentDesk) UnpackDepositWithdrawnEvent(log *types.Log) (*PaymentDeskDepositWithdrawn, error) {
+func (paymentExtension *PaymentExtension) UnpackDepositWithdrawnEvent(log *types.Log) (*PaymentExtensionDepositWithdrawn, error) {
 	event := "DepositWithdrawn"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskDepositWithdrawn)
+	out := new(PaymentExtensionDepositWithdrawn)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1263,8 +1263,8 @@ func (paymentDesk *PaymentDesk) UnpackDepositWithdrawnEvent(log *types.Log) (*Pa
 	return out, nil
 }
 
-// PaymentDeskDeposited represents a Deposited event raised by the PaymentDesk contract.
-type PaymentDeskDeposited struct {
+// PaymentExtensionDeposited represents a Deposited event raised by the PaymentExtension contract.
+type PaymentExtensionDeposited struct {
 	Payer  common.Address
 	Token  uint8
 	Amount *big.Int
@@ -1272,33 +1272,33 @@ type PaymentDeskDeposited struct {
 	Raw    *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskDepositedEventName = "Deposited"
+const PaymentExtensionDepositedEventName = "Deposited"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskDeposited) ContractEventName() string {
-	return PaymentDeskDepositedEventName
+func (PaymentExtensionDeposited) ContractEventName() string {
+	return PaymentExtensionDepositedEventName
 }
 
 // UnpackDepositedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event Deposited(address indexed payer, uint8 indexed token, uint256 amount, uint128 refund)
-func (paymentDesk *PaymentDesk) UnpackDepositedEvent(log *types.Log) (*PaymentDeskDeposited, error) {
+func (paymentExtension *PaymentExtension) UnpackDepositedEvent(log *types.Log) (*PaymentExtensionDeposited, error) {
 	event := "Deposited"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskDeposited)
+	out := new(PaymentExtensionDeposited)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1310,8 +1310,8 @@ func (paymentDesk *PaymentDesk) UnpackDepositedEvent(log *types.Log) (*PaymentDe
 	return out, nil
 }
 
-// PaymentDeskFlowsRevoked represents a FlowsRevoked event raised by the PaymentDesk contract.
-type PaymentDeskFlowsRevoked struct {
+// PaymentExtensionFlowsRevoked represents a FlowsRevoked event raised by the PaymentExtension contract.
+type PaymentExtensionFlowsRevoked struct {
 	Payer     common.Address
 	Token     uint8
 	RevokedAt *big.Int
@@ -1320,33 +1320,33 @@ type PaymentDeskFlowsRevoked struct {
 	Raw       *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskFlowsRevokedEventName = "FlowsRevoked"
+const PaymentExtensionFlowsRevokedEventName = "FlowsRevoked"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskFlowsRevoked) ContractEventName() string {
-	return PaymentDeskFlowsRevokedEventName
+func (PaymentExtensionFlowsRevoked) ContractEventName() string {
+	return PaymentExtensionFlowsRevokedEventName
 }
 
 // UnpackFlowsRevokedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event FlowsRevoked(address indexed payer, uint8 indexed token, uint40 revokedAt, uint40 paidUntil, uint128 refund)
-func (paymentDesk *PaymentDesk) UnpackFlowsRevokedEvent(log *types.Log) (*PaymentDeskFlowsRevoked, error) {
+func (paymentExtension *PaymentExtension) UnpackFlowsRevokedEvent(log *types.Log) (*PaymentExtensionFlowsRevoked, error) {
 	event := "FlowsRevoked"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskFlowsRevoked)
+	out := new(PaymentExtensionFlowsRevoked)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1358,40 +1358,40 @@ func (paymentDesk *PaymentDesk) UnpackFlowsRevokedEvent(log *types.Log) (*Paymen
 	return out, nil
 }
 
-// PaymentDeskGraceSet represents a GraceSet event raised by the PaymentDesk contract.
-type PaymentDeskGraceSet struct {
+// PaymentExtensionGraceSet represents a GraceSet event raised by the PaymentExtension contract.
+type PaymentExtensionGraceSet struct {
 	Soft uint32
 	Hard uint32
 	Raw  *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskGraceSetEventName = "GraceSet"
+const PaymentExtensionGraceSetEventName = "GraceSet"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskGraceSet) ContractEventName() string {
-	return PaymentDeskGraceSetEventName
+func (PaymentExtensionGraceSet) ContractEventName() string {
+	return PaymentExtensionGraceSetEventName
 }
 
 // UnpackGraceSetEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event GraceSet(uint32 soft, uint32 hard)
-func (paymentDesk *PaymentDesk) UnpackGraceSetEvent(log *types.Log) (*PaymentDeskGraceSet, error) {
+func (paymentExtension *PaymentExtension) UnpackGraceSetEvent(log *types.Log) (*PaymentExtensionGraceSet, error) {
 	event := "GraceSet"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskGraceSet)
+	out := new(PaymentExtensionGraceSet)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1403,8 +1403,8 @@ func (paymentDesk *PaymentDesk) UnpackGraceSetEvent(log *types.Log) (*PaymentDes
 	return out, nil
 }
 
-// PaymentDeskLimitSet represents a LimitSet event raised by the PaymentDesk contract.
-type PaymentDeskLimitSet struct {
+// PaymentExtensionLimitSet represents a LimitSet event raised by the PaymentExtension contract.
+type PaymentExtensionLimitSet struct {
 	Payer      common.Address
 	Token      uint8
 	Controller common.Address
@@ -1414,33 +1414,33 @@ type PaymentDeskLimitSet struct {
 	Raw        *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskLimitSetEventName = "LimitSet"
+const PaymentExtensionLimitSetEventName = "LimitSet"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskLimitSet) ContractEventName() string {
-	return PaymentDeskLimitSetEventName
+func (PaymentExtensionLimitSet) ContractEventName() string {
+	return PaymentExtensionLimitSetEventName
 }
 
 // UnpackLimitSetEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event LimitSet(address indexed payer, uint8 indexed token, address indexed controller, uint128 maxRateQ32, uint40 validUntil, uint88 dailyCap)
-func (paymentDesk *PaymentDesk) UnpackLimitSetEvent(log *types.Log) (*PaymentDeskLimitSet, error) {
+func (paymentExtension *PaymentExtension) UnpackLimitSetEvent(log *types.Log) (*PaymentExtensionLimitSet, error) {
 	event := "LimitSet"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskLimitSet)
+	out := new(PaymentExtensionLimitSet)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1452,40 +1452,40 @@ func (paymentDesk *PaymentDesk) UnpackLimitSetEvent(log *types.Log) (*PaymentDes
 	return out, nil
 }
 
-// PaymentDeskPoolPayoutSet represents a PoolPayoutSet event raised by the PaymentDesk contract.
-type PaymentDeskPoolPayoutSet struct {
+// PaymentExtensionPoolPayoutSet represents a PoolPayoutSet event raised by the PaymentExtension contract.
+type PaymentExtensionPoolPayoutSet struct {
 	Payee  uint64
 	Payout common.Address
 	Raw    *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskPoolPayoutSetEventName = "PoolPayoutSet"
+const PaymentExtensionPoolPayoutSetEventName = "PoolPayoutSet"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskPoolPayoutSet) ContractEventName() string {
-	return PaymentDeskPoolPayoutSetEventName
+func (PaymentExtensionPoolPayoutSet) ContractEventName() string {
+	return PaymentExtensionPoolPayoutSetEventName
 }
 
 // UnpackPoolPayoutSetEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event PoolPayoutSet(uint64 indexed payee, address payout)
-func (paymentDesk *PaymentDesk) UnpackPoolPayoutSetEvent(log *types.Log) (*PaymentDeskPoolPayoutSet, error) {
+func (paymentExtension *PaymentExtension) UnpackPoolPayoutSetEvent(log *types.Log) (*PaymentExtensionPoolPayoutSet, error) {
 	event := "PoolPayoutSet"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskPoolPayoutSet)
+	out := new(PaymentExtensionPoolPayoutSet)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1497,39 +1497,39 @@ func (paymentDesk *PaymentDesk) UnpackPoolPayoutSetEvent(log *types.Log) (*Payme
 	return out, nil
 }
 
-// PaymentDeskPrepaySet represents a PrepaySet event raised by the PaymentDesk contract.
-type PaymentDeskPrepaySet struct {
+// PaymentExtensionPrepaySet represents a PrepaySet event raised by the PaymentExtension contract.
+type PaymentExtensionPrepaySet struct {
 	Duration uint32
 	Raw      *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskPrepaySetEventName = "PrepaySet"
+const PaymentExtensionPrepaySetEventName = "PrepaySet"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskPrepaySet) ContractEventName() string {
-	return PaymentDeskPrepaySetEventName
+func (PaymentExtensionPrepaySet) ContractEventName() string {
+	return PaymentExtensionPrepaySetEventName
 }
 
 // UnpackPrepaySetEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event PrepaySet(uint32 duration)
-func (paymentDesk *PaymentDesk) UnpackPrepaySetEvent(log *types.Log) (*PaymentDeskPrepaySet, error) {
+func (paymentExtension *PaymentExtension) UnpackPrepaySetEvent(log *types.Log) (*PaymentExtensionPrepaySet, error) {
 	event := "PrepaySet"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskPrepaySet)
+	out := new(PaymentExtensionPrepaySet)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1541,8 +1541,8 @@ func (paymentDesk *PaymentDesk) UnpackPrepaySetEvent(log *types.Log) (*PaymentDe
 	return out, nil
 }
 
-// PaymentDeskPulled represents a Pulled event raised by the PaymentDesk contract.
-type PaymentDeskPulled struct {
+// PaymentExtensionPulled represents a Pulled event raised by the PaymentExtension contract.
+type PaymentExtensionPulled struct {
 	Payer      common.Address
 	Token      uint8
 	Amount     *big.Int
@@ -1553,33 +1553,33 @@ type PaymentDeskPulled struct {
 	Raw        *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskPulledEventName = "Pulled"
+const PaymentExtensionPulledEventName = "Pulled"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskPulled) ContractEventName() string {
-	return PaymentDeskPulledEventName
+func (PaymentExtensionPulled) ContractEventName() string {
+	return PaymentExtensionPulledEventName
 }
 
 // UnpackPulledEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event Pulled(address indexed payer, uint8 indexed token, uint256 amount, uint256 fromRefund, uint128 refund, uint40 paidUntil, bool short)
-func (paymentDesk *PaymentDesk) UnpackPulledEvent(log *types.Log) (*PaymentDeskPulled, error) {
+func (paymentExtension *PaymentExtension) UnpackPulledEvent(log *types.Log) (*PaymentExtensionPulled, error) {
 	event := "Pulled"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskPulled)
+	out := new(PaymentExtensionPulled)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1591,41 +1591,41 @@ func (paymentDesk *PaymentDesk) UnpackPulledEvent(log *types.Log) (*PaymentDeskP
 	return out, nil
 }
 
-// PaymentDeskRefundPaid represents a RefundPaid event raised by the PaymentDesk contract.
-type PaymentDeskRefundPaid struct {
+// PaymentExtensionRefundPaid represents a RefundPaid event raised by the PaymentExtension contract.
+type PaymentExtensionRefundPaid struct {
 	Payer  common.Address
 	Token  uint8
 	Amount *big.Int
 	Raw    *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskRefundPaidEventName = "RefundPaid"
+const PaymentExtensionRefundPaidEventName = "RefundPaid"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskRefundPaid) ContractEventName() string {
-	return PaymentDeskRefundPaidEventName
+func (PaymentExtensionRefundPaid) ContractEventName() string {
+	return PaymentExtensionRefundPaidEventName
 }
 
 // UnpackRefundPaidEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event RefundPaid(address indexed payer, uint8 indexed token, uint256 amount)
-func (paymentDesk *PaymentDesk) UnpackRefundPaidEvent(log *types.Log) (*PaymentDeskRefundPaid, error) {
+func (paymentExtension *PaymentExtension) UnpackRefundPaidEvent(log *types.Log) (*PaymentExtensionRefundPaid, error) {
 	event := "RefundPaid"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskRefundPaid)
+	out := new(PaymentExtensionRefundPaid)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1637,8 +1637,8 @@ func (paymentDesk *PaymentDesk) UnpackRefundPaidEvent(log *types.Log) (*PaymentD
 	return out, nil
 }
 
-// PaymentDeskRefunded represents a Refunded event raised by the PaymentDesk contract.
-type PaymentDeskRefunded struct {
+// PaymentExtensionRefunded represents a Refunded event raised by the PaymentExtension contract.
+type PaymentExtensionRefunded struct {
 	Payer  common.Address
 	Token  uint8
 	Amount *big.Int
@@ -1646,33 +1646,33 @@ type PaymentDeskRefunded struct {
 	Raw    *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskRefundedEventName = "Refunded"
+const PaymentExtensionRefundedEventName = "Refunded"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskRefunded) ContractEventName() string {
-	return PaymentDeskRefundedEventName
+func (PaymentExtensionRefunded) ContractEventName() string {
+	return PaymentExtensionRefundedEventName
 }
 
 // UnpackRefundedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event Refunded(address indexed payer, uint8 indexed token, uint256 amount, uint128 refund)
-func (paymentDesk *PaymentDesk) UnpackRefundedEvent(log *types.Log) (*PaymentDeskRefunded, error) {
+func (paymentExtension *PaymentExtension) UnpackRefundedEvent(log *types.Log) (*PaymentExtensionRefunded, error) {
 	event := "Refunded"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskRefunded)
+	out := new(PaymentExtensionRefunded)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1684,8 +1684,8 @@ func (paymentDesk *PaymentDesk) UnpackRefundedEvent(log *types.Log) (*PaymentDes
 	return out, nil
 }
 
-// PaymentDeskRevenueSplit represents a RevenueSplit event raised by the PaymentDesk contract.
-type PaymentDeskRevenueSplit struct {
+// PaymentExtensionRevenueSplit represents a RevenueSplit event raised by the PaymentExtension contract.
+type PaymentExtensionRevenueSplit struct {
 	Payee       uint64
 	Token       uint8
 	Class       uint8
@@ -1698,33 +1698,33 @@ type PaymentDeskRevenueSplit struct {
 	Raw         *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskRevenueSplitEventName = "RevenueSplit"
+const PaymentExtensionRevenueSplitEventName = "RevenueSplit"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskRevenueSplit) ContractEventName() string {
-	return PaymentDeskRevenueSplitEventName
+func (PaymentExtensionRevenueSplit) ContractEventName() string {
+	return PaymentExtensionRevenueSplitEventName
 }
 
 // UnpackRevenueSplitEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event RevenueSplit(uint64 indexed payee, uint8 indexed token, uint8 class, uint256 gross, uint256 node, uint256 coordinator, uint256 staker, uint256 development, uint128 credit)
-func (paymentDesk *PaymentDesk) UnpackRevenueSplitEvent(log *types.Log) (*PaymentDeskRevenueSplit, error) {
+func (paymentExtension *PaymentExtension) UnpackRevenueSplitEvent(log *types.Log) (*PaymentExtensionRevenueSplit, error) {
 	event := "RevenueSplit"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskRevenueSplit)
+	out := new(PaymentExtensionRevenueSplit)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1736,8 +1736,8 @@ func (paymentDesk *PaymentDesk) UnpackRevenueSplitEvent(log *types.Log) (*Paymen
 	return out, nil
 }
 
-// PaymentDeskRouteSet represents a RouteSet event raised by the PaymentDesk contract.
-type PaymentDeskRouteSet struct {
+// PaymentExtensionRouteSet represents a RouteSet event raised by the PaymentExtension contract.
+type PaymentExtensionRouteSet struct {
 	TokenIn        uint8
 	TokenOut       uint8
 	Path           []byte
@@ -1748,33 +1748,33 @@ type PaymentDeskRouteSet struct {
 	Raw            *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskRouteSetEventName = "RouteSet"
+const PaymentExtensionRouteSetEventName = "RouteSet"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskRouteSet) ContractEventName() string {
-	return PaymentDeskRouteSetEventName
+func (PaymentExtensionRouteSet) ContractEventName() string {
+	return PaymentExtensionRouteSetEventName
 }
 
 // UnpackRouteSetEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event RouteSet(uint8 indexed tokenIn, uint8 indexed tokenOut, bytes path, uint16 slipBps, uint32 twapSec, uint16 minCardinality, uint128 maxPerSwap)
-func (paymentDesk *PaymentDesk) UnpackRouteSetEvent(log *types.Log) (*PaymentDeskRouteSet, error) {
+func (paymentExtension *PaymentExtension) UnpackRouteSetEvent(log *types.Log) (*PaymentExtensionRouteSet, error) {
 	event := "RouteSet"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskRouteSet)
+	out := new(PaymentExtensionRouteSet)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1786,41 +1786,41 @@ func (paymentDesk *PaymentDesk) UnpackRouteSetEvent(log *types.Log) (*PaymentDes
 	return out, nil
 }
 
-// PaymentDeskSourceSet represents a SourceSet event raised by the PaymentDesk contract.
-type PaymentDeskSourceSet struct {
+// PaymentExtensionSourceSet represents a SourceSet event raised by the PaymentExtension contract.
+type PaymentExtensionSourceSet struct {
 	Payer  common.Address
 	Token  uint8
 	Source uint8
 	Raw    *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskSourceSetEventName = "SourceSet"
+const PaymentExtensionSourceSetEventName = "SourceSet"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskSourceSet) ContractEventName() string {
-	return PaymentDeskSourceSetEventName
+func (PaymentExtensionSourceSet) ContractEventName() string {
+	return PaymentExtensionSourceSetEventName
 }
 
 // UnpackSourceSetEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event SourceSet(address indexed payer, uint8 indexed token, uint8 source)
-func (paymentDesk *PaymentDesk) UnpackSourceSetEvent(log *types.Log) (*PaymentDeskSourceSet, error) {
+func (paymentExtension *PaymentExtension) UnpackSourceSetEvent(log *types.Log) (*PaymentExtensionSourceSet, error) {
 	event := "SourceSet"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskSourceSet)
+	out := new(PaymentExtensionSourceSet)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1832,8 +1832,8 @@ func (paymentDesk *PaymentDesk) UnpackSourceSetEvent(log *types.Log) (*PaymentDe
 	return out, nil
 }
 
-// PaymentDeskSplitSet represents a SplitSet event raised by the PaymentDesk contract.
-type PaymentDeskSplitSet struct {
+// PaymentExtensionSplitSet represents a SplitSet event raised by the PaymentExtension contract.
+type PaymentExtensionSplitSet struct {
 	Class          uint8
 	NodeBps        uint16
 	CoordinatorBps uint16
@@ -1842,33 +1842,33 @@ type PaymentDeskSplitSet struct {
 	Raw            *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskSplitSetEventName = "SplitSet"
+const PaymentExtensionSplitSetEventName = "SplitSet"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskSplitSet) ContractEventName() string {
-	return PaymentDeskSplitSetEventName
+func (PaymentExtensionSplitSet) ContractEventName() string {
+	return PaymentExtensionSplitSetEventName
 }
 
 // UnpackSplitSetEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event SplitSet(uint8 indexed class, uint16 nodeBps, uint16 coordinatorBps, uint16 stakerBps, uint16 developmentBps)
-func (paymentDesk *PaymentDesk) UnpackSplitSetEvent(log *types.Log) (*PaymentDeskSplitSet, error) {
+func (paymentExtension *PaymentExtension) UnpackSplitSetEvent(log *types.Log) (*PaymentExtensionSplitSet, error) {
 	event := "SplitSet"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskSplitSet)
+	out := new(PaymentExtensionSplitSet)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1880,8 +1880,8 @@ func (paymentDesk *PaymentDesk) UnpackSplitSetEvent(log *types.Log) (*PaymentDes
 	return out, nil
 }
 
-// PaymentDeskSponsorSet represents a SponsorSet event raised by the PaymentDesk contract.
-type PaymentDeskSponsorSet struct {
+// PaymentExtensionSponsorSet represents a SponsorSet event raised by the PaymentExtension contract.
+type PaymentExtensionSponsorSet struct {
 	Payer      common.Address
 	Token      uint8
 	By         common.Address
@@ -1890,33 +1890,33 @@ type PaymentDeskSponsorSet struct {
 	Raw        *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskSponsorSetEventName = "SponsorSet"
+const PaymentExtensionSponsorSetEventName = "SponsorSet"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskSponsorSet) ContractEventName() string {
-	return PaymentDeskSponsorSetEventName
+func (PaymentExtensionSponsorSet) ContractEventName() string {
+	return PaymentExtensionSponsorSetEventName
 }
 
 // UnpackSponsorSetEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event SponsorSet(address indexed payer, uint8 indexed token, address indexed by, uint128 maxRateQ32, uint40 until)
-func (paymentDesk *PaymentDesk) UnpackSponsorSetEvent(log *types.Log) (*PaymentDeskSponsorSet, error) {
+func (paymentExtension *PaymentExtension) UnpackSponsorSetEvent(log *types.Log) (*PaymentExtensionSponsorSet, error) {
 	event := "SponsorSet"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskSponsorSet)
+	out := new(PaymentExtensionSponsorSet)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1928,8 +1928,8 @@ func (paymentDesk *PaymentDesk) UnpackSponsorSetEvent(log *types.Log) (*PaymentD
 	return out, nil
 }
 
-// PaymentDeskSwapped represents a Swapped event raised by the PaymentDesk contract.
-type PaymentDeskSwapped struct {
+// PaymentExtensionSwapped represents a Swapped event raised by the PaymentExtension contract.
+type PaymentExtensionSwapped struct {
 	By        common.Address
 	TokenIn   uint8
 	TokenOut  uint8
@@ -1939,33 +1939,33 @@ type PaymentDeskSwapped struct {
 	Raw       *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskSwappedEventName = "Swapped"
+const PaymentExtensionSwappedEventName = "Swapped"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskSwapped) ContractEventName() string {
-	return PaymentDeskSwappedEventName
+func (PaymentExtensionSwapped) ContractEventName() string {
+	return PaymentExtensionSwappedEventName
 }
 
 // UnpackSwappedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event Swapped(address indexed by, uint8 indexed tokenIn, uint8 indexed tokenOut, uint256 amountIn, uint256 amountOut, uint256 quote)
-func (paymentDesk *PaymentDesk) UnpackSwappedEvent(log *types.Log) (*PaymentDeskSwapped, error) {
+func (paymentExtension *PaymentExtension) UnpackSwappedEvent(log *types.Log) (*PaymentExtensionSwapped, error) {
 	event := "Swapped"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskSwapped)
+	out := new(PaymentExtensionSwapped)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1977,40 +1977,40 @@ func (paymentDesk *PaymentDesk) UnpackSwappedEvent(log *types.Log) (*PaymentDesk
 	return out, nil
 }
 
-// PaymentDeskTokenEnabled represents a TokenEnabled event raised by the PaymentDesk contract.
-type PaymentDeskTokenEnabled struct {
+// PaymentExtensionTokenEnabled represents a TokenEnabled event raised by the PaymentExtension contract.
+type PaymentExtensionTokenEnabled struct {
 	Token   uint8
 	Enabled bool
 	Raw     *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskTokenEnabledEventName = "TokenEnabled"
+const PaymentExtensionTokenEnabledEventName = "TokenEnabled"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskTokenEnabled) ContractEventName() string {
-	return PaymentDeskTokenEnabledEventName
+func (PaymentExtensionTokenEnabled) ContractEventName() string {
+	return PaymentExtensionTokenEnabledEventName
 }
 
 // UnpackTokenEnabledEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event TokenEnabled(uint8 indexed token, bool enabled)
-func (paymentDesk *PaymentDesk) UnpackTokenEnabledEvent(log *types.Log) (*PaymentDeskTokenEnabled, error) {
+func (paymentExtension *PaymentExtension) UnpackTokenEnabledEvent(log *types.Log) (*PaymentExtensionTokenEnabled, error) {
 	event := "TokenEnabled"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskTokenEnabled)
+	out := new(PaymentExtensionTokenEnabled)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -2022,41 +2022,41 @@ func (paymentDesk *PaymentDesk) UnpackTokenEnabledEvent(log *types.Log) (*Paymen
 	return out, nil
 }
 
-// PaymentDeskTokenListed represents a TokenListed event raised by the PaymentDesk contract.
-type PaymentDeskTokenListed struct {
+// PaymentExtensionTokenListed represents a TokenListed event raised by the PaymentExtension contract.
+type PaymentExtensionTokenListed struct {
 	Token    uint8
 	Erc20    common.Address
 	Decimals uint8
 	Raw      *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskTokenListedEventName = "TokenListed"
+const PaymentExtensionTokenListedEventName = "TokenListed"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskTokenListed) ContractEventName() string {
-	return PaymentDeskTokenListedEventName
+func (PaymentExtensionTokenListed) ContractEventName() string {
+	return PaymentExtensionTokenListedEventName
 }
 
 // UnpackTokenListedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event TokenListed(uint8 indexed token, address indexed erc20, uint8 decimals)
-func (paymentDesk *PaymentDesk) UnpackTokenListedEvent(log *types.Log) (*PaymentDeskTokenListed, error) {
+func (paymentExtension *PaymentExtension) UnpackTokenListedEvent(log *types.Log) (*PaymentExtensionTokenListed, error) {
 	event := "TokenListed"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskTokenListed)
+	out := new(PaymentExtensionTokenListed)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -2068,8 +2068,8 @@ func (paymentDesk *PaymentDesk) UnpackTokenListedEvent(log *types.Log) (*Payment
 	return out, nil
 }
 
-// PaymentDeskTokenTermsSet represents a TokenTermsSet event raised by the PaymentDesk contract.
-type PaymentDeskTokenTermsSet struct {
+// PaymentExtensionTokenTermsSet represents a TokenTermsSet event raised by the PaymentExtension contract.
+type PaymentExtensionTokenTermsSet struct {
 	Token           uint8
 	SwapIn          bool
 	SwapOut         bool
@@ -2078,33 +2078,33 @@ type PaymentDeskTokenTermsSet struct {
 	Raw             *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskTokenTermsSetEventName = "TokenTermsSet"
+const PaymentExtensionTokenTermsSetEventName = "TokenTermsSet"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskTokenTermsSet) ContractEventName() string {
-	return PaymentDeskTokenTermsSetEventName
+func (PaymentExtensionTokenTermsSet) ContractEventName() string {
+	return PaymentExtensionTokenTermsSetEventName
 }
 
 // UnpackTokenTermsSetEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event TokenTermsSet(uint8 indexed token, bool swapIn, bool swapOut, uint80 minWindowAmount, uint88 bountyCap)
-func (paymentDesk *PaymentDesk) UnpackTokenTermsSetEvent(log *types.Log) (*PaymentDeskTokenTermsSet, error) {
+func (paymentExtension *PaymentExtension) UnpackTokenTermsSetEvent(log *types.Log) (*PaymentExtensionTokenTermsSet, error) {
 	event := "TokenTermsSet"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskTokenTermsSet)
+	out := new(PaymentExtensionTokenTermsSet)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -2116,8 +2116,8 @@ func (paymentDesk *PaymentDesk) UnpackTokenTermsSetEvent(log *types.Log) (*Payme
 	return out, nil
 }
 
-// PaymentDeskWithdrawn represents a Withdrawn event raised by the PaymentDesk contract.
-type PaymentDeskWithdrawn struct {
+// PaymentExtensionWithdrawn represents a Withdrawn event raised by the PaymentExtension contract.
+type PaymentExtensionWithdrawn struct {
 	Payee  uint64
 	Token  uint8
 	To     common.Address
@@ -2126,33 +2126,33 @@ type PaymentDeskWithdrawn struct {
 	Raw    *types.Log // Blockchain specific contextual infos
 }
 
-const PaymentDeskWithdrawnEventName = "Withdrawn"
+const PaymentExtensionWithdrawnEventName = "Withdrawn"
 
 // ContractEventName returns the user-defined event name.
-func (PaymentDeskWithdrawn) ContractEventName() string {
-	return PaymentDeskWithdrawnEventName
+func (PaymentExtensionWithdrawn) ContractEventName() string {
+	return PaymentExtensionWithdrawnEventName
 }
 
 // UnpackWithdrawnEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event Withdrawn(uint64 indexed payee, uint8 indexed token, address to, uint256 amount, uint128 credit)
-func (paymentDesk *PaymentDesk) UnpackWithdrawnEvent(log *types.Log) (*PaymentDeskWithdrawn, error) {
+func (paymentExtension *PaymentExtension) UnpackWithdrawnEvent(log *types.Log) (*PaymentExtensionWithdrawn, error) {
 	event := "Withdrawn"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != paymentDesk.abi.Events[event].ID {
+	if log.Topics[0] != paymentExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(PaymentDeskWithdrawn)
+	out := new(PaymentExtensionWithdrawn)
 	if len(log.Data) > 0 {
-		if err := paymentDesk.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := paymentExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range paymentDesk.abi.Events[event].Inputs {
+	for _, arg := range paymentExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -2166,88 +2166,88 @@ func (paymentDesk *PaymentDesk) UnpackWithdrawnEvent(log *types.Log) (*PaymentDe
 
 // UnpackError attempts to decode the provided error data using user-defined
 // error definitions.
-func (paymentDesk *PaymentDesk) UnpackError(raw []byte) (any, error) {
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["BadPath"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackBadPathError(raw[4:])
+func (paymentExtension *PaymentExtension) UnpackError(raw []byte) (any, error) {
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["BadPath"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackBadPathError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["BadSplit"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackBadSplitError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["BadSplit"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackBadSplitError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["Duplicate"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackDuplicateError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["Duplicate"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackDuplicateError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["FeeOnTransfer"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackFeeOnTransferError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["FeeOnTransfer"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackFeeOnTransferError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["Insufficient"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackInsufficientError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["Insufficient"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackInsufficientError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["LimitExceeded"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackLimitExceededError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["LimitExceeded"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackLimitExceededError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["NoAutoSwap"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackNoAutoSwapError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["NoAutoSwap"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackNoAutoSwapError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["NoDebt"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackNoDebtError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["NoDebt"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackNoDebtError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["NoPayout"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackNoPayoutError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["NoPayout"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackNoPayoutError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["NoRoute"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackNoRouteError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["NoRoute"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackNoRouteError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["NotAleph"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackNotAlephError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["NotAleph"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackNotAlephError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["NotAuthorized"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackNotAuthorizedError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["NotAuthorized"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackNotAuthorizedError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["NothingToRevoke"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackNothingToRevokeError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["NothingToRevoke"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackNothingToRevokeError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["OutOfBounds"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackOutOfBoundsError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["OutOfBounds"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackOutOfBoundsError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["Paused"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackPausedError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["Paused"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackPausedError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["ReentrancyGuardReentrantCall"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackReentrancyGuardReentrantCallError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["ReentrancyGuardReentrantCall"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackReentrancyGuardReentrantCallError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["SafeCastOverflowedUintDowncast"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackSafeCastOverflowedUintDowncastError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["SafeCastOverflowedUintDowncast"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackSafeCastOverflowedUintDowncastError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["SequencerGrace"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackSequencerGraceError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["SequencerGrace"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackSequencerGraceError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["TokenDisabled"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackTokenDisabledError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["TokenDisabled"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackTokenDisabledError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["TransferRefused"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackTransferRefusedError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["TransferRefused"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackTransferRefusedError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["UnknownClass"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackUnknownClassError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["UnknownClass"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackUnknownClassError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["ZeroAddress"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackZeroAddressError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["ZeroAddress"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackZeroAddressError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], paymentDesk.abi.Errors["ZeroAmount"].ID.Bytes()[:4]) {
-		return paymentDesk.UnpackZeroAmountError(raw[4:])
+	if bytes.Equal(raw[:4], paymentExtension.abi.Errors["ZeroAmount"].ID.Bytes()[:4]) {
+		return paymentExtension.UnpackZeroAmountError(raw[4:])
 	}
 	return nil, errors.New("Unknown error")
 }
 
-// PaymentDeskBadPath represents a BadPath error raised by the PaymentDesk contract.
-type PaymentDeskBadPath struct {
+// PaymentExtensionBadPath represents a BadPath error raised by the PaymentExtension contract.
+type PaymentExtensionBadPath struct {
 	Length *big.Int
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error BadPath(uint256 length)
-func PaymentDeskBadPathErrorID() common.Hash {
+func PaymentExtensionBadPathErrorID() common.Hash {
 	return common.HexToHash("0xbbfe13b90905edd6895340dc9435252d3047466348b18d209dad15e5f6900cf1")
 }
 
@@ -2255,22 +2255,22 @@ func PaymentDeskBadPathErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error BadPath(uint256 length)
-func (paymentDesk *PaymentDesk) UnpackBadPathError(raw []byte) (*PaymentDeskBadPath, error) {
-	out := new(PaymentDeskBadPath)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "BadPath", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackBadPathError(raw []byte) (*PaymentExtensionBadPath, error) {
+	out := new(PaymentExtensionBadPath)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "BadPath", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskBadSplit represents a BadSplit error raised by the PaymentDesk contract.
-type PaymentDeskBadSplit struct {
+// PaymentExtensionBadSplit represents a BadSplit error raised by the PaymentExtension contract.
+type PaymentExtensionBadSplit struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error BadSplit()
-func PaymentDeskBadSplitErrorID() common.Hash {
+func PaymentExtensionBadSplitErrorID() common.Hash {
 	return common.HexToHash("0xbc4f33a36beccefcbd5e327863942ab0b7972a6b6016ee1ef3150afee7a910dc")
 }
 
@@ -2278,23 +2278,23 @@ func PaymentDeskBadSplitErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error BadSplit()
-func (paymentDesk *PaymentDesk) UnpackBadSplitError(raw []byte) (*PaymentDeskBadSplit, error) {
-	out := new(PaymentDeskBadSplit)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "BadSplit", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackBadSplitError(raw []byte) (*PaymentExtensionBadSplit, error) {
+	out := new(PaymentExtensionBadSplit)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "BadSplit", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskDuplicate represents a Duplicate error raised by the PaymentDesk contract.
-type PaymentDeskDuplicate struct {
+// PaymentExtensionDuplicate represents a Duplicate error raised by the PaymentExtension contract.
+type PaymentExtensionDuplicate struct {
 	Key [32]byte
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error Duplicate(bytes32 key)
-func PaymentDeskDuplicateErrorID() common.Hash {
+func PaymentExtensionDuplicateErrorID() common.Hash {
 	return common.HexToHash("0x916087a267343c26b00c0df80c36c64d77f72a9f052e0fd13d4b5b298beb83c3")
 }
 
@@ -2302,16 +2302,16 @@ func PaymentDeskDuplicateErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error Duplicate(bytes32 key)
-func (paymentDesk *PaymentDesk) UnpackDuplicateError(raw []byte) (*PaymentDeskDuplicate, error) {
-	out := new(PaymentDeskDuplicate)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "Duplicate", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackDuplicateError(raw []byte) (*PaymentExtensionDuplicate, error) {
+	out := new(PaymentExtensionDuplicate)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "Duplicate", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskFeeOnTransfer represents a FeeOnTransfer error raised by the PaymentDesk contract.
-type PaymentDeskFeeOnTransfer struct {
+// PaymentExtensionFeeOnTransfer represents a FeeOnTransfer error raised by the PaymentExtension contract.
+type PaymentExtensionFeeOnTransfer struct {
 	Got  *big.Int
 	Want *big.Int
 }
@@ -2319,7 +2319,7 @@ type PaymentDeskFeeOnTransfer struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error FeeOnTransfer(uint256 got, uint256 want)
-func PaymentDeskFeeOnTransferErrorID() common.Hash {
+func PaymentExtensionFeeOnTransferErrorID() common.Hash {
 	return common.HexToHash("0xca0dd23612559db056192da443044598512e4263465720cea1acc3529a5751fd")
 }
 
@@ -2327,16 +2327,16 @@ func PaymentDeskFeeOnTransferErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error FeeOnTransfer(uint256 got, uint256 want)
-func (paymentDesk *PaymentDesk) UnpackFeeOnTransferError(raw []byte) (*PaymentDeskFeeOnTransfer, error) {
-	out := new(PaymentDeskFeeOnTransfer)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "FeeOnTransfer", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackFeeOnTransferError(raw []byte) (*PaymentExtensionFeeOnTransfer, error) {
+	out := new(PaymentExtensionFeeOnTransfer)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "FeeOnTransfer", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskInsufficient represents a Insufficient error raised by the PaymentDesk contract.
-type PaymentDeskInsufficient struct {
+// PaymentExtensionInsufficient represents a Insufficient error raised by the PaymentExtension contract.
+type PaymentExtensionInsufficient struct {
 	Have *big.Int
 	Need *big.Int
 }
@@ -2344,7 +2344,7 @@ type PaymentDeskInsufficient struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error Insufficient(uint256 have, uint256 need)
-func PaymentDeskInsufficientErrorID() common.Hash {
+func PaymentExtensionInsufficientErrorID() common.Hash {
 	return common.HexToHash("0xe862080080832c3c454e90f2c3e8148aa6ac8141204b25ddc073759fb07e223f")
 }
 
@@ -2352,16 +2352,16 @@ func PaymentDeskInsufficientErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error Insufficient(uint256 have, uint256 need)
-func (paymentDesk *PaymentDesk) UnpackInsufficientError(raw []byte) (*PaymentDeskInsufficient, error) {
-	out := new(PaymentDeskInsufficient)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "Insufficient", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackInsufficientError(raw []byte) (*PaymentExtensionInsufficient, error) {
+	out := new(PaymentExtensionInsufficient)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "Insufficient", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskLimitExceeded represents a LimitExceeded error raised by the PaymentDesk contract.
-type PaymentDeskLimitExceeded struct {
+// PaymentExtensionLimitExceeded represents a LimitExceeded error raised by the PaymentExtension contract.
+type PaymentExtensionLimitExceeded struct {
 	Value *big.Int
 	Limit *big.Int
 }
@@ -2369,7 +2369,7 @@ type PaymentDeskLimitExceeded struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error LimitExceeded(uint256 value, uint256 limit)
-func PaymentDeskLimitExceededErrorID() common.Hash {
+func PaymentExtensionLimitExceededErrorID() common.Hash {
 	return common.HexToHash("0x8ef20ef26f779def1c6d6536c6856c4178d74ec74736b0edc0719df9b3d2ffad")
 }
 
@@ -2377,16 +2377,16 @@ func PaymentDeskLimitExceededErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error LimitExceeded(uint256 value, uint256 limit)
-func (paymentDesk *PaymentDesk) UnpackLimitExceededError(raw []byte) (*PaymentDeskLimitExceeded, error) {
-	out := new(PaymentDeskLimitExceeded)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "LimitExceeded", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackLimitExceededError(raw []byte) (*PaymentExtensionLimitExceeded, error) {
+	out := new(PaymentExtensionLimitExceeded)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "LimitExceeded", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskNoAutoSwap represents a NoAutoSwap error raised by the PaymentDesk contract.
-type PaymentDeskNoAutoSwap struct {
+// PaymentExtensionNoAutoSwap represents a NoAutoSwap error raised by the PaymentExtension contract.
+type PaymentExtensionNoAutoSwap struct {
 	Payer       common.Address
 	PayToken    uint8
 	SettleToken uint8
@@ -2395,7 +2395,7 @@ type PaymentDeskNoAutoSwap struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error NoAutoSwap(address payer, uint8 payToken, uint8 settleToken)
-func PaymentDeskNoAutoSwapErrorID() common.Hash {
+func PaymentExtensionNoAutoSwapErrorID() common.Hash {
 	return common.HexToHash("0x2e59be506d364c234c61de98b3eb055580b0c7541a76b10b38c90958294e9424")
 }
 
@@ -2403,16 +2403,16 @@ func PaymentDeskNoAutoSwapErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error NoAutoSwap(address payer, uint8 payToken, uint8 settleToken)
-func (paymentDesk *PaymentDesk) UnpackNoAutoSwapError(raw []byte) (*PaymentDeskNoAutoSwap, error) {
-	out := new(PaymentDeskNoAutoSwap)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "NoAutoSwap", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackNoAutoSwapError(raw []byte) (*PaymentExtensionNoAutoSwap, error) {
+	out := new(PaymentExtensionNoAutoSwap)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "NoAutoSwap", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskNoDebt represents a NoDebt error raised by the PaymentDesk contract.
-type PaymentDeskNoDebt struct {
+// PaymentExtensionNoDebt represents a NoDebt error raised by the PaymentExtension contract.
+type PaymentExtensionNoDebt struct {
 	Payer common.Address
 	Payee uint64
 }
@@ -2420,7 +2420,7 @@ type PaymentDeskNoDebt struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error NoDebt(address payer, uint64 payee)
-func PaymentDeskNoDebtErrorID() common.Hash {
+func PaymentExtensionNoDebtErrorID() common.Hash {
 	return common.HexToHash("0xecc153e1fd65561237ee54f195518875ecdec28fd1384b32a984124ae4a9b464")
 }
 
@@ -2428,23 +2428,23 @@ func PaymentDeskNoDebtErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error NoDebt(address payer, uint64 payee)
-func (paymentDesk *PaymentDesk) UnpackNoDebtError(raw []byte) (*PaymentDeskNoDebt, error) {
-	out := new(PaymentDeskNoDebt)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "NoDebt", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackNoDebtError(raw []byte) (*PaymentExtensionNoDebt, error) {
+	out := new(PaymentExtensionNoDebt)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "NoDebt", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskNoPayout represents a NoPayout error raised by the PaymentDesk contract.
-type PaymentDeskNoPayout struct {
+// PaymentExtensionNoPayout represents a NoPayout error raised by the PaymentExtension contract.
+type PaymentExtensionNoPayout struct {
 	Payee uint64
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error NoPayout(uint64 payee)
-func PaymentDeskNoPayoutErrorID() common.Hash {
+func PaymentExtensionNoPayoutErrorID() common.Hash {
 	return common.HexToHash("0x28acf246f225d01714423cfe76d70b58c2d732d68a3b582877b158d544e6bbc9")
 }
 
@@ -2452,16 +2452,16 @@ func PaymentDeskNoPayoutErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error NoPayout(uint64 payee)
-func (paymentDesk *PaymentDesk) UnpackNoPayoutError(raw []byte) (*PaymentDeskNoPayout, error) {
-	out := new(PaymentDeskNoPayout)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "NoPayout", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackNoPayoutError(raw []byte) (*PaymentExtensionNoPayout, error) {
+	out := new(PaymentExtensionNoPayout)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "NoPayout", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskNoRoute represents a NoRoute error raised by the PaymentDesk contract.
-type PaymentDeskNoRoute struct {
+// PaymentExtensionNoRoute represents a NoRoute error raised by the PaymentExtension contract.
+type PaymentExtensionNoRoute struct {
 	TokenIn  uint8
 	TokenOut uint8
 }
@@ -2469,7 +2469,7 @@ type PaymentDeskNoRoute struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error NoRoute(uint8 tokenIn, uint8 tokenOut)
-func PaymentDeskNoRouteErrorID() common.Hash {
+func PaymentExtensionNoRouteErrorID() common.Hash {
 	return common.HexToHash("0x44d53595e9f2ad20ace289e8d2882eab41e2ea2b5955db050ba23e6771ca9e58")
 }
 
@@ -2477,23 +2477,23 @@ func PaymentDeskNoRouteErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error NoRoute(uint8 tokenIn, uint8 tokenOut)
-func (paymentDesk *PaymentDesk) UnpackNoRouteError(raw []byte) (*PaymentDeskNoRoute, error) {
-	out := new(PaymentDeskNoRoute)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "NoRoute", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackNoRouteError(raw []byte) (*PaymentExtensionNoRoute, error) {
+	out := new(PaymentExtensionNoRoute)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "NoRoute", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskNotAleph represents a NotAleph error raised by the PaymentDesk contract.
-type PaymentDeskNotAleph struct {
+// PaymentExtensionNotAleph represents a NotAleph error raised by the PaymentExtension contract.
+type PaymentExtensionNotAleph struct {
 	Erc20 common.Address
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error NotAleph(address erc20)
-func PaymentDeskNotAlephErrorID() common.Hash {
+func PaymentExtensionNotAlephErrorID() common.Hash {
 	return common.HexToHash("0x97bd3336827da665dd32d3e2f218e9eeb80371eb0dd9b0eab41efa84f86a69df")
 }
 
@@ -2501,23 +2501,23 @@ func PaymentDeskNotAlephErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error NotAleph(address erc20)
-func (paymentDesk *PaymentDesk) UnpackNotAlephError(raw []byte) (*PaymentDeskNotAleph, error) {
-	out := new(PaymentDeskNotAleph)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "NotAleph", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackNotAlephError(raw []byte) (*PaymentExtensionNotAleph, error) {
+	out := new(PaymentExtensionNotAleph)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "NotAleph", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskNotAuthorized represents a NotAuthorized error raised by the PaymentDesk contract.
-type PaymentDeskNotAuthorized struct {
+// PaymentExtensionNotAuthorized represents a NotAuthorized error raised by the PaymentExtension contract.
+type PaymentExtensionNotAuthorized struct {
 	Who common.Address
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error NotAuthorized(address who)
-func PaymentDeskNotAuthorizedErrorID() common.Hash {
+func PaymentExtensionNotAuthorizedErrorID() common.Hash {
 	return common.HexToHash("0x4a0bfec1fa3ea832f47a765e92fe13fe78ddadee056368ea6e89037b3cf70498")
 }
 
@@ -2525,22 +2525,22 @@ func PaymentDeskNotAuthorizedErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error NotAuthorized(address who)
-func (paymentDesk *PaymentDesk) UnpackNotAuthorizedError(raw []byte) (*PaymentDeskNotAuthorized, error) {
-	out := new(PaymentDeskNotAuthorized)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "NotAuthorized", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackNotAuthorizedError(raw []byte) (*PaymentExtensionNotAuthorized, error) {
+	out := new(PaymentExtensionNotAuthorized)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "NotAuthorized", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskNothingToRevoke represents a NothingToRevoke error raised by the PaymentDesk contract.
-type PaymentDeskNothingToRevoke struct {
+// PaymentExtensionNothingToRevoke represents a NothingToRevoke error raised by the PaymentExtension contract.
+type PaymentExtensionNothingToRevoke struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error NothingToRevoke()
-func PaymentDeskNothingToRevokeErrorID() common.Hash {
+func PaymentExtensionNothingToRevokeErrorID() common.Hash {
 	return common.HexToHash("0x8031133c3315cdfa8c3bdb14fd2d17003372b485978802bb1f4e72875d59a534")
 }
 
@@ -2548,16 +2548,16 @@ func PaymentDeskNothingToRevokeErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error NothingToRevoke()
-func (paymentDesk *PaymentDesk) UnpackNothingToRevokeError(raw []byte) (*PaymentDeskNothingToRevoke, error) {
-	out := new(PaymentDeskNothingToRevoke)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "NothingToRevoke", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackNothingToRevokeError(raw []byte) (*PaymentExtensionNothingToRevoke, error) {
+	out := new(PaymentExtensionNothingToRevoke)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "NothingToRevoke", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskOutOfBounds represents a OutOfBounds error raised by the PaymentDesk contract.
-type PaymentDeskOutOfBounds struct {
+// PaymentExtensionOutOfBounds represents a OutOfBounds error raised by the PaymentExtension contract.
+type PaymentExtensionOutOfBounds struct {
 	Value *big.Int
 	Low   *big.Int
 	High  *big.Int
@@ -2566,7 +2566,7 @@ type PaymentDeskOutOfBounds struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error OutOfBounds(uint256 value, uint256 low, uint256 high)
-func PaymentDeskOutOfBoundsErrorID() common.Hash {
+func PaymentExtensionOutOfBoundsErrorID() common.Hash {
 	return common.HexToHash("0xeb373cfea5f505ff7d4197290d41f01f7dfa600968a239ebd160730ce369f565")
 }
 
@@ -2574,23 +2574,23 @@ func PaymentDeskOutOfBoundsErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error OutOfBounds(uint256 value, uint256 low, uint256 high)
-func (paymentDesk *PaymentDesk) UnpackOutOfBoundsError(raw []byte) (*PaymentDeskOutOfBounds, error) {
-	out := new(PaymentDeskOutOfBounds)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "OutOfBounds", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackOutOfBoundsError(raw []byte) (*PaymentExtensionOutOfBounds, error) {
+	out := new(PaymentExtensionOutOfBounds)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "OutOfBounds", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskPaused represents a Paused error raised by the PaymentDesk contract.
-type PaymentDeskPaused struct {
+// PaymentExtensionPaused represents a Paused error raised by the PaymentExtension contract.
+type PaymentExtensionPaused struct {
 	Bit uint8
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error Paused(uint8 bit)
-func PaymentDeskPausedErrorID() common.Hash {
+func PaymentExtensionPausedErrorID() common.Hash {
 	return common.HexToHash("0x8f121e43ca681dfd3500ff75f30a4db6e40d215746a99c24007a68f5ee4e7625")
 }
 
@@ -2598,22 +2598,22 @@ func PaymentDeskPausedErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error Paused(uint8 bit)
-func (paymentDesk *PaymentDesk) UnpackPausedError(raw []byte) (*PaymentDeskPaused, error) {
-	out := new(PaymentDeskPaused)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "Paused", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackPausedError(raw []byte) (*PaymentExtensionPaused, error) {
+	out := new(PaymentExtensionPaused)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "Paused", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskReentrancyGuardReentrantCall represents a ReentrancyGuardReentrantCall error raised by the PaymentDesk contract.
-type PaymentDeskReentrancyGuardReentrantCall struct {
+// PaymentExtensionReentrancyGuardReentrantCall represents a ReentrancyGuardReentrantCall error raised by the PaymentExtension contract.
+type PaymentExtensionReentrancyGuardReentrantCall struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error ReentrancyGuardReentrantCall()
-func PaymentDeskReentrancyGuardReentrantCallErrorID() common.Hash {
+func PaymentExtensionReentrancyGuardReentrantCallErrorID() common.Hash {
 	return common.HexToHash("0x3ee5aeb571de7fc460830b4d0017439a1ca56fb0bc39062227ade4fe4a24c1ca")
 }
 
@@ -2621,16 +2621,16 @@ func PaymentDeskReentrancyGuardReentrantCallErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error ReentrancyGuardReentrantCall()
-func (paymentDesk *PaymentDesk) UnpackReentrancyGuardReentrantCallError(raw []byte) (*PaymentDeskReentrancyGuardReentrantCall, error) {
-	out := new(PaymentDeskReentrancyGuardReentrantCall)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "ReentrancyGuardReentrantCall", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackReentrancyGuardReentrantCallError(raw []byte) (*PaymentExtensionReentrancyGuardReentrantCall, error) {
+	out := new(PaymentExtensionReentrancyGuardReentrantCall)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "ReentrancyGuardReentrantCall", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskSafeCastOverflowedUintDowncast represents a SafeCastOverflowedUintDowncast error raised by the PaymentDesk contract.
-type PaymentDeskSafeCastOverflowedUintDowncast struct {
+// PaymentExtensionSafeCastOverflowedUintDowncast represents a SafeCastOverflowedUintDowncast error raised by the PaymentExtension contract.
+type PaymentExtensionSafeCastOverflowedUintDowncast struct {
 	Bits  uint8
 	Value *big.Int
 }
@@ -2638,7 +2638,7 @@ type PaymentDeskSafeCastOverflowedUintDowncast struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error SafeCastOverflowedUintDowncast(uint8 bits, uint256 value)
-func PaymentDeskSafeCastOverflowedUintDowncastErrorID() common.Hash {
+func PaymentExtensionSafeCastOverflowedUintDowncastErrorID() common.Hash {
 	return common.HexToHash("0x6dfcc6503a32754ce7a89698e18201fc5294fd4aad43edefee786f88423b1a12")
 }
 
@@ -2646,23 +2646,23 @@ func PaymentDeskSafeCastOverflowedUintDowncastErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error SafeCastOverflowedUintDowncast(uint8 bits, uint256 value)
-func (paymentDesk *PaymentDesk) UnpackSafeCastOverflowedUintDowncastError(raw []byte) (*PaymentDeskSafeCastOverflowedUintDowncast, error) {
-	out := new(PaymentDeskSafeCastOverflowedUintDowncast)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "SafeCastOverflowedUintDowncast", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackSafeCastOverflowedUintDowncastError(raw []byte) (*PaymentExtensionSafeCastOverflowedUintDowncast, error) {
+	out := new(PaymentExtensionSafeCastOverflowedUintDowncast)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "SafeCastOverflowedUintDowncast", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskSequencerGrace represents a SequencerGrace error raised by the PaymentDesk contract.
-type PaymentDeskSequencerGrace struct {
+// PaymentExtensionSequencerGrace represents a SequencerGrace error raised by the PaymentExtension contract.
+type PaymentExtensionSequencerGrace struct {
 	Until *big.Int
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error SequencerGrace(uint256 until)
-func PaymentDeskSequencerGraceErrorID() common.Hash {
+func PaymentExtensionSequencerGraceErrorID() common.Hash {
 	return common.HexToHash("0xbb7560a7f66a99b9b8452964c052ff31fb9fb3c252f5d83eba7fc38b354a5b62")
 }
 
@@ -2670,23 +2670,23 @@ func PaymentDeskSequencerGraceErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error SequencerGrace(uint256 until)
-func (paymentDesk *PaymentDesk) UnpackSequencerGraceError(raw []byte) (*PaymentDeskSequencerGrace, error) {
-	out := new(PaymentDeskSequencerGrace)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "SequencerGrace", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackSequencerGraceError(raw []byte) (*PaymentExtensionSequencerGrace, error) {
+	out := new(PaymentExtensionSequencerGrace)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "SequencerGrace", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskTokenDisabled represents a TokenDisabled error raised by the PaymentDesk contract.
-type PaymentDeskTokenDisabled struct {
+// PaymentExtensionTokenDisabled represents a TokenDisabled error raised by the PaymentExtension contract.
+type PaymentExtensionTokenDisabled struct {
 	Token uint8
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error TokenDisabled(uint8 token)
-func PaymentDeskTokenDisabledErrorID() common.Hash {
+func PaymentExtensionTokenDisabledErrorID() common.Hash {
 	return common.HexToHash("0xf4c0c6fe507e1ca622ce47c3e810d479b7ab7411cba96205b00cc2a58c862123")
 }
 
@@ -2694,16 +2694,16 @@ func PaymentDeskTokenDisabledErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error TokenDisabled(uint8 token)
-func (paymentDesk *PaymentDesk) UnpackTokenDisabledError(raw []byte) (*PaymentDeskTokenDisabled, error) {
-	out := new(PaymentDeskTokenDisabled)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "TokenDisabled", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackTokenDisabledError(raw []byte) (*PaymentExtensionTokenDisabled, error) {
+	out := new(PaymentExtensionTokenDisabled)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "TokenDisabled", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskTransferRefused represents a TransferRefused error raised by the PaymentDesk contract.
-type PaymentDeskTransferRefused struct {
+// PaymentExtensionTransferRefused represents a TransferRefused error raised by the PaymentExtension contract.
+type PaymentExtensionTransferRefused struct {
 	To     common.Address
 	Amount *big.Int
 }
@@ -2711,7 +2711,7 @@ type PaymentDeskTransferRefused struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error TransferRefused(address to, uint256 amount)
-func PaymentDeskTransferRefusedErrorID() common.Hash {
+func PaymentExtensionTransferRefusedErrorID() common.Hash {
 	return common.HexToHash("0xe1851f40793cd14600746621f5279dbdf13ef8abe25075833bf51c010ac86088")
 }
 
@@ -2719,23 +2719,23 @@ func PaymentDeskTransferRefusedErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error TransferRefused(address to, uint256 amount)
-func (paymentDesk *PaymentDesk) UnpackTransferRefusedError(raw []byte) (*PaymentDeskTransferRefused, error) {
-	out := new(PaymentDeskTransferRefused)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "TransferRefused", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackTransferRefusedError(raw []byte) (*PaymentExtensionTransferRefused, error) {
+	out := new(PaymentExtensionTransferRefused)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "TransferRefused", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskUnknownClass represents a UnknownClass error raised by the PaymentDesk contract.
-type PaymentDeskUnknownClass struct {
+// PaymentExtensionUnknownClass represents a UnknownClass error raised by the PaymentExtension contract.
+type PaymentExtensionUnknownClass struct {
 	Class uint8
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error UnknownClass(uint8 class)
-func PaymentDeskUnknownClassErrorID() common.Hash {
+func PaymentExtensionUnknownClassErrorID() common.Hash {
 	return common.HexToHash("0xcbf20aa6a60affeebe793326bfab46c61aa2ca05b454666ad983d597f91ae85f")
 }
 
@@ -2743,22 +2743,22 @@ func PaymentDeskUnknownClassErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error UnknownClass(uint8 class)
-func (paymentDesk *PaymentDesk) UnpackUnknownClassError(raw []byte) (*PaymentDeskUnknownClass, error) {
-	out := new(PaymentDeskUnknownClass)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "UnknownClass", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackUnknownClassError(raw []byte) (*PaymentExtensionUnknownClass, error) {
+	out := new(PaymentExtensionUnknownClass)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "UnknownClass", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskZeroAddress represents a ZeroAddress error raised by the PaymentDesk contract.
-type PaymentDeskZeroAddress struct {
+// PaymentExtensionZeroAddress represents a ZeroAddress error raised by the PaymentExtension contract.
+type PaymentExtensionZeroAddress struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error ZeroAddress()
-func PaymentDeskZeroAddressErrorID() common.Hash {
+func PaymentExtensionZeroAddressErrorID() common.Hash {
 	return common.HexToHash("0xd92e233df2717d4a40030e20904abd27b68fcbeede117eaaccbbdac9618c8c73")
 }
 
@@ -2766,22 +2766,22 @@ func PaymentDeskZeroAddressErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error ZeroAddress()
-func (paymentDesk *PaymentDesk) UnpackZeroAddressError(raw []byte) (*PaymentDeskZeroAddress, error) {
-	out := new(PaymentDeskZeroAddress)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "ZeroAddress", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackZeroAddressError(raw []byte) (*PaymentExtensionZeroAddress, error) {
+	out := new(PaymentExtensionZeroAddress)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "ZeroAddress", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// PaymentDeskZeroAmount represents a ZeroAmount error raised by the PaymentDesk contract.
-type PaymentDeskZeroAmount struct {
+// PaymentExtensionZeroAmount represents a ZeroAmount error raised by the PaymentExtension contract.
+type PaymentExtensionZeroAmount struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error ZeroAmount()
-func PaymentDeskZeroAmountErrorID() common.Hash {
+func PaymentExtensionZeroAmountErrorID() common.Hash {
 	return common.HexToHash("0x1f2a2005cb66a8e145327e8814e243a0996aec9bfe1e15a495778b1236dbd485")
 }
 
@@ -2789,9 +2789,9 @@ func PaymentDeskZeroAmountErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error ZeroAmount()
-func (paymentDesk *PaymentDesk) UnpackZeroAmountError(raw []byte) (*PaymentDeskZeroAmount, error) {
-	out := new(PaymentDeskZeroAmount)
-	if err := paymentDesk.abi.UnpackIntoInterface(out, "ZeroAmount", raw); err != nil {
+func (paymentExtension *PaymentExtension) UnpackZeroAmountError(raw []byte) (*PaymentExtensionZeroAmount, error) {
+	out := new(PaymentExtensionZeroAmount)
+	if err := paymentExtension.abi.UnpackIntoInterface(out, "ZeroAmount", raw); err != nil {
 		return nil, err
 	}
 	return out, nil

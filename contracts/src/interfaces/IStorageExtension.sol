@@ -3,9 +3,9 @@ pragma solidity ^0.8.37;
 
 import {IStorageWords} from "./IStorageWords.sol";
 
-/// @title IStorageAnnex
+/// @title IStorageExtension
 /// @notice The part of the StorageRegistry that is called rarely, or that challenges nodes at any time.
-interface IStorageAnnex is IStorageWords {
+interface IStorageExtension is IStorageWords {
     /* OBJECTS */
 
     /// @notice Makes an object be stored for longer. Only its payer.

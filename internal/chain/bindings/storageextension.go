@@ -23,35 +23,35 @@ var (
 	_ = abi.ConvertType
 )
 
-// StorageAnnexMetaData contains all meta data concerning the StorageAnnex contract.
-var StorageAnnexMetaData = bind.MetaData{
+// StorageExtensionMetaData contains all meta data concerning the StorageExtension contract.
+var StorageExtensionMetaData = bind.MetaData{
 	ABI: "[{\"type\":\"constructor\",\"inputs\":[{\"name\":\"p\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"UPGRADE_INTERFACE_VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"VERSION\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"string\",\"internalType\":\"string\"}],\"stateMutability\":\"pure\"},{\"type\":\"function\",\"name\":\"announceUpgrade\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"announcedUpgrade\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"answerInclusion\",\"inputs\":[{\"name\":\"challengeId\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"receipt\",\"type\":\"tuple\",\"internalType\":\"structIStorageWords.StorageReceipt\",\"components\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"root\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"leaves\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"sinceDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"untilDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"holder\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"name\":\"total\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"sumPath\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"armChallenge\",\"inputs\":[{\"name\":\"challengeId\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"signature\",\"type\":\"uint256[2]\",\"internalType\":\"uint256[2]\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"authority\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"address\",\"internalType\":\"address\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"cancelUpgrade\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"challenge\",\"inputs\":[{\"name\":\"id\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"terms\",\"type\":\"tuple\",\"internalType\":\"structIStorageWords.Terms\",\"components\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"root\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"size\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"sinceDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"untilDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"k\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"rateQ32\",\"type\":\"uint96\",\"internalType\":\"uint96\"}]}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"challengeBundle\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"challengeObject\",\"inputs\":[{\"name\":\"receipt\",\"type\":\"tuple\",\"internalType\":\"structIStorageWords.StorageReceipt\",\"components\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"root\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"leaves\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"sinceDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"untilDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"holder\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"name\":\"nodeSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"closeBundle\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"commitBundle\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"root\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"leaves\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"capacity\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"demandInclusion\",\"inputs\":[{\"name\":\"receipt\",\"type\":\"tuple\",\"internalType\":\"structIStorageWords.StorageReceipt\",\"components\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"root\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"leaves\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"sinceDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"untilDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"holder\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"name\":\"nodeSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"eip712Domain\",\"inputs\":[],\"outputs\":[{\"name\":\"fields\",\"type\":\"bytes1\",\"internalType\":\"bytes1\"},{\"name\":\"name\",\"type\":\"string\",\"internalType\":\"string\"},{\"name\":\"version\",\"type\":\"string\",\"internalType\":\"string\"},{\"name\":\"chainId\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"verifyingContract\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"salt\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"extensions\",\"type\":\"uint256[]\",\"internalType\":\"uint256[]\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"endBundle\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"expireChallenge\",\"inputs\":[{\"name\":\"challengeId\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"extend\",\"inputs\":[{\"name\":\"id\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"terms\",\"type\":\"tuple\",\"internalType\":\"structIStorageWords.Terms\",\"components\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"root\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"size\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"sinceDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"untilDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"k\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"rateQ32\",\"type\":\"uint96\",\"internalType\":\"uint96\"}]},{\"name\":\"untilDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"nodeSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"holdBundle\",\"inputs\":[{\"name\":\"receipt\",\"type\":\"tuple\",\"internalType\":\"structIStorageWords.StorageReceipt\",\"components\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"root\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"leaves\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"sinceDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"untilDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"holder\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"name\":\"nodeSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pause\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"duration\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"pauseState\",\"inputs\":[],\"outputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"internalType\":\"uint24\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"peers\",\"inputs\":[],\"outputs\":[{\"name\":\"p\",\"type\":\"tuple\",\"internalType\":\"structPeers\",\"components\":[{\"name\":\"authority\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"nodes\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"staking\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"jobs\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"payments\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"storages\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"domains\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"sla\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"images\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"beacon\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"swaps\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"uptimeFeed\",\"type\":\"address\",\"internalType\":\"address\"}]}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"proxiableUUID\",\"inputs\":[],\"outputs\":[{\"name\":\"\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}],\"stateMutability\":\"view\"},{\"type\":\"function\",\"name\":\"renewPause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"repair\",\"inputs\":[{\"name\":\"id\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"terms\",\"type\":\"tuple\",\"internalType\":\"structIStorageWords.Terms\",\"components\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"root\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"size\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"sinceDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"untilDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"k\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"rateQ32\",\"type\":\"uint96\",\"internalType\":\"uint96\"}]},{\"name\":\"newNodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"nodeSig\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"coordSigs\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[{\"name\":\"newId\",\"type\":\"uint128\",\"internalType\":\"uint128\"}],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"resizeBundle\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"capacity\",\"type\":\"uint40\",\"internalType\":\"uint40\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"respond\",\"inputs\":[{\"name\":\"challengeId\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"terms\",\"type\":\"tuple\",\"internalType\":\"structIStorageWords.Terms\",\"components\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"root\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"size\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"sinceDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"untilDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"k\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"payer\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"token\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"rateQ32\",\"type\":\"uint96\",\"internalType\":\"uint96\"}]},{\"name\":\"proofs\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"respondBundle\",\"inputs\":[{\"name\":\"challengeId\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"total\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"proofs\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"respondObject\",\"inputs\":[{\"name\":\"challengeId\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"receipt\",\"type\":\"tuple\",\"internalType\":\"structIStorageWords.StorageReceipt\",\"components\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"root\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"},{\"name\":\"leaves\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"sinceDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"untilDay\",\"type\":\"uint24\",\"internalType\":\"uint24\"},{\"name\":\"holder\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"name\":\"total\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"sumPath\",\"type\":\"bytes\",\"internalType\":\"bytes\"},{\"name\":\"proofs\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"unpause\",\"inputs\":[],\"outputs\":[],\"stateMutability\":\"nonpayable\"},{\"type\":\"function\",\"name\":\"upgradeToAndCall\",\"inputs\":[{\"name\":\"newImplementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"data\",\"type\":\"bytes\",\"internalType\":\"bytes\"}],\"outputs\":[],\"stateMutability\":\"payable\"},{\"type\":\"event\",\"name\":\"BeaconPublished\",\"inputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"indexed\":true,\"internalType\":\"uint24\"},{\"name\":\"round\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"},{\"name\":\"seed\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"BundleClosing\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"endDay\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"BundleUpdated\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"root\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"leaves\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"},{\"name\":\"effectiveDay\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"CapacitySet\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"capacity\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"ChallengeAnswered\",\"inputs\":[{\"name\":\"challengeId\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"to\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"ChallengeArmed\",\"inputs\":[{\"name\":\"challengeId\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"round\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"},{\"name\":\"seed\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"ChallengeExpired\",\"inputs\":[{\"name\":\"challengeId\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"state\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumIStorageWords.ChallengeState\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Challenged\",\"inputs\":[{\"name\":\"challengeId\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"id\",\"type\":\"uint128\",\"indexed\":true,\"internalType\":\"uint128\"},{\"name\":\"kind\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumIStorageWords.ChallengeKind\"},{\"name\":\"challenger\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"tenant\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"},{\"name\":\"target\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"bond\",\"type\":\"uint96\",\"indexed\":false,\"internalType\":\"uint96\"},{\"name\":\"deadline\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Committed\",\"inputs\":[{\"name\":\"id\",\"type\":\"uint128\",\"indexed\":true,\"internalType\":\"uint128\"},{\"name\":\"payer\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"itemHash\",\"type\":\"bytes32\",\"indexed\":true,\"internalType\":\"bytes32\"},{\"name\":\"root\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"size\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"},{\"name\":\"sinceDay\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"},{\"name\":\"untilDay\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"},{\"name\":\"k\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"token\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"rateQ32\",\"type\":\"uint96\",\"indexed\":false,\"internalType\":\"uint96\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"DayAttested\",\"inputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"indexed\":true,\"internalType\":\"uint24\"},{\"name\":\"bitmapRoot\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"bitmap\",\"type\":\"bytes\",\"indexed\":false,\"internalType\":\"bytes\"},{\"name\":\"signers\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"EIP712DomainChanged\",\"inputs\":[],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Extended\",\"inputs\":[{\"name\":\"id\",\"type\":\"uint128\",\"indexed\":true,\"internalType\":\"uint128\"},{\"name\":\"untilDay\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Initialized\",\"inputs\":[{\"name\":\"version\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Missed\",\"inputs\":[{\"name\":\"id\",\"type\":\"uint128\",\"indexed\":true,\"internalType\":\"uint128\"},{\"name\":\"day\",\"type\":\"uint24\",\"indexed\":true,\"internalType\":\"uint24\"},{\"name\":\"count\",\"type\":\"uint256\",\"indexed\":false,\"internalType\":\"uint256\"},{\"name\":\"paid\",\"type\":\"uint128\",\"indexed\":false,\"internalType\":\"uint128\"},{\"name\":\"reporter\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"ParametersSet\",\"inputs\":[{\"name\":\"auditDenominator\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"stakePerTiB\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"bond\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"},{\"name\":\"responseHours\",\"type\":\"uint16\",\"indexed\":false,\"internalType\":\"uint16\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseRenewed\",\"inputs\":[{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"PauseSet\",\"inputs\":[{\"name\":\"bits\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"uint8\"},{\"name\":\"until\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"},{\"name\":\"left\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"ProofRefused\",\"inputs\":[{\"name\":\"id\",\"type\":\"uint128\",\"indexed\":true,\"internalType\":\"uint128\"},{\"name\":\"day\",\"type\":\"uint24\",\"indexed\":true,\"internalType\":\"uint24\"},{\"name\":\"reason\",\"type\":\"bytes4\",\"indexed\":false,\"internalType\":\"bytes4\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Proven\",\"inputs\":[{\"name\":\"id\",\"type\":\"uint128\",\"indexed\":true,\"internalType\":\"uint128\"},{\"name\":\"day\",\"type\":\"uint24\",\"indexed\":true,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"RepairedBy\",\"inputs\":[{\"name\":\"id\",\"type\":\"uint128\",\"indexed\":true,\"internalType\":\"uint128\"},{\"name\":\"newId\",\"type\":\"uint128\",\"indexed\":true,\"internalType\":\"uint128\"},{\"name\":\"signers\",\"type\":\"uint64\",\"indexed\":false,\"internalType\":\"uint64\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"SignerNoted\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"indexed\":true,\"internalType\":\"uint32\"},{\"name\":\"signer\",\"type\":\"address\",\"indexed\":false,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"StatusChanged\",\"inputs\":[{\"name\":\"id\",\"type\":\"uint128\",\"indexed\":true,\"internalType\":\"uint128\"},{\"name\":\"status\",\"type\":\"uint8\",\"indexed\":false,\"internalType\":\"enumIStorageWords.Status\"},{\"name\":\"endDay\",\"type\":\"uint24\",\"indexed\":false,\"internalType\":\"uint24\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"indexed\":false,\"internalType\":\"bytes32\"},{\"name\":\"eta\",\"type\":\"uint40\",\"indexed\":false,\"internalType\":\"uint40\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"UpgradeCancelled\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"event\",\"name\":\"Upgraded\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"indexed\":true,\"internalType\":\"address\"}],\"anonymous\":false},{\"type\":\"error\",\"name\":\"AboveCapacity\",\"inputs\":[{\"name\":\"leaves\",\"type\":\"uint64\",\"internalType\":\"uint64\"},{\"name\":\"capacity\",\"type\":\"uint40\",\"internalType\":\"uint40\"}]},{\"type\":\"error\",\"name\":\"AddressEmptyCode\",\"inputs\":[{\"name\":\"target\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"AlreadyMissed\",\"inputs\":[{\"name\":\"id\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"}]},{\"type\":\"error\",\"name\":\"AlreadyProven\",\"inputs\":[{\"name\":\"id\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"}]},{\"type\":\"error\",\"name\":\"Attested\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"},{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"}]},{\"type\":\"error\",\"name\":\"BadLength\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"need\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"BadProof\",\"inputs\":[{\"name\":\"index\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"BadSignature\",\"inputs\":[{\"name\":\"index\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"BadState\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint8\",\"internalType\":\"uint8\"},{\"name\":\"want\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"BeaconMissing\",\"inputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"}]},{\"type\":\"error\",\"name\":\"DayClosed\",\"inputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"}]},{\"type\":\"error\",\"name\":\"Duplicate\",\"inputs\":[{\"name\":\"key\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"ERC1967InvalidImplementation\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"ERC1967NonPayable\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"FailedCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"InvalidInitialization\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"NoBundle\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"NotAuthorized\",\"inputs\":[{\"name\":\"who\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"NotDue\",\"inputs\":[{\"name\":\"id\",\"type\":\"uint128\",\"internalType\":\"uint128\"},{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"}]},{\"type\":\"error\",\"name\":\"NotEnlisted\",\"inputs\":[{\"name\":\"nodeId\",\"type\":\"uint32\",\"internalType\":\"uint32\"}]},{\"type\":\"error\",\"name\":\"NotInitializing\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"OutOfBounds\",\"inputs\":[{\"name\":\"value\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"low\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"high\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"Paused\",\"inputs\":[{\"name\":\"bit\",\"type\":\"uint8\",\"internalType\":\"uint8\"}]},{\"type\":\"error\",\"name\":\"PeersChanged\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"QuorumLow\",\"inputs\":[{\"name\":\"weight\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"total\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"ReentrancyGuardReentrantCall\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"SafeERC20FailedOperation\",\"inputs\":[{\"name\":\"token\",\"type\":\"address\",\"internalType\":\"address\"}]},{\"type\":\"error\",\"name\":\"StakeTooLow\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint256\",\"internalType\":\"uint256\"},{\"name\":\"need\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"TooLate\",\"inputs\":[{\"name\":\"until\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"TooSoon\",\"inputs\":[{\"name\":\"from\",\"type\":\"uint256\",\"internalType\":\"uint256\"}]},{\"type\":\"error\",\"name\":\"UUPSUnauthorizedCallContext\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"UUPSUnsupportedProxiableUUID\",\"inputs\":[{\"name\":\"slot\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"UpgradeNotAnnounced\",\"inputs\":[{\"name\":\"implementation\",\"type\":\"address\",\"internalType\":\"address\"},{\"name\":\"codehash\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"WrongBitmap\",\"inputs\":[{\"name\":\"day\",\"type\":\"uint24\",\"internalType\":\"uint24\"}]},{\"type\":\"error\",\"name\":\"WrongKind\",\"inputs\":[{\"name\":\"have\",\"type\":\"uint8\",\"internalType\":\"enumIStorageWords.ChallengeKind\"},{\"name\":\"want\",\"type\":\"uint8\",\"internalType\":\"enumIStorageWords.ChallengeKind\"}]},{\"type\":\"error\",\"name\":\"WrongTarget\",\"inputs\":[{\"name\":\"challengeId\",\"type\":\"bytes32\",\"internalType\":\"bytes32\"}]},{\"type\":\"error\",\"name\":\"WrongTerms\",\"inputs\":[{\"name\":\"id\",\"type\":\"uint128\",\"internalType\":\"uint128\"}]},{\"type\":\"error\",\"name\":\"ZeroAddress\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ZeroAmount\",\"inputs\":[]},{\"type\":\"error\",\"name\":\"ZeroRoot\",\"inputs\":[]}]",
-	ID:  "StorageAnnex",
+	ID:  "StorageExtension",
 	Bin: "0x6102c08060405234610577576101a08161556780380380916100218285610596565b83398101031261057757604051906101a082016001600160401b0381118382101761056357604052610052816105b9565b825281610061602083016105b9565b60208201908152610074604084016105b9565b6040830190815290610088606085016105b9565b606084019081529161009c608086016105b9565b60808501908152926100b060a087016105b9565b60a08601908152936100c460c088016105b9565b9460c087019486865260e089016100da906105b9565b60e08901908152946100ef6101008b016105b9565b6101008a01908152946101056101208c016105b9565b6101208b019081529461011b6101408d016105b9565b6101408c01908152996101316101608e016105b9565b9c6101608d019d8e5261018001610147906105b9565b610180909c019b8c52306080528d516001600160a01b039182169e9161016d91166105cd565b8451610181906001600160a01b03166105cd565b8351610195906001600160a01b03166105cd565b82516101a9906001600160a01b03166105cd565b81516101bd906001600160a01b03166105cd565b85516101d1906001600160a01b03166105cd565b89516101e5906001600160a01b03166105cd565b88516101f9906001600160a01b03166105cd565b875161020d906001600160a01b03166105cd565b8651610221906001600160a01b03166105cd565b8a51610235906001600160a01b03166105cd565b8c51610249906001600160a01b03166105cd565b5193519251915190516001600160a01b03908116610120529081166101005290811660e05290811660c05290811660a0529051945193519251915181166101c0529081166101a05290811661018052908116610160529081166101405290519251915181166102205290811661020052166101e0525f5160206155475f395f51905f525460ff604082901c16610554576002600160401b03196001600160401b038216016104fe575b50600c60206040516103038161057b565b828152016b416c65706853746f7261676560a01b815220610240524661028052806102a052600c60206040516103388161057b565b828152016b416c65706853746f7261676560a01b815220906040519060208201927f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f845260408301527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6606083015246608083015260a082015260a081526103c160c082610596565b51902061026052604051614f5a90816105ed823960805181818161225b0152612326015260a051818181610eb0015281816110e40152613a41015260c0518181816103f801528181611109015281816115f3015281816117bb015261393f015260e0518181816109fa01528181611131015281816138a601526147720152610100518181816111590152613d7d01526101205181611181015261014051818181610c94015281816111a90152614b71015261016051816111d1015261018051816111f901526101a051818181611221015281816118a90152613f6d01526101c0518161124a01526101e0518181816112730152612d1b0152610200518161129c015261022051816112c5015261024051816145eb0152610260518161455a0152610280518161457c01526102a051818181611e4e01526146440152f35b6001600160401b0319166001600160401b039081175f5160206155475f395f51905f52556040519081527fc7f505b2f371ae2175ee4913f4499e1f2633a7b5936321eed1cdaeb6115181d290602090a15f6102f2565b63f92ee8a960e01b5f5260045ffd5b634e487b7160e01b5f52604160045260245ffd5b5f80fd5b604081019081106001600160401b0382111761056357604052565b601f909101601f19168101906001600160401b0382119082101761056357604052565b51906001600160a01b038216820361057757565b6001600160a01b0316156105dd57565b63d92e233d60e01b5f5260045ffdfe60806040526004361015610011575f80fd5b5f5f3560e01c8063012bb443146130d45780630943fb1614612eb15780632162ea5e14612c7857806327c9f14c1461291f57806333fe4ba914612736578063355bea22146126435780633f4ba83a1461259e57806344e4777b146125485780634f1ef286146122af57806352d1902d1461224957806355f29166146121ed57806356d480701461215a5780635b016f4b14611ebf57806384b0196e14611db05780638ac1a50814611c7d5780638ae059cb14611c415780638c027eb214611bc85780638d825c1e14611a3f5780638eacc74d146116d65780639aa5acd2146113a65780639c74d283146112ed5780639f7d6fb214611060578063ab57f0c614610f26578063ad3cb1cc14610edf578063bf7e214f14610e9b578063c08e566714610872578063d2816df1146106ca578063d711835114610649578063dcde73931461052c578063de7f22b0146101bd5763ffa1ad741461016f575f80fd5b346101ba57806003193601126101ba576101b660405161019060408261331b565b60058152640312e302e360dc1b602082015260405191829160208352602083019061336a565b0390f35b80fd5b50346101ba5760203660031901126101ba576101d7613357565b906101e061369d565b606082901b63ffffffff60601b169161ffff19906101fd90614423565b6040516001600160801b039094166020850181815290949290911691600260408201528260608201523360808201524260a082015260a0815261024160c08261331b565b519020928383525f516020614e7a5f395f51905f526020526040832080549260ff8460e81c166006811015610518576105045761027c6146b5565b5061ffff81169690925090506001600160a01b0319600161ff0160e01b0390911660f09290921b6001600160f01b03191691909117600160e11b1716331782556004820180546001600160801b03191690931783556002820190815560018201805464ffffffffff60a01b19164260a081901b64ffffffffff60a01b1691909117825590929064ffffffffff1683546001600160a01b031916845564ffffffffff61032961034a92613609565b855464ffffffffff60c81b1916911660c81b64ffffffffff60c81b16178455565b610355600182613646565b5492670de0b6b3a76400008460f01c02906001600160601b0382169182036104dc579264ffffffffff7fb77e71b228267017713f1b688b4a1c945964317b0377509f336bc80cc1f97e019360c0936001600160801b038b9754169760ff8160e01c169454925490604051956103c98161366a565b86526001600160a01b039081166020870152831660408601526060850152608084015260c81c1660a0820152a37f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690670de0b6b3a764000080820291801590830490911417156104c857604051906323b872dd60e01b8452336004523060245260445260208360648180865af19060018451148216156104a7575b604052826060521561049457602083835f516020614f1a5f395f51905f525d604051908152f35b635274afe760e01b825260045260249150fd5b9060018115166104bf57823b15153d1516169061046d565b503d83823e3d90fd5b634e487b7160e01b83526011600452602483fd5b634e487b7160e01b87526011600452602487fd5b634e487b7160e01b5f52602160045260245ffd5b6348b043d160e11b85526004869052602485fd5b634e487b7160e01b86526021600452602486fd5b50346101ba576101203660031901126101ba5760043560c0366023190112610645576105566132d3565b610104356001600160401b03811161064157610576903690600401613246565b929061058061369d565b8185525f516020614e7a5f395f51905f526020526040852092835460ff8160e81c16600681101561062d5760028103610616575060e01c60ff166105c38161366a565b600481036105f45750936105dc916105e1958585614285565b613865565b805f516020614f1a5f395f51905f525d80f35b6374f42a9160e01b875286906106098161366a565b6004526044906004602452fd5b631cc31d3560e11b88526004526002602452604487fd5b634e487b7160e01b88526021600452602488fd5b8380fd5b5080fd5b50346101ba57806003193601126101ba578062ffffff91506101b6815f516020614eda5f395f51905f52549264ffffffffff8460081c168042106106bc575b5060405194859460301c16918491604091949364ffffffffff62ffffff9260ff606087019816865216602085015216910152565b91505060ff8316905f610688565b50346101ba5760203660031901126101ba576106e4613357565b606081901b63ffffffff60601b169062ffffff610700836133b8565b5461071060ff8260581c1661377a565b60801c1690811580801561085f575b610825575063ffffffff90811684525f516020614e9a5f395f51905f5260208181526040808720805464ffffffffff60c01b191690556001600160801b0386168088527fb13561f1ddccb4eb070ac728a89e2dd33f131ade2c4327595936ce49dac63a028352818820805467ffffff00000000ff60581b191662ffffff60801b608089901b1617600360581b17905560609690961c8416875291905284208054909160a09190911c16801561081157815463ffffffff60a01b19165f1990910160a01b63ffffffff60a01b16179055604051908160409160035f516020614efa5f395f51905f5294526020820152a280f35b634e487b7160e01b85526011600452602485fd5b84836024926201518082029182046201518014171561084d57637437acf560e11b8252600452fd5b50634e487b7160e01b81526011600452fd5b508262ffffff620151804204161061071f565b5034610d59576101a0366003190112610d595761088d6132ad565b610120366023190112610d5957610144359163ffffffff8316808403610d5957610164356001600160401b038111610d59576108cd903690600401613246565b93610184356001600160401b038111610d59576108ee903690600401613246565b6108f661369d565b6108fe6136d2565b6109078361371d565b62ffffff620151804204169661091c8861345d565b62ffffff80610929613424565b1691161015610e7b576040519860208a017fd2ec927eb119ad7d14a2d7fde6da3fd3856a00d21fbfca676f6e09bf92d8f80081526001600160801b0386169a8b60408201528860608201526060815261098360808261331b565b5190209182916001600160601b0383169063ffffffff60601b9060601b1617600117966109af88613bea565b926109b9936137af565b6109c290614555565b908060405193849363b464849f60e01b85526004850152602484016040905281604485015260648401375f60648383018101919091527f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316928492601f01601f191681010301815a9360a094fa908115610d4e575f91610dc9575b506001600160601b03815116600381029080820460031490151715610db55760208201908151906c01fffffffffffffffffffffffe6001600160601b0383169260011b169180830460021490151715610db5571115610d9057506001600160401b036080610ab692015116916133b8565b95865460ff8160581c16610ac98161366a565b60028103610d705750918160209798925f516020614efa5f395f51905f526040610b4c966001605a1b9060ff60581b19161780875562ffffff8251916004835260801c168c820152a27f2be3eedf90cbc3db098c11ea58d18883a5506aebf327f96d108c2909777e0ec66001600160801b038616988993604051908152a3614b2c565b610b5e610b583661349c565b9561345d565b9162ffffff60608701931683528552610b76816133ee565b54610d5d579060ff91610baf6040516020810190610ba681610b988b8561357b565b03601f19810183528261331b565b519020916133ee565b5560c085015f60018060a01b03825116867f5565987cd376b80aaf0271373c6ea6a907675f9a302f10fb8c5843e7a10e7af660e08a62ffffff6001600160401b036040602084015193015116985116978c62ffffff6080820151168b60a083015116906101008684019d8e511693019b6001600160601b038d511694604051968752602087015260408601526060850152608084015260a083015260c0820152a46001600160601b03825116610c7b575b602085855f516020614f1a5f395f51905f525d604051908152f35b519151945160ff909516946001600160a01b03928316927f000000000000000000000000000000000000000000000000000000000000000016906001600160601b0390610ccd9063ffffffff16614c38565b92511695813b15610d595760405163eb1a56ed60e01b81526001600160a01b03909416600485015260ff1660248401526001600160401b0390911660448301526064820194909452925f9084908183816084810103925af1928315610d4e57602093610d3b575b8080610c60565b610d4791505f9061331b565b5f5f610d34565b6040513d5f823e3d90fd5b5f80fd5b836348b043d160e11b5f5260045260245ffd5b610d798161366a565b631cc31d3560e11b5f52600452600260245260445ffd5b6001600160601b03808351169151169063893107f560e01b5f5260045260245260445ffd5b634e487b7160e01b5f52601160045260245ffd5b905060a0813d60a011610e73575b81610de460a0938361331b565b81010312610d59576040519060a082018281106001600160401b03821117610e5f57610e5491608091604052610e1981614400565b8452610e2760208201614400565b6020850152610e3860408201614414565b6040850152610e4960608201614414565b606085015201613632565b60808201525f610a45565b634e487b7160e01b5f52604160045260245ffd5b3d9150610dd7565b876001600160801b0385631220dedf60e31b5f521660045260245260445ffd5b34610d59575f366003190112610d59576040517f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03168152602090f35b34610d59575f366003190112610d59576101b6604051610f0060408261331b565b60058152640352e302e360dc1b602082015260405191829160208352602083019061336a565b34610d5957610140366003190112610d595760043560c0366023190112610d5957610f4f6132d3565b610104356001600160401b038111610d5957610f6f903690600401613246565b9290610124356001600160401b038111610d5957610f91903690600401613246565b949091610f9c61369d565b835f525f516020614e7a5f395f51905f5260205260405f2094855460ff8160e81c1660068110156104f05760028103610d79575060e01c60ff16610fdf8161366a565b60038103611040575061102e96926105dc9492610ffd928888614285565b611005613674565b916003860154916001600160401b036001600160801b0360048901541694169160443591613e3d565b5f5f516020614f1a5f395f51905f525d005b6374f42a9160e01b5f526110538161366a565b600452600360245260445ffd5b34610d59575f366003190112610d59575f610180604051611080816132ff565b8281528260208201528260408201528260608201528260808201528260a08201528260c08201528260e08201528261010082015282610120820152826101408201528261016082015201526101a06040516110da816132ff565b6001600160a01b037f0000000000000000000000000000000000000000000000000000000000000000811682527f0000000000000000000000000000000000000000000000000000000000000000811660208301527f0000000000000000000000000000000000000000000000000000000000000000811660408301527f0000000000000000000000000000000000000000000000000000000000000000811660608301527f0000000000000000000000000000000000000000000000000000000000000000811660808301527f0000000000000000000000000000000000000000000000000000000000000000811660a08301527f0000000000000000000000000000000000000000000000000000000000000000811660c08301527f0000000000000000000000000000000000000000000000000000000000000000811660e08301527f000000000000000000000000000000000000000000000000000000000000000081166101008301527f000000000000000000000000000000000000000000000000000000000000000081166101208301527f000000000000000000000000000000000000000000000000000000000000000081166101408301527f000000000000000000000000000000000000000000000000000000000000000081166101608301527f000000000000000000000000000000000000000000000000000000000000000016610180820152f35b34610d59576113076112fe36613273565b908293926140be565b6113186113138261348b565b6141df565b62ffffff815460801c16918215801561138c575b61135257611350925061134a60806113438361348b565b9201613436565b91613b94565b005b61135f6080849201613436565b60018201809211610db55762ffffff9063759b9e7f60e11b5f521660045260245262ffffff60445260645ffd5b508262ffffff61139e60808401613436565b16111561132c565b34610d59576113c96113b736613273565b906113c393929361369d565b836140be565b6113d28161348b565b60601b63ffffffff60601b1661140460a06113fd6113f76113f28661348b565b614423565b856144fa565b93016133a4565b6040516001600160801b03909216602083018181529092600460408201528460608201523360808201524260a082015260a0815261144360c08261331b565b51902091825f525f516020614e7a5f395f51905f5260205260405f209384549460ff8660e81c1660068110156104f0576116c35761147f6146b5565b5061ffff81169890925090506001600160a01b0319600161ff0160e01b0390911660f09290921b6001600160f01b03191691909117600160e21b1716331781556004810180546001600160801b03191690931783556002810191825560018101805464ffffffffff60a01b19164260a01b64ffffffffff60a01b161781559384546001600160a01b0319166001600160a01b0391909116178455611546611524613800565b855464ffffffffff60c81b191660c89190911b64ffffffffff60c81b16178555565b611551600282613646565b5492670de0b6b3a76400008460f01c02906001600160601b038216918203610db55764ffffffffff7fb77e71b228267017713f1b688b4a1c945964317b0377509f336bc80cc1f97e019360c0936001600160801b03899754169760ff8160e01c169454925490604051956115c48161366a565b86526001600160a01b039081166020870152831660408601526060850152608084015260c81c1660a0820152a37f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031691670de0b6b3a76400008082029180159083049091141715610db557604051906323b872dd60e01b5f52336004523060245260445260205f60648180875af19060015f51148216156116a2575b6040525f6060521561168f576020905f5f516020614f1a5f395f51905f525d604051908152f35b50635274afe760e01b5f5260045260245ffd5b9060018115166116ba57833b15153d15161690611668565b503d5f823e3d90fd5b846348b043d160e11b5f5260045260245ffd5b34610d59576020366003190112610d59576004356116f261369d565b5f516020614eda5f395f51905f52546002811615159081611a2b575b50611a1757805f525f516020614e7a5f395f51905f5260205260405f209061173582613ef6565b8015611a105760045b6117488185613646565b60405160068210156104f05760208185937f5c5ab3a211d078a83c3becd82e2f4019b528a6decbb5faa874cd70a750a58e0e9352a26117e0575b50548060f01c670de0b6b3a7640000810290808204670de0b6b3a76400001490151715610db55761102e916001600160a01b03908116907f000000000000000000000000000000000000000000000000000000000000000016614046565b6004820154906001600160801b038216600160ff855460e01c166118038161366a565b14806119f2575b61190d575b508254600460ff8260e01c166118248161366a565b03611905576006915b6001850154604051633f7d7eb560e01b8152946001600160a01b039091169362ffffff620151804204169291600d8210156104f05763ffffffff91600488015260601c166024860152604485015260648401526002608484015260018060a01b031660a483015260c482015260208160e4815f60018060a01b037f0000000000000000000000000000000000000000000000000000000000000000165af18015610d4e5715611782576118f79060203d6020116118fe575b6118ef818361331b565b810190613afe565b5081611782565b503d6118e5565b60059161182d565b5f8181527fb13561f1ddccb4eb070ac728a89e2dd33f131ade2c4327595936ce49dac63a0260205260409020805462ffffff60801b1916620151804204608081901b62ffffff60801b1691909117825562ffffff1690805460ff60581b1916600160591b179055606084901c63ffffffff9081165f9081525f516020614e9a5f395f51905f5260205260409020805460a01c909116908115610db557805463ffffffff60a01b19165f1990920160a01b63ffffffff60a01b16919091179055604051908160409160025f516020614efa5f395f51905f5294526020820152a28361180f565b50611a0b60ff611a01836133b8565b5460581c1661452e565b61180a565b600561173e565b638f121e4360e01b5f52600260045260245ffd5b64ffffffffff915060081c1642108261170e565b34610d59576040366003190112610d595760043560ff811690818103610d59576024359062ffffff8216809203610d5957611a78613a0f565b82158015611bbc575b611b9f57611aad62ffffff5f516020614eda5f395f51905f525460301c16611aa7613ac8565b90613473565b9180158015611b91575b611b70578064ffffffffff4216019264ffffffffff8411610db55762ffffff16039262ffffff8411610db5575f516020614eda5f395f51905f52805468ffffffffffffffffff1916603086901b62ffffff60301b1617600885901b65ffffffffff00161790911790556040805160ff909216825264ffffffffff909216602082015262ffffff909216908201527f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f99080606081010390a1005b8262ffffff9163759b9e7f60e11b5f5260045260016024521660445260645ffd5b5062ffffff83168111611ab7565b8263759b9e7f60e11b5f526004526001602452600f60445260645ffd5b5060f081161515611a81565b34610d59575f366003190112610d5957611be0613a0f565b6812750000000000000062ffffff60301b195f516020614eda5f395f51905f525416175f516020614eda5f395f51905f52557fe16421d79f4dc0c1fb1cc601e21be50812f88518dbb578b78b3eeb9eee0805b36020604051621275008152a1005b34610d59576040366003190112610d5957611c5a613357565b60243564ffffffffff81168103610d595781611c7861135093613b3b565b613ca4565b34610d5957610160366003190112610d5957600435610120366023190112610d5957610144356001600160401b038111610d5957611cbf903690600401613246565b9091611cc961369d565b805f525f516020614e7a5f395f51905f5260205260405f2091825460ff8160e81c1660068110156104f05760028103610d79575060e01c60ff16611d0c8161366a565b60018103611d905750610120604051816024823720600284015403611d7d576001600160401b03611d3b613674565b16610100810190818111610db55760ff01908111610db55761102e946105dc926003860154916001600160801b036004880154169360081c9160443591613e3d565b50633cd9c02d60e11b5f5260045260245ffd5b6374f42a9160e01b5f52611da38161366a565b600452600160245260445ffd5b34610d59575f366003190112610d5957611e396040805190611dd2818361331b565b600c82526b416c65706853746f7261676560a01b60208301526020611e46825192611dfd838561331b565b5f84525f3681378051611e10828261331b565b60018152603160f81b848201528151968796600f60f81b885260e08689015260e088019061336a565b918683039087015261336a565b4660608501527f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031660808501525f60a0850181905284820360c0860152835180835291830193830192905b828110611ea857505050500390f35b835185528695509381019392810192600101611e99565b34610d59576080366003190112610d5957611ed8613357565b60243590604435906001600160401b038216809203610d59576064359264ffffffffff841691828503610d5957611f0d6136d2565b606081901b63ffffffff60601b16926001600160a01b03611f2d85613bea565b16330361214757611f3d846133b8565b93845494600160ff8760581c16611f538161366a565b1461212b5762015180420462ffffff169562ffffff60681b611f748861345d565b60681b16600160581b9167ffffffffffff00ff60581b1916171790555f516020614efa5f395f51905f5260406001600160801b03815193600185525f60208601521692a2611fe163ffffffff831696875f525f516020614e9a5f395f51905f526020528360405f20613ca4565b821561211c57841561210d578085116120f7575060018301809311610db5576120379063ffffffff165f527fb13561f1ddccb4eb070ac728a89e2dd33f131ade2c4327595936ce49dac63a0360205260405f2090565b61ffff81541661ffff6001830154168481149182156120d7575b5050156120cf5760ff60015b1692825f52846020528061ffff1960405f2016179460028510156120bb577f7af1693742e13eb30840d83a68dd1e873688baaefa48270611a1d47fe9e754789560609562ffffff9401556040519384526020840152166040820152a2005b634e487b7160e01b5f52603260045260245ffd5b60ff5f61205d565b85811415925090826120ed575b50508680612051565b10905086806120e4565b846367c652a360e11b5f5260045260245260445ffd5b631f2a200560e01b5f5260045ffd5b63b263ae7360e01b5f5260045ffd5b6001600160801b03826348b043d160e11b5f521660045260245ffd5b634a0bfec160e01b5f523360045260245ffd5b34610d59576020366003190112610d5957612173613357565b61217c81613b3b565b50606081901b63ffffffff60601b1690612195826133b8565b9162ffffff835460801c166121d15750600e62ffffff6121bb816201518042041661345d565b16019062ffffff8211610db55761135092613b94565b6001600160801b03906348b043d160e11b5f521660045260245ffd5b34610d59575f366003190112610d5957612205613a0f565b5f516020614f3a5f395f51905f52546001600160a01b03167f3198dc80249fcfedbd0d06e1ff49a7695a51b006592328ce0b127cdeab77e9365f80a2611350613b0d565b34610d59575f366003190112610d59577f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031630036122a05760206040515f516020614eba5f395f51905f528152f35b63703e46dd60e11b5f5260045ffd5b6040366003190112610d59576122c36132e9565b602435906001600160401b038211610d595736602383011215610d595781600401356122ee8161333c565b926122fc604051948561331b565b8184523660248383010111610d5957815f9260246020930183870137840101526001600160a01b037f000000000000000000000000000000000000000000000000000000000000000016308114908115612526575b506122a05761235e613a0f565b5f516020614f3a5f395f51905f52546001600160a01b038281169391908116841480159061250d575b6124f45764ffffffffff9060a01c168042106124e257506123a7826146e8565b6123b0306146e8565b036124d3576123bd613b0d565b6040516352d1902d60e01b8152602081600481875afa5f918161249f575b506123f35783634c9c8ce360e01b5f5260045260245ffd5b805f516020614eba5f395f51905f5285920361248d5750823b1561247b575f516020614eba5f395f51905f5280546001600160a01b031916821790557fbc7cd75a20ee27fd9adebab32041f755214dbc6bffa90cc0225b39da2e5c2d3b5f80a28051156124635761135091614dcd565b50503461246c57005b63b398979f60e01b5f5260045ffd5b634c9c8ce360e01b5f5260045260245ffd5b632a87526960e21b5f5260045260245ffd5b9091506020813d6020116124cb575b816124bb6020938361331b565b81010312610d59575190856123db565b3d91506124ae565b6329e8838360e01b5f5260045ffd5b637437acf560e11b5f5260045260245ffd5b50503f90635fb5dd3f60e01b5f5260045260245260445ffd5b50823f5f516020614e5a5f395f51905f52541415612387565b5f516020614eba5f395f51905f52546001600160a01b03161415905083612351565b34610d59575f366003190112610d595760605f516020614f3a5f395f51905f525464ffffffffff5f516020614e5a5f395f51905f5254916040519260018060a01b0382168452602084015260a01c166040820152f35b34610d59575f366003190112610d59576125b6613a0f565b7f994c74fff10b55ea7c2e0a05908d9d648b10850dbda14ccb3a5260e97eeec8f96125f962ffffff5f516020614eda5f395f51905f525460301c16611aa7613ac8565b5f516020614eda5f395f51905f52805468ffffffffffffffffff1916603083901b62ffffff60301b16179055604080515f808252602082015262ffffff90921690820152606090a1005b34610d59576020366003190112610d595761265c6132e9565b612664613a0f565b803b15612727575f516020614f3a5f395f51905f5280546001600160a01b0319166001600160a01b038316908117909155904264ffffffffff90811662093a8001908111610db5575f516020614f3a5f395f51905f52805464ffffffffff60a01b191660a092831b64ffffffffff60a01b161790819055823f5f516020614e5a5f395f51905f525560408051933f8452911c64ffffffffff1660208301527fa9af33622d55f899bd001023b3fc23b4c52973f392cc63bc9eb877568f1fded291a2005b63d92e233d60e01b5f5260045ffd5b34610d5957610140366003190112610d59576127506132ad565b610120366023190112610d595761276561369d565b61276e8161371d565b61278660ff61277c836133b8565b5460581c1661377a565b60843562ffffff81168103610d59576127a8906127a1613424565b908361399f565b6127b1816133ee565b54906127bb61338e565b6040516001600160801b03909216602083018181529092600160408201528460608201523360808201524260a082015260a081526127fa60c08261331b565b51902091825f525f516020614e7a5f395f51905f5260205260405f209384549460ff8660e81c1660068110156104f0576116c3576128366146b5565b5061ffff81169890925090506001600160a01b0319600161ff0160e01b0390911660f09290921b6001600160f01b03191691909117600160e01b1716331781556004810180546001600160801b03191690931783556002810191825560018101805464ffffffffff60a01b19164260a081901b64ffffffffff60a01b16919091178255909464ffffffffff919091169085546001600160a01b0319166001600160a01b039190911617855564ffffffffff6128f361291492613609565b865464ffffffffff60c81b1916911660c81b64ffffffffff60c81b16178555565b611551600182613646565b34610d59576060366003190112610d59576004356024356001600160401b038116809103610d59576044356001600160401b038111610d5957612966903690600401613246565b929061297061369d565b815f525f516020614e7a5f395f51905f5260205260405f2092835460ff8160e81c1660068110156104f05760028103610d79575060e01c60ff166129b38161366a565b60028103612c585750801561210d5760028401546003850154600486015484939261ffff1916906001600160801b03165f5b600a8110612a2d575050505050846129fd8383613839565b03612a0c5761102e8484613865565b8491612a1791613839565b9063173945d960e11b5f5260045260245260445ffd5b612a4985828487989996975f5260801b1760205260405f200690565b92803590815f1a916001600160401b038160b01c16918160701c906001600160401b03821692602086118015612c4d575b8015612c45575b8015612c38575b8015612c23575b612c10576012820195868311610db55780602802906028820403610db557612ab79087613625565b9284915f93603281019260506011198389030106612be8575b5050505b838110612bbc5750508088108015612ba9575b612b9657612b01612b0891612afb86614934565b99613839565b8883614978565b93610100820193848311610db5576001600160fb1b0389168903610db557612b4281612b3c612b47978f9c60051b90613625565b97614cd8565b614cf4565b97909703612b8357955f52826020528361ffff1960405f201603612b7157600101939291936129e5565b630196930160e31b5f5260045260245ffd5b50630196930160e31b5f5260045260245ffd5b85630196930160e31b5f5260045260245ffd5b5083612bb5828a613839565b1015612ae7565b9091605090602883013560c01c600185811c160290833560c01c600186160201019260021c9101612ad4565b600116923560c01c92909202935060711c677fffffffffffffff169150605a015f8080612ad0565b86630196930160e31b5f5260045260245ffd5b50612c2d85614934565b8160011a1415612a8f565b50600160281b8511612a88565b508415612a81565b5083861c1515612a7a565b6374f42a9160e01b5f52612c6b8161366a565b600452600260245260445ffd5b34610d59576060366003190112610d595760043536606411610d5957805f525f516020614e7a5f395f51905f5260205260405f2060ff815460e81c1660068110156104f05760018103612e9a57506001810164ffffffffff815460a01c169164ffffffffff612ce684613609565b164211612e785760018301809311610db5576040519263373d2e6360e01b8452600484015260406024808501376040836064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115610d4e575f935f92612e07575b506060927f42fef8e80bc30b5a7fd8653f24a08a67d0346c6cf769acd8b6584ad1c898d139949264ffffffffff92612db0612d8e613800565b845464ffffffffff60c81b191660c882901b64ffffffffff60c81b1617909455565b60038101829055805469ff00ffffffffffffffff60a01b191660a086901b67ffffffffffffffff60a01b1617600160e91b179055604080516001600160401b039590951685526020850191909152911690820152a2005b915092506040813d604011612e70575b81612e246040938361331b565b81010312610d595764ffffffffff6060927f42fef8e80bc30b5a7fd8653f24a08a67d0346c6cf769acd8b6584ad1c898d139946020612e6285613632565b940151939550915092612d55565b3d9150612e17565b64ffffffffff612e8784613609565b63348f2b4160e11b5f521660045260245ffd5b631cc31d3560e11b5f52600452600160245260445ffd5b34610d5957610180366003190112610d5957612ecb6132ad565b610120366023190112610d5957610144359062ffffff8216809203610d5957610164356001600160401b038111610d5957612f0a903690600401613246565b919092612f156136d2565b612f1e8261371d565b6001600160a01b03612f2e61338e565b16330361214757612f4360ff61277c846133b8565b62ffffff6201518042041662ffffff612f5a613424565b168110156130b55762ffffff612f6e613424565b16821180159061309f575b61306457506024359163ffffffff831692838103610d59577f876fa705767528d86ff3e1d5767914ea39ce82ceff025a6a5248dd1e67f049259460209461303492505f525f516020614e9a5f395f51905f52855260018060a01b0360405f20541696604051978689017fa9f27b81a306ba8187bf231c9145cf4360b940d6ffe2283d434f0c3d0f36406b81526001600160801b038616998a60408201528760608201526060815261302b60808261331b565b519020906137af565b61305a6130403661349c565b836080820152604051610ba681610b98888201948561357b565b55604051908152a2005b9062ffffff809261308461307e613079613424565b61345d565b91613446565b9263759b9e7f60e11b5f52600452166024521660445260645ffd5b5062ffffff6130ad82613446565b168211612f79565b6001600160801b0383631220dedf60e31b5f521660045260245260445ffd5b34610d59576130e56113b736613273565b6130ee8161348b565b60601b63ffffffff60601b1661310e60a06113fd6113f76113f28661348b565b6040516001600160801b03909216602083018181529092600360408201528460608201523360808201524260a082015260a0815261314d60c08261331b565b51902091825f525f516020614e7a5f395f51905f5260205260405f209384549460ff8660e81c1660068110156104f0576116c3576131896146b5565b5061ffff81169890925090506001600160a01b0319600161ff0160e01b0390911660f09290921b6001600160f01b03191691909117600360e01b1716331781556004810180546001600160801b03191690931783556002810191825560018101805464ffffffffff60a01b19164260a081901b64ffffffffff60a01b16919091178255909464ffffffffff919091169085546001600160a01b0319166001600160a01b039190911617855564ffffffffff6128f361291492613609565b9181601f84011215610d59578235916001600160401b038311610d595760208381860195010111610d5957565b90600319820160e08112610d595760c013610d595760049160c435906001600160401b038211610d59576132a991600401613246565b9091565b600435906001600160801b0382168203610d5957565b359062ffffff82168203610d5957565b60e435906001600160401b0382168203610d5957565b600435906001600160a01b0382168203610d5957565b6101a081019081106001600160401b03821117610e5f57604052565b90601f801991011681019081106001600160401b03821117610e5f57604052565b6001600160401b038111610e5f57601f01601f191660200190565b6004359063ffffffff82168203610d5957565b805180835260209291819084018484015e5f828201840152601f01601f1916010190565b60e4356001600160a01b0381168103610d595790565b356001600160a01b0381168103610d595790565b6001600160801b03165f527fb13561f1ddccb4eb070ac728a89e2dd33f131ade2c4327595936ce49dac63a0260205260405f2090565b6001600160801b03165f527fb13561f1ddccb4eb070ac728a89e2dd33f131ade2c4327595936ce49dac63a0160205260405f2090565b60a43562ffffff81168103610d595790565b3562ffffff81168103610d595790565b62ffffff610e4c9116019062ffffff8211610db557565b62ffffff60019116019062ffffff8211610db557565b9062ffffff8091169116019062ffffff8211610db557565b3563ffffffff81168103610d595790565b610120906023190112610d59576040519061012082018281106001600160401b03821117610e5f576040528160243563ffffffff81168103610d5957815260443560208201526064356001600160401b0381168103610d5957604082015260843562ffffff81168103610d5957606082015260a43562ffffff81168103610d5957608082015260c43560ff81168103610d595760a082015260e4356001600160a01b0381168103610d595760c08201526101043560ff81168103610d595760e082015261012435906001600160601b0382168203610d59576101000152565b9190916101006001600160601b038161012084019563ffffffff8151168552602081015160208601526001600160401b03604082015116604086015262ffffff606082015116606086015262ffffff608082015116608086015260ff60a08201511660a086015260018060a01b0360c08201511660c086015260ff60e08201511660e0860152015116910152565b64ffffffffff620151809116019064ffffffffff8211610db557565b91908201809211610db557565b51906001600160401b0382168203610d5957565b9060068110156104f057815460ff60e81b191660e89190911b60ff60e81b16179055565b600511156104f057565b6064356001600160401b0381168103610d595790565b81810292918115918404141715610db557565b5f516020614f1a5f395f51905f525c6136c35760015f516020614f1a5f395f51905f525d565b633ee5aeb560e01b5f5260045ffd5b5f516020614eda5f395f51905f52546001811615159081613709575b506136f557565b638f121e4360e01b5f52600160045260245ffd5b64ffffffffff915060081c1642105f6136ee565b6001600160801b03610120604051816024823720911690815f527fb13561f1ddccb4eb070ac728a89e2dd33f131ade2c4327595936ce49dac63a0160205260405f2054036137685750565b63baa46f5760e01b5f5260045260245ffd5b6137838161452e565b1561378b5750565b8061379760ff9261366a565b631cc31d3560e11b5f5216600452600160245260445ffd5b9290916137be6137c393614555565b614681565b50506001600160a01b0390811691168114801591906137f7575b506137e457565b633adddf7d60e11b5f525f60045260245ffd5b9050155f6137dd565b61ffff61380b6146b5565b9250505016610e10810290808204610e101490151715610db55761383564ffffffffff9142613625565b1690565b91908203918211610db557565b90816020910312610d5957516001600160a01b0381168103610d595790565b815460ff60e81b1916600360e81b178255600480830154604051630e0974d560e21b815260609190911c63ffffffff169181019190915291906020836024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa928315610d4e575f9361396e575b506040516001600160a01b03841681527f78bbc4d79d3effac8eb7a8cb091f569dee35f966e16543443bee05917b6f90ba90602090a25460f01c670de0b6b3a7640000810290808204670de0b6b3a76400001490151715610db55761396c917f00000000000000000000000000000000000000000000000000000000000000006001600160a01b0316614046565b565b61399191935060203d602011613998575b613989818361331b565b810190613846565b915f6138de565b503d61397f565b909162ffffff8062015180420416931683109081156139e1575b506139c2575050565b6001600160801b0390631220dedf60e31b5f521660045260245260445ffd5b62ffffff9150168210155f6139b9565b51908115158203610d5957565b519063ffffffff82168203610d5957565b6040805163b700961360e01b81523360048201523060248201525f356001600160e01b031916604482015290816064817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa908115610d4e575f91613a81575b501561214757565b90506040813d604011613ac0575b81613a9c6040938361331b565b81010312610d5957613ab96020613ab2836139f1565b92016139fe565b505f613a79565b3d9150613a8f565b64ffffffffff5f516020614eda5f395f51905f525460081c168042105f14613af95761383562ffffff914290613839565b505f90565b90816020910312610d59575190565b5f5f516020614e5a5f395f51905f52555f516020614f3a5f395f51905f5280546001600160c81b0319169055565b63ffffffff165f8181525f516020614e9a5f395f51905f52602052604090208054909291906001600160a01b03811633036121475760c01c64ffffffffff1615613b825750565b63b4f616bd60e01b5f5260045260245ffd5b805462ffffff60801b1916608084901b62ffffff60801b161790557f3f4f04dda93623e2f27a3dd3d433ce4e8488e8ad2acaac92e9697f491af292289060209063ffffffff9062ffffff604051951685521692a2565b60601c63ffffffff165f8181525f516020614e9a5f395f51905f526020526040902080546001600160a01b031692918315613c7f575b6001600160a01b03841615613c6d575063ffffffff815460a01c169063ffffffff8214610db557805463ffffffff60a01b191660019290920160a01b63ffffffff60a01b16919091179055565b63217b12b760e11b5f5260045260245ffd5b9250613c8a83614750565b92613c20565b51906001600160801b0382168203610d5957565b64ffffffffff831692831561210d5764ffffffffff825460c01c168411613d1b575b815464ffffffffff60c01b191660c09190911b64ffffffffff60c01b1617905560405191825263ffffffff16907fb65221e0ae419e5c3597b2ff7ffd9b2574ec051bf6753088afa16f7eb4841afe90602090a2565b613d3461ffff613d296146b5565b50509050168561368a565b670de0b6b3a7640000810290808204670de0b6b3a76400001490151715610db557604051631c8b7c0560e21b815263ffffffff8516600482015260209190911c906060816024817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa8015610d4e575f90613de2575b6001600160801b03915016818110613dcd575050613cc6565b63829f116360e01b5f5260045260245260445ffd5b506060813d606011613e35575b81613dfc6060938361331b565b81010312610d595780613e2f6040613e1b6001600160801b0394613c90565b92613e2860208201613c90565b5001613c90565b50613db4565b3d9150613def565b90939492613e4a81614934565b916001600160fb1b0383168303610db5578260051b61010001958661010011610db557600a808802919082048803610db557818103613ed7575050935f945b600a8610613e9b575050505050505050565b84613ebe613eb78589868d5f5260801b1760205260405f200690565b8684614978565b03612b9657613ecf87600192613625565b950194613e89565b600a82048803610db55763173945d960e11b5f5260045260245260445ffd5b9060ff825460e81c1691600683101590816104f05760028414938415928380614039575b61401e575050600101549064ffffffffff8260c81c16908142111561400b576140045760405163598dd35160e01b815260a09290921c64ffffffffff9081166004840152421660248301526020826044817f00000000000000000000000000000000000000000000000000000000000000006001600160a01b03165afa918215610d4e575f92613fc1575b5063ffffffff613fb6921690613625565b804211156124e25750565b91506020823d602011613ffc575b81613fdc6020938361331b565b81010312610d595763ffffffff613ff5613fb6936139fe565b9250613fa5565b3d9150613fcf565b505f925050565b50637437acf560e11b5f5260045260245ffd5b6104f057631cc31d3560e11b5f52600452600260245260445ffd5b50505f6001821415613f1a565b916040519163a9059cbb60e01b5f5260018060a01b031660045260245260205f60448180865af19060015f51148216156140a6575b604052156140865750565b635274afe760e01b5f9081526001600160a01b0391909116600452602490fd5b9060018115166116ba57823b15153d1516169061407b565b916140d4916137be6140cf85614a59565b614555565b50506001600160a01b03811615908115614181575b506137e457806141286140fd60409361348b565b63ffffffff60601b9060601b1661411660608401613436565b61412260808501613436565b9161399f565b01356001600160401b0381168103610d59576001600160401b0316600181108015614174575b6141555750565b63759b9e7f60e11b5f526004526001602452600160281b60445260645ffd5b50600160281b811161414e565b90506141c261418f8361348b565b63ffffffff165f527fb13561f1ddccb4eb070ac728a89e2dd33f131ade2c4327595936ce49dac63a0660205260405f2090565b9060018060a01b03165f5260205260ff60405f205416155f6140e9565b90606082901b63ffffffff60601b166141f7816133b8565b92835490600160ff8360581c1661420d8161366a565b0361426c575060801c62ffffff168015159081614257575b5061422d5750565b6001600160801b0362ffffff6201518042041691631220dedf60e31b5f521660045260245260445ffd5b905062ffffff6201518042041610155f614225565b63ffffffff9063b4f616bd60e01b5f521660045260245ffd5b939190926064356001600160401b03811692838203610d59576001600160401b0391501692601281106143e957813590815f1a6001600160401b038360b01c166001600160401b038460701c1693602083119081156143dd575b81156143d4575b81156143c6575b81156143af575b50614392576012850191828611610db55780602802906028820403610db55761431d9083613625565b926143288685613839565b81036143a557508503614392578061434286604435614cd8565b9411610db557859461435394614cf4565b91909103614392575f52602052600261437561ffff1960405f201660246144fa565b910154036143805750565b633cd9c02d60e11b5f5260045260245ffd5b630196930160e31b5f525f60045260245ffd5b612a178685613839565b90506143ba82614934565b9060011a14155f6142f4565b600160281b831191506142ed565b821591506142e6565b85841c151591506142df565b63173945d960e11b5f52600452601260245260445ffd5b51906001600160601b0382168203610d5957565b519061ffff82168203610d5957565b61442c816141df565b9062ffffff8062015180420416925460681c1682106144ce5761447c9063ffffffff165f527fb13561f1ddccb4eb070ac728a89e2dd33f131ade2c4327595936ce49dac63a0360205260405f2090565b600181549101549181928161ffff829416116144c6575b61ffff16116144bf575b61ffff811661ffff8316115f146144b857505b61ffff191690565b90506144b0565b505f61449d565b5f9350614493565b6001600160801b039063ffffffff60601b9060601b16631220dedf60e31b5f521660045260245260445ffd5b61450390614a59565b90604051906020820192835261ffff191660408201526040815261452860608261331b565b51902090565b6145378161366a565b8015908115614544575090565b600191506145518161366a565b1490565b6042907f0000000000000000000000000000000000000000000000000000000000000000907f000000000000000000000000000000000000000000000000000000000000000046036145bc575b6040519161190160f01b8352600283015260228201522090565b905060405160208101907f8b73c3c69bb8fe3d512ecc4cf759cc79239f7b179b0ffacaa9a75d522b39400f82527f000000000000000000000000000000000000000000000000000000000000000060408201527fc89efdaa54c0f20c7adf612882df0950f5a951637e0307cdcb4c672f298b8bc6606082015246608082015260018060a01b037f00000000000000000000000000000000000000000000000000000000000000001660a082015260a0815261467860c08261331b565b519020906145a2565b90604183036146ab576146a49250602081013591604082359201355f1a90614c56565b9192909190565b50505f9160029190565b5f516020614eda5f395f51905f52549061ffff8260481c169161ffff8160581c169161ffff808360681c169260781c1690565b5f80916040516020810190634fbeb7d960e11b82526004815261470c60248261331b565b51915afa3d15614748573d906147218261333c565b9161472f604051938461331b565b82523d5f602084013e5b15613af9576020815191012090565b606090614739565b604051635e19b30560e01b815263ffffffff8216600482018190525f939290917f00000000000000000000000000000000000000000000000000000000000000006001600160a01b031690602081602481855afa908115610d4e575f916148fa575b506148a4575b505f8281525f516020614e9a5f395f51905f5260205260409020546001600160a01b038581169116146148a0575f8281525f516020614e9a5f395f51905f526020908152604090912080546001600160a01b0319166001600160a01b0387169081179091557fdb92cc1401197e215427b402dba57e3ce608ab39e751f124d93d6ee829bda4e6928161484f575b50604051908152a2565b6148869063ffffffff165f527fb13561f1ddccb4eb070ac728a89e2dd33f131ade2c4327595936ce49dac63a0660205260405f2090565b815f52825260405f20600160ff198254161790555f614845565b5050565b60249194506020906040519283809263562eb55b60e11b82528660048301525afa908115610d4e575f916148db575b50925f6147b8565b6148f4915060203d60201161399857613989818361331b565b5f6148d3565b90506020813d60201161492c575b816149156020938361331b565b81010312610d5957614926906139f1565b5f6147b2565b3d9150614908565b5f19018063ffffffff1060051b81811c61ffff1060041b1781811c60ff1060031b1781811c600f1060021b1781811c60031060011b1781151591811c600110170190565b9291908360205f6101006040518189823760025afa15610d59579091610100805f5196019160051b9360051b9260608285830101941601015b808210614a3257505b8181106149c657505050565b909193602085169081526020823591185260405f2060208560011c1690815260208083013591185260405f2060208560021c169081526020604083013591185260405f2060208560031c1690815260206060830135911852608060405f209460041c91019190916149ba565b92946020869392931690815260208335911852602060405f209560011c92019091926149b1565b60405160208101917f58040cccc8035b86b2a9f490a97525b43078102084e715dc62a3482edbcecdf28352803563ffffffff81168103610d595763ffffffff166040830152602081013560608301526040810135906001600160401b0382168203610d59576001600160401b0360a09216608084015262ffffff614adf606083016132c3565b168284015262ffffff614af4608083016132c3565b1660c084015201356001600160a01b0381168103610d59576001600160a01b031660e08281019190915281526145286101008261331b565b805460ff8160601c166148a05760ff60601b1916600160601b179055610124356001600160601b038116808203610d595780156148a05760e435916001600160a01b037f000000000000000000000000000000000000000000000000000000000000000081169084168403610d59576101043560ff81168103610d595760243563ffffffff81168103610d5957614bc290614c38565b9250600160ff1b8414610db557813b15610d595760405163eb1a56ed60e01b81526001600160a01b03909516600486015260ff1660248501526001600160401b0390911660448401525f918203606484015282908183816084810103925af18015610d4e57614c2e5750565b5f61396c9161331b565b63ffffffff16640300000000016001600160401b038111610db55790565b91907f7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a08411614ccd579160209360809260ff5f9560405194855216868401526040830152606082015282805260015afa15610d4e575f516001600160a01b03811615614cc357905f905f90565b505f906001905f90565b5050505f9160039190565b6029916040519160028353600183015260c01b60218201522090565b929493909460405190605084820306614d8e575b9192905b828210614d1b57505050509190565b909192959382602880928160018b16029081860190815260208960c01b9101528403013760286050822094602084013560c01c019481600189811c16029081840190815260208760c01b9101528180850191840301376050808220604884013560c01c9095019660021c93920190614d0c565b92919593826028918260018a16029081850190815260208860c01b910152820383013760286050822094602084013560c01c019660011c920192614d08565b905f8091602081519101845af48080614e46575b15614e015750506040513d81523d5f602083013e60203d82010160405290565b15614e2657639996b31560e01b5f9081526001600160a01b0391909116600452602490fd5b3d15614e37576040513d5f823e3d90fd5b63d6bda27560e01b5f5260045ffd5b503d151580614de15750813b1515614de156fec207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a02b13561f1ddccb4eb070ac728a89e2dd33f131ade2c4327595936ce49dac63a07b13561f1ddccb4eb070ac728a89e2dd33f131ade2c4327595936ce49dac63a00360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbcc207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a00727f5b47d86cf65bafba1f988cc256269728840401a5d3d31594a38dd85ad7de9b779b17422d0df92223018b32b4d1fa46e071723d6817e2486d003becc55f00c207e5c492c94cb94c2d815ac7830dfc09b9a6cfb360110127ce6dd6969e8a01f0c57e16840df040f15088dc2f81fe391c3923bec73e23a9662efc9c229c6a00",
 }
 
-// StorageAnnex is an auto generated Go binding around an Ethereum contract.
-type StorageAnnex struct {
+// StorageExtension is an auto generated Go binding around an Ethereum contract.
+type StorageExtension struct {
 	abi abi.ABI
 }
 
 // GetABI returns the ABI associated with this contract binding.
-func (c *StorageAnnex) GetABI() abi.ABI {
+func (c *StorageExtension) GetABI() abi.ABI {
 	return c.abi
 }
 
-// NewStorageAnnex creates a new instance of StorageAnnex.
-func NewStorageAnnex() *StorageAnnex {
-	parsed, err := StorageAnnexMetaData.ParseABI()
+// NewStorageExtension creates a new instance of StorageExtension.
+func NewStorageExtension() *StorageExtension {
+	parsed, err := StorageExtensionMetaData.ParseABI()
 	if err != nil {
 		panic(errors.New("invalid ABI: " + err.Error()))
 	}
-	return &StorageAnnex{abi: *parsed}
+	return &StorageExtension{abi: *parsed}
 }
 
 // Instance creates a wrapper for a deployed contract instance at the given address.
 // Use this to create the instance object passed to abigen v2 library functions Call, Transact, etc.
-func (c *StorageAnnex) Instance(backend bind.ContractBackend, addr common.Address) *bind.BoundContract {
+func (c *StorageExtension) Instance(backend bind.ContractBackend, addr common.Address) *bind.BoundContract {
 	return bind.NewBoundContract(addr, c.abi, backend, backend, backend)
 }
 
@@ -59,8 +59,8 @@ func (c *StorageAnnex) Instance(backend bind.ContractBackend, addr common.Addres
 // contract deployment.
 //
 // Solidity: constructor((address,address,address,address,address,address,address,address,address,address,address,address,address) p) returns()
-func (storageAnnex *StorageAnnex) PackConstructor(p Peers) []byte {
-	enc, err := storageAnnex.abi.Pack("", p)
+func (storageExtension *StorageExtension) PackConstructor(p Peers) []byte {
+	enc, err := storageExtension.abi.Pack("", p)
 	if err != nil {
 		panic(err)
 	}
@@ -72,8 +72,8 @@ func (storageAnnex *StorageAnnex) PackConstructor(p Peers) []byte {
 // invalid/nil inputs are passed.
 //
 // Solidity: function UPGRADE_INTERFACE_VERSION() view returns(string)
-func (storageAnnex *StorageAnnex) PackUPGRADEINTERFACEVERSION() []byte {
-	enc, err := storageAnnex.abi.Pack("UPGRADE_INTERFACE_VERSION")
+func (storageExtension *StorageExtension) PackUPGRADEINTERFACEVERSION() []byte {
+	enc, err := storageExtension.abi.Pack("UPGRADE_INTERFACE_VERSION")
 	if err != nil {
 		panic(err)
 	}
@@ -85,16 +85,16 @@ func (storageAnnex *StorageAnnex) PackUPGRADEINTERFACEVERSION() []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function UPGRADE_INTERFACE_VERSION() view returns(string)
-func (storageAnnex *StorageAnnex) TryPackUPGRADEINTERFACEVERSION() ([]byte, error) {
-	return storageAnnex.abi.Pack("UPGRADE_INTERFACE_VERSION")
+func (storageExtension *StorageExtension) TryPackUPGRADEINTERFACEVERSION() ([]byte, error) {
+	return storageExtension.abi.Pack("UPGRADE_INTERFACE_VERSION")
 }
 
 // UnpackUPGRADEINTERFACEVERSION is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0xad3cb1cc.
 //
 // Solidity: function UPGRADE_INTERFACE_VERSION() view returns(string)
-func (storageAnnex *StorageAnnex) UnpackUPGRADEINTERFACEVERSION(data []byte) (string, error) {
-	out, err := storageAnnex.abi.Unpack("UPGRADE_INTERFACE_VERSION", data)
+func (storageExtension *StorageExtension) UnpackUPGRADEINTERFACEVERSION(data []byte) (string, error) {
+	out, err := storageExtension.abi.Unpack("UPGRADE_INTERFACE_VERSION", data)
 	if err != nil {
 		return *new(string), err
 	}
@@ -107,8 +107,8 @@ func (storageAnnex *StorageAnnex) UnpackUPGRADEINTERFACEVERSION(data []byte) (st
 // invalid/nil inputs are passed.
 //
 // Solidity: function VERSION() pure returns(string)
-func (storageAnnex *StorageAnnex) PackVERSION() []byte {
-	enc, err := storageAnnex.abi.Pack("VERSION")
+func (storageExtension *StorageExtension) PackVERSION() []byte {
+	enc, err := storageExtension.abi.Pack("VERSION")
 	if err != nil {
 		panic(err)
 	}
@@ -120,16 +120,16 @@ func (storageAnnex *StorageAnnex) PackVERSION() []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function VERSION() pure returns(string)
-func (storageAnnex *StorageAnnex) TryPackVERSION() ([]byte, error) {
-	return storageAnnex.abi.Pack("VERSION")
+func (storageExtension *StorageExtension) TryPackVERSION() ([]byte, error) {
+	return storageExtension.abi.Pack("VERSION")
 }
 
 // UnpackVERSION is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0xffa1ad74.
 //
 // Solidity: function VERSION() pure returns(string)
-func (storageAnnex *StorageAnnex) UnpackVERSION(data []byte) (string, error) {
-	out, err := storageAnnex.abi.Unpack("VERSION", data)
+func (storageExtension *StorageExtension) UnpackVERSION(data []byte) (string, error) {
+	out, err := storageExtension.abi.Unpack("VERSION", data)
 	if err != nil {
 		return *new(string), err
 	}
@@ -142,8 +142,8 @@ func (storageAnnex *StorageAnnex) UnpackVERSION(data []byte) (string, error) {
 // invalid/nil inputs are passed.
 //
 // Solidity: function announceUpgrade(address implementation) returns()
-func (storageAnnex *StorageAnnex) PackAnnounceUpgrade(implementation common.Address) []byte {
-	enc, err := storageAnnex.abi.Pack("announceUpgrade", implementation)
+func (storageExtension *StorageExtension) PackAnnounceUpgrade(implementation common.Address) []byte {
+	enc, err := storageExtension.abi.Pack("announceUpgrade", implementation)
 	if err != nil {
 		panic(err)
 	}
@@ -155,8 +155,8 @@ func (storageAnnex *StorageAnnex) PackAnnounceUpgrade(implementation common.Addr
 // if any inputs are invalid/nil.
 //
 // Solidity: function announceUpgrade(address implementation) returns()
-func (storageAnnex *StorageAnnex) TryPackAnnounceUpgrade(implementation common.Address) ([]byte, error) {
-	return storageAnnex.abi.Pack("announceUpgrade", implementation)
+func (storageExtension *StorageExtension) TryPackAnnounceUpgrade(implementation common.Address) ([]byte, error) {
+	return storageExtension.abi.Pack("announceUpgrade", implementation)
 }
 
 // PackAnnouncedUpgrade is the Go binding used to pack the parameters required for calling
@@ -164,8 +164,8 @@ func (storageAnnex *StorageAnnex) TryPackAnnounceUpgrade(implementation common.A
 // invalid/nil inputs are passed.
 //
 // Solidity: function announcedUpgrade() view returns(address, bytes32, uint40)
-func (storageAnnex *StorageAnnex) PackAnnouncedUpgrade() []byte {
-	enc, err := storageAnnex.abi.Pack("announcedUpgrade")
+func (storageExtension *StorageExtension) PackAnnouncedUpgrade() []byte {
+	enc, err := storageExtension.abi.Pack("announcedUpgrade")
 	if err != nil {
 		panic(err)
 	}
@@ -177,13 +177,13 @@ func (storageAnnex *StorageAnnex) PackAnnouncedUpgrade() []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function announcedUpgrade() view returns(address, bytes32, uint40)
-func (storageAnnex *StorageAnnex) TryPackAnnouncedUpgrade() ([]byte, error) {
-	return storageAnnex.abi.Pack("announcedUpgrade")
+func (storageExtension *StorageExtension) TryPackAnnouncedUpgrade() ([]byte, error) {
+	return storageExtension.abi.Pack("announcedUpgrade")
 }
 
-// StorageAnnexAnnouncedUpgradeOutput serves as a container for the return parameters of contract
+// StorageExtensionAnnouncedUpgradeOutput serves as a container for the return parameters of contract
 // method AnnouncedUpgrade.
-type StorageAnnexAnnouncedUpgradeOutput struct {
+type StorageExtensionAnnouncedUpgradeOutput struct {
 	Arg0 common.Address
 	Arg1 [32]byte
 	Arg2 *big.Int
@@ -193,9 +193,9 @@ type StorageAnnexAnnouncedUpgradeOutput struct {
 // from invoking the contract method with ID 0x44e4777b.
 //
 // Solidity: function announcedUpgrade() view returns(address, bytes32, uint40)
-func (storageAnnex *StorageAnnex) UnpackAnnouncedUpgrade(data []byte) (StorageAnnexAnnouncedUpgradeOutput, error) {
-	out, err := storageAnnex.abi.Unpack("announcedUpgrade", data)
-	outstruct := new(StorageAnnexAnnouncedUpgradeOutput)
+func (storageExtension *StorageExtension) UnpackAnnouncedUpgrade(data []byte) (StorageExtensionAnnouncedUpgradeOutput, error) {
+	out, err := storageExtension.abi.Unpack("announcedUpgrade", data)
+	outstruct := new(StorageExtensionAnnouncedUpgradeOutput)
 	if err != nil {
 		return *outstruct, err
 	}
@@ -210,8 +210,8 @@ func (storageAnnex *StorageAnnex) UnpackAnnouncedUpgrade(data []byte) (StorageAn
 // invalid/nil inputs are passed.
 //
 // Solidity: function answerInclusion(bytes32 challengeId, (uint32,bytes32,uint64,uint24,uint24,address) receipt, uint64 total, bytes sumPath) returns()
-func (storageAnnex *StorageAnnex) PackAnswerInclusion(challengeId [32]byte, receipt IStorageWordsStorageReceipt, total uint64, sumPath []byte) []byte {
-	enc, err := storageAnnex.abi.Pack("answerInclusion", challengeId, receipt, total, sumPath)
+func (storageExtension *StorageExtension) PackAnswerInclusion(challengeId [32]byte, receipt IStorageWordsStorageReceipt, total uint64, sumPath []byte) []byte {
+	enc, err := storageExtension.abi.Pack("answerInclusion", challengeId, receipt, total, sumPath)
 	if err != nil {
 		panic(err)
 	}
@@ -223,8 +223,8 @@ func (storageAnnex *StorageAnnex) PackAnswerInclusion(challengeId [32]byte, rece
 // if any inputs are invalid/nil.
 //
 // Solidity: function answerInclusion(bytes32 challengeId, (uint32,bytes32,uint64,uint24,uint24,address) receipt, uint64 total, bytes sumPath) returns()
-func (storageAnnex *StorageAnnex) TryPackAnswerInclusion(challengeId [32]byte, receipt IStorageWordsStorageReceipt, total uint64, sumPath []byte) ([]byte, error) {
-	return storageAnnex.abi.Pack("answerInclusion", challengeId, receipt, total, sumPath)
+func (storageExtension *StorageExtension) TryPackAnswerInclusion(challengeId [32]byte, receipt IStorageWordsStorageReceipt, total uint64, sumPath []byte) ([]byte, error) {
+	return storageExtension.abi.Pack("answerInclusion", challengeId, receipt, total, sumPath)
 }
 
 // PackArmChallenge is the Go binding used to pack the parameters required for calling
@@ -232,8 +232,8 @@ func (storageAnnex *StorageAnnex) TryPackAnswerInclusion(challengeId [32]byte, r
 // invalid/nil inputs are passed.
 //
 // Solidity: function armChallenge(bytes32 challengeId, uint256[2] signature) returns()
-func (storageAnnex *StorageAnnex) PackArmChallenge(challengeId [32]byte, signature [2]*big.Int) []byte {
-	enc, err := storageAnnex.abi.Pack("armChallenge", challengeId, signature)
+func (storageExtension *StorageExtension) PackArmChallenge(challengeId [32]byte, signature [2]*big.Int) []byte {
+	enc, err := storageExtension.abi.Pack("armChallenge", challengeId, signature)
 	if err != nil {
 		panic(err)
 	}
@@ -245,8 +245,8 @@ func (storageAnnex *StorageAnnex) PackArmChallenge(challengeId [32]byte, signatu
 // if any inputs are invalid/nil.
 //
 // Solidity: function armChallenge(bytes32 challengeId, uint256[2] signature) returns()
-func (storageAnnex *StorageAnnex) TryPackArmChallenge(challengeId [32]byte, signature [2]*big.Int) ([]byte, error) {
-	return storageAnnex.abi.Pack("armChallenge", challengeId, signature)
+func (storageExtension *StorageExtension) TryPackArmChallenge(challengeId [32]byte, signature [2]*big.Int) ([]byte, error) {
+	return storageExtension.abi.Pack("armChallenge", challengeId, signature)
 }
 
 // PackAuthority is the Go binding used to pack the parameters required for calling
@@ -254,8 +254,8 @@ func (storageAnnex *StorageAnnex) TryPackArmChallenge(challengeId [32]byte, sign
 // invalid/nil inputs are passed.
 //
 // Solidity: function authority() view returns(address)
-func (storageAnnex *StorageAnnex) PackAuthority() []byte {
-	enc, err := storageAnnex.abi.Pack("authority")
+func (storageExtension *StorageExtension) PackAuthority() []byte {
+	enc, err := storageExtension.abi.Pack("authority")
 	if err != nil {
 		panic(err)
 	}
@@ -267,16 +267,16 @@ func (storageAnnex *StorageAnnex) PackAuthority() []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function authority() view returns(address)
-func (storageAnnex *StorageAnnex) TryPackAuthority() ([]byte, error) {
-	return storageAnnex.abi.Pack("authority")
+func (storageExtension *StorageExtension) TryPackAuthority() ([]byte, error) {
+	return storageExtension.abi.Pack("authority")
 }
 
 // UnpackAuthority is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0xbf7e214f.
 //
 // Solidity: function authority() view returns(address)
-func (storageAnnex *StorageAnnex) UnpackAuthority(data []byte) (common.Address, error) {
-	out, err := storageAnnex.abi.Unpack("authority", data)
+func (storageExtension *StorageExtension) UnpackAuthority(data []byte) (common.Address, error) {
+	out, err := storageExtension.abi.Unpack("authority", data)
 	if err != nil {
 		return *new(common.Address), err
 	}
@@ -289,8 +289,8 @@ func (storageAnnex *StorageAnnex) UnpackAuthority(data []byte) (common.Address, 
 // invalid/nil inputs are passed.
 //
 // Solidity: function cancelUpgrade() returns()
-func (storageAnnex *StorageAnnex) PackCancelUpgrade() []byte {
-	enc, err := storageAnnex.abi.Pack("cancelUpgrade")
+func (storageExtension *StorageExtension) PackCancelUpgrade() []byte {
+	enc, err := storageExtension.abi.Pack("cancelUpgrade")
 	if err != nil {
 		panic(err)
 	}
@@ -302,8 +302,8 @@ func (storageAnnex *StorageAnnex) PackCancelUpgrade() []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function cancelUpgrade() returns()
-func (storageAnnex *StorageAnnex) TryPackCancelUpgrade() ([]byte, error) {
-	return storageAnnex.abi.Pack("cancelUpgrade")
+func (storageExtension *StorageExtension) TryPackCancelUpgrade() ([]byte, error) {
+	return storageExtension.abi.Pack("cancelUpgrade")
 }
 
 // PackChallenge is the Go binding used to pack the parameters required for calling
@@ -311,8 +311,8 @@ func (storageAnnex *StorageAnnex) TryPackCancelUpgrade() ([]byte, error) {
 // invalid/nil inputs are passed.
 //
 // Solidity: function challenge(uint128 id, (uint32,bytes32,uint64,uint24,uint24,uint8,address,uint8,uint96) terms) returns(bytes32)
-func (storageAnnex *StorageAnnex) PackChallenge(id *big.Int, terms IStorageWordsTerms) []byte {
-	enc, err := storageAnnex.abi.Pack("challenge", id, terms)
+func (storageExtension *StorageExtension) PackChallenge(id *big.Int, terms IStorageWordsTerms) []byte {
+	enc, err := storageExtension.abi.Pack("challenge", id, terms)
 	if err != nil {
 		panic(err)
 	}
@@ -324,16 +324,16 @@ func (storageAnnex *StorageAnnex) PackChallenge(id *big.Int, terms IStorageWords
 // if any inputs are invalid/nil.
 //
 // Solidity: function challenge(uint128 id, (uint32,bytes32,uint64,uint24,uint24,uint8,address,uint8,uint96) terms) returns(bytes32)
-func (storageAnnex *StorageAnnex) TryPackChallenge(id *big.Int, terms IStorageWordsTerms) ([]byte, error) {
-	return storageAnnex.abi.Pack("challenge", id, terms)
+func (storageExtension *StorageExtension) TryPackChallenge(id *big.Int, terms IStorageWordsTerms) ([]byte, error) {
+	return storageExtension.abi.Pack("challenge", id, terms)
 }
 
 // UnpackChallenge is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x33fe4ba9.
 //
 // Solidity: function challenge(uint128 id, (uint32,bytes32,uint64,uint24,uint24,uint8,address,uint8,uint96) terms) returns(bytes32)
-func (storageAnnex *StorageAnnex) UnpackChallenge(data []byte) ([32]byte, error) {
-	out, err := storageAnnex.abi.Unpack("challenge", data)
+func (storageExtension *StorageExtension) UnpackChallenge(data []byte) ([32]byte, error) {
+	out, err := storageExtension.abi.Unpack("challenge", data)
 	if err != nil {
 		return *new([32]byte), err
 	}
@@ -346,8 +346,8 @@ func (storageAnnex *StorageAnnex) UnpackChallenge(data []byte) ([32]byte, error)
 // invalid/nil inputs are passed.
 //
 // Solidity: function challengeBundle(uint32 nodeId) returns(bytes32)
-func (storageAnnex *StorageAnnex) PackChallengeBundle(nodeId uint32) []byte {
-	enc, err := storageAnnex.abi.Pack("challengeBundle", nodeId)
+func (storageExtension *StorageExtension) PackChallengeBundle(nodeId uint32) []byte {
+	enc, err := storageExtension.abi.Pack("challengeBundle", nodeId)
 	if err != nil {
 		panic(err)
 	}
@@ -359,16 +359,16 @@ func (storageAnnex *StorageAnnex) PackChallengeBundle(nodeId uint32) []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function challengeBundle(uint32 nodeId) returns(bytes32)
-func (storageAnnex *StorageAnnex) TryPackChallengeBundle(nodeId uint32) ([]byte, error) {
-	return storageAnnex.abi.Pack("challengeBundle", nodeId)
+func (storageExtension *StorageExtension) TryPackChallengeBundle(nodeId uint32) ([]byte, error) {
+	return storageExtension.abi.Pack("challengeBundle", nodeId)
 }
 
 // UnpackChallengeBundle is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0xde7f22b0.
 //
 // Solidity: function challengeBundle(uint32 nodeId) returns(bytes32)
-func (storageAnnex *StorageAnnex) UnpackChallengeBundle(data []byte) ([32]byte, error) {
-	out, err := storageAnnex.abi.Unpack("challengeBundle", data)
+func (storageExtension *StorageExtension) UnpackChallengeBundle(data []byte) ([32]byte, error) {
+	out, err := storageExtension.abi.Unpack("challengeBundle", data)
 	if err != nil {
 		return *new([32]byte), err
 	}
@@ -381,8 +381,8 @@ func (storageAnnex *StorageAnnex) UnpackChallengeBundle(data []byte) ([32]byte, 
 // invalid/nil inputs are passed.
 //
 // Solidity: function challengeObject((uint32,bytes32,uint64,uint24,uint24,address) receipt, bytes nodeSig) returns(bytes32)
-func (storageAnnex *StorageAnnex) PackChallengeObject(receipt IStorageWordsStorageReceipt, nodeSig []byte) []byte {
-	enc, err := storageAnnex.abi.Pack("challengeObject", receipt, nodeSig)
+func (storageExtension *StorageExtension) PackChallengeObject(receipt IStorageWordsStorageReceipt, nodeSig []byte) []byte {
+	enc, err := storageExtension.abi.Pack("challengeObject", receipt, nodeSig)
 	if err != nil {
 		panic(err)
 	}
@@ -394,16 +394,16 @@ func (storageAnnex *StorageAnnex) PackChallengeObject(receipt IStorageWordsStora
 // if any inputs are invalid/nil.
 //
 // Solidity: function challengeObject((uint32,bytes32,uint64,uint24,uint24,address) receipt, bytes nodeSig) returns(bytes32)
-func (storageAnnex *StorageAnnex) TryPackChallengeObject(receipt IStorageWordsStorageReceipt, nodeSig []byte) ([]byte, error) {
-	return storageAnnex.abi.Pack("challengeObject", receipt, nodeSig)
+func (storageExtension *StorageExtension) TryPackChallengeObject(receipt IStorageWordsStorageReceipt, nodeSig []byte) ([]byte, error) {
+	return storageExtension.abi.Pack("challengeObject", receipt, nodeSig)
 }
 
 // UnpackChallengeObject is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x012bb443.
 //
 // Solidity: function challengeObject((uint32,bytes32,uint64,uint24,uint24,address) receipt, bytes nodeSig) returns(bytes32)
-func (storageAnnex *StorageAnnex) UnpackChallengeObject(data []byte) ([32]byte, error) {
-	out, err := storageAnnex.abi.Unpack("challengeObject", data)
+func (storageExtension *StorageExtension) UnpackChallengeObject(data []byte) ([32]byte, error) {
+	out, err := storageExtension.abi.Unpack("challengeObject", data)
 	if err != nil {
 		return *new([32]byte), err
 	}
@@ -416,8 +416,8 @@ func (storageAnnex *StorageAnnex) UnpackChallengeObject(data []byte) ([32]byte, 
 // invalid/nil inputs are passed.
 //
 // Solidity: function closeBundle(uint32 nodeId) returns()
-func (storageAnnex *StorageAnnex) PackCloseBundle(nodeId uint32) []byte {
-	enc, err := storageAnnex.abi.Pack("closeBundle", nodeId)
+func (storageExtension *StorageExtension) PackCloseBundle(nodeId uint32) []byte {
+	enc, err := storageExtension.abi.Pack("closeBundle", nodeId)
 	if err != nil {
 		panic(err)
 	}
@@ -429,8 +429,8 @@ func (storageAnnex *StorageAnnex) PackCloseBundle(nodeId uint32) []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function closeBundle(uint32 nodeId) returns()
-func (storageAnnex *StorageAnnex) TryPackCloseBundle(nodeId uint32) ([]byte, error) {
-	return storageAnnex.abi.Pack("closeBundle", nodeId)
+func (storageExtension *StorageExtension) TryPackCloseBundle(nodeId uint32) ([]byte, error) {
+	return storageExtension.abi.Pack("closeBundle", nodeId)
 }
 
 // PackCommitBundle is the Go binding used to pack the parameters required for calling
@@ -438,8 +438,8 @@ func (storageAnnex *StorageAnnex) TryPackCloseBundle(nodeId uint32) ([]byte, err
 // invalid/nil inputs are passed.
 //
 // Solidity: function commitBundle(uint32 nodeId, bytes32 root, uint64 leaves, uint40 capacity) returns()
-func (storageAnnex *StorageAnnex) PackCommitBundle(nodeId uint32, root [32]byte, leaves uint64, capacity *big.Int) []byte {
-	enc, err := storageAnnex.abi.Pack("commitBundle", nodeId, root, leaves, capacity)
+func (storageExtension *StorageExtension) PackCommitBundle(nodeId uint32, root [32]byte, leaves uint64, capacity *big.Int) []byte {
+	enc, err := storageExtension.abi.Pack("commitBundle", nodeId, root, leaves, capacity)
 	if err != nil {
 		panic(err)
 	}
@@ -451,8 +451,8 @@ func (storageAnnex *StorageAnnex) PackCommitBundle(nodeId uint32, root [32]byte,
 // if any inputs are invalid/nil.
 //
 // Solidity: function commitBundle(uint32 nodeId, bytes32 root, uint64 leaves, uint40 capacity) returns()
-func (storageAnnex *StorageAnnex) TryPackCommitBundle(nodeId uint32, root [32]byte, leaves uint64, capacity *big.Int) ([]byte, error) {
-	return storageAnnex.abi.Pack("commitBundle", nodeId, root, leaves, capacity)
+func (storageExtension *StorageExtension) TryPackCommitBundle(nodeId uint32, root [32]byte, leaves uint64, capacity *big.Int) ([]byte, error) {
+	return storageExtension.abi.Pack("commitBundle", nodeId, root, leaves, capacity)
 }
 
 // PackDemandInclusion is the Go binding used to pack the parameters required for calling
@@ -460,8 +460,8 @@ func (storageAnnex *StorageAnnex) TryPackCommitBundle(nodeId uint32, root [32]by
 // invalid/nil inputs are passed.
 //
 // Solidity: function demandInclusion((uint32,bytes32,uint64,uint24,uint24,address) receipt, bytes nodeSig) returns(bytes32)
-func (storageAnnex *StorageAnnex) PackDemandInclusion(receipt IStorageWordsStorageReceipt, nodeSig []byte) []byte {
-	enc, err := storageAnnex.abi.Pack("demandInclusion", receipt, nodeSig)
+func (storageExtension *StorageExtension) PackDemandInclusion(receipt IStorageWordsStorageReceipt, nodeSig []byte) []byte {
+	enc, err := storageExtension.abi.Pack("demandInclusion", receipt, nodeSig)
 	if err != nil {
 		panic(err)
 	}
@@ -473,16 +473,16 @@ func (storageAnnex *StorageAnnex) PackDemandInclusion(receipt IStorageWordsStora
 // if any inputs are invalid/nil.
 //
 // Solidity: function demandInclusion((uint32,bytes32,uint64,uint24,uint24,address) receipt, bytes nodeSig) returns(bytes32)
-func (storageAnnex *StorageAnnex) TryPackDemandInclusion(receipt IStorageWordsStorageReceipt, nodeSig []byte) ([]byte, error) {
-	return storageAnnex.abi.Pack("demandInclusion", receipt, nodeSig)
+func (storageExtension *StorageExtension) TryPackDemandInclusion(receipt IStorageWordsStorageReceipt, nodeSig []byte) ([]byte, error) {
+	return storageExtension.abi.Pack("demandInclusion", receipt, nodeSig)
 }
 
 // UnpackDemandInclusion is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x9aa5acd2.
 //
 // Solidity: function demandInclusion((uint32,bytes32,uint64,uint24,uint24,address) receipt, bytes nodeSig) returns(bytes32)
-func (storageAnnex *StorageAnnex) UnpackDemandInclusion(data []byte) ([32]byte, error) {
-	out, err := storageAnnex.abi.Unpack("demandInclusion", data)
+func (storageExtension *StorageExtension) UnpackDemandInclusion(data []byte) ([32]byte, error) {
+	out, err := storageExtension.abi.Unpack("demandInclusion", data)
 	if err != nil {
 		return *new([32]byte), err
 	}
@@ -495,8 +495,8 @@ func (storageAnnex *StorageAnnex) UnpackDemandInclusion(data []byte) ([32]byte, 
 // invalid/nil inputs are passed.
 //
 // Solidity: function eip712Domain() view returns(bytes1 fields, string name, string version, uint256 chainId, address verifyingContract, bytes32 salt, uint256[] extensions)
-func (storageAnnex *StorageAnnex) PackEip712Domain() []byte {
-	enc, err := storageAnnex.abi.Pack("eip712Domain")
+func (storageExtension *StorageExtension) PackEip712Domain() []byte {
+	enc, err := storageExtension.abi.Pack("eip712Domain")
 	if err != nil {
 		panic(err)
 	}
@@ -508,13 +508,13 @@ func (storageAnnex *StorageAnnex) PackEip712Domain() []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function eip712Domain() view returns(bytes1 fields, string name, string version, uint256 chainId, address verifyingContract, bytes32 salt, uint256[] extensions)
-func (storageAnnex *StorageAnnex) TryPackEip712Domain() ([]byte, error) {
-	return storageAnnex.abi.Pack("eip712Domain")
+func (storageExtension *StorageExtension) TryPackEip712Domain() ([]byte, error) {
+	return storageExtension.abi.Pack("eip712Domain")
 }
 
-// StorageAnnexEip712DomainOutput serves as a container for the return parameters of contract
+// StorageExtensionEip712DomainOutput serves as a container for the return parameters of contract
 // method Eip712Domain.
-type StorageAnnexEip712DomainOutput struct {
+type StorageExtensionEip712DomainOutput struct {
 	Fields            [1]byte
 	Name              string
 	Version           string
@@ -528,9 +528,9 @@ type StorageAnnexEip712DomainOutput struct {
 // from invoking the contract method with ID 0x84b0196e.
 //
 // Solidity: function eip712Domain() view returns(bytes1 fields, string name, string version, uint256 chainId, address verifyingContract, bytes32 salt, uint256[] extensions)
-func (storageAnnex *StorageAnnex) UnpackEip712Domain(data []byte) (StorageAnnexEip712DomainOutput, error) {
-	out, err := storageAnnex.abi.Unpack("eip712Domain", data)
-	outstruct := new(StorageAnnexEip712DomainOutput)
+func (storageExtension *StorageExtension) UnpackEip712Domain(data []byte) (StorageExtensionEip712DomainOutput, error) {
+	out, err := storageExtension.abi.Unpack("eip712Domain", data)
+	outstruct := new(StorageExtensionEip712DomainOutput)
 	if err != nil {
 		return *outstruct, err
 	}
@@ -549,8 +549,8 @@ func (storageAnnex *StorageAnnex) UnpackEip712Domain(data []byte) (StorageAnnexE
 // invalid/nil inputs are passed.
 //
 // Solidity: function endBundle(uint32 nodeId) returns()
-func (storageAnnex *StorageAnnex) PackEndBundle(nodeId uint32) []byte {
-	enc, err := storageAnnex.abi.Pack("endBundle", nodeId)
+func (storageExtension *StorageExtension) PackEndBundle(nodeId uint32) []byte {
+	enc, err := storageExtension.abi.Pack("endBundle", nodeId)
 	if err != nil {
 		panic(err)
 	}
@@ -562,8 +562,8 @@ func (storageAnnex *StorageAnnex) PackEndBundle(nodeId uint32) []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function endBundle(uint32 nodeId) returns()
-func (storageAnnex *StorageAnnex) TryPackEndBundle(nodeId uint32) ([]byte, error) {
-	return storageAnnex.abi.Pack("endBundle", nodeId)
+func (storageExtension *StorageExtension) TryPackEndBundle(nodeId uint32) ([]byte, error) {
+	return storageExtension.abi.Pack("endBundle", nodeId)
 }
 
 // PackExpireChallenge is the Go binding used to pack the parameters required for calling
@@ -571,8 +571,8 @@ func (storageAnnex *StorageAnnex) TryPackEndBundle(nodeId uint32) ([]byte, error
 // invalid/nil inputs are passed.
 //
 // Solidity: function expireChallenge(bytes32 challengeId) returns()
-func (storageAnnex *StorageAnnex) PackExpireChallenge(challengeId [32]byte) []byte {
-	enc, err := storageAnnex.abi.Pack("expireChallenge", challengeId)
+func (storageExtension *StorageExtension) PackExpireChallenge(challengeId [32]byte) []byte {
+	enc, err := storageExtension.abi.Pack("expireChallenge", challengeId)
 	if err != nil {
 		panic(err)
 	}
@@ -584,8 +584,8 @@ func (storageAnnex *StorageAnnex) PackExpireChallenge(challengeId [32]byte) []by
 // if any inputs are invalid/nil.
 //
 // Solidity: function expireChallenge(bytes32 challengeId) returns()
-func (storageAnnex *StorageAnnex) TryPackExpireChallenge(challengeId [32]byte) ([]byte, error) {
-	return storageAnnex.abi.Pack("expireChallenge", challengeId)
+func (storageExtension *StorageExtension) TryPackExpireChallenge(challengeId [32]byte) ([]byte, error) {
+	return storageExtension.abi.Pack("expireChallenge", challengeId)
 }
 
 // PackExtend is the Go binding used to pack the parameters required for calling
@@ -593,8 +593,8 @@ func (storageAnnex *StorageAnnex) TryPackExpireChallenge(challengeId [32]byte) (
 // invalid/nil inputs are passed.
 //
 // Solidity: function extend(uint128 id, (uint32,bytes32,uint64,uint24,uint24,uint8,address,uint8,uint96) terms, uint24 untilDay, bytes nodeSig) returns()
-func (storageAnnex *StorageAnnex) PackExtend(id *big.Int, terms IStorageWordsTerms, untilDay *big.Int, nodeSig []byte) []byte {
-	enc, err := storageAnnex.abi.Pack("extend", id, terms, untilDay, nodeSig)
+func (storageExtension *StorageExtension) PackExtend(id *big.Int, terms IStorageWordsTerms, untilDay *big.Int, nodeSig []byte) []byte {
+	enc, err := storageExtension.abi.Pack("extend", id, terms, untilDay, nodeSig)
 	if err != nil {
 		panic(err)
 	}
@@ -606,8 +606,8 @@ func (storageAnnex *StorageAnnex) PackExtend(id *big.Int, terms IStorageWordsTer
 // if any inputs are invalid/nil.
 //
 // Solidity: function extend(uint128 id, (uint32,bytes32,uint64,uint24,uint24,uint8,address,uint8,uint96) terms, uint24 untilDay, bytes nodeSig) returns()
-func (storageAnnex *StorageAnnex) TryPackExtend(id *big.Int, terms IStorageWordsTerms, untilDay *big.Int, nodeSig []byte) ([]byte, error) {
-	return storageAnnex.abi.Pack("extend", id, terms, untilDay, nodeSig)
+func (storageExtension *StorageExtension) TryPackExtend(id *big.Int, terms IStorageWordsTerms, untilDay *big.Int, nodeSig []byte) ([]byte, error) {
+	return storageExtension.abi.Pack("extend", id, terms, untilDay, nodeSig)
 }
 
 // PackHoldBundle is the Go binding used to pack the parameters required for calling
@@ -615,8 +615,8 @@ func (storageAnnex *StorageAnnex) TryPackExtend(id *big.Int, terms IStorageWords
 // invalid/nil inputs are passed.
 //
 // Solidity: function holdBundle((uint32,bytes32,uint64,uint24,uint24,address) receipt, bytes nodeSig) returns()
-func (storageAnnex *StorageAnnex) PackHoldBundle(receipt IStorageWordsStorageReceipt, nodeSig []byte) []byte {
-	enc, err := storageAnnex.abi.Pack("holdBundle", receipt, nodeSig)
+func (storageExtension *StorageExtension) PackHoldBundle(receipt IStorageWordsStorageReceipt, nodeSig []byte) []byte {
+	enc, err := storageExtension.abi.Pack("holdBundle", receipt, nodeSig)
 	if err != nil {
 		panic(err)
 	}
@@ -628,8 +628,8 @@ func (storageAnnex *StorageAnnex) PackHoldBundle(receipt IStorageWordsStorageRec
 // if any inputs are invalid/nil.
 //
 // Solidity: function holdBundle((uint32,bytes32,uint64,uint24,uint24,address) receipt, bytes nodeSig) returns()
-func (storageAnnex *StorageAnnex) TryPackHoldBundle(receipt IStorageWordsStorageReceipt, nodeSig []byte) ([]byte, error) {
-	return storageAnnex.abi.Pack("holdBundle", receipt, nodeSig)
+func (storageExtension *StorageExtension) TryPackHoldBundle(receipt IStorageWordsStorageReceipt, nodeSig []byte) ([]byte, error) {
+	return storageExtension.abi.Pack("holdBundle", receipt, nodeSig)
 }
 
 // PackPause is the Go binding used to pack the parameters required for calling
@@ -637,8 +637,8 @@ func (storageAnnex *StorageAnnex) TryPackHoldBundle(receipt IStorageWordsStorage
 // invalid/nil inputs are passed.
 //
 // Solidity: function pause(uint8 bits, uint24 duration) returns()
-func (storageAnnex *StorageAnnex) PackPause(bits uint8, duration *big.Int) []byte {
-	enc, err := storageAnnex.abi.Pack("pause", bits, duration)
+func (storageExtension *StorageExtension) PackPause(bits uint8, duration *big.Int) []byte {
+	enc, err := storageExtension.abi.Pack("pause", bits, duration)
 	if err != nil {
 		panic(err)
 	}
@@ -650,8 +650,8 @@ func (storageAnnex *StorageAnnex) PackPause(bits uint8, duration *big.Int) []byt
 // if any inputs are invalid/nil.
 //
 // Solidity: function pause(uint8 bits, uint24 duration) returns()
-func (storageAnnex *StorageAnnex) TryPackPause(bits uint8, duration *big.Int) ([]byte, error) {
-	return storageAnnex.abi.Pack("pause", bits, duration)
+func (storageExtension *StorageExtension) TryPackPause(bits uint8, duration *big.Int) ([]byte, error) {
+	return storageExtension.abi.Pack("pause", bits, duration)
 }
 
 // PackPauseState is the Go binding used to pack the parameters required for calling
@@ -659,8 +659,8 @@ func (storageAnnex *StorageAnnex) TryPackPause(bits uint8, duration *big.Int) ([
 // invalid/nil inputs are passed.
 //
 // Solidity: function pauseState() view returns(uint8 bits, uint40 until, uint24 left)
-func (storageAnnex *StorageAnnex) PackPauseState() []byte {
-	enc, err := storageAnnex.abi.Pack("pauseState")
+func (storageExtension *StorageExtension) PackPauseState() []byte {
+	enc, err := storageExtension.abi.Pack("pauseState")
 	if err != nil {
 		panic(err)
 	}
@@ -672,13 +672,13 @@ func (storageAnnex *StorageAnnex) PackPauseState() []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function pauseState() view returns(uint8 bits, uint40 until, uint24 left)
-func (storageAnnex *StorageAnnex) TryPackPauseState() ([]byte, error) {
-	return storageAnnex.abi.Pack("pauseState")
+func (storageExtension *StorageExtension) TryPackPauseState() ([]byte, error) {
+	return storageExtension.abi.Pack("pauseState")
 }
 
-// StorageAnnexPauseStateOutput serves as a container for the return parameters of contract
+// StorageExtensionPauseStateOutput serves as a container for the return parameters of contract
 // method PauseState.
-type StorageAnnexPauseStateOutput struct {
+type StorageExtensionPauseStateOutput struct {
 	Bits  uint8
 	Until *big.Int
 	Left  *big.Int
@@ -688,9 +688,9 @@ type StorageAnnexPauseStateOutput struct {
 // from invoking the contract method with ID 0xd7118351.
 //
 // Solidity: function pauseState() view returns(uint8 bits, uint40 until, uint24 left)
-func (storageAnnex *StorageAnnex) UnpackPauseState(data []byte) (StorageAnnexPauseStateOutput, error) {
-	out, err := storageAnnex.abi.Unpack("pauseState", data)
-	outstruct := new(StorageAnnexPauseStateOutput)
+func (storageExtension *StorageExtension) UnpackPauseState(data []byte) (StorageExtensionPauseStateOutput, error) {
+	out, err := storageExtension.abi.Unpack("pauseState", data)
+	outstruct := new(StorageExtensionPauseStateOutput)
 	if err != nil {
 		return *outstruct, err
 	}
@@ -705,8 +705,8 @@ func (storageAnnex *StorageAnnex) UnpackPauseState(data []byte) (StorageAnnexPau
 // invalid/nil inputs are passed.
 //
 // Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address) p)
-func (storageAnnex *StorageAnnex) PackPeers() []byte {
-	enc, err := storageAnnex.abi.Pack("peers")
+func (storageExtension *StorageExtension) PackPeers() []byte {
+	enc, err := storageExtension.abi.Pack("peers")
 	if err != nil {
 		panic(err)
 	}
@@ -718,16 +718,16 @@ func (storageAnnex *StorageAnnex) PackPeers() []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address) p)
-func (storageAnnex *StorageAnnex) TryPackPeers() ([]byte, error) {
-	return storageAnnex.abi.Pack("peers")
+func (storageExtension *StorageExtension) TryPackPeers() ([]byte, error) {
+	return storageExtension.abi.Pack("peers")
 }
 
 // UnpackPeers is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x9f7d6fb2.
 //
 // Solidity: function peers() view returns((address,address,address,address,address,address,address,address,address,address,address,address,address) p)
-func (storageAnnex *StorageAnnex) UnpackPeers(data []byte) (Peers, error) {
-	out, err := storageAnnex.abi.Unpack("peers", data)
+func (storageExtension *StorageExtension) UnpackPeers(data []byte) (Peers, error) {
+	out, err := storageExtension.abi.Unpack("peers", data)
 	if err != nil {
 		return *new(Peers), err
 	}
@@ -740,8 +740,8 @@ func (storageAnnex *StorageAnnex) UnpackPeers(data []byte) (Peers, error) {
 // invalid/nil inputs are passed.
 //
 // Solidity: function proxiableUUID() view returns(bytes32)
-func (storageAnnex *StorageAnnex) PackProxiableUUID() []byte {
-	enc, err := storageAnnex.abi.Pack("proxiableUUID")
+func (storageExtension *StorageExtension) PackProxiableUUID() []byte {
+	enc, err := storageExtension.abi.Pack("proxiableUUID")
 	if err != nil {
 		panic(err)
 	}
@@ -753,16 +753,16 @@ func (storageAnnex *StorageAnnex) PackProxiableUUID() []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function proxiableUUID() view returns(bytes32)
-func (storageAnnex *StorageAnnex) TryPackProxiableUUID() ([]byte, error) {
-	return storageAnnex.abi.Pack("proxiableUUID")
+func (storageExtension *StorageExtension) TryPackProxiableUUID() ([]byte, error) {
+	return storageExtension.abi.Pack("proxiableUUID")
 }
 
 // UnpackProxiableUUID is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0x52d1902d.
 //
 // Solidity: function proxiableUUID() view returns(bytes32)
-func (storageAnnex *StorageAnnex) UnpackProxiableUUID(data []byte) ([32]byte, error) {
-	out, err := storageAnnex.abi.Unpack("proxiableUUID", data)
+func (storageExtension *StorageExtension) UnpackProxiableUUID(data []byte) ([32]byte, error) {
+	out, err := storageExtension.abi.Unpack("proxiableUUID", data)
 	if err != nil {
 		return *new([32]byte), err
 	}
@@ -775,8 +775,8 @@ func (storageAnnex *StorageAnnex) UnpackProxiableUUID(data []byte) ([32]byte, er
 // invalid/nil inputs are passed.
 //
 // Solidity: function renewPause() returns()
-func (storageAnnex *StorageAnnex) PackRenewPause() []byte {
-	enc, err := storageAnnex.abi.Pack("renewPause")
+func (storageExtension *StorageExtension) PackRenewPause() []byte {
+	enc, err := storageExtension.abi.Pack("renewPause")
 	if err != nil {
 		panic(err)
 	}
@@ -788,8 +788,8 @@ func (storageAnnex *StorageAnnex) PackRenewPause() []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function renewPause() returns()
-func (storageAnnex *StorageAnnex) TryPackRenewPause() ([]byte, error) {
-	return storageAnnex.abi.Pack("renewPause")
+func (storageExtension *StorageExtension) TryPackRenewPause() ([]byte, error) {
+	return storageExtension.abi.Pack("renewPause")
 }
 
 // PackRepair is the Go binding used to pack the parameters required for calling
@@ -797,8 +797,8 @@ func (storageAnnex *StorageAnnex) TryPackRenewPause() ([]byte, error) {
 // invalid/nil inputs are passed.
 //
 // Solidity: function repair(uint128 id, (uint32,bytes32,uint64,uint24,uint24,uint8,address,uint8,uint96) terms, uint32 newNodeId, bytes nodeSig, bytes coordSigs) returns(uint128 newId)
-func (storageAnnex *StorageAnnex) PackRepair(id *big.Int, terms IStorageWordsTerms, newNodeId uint32, nodeSig []byte, coordSigs []byte) []byte {
-	enc, err := storageAnnex.abi.Pack("repair", id, terms, newNodeId, nodeSig, coordSigs)
+func (storageExtension *StorageExtension) PackRepair(id *big.Int, terms IStorageWordsTerms, newNodeId uint32, nodeSig []byte, coordSigs []byte) []byte {
+	enc, err := storageExtension.abi.Pack("repair", id, terms, newNodeId, nodeSig, coordSigs)
 	if err != nil {
 		panic(err)
 	}
@@ -810,16 +810,16 @@ func (storageAnnex *StorageAnnex) PackRepair(id *big.Int, terms IStorageWordsTer
 // if any inputs are invalid/nil.
 //
 // Solidity: function repair(uint128 id, (uint32,bytes32,uint64,uint24,uint24,uint8,address,uint8,uint96) terms, uint32 newNodeId, bytes nodeSig, bytes coordSigs) returns(uint128 newId)
-func (storageAnnex *StorageAnnex) TryPackRepair(id *big.Int, terms IStorageWordsTerms, newNodeId uint32, nodeSig []byte, coordSigs []byte) ([]byte, error) {
-	return storageAnnex.abi.Pack("repair", id, terms, newNodeId, nodeSig, coordSigs)
+func (storageExtension *StorageExtension) TryPackRepair(id *big.Int, terms IStorageWordsTerms, newNodeId uint32, nodeSig []byte, coordSigs []byte) ([]byte, error) {
+	return storageExtension.abi.Pack("repair", id, terms, newNodeId, nodeSig, coordSigs)
 }
 
 // UnpackRepair is the Go binding that unpacks the parameters returned
 // from invoking the contract method with ID 0xc08e5667.
 //
 // Solidity: function repair(uint128 id, (uint32,bytes32,uint64,uint24,uint24,uint8,address,uint8,uint96) terms, uint32 newNodeId, bytes nodeSig, bytes coordSigs) returns(uint128 newId)
-func (storageAnnex *StorageAnnex) UnpackRepair(data []byte) (*big.Int, error) {
-	out, err := storageAnnex.abi.Unpack("repair", data)
+func (storageExtension *StorageExtension) UnpackRepair(data []byte) (*big.Int, error) {
+	out, err := storageExtension.abi.Unpack("repair", data)
 	if err != nil {
 		return new(big.Int), err
 	}
@@ -832,8 +832,8 @@ func (storageAnnex *StorageAnnex) UnpackRepair(data []byte) (*big.Int, error) {
 // invalid/nil inputs are passed.
 //
 // Solidity: function resizeBundle(uint32 nodeId, uint40 capacity) returns()
-func (storageAnnex *StorageAnnex) PackResizeBundle(nodeId uint32, capacity *big.Int) []byte {
-	enc, err := storageAnnex.abi.Pack("resizeBundle", nodeId, capacity)
+func (storageExtension *StorageExtension) PackResizeBundle(nodeId uint32, capacity *big.Int) []byte {
+	enc, err := storageExtension.abi.Pack("resizeBundle", nodeId, capacity)
 	if err != nil {
 		panic(err)
 	}
@@ -845,8 +845,8 @@ func (storageAnnex *StorageAnnex) PackResizeBundle(nodeId uint32, capacity *big.
 // if any inputs are invalid/nil.
 //
 // Solidity: function resizeBundle(uint32 nodeId, uint40 capacity) returns()
-func (storageAnnex *StorageAnnex) TryPackResizeBundle(nodeId uint32, capacity *big.Int) ([]byte, error) {
-	return storageAnnex.abi.Pack("resizeBundle", nodeId, capacity)
+func (storageExtension *StorageExtension) TryPackResizeBundle(nodeId uint32, capacity *big.Int) ([]byte, error) {
+	return storageExtension.abi.Pack("resizeBundle", nodeId, capacity)
 }
 
 // PackRespond is the Go binding used to pack the parameters required for calling
@@ -854,8 +854,8 @@ func (storageAnnex *StorageAnnex) TryPackResizeBundle(nodeId uint32, capacity *b
 // invalid/nil inputs are passed.
 //
 // Solidity: function respond(bytes32 challengeId, (uint32,bytes32,uint64,uint24,uint24,uint8,address,uint8,uint96) terms, bytes proofs) returns()
-func (storageAnnex *StorageAnnex) PackRespond(challengeId [32]byte, terms IStorageWordsTerms, proofs []byte) []byte {
-	enc, err := storageAnnex.abi.Pack("respond", challengeId, terms, proofs)
+func (storageExtension *StorageExtension) PackRespond(challengeId [32]byte, terms IStorageWordsTerms, proofs []byte) []byte {
+	enc, err := storageExtension.abi.Pack("respond", challengeId, terms, proofs)
 	if err != nil {
 		panic(err)
 	}
@@ -867,8 +867,8 @@ func (storageAnnex *StorageAnnex) PackRespond(challengeId [32]byte, terms IStora
 // if any inputs are invalid/nil.
 //
 // Solidity: function respond(bytes32 challengeId, (uint32,bytes32,uint64,uint24,uint24,uint8,address,uint8,uint96) terms, bytes proofs) returns()
-func (storageAnnex *StorageAnnex) TryPackRespond(challengeId [32]byte, terms IStorageWordsTerms, proofs []byte) ([]byte, error) {
-	return storageAnnex.abi.Pack("respond", challengeId, terms, proofs)
+func (storageExtension *StorageExtension) TryPackRespond(challengeId [32]byte, terms IStorageWordsTerms, proofs []byte) ([]byte, error) {
+	return storageExtension.abi.Pack("respond", challengeId, terms, proofs)
 }
 
 // PackRespondBundle is the Go binding used to pack the parameters required for calling
@@ -876,8 +876,8 @@ func (storageAnnex *StorageAnnex) TryPackRespond(challengeId [32]byte, terms ISt
 // invalid/nil inputs are passed.
 //
 // Solidity: function respondBundle(bytes32 challengeId, uint64 total, bytes proofs) returns()
-func (storageAnnex *StorageAnnex) PackRespondBundle(challengeId [32]byte, total uint64, proofs []byte) []byte {
-	enc, err := storageAnnex.abi.Pack("respondBundle", challengeId, total, proofs)
+func (storageExtension *StorageExtension) PackRespondBundle(challengeId [32]byte, total uint64, proofs []byte) []byte {
+	enc, err := storageExtension.abi.Pack("respondBundle", challengeId, total, proofs)
 	if err != nil {
 		panic(err)
 	}
@@ -889,8 +889,8 @@ func (storageAnnex *StorageAnnex) PackRespondBundle(challengeId [32]byte, total 
 // if any inputs are invalid/nil.
 //
 // Solidity: function respondBundle(bytes32 challengeId, uint64 total, bytes proofs) returns()
-func (storageAnnex *StorageAnnex) TryPackRespondBundle(challengeId [32]byte, total uint64, proofs []byte) ([]byte, error) {
-	return storageAnnex.abi.Pack("respondBundle", challengeId, total, proofs)
+func (storageExtension *StorageExtension) TryPackRespondBundle(challengeId [32]byte, total uint64, proofs []byte) ([]byte, error) {
+	return storageExtension.abi.Pack("respondBundle", challengeId, total, proofs)
 }
 
 // PackRespondObject is the Go binding used to pack the parameters required for calling
@@ -898,8 +898,8 @@ func (storageAnnex *StorageAnnex) TryPackRespondBundle(challengeId [32]byte, tot
 // invalid/nil inputs are passed.
 //
 // Solidity: function respondObject(bytes32 challengeId, (uint32,bytes32,uint64,uint24,uint24,address) receipt, uint64 total, bytes sumPath, bytes proofs) returns()
-func (storageAnnex *StorageAnnex) PackRespondObject(challengeId [32]byte, receipt IStorageWordsStorageReceipt, total uint64, sumPath []byte, proofs []byte) []byte {
-	enc, err := storageAnnex.abi.Pack("respondObject", challengeId, receipt, total, sumPath, proofs)
+func (storageExtension *StorageExtension) PackRespondObject(challengeId [32]byte, receipt IStorageWordsStorageReceipt, total uint64, sumPath []byte, proofs []byte) []byte {
+	enc, err := storageExtension.abi.Pack("respondObject", challengeId, receipt, total, sumPath, proofs)
 	if err != nil {
 		panic(err)
 	}
@@ -911,8 +911,8 @@ func (storageAnnex *StorageAnnex) PackRespondObject(challengeId [32]byte, receip
 // if any inputs are invalid/nil.
 //
 // Solidity: function respondObject(bytes32 challengeId, (uint32,bytes32,uint64,uint24,uint24,address) receipt, uint64 total, bytes sumPath, bytes proofs) returns()
-func (storageAnnex *StorageAnnex) TryPackRespondObject(challengeId [32]byte, receipt IStorageWordsStorageReceipt, total uint64, sumPath []byte, proofs []byte) ([]byte, error) {
-	return storageAnnex.abi.Pack("respondObject", challengeId, receipt, total, sumPath, proofs)
+func (storageExtension *StorageExtension) TryPackRespondObject(challengeId [32]byte, receipt IStorageWordsStorageReceipt, total uint64, sumPath []byte, proofs []byte) ([]byte, error) {
+	return storageExtension.abi.Pack("respondObject", challengeId, receipt, total, sumPath, proofs)
 }
 
 // PackUnpause is the Go binding used to pack the parameters required for calling
@@ -920,8 +920,8 @@ func (storageAnnex *StorageAnnex) TryPackRespondObject(challengeId [32]byte, rec
 // invalid/nil inputs are passed.
 //
 // Solidity: function unpause() returns()
-func (storageAnnex *StorageAnnex) PackUnpause() []byte {
-	enc, err := storageAnnex.abi.Pack("unpause")
+func (storageExtension *StorageExtension) PackUnpause() []byte {
+	enc, err := storageExtension.abi.Pack("unpause")
 	if err != nil {
 		panic(err)
 	}
@@ -933,8 +933,8 @@ func (storageAnnex *StorageAnnex) PackUnpause() []byte {
 // if any inputs are invalid/nil.
 //
 // Solidity: function unpause() returns()
-func (storageAnnex *StorageAnnex) TryPackUnpause() ([]byte, error) {
-	return storageAnnex.abi.Pack("unpause")
+func (storageExtension *StorageExtension) TryPackUnpause() ([]byte, error) {
+	return storageExtension.abi.Pack("unpause")
 }
 
 // PackUpgradeToAndCall is the Go binding used to pack the parameters required for calling
@@ -942,8 +942,8 @@ func (storageAnnex *StorageAnnex) TryPackUnpause() ([]byte, error) {
 // invalid/nil inputs are passed.
 //
 // Solidity: function upgradeToAndCall(address newImplementation, bytes data) payable returns()
-func (storageAnnex *StorageAnnex) PackUpgradeToAndCall(newImplementation common.Address, data []byte) []byte {
-	enc, err := storageAnnex.abi.Pack("upgradeToAndCall", newImplementation, data)
+func (storageExtension *StorageExtension) PackUpgradeToAndCall(newImplementation common.Address, data []byte) []byte {
+	enc, err := storageExtension.abi.Pack("upgradeToAndCall", newImplementation, data)
 	if err != nil {
 		panic(err)
 	}
@@ -955,45 +955,45 @@ func (storageAnnex *StorageAnnex) PackUpgradeToAndCall(newImplementation common.
 // if any inputs are invalid/nil.
 //
 // Solidity: function upgradeToAndCall(address newImplementation, bytes data) payable returns()
-func (storageAnnex *StorageAnnex) TryPackUpgradeToAndCall(newImplementation common.Address, data []byte) ([]byte, error) {
-	return storageAnnex.abi.Pack("upgradeToAndCall", newImplementation, data)
+func (storageExtension *StorageExtension) TryPackUpgradeToAndCall(newImplementation common.Address, data []byte) ([]byte, error) {
+	return storageExtension.abi.Pack("upgradeToAndCall", newImplementation, data)
 }
 
-// StorageAnnexBeaconPublished represents a BeaconPublished event raised by the StorageAnnex contract.
-type StorageAnnexBeaconPublished struct {
+// StorageExtensionBeaconPublished represents a BeaconPublished event raised by the StorageExtension contract.
+type StorageExtensionBeaconPublished struct {
 	Day   *big.Int
 	Round uint64
 	Seed  [32]byte
 	Raw   *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexBeaconPublishedEventName = "BeaconPublished"
+const StorageExtensionBeaconPublishedEventName = "BeaconPublished"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexBeaconPublished) ContractEventName() string {
-	return StorageAnnexBeaconPublishedEventName
+func (StorageExtensionBeaconPublished) ContractEventName() string {
+	return StorageExtensionBeaconPublishedEventName
 }
 
 // UnpackBeaconPublishedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event BeaconPublished(uint24 indexed day, uint64 round, bytes32 seed)
-func (storageAnnex *StorageAnnex) UnpackBeaconPublishedEvent(log *types.Log) (*StorageAnnexBeaconPublished, error) {
+func (storageExtension *StorageExtension) UnpackBeaconPublishedEvent(log *types.Log) (*StorageExtensionBeaconPublished, error) {
 	event := "BeaconPublished"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexBeaconPublished)
+	out := new(StorageExtensionBeaconPublished)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1005,40 +1005,40 @@ func (storageAnnex *StorageAnnex) UnpackBeaconPublishedEvent(log *types.Log) (*S
 	return out, nil
 }
 
-// StorageAnnexBundleClosing represents a BundleClosing event raised by the StorageAnnex contract.
-type StorageAnnexBundleClosing struct {
+// StorageExtensionBundleClosing represents a BundleClosing event raised by the StorageExtension contract.
+type StorageExtensionBundleClosing struct {
 	NodeId uint32
 	EndDay *big.Int
 	Raw    *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexBundleClosingEventName = "BundleClosing"
+const StorageExtensionBundleClosingEventName = "BundleClosing"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexBundleClosing) ContractEventName() string {
-	return StorageAnnexBundleClosingEventName
+func (StorageExtensionBundleClosing) ContractEventName() string {
+	return StorageExtensionBundleClosingEventName
 }
 
 // UnpackBundleClosingEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event BundleClosing(uint32 indexed nodeId, uint24 endDay)
-func (storageAnnex *StorageAnnex) UnpackBundleClosingEvent(log *types.Log) (*StorageAnnexBundleClosing, error) {
+func (storageExtension *StorageExtension) UnpackBundleClosingEvent(log *types.Log) (*StorageExtensionBundleClosing, error) {
 	event := "BundleClosing"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexBundleClosing)
+	out := new(StorageExtensionBundleClosing)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1050,8 +1050,8 @@ func (storageAnnex *StorageAnnex) UnpackBundleClosingEvent(log *types.Log) (*Sto
 	return out, nil
 }
 
-// StorageAnnexBundleUpdated represents a BundleUpdated event raised by the StorageAnnex contract.
-type StorageAnnexBundleUpdated struct {
+// StorageExtensionBundleUpdated represents a BundleUpdated event raised by the StorageExtension contract.
+type StorageExtensionBundleUpdated struct {
 	NodeId       uint32
 	Root         [32]byte
 	Leaves       uint64
@@ -1059,33 +1059,33 @@ type StorageAnnexBundleUpdated struct {
 	Raw          *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexBundleUpdatedEventName = "BundleUpdated"
+const StorageExtensionBundleUpdatedEventName = "BundleUpdated"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexBundleUpdated) ContractEventName() string {
-	return StorageAnnexBundleUpdatedEventName
+func (StorageExtensionBundleUpdated) ContractEventName() string {
+	return StorageExtensionBundleUpdatedEventName
 }
 
 // UnpackBundleUpdatedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event BundleUpdated(uint32 indexed nodeId, bytes32 root, uint64 leaves, uint24 effectiveDay)
-func (storageAnnex *StorageAnnex) UnpackBundleUpdatedEvent(log *types.Log) (*StorageAnnexBundleUpdated, error) {
+func (storageExtension *StorageExtension) UnpackBundleUpdatedEvent(log *types.Log) (*StorageExtensionBundleUpdated, error) {
 	event := "BundleUpdated"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexBundleUpdated)
+	out := new(StorageExtensionBundleUpdated)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1097,40 +1097,40 @@ func (storageAnnex *StorageAnnex) UnpackBundleUpdatedEvent(log *types.Log) (*Sto
 	return out, nil
 }
 
-// StorageAnnexCapacitySet represents a CapacitySet event raised by the StorageAnnex contract.
-type StorageAnnexCapacitySet struct {
+// StorageExtensionCapacitySet represents a CapacitySet event raised by the StorageExtension contract.
+type StorageExtensionCapacitySet struct {
 	NodeId   uint32
 	Capacity *big.Int
 	Raw      *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexCapacitySetEventName = "CapacitySet"
+const StorageExtensionCapacitySetEventName = "CapacitySet"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexCapacitySet) ContractEventName() string {
-	return StorageAnnexCapacitySetEventName
+func (StorageExtensionCapacitySet) ContractEventName() string {
+	return StorageExtensionCapacitySetEventName
 }
 
 // UnpackCapacitySetEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event CapacitySet(uint32 indexed nodeId, uint40 capacity)
-func (storageAnnex *StorageAnnex) UnpackCapacitySetEvent(log *types.Log) (*StorageAnnexCapacitySet, error) {
+func (storageExtension *StorageExtension) UnpackCapacitySetEvent(log *types.Log) (*StorageExtensionCapacitySet, error) {
 	event := "CapacitySet"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexCapacitySet)
+	out := new(StorageExtensionCapacitySet)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1142,40 +1142,40 @@ func (storageAnnex *StorageAnnex) UnpackCapacitySetEvent(log *types.Log) (*Stora
 	return out, nil
 }
 
-// StorageAnnexChallengeAnswered represents a ChallengeAnswered event raised by the StorageAnnex contract.
-type StorageAnnexChallengeAnswered struct {
+// StorageExtensionChallengeAnswered represents a ChallengeAnswered event raised by the StorageExtension contract.
+type StorageExtensionChallengeAnswered struct {
 	ChallengeId [32]byte
 	To          common.Address
 	Raw         *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexChallengeAnsweredEventName = "ChallengeAnswered"
+const StorageExtensionChallengeAnsweredEventName = "ChallengeAnswered"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexChallengeAnswered) ContractEventName() string {
-	return StorageAnnexChallengeAnsweredEventName
+func (StorageExtensionChallengeAnswered) ContractEventName() string {
+	return StorageExtensionChallengeAnsweredEventName
 }
 
 // UnpackChallengeAnsweredEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event ChallengeAnswered(bytes32 indexed challengeId, address to)
-func (storageAnnex *StorageAnnex) UnpackChallengeAnsweredEvent(log *types.Log) (*StorageAnnexChallengeAnswered, error) {
+func (storageExtension *StorageExtension) UnpackChallengeAnsweredEvent(log *types.Log) (*StorageExtensionChallengeAnswered, error) {
 	event := "ChallengeAnswered"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexChallengeAnswered)
+	out := new(StorageExtensionChallengeAnswered)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1187,8 +1187,8 @@ func (storageAnnex *StorageAnnex) UnpackChallengeAnsweredEvent(log *types.Log) (
 	return out, nil
 }
 
-// StorageAnnexChallengeArmed represents a ChallengeArmed event raised by the StorageAnnex contract.
-type StorageAnnexChallengeArmed struct {
+// StorageExtensionChallengeArmed represents a ChallengeArmed event raised by the StorageExtension contract.
+type StorageExtensionChallengeArmed struct {
 	ChallengeId [32]byte
 	Round       uint64
 	Seed        [32]byte
@@ -1196,33 +1196,33 @@ type StorageAnnexChallengeArmed struct {
 	Raw         *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexChallengeArmedEventName = "ChallengeArmed"
+const StorageExtensionChallengeArmedEventName = "ChallengeArmed"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexChallengeArmed) ContractEventName() string {
-	return StorageAnnexChallengeArmedEventName
+func (StorageExtensionChallengeArmed) ContractEventName() string {
+	return StorageExtensionChallengeArmedEventName
 }
 
 // UnpackChallengeArmedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event ChallengeArmed(bytes32 indexed challengeId, uint64 round, bytes32 seed, uint40 deadline)
-func (storageAnnex *StorageAnnex) UnpackChallengeArmedEvent(log *types.Log) (*StorageAnnexChallengeArmed, error) {
+func (storageExtension *StorageExtension) UnpackChallengeArmedEvent(log *types.Log) (*StorageExtensionChallengeArmed, error) {
 	event := "ChallengeArmed"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexChallengeArmed)
+	out := new(StorageExtensionChallengeArmed)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1234,40 +1234,40 @@ func (storageAnnex *StorageAnnex) UnpackChallengeArmedEvent(log *types.Log) (*St
 	return out, nil
 }
 
-// StorageAnnexChallengeExpired represents a ChallengeExpired event raised by the StorageAnnex contract.
-type StorageAnnexChallengeExpired struct {
+// StorageExtensionChallengeExpired represents a ChallengeExpired event raised by the StorageExtension contract.
+type StorageExtensionChallengeExpired struct {
 	ChallengeId [32]byte
 	State       uint8
 	Raw         *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexChallengeExpiredEventName = "ChallengeExpired"
+const StorageExtensionChallengeExpiredEventName = "ChallengeExpired"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexChallengeExpired) ContractEventName() string {
-	return StorageAnnexChallengeExpiredEventName
+func (StorageExtensionChallengeExpired) ContractEventName() string {
+	return StorageExtensionChallengeExpiredEventName
 }
 
 // UnpackChallengeExpiredEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event ChallengeExpired(bytes32 indexed challengeId, uint8 state)
-func (storageAnnex *StorageAnnex) UnpackChallengeExpiredEvent(log *types.Log) (*StorageAnnexChallengeExpired, error) {
+func (storageExtension *StorageExtension) UnpackChallengeExpiredEvent(log *types.Log) (*StorageExtensionChallengeExpired, error) {
 	event := "ChallengeExpired"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexChallengeExpired)
+	out := new(StorageExtensionChallengeExpired)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1279,8 +1279,8 @@ func (storageAnnex *StorageAnnex) UnpackChallengeExpiredEvent(log *types.Log) (*
 	return out, nil
 }
 
-// StorageAnnexChallenged represents a Challenged event raised by the StorageAnnex contract.
-type StorageAnnexChallenged struct {
+// StorageExtensionChallenged represents a Challenged event raised by the StorageExtension contract.
+type StorageExtensionChallenged struct {
 	ChallengeId [32]byte
 	Id          *big.Int
 	Kind        uint8
@@ -1292,33 +1292,33 @@ type StorageAnnexChallenged struct {
 	Raw         *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexChallengedEventName = "Challenged"
+const StorageExtensionChallengedEventName = "Challenged"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexChallenged) ContractEventName() string {
-	return StorageAnnexChallengedEventName
+func (StorageExtensionChallenged) ContractEventName() string {
+	return StorageExtensionChallengedEventName
 }
 
 // UnpackChallengedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event Challenged(bytes32 indexed challengeId, uint128 indexed id, uint8 kind, address challenger, address tenant, bytes32 target, uint96 bond, uint40 deadline)
-func (storageAnnex *StorageAnnex) UnpackChallengedEvent(log *types.Log) (*StorageAnnexChallenged, error) {
+func (storageExtension *StorageExtension) UnpackChallengedEvent(log *types.Log) (*StorageExtensionChallenged, error) {
 	event := "Challenged"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexChallenged)
+	out := new(StorageExtensionChallenged)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1330,8 +1330,8 @@ func (storageAnnex *StorageAnnex) UnpackChallengedEvent(log *types.Log) (*Storag
 	return out, nil
 }
 
-// StorageAnnexCommitted represents a Committed event raised by the StorageAnnex contract.
-type StorageAnnexCommitted struct {
+// StorageExtensionCommitted represents a Committed event raised by the StorageExtension contract.
+type StorageExtensionCommitted struct {
 	Id       *big.Int
 	Payer    common.Address
 	ItemHash [32]byte
@@ -1345,33 +1345,33 @@ type StorageAnnexCommitted struct {
 	Raw      *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexCommittedEventName = "Committed"
+const StorageExtensionCommittedEventName = "Committed"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexCommitted) ContractEventName() string {
-	return StorageAnnexCommittedEventName
+func (StorageExtensionCommitted) ContractEventName() string {
+	return StorageExtensionCommittedEventName
 }
 
 // UnpackCommittedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event Committed(uint128 indexed id, address indexed payer, bytes32 indexed itemHash, bytes32 root, uint64 size, uint24 sinceDay, uint24 untilDay, uint8 k, uint8 token, uint96 rateQ32)
-func (storageAnnex *StorageAnnex) UnpackCommittedEvent(log *types.Log) (*StorageAnnexCommitted, error) {
+func (storageExtension *StorageExtension) UnpackCommittedEvent(log *types.Log) (*StorageExtensionCommitted, error) {
 	event := "Committed"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexCommitted)
+	out := new(StorageExtensionCommitted)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1383,8 +1383,8 @@ func (storageAnnex *StorageAnnex) UnpackCommittedEvent(log *types.Log) (*Storage
 	return out, nil
 }
 
-// StorageAnnexDayAttested represents a DayAttested event raised by the StorageAnnex contract.
-type StorageAnnexDayAttested struct {
+// StorageExtensionDayAttested represents a DayAttested event raised by the StorageExtension contract.
+type StorageExtensionDayAttested struct {
 	Day        *big.Int
 	BitmapRoot [32]byte
 	Bitmap     []byte
@@ -1392,33 +1392,33 @@ type StorageAnnexDayAttested struct {
 	Raw        *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexDayAttestedEventName = "DayAttested"
+const StorageExtensionDayAttestedEventName = "DayAttested"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexDayAttested) ContractEventName() string {
-	return StorageAnnexDayAttestedEventName
+func (StorageExtensionDayAttested) ContractEventName() string {
+	return StorageExtensionDayAttestedEventName
 }
 
 // UnpackDayAttestedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event DayAttested(uint24 indexed day, bytes32 bitmapRoot, bytes bitmap, uint64 signers)
-func (storageAnnex *StorageAnnex) UnpackDayAttestedEvent(log *types.Log) (*StorageAnnexDayAttested, error) {
+func (storageExtension *StorageExtension) UnpackDayAttestedEvent(log *types.Log) (*StorageExtensionDayAttested, error) {
 	event := "DayAttested"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexDayAttested)
+	out := new(StorageExtensionDayAttested)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1430,38 +1430,38 @@ func (storageAnnex *StorageAnnex) UnpackDayAttestedEvent(log *types.Log) (*Stora
 	return out, nil
 }
 
-// StorageAnnexEIP712DomainChanged represents a EIP712DomainChanged event raised by the StorageAnnex contract.
-type StorageAnnexEIP712DomainChanged struct {
+// StorageExtensionEIP712DomainChanged represents a EIP712DomainChanged event raised by the StorageExtension contract.
+type StorageExtensionEIP712DomainChanged struct {
 	Raw *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexEIP712DomainChangedEventName = "EIP712DomainChanged"
+const StorageExtensionEIP712DomainChangedEventName = "EIP712DomainChanged"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexEIP712DomainChanged) ContractEventName() string {
-	return StorageAnnexEIP712DomainChangedEventName
+func (StorageExtensionEIP712DomainChanged) ContractEventName() string {
+	return StorageExtensionEIP712DomainChangedEventName
 }
 
 // UnpackEIP712DomainChangedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event EIP712DomainChanged()
-func (storageAnnex *StorageAnnex) UnpackEIP712DomainChangedEvent(log *types.Log) (*StorageAnnexEIP712DomainChanged, error) {
+func (storageExtension *StorageExtension) UnpackEIP712DomainChangedEvent(log *types.Log) (*StorageExtensionEIP712DomainChanged, error) {
 	event := "EIP712DomainChanged"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexEIP712DomainChanged)
+	out := new(StorageExtensionEIP712DomainChanged)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1473,40 +1473,40 @@ func (storageAnnex *StorageAnnex) UnpackEIP712DomainChangedEvent(log *types.Log)
 	return out, nil
 }
 
-// StorageAnnexExtended represents a Extended event raised by the StorageAnnex contract.
-type StorageAnnexExtended struct {
+// StorageExtensionExtended represents a Extended event raised by the StorageExtension contract.
+type StorageExtensionExtended struct {
 	Id       *big.Int
 	UntilDay *big.Int
 	Raw      *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexExtendedEventName = "Extended"
+const StorageExtensionExtendedEventName = "Extended"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexExtended) ContractEventName() string {
-	return StorageAnnexExtendedEventName
+func (StorageExtensionExtended) ContractEventName() string {
+	return StorageExtensionExtendedEventName
 }
 
 // UnpackExtendedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event Extended(uint128 indexed id, uint24 untilDay)
-func (storageAnnex *StorageAnnex) UnpackExtendedEvent(log *types.Log) (*StorageAnnexExtended, error) {
+func (storageExtension *StorageExtension) UnpackExtendedEvent(log *types.Log) (*StorageExtensionExtended, error) {
 	event := "Extended"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexExtended)
+	out := new(StorageExtensionExtended)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1518,39 +1518,39 @@ func (storageAnnex *StorageAnnex) UnpackExtendedEvent(log *types.Log) (*StorageA
 	return out, nil
 }
 
-// StorageAnnexInitialized represents a Initialized event raised by the StorageAnnex contract.
-type StorageAnnexInitialized struct {
+// StorageExtensionInitialized represents a Initialized event raised by the StorageExtension contract.
+type StorageExtensionInitialized struct {
 	Version uint64
 	Raw     *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexInitializedEventName = "Initialized"
+const StorageExtensionInitializedEventName = "Initialized"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexInitialized) ContractEventName() string {
-	return StorageAnnexInitializedEventName
+func (StorageExtensionInitialized) ContractEventName() string {
+	return StorageExtensionInitializedEventName
 }
 
 // UnpackInitializedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event Initialized(uint64 version)
-func (storageAnnex *StorageAnnex) UnpackInitializedEvent(log *types.Log) (*StorageAnnexInitialized, error) {
+func (storageExtension *StorageExtension) UnpackInitializedEvent(log *types.Log) (*StorageExtensionInitialized, error) {
 	event := "Initialized"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexInitialized)
+	out := new(StorageExtensionInitialized)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1562,8 +1562,8 @@ func (storageAnnex *StorageAnnex) UnpackInitializedEvent(log *types.Log) (*Stora
 	return out, nil
 }
 
-// StorageAnnexMissed represents a Missed event raised by the StorageAnnex contract.
-type StorageAnnexMissed struct {
+// StorageExtensionMissed represents a Missed event raised by the StorageExtension contract.
+type StorageExtensionMissed struct {
 	Id       *big.Int
 	Day      *big.Int
 	Count    *big.Int
@@ -1572,33 +1572,33 @@ type StorageAnnexMissed struct {
 	Raw      *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexMissedEventName = "Missed"
+const StorageExtensionMissedEventName = "Missed"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexMissed) ContractEventName() string {
-	return StorageAnnexMissedEventName
+func (StorageExtensionMissed) ContractEventName() string {
+	return StorageExtensionMissedEventName
 }
 
 // UnpackMissedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event Missed(uint128 indexed id, uint24 indexed day, uint256 count, uint128 paid, address reporter)
-func (storageAnnex *StorageAnnex) UnpackMissedEvent(log *types.Log) (*StorageAnnexMissed, error) {
+func (storageExtension *StorageExtension) UnpackMissedEvent(log *types.Log) (*StorageExtensionMissed, error) {
 	event := "Missed"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexMissed)
+	out := new(StorageExtensionMissed)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1610,8 +1610,8 @@ func (storageAnnex *StorageAnnex) UnpackMissedEvent(log *types.Log) (*StorageAnn
 	return out, nil
 }
 
-// StorageAnnexParametersSet represents a ParametersSet event raised by the StorageAnnex contract.
-type StorageAnnexParametersSet struct {
+// StorageExtensionParametersSet represents a ParametersSet event raised by the StorageExtension contract.
+type StorageExtensionParametersSet struct {
 	AuditDenominator uint16
 	StakePerTiB      uint16
 	Bond             uint16
@@ -1619,33 +1619,33 @@ type StorageAnnexParametersSet struct {
 	Raw              *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexParametersSetEventName = "ParametersSet"
+const StorageExtensionParametersSetEventName = "ParametersSet"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexParametersSet) ContractEventName() string {
-	return StorageAnnexParametersSetEventName
+func (StorageExtensionParametersSet) ContractEventName() string {
+	return StorageExtensionParametersSetEventName
 }
 
 // UnpackParametersSetEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event ParametersSet(uint16 auditDenominator, uint16 stakePerTiB, uint16 bond, uint16 responseHours)
-func (storageAnnex *StorageAnnex) UnpackParametersSetEvent(log *types.Log) (*StorageAnnexParametersSet, error) {
+func (storageExtension *StorageExtension) UnpackParametersSetEvent(log *types.Log) (*StorageExtensionParametersSet, error) {
 	event := "ParametersSet"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexParametersSet)
+	out := new(StorageExtensionParametersSet)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1657,39 +1657,39 @@ func (storageAnnex *StorageAnnex) UnpackParametersSetEvent(log *types.Log) (*Sto
 	return out, nil
 }
 
-// StorageAnnexPauseRenewed represents a PauseRenewed event raised by the StorageAnnex contract.
-type StorageAnnexPauseRenewed struct {
+// StorageExtensionPauseRenewed represents a PauseRenewed event raised by the StorageExtension contract.
+type StorageExtensionPauseRenewed struct {
 	Left *big.Int
 	Raw  *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexPauseRenewedEventName = "PauseRenewed"
+const StorageExtensionPauseRenewedEventName = "PauseRenewed"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexPauseRenewed) ContractEventName() string {
-	return StorageAnnexPauseRenewedEventName
+func (StorageExtensionPauseRenewed) ContractEventName() string {
+	return StorageExtensionPauseRenewedEventName
 }
 
 // UnpackPauseRenewedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event PauseRenewed(uint24 left)
-func (storageAnnex *StorageAnnex) UnpackPauseRenewedEvent(log *types.Log) (*StorageAnnexPauseRenewed, error) {
+func (storageExtension *StorageExtension) UnpackPauseRenewedEvent(log *types.Log) (*StorageExtensionPauseRenewed, error) {
 	event := "PauseRenewed"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexPauseRenewed)
+	out := new(StorageExtensionPauseRenewed)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1701,41 +1701,41 @@ func (storageAnnex *StorageAnnex) UnpackPauseRenewedEvent(log *types.Log) (*Stor
 	return out, nil
 }
 
-// StorageAnnexPauseSet represents a PauseSet event raised by the StorageAnnex contract.
-type StorageAnnexPauseSet struct {
+// StorageExtensionPauseSet represents a PauseSet event raised by the StorageExtension contract.
+type StorageExtensionPauseSet struct {
 	Bits  uint8
 	Until *big.Int
 	Left  *big.Int
 	Raw   *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexPauseSetEventName = "PauseSet"
+const StorageExtensionPauseSetEventName = "PauseSet"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexPauseSet) ContractEventName() string {
-	return StorageAnnexPauseSetEventName
+func (StorageExtensionPauseSet) ContractEventName() string {
+	return StorageExtensionPauseSetEventName
 }
 
 // UnpackPauseSetEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event PauseSet(uint8 bits, uint40 until, uint24 left)
-func (storageAnnex *StorageAnnex) UnpackPauseSetEvent(log *types.Log) (*StorageAnnexPauseSet, error) {
+func (storageExtension *StorageExtension) UnpackPauseSetEvent(log *types.Log) (*StorageExtensionPauseSet, error) {
 	event := "PauseSet"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexPauseSet)
+	out := new(StorageExtensionPauseSet)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1747,41 +1747,41 @@ func (storageAnnex *StorageAnnex) UnpackPauseSetEvent(log *types.Log) (*StorageA
 	return out, nil
 }
 
-// StorageAnnexProofRefused represents a ProofRefused event raised by the StorageAnnex contract.
-type StorageAnnexProofRefused struct {
+// StorageExtensionProofRefused represents a ProofRefused event raised by the StorageExtension contract.
+type StorageExtensionProofRefused struct {
 	Id     *big.Int
 	Day    *big.Int
 	Reason [4]byte
 	Raw    *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexProofRefusedEventName = "ProofRefused"
+const StorageExtensionProofRefusedEventName = "ProofRefused"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexProofRefused) ContractEventName() string {
-	return StorageAnnexProofRefusedEventName
+func (StorageExtensionProofRefused) ContractEventName() string {
+	return StorageExtensionProofRefusedEventName
 }
 
 // UnpackProofRefusedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event ProofRefused(uint128 indexed id, uint24 indexed day, bytes4 reason)
-func (storageAnnex *StorageAnnex) UnpackProofRefusedEvent(log *types.Log) (*StorageAnnexProofRefused, error) {
+func (storageExtension *StorageExtension) UnpackProofRefusedEvent(log *types.Log) (*StorageExtensionProofRefused, error) {
 	event := "ProofRefused"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexProofRefused)
+	out := new(StorageExtensionProofRefused)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1793,40 +1793,40 @@ func (storageAnnex *StorageAnnex) UnpackProofRefusedEvent(log *types.Log) (*Stor
 	return out, nil
 }
 
-// StorageAnnexProven represents a Proven event raised by the StorageAnnex contract.
-type StorageAnnexProven struct {
+// StorageExtensionProven represents a Proven event raised by the StorageExtension contract.
+type StorageExtensionProven struct {
 	Id  *big.Int
 	Day *big.Int
 	Raw *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexProvenEventName = "Proven"
+const StorageExtensionProvenEventName = "Proven"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexProven) ContractEventName() string {
-	return StorageAnnexProvenEventName
+func (StorageExtensionProven) ContractEventName() string {
+	return StorageExtensionProvenEventName
 }
 
 // UnpackProvenEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event Proven(uint128 indexed id, uint24 indexed day)
-func (storageAnnex *StorageAnnex) UnpackProvenEvent(log *types.Log) (*StorageAnnexProven, error) {
+func (storageExtension *StorageExtension) UnpackProvenEvent(log *types.Log) (*StorageExtensionProven, error) {
 	event := "Proven"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexProven)
+	out := new(StorageExtensionProven)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1838,41 +1838,41 @@ func (storageAnnex *StorageAnnex) UnpackProvenEvent(log *types.Log) (*StorageAnn
 	return out, nil
 }
 
-// StorageAnnexRepairedBy represents a RepairedBy event raised by the StorageAnnex contract.
-type StorageAnnexRepairedBy struct {
+// StorageExtensionRepairedBy represents a RepairedBy event raised by the StorageExtension contract.
+type StorageExtensionRepairedBy struct {
 	Id      *big.Int
 	NewId   *big.Int
 	Signers uint64
 	Raw     *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexRepairedByEventName = "RepairedBy"
+const StorageExtensionRepairedByEventName = "RepairedBy"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexRepairedBy) ContractEventName() string {
-	return StorageAnnexRepairedByEventName
+func (StorageExtensionRepairedBy) ContractEventName() string {
+	return StorageExtensionRepairedByEventName
 }
 
 // UnpackRepairedByEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event RepairedBy(uint128 indexed id, uint128 indexed newId, uint64 signers)
-func (storageAnnex *StorageAnnex) UnpackRepairedByEvent(log *types.Log) (*StorageAnnexRepairedBy, error) {
+func (storageExtension *StorageExtension) UnpackRepairedByEvent(log *types.Log) (*StorageExtensionRepairedBy, error) {
 	event := "RepairedBy"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexRepairedBy)
+	out := new(StorageExtensionRepairedBy)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1884,40 +1884,40 @@ func (storageAnnex *StorageAnnex) UnpackRepairedByEvent(log *types.Log) (*Storag
 	return out, nil
 }
 
-// StorageAnnexSignerNoted represents a SignerNoted event raised by the StorageAnnex contract.
-type StorageAnnexSignerNoted struct {
+// StorageExtensionSignerNoted represents a SignerNoted event raised by the StorageExtension contract.
+type StorageExtensionSignerNoted struct {
 	NodeId uint32
 	Signer common.Address
 	Raw    *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexSignerNotedEventName = "SignerNoted"
+const StorageExtensionSignerNotedEventName = "SignerNoted"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexSignerNoted) ContractEventName() string {
-	return StorageAnnexSignerNotedEventName
+func (StorageExtensionSignerNoted) ContractEventName() string {
+	return StorageExtensionSignerNotedEventName
 }
 
 // UnpackSignerNotedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event SignerNoted(uint32 indexed nodeId, address signer)
-func (storageAnnex *StorageAnnex) UnpackSignerNotedEvent(log *types.Log) (*StorageAnnexSignerNoted, error) {
+func (storageExtension *StorageExtension) UnpackSignerNotedEvent(log *types.Log) (*StorageExtensionSignerNoted, error) {
 	event := "SignerNoted"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexSignerNoted)
+	out := new(StorageExtensionSignerNoted)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1929,41 +1929,41 @@ func (storageAnnex *StorageAnnex) UnpackSignerNotedEvent(log *types.Log) (*Stora
 	return out, nil
 }
 
-// StorageAnnexStatusChanged represents a StatusChanged event raised by the StorageAnnex contract.
-type StorageAnnexStatusChanged struct {
+// StorageExtensionStatusChanged represents a StatusChanged event raised by the StorageExtension contract.
+type StorageExtensionStatusChanged struct {
 	Id     *big.Int
 	Status uint8
 	EndDay *big.Int
 	Raw    *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexStatusChangedEventName = "StatusChanged"
+const StorageExtensionStatusChangedEventName = "StatusChanged"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexStatusChanged) ContractEventName() string {
-	return StorageAnnexStatusChangedEventName
+func (StorageExtensionStatusChanged) ContractEventName() string {
+	return StorageExtensionStatusChangedEventName
 }
 
 // UnpackStatusChangedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event StatusChanged(uint128 indexed id, uint8 status, uint24 endDay)
-func (storageAnnex *StorageAnnex) UnpackStatusChangedEvent(log *types.Log) (*StorageAnnexStatusChanged, error) {
+func (storageExtension *StorageExtension) UnpackStatusChangedEvent(log *types.Log) (*StorageExtensionStatusChanged, error) {
 	event := "StatusChanged"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexStatusChanged)
+	out := new(StorageExtensionStatusChanged)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -1975,41 +1975,41 @@ func (storageAnnex *StorageAnnex) UnpackStatusChangedEvent(log *types.Log) (*Sto
 	return out, nil
 }
 
-// StorageAnnexUpgradeAnnounced represents a UpgradeAnnounced event raised by the StorageAnnex contract.
-type StorageAnnexUpgradeAnnounced struct {
+// StorageExtensionUpgradeAnnounced represents a UpgradeAnnounced event raised by the StorageExtension contract.
+type StorageExtensionUpgradeAnnounced struct {
 	Implementation common.Address
 	Codehash       [32]byte
 	Eta            *big.Int
 	Raw            *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexUpgradeAnnouncedEventName = "UpgradeAnnounced"
+const StorageExtensionUpgradeAnnouncedEventName = "UpgradeAnnounced"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexUpgradeAnnounced) ContractEventName() string {
-	return StorageAnnexUpgradeAnnouncedEventName
+func (StorageExtensionUpgradeAnnounced) ContractEventName() string {
+	return StorageExtensionUpgradeAnnouncedEventName
 }
 
 // UnpackUpgradeAnnouncedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event UpgradeAnnounced(address indexed implementation, bytes32 codehash, uint40 eta)
-func (storageAnnex *StorageAnnex) UnpackUpgradeAnnouncedEvent(log *types.Log) (*StorageAnnexUpgradeAnnounced, error) {
+func (storageExtension *StorageExtension) UnpackUpgradeAnnouncedEvent(log *types.Log) (*StorageExtensionUpgradeAnnounced, error) {
 	event := "UpgradeAnnounced"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexUpgradeAnnounced)
+	out := new(StorageExtensionUpgradeAnnounced)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -2021,39 +2021,39 @@ func (storageAnnex *StorageAnnex) UnpackUpgradeAnnouncedEvent(log *types.Log) (*
 	return out, nil
 }
 
-// StorageAnnexUpgradeCancelled represents a UpgradeCancelled event raised by the StorageAnnex contract.
-type StorageAnnexUpgradeCancelled struct {
+// StorageExtensionUpgradeCancelled represents a UpgradeCancelled event raised by the StorageExtension contract.
+type StorageExtensionUpgradeCancelled struct {
 	Implementation common.Address
 	Raw            *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexUpgradeCancelledEventName = "UpgradeCancelled"
+const StorageExtensionUpgradeCancelledEventName = "UpgradeCancelled"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexUpgradeCancelled) ContractEventName() string {
-	return StorageAnnexUpgradeCancelledEventName
+func (StorageExtensionUpgradeCancelled) ContractEventName() string {
+	return StorageExtensionUpgradeCancelledEventName
 }
 
 // UnpackUpgradeCancelledEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event UpgradeCancelled(address indexed implementation)
-func (storageAnnex *StorageAnnex) UnpackUpgradeCancelledEvent(log *types.Log) (*StorageAnnexUpgradeCancelled, error) {
+func (storageExtension *StorageExtension) UnpackUpgradeCancelledEvent(log *types.Log) (*StorageExtensionUpgradeCancelled, error) {
 	event := "UpgradeCancelled"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexUpgradeCancelled)
+	out := new(StorageExtensionUpgradeCancelled)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -2065,39 +2065,39 @@ func (storageAnnex *StorageAnnex) UnpackUpgradeCancelledEvent(log *types.Log) (*
 	return out, nil
 }
 
-// StorageAnnexUpgraded represents a Upgraded event raised by the StorageAnnex contract.
-type StorageAnnexUpgraded struct {
+// StorageExtensionUpgraded represents a Upgraded event raised by the StorageExtension contract.
+type StorageExtensionUpgraded struct {
 	Implementation common.Address
 	Raw            *types.Log // Blockchain specific contextual infos
 }
 
-const StorageAnnexUpgradedEventName = "Upgraded"
+const StorageExtensionUpgradedEventName = "Upgraded"
 
 // ContractEventName returns the user-defined event name.
-func (StorageAnnexUpgraded) ContractEventName() string {
-	return StorageAnnexUpgradedEventName
+func (StorageExtensionUpgraded) ContractEventName() string {
+	return StorageExtensionUpgradedEventName
 }
 
 // UnpackUpgradedEvent is the Go binding that unpacks the event data emitted
 // by contract.
 //
 // Solidity: event Upgraded(address indexed implementation)
-func (storageAnnex *StorageAnnex) UnpackUpgradedEvent(log *types.Log) (*StorageAnnexUpgraded, error) {
+func (storageExtension *StorageExtension) UnpackUpgradedEvent(log *types.Log) (*StorageExtensionUpgraded, error) {
 	event := "Upgraded"
 	if len(log.Topics) == 0 {
 		return nil, bind.ErrNoEventSignature
 	}
-	if log.Topics[0] != storageAnnex.abi.Events[event].ID {
+	if log.Topics[0] != storageExtension.abi.Events[event].ID {
 		return nil, bind.ErrEventSignatureMismatch
 	}
-	out := new(StorageAnnexUpgraded)
+	out := new(StorageExtensionUpgraded)
 	if len(log.Data) > 0 {
-		if err := storageAnnex.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
+		if err := storageExtension.abi.UnpackIntoInterface(out, event, log.Data); err != nil {
 			return nil, err
 		}
 	}
 	var indexed abi.Arguments
-	for _, arg := range storageAnnex.abi.Events[event].Inputs {
+	for _, arg := range storageExtension.abi.Events[event].Inputs {
 		if arg.Indexed {
 			indexed = append(indexed, arg)
 		}
@@ -2111,132 +2111,132 @@ func (storageAnnex *StorageAnnex) UnpackUpgradedEvent(log *types.Log) (*StorageA
 
 // UnpackError attempts to decode the provided error data using user-defined
 // error definitions.
-func (storageAnnex *StorageAnnex) UnpackError(raw []byte) (any, error) {
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["AboveCapacity"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackAboveCapacityError(raw[4:])
+func (storageExtension *StorageExtension) UnpackError(raw []byte) (any, error) {
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["AboveCapacity"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackAboveCapacityError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["AddressEmptyCode"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackAddressEmptyCodeError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["AddressEmptyCode"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackAddressEmptyCodeError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["AlreadyMissed"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackAlreadyMissedError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["AlreadyMissed"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackAlreadyMissedError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["AlreadyProven"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackAlreadyProvenError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["AlreadyProven"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackAlreadyProvenError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["Attested"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackAttestedError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["Attested"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackAttestedError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["BadLength"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackBadLengthError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["BadLength"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackBadLengthError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["BadProof"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackBadProofError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["BadProof"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackBadProofError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["BadSignature"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackBadSignatureError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["BadSignature"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackBadSignatureError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["BadState"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackBadStateError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["BadState"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackBadStateError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["BeaconMissing"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackBeaconMissingError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["BeaconMissing"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackBeaconMissingError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["DayClosed"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackDayClosedError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["DayClosed"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackDayClosedError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["Duplicate"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackDuplicateError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["Duplicate"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackDuplicateError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["ERC1967InvalidImplementation"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackERC1967InvalidImplementationError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["ERC1967InvalidImplementation"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackERC1967InvalidImplementationError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["ERC1967NonPayable"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackERC1967NonPayableError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["ERC1967NonPayable"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackERC1967NonPayableError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["FailedCall"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackFailedCallError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["FailedCall"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackFailedCallError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["InvalidInitialization"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackInvalidInitializationError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["InvalidInitialization"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackInvalidInitializationError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["NoBundle"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackNoBundleError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["NoBundle"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackNoBundleError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["NotAuthorized"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackNotAuthorizedError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["NotAuthorized"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackNotAuthorizedError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["NotDue"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackNotDueError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["NotDue"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackNotDueError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["NotEnlisted"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackNotEnlistedError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["NotEnlisted"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackNotEnlistedError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["NotInitializing"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackNotInitializingError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["NotInitializing"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackNotInitializingError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["OutOfBounds"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackOutOfBoundsError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["OutOfBounds"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackOutOfBoundsError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["Paused"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackPausedError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["Paused"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackPausedError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["PeersChanged"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackPeersChangedError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["PeersChanged"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackPeersChangedError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["QuorumLow"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackQuorumLowError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["QuorumLow"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackQuorumLowError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["ReentrancyGuardReentrantCall"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackReentrancyGuardReentrantCallError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["ReentrancyGuardReentrantCall"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackReentrancyGuardReentrantCallError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["SafeERC20FailedOperation"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackSafeERC20FailedOperationError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["SafeERC20FailedOperation"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackSafeERC20FailedOperationError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["StakeTooLow"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackStakeTooLowError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["StakeTooLow"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackStakeTooLowError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["TooLate"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackTooLateError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["TooLate"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackTooLateError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["TooSoon"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackTooSoonError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["TooSoon"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackTooSoonError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["UUPSUnauthorizedCallContext"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackUUPSUnauthorizedCallContextError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["UUPSUnauthorizedCallContext"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackUUPSUnauthorizedCallContextError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["UUPSUnsupportedProxiableUUID"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackUUPSUnsupportedProxiableUUIDError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["UUPSUnsupportedProxiableUUID"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackUUPSUnsupportedProxiableUUIDError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["UpgradeNotAnnounced"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackUpgradeNotAnnouncedError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["UpgradeNotAnnounced"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackUpgradeNotAnnouncedError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["WrongBitmap"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackWrongBitmapError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["WrongBitmap"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackWrongBitmapError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["WrongKind"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackWrongKindError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["WrongKind"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackWrongKindError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["WrongTarget"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackWrongTargetError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["WrongTarget"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackWrongTargetError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["WrongTerms"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackWrongTermsError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["WrongTerms"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackWrongTermsError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["ZeroAddress"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackZeroAddressError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["ZeroAddress"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackZeroAddressError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["ZeroAmount"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackZeroAmountError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["ZeroAmount"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackZeroAmountError(raw[4:])
 	}
-	if bytes.Equal(raw[:4], storageAnnex.abi.Errors["ZeroRoot"].ID.Bytes()[:4]) {
-		return storageAnnex.UnpackZeroRootError(raw[4:])
+	if bytes.Equal(raw[:4], storageExtension.abi.Errors["ZeroRoot"].ID.Bytes()[:4]) {
+		return storageExtension.UnpackZeroRootError(raw[4:])
 	}
 	return nil, errors.New("Unknown error")
 }
 
-// StorageAnnexAboveCapacity represents a AboveCapacity error raised by the StorageAnnex contract.
-type StorageAnnexAboveCapacity struct {
+// StorageExtensionAboveCapacity represents a AboveCapacity error raised by the StorageExtension contract.
+type StorageExtensionAboveCapacity struct {
 	Leaves   uint64
 	Capacity *big.Int
 }
@@ -2244,7 +2244,7 @@ type StorageAnnexAboveCapacity struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error AboveCapacity(uint64 leaves, uint40 capacity)
-func StorageAnnexAboveCapacityErrorID() common.Hash {
+func StorageExtensionAboveCapacityErrorID() common.Hash {
 	return common.HexToHash("0xcf8ca546a4651770848c25514e3ac28eb1f666a3b94822a34a6d3e80ab933ceb")
 }
 
@@ -2252,23 +2252,23 @@ func StorageAnnexAboveCapacityErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error AboveCapacity(uint64 leaves, uint40 capacity)
-func (storageAnnex *StorageAnnex) UnpackAboveCapacityError(raw []byte) (*StorageAnnexAboveCapacity, error) {
-	out := new(StorageAnnexAboveCapacity)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "AboveCapacity", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackAboveCapacityError(raw []byte) (*StorageExtensionAboveCapacity, error) {
+	out := new(StorageExtensionAboveCapacity)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "AboveCapacity", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexAddressEmptyCode represents a AddressEmptyCode error raised by the StorageAnnex contract.
-type StorageAnnexAddressEmptyCode struct {
+// StorageExtensionAddressEmptyCode represents a AddressEmptyCode error raised by the StorageExtension contract.
+type StorageExtensionAddressEmptyCode struct {
 	Target common.Address
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error AddressEmptyCode(address target)
-func StorageAnnexAddressEmptyCodeErrorID() common.Hash {
+func StorageExtensionAddressEmptyCodeErrorID() common.Hash {
 	return common.HexToHash("0x9996b315c842ff135b8fc4a08ad5df1c344efbc03d2687aecc0678050d2aac89")
 }
 
@@ -2276,16 +2276,16 @@ func StorageAnnexAddressEmptyCodeErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error AddressEmptyCode(address target)
-func (storageAnnex *StorageAnnex) UnpackAddressEmptyCodeError(raw []byte) (*StorageAnnexAddressEmptyCode, error) {
-	out := new(StorageAnnexAddressEmptyCode)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "AddressEmptyCode", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackAddressEmptyCodeError(raw []byte) (*StorageExtensionAddressEmptyCode, error) {
+	out := new(StorageExtensionAddressEmptyCode)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "AddressEmptyCode", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexAlreadyMissed represents a AlreadyMissed error raised by the StorageAnnex contract.
-type StorageAnnexAlreadyMissed struct {
+// StorageExtensionAlreadyMissed represents a AlreadyMissed error raised by the StorageExtension contract.
+type StorageExtensionAlreadyMissed struct {
 	Id  *big.Int
 	Day *big.Int
 }
@@ -2293,7 +2293,7 @@ type StorageAnnexAlreadyMissed struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error AlreadyMissed(uint128 id, uint24 day)
-func StorageAnnexAlreadyMissedErrorID() common.Hash {
+func StorageExtensionAlreadyMissedErrorID() common.Hash {
 	return common.HexToHash("0xb43e87f9cf873fb0fd805a7e0c286793eea3138b82b006c08cadbbe43b24dd9f")
 }
 
@@ -2301,16 +2301,16 @@ func StorageAnnexAlreadyMissedErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error AlreadyMissed(uint128 id, uint24 day)
-func (storageAnnex *StorageAnnex) UnpackAlreadyMissedError(raw []byte) (*StorageAnnexAlreadyMissed, error) {
-	out := new(StorageAnnexAlreadyMissed)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "AlreadyMissed", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackAlreadyMissedError(raw []byte) (*StorageExtensionAlreadyMissed, error) {
+	out := new(StorageExtensionAlreadyMissed)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "AlreadyMissed", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexAlreadyProven represents a AlreadyProven error raised by the StorageAnnex contract.
-type StorageAnnexAlreadyProven struct {
+// StorageExtensionAlreadyProven represents a AlreadyProven error raised by the StorageExtension contract.
+type StorageExtensionAlreadyProven struct {
 	Id  *big.Int
 	Day *big.Int
 }
@@ -2318,7 +2318,7 @@ type StorageAnnexAlreadyProven struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error AlreadyProven(uint128 id, uint24 day)
-func StorageAnnexAlreadyProvenErrorID() common.Hash {
+func StorageExtensionAlreadyProvenErrorID() common.Hash {
 	return common.HexToHash("0x5ec11991da6e90d016d6dddd15f730601890294f4856dece50a5132386a446a2")
 }
 
@@ -2326,16 +2326,16 @@ func StorageAnnexAlreadyProvenErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error AlreadyProven(uint128 id, uint24 day)
-func (storageAnnex *StorageAnnex) UnpackAlreadyProvenError(raw []byte) (*StorageAnnexAlreadyProven, error) {
-	out := new(StorageAnnexAlreadyProven)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "AlreadyProven", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackAlreadyProvenError(raw []byte) (*StorageExtensionAlreadyProven, error) {
+	out := new(StorageExtensionAlreadyProven)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "AlreadyProven", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexAttested represents a Attested error raised by the StorageAnnex contract.
-type StorageAnnexAttested struct {
+// StorageExtensionAttested represents a Attested error raised by the StorageExtension contract.
+type StorageExtensionAttested struct {
 	NodeId uint32
 	Day    *big.Int
 }
@@ -2343,7 +2343,7 @@ type StorageAnnexAttested struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error Attested(uint32 nodeId, uint24 day)
-func StorageAnnexAttestedErrorID() common.Hash {
+func StorageExtensionAttestedErrorID() common.Hash {
 	return common.HexToHash("0x90ac120cc85ea6057f10c85d2da049337d3f37ec7a5b5e7fdb230e76ce6869d5")
 }
 
@@ -2351,16 +2351,16 @@ func StorageAnnexAttestedErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error Attested(uint32 nodeId, uint24 day)
-func (storageAnnex *StorageAnnex) UnpackAttestedError(raw []byte) (*StorageAnnexAttested, error) {
-	out := new(StorageAnnexAttested)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "Attested", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackAttestedError(raw []byte) (*StorageExtensionAttested, error) {
+	out := new(StorageExtensionAttested)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "Attested", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexBadLength represents a BadLength error raised by the StorageAnnex contract.
-type StorageAnnexBadLength struct {
+// StorageExtensionBadLength represents a BadLength error raised by the StorageExtension contract.
+type StorageExtensionBadLength struct {
 	Have *big.Int
 	Need *big.Int
 }
@@ -2368,7 +2368,7 @@ type StorageAnnexBadLength struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error BadLength(uint256 have, uint256 need)
-func StorageAnnexBadLengthErrorID() common.Hash {
+func StorageExtensionBadLengthErrorID() common.Hash {
 	return common.HexToHash("0x2e728bb299a4350a54b785ec273eba735876e184e92418ebbfc635323754ea50")
 }
 
@@ -2376,23 +2376,23 @@ func StorageAnnexBadLengthErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error BadLength(uint256 have, uint256 need)
-func (storageAnnex *StorageAnnex) UnpackBadLengthError(raw []byte) (*StorageAnnexBadLength, error) {
-	out := new(StorageAnnexBadLength)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "BadLength", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackBadLengthError(raw []byte) (*StorageExtensionBadLength, error) {
+	out := new(StorageExtensionBadLength)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "BadLength", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexBadProof represents a BadProof error raised by the StorageAnnex contract.
-type StorageAnnexBadProof struct {
+// StorageExtensionBadProof represents a BadProof error raised by the StorageExtension contract.
+type StorageExtensionBadProof struct {
 	Index *big.Int
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error BadProof(uint256 index)
-func StorageAnnexBadProofErrorID() common.Hash {
+func StorageExtensionBadProofErrorID() common.Hash {
 	return common.HexToHash("0x0cb498088432094dff5fa194648f6d3bbde37e11dd1af6364b86c1cf23893734")
 }
 
@@ -2400,23 +2400,23 @@ func StorageAnnexBadProofErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error BadProof(uint256 index)
-func (storageAnnex *StorageAnnex) UnpackBadProofError(raw []byte) (*StorageAnnexBadProof, error) {
-	out := new(StorageAnnexBadProof)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "BadProof", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackBadProofError(raw []byte) (*StorageExtensionBadProof, error) {
+	out := new(StorageExtensionBadProof)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "BadProof", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexBadSignature represents a BadSignature error raised by the StorageAnnex contract.
-type StorageAnnexBadSignature struct {
+// StorageExtensionBadSignature represents a BadSignature error raised by the StorageExtension contract.
+type StorageExtensionBadSignature struct {
 	Index uint8
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error BadSignature(uint8 index)
-func StorageAnnexBadSignatureErrorID() common.Hash {
+func StorageExtensionBadSignatureErrorID() common.Hash {
 	return common.HexToHash("0x75bbbefaf280e26d6759c4d9710a44382465fdd1c3481df26524a379a4f7a9a7")
 }
 
@@ -2424,16 +2424,16 @@ func StorageAnnexBadSignatureErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error BadSignature(uint8 index)
-func (storageAnnex *StorageAnnex) UnpackBadSignatureError(raw []byte) (*StorageAnnexBadSignature, error) {
-	out := new(StorageAnnexBadSignature)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "BadSignature", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackBadSignatureError(raw []byte) (*StorageExtensionBadSignature, error) {
+	out := new(StorageExtensionBadSignature)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "BadSignature", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexBadState represents a BadState error raised by the StorageAnnex contract.
-type StorageAnnexBadState struct {
+// StorageExtensionBadState represents a BadState error raised by the StorageExtension contract.
+type StorageExtensionBadState struct {
 	Have uint8
 	Want uint8
 }
@@ -2441,7 +2441,7 @@ type StorageAnnexBadState struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error BadState(uint8 have, uint8 want)
-func StorageAnnexBadStateErrorID() common.Hash {
+func StorageExtensionBadStateErrorID() common.Hash {
 	return common.HexToHash("0x39863a6aefef97b2cfed82bb4f970db2da6e7067e850a07216f16b0a4aa67dc4")
 }
 
@@ -2449,23 +2449,23 @@ func StorageAnnexBadStateErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error BadState(uint8 have, uint8 want)
-func (storageAnnex *StorageAnnex) UnpackBadStateError(raw []byte) (*StorageAnnexBadState, error) {
-	out := new(StorageAnnexBadState)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "BadState", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackBadStateError(raw []byte) (*StorageExtensionBadState, error) {
+	out := new(StorageExtensionBadState)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "BadState", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexBeaconMissing represents a BeaconMissing error raised by the StorageAnnex contract.
-type StorageAnnexBeaconMissing struct {
+// StorageExtensionBeaconMissing represents a BeaconMissing error raised by the StorageExtension contract.
+type StorageExtensionBeaconMissing struct {
 	Day *big.Int
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error BeaconMissing(uint24 day)
-func StorageAnnexBeaconMissingErrorID() common.Hash {
+func StorageExtensionBeaconMissingErrorID() common.Hash {
 	return common.HexToHash("0xb2364259e55266b4c6bd93ce73b71ad2aa8ae65fac1d40ea6a0b38d49617e380")
 }
 
@@ -2473,23 +2473,23 @@ func StorageAnnexBeaconMissingErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error BeaconMissing(uint24 day)
-func (storageAnnex *StorageAnnex) UnpackBeaconMissingError(raw []byte) (*StorageAnnexBeaconMissing, error) {
-	out := new(StorageAnnexBeaconMissing)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "BeaconMissing", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackBeaconMissingError(raw []byte) (*StorageExtensionBeaconMissing, error) {
+	out := new(StorageExtensionBeaconMissing)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "BeaconMissing", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexDayClosed represents a DayClosed error raised by the StorageAnnex contract.
-type StorageAnnexDayClosed struct {
+// StorageExtensionDayClosed represents a DayClosed error raised by the StorageExtension contract.
+type StorageExtensionDayClosed struct {
 	Day *big.Int
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error DayClosed(uint24 day)
-func StorageAnnexDayClosedErrorID() common.Hash {
+func StorageExtensionDayClosedErrorID() common.Hash {
 	return common.HexToHash("0xf17f9eedbcacb64929d539dfb3664bfa2ddb30084fca4d3165dbe7ed8ce4af48")
 }
 
@@ -2497,23 +2497,23 @@ func StorageAnnexDayClosedErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error DayClosed(uint24 day)
-func (storageAnnex *StorageAnnex) UnpackDayClosedError(raw []byte) (*StorageAnnexDayClosed, error) {
-	out := new(StorageAnnexDayClosed)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "DayClosed", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackDayClosedError(raw []byte) (*StorageExtensionDayClosed, error) {
+	out := new(StorageExtensionDayClosed)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "DayClosed", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexDuplicate represents a Duplicate error raised by the StorageAnnex contract.
-type StorageAnnexDuplicate struct {
+// StorageExtensionDuplicate represents a Duplicate error raised by the StorageExtension contract.
+type StorageExtensionDuplicate struct {
 	Key [32]byte
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error Duplicate(bytes32 key)
-func StorageAnnexDuplicateErrorID() common.Hash {
+func StorageExtensionDuplicateErrorID() common.Hash {
 	return common.HexToHash("0x916087a267343c26b00c0df80c36c64d77f72a9f052e0fd13d4b5b298beb83c3")
 }
 
@@ -2521,23 +2521,23 @@ func StorageAnnexDuplicateErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error Duplicate(bytes32 key)
-func (storageAnnex *StorageAnnex) UnpackDuplicateError(raw []byte) (*StorageAnnexDuplicate, error) {
-	out := new(StorageAnnexDuplicate)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "Duplicate", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackDuplicateError(raw []byte) (*StorageExtensionDuplicate, error) {
+	out := new(StorageExtensionDuplicate)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "Duplicate", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexERC1967InvalidImplementation represents a ERC1967InvalidImplementation error raised by the StorageAnnex contract.
-type StorageAnnexERC1967InvalidImplementation struct {
+// StorageExtensionERC1967InvalidImplementation represents a ERC1967InvalidImplementation error raised by the StorageExtension contract.
+type StorageExtensionERC1967InvalidImplementation struct {
 	Implementation common.Address
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error ERC1967InvalidImplementation(address implementation)
-func StorageAnnexERC1967InvalidImplementationErrorID() common.Hash {
+func StorageExtensionERC1967InvalidImplementationErrorID() common.Hash {
 	return common.HexToHash("0x4c9c8ce3ceb3130f17f7cdba48d89b5b0129f266a8bac114e6e315a41879b617")
 }
 
@@ -2545,22 +2545,22 @@ func StorageAnnexERC1967InvalidImplementationErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error ERC1967InvalidImplementation(address implementation)
-func (storageAnnex *StorageAnnex) UnpackERC1967InvalidImplementationError(raw []byte) (*StorageAnnexERC1967InvalidImplementation, error) {
-	out := new(StorageAnnexERC1967InvalidImplementation)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "ERC1967InvalidImplementation", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackERC1967InvalidImplementationError(raw []byte) (*StorageExtensionERC1967InvalidImplementation, error) {
+	out := new(StorageExtensionERC1967InvalidImplementation)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "ERC1967InvalidImplementation", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexERC1967NonPayable represents a ERC1967NonPayable error raised by the StorageAnnex contract.
-type StorageAnnexERC1967NonPayable struct {
+// StorageExtensionERC1967NonPayable represents a ERC1967NonPayable error raised by the StorageExtension contract.
+type StorageExtensionERC1967NonPayable struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error ERC1967NonPayable()
-func StorageAnnexERC1967NonPayableErrorID() common.Hash {
+func StorageExtensionERC1967NonPayableErrorID() common.Hash {
 	return common.HexToHash("0xb398979fa84f543c8e222f17890372c487baf85e062276c127fef521eea7224b")
 }
 
@@ -2568,22 +2568,22 @@ func StorageAnnexERC1967NonPayableErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error ERC1967NonPayable()
-func (storageAnnex *StorageAnnex) UnpackERC1967NonPayableError(raw []byte) (*StorageAnnexERC1967NonPayable, error) {
-	out := new(StorageAnnexERC1967NonPayable)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "ERC1967NonPayable", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackERC1967NonPayableError(raw []byte) (*StorageExtensionERC1967NonPayable, error) {
+	out := new(StorageExtensionERC1967NonPayable)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "ERC1967NonPayable", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexFailedCall represents a FailedCall error raised by the StorageAnnex contract.
-type StorageAnnexFailedCall struct {
+// StorageExtensionFailedCall represents a FailedCall error raised by the StorageExtension contract.
+type StorageExtensionFailedCall struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error FailedCall()
-func StorageAnnexFailedCallErrorID() common.Hash {
+func StorageExtensionFailedCallErrorID() common.Hash {
 	return common.HexToHash("0xd6bda27508c0fb6d8a39b4b122878dab26f731a7d4e4abe711dd3731899052a4")
 }
 
@@ -2591,22 +2591,22 @@ func StorageAnnexFailedCallErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error FailedCall()
-func (storageAnnex *StorageAnnex) UnpackFailedCallError(raw []byte) (*StorageAnnexFailedCall, error) {
-	out := new(StorageAnnexFailedCall)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "FailedCall", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackFailedCallError(raw []byte) (*StorageExtensionFailedCall, error) {
+	out := new(StorageExtensionFailedCall)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "FailedCall", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexInvalidInitialization represents a InvalidInitialization error raised by the StorageAnnex contract.
-type StorageAnnexInvalidInitialization struct {
+// StorageExtensionInvalidInitialization represents a InvalidInitialization error raised by the StorageExtension contract.
+type StorageExtensionInvalidInitialization struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error InvalidInitialization()
-func StorageAnnexInvalidInitializationErrorID() common.Hash {
+func StorageExtensionInvalidInitializationErrorID() common.Hash {
 	return common.HexToHash("0xf92ee8a957075833165f68c320933b1a1294aafc84ee6e0dd3fb178008f9aaf5")
 }
 
@@ -2614,23 +2614,23 @@ func StorageAnnexInvalidInitializationErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error InvalidInitialization()
-func (storageAnnex *StorageAnnex) UnpackInvalidInitializationError(raw []byte) (*StorageAnnexInvalidInitialization, error) {
-	out := new(StorageAnnexInvalidInitialization)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "InvalidInitialization", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackInvalidInitializationError(raw []byte) (*StorageExtensionInvalidInitialization, error) {
+	out := new(StorageExtensionInvalidInitialization)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "InvalidInitialization", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexNoBundle represents a NoBundle error raised by the StorageAnnex contract.
-type StorageAnnexNoBundle struct {
+// StorageExtensionNoBundle represents a NoBundle error raised by the StorageExtension contract.
+type StorageExtensionNoBundle struct {
 	NodeId uint32
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error NoBundle(uint32 nodeId)
-func StorageAnnexNoBundleErrorID() common.Hash {
+func StorageExtensionNoBundleErrorID() common.Hash {
 	return common.HexToHash("0xb4f616bd8b190c6dbd16c013af28e9eb24e598cf3a5b3aae46606114bac6b29c")
 }
 
@@ -2638,23 +2638,23 @@ func StorageAnnexNoBundleErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error NoBundle(uint32 nodeId)
-func (storageAnnex *StorageAnnex) UnpackNoBundleError(raw []byte) (*StorageAnnexNoBundle, error) {
-	out := new(StorageAnnexNoBundle)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "NoBundle", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackNoBundleError(raw []byte) (*StorageExtensionNoBundle, error) {
+	out := new(StorageExtensionNoBundle)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "NoBundle", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexNotAuthorized represents a NotAuthorized error raised by the StorageAnnex contract.
-type StorageAnnexNotAuthorized struct {
+// StorageExtensionNotAuthorized represents a NotAuthorized error raised by the StorageExtension contract.
+type StorageExtensionNotAuthorized struct {
 	Who common.Address
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error NotAuthorized(address who)
-func StorageAnnexNotAuthorizedErrorID() common.Hash {
+func StorageExtensionNotAuthorizedErrorID() common.Hash {
 	return common.HexToHash("0x4a0bfec1fa3ea832f47a765e92fe13fe78ddadee056368ea6e89037b3cf70498")
 }
 
@@ -2662,16 +2662,16 @@ func StorageAnnexNotAuthorizedErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error NotAuthorized(address who)
-func (storageAnnex *StorageAnnex) UnpackNotAuthorizedError(raw []byte) (*StorageAnnexNotAuthorized, error) {
-	out := new(StorageAnnexNotAuthorized)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "NotAuthorized", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackNotAuthorizedError(raw []byte) (*StorageExtensionNotAuthorized, error) {
+	out := new(StorageExtensionNotAuthorized)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "NotAuthorized", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexNotDue represents a NotDue error raised by the StorageAnnex contract.
-type StorageAnnexNotDue struct {
+// StorageExtensionNotDue represents a NotDue error raised by the StorageExtension contract.
+type StorageExtensionNotDue struct {
 	Id  *big.Int
 	Day *big.Int
 }
@@ -2679,7 +2679,7 @@ type StorageAnnexNotDue struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error NotDue(uint128 id, uint24 day)
-func StorageAnnexNotDueErrorID() common.Hash {
+func StorageExtensionNotDueErrorID() common.Hash {
 	return common.HexToHash("0x9106f6f867d922f9237e79c8e759085faec8af73e2ab12ca02a008fceb85b8c4")
 }
 
@@ -2687,23 +2687,23 @@ func StorageAnnexNotDueErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error NotDue(uint128 id, uint24 day)
-func (storageAnnex *StorageAnnex) UnpackNotDueError(raw []byte) (*StorageAnnexNotDue, error) {
-	out := new(StorageAnnexNotDue)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "NotDue", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackNotDueError(raw []byte) (*StorageExtensionNotDue, error) {
+	out := new(StorageExtensionNotDue)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "NotDue", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexNotEnlisted represents a NotEnlisted error raised by the StorageAnnex contract.
-type StorageAnnexNotEnlisted struct {
+// StorageExtensionNotEnlisted represents a NotEnlisted error raised by the StorageExtension contract.
+type StorageExtensionNotEnlisted struct {
 	NodeId uint32
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error NotEnlisted(uint32 nodeId)
-func StorageAnnexNotEnlistedErrorID() common.Hash {
+func StorageExtensionNotEnlistedErrorID() common.Hash {
 	return common.HexToHash("0x42f6256e34ba2038453086b018b731c2d1603b96d1df515b022cf7cbb0afef6f")
 }
 
@@ -2711,22 +2711,22 @@ func StorageAnnexNotEnlistedErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error NotEnlisted(uint32 nodeId)
-func (storageAnnex *StorageAnnex) UnpackNotEnlistedError(raw []byte) (*StorageAnnexNotEnlisted, error) {
-	out := new(StorageAnnexNotEnlisted)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "NotEnlisted", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackNotEnlistedError(raw []byte) (*StorageExtensionNotEnlisted, error) {
+	out := new(StorageExtensionNotEnlisted)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "NotEnlisted", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexNotInitializing represents a NotInitializing error raised by the StorageAnnex contract.
-type StorageAnnexNotInitializing struct {
+// StorageExtensionNotInitializing represents a NotInitializing error raised by the StorageExtension contract.
+type StorageExtensionNotInitializing struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error NotInitializing()
-func StorageAnnexNotInitializingErrorID() common.Hash {
+func StorageExtensionNotInitializingErrorID() common.Hash {
 	return common.HexToHash("0xd7e6bcf8597daa127dc9f0048d2f08d5ef140a2cb659feabd700beff1f7a8302")
 }
 
@@ -2734,16 +2734,16 @@ func StorageAnnexNotInitializingErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error NotInitializing()
-func (storageAnnex *StorageAnnex) UnpackNotInitializingError(raw []byte) (*StorageAnnexNotInitializing, error) {
-	out := new(StorageAnnexNotInitializing)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "NotInitializing", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackNotInitializingError(raw []byte) (*StorageExtensionNotInitializing, error) {
+	out := new(StorageExtensionNotInitializing)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "NotInitializing", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexOutOfBounds represents a OutOfBounds error raised by the StorageAnnex contract.
-type StorageAnnexOutOfBounds struct {
+// StorageExtensionOutOfBounds represents a OutOfBounds error raised by the StorageExtension contract.
+type StorageExtensionOutOfBounds struct {
 	Value *big.Int
 	Low   *big.Int
 	High  *big.Int
@@ -2752,7 +2752,7 @@ type StorageAnnexOutOfBounds struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error OutOfBounds(uint256 value, uint256 low, uint256 high)
-func StorageAnnexOutOfBoundsErrorID() common.Hash {
+func StorageExtensionOutOfBoundsErrorID() common.Hash {
 	return common.HexToHash("0xeb373cfea5f505ff7d4197290d41f01f7dfa600968a239ebd160730ce369f565")
 }
 
@@ -2760,23 +2760,23 @@ func StorageAnnexOutOfBoundsErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error OutOfBounds(uint256 value, uint256 low, uint256 high)
-func (storageAnnex *StorageAnnex) UnpackOutOfBoundsError(raw []byte) (*StorageAnnexOutOfBounds, error) {
-	out := new(StorageAnnexOutOfBounds)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "OutOfBounds", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackOutOfBoundsError(raw []byte) (*StorageExtensionOutOfBounds, error) {
+	out := new(StorageExtensionOutOfBounds)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "OutOfBounds", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexPaused represents a Paused error raised by the StorageAnnex contract.
-type StorageAnnexPaused struct {
+// StorageExtensionPaused represents a Paused error raised by the StorageExtension contract.
+type StorageExtensionPaused struct {
 	Bit uint8
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error Paused(uint8 bit)
-func StorageAnnexPausedErrorID() common.Hash {
+func StorageExtensionPausedErrorID() common.Hash {
 	return common.HexToHash("0x8f121e43ca681dfd3500ff75f30a4db6e40d215746a99c24007a68f5ee4e7625")
 }
 
@@ -2784,22 +2784,22 @@ func StorageAnnexPausedErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error Paused(uint8 bit)
-func (storageAnnex *StorageAnnex) UnpackPausedError(raw []byte) (*StorageAnnexPaused, error) {
-	out := new(StorageAnnexPaused)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "Paused", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackPausedError(raw []byte) (*StorageExtensionPaused, error) {
+	out := new(StorageExtensionPaused)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "Paused", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexPeersChanged represents a PeersChanged error raised by the StorageAnnex contract.
-type StorageAnnexPeersChanged struct {
+// StorageExtensionPeersChanged represents a PeersChanged error raised by the StorageExtension contract.
+type StorageExtensionPeersChanged struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error PeersChanged()
-func StorageAnnexPeersChangedErrorID() common.Hash {
+func StorageExtensionPeersChangedErrorID() common.Hash {
 	return common.HexToHash("0x29e8838392c696bb0e0f301033b359faa297027055f6a14b0467d40d1d3e5922")
 }
 
@@ -2807,16 +2807,16 @@ func StorageAnnexPeersChangedErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error PeersChanged()
-func (storageAnnex *StorageAnnex) UnpackPeersChangedError(raw []byte) (*StorageAnnexPeersChanged, error) {
-	out := new(StorageAnnexPeersChanged)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "PeersChanged", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackPeersChangedError(raw []byte) (*StorageExtensionPeersChanged, error) {
+	out := new(StorageExtensionPeersChanged)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "PeersChanged", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexQuorumLow represents a QuorumLow error raised by the StorageAnnex contract.
-type StorageAnnexQuorumLow struct {
+// StorageExtensionQuorumLow represents a QuorumLow error raised by the StorageExtension contract.
+type StorageExtensionQuorumLow struct {
 	Weight *big.Int
 	Total  *big.Int
 }
@@ -2824,7 +2824,7 @@ type StorageAnnexQuorumLow struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error QuorumLow(uint256 weight, uint256 total)
-func StorageAnnexQuorumLowErrorID() common.Hash {
+func StorageExtensionQuorumLowErrorID() common.Hash {
 	return common.HexToHash("0x893107f565588f838a6c1efdfca76b8d1bccb4168bae8cd82b88e1a69639c4e7")
 }
 
@@ -2832,22 +2832,22 @@ func StorageAnnexQuorumLowErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error QuorumLow(uint256 weight, uint256 total)
-func (storageAnnex *StorageAnnex) UnpackQuorumLowError(raw []byte) (*StorageAnnexQuorumLow, error) {
-	out := new(StorageAnnexQuorumLow)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "QuorumLow", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackQuorumLowError(raw []byte) (*StorageExtensionQuorumLow, error) {
+	out := new(StorageExtensionQuorumLow)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "QuorumLow", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexReentrancyGuardReentrantCall represents a ReentrancyGuardReentrantCall error raised by the StorageAnnex contract.
-type StorageAnnexReentrancyGuardReentrantCall struct {
+// StorageExtensionReentrancyGuardReentrantCall represents a ReentrancyGuardReentrantCall error raised by the StorageExtension contract.
+type StorageExtensionReentrancyGuardReentrantCall struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error ReentrancyGuardReentrantCall()
-func StorageAnnexReentrancyGuardReentrantCallErrorID() common.Hash {
+func StorageExtensionReentrancyGuardReentrantCallErrorID() common.Hash {
 	return common.HexToHash("0x3ee5aeb571de7fc460830b4d0017439a1ca56fb0bc39062227ade4fe4a24c1ca")
 }
 
@@ -2855,23 +2855,23 @@ func StorageAnnexReentrancyGuardReentrantCallErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error ReentrancyGuardReentrantCall()
-func (storageAnnex *StorageAnnex) UnpackReentrancyGuardReentrantCallError(raw []byte) (*StorageAnnexReentrancyGuardReentrantCall, error) {
-	out := new(StorageAnnexReentrancyGuardReentrantCall)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "ReentrancyGuardReentrantCall", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackReentrancyGuardReentrantCallError(raw []byte) (*StorageExtensionReentrancyGuardReentrantCall, error) {
+	out := new(StorageExtensionReentrancyGuardReentrantCall)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "ReentrancyGuardReentrantCall", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexSafeERC20FailedOperation represents a SafeERC20FailedOperation error raised by the StorageAnnex contract.
-type StorageAnnexSafeERC20FailedOperation struct {
+// StorageExtensionSafeERC20FailedOperation represents a SafeERC20FailedOperation error raised by the StorageExtension contract.
+type StorageExtensionSafeERC20FailedOperation struct {
 	Token common.Address
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error SafeERC20FailedOperation(address token)
-func StorageAnnexSafeERC20FailedOperationErrorID() common.Hash {
+func StorageExtensionSafeERC20FailedOperationErrorID() common.Hash {
 	return common.HexToHash("0x5274afe73c98b4749fc91ffae6b7b574e7842cb2144a159e9377a5f20b32edf9")
 }
 
@@ -2879,16 +2879,16 @@ func StorageAnnexSafeERC20FailedOperationErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error SafeERC20FailedOperation(address token)
-func (storageAnnex *StorageAnnex) UnpackSafeERC20FailedOperationError(raw []byte) (*StorageAnnexSafeERC20FailedOperation, error) {
-	out := new(StorageAnnexSafeERC20FailedOperation)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "SafeERC20FailedOperation", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackSafeERC20FailedOperationError(raw []byte) (*StorageExtensionSafeERC20FailedOperation, error) {
+	out := new(StorageExtensionSafeERC20FailedOperation)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "SafeERC20FailedOperation", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexStakeTooLow represents a StakeTooLow error raised by the StorageAnnex contract.
-type StorageAnnexStakeTooLow struct {
+// StorageExtensionStakeTooLow represents a StakeTooLow error raised by the StorageExtension contract.
+type StorageExtensionStakeTooLow struct {
 	Have *big.Int
 	Need *big.Int
 }
@@ -2896,7 +2896,7 @@ type StorageAnnexStakeTooLow struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error StakeTooLow(uint256 have, uint256 need)
-func StorageAnnexStakeTooLowErrorID() common.Hash {
+func StorageExtensionStakeTooLowErrorID() common.Hash {
 	return common.HexToHash("0x829f11638d406de2605d01f8ea108c1f13393def0f2b7b6e6ffffd9996d50bd5")
 }
 
@@ -2904,23 +2904,23 @@ func StorageAnnexStakeTooLowErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error StakeTooLow(uint256 have, uint256 need)
-func (storageAnnex *StorageAnnex) UnpackStakeTooLowError(raw []byte) (*StorageAnnexStakeTooLow, error) {
-	out := new(StorageAnnexStakeTooLow)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "StakeTooLow", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackStakeTooLowError(raw []byte) (*StorageExtensionStakeTooLow, error) {
+	out := new(StorageExtensionStakeTooLow)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "StakeTooLow", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexTooLate represents a TooLate error raised by the StorageAnnex contract.
-type StorageAnnexTooLate struct {
+// StorageExtensionTooLate represents a TooLate error raised by the StorageExtension contract.
+type StorageExtensionTooLate struct {
 	Until *big.Int
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error TooLate(uint256 until)
-func StorageAnnexTooLateErrorID() common.Hash {
+func StorageExtensionTooLateErrorID() common.Hash {
 	return common.HexToHash("0x691e5682c05af91a82d806fceac093f8891d2c453dfc42c67196c1ccdb7b8be1")
 }
 
@@ -2928,23 +2928,23 @@ func StorageAnnexTooLateErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error TooLate(uint256 until)
-func (storageAnnex *StorageAnnex) UnpackTooLateError(raw []byte) (*StorageAnnexTooLate, error) {
-	out := new(StorageAnnexTooLate)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "TooLate", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackTooLateError(raw []byte) (*StorageExtensionTooLate, error) {
+	out := new(StorageExtensionTooLate)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "TooLate", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexTooSoon represents a TooSoon error raised by the StorageAnnex contract.
-type StorageAnnexTooSoon struct {
+// StorageExtensionTooSoon represents a TooSoon error raised by the StorageExtension contract.
+type StorageExtensionTooSoon struct {
 	From *big.Int
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error TooSoon(uint256 from)
-func StorageAnnexTooSoonErrorID() common.Hash {
+func StorageExtensionTooSoonErrorID() common.Hash {
 	return common.HexToHash("0xe86f59ea7d18f44231dbc6cf92e7f43b6975c5d6e066441cd08664227144aab3")
 }
 
@@ -2952,22 +2952,22 @@ func StorageAnnexTooSoonErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error TooSoon(uint256 from)
-func (storageAnnex *StorageAnnex) UnpackTooSoonError(raw []byte) (*StorageAnnexTooSoon, error) {
-	out := new(StorageAnnexTooSoon)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "TooSoon", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackTooSoonError(raw []byte) (*StorageExtensionTooSoon, error) {
+	out := new(StorageExtensionTooSoon)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "TooSoon", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexUUPSUnauthorizedCallContext represents a UUPSUnauthorizedCallContext error raised by the StorageAnnex contract.
-type StorageAnnexUUPSUnauthorizedCallContext struct {
+// StorageExtensionUUPSUnauthorizedCallContext represents a UUPSUnauthorizedCallContext error raised by the StorageExtension contract.
+type StorageExtensionUUPSUnauthorizedCallContext struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error UUPSUnauthorizedCallContext()
-func StorageAnnexUUPSUnauthorizedCallContextErrorID() common.Hash {
+func StorageExtensionUUPSUnauthorizedCallContextErrorID() common.Hash {
 	return common.HexToHash("0xe07c8dba242a06571ac65fe4bbe20522c9fb111cb33599b799ff8039c1ed18f4")
 }
 
@@ -2975,23 +2975,23 @@ func StorageAnnexUUPSUnauthorizedCallContextErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error UUPSUnauthorizedCallContext()
-func (storageAnnex *StorageAnnex) UnpackUUPSUnauthorizedCallContextError(raw []byte) (*StorageAnnexUUPSUnauthorizedCallContext, error) {
-	out := new(StorageAnnexUUPSUnauthorizedCallContext)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "UUPSUnauthorizedCallContext", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackUUPSUnauthorizedCallContextError(raw []byte) (*StorageExtensionUUPSUnauthorizedCallContext, error) {
+	out := new(StorageExtensionUUPSUnauthorizedCallContext)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "UUPSUnauthorizedCallContext", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexUUPSUnsupportedProxiableUUID represents a UUPSUnsupportedProxiableUUID error raised by the StorageAnnex contract.
-type StorageAnnexUUPSUnsupportedProxiableUUID struct {
+// StorageExtensionUUPSUnsupportedProxiableUUID represents a UUPSUnsupportedProxiableUUID error raised by the StorageExtension contract.
+type StorageExtensionUUPSUnsupportedProxiableUUID struct {
 	Slot [32]byte
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error UUPSUnsupportedProxiableUUID(bytes32 slot)
-func StorageAnnexUUPSUnsupportedProxiableUUIDErrorID() common.Hash {
+func StorageExtensionUUPSUnsupportedProxiableUUIDErrorID() common.Hash {
 	return common.HexToHash("0xaa1d49a4c084bfa9aeeee2a0be65267a7f19ba7e1476b114dac513d2c14cb563")
 }
 
@@ -2999,16 +2999,16 @@ func StorageAnnexUUPSUnsupportedProxiableUUIDErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error UUPSUnsupportedProxiableUUID(bytes32 slot)
-func (storageAnnex *StorageAnnex) UnpackUUPSUnsupportedProxiableUUIDError(raw []byte) (*StorageAnnexUUPSUnsupportedProxiableUUID, error) {
-	out := new(StorageAnnexUUPSUnsupportedProxiableUUID)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "UUPSUnsupportedProxiableUUID", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackUUPSUnsupportedProxiableUUIDError(raw []byte) (*StorageExtensionUUPSUnsupportedProxiableUUID, error) {
+	out := new(StorageExtensionUUPSUnsupportedProxiableUUID)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "UUPSUnsupportedProxiableUUID", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexUpgradeNotAnnounced represents a UpgradeNotAnnounced error raised by the StorageAnnex contract.
-type StorageAnnexUpgradeNotAnnounced struct {
+// StorageExtensionUpgradeNotAnnounced represents a UpgradeNotAnnounced error raised by the StorageExtension contract.
+type StorageExtensionUpgradeNotAnnounced struct {
 	Implementation common.Address
 	Codehash       [32]byte
 }
@@ -3016,7 +3016,7 @@ type StorageAnnexUpgradeNotAnnounced struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error UpgradeNotAnnounced(address implementation, bytes32 codehash)
-func StorageAnnexUpgradeNotAnnouncedErrorID() common.Hash {
+func StorageExtensionUpgradeNotAnnouncedErrorID() common.Hash {
 	return common.HexToHash("0x5fb5dd3f8af77521b1e88b04c99b4c055f58cc9ca1d071edaa6dca810570e10b")
 }
 
@@ -3024,23 +3024,23 @@ func StorageAnnexUpgradeNotAnnouncedErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error UpgradeNotAnnounced(address implementation, bytes32 codehash)
-func (storageAnnex *StorageAnnex) UnpackUpgradeNotAnnouncedError(raw []byte) (*StorageAnnexUpgradeNotAnnounced, error) {
-	out := new(StorageAnnexUpgradeNotAnnounced)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "UpgradeNotAnnounced", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackUpgradeNotAnnouncedError(raw []byte) (*StorageExtensionUpgradeNotAnnounced, error) {
+	out := new(StorageExtensionUpgradeNotAnnounced)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "UpgradeNotAnnounced", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexWrongBitmap represents a WrongBitmap error raised by the StorageAnnex contract.
-type StorageAnnexWrongBitmap struct {
+// StorageExtensionWrongBitmap represents a WrongBitmap error raised by the StorageExtension contract.
+type StorageExtensionWrongBitmap struct {
 	Day *big.Int
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error WrongBitmap(uint24 day)
-func StorageAnnexWrongBitmapErrorID() common.Hash {
+func StorageExtensionWrongBitmapErrorID() common.Hash {
 	return common.HexToHash("0x7f9b34f96431010701be952ac188025f2d82301c8315fcee7baf7693db6f28e1")
 }
 
@@ -3048,16 +3048,16 @@ func StorageAnnexWrongBitmapErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error WrongBitmap(uint24 day)
-func (storageAnnex *StorageAnnex) UnpackWrongBitmapError(raw []byte) (*StorageAnnexWrongBitmap, error) {
-	out := new(StorageAnnexWrongBitmap)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "WrongBitmap", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackWrongBitmapError(raw []byte) (*StorageExtensionWrongBitmap, error) {
+	out := new(StorageExtensionWrongBitmap)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "WrongBitmap", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexWrongKind represents a WrongKind error raised by the StorageAnnex contract.
-type StorageAnnexWrongKind struct {
+// StorageExtensionWrongKind represents a WrongKind error raised by the StorageExtension contract.
+type StorageExtensionWrongKind struct {
 	Have uint8
 	Want uint8
 }
@@ -3065,7 +3065,7 @@ type StorageAnnexWrongKind struct {
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error WrongKind(uint8 have, uint8 want)
-func StorageAnnexWrongKindErrorID() common.Hash {
+func StorageExtensionWrongKindErrorID() common.Hash {
 	return common.HexToHash("0x74f42a91493e307f09953919e3e4e26b97bda62e5558b8acd93c1a1ae350a4b9")
 }
 
@@ -3073,23 +3073,23 @@ func StorageAnnexWrongKindErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error WrongKind(uint8 have, uint8 want)
-func (storageAnnex *StorageAnnex) UnpackWrongKindError(raw []byte) (*StorageAnnexWrongKind, error) {
-	out := new(StorageAnnexWrongKind)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "WrongKind", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackWrongKindError(raw []byte) (*StorageExtensionWrongKind, error) {
+	out := new(StorageExtensionWrongKind)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "WrongKind", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexWrongTarget represents a WrongTarget error raised by the StorageAnnex contract.
-type StorageAnnexWrongTarget struct {
+// StorageExtensionWrongTarget represents a WrongTarget error raised by the StorageExtension contract.
+type StorageExtensionWrongTarget struct {
 	ChallengeId [32]byte
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error WrongTarget(bytes32 challengeId)
-func StorageAnnexWrongTargetErrorID() common.Hash {
+func StorageExtensionWrongTargetErrorID() common.Hash {
 	return common.HexToHash("0x79b3805ae1fb8fa58502b402ebfcb9b1952de1abb058f6d201fa016272116cbe")
 }
 
@@ -3097,23 +3097,23 @@ func StorageAnnexWrongTargetErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error WrongTarget(bytes32 challengeId)
-func (storageAnnex *StorageAnnex) UnpackWrongTargetError(raw []byte) (*StorageAnnexWrongTarget, error) {
-	out := new(StorageAnnexWrongTarget)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "WrongTarget", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackWrongTargetError(raw []byte) (*StorageExtensionWrongTarget, error) {
+	out := new(StorageExtensionWrongTarget)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "WrongTarget", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexWrongTerms represents a WrongTerms error raised by the StorageAnnex contract.
-type StorageAnnexWrongTerms struct {
+// StorageExtensionWrongTerms represents a WrongTerms error raised by the StorageExtension contract.
+type StorageExtensionWrongTerms struct {
 	Id *big.Int
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error WrongTerms(uint128 id)
-func StorageAnnexWrongTermsErrorID() common.Hash {
+func StorageExtensionWrongTermsErrorID() common.Hash {
 	return common.HexToHash("0xbaa46f5765a9af88dcd3ec40b9b68cc8a82d391efcdfabd1942badd29db3bc1a")
 }
 
@@ -3121,22 +3121,22 @@ func StorageAnnexWrongTermsErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error WrongTerms(uint128 id)
-func (storageAnnex *StorageAnnex) UnpackWrongTermsError(raw []byte) (*StorageAnnexWrongTerms, error) {
-	out := new(StorageAnnexWrongTerms)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "WrongTerms", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackWrongTermsError(raw []byte) (*StorageExtensionWrongTerms, error) {
+	out := new(StorageExtensionWrongTerms)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "WrongTerms", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexZeroAddress represents a ZeroAddress error raised by the StorageAnnex contract.
-type StorageAnnexZeroAddress struct {
+// StorageExtensionZeroAddress represents a ZeroAddress error raised by the StorageExtension contract.
+type StorageExtensionZeroAddress struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error ZeroAddress()
-func StorageAnnexZeroAddressErrorID() common.Hash {
+func StorageExtensionZeroAddressErrorID() common.Hash {
 	return common.HexToHash("0xd92e233df2717d4a40030e20904abd27b68fcbeede117eaaccbbdac9618c8c73")
 }
 
@@ -3144,22 +3144,22 @@ func StorageAnnexZeroAddressErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error ZeroAddress()
-func (storageAnnex *StorageAnnex) UnpackZeroAddressError(raw []byte) (*StorageAnnexZeroAddress, error) {
-	out := new(StorageAnnexZeroAddress)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "ZeroAddress", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackZeroAddressError(raw []byte) (*StorageExtensionZeroAddress, error) {
+	out := new(StorageExtensionZeroAddress)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "ZeroAddress", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexZeroAmount represents a ZeroAmount error raised by the StorageAnnex contract.
-type StorageAnnexZeroAmount struct {
+// StorageExtensionZeroAmount represents a ZeroAmount error raised by the StorageExtension contract.
+type StorageExtensionZeroAmount struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error ZeroAmount()
-func StorageAnnexZeroAmountErrorID() common.Hash {
+func StorageExtensionZeroAmountErrorID() common.Hash {
 	return common.HexToHash("0x1f2a2005cb66a8e145327e8814e243a0996aec9bfe1e15a495778b1236dbd485")
 }
 
@@ -3167,22 +3167,22 @@ func StorageAnnexZeroAmountErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error ZeroAmount()
-func (storageAnnex *StorageAnnex) UnpackZeroAmountError(raw []byte) (*StorageAnnexZeroAmount, error) {
-	out := new(StorageAnnexZeroAmount)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "ZeroAmount", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackZeroAmountError(raw []byte) (*StorageExtensionZeroAmount, error) {
+	out := new(StorageExtensionZeroAmount)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "ZeroAmount", raw); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-// StorageAnnexZeroRoot represents a ZeroRoot error raised by the StorageAnnex contract.
-type StorageAnnexZeroRoot struct {
+// StorageExtensionZeroRoot represents a ZeroRoot error raised by the StorageExtension contract.
+type StorageExtensionZeroRoot struct {
 }
 
 // ErrorID returns the hash of canonical representation of the error's signature.
 //
 // Solidity: error ZeroRoot()
-func StorageAnnexZeroRootErrorID() common.Hash {
+func StorageExtensionZeroRootErrorID() common.Hash {
 	return common.HexToHash("0xb263ae738e814ca9af6ee56bb85daa47624e790421913c947dcba2aac07cfdbd")
 }
 
@@ -3190,9 +3190,9 @@ func StorageAnnexZeroRootErrorID() common.Hash {
 // error data into the corresponding Go error struct.
 //
 // Solidity: error ZeroRoot()
-func (storageAnnex *StorageAnnex) UnpackZeroRootError(raw []byte) (*StorageAnnexZeroRoot, error) {
-	out := new(StorageAnnexZeroRoot)
-	if err := storageAnnex.abi.UnpackIntoInterface(out, "ZeroRoot", raw); err != nil {
+func (storageExtension *StorageExtension) UnpackZeroRootError(raw []byte) (*StorageExtensionZeroRoot, error) {
+	out := new(StorageExtensionZeroRoot)
+	if err := storageExtension.abi.UnpackIntoInterface(out, "ZeroRoot", raw); err != nil {
 		return nil, err
 	}
 	return out, nil

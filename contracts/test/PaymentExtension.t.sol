@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {PaymentManager} from "../src/PaymentManager.sol";
-import {IPaymentDesk} from "../src/interfaces/IPaymentDesk.sol";
+import {IPaymentExtension} from "../src/interfaces/IPaymentExtension.sol";
 import {IPaymentManager} from "../src/interfaces/IPaymentManager.sol";
 import {IPermit2} from "../src/interfaces/IPermit2.sol";
 import {AlephErrors} from "../src/libraries/AlephErrors.sol";
@@ -11,7 +11,7 @@ import {Payees} from "../src/libraries/Payees.sol";
 import {Permit2Suite} from "./utils/Permit2Suite.sol";
 import {TestToken} from "./utils/TestToken.sol";
 
-contract PaymentDeskTest is Permit2Suite {
+contract PaymentExtensionTest is Permit2Suite {
     uint128 internal constant R = uint128(1000 * Q);
     uint64 internal node;
 
@@ -34,9 +34,9 @@ contract PaymentDeskTest is Permit2Suite {
         token.approve(address(payments), amount);
     }
 
-    function _asPayer() private returns (IPaymentDesk) {
+    function _asPayer() private returns (IPaymentExtension) {
         vm.prank(payer);
-        return desk;
+        return extension;
     }
 
     /* REVOCATION */
@@ -135,7 +135,7 @@ contract PaymentDeskTest is Permit2Suite {
         uint256 state = vm.snapshotState();
         vm.prank(payer);
         uint256 gas = gasleft();
-        desk.revokeAll(ALEPH);
+        extension.revokeAll(ALEPH);
         gas -= gasleft();
         vm.revertToState(state);
         for (uint64 i = 2; i <= 100; ++i) {
@@ -143,7 +143,7 @@ contract PaymentDeskTest is Permit2Suite {
         }
         vm.prank(payer);
         uint256 more = gasleft();
-        desk.revokeAll(ALEPH);
+        extension.revokeAll(ALEPH);
         more -= gasleft();
         assertLe(more, gas + 500);
     }
@@ -246,7 +246,7 @@ contract PaymentDeskTest is Permit2Suite {
                 })
             )
         );
-        desk.permit2(payer, ALEPH, amount, expiration, nonce, START, sig);
+        extension.permit2(payer, ALEPH, amount, expiration, nonce, START, sig);
     }
 
     function _usePermit2() private {
@@ -295,7 +295,7 @@ contract PaymentDeskTest is Permit2Suite {
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.Insufficient.selector, START + 1 days, START + 2 days));
         _permit2(5, START + 2 days, 1, payerKey + 1);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.TokenDisabled.selector, 9));
-        desk.permit2(payer, 9, 6, START, 0, START, "");
+        extension.permit2(payer, 9, 6, START, 0, START, "");
     }
 
     /* LIMITS */
@@ -328,14 +328,14 @@ contract PaymentDeskTest is Permit2Suite {
         _asPayer().setLimits(ALEPH, address(jobs), type(uint128).max, type(uint40).max, 10_000_000);
         _asJobs().reserve(payer, ALEPH, node, R);
         _flow(node, int256(uint256(R)));
-        assertEq(desk.limitOf(payer, ALEPH, address(jobs)).spent, 7_200_000);
+        assertEq(extension.limitOf(payer, ALEPH, address(jobs)).spent, 7_200_000);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.LimitExceeded.selector, 10_000_001, 10_000_000));
         _asJobs().chargeOnce(payer, ALEPH, node, 2_800_001, 0);
         _asJobs().chargeOnce(payer, ALEPH, node, 2_800_000, 0);
         skip(1 days);
-        assertEq(desk.limitOf(payer, ALEPH, address(jobs)).spent, 0);
+        assertEq(extension.limitOf(payer, ALEPH, address(jobs)).spent, 0);
         _asJobs().chargeOnce(payer, ALEPH, node, 10_000_000, 0);
-        IPaymentDesk.LimitView memory l = desk.limitOf(payer, ALEPH, address(jobs));
+        IPaymentExtension.LimitView memory l = extension.limitOf(payer, ALEPH, address(jobs));
         assertEq(l.spent, 10_000_000);
         assertEq(l.maxRateQ32, type(uint104).max);
         assertEq(l.validUntil, type(uint40).max);
@@ -360,7 +360,7 @@ contract PaymentDeskTest is Permit2Suite {
         _asPayer().setLimits(ALEPH, address(staking), 0, 1, 0);
         _asPayer().setLimits(ALEPH, storagesAt, 0, 1, 0);
         _asPayer().setLimits(ALEPH, imagesAt, 0, 1, 0);
-        assertEq(desk.limitOf(payer, ALEPH, imagesAt).validUntil, 1);
+        assertEq(extension.limitOf(payer, ALEPH, imagesAt).validUntil, 1);
     }
 
     /* SPONSORS */
@@ -369,7 +369,7 @@ contract PaymentDeskTest is Permit2Suite {
 
     function _sponsor(uint128 rate, uint40 until) private {
         vm.prank(patron);
-        desk.sponsor(payer, ALEPH, rate, until);
+        extension.sponsor(payer, ALEPH, rate, until);
     }
 
     function test_sponsor_paysWhatKeepsFlowsGoing() public {
@@ -389,7 +389,7 @@ contract PaymentDeskTest is Permit2Suite {
         // Stopping gives the payer no more than it paid itself.
         _flow(node, -int256(uint256(R)));
         assertEq(_account().refund, 3_600_000);
-        (address by, uint128 rate, uint40 until) = desk.sponsorOf(payer, ALEPH);
+        (address by, uint128 rate, uint40 until) = extension.sponsorOf(payer, ALEPH);
         assertEq(by, patron);
         assertEq(rate, R);
         assertEq(until, START + 1 days);
@@ -443,7 +443,7 @@ contract PaymentDeskTest is Permit2Suite {
     function test_sponsor_isReplacedByItselfThePayerAndTime() public {
         _sponsor(R, START + 100);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, address(this)));
-        desk.sponsor(payer, ALEPH, R, START + 100);
+        extension.sponsor(payer, ALEPH, R, START + 100);
         _sponsor(2 * R, START + 200);
         _asPayer().sponsor(payer, ALEPH, 0, START + 300);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, patron));
@@ -451,8 +451,8 @@ contract PaymentDeskTest is Permit2Suite {
         skip(301);
         _sponsor(R, START + 400);
         skip(100);
-        desk.sponsor(payer, ALEPH, R, START + 500);
-        (address by,,) = desk.sponsorOf(payer, ALEPH);
+        extension.sponsor(payer, ALEPH, R, START + 500);
+        (address by,,) = extension.sponsorOf(payer, ALEPH);
         assertEq(by, address(this));
     }
 
@@ -480,7 +480,7 @@ contract PaymentDeskTest is Permit2Suite {
     /* WINDOWS AND BOUNTIES */
 
     function test_window_isAsLongAsADollarLasts() public {
-        desk.setTokenTerms(ALEPH, 0, 7_200_000, 0);
+        extension.setTokenTerms(ALEPH, 0, 7_200_000, 0);
         _flow(node, int256(uint256(R)));
         assertEq(_account().window, 7200);
         assertEq(_account().paidUntil, START + 7200);
@@ -499,7 +499,7 @@ contract PaymentDeskTest is Permit2Suite {
     function testFuzz_window_isInBounds(uint104 rate, uint80 dollar) public {
         rate = uint104(bound(rate, 1, type(uint96).max));
         gateway.mint(token, payer, 1e28);
-        desk.setTokenTerms(ALEPH, 0, dollar, 0);
+        extension.setTokenTerms(ALEPH, 0, dollar, 0);
         _flow(node, int256(uint256(rate)));
         uint256 window = _account().window;
         assertGe(window, 1 hours);
@@ -509,7 +509,7 @@ contract PaymentDeskTest is Permit2Suite {
     }
 
     function test_bounty_goesToWhoKeepsAnAccountFromRunningDry() public {
-        desk.setTokenTerms(ALEPH, 0, 0, 600);
+        extension.setTokenTerms(ALEPH, 0, 0, 600);
         _flow(node, int256(uint256(R)));
         skip(2699);
         payments.pull(payer, ALEPH);
@@ -537,18 +537,18 @@ contract PaymentDeskTest is Permit2Suite {
 
     function test_multicall_doesSeveral() public {
         bytes[] memory calls = new bytes[](3);
-        calls[0] = abi.encodeCall(IPaymentDesk.deposit, (ALEPH, 100));
-        calls[1] = abi.encodeCall(IPaymentDesk.setSource, (ALEPH, 2));
+        calls[0] = abi.encodeCall(IPaymentExtension.deposit, (ALEPH, 100));
+        calls[1] = abi.encodeCall(IPaymentExtension.setSource, (ALEPH, 2));
         calls[2] = abi.encodeCall(IPaymentManager.creditOf, (node, ALEPH));
         bytes[] memory results = _asPayer().multicall(calls);
         assertEq(_account().refund, 100);
         assertEq(_account().source, 2);
         assertEq(results[2], abi.encode(0));
-        calls[1] = abi.encodeCall(IPaymentDesk.setSource, (ALEPH, 3));
+        calls[1] = abi.encodeCall(IPaymentExtension.setSource, (ALEPH, 3));
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 3, 0, 2));
         _asPayer().multicall(calls);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 0, 1, 200));
-        desk.multicall(new bytes[](0));
+        extension.multicall(new bytes[](0));
     }
 
     function test_fallback_unknownFunctionsRevert() public {
@@ -561,18 +561,18 @@ contract PaymentDeskTest is Permit2Suite {
     function test_setTokenTerms_andRefusals() public {
         vm.expectEmit(address(payments));
         emit IPaymentManager.TokenTermsSet(ALEPH, true, false, 5, 7);
-        desk.setTokenTerms(ALEPH, 2, 5, 7);
+        extension.setTokenTerms(ALEPH, 2, 5, 7);
         IPaymentManager.TokenView memory t = payments.tokenOf(ALEPH);
         assertTrue(t.swapIn && !t.swapOut && t.enabled);
         assertEq(t.minWindowAmount, 5);
         assertEq(t.bountyCap, 7);
         payments.delistToken(ALEPH);
-        desk.setTokenTerms(ALEPH, 6, 0, 0);
+        extension.setTokenTerms(ALEPH, 6, 0, 0);
         assertFalse(payments.tokenOf(ALEPH).enabled, "terms do not list");
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 1, 0, 6));
-        desk.setTokenTerms(ALEPH, 1, 0, 0);
+        extension.setTokenTerms(ALEPH, 1, 0, 0);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.TokenDisabled.selector, 2));
-        desk.setTokenTerms(2, 0, 0, 0);
+        extension.setTokenTerms(2, 0, 0, 0);
     }
 
     function test_listToken_beginsWithAleph() public {

@@ -5,6 +5,7 @@ import {INodeRegistry} from "../src/interfaces/INodeRegistry.sol";
 import {ISLAManager} from "../src/interfaces/ISLAManager.sol";
 import {AlephErrors} from "../src/libraries/AlephErrors.sol";
 import {Pausing} from "../src/libraries/Pausing.sol";
+import {Bitmaps} from "./utils/Bitmaps.sol";
 import {HeartbeatSuite} from "./utils/HeartbeatSuite.sol";
 
 /// @dev Takes no ether.
@@ -13,7 +14,7 @@ contract Refuser {
         external
         payable
     {
-        nodes.demandLeaf{value: msg.value}(epoch, id, root, bitmap);
+        nodes.demandLeaf{value: msg.value}(epoch, id, root, Bitmaps.pageOf(bitmap, id));
     }
 
     function answer(INodeRegistry nodes, uint32 epoch, uint32 id, bytes32 leaf, bytes32[] calldata proof) external {
@@ -21,9 +22,9 @@ contract Refuser {
     }
 }
 
-/// @title NodeConduct
+/// @title NodeExtension
 /// @notice Heartbeats, and what nodes and coordinators are held to.
-contract NodeConductTest is HeartbeatSuite {
+contract NodeExtensionTest is HeartbeatSuite {
     uint256 internal constant FEE = 0.0002 ether;
 
     struct Report {
@@ -51,7 +52,7 @@ contract NodeConductTest is HeartbeatSuite {
     }
 
     function _report(uint32 id, Report memory r) internal {
-        nodes.reportMissed(id, r.epochs, r.roots, r.bitmaps);
+        nodes.reportMissed(id, r.epochs, r.roots, Bitmaps.pagesOf(r.bitmaps, id));
     }
 
     function _refusesReport(uint32 id, Report memory r, bytes memory err) internal {
@@ -101,7 +102,7 @@ contract NodeConductTest is HeartbeatSuite {
         emit INodeRegistry.Heartbeats(epoch, ROOT, bitmap, 7);
         vm.prank(payer);
         nodes.submitHeartbeats(epoch, ROOT, bitmap, sigs);
-        assertEq(nodes.heartbeatOf(epoch), keccak256(abi.encode(ROOT, keccak256(bitmap))));
+        assertEq(nodes.heartbeatOf(epoch), keccak256(abi.encode(ROOT, Bitmaps.hashOf(bitmap))));
         (uint24 day,,) = nodes.coordinatorSet();
         assertEq(day, block.timestamp / 1 days, "takes the snapshot");
         bytes32 structHash = keccak256(
@@ -109,11 +110,12 @@ contract NodeConductTest is HeartbeatSuite {
                 keccak256("Heartbeat(uint32 epoch,bytes32 statsRoot,bytes32 bitmapHash)"),
                 epoch,
                 ROOT,
-                keccak256(bitmap)
+                Bitmaps.hashOf(bitmap)
             )
         );
         assertEq(
-            nodes.heartbeatDigest(epoch, ROOT, keccak256(bitmap)), _digest("AlephNodes", address(nodes), structHash)
+            nodes.heartbeatDigest(epoch, ROOT, Bitmaps.hashOf(bitmap)),
+            _digest("AlephNodes", address(nodes), structHash)
         );
         vm.expectRevert(abi.encodeWithSelector(INodeRegistry.EpochPosted.selector, epoch));
         nodes.submitHeartbeats(epoch, ROOT, bitmap, sigs);
@@ -278,13 +280,13 @@ contract NodeConductTest is HeartbeatSuite {
         uint32 id = workers[0].id;
         Report memory r = _silence(24);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 23, 24, 48));
-        nodes.reportMissed(id, new uint32[](23), r.roots, r.bitmaps);
+        nodes.reportMissed(id, new uint32[](23), r.roots, Bitmaps.pagesOf(r.bitmaps, id));
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 49, 24, 48));
-        nodes.reportMissed(id, new uint32[](49), r.roots, r.bitmaps);
+        nodes.reportMissed(id, new uint32[](49), r.roots, Bitmaps.pagesOf(r.bitmaps, id));
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 23, 24, 24));
-        nodes.reportMissed(id, r.epochs, new bytes32[](23), r.bitmaps);
+        nodes.reportMissed(id, r.epochs, new bytes32[](23), Bitmaps.pagesOf(r.bitmaps, id));
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 25, 24, 24));
-        nodes.reportMissed(id, r.epochs, r.roots, new bytes[](25));
+        nodes.reportMissed(id, r.epochs, r.roots, new INodeRegistry.BitmapPage[](25));
         vm.expectRevert(abi.encodeWithSelector(INodeRegistry.UnknownNode.selector, 99));
         _report(99, r);
         nodes.pause(Pausing.PENALTY, 1);
@@ -459,7 +461,7 @@ contract NodeConductTest is HeartbeatSuite {
 
     function _return(Party memory p, Comeback memory c) internal {
         vm.prank(p.signer);
-        nodes.reactivate(p.id, c.first, c.roots, c.bitmaps);
+        nodes.reactivate(p.id, c.first, c.roots, Bitmaps.threeOf(c.bitmaps, p.id));
     }
 
     function _suspend(uint32 id) internal {
@@ -472,7 +474,7 @@ contract NodeConductTest is HeartbeatSuite {
         Comeback memory c = _comeback(p.id);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, payer));
         vm.prank(payer);
-        nodes.reactivate(p.id, c.first, c.roots, c.bitmaps);
+        nodes.reactivate(p.id, c.first, c.roots, Bitmaps.threeOf(c.bitmaps, p.id));
         uint256 start = vm.snapshotState();
         vm.expectEmit(address(nodes));
         emit INodeRegistry.NodeStatusChanged(
@@ -484,7 +486,7 @@ contract NodeConductTest is HeartbeatSuite {
         _return(p, c);
         vm.revertToState(start);
         vm.prank(p.owner);
-        nodes.reactivate(p.id, c.first, c.roots, c.bitmaps);
+        nodes.reactivate(p.id, c.first, c.roots, Bitmaps.threeOf(c.bitmaps, p.id));
         assertTrue(nodes.isActive(p.id));
     }
 
@@ -795,7 +797,7 @@ contract NodeConductTest is HeartbeatSuite {
             proof[i] = bytes32(i);
             h = _inner(bytes32(i), h);
         }
-        proof[20] = keccak256(hex"00");
+        proof[20] = Bitmaps.hashOf(hex"00");
         uint32 epoch = _now() - 1;
         _post(epoch, h, hex"00");
         assertTrue(nodes.verifyStat(epoch, _leaf(id), id, proof));
@@ -818,7 +820,7 @@ contract NodeConductTest is HeartbeatSuite {
     }
 
     function _demand(Said memory s, uint32 id) internal {
-        nodes.demandLeaf{value: FEE}(s.epoch, id, s.root, s.bitmap);
+        nodes.demandLeaf{value: FEE}(s.epoch, id, s.root, Bitmaps.pageOf(s.bitmap, id));
     }
 
     function test_demandLeaf_isAnswered() public {
@@ -858,7 +860,7 @@ contract NodeConductTest is HeartbeatSuite {
         uint32 id = workers[0].id;
         Said memory s = _said(id);
         vm.expectRevert(abi.encodeWithSelector(INodeRegistry.WrongFee.selector, FEE - 1, FEE));
-        nodes.demandLeaf{value: FEE - 1}(s.epoch, id, s.root, s.bitmap);
+        nodes.demandLeaf{value: FEE - 1}(s.epoch, id, s.root, Bitmaps.pageOf(s.bitmap, id));
         vm.expectRevert(abi.encodeWithSelector(INodeRegistry.NotAlive.selector, s.epoch));
         _demand(s, workers[1].id);
         vm.expectRevert(abi.encodeWithSelector(INodeRegistry.NotAlive.selector, s.epoch));
@@ -892,7 +894,7 @@ contract NodeConductTest is HeartbeatSuite {
 
     /// @dev Reverts with `err` unless that is empty.
     function _expire(Said memory s, uint32 id, Party memory c, bytes memory err) internal {
-        bytes32 map = keccak256(s.bitmap);
+        bytes32 map = Bitmaps.hashOf(s.bitmap);
         bytes memory sig = _sign(c.key, nodes.heartbeatDigest(s.epoch, s.root, map));
         if (err.length != 0) vm.expectRevert(err);
         nodes.expireLeaf(s.epoch, id, c.id, s.root, map, sig);

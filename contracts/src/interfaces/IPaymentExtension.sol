@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.37;
 
-/// @title IPaymentDesk
+/// @title IPaymentExtension
 /// @notice What payers, payees and listers do rarely with the PaymentManager, at the PaymentManager's address. Its events and
 /// errors are in {IPaymentManager}.
-interface IPaymentDesk {
+interface IPaymentExtension {
     /// @notice What a payer allows a controller, and what it has taken today of `dailyCap`. Without a limit `validUntil` is
     /// zero.
     struct LimitView {

@@ -10,11 +10,11 @@ import {Liveness} from "./libraries/Liveness.sol";
 import {Pausing} from "./libraries/Pausing.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
-/// @title NodeConduct
-/// @notice See {INodeRegistry}. This is a part of the {NodeRegistry}, which creates it and runs it on its own storage: both
-/// together are too large for one contract. Called directly it has nothing to work on, so there is nothing to initialize.
+/// @title NodeExtension
+/// @notice See {INodeRegistry}. This is a part of the {NodeRegistry}, which runs it on its own storage: both together are too
+/// large for one contract. Called directly it has nothing to work on, so there is nothing to initialize.
 /// @custom:oz-upgrades-unsafe-allow missing-initializer
-contract NodeConduct is NodeBase {
+contract NodeExtension is NodeBase {
     /* CONSTANTS */
 
     /// @dev The longest time in jail. A node that must not come back is banned.
@@ -90,16 +90,16 @@ contract NodeConduct is NodeBase {
         uint32 nodeId,
         uint32[] calldata epochs,
         bytes32[] calldata statsRoots,
-        bytes[] calldata bitmaps
+        INodeRegistry.BitmapPage[] calldata pages
     ) external unpaused(Pausing.PENALTY) {
         Node storage n = _known(nodeId);
         uint256 count = epochs.length;
         if (count < _MISSED || count > _WINDOW) revert AlephErrors.OutOfBounds(count, _MISSED, _WINDOW);
         if (statsRoots.length != count) revert AlephErrors.OutOfBounds(statsRoots.length, count, count);
-        if (bitmaps.length != count) revert AlephErrors.OutOfBounds(bitmaps.length, count, count);
+        if (pages.length != count) revert AlephErrors.OutOfBounds(pages.length, count, count);
         uint32 last = epochs[count - 1];
         _checkDuty(nodeId, n, epochs[0], last);
-        _checkMissed(nodeId, epochs, statsRoots, bitmaps);
+        _checkMissed(nodeId, epochs, statsRoots, pages);
         _checkSequencer(epochs);
 
         emit INodeRegistry.MissedReported(nodeId, epochs[0], last, uint8(count), msg.sender);
@@ -114,18 +114,19 @@ contract NodeConduct is NodeBase {
     }
 
     /// @notice See {INodeRegistry-reactivate}.
-    function reactivate(uint32 nodeId, uint32 firstEpoch, bytes32[3] calldata statsRoots, bytes[3] calldata bitmaps)
-        external
-        unpaused(Pausing.ENTRY)
-    {
+    function reactivate(
+        uint32 nodeId,
+        uint32 firstEpoch,
+        bytes32[3] calldata statsRoots,
+        INodeRegistry.BitmapPage[3] calldata pages
+    ) external unpaused(Pausing.ENTRY) {
         Node storage n = _known(nodeId);
         if (msg.sender != n.owner && msg.sender != n.signer) revert AlephErrors.NotAuthorized(msg.sender);
         if (n.status != INodeRegistry.Status.Suspended) revert INodeRegistry.NodeNotActive(nodeId, n.status);
         _checkPast(firstEpoch, _WINDOW);
         if (_startOf(firstEpoch) < n.statusSince) revert INodeRegistry.EpochWindow(firstEpoch);
         for (uint32 i; i < _COMEBACK; ++i) {
-            _checkHeartbeat(firstEpoch + i, statsRoots[i], Liveness.hash(bitmaps[i]));
-            if (!Liveness.isSet(bitmaps[i], nodeId)) revert INodeRegistry.NotAlive(firstEpoch + i);
+            _checkAlive(nodeId, firstEpoch + i, statsRoots[i], pages[i]);
         }
         if (!_hasStake(nodeId, n.kind)) revert INodeRegistry.StakeTooLow(nodeId);
         n.flags &= ~OFFLINE;
@@ -155,11 +156,13 @@ contract NodeConduct is NodeBase {
     }
 
     /// @notice See {INodeRegistry-demandLeaf}.
-    function demandLeaf(uint32 epoch, uint32 nodeId, bytes32 statsRoot, bytes calldata bitmap) external payable {
+    function demandLeaf(uint32 epoch, uint32 nodeId, bytes32 statsRoot, INodeRegistry.BitmapPage calldata page)
+        external
+        payable
+    {
         if (msg.value != LEAF_FEE) revert INodeRegistry.WrongFee(msg.value, LEAF_FEE);
         _checkPast(epoch, _WINDOW);
-        _checkHeartbeat(epoch, statsRoot, Liveness.hash(bitmap));
-        if (!Liveness.isSet(bitmap, nodeId)) revert INodeRegistry.NotAlive(epoch);
+        _checkAlive(nodeId, epoch, statsRoot, page);
         Demand storage d = _storage().demands[epoch][nodeId];
         if (d.state != INodeRegistry.DemandState.None) {
             revert AlephErrors.BadState(uint8(d.state), uint8(INodeRegistry.DemandState.None));
@@ -213,7 +216,7 @@ contract NodeConduct is NodeBase {
         uint32 nodeId,
         uint32[] calldata epochs,
         bytes32[] calldata statsRoots,
-        bytes[] calldata bitmaps
+        INodeRegistry.BitmapPage[] calldata pages
     ) private view {
         uint256 beats = _storage().selfBeats[nodeId];
         uint32 previous;
@@ -221,19 +224,29 @@ contract NodeConduct is NodeBase {
             uint32 epoch = epochs[i];
             if (epoch <= previous) revert INodeRegistry.EpochOrder(previous, epoch);
             previous = epoch;
-            bool clear = _isClear(nodeId, epoch, statsRoots[i], bitmaps[i]);
-            if (!clear || (beats != 0 && _inBeats(beats, epoch))) revert INodeRegistry.NotMissed(epoch);
+            (bool told, bool alive) = _look(nodeId, epoch, statsRoots[i], pages[i]);
+            if (!told || alive || (beats != 0 && _inBeats(beats, epoch))) revert INodeRegistry.NotMissed(epoch);
         }
     }
 
-    /// @dev Whether the coordinators said of the epoch that the node was not alive.
-    function _isClear(uint32 nodeId, uint32 epoch, bytes32 statsRoot, bytes calldata bitmap)
+    /// @dev The coordinators said of the epoch that the node was alive.
+    function _checkAlive(uint32 nodeId, uint32 epoch, bytes32 statsRoot, INodeRegistry.BitmapPage calldata page)
         private
         view
-        returns (bool)
     {
-        _checkHeartbeat(epoch, statsRoot, Liveness.hash(bitmap));
-        return Liveness.isClear(bitmap, nodeId);
+        (, bool alive) = _look(nodeId, epoch, statsRoot, page);
+        if (!alive) revert INodeRegistry.NotAlive(epoch);
+    }
+
+    /// @dev What the coordinators said of the node in the epoch, if anything.
+    function _look(uint32 nodeId, uint32 epoch, bytes32 statsRoot, INodeRegistry.BitmapPage calldata page)
+        private
+        view
+        returns (bool told, bool alive)
+    {
+        bytes32 bitmapHash;
+        (bitmapHash, told, alive) = Liveness.look(page, nodeId);
+        _checkHeartbeat(epoch, statsRoot, bitmapHash);
     }
 
     /// @dev The node was on duty from the first to the last epoch, and these are among the last 48.

@@ -192,7 +192,13 @@ type artifact struct {
 		Object         string          `json:"object"`
 		LinkReferences json.RawMessage `json:"linkReferences"`
 	} `json:"bytecode"`
+	Deployed struct {
+		Object string `json:"object"`
+	} `json:"deployedBytecode"`
 }
+
+// codeMax is the longest code a chain accepts, in bytes (EIP-170).
+const codeMax = 24_576
 
 func readArtifact(root, name string) (*artifact, error) {
 	raw, err := os.ReadFile(filepath.Join(root, "out", "release", name+".sol", name+".json"))
@@ -202,6 +208,9 @@ func readArtifact(root, name string) (*artifact, error) {
 	var a artifact
 	if err := json.Unmarshal(raw, &a); err != nil {
 		return nil, fmt.Errorf("parse artifact of %s: %w", name, err)
+	}
+	if n := len(strings.TrimPrefix(a.Deployed.Object, "0x")) / 2; n > codeMax {
+		return nil, fmt.Errorf("the code of %s has %d bytes, of which a chain takes %d: move something to its extension", name, n, codeMax)
 	}
 	return &a, nil
 }

@@ -30,7 +30,8 @@ published code, see docs/contracts/gas.md.
 function summary() {
   const tests = count(/^    function (test\w*)\(/gm);
   const fuzz = count(/^    function (testFuzz\w*)\(/gm);
-  const properties = new Set(matches(/^    function invariant_([A-Z]+\d+)_/gm));
+  // A campaign may hold several: invariant_G3_G4_whatItSays.
+  const properties = new Set(matches(/^    function invariant_((?:[A-Z]+\d+_)+)/gm).flatMap((n) => n.split("_").filter(Boolean)));
   const coverage = lcov();
   const mutants = exists("out/mutants.json") ? read("out/mutants.json") : undefined;
   const rows = [

@@ -45,6 +45,24 @@ func (l Layouts) Breaks(next Layouts) (problems []string) {
 	return problems
 }
 
+// Grows says what a release with the layouts next has in storage that a release
+// with the layouts l has not, if nothing breaks.
+func (l Layouts) Grows(next Layouts) (news []string) {
+	for _, contract := range sorted(next) {
+		for _, name := range sorted(next[contract]) {
+			had, found := l[contract][name]
+			if !found {
+				news = append(news, fmt.Sprintf("%s: %s is new", contract, name))
+				continue
+			}
+			for _, member := range next[contract][name][min(len(had), len(next[contract][name])):] {
+				news = append(news, fmt.Sprintf("%s: %s gets %s", contract, name, member))
+			}
+		}
+	}
+	return news
+}
+
 func sorted[V any](m map[string]V) []string {
 	names := make([]string, 0, len(m))
 	for name := range m {

@@ -41,6 +41,15 @@ func TestBreaks(t *testing.T) {
 		{"shorter", bindings.Layouts{"A": {"A.S": {"0:0 a uint8"}, "A.T": {"0:0 c uint8"}}}, []string{"A: A.S has lost 0:1 b uint8"}, nil},
 		{"gone", bindings.Layouts{"A": {"A.S": {"0:0 a uint8", "0:1 b uint8"}}}, []string{"A: A.T is gone"}, nil},
 	}
+	packed := bindings.Layouts{"A": {"A.S": {"0:0 all mapping(uint32 => struct A.T[8])"}, "A.T": {"0:0 a uint8"}}}
+	fits := bindings.Layouts{"A": {"A.S": packed["A"]["A.S"], "A.T": {"0:0 a uint8", "0:1 b uint8"}}}
+	if got := packed.Breaks(fits); got != nil {
+		t.Errorf("a struct in an array that grows within its slot breaks: %v", got)
+	}
+	fits["A"]["A.T"] = append(fits["A"]["A.T"], "1:0 c uint256")
+	if diff := cmp.Diff([]string{"A: A.T is in an array and takes another number of slots"}, packed.Breaks(fits)); diff != "" {
+		t.Errorf("a struct in an array that grows by a slot (-want +got):\n%s", diff)
+	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want, was.Breaks(tt.next)); diff != "" {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/ethereum/go-ethereum/accounts/abi/bind/v2"
+	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
@@ -188,5 +189,41 @@ func TestWhatMustNotBeUpgradedTo(t *testing.T) {
 	_, err = rehearse.RunAgainst(t.Context(), n.Chain, n.Deployment, params, release(t, versionIs, versionNext, "DomainRegistry"), quiet)
 	if !errors.Is(err, errs.Conflict) || !strings.Contains(err.Error(), "was lost: 0 ALEPH for it, 4") {
 		t.Errorf("a lost vote: %v", err)
+	}
+}
+
+func TestWhatAnUpgradeMayChange(t *testing.T) {
+	at := func(b byte) common.Address { return common.Address{19: b} }
+	old := map[string]deploy.Implementation{"JobExtension": {Address: at(1)}}
+	next := map[string]deploy.Implementation{"JobExtension": {Address: at(2)}}
+	word := func(b byte) []byte { return common.LeftPadBytes([]byte{b}, 32) }
+	tests := []struct {
+		name, view string
+		was, is    []byte
+		want       bool
+	}{
+		{"the same", "job", word(1), word(1), true},
+		{"another answer", "job", word(7), word(8), false},
+		{"no answer any more", "job", word(7), nil, false},
+		{"an answer where there was none", "job", nil, word(7), false},
+		{"a refusal as before", "job", nil, nil, true},
+		{"the version", "VERSION", word(7), word(8), true},
+		{"an announcement that is used up", "announcedUpgrade", word(7), word(0), true},
+		{"an announcement that is another", "announcedUpgrade", word(7), word(8), false},
+		{"where the second half is", "extension", word(1), word(2), true},
+		{"a second half that is elsewhere", "extension", word(1), word(3), false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := rehearse.Agree(tt.view, old, next, tt.was, tt.is); got != tt.want {
+				t.Errorf("%t, want %t", got, tt.want)
+			}
+		})
+	}
+	if !rehearse.Added([][]byte{nil, nil}, [][]byte{nil, word(1)}) {
+		t.Error("a view that only the new code has is not new")
+	}
+	if rehearse.Added([][]byte{nil, nil}, [][]byte{nil, nil}) || rehearse.Added([][]byte{nil, word(1)}, [][]byte{word(1), word(1)}) {
+		t.Error("a view that was there, or is not there, is new")
 	}
 }

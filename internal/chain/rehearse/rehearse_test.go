@@ -82,6 +82,10 @@ func proxied() (names []string) {
 
 func TestAnUpgradeKeepsTheState(t *testing.T) {
 	n, params := network(t)
+	w := chaintest.NewWalk(t, n, 3)
+	for range 150 { // Delegations, names, images, stored objects and what comes of them.
+		w.Step()
+	}
 	next := release(t, versionIs, versionNext, proxied()...)
 
 	report, err := rehearse.Run(t.Context(), n.Chain, n.Deployment, params, next, quiet)
@@ -115,8 +119,11 @@ func TestAnUpgradeKeepsTheState(t *testing.T) {
 			t.Errorf("compared %+v before and %+v after", c, after)
 		}
 	}
-	// Two jobs, two nodes and everybody's money were asked about.
-	for contract, least := range map[string]int{"JobManager": 20, "NodeRegistry": 20, "StakingManager": 50, "PaymentManager": 100, "AlephLens": 20, "AlephToken": 20} {
+	// Everybody and everything there was were asked about.
+	for contract, least := range map[string]int{
+		"JobManager": 40, "NodeRegistry": 60, "StakingManager": 300, "PaymentManager": 300, "StorageRegistry": 50, "DomainRegistry": 20,
+		"ImageMarketplace": 40, "SLAManager": 40, "AlephLens": 100, "AlephToken": 100,
+	} {
 		if asked[contract] < least {
 			t.Errorf("%s was asked %d times, want at least %d", contract, asked[contract], least)
 		}

@@ -28,7 +28,7 @@ type network struct {
 
 func (a *app) contractsCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "contracts", Short: "Deploy the contracts, or verify a deployment", SuggestionsMinimumDistance: 2,
+		Use: "contracts", Short: "Deploy the contracts, verify a deployment, or rehearse an upgrade", SuggestionsMinimumDistance: 2,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -37,7 +37,7 @@ func (a *app) contractsCommand() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(a.contractsDeployCommand(), a.contractsVerifyCommand())
+	cmd.AddCommand(a.contractsDeployCommand(), a.contractsVerifyCommand(), a.contractsRehearseCommand())
 	return cmd
 }
 

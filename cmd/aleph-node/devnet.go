@@ -59,11 +59,9 @@ func (a *app) devnet(ctx context.Context, o devnet.Options, quiet bool) (err err
 			return fmt.Errorf("make directory: %w", err)
 		}
 	case o.DataDir == "":
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return fmt.Errorf("find home directory: %w; give --data-dir DIR", err)
+		if o.DataDir, err = devnetDir(); err != nil {
+			return err
 		}
-		o.DataDir = filepath.Join(home, ".aleph", "devnet")
 	}
 	log := telemetry.NewLogger(telemetry.Config{Level: "warn", Format: "text"}, a.err)
 	n, err := devnet.Start(ctx, o, log)
@@ -94,4 +92,13 @@ func (a *app) devnet(ctx context.Context, o devnet.Options, quiet bool) (err err
 		return err
 	}
 	return n.Wait(ctx)
+}
+
+// devnetDir is where a local network is kept if nothing else is said.
+func devnetDir() (string, error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find home directory: %w; give --data-dir DIR", err)
+	}
+	return filepath.Join(home, ".aleph", "devnet"), nil
 }

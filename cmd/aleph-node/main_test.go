@@ -251,6 +251,11 @@ func TestDevnetIsDescribedWhenItIsReady(t *testing.T) {
 		if !answers(t, d.Nodes[0].URL+"/readyz") {
 			t.Error("the coordinator is not ready")
 		}
+		var errs bytes.Buffer
+		if code := (&app{out: io.Discard, err: &errs}).run(t.Context(), []string{"contracts", "rehearse", "--data-dir", dir}); code != exitError ||
+			!strings.Contains(errs.String(), "a local network runs in "+dir) || !strings.Contains(errs.String(), "stop the network") {
+			t.Errorf("a rehearsal meanwhile: exit code %d, %s", code, &errs)
+		}
 
 		if code := end(); code != exitOK {
 			t.Errorf("exit code %d, want %d", code, exitOK)

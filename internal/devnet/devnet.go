@@ -120,7 +120,7 @@ func Start(ctx context.Context, o Options, log *slog.Logger) (_ *Network, err er
 func (n *Network) openChain(ctx, life context.Context) (err error) {
 	cfg := devchain.Config{Port: n.opts.RPCPort}
 	if !n.opts.Ephemeral {
-		cfg.DataDir = filepath.Join(n.opts.DataDir, "chain")
+		cfg.DataDir = filepath.Join(n.opts.DataDir, chainDir)
 	}
 	n.chain, err = devchain.Open(cfg, n.log.With("part", "devchain"))
 	if errors.Is(err, errs.Conflict) {

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"sync"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -33,13 +34,14 @@ type Net struct {
 	Chain      *devchain.Chain
 	Client     *chain.Client
 	Deployment *deploy.Deployment
-	Admin      devchain.Account // Holds every role.
+	Admin      devchain.Account // Holds every role, but of StartGoverned.
 	Owner      devchain.Account // Of both nodes.
 	Payer      devchain.Account // Has ALEPH and has approved all of it.
 	Coord      Node
 	Compute    Node
 
 	offers int64 // Nonce of the next offer.
+	end    func() error
 }
 
 // Node is a node that has joined.
@@ -57,13 +59,26 @@ func Aleph(n int64) *big.Int { return new(big.Int).Mul(big.NewInt(n), big.NewInt
 // Start returns a new chain with everything on it. It ends with the test.
 func Start(tb testing.TB) *Net {
 	tb.Helper()
+	return start(tb, "", true)
+}
+
+// StartGoverned returns a chain like Start's, kept in a directory ("" = in
+// memory), on which nobody but contracts holds a role, as on a devnet.
+func StartGoverned(tb testing.TB, dir string) *Net {
+	tb.Helper()
+	return start(tb, dir, false)
+}
+
+func start(tb testing.TB, dir string, admin bool) *Net {
+	tb.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	c, err := devchain.Open(devchain.Config{}, quiet)
+	c, err := devchain.Open(devchain.Config{DataDir: dir}, quiet)
 	if err != nil {
 		tb.Fatal(err)
 	}
+	closeOnce := sync.OnceValue(c.Close)
 	tb.Cleanup(func() {
-		if err := c.Close(); err != nil {
+		if err := closeOnce(); err != nil {
 			tb.Errorf("close chain: %v", err)
 		}
 	})
@@ -73,9 +88,9 @@ func Start(tb testing.TB) *Net {
 	}
 	tb.Cleanup(client.Close)
 	a := devchain.Accounts()
-	n := &Net{Chain: c, Client: client, Admin: a[0], Owner: a[1], Payer: a[2]}
+	n := &Net{Chain: c, Client: client, Admin: a[0], Owner: a[1], Payer: a[2], end: closeOnce}
 	stop := n.Run(tb)
-	n.deploy(tb)
+	n.deploy(tb, admin)
 	n.join(tb)
 	stop()
 	approve := bindings.NewAlephToken().PackApprove(n.Deployment.Contracts.PaymentManager, Aleph(1000))
@@ -83,7 +98,15 @@ func Start(tb testing.TB) *Net {
 	return n
 }
 
-func (n *Net) deploy(tb testing.TB) {
+// Close ends the chain before the test ends.
+func (n *Net) Close(tb testing.TB) {
+	tb.Helper()
+	if err := n.end(); err != nil {
+		tb.Fatalf("close chain: %v", err)
+	}
+}
+
+func (n *Net) deploy(tb testing.TB, admin bool) {
 	tb.Helper()
 	params, err := deploy.ParamsOf(devchain.ChainID)
 	if err != nil {
@@ -92,7 +115,7 @@ func (n *Net) deploy(tb testing.TB) {
 	params.Stake = deploy.Stake{Coordinator: 200, CoordinatorTotal: 200, Compute: 10}
 	params.Pools = deploy.Pools{Stakers: n.Admin.Address, Coordinators: n.Admin.Address, Development: n.Admin.Address}
 	d, err := deploy.Deploy(tb.Context(), n.Client, n.Admin.Key, params, deploy.Extras{
-		KeepAdmin: true,
+		KeepAdmin: admin,
 		Grants:    []deploy.Grant{{To: n.Owner.Address, AlephWei: Aleph(1000)}, {To: n.Payer.Address, AlephWei: Aleph(1000)}},
 	})
 	if err != nil {

@@ -54,6 +54,7 @@ type Deployment struct {
 	Contracts       chain.Contracts           `json:"contracts"`         // Proxies where there are any.
 	Implementations map[string]Implementation `json:"implementations"`   // By the name of the proxy.
 	Helpers         map[string]common.Address `json:"helpers,omitempty"` // Contracts that no node talks to.
+	Layouts         bindings.Layouts          `json:"layouts,omitempty"` // Of the storage; an upgrade must be able to read it.
 	Deployer        common.Address            `json:"deployer"`          // The contract that chose the addresses.
 	DevGateway      common.Address            `json:"dev_gateway,omitzero"`
 	DevGuardian     common.Address            `json:"dev_guardian,omitzero"`
@@ -101,9 +102,13 @@ func Deploy(ctx context.Context, c *chain.Client, key *ecdsa.PrivateKey, params 
 		return nil, err
 	}
 	admin := crypto.PubkeyToAddress(key.PublicKey)
+	layouts, err := bindings.StorageLayouts()
+	if err != nil {
+		return nil, err
+	}
 	d := &Deployment{
 		ChainID: params.ChainID, Deployer: crypto.CreateAddress(admin, b.Nonce()), Founder: admin,
-		Implementations: map[string]Implementation{},
+		Implementations: map[string]Implementation{}, Layouts: layouts,
 	}
 	p := newPlan(d, params)
 	if err := p.build(b, x); err != nil {
@@ -445,13 +450,8 @@ func grant(b *Batch, gateway, token common.Address, grants []Grant) {
 // finish checks that the contracts are where they should be, and notes the
 // hashes of their code.
 func (p *plan) finish(ctx context.Context, c *chain.Client) error {
-	for name, of := range p.deployment.Implementations {
-		code, err := c.Code(ctx, of.Address)
-		if err != nil {
-			return err
-		}
-		of.CodeHash = crypto.Keccak256Hash(code)
-		p.deployment.Implementations[name] = of
+	if err := p.hashes(ctx, c); err != nil {
+		return err
 	}
 	jobs, at := bindings.NewJobManager(), p.deployment.Contracts.JobManager
 	out, err := c.Call(ctx, chain.Call{To: at, Data: jobs.PackVERSION()})
@@ -460,6 +460,19 @@ func (p *plan) finish(ctx context.Context, c *chain.Client) error {
 	}
 	if p.deployment.Version, err = jobs.UnpackVERSION(out); err != nil {
 		return errs.New(errs.Internal, "there is no JobManager at %s: %w", at, err)
+	}
+	return nil
+}
+
+// hashes notes the hashes of the code behind the proxies.
+func (p *plan) hashes(ctx context.Context, c *chain.Client) error {
+	for name, of := range p.deployment.Implementations {
+		code, err := c.Code(ctx, of.Address)
+		if err != nil {
+			return err
+		}
+		of.CodeHash = crypto.Keccak256Hash(code)
+		p.deployment.Implementations[name] = of
 	}
 	return nil
 }

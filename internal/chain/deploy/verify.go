@@ -19,8 +19,8 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
 
-// implementationSlot is where a proxy keeps the address of its code (ERC-1967).
-var implementationSlot = common.HexToHash("0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc") //nolint:gochecknoglobals // A constant.
+// ImplementationSlot is where a proxy keeps the address of its code (ERC-1967).
+var ImplementationSlot = common.HexToHash("0x360894a13ba1a3210667c828492db98dca3e2076cc3735a920a3ca505d382bbc") //nolint:gochecknoglobals // A constant.
 
 // Finding is what one contract of a deployment turned out to be.
 type Finding struct {
@@ -37,8 +37,13 @@ type Finding struct {
 // contract is not where its name puts it. Nothing is believed but the chain,
 // the parameters and this program.
 func Verify(ctx context.Context, c *chain.Client, d *Deployment, params Params) ([]Finding, error) {
+	return VerifySuite(ctx, c, d, params, bindings.Suite())
+}
+
+// VerifySuite is Verify with the contracts of any release.
+func VerifySuite(ctx context.Context, c *chain.Client, d *Deployment, params Params, suite []bindings.Contract) ([]Finding, error) {
 	v := verifier{plan: newPlan(d, params), client: c, deployment: d}
-	for _, of := range bindings.Suite() {
+	for _, of := range suite {
 		var err error
 		switch of.Role {
 		case bindings.Proxied:
@@ -100,7 +105,7 @@ func (v *verifier) proxied(ctx context.Context, of bindings.Contract) error {
 	if err := v.compare(ctx, of.Name, proxy, creation, implementation); err != nil {
 		return err
 	}
-	slot, err := v.client.Storage(ctx, proxy, implementationSlot)
+	slot, err := v.client.Storage(ctx, proxy, ImplementationSlot)
 	if err != nil {
 		return err
 	}

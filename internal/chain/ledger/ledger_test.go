@@ -1,0 +1,396 @@
+package ledger_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/chain"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/ledger"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+)
+
+var (
+	steps = flag.Int("steps", 400, "calls of a random sequence")
+	seed  = flag.Uint64("seed", 0, "of the random sequence; 0 = some")
+)
+
+// numbers compares amounts by value.
+var numbers = cmp.Comparer(func(a, b *big.Int) bool {
+	zero := new(big.Int)
+	if a == nil {
+		a = zero
+	}
+	if b == nil {
+		b = zero
+	}
+	return a.Cmp(b) == 0
+})
+
+// replay folds all events from the first block on.
+func replay(t *testing.T, n *chaintest.Net, seen map[string]int) (l *ledger.Ledger, now uint64) {
+	t.Helper()
+	head := n.Head(t)
+	var all []common.Address
+	for _, at := range n.Deployment.Contracts.ByName() {
+		all = append(all, at)
+	}
+	logs, err := n.Client.LogsBetween(t.Context(), 0, head.Number, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l = ledger.New(n.Deployment.Contracts)
+	clear(seen)
+	for i := range logs {
+		seen[nameOf(t, n, &logs[i])]++
+	}
+	for len(logs) > 0 {
+		end := slices.IndexFunc(logs, func(log types.Log) bool { return log.BlockNumber != logs[0].BlockNumber })
+		if end < 0 {
+			end = len(logs)
+		}
+		h, err := n.Client.Header(t.Context(), logs[0].BlockNumber)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Fold(h.Time, logs[:end]); err != nil {
+			t.Fatal(err)
+		}
+		logs = logs[end:]
+	}
+	return l, head.Time
+}
+
+// nameOf returns the name of an event.
+func nameOf(t *testing.T, n *chaintest.Net, l *types.Log) string {
+	t.Helper()
+	for name, at := range n.Deployment.Contracts.ByName() {
+		if at != l.Address {
+			continue
+		}
+		parsed, err := chain.ABI(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		event, err := parsed.EventByID(l.Topics[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return name + "." + event.Name
+	}
+	t.Fatalf("no contract at %s", l.Address)
+	return ""
+}
+
+// comparison asks views and compares their answers with the ledger's.
+type comparison struct {
+	t     *testing.T
+	net   *chaintest.Net
+	l     *ledger.Ledger
+	now   uint64
+	count int
+}
+
+// same compares one answer. Calls are of one block: nobody makes any meanwhile.
+func same[V any](c *comparison, name, contract string, data []byte, unpack func([]byte) (V, error), want V) {
+	c.t.Helper()
+	c.count++
+	to, err := c.net.Deployment.Contracts.Address(contract)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	raw, err := c.net.Client.Call(c.t.Context(), chain.Call{To: to, Data: data})
+	if err != nil {
+		c.t.Fatalf("%s: %v", name, err)
+	}
+	got, err := unpack(raw)
+	if err != nil {
+		c.t.Fatalf("%s: %v", name, err)
+	}
+	if diff := cmp.Diff(want, got, numbers); diff != "" {
+		c.t.Errorf("%s (-by the events +the contract):\n%s", name, diff)
+	}
+}
+
+func (c *comparison) all(people []common.Address, specs [][32]byte) {
+	c.nodes()
+	c.stakes(people)
+	c.jobs(people, specs)
+	c.payments()
+	c.stores()
+	c.domains(people)
+	c.images(people)
+	c.cases()
+}
+
+func (c *comparison) nodes() {
+	b, l := bindings.NewNodeRegistry(), c.l
+	ids := l.Nodes()
+	same(c, "lastNodeId", "NodeRegistry", b.PackLastNodeId(), b.UnpackLastNodeId, ids[len(ids)-1])
+	same(c, "activeCoordinatorIds", "NodeRegistry", b.PackActiveCoordinatorIds(), b.UnpackActiveCoordinatorIds, l.ActiveCoordinators())
+	lens := bindings.NewAlephLens()
+	for _, id := range ids {
+		same(c, fmt.Sprintf("node %d", id), "NodeRegistry", b.PackNode(id), b.UnpackNode, l.Node(id))
+		links := append([]uint32{}, l.LinksOf(id)...)
+		same(c, fmt.Sprintf("links of %d", id), "NodeRegistry", b.PackLinksOf(id), b.UnpackLinksOf, links)
+		// The lens as the console sees it, of the same numbers.
+		info := bindings.IAlephLensNodeInfo{}
+		same(c, fmt.Sprintf("lens of node %d", id), "AlephLens", lens.PackNode(id), func(raw []byte) (bindings.INodeRegistryNodeView, error) {
+			var err error
+			info, err = lens.UnpackNode(raw)
+			return info.Node, err
+		}, l.Node(id))
+		own, pool, rewards := l.StakeOf(id), l.Pool(id, c.now), l.Rewards(id, c.now)
+		for what, pair := range map[string][2]*big.Int{
+			"self stake": {own.Arg0, info.SelfStake}, "delegated": {pool.Arg0, info.Delegated},
+			"unbonding": {new(big.Int).Add(own.Arg1, pool.Arg3), info.Unbonding}, "frozen until": {l.FrozenUntil(id), info.FrozenUntil},
+			"jobs":        {big.NewInt(int64(l.ActiveJobs(id))), big.NewInt(int64(info.Jobs))},
+			"commitments": {big.NewInt(int64(l.Store(id).Active)), big.NewInt(int64(info.Commitments))},
+			"commission":  {big.NewInt(int64(rewards.Arg2)), big.NewInt(int64(info.CommissionBps))},
+		} {
+			if pair[0].Cmp(pair[1]) != 0 {
+				c.t.Errorf("lens of node %d: %s is %s by the events, %s by the lens", id, what, pair[0], pair[1])
+			}
+		}
+	}
+	for day := c.now/86400 - 60; day <= c.now/86400; day++ {
+		want := bindings.NodeRegistryCoordinatorsOnOutput{Ids: []uint32{}, Weights: []*big.Int{}}
+		if s := l.CoordinatorsOn(day); s != nil {
+			want.Ids, want.Weights = s.Ids, s.Weights
+		}
+		same(c, fmt.Sprintf("coordinators on %d", day), "NodeRegistry", b.PackCoordinatorsOn(new(big.Int).SetUint64(day)), b.UnpackCoordinatorsOn, want)
+	}
+	for epoch := uint32(c.now/3600) - 100; epoch <= uint32(c.now/3600); epoch++ {
+		same(c, fmt.Sprintf("heartbeat %d", epoch), "NodeRegistry", b.PackHeartbeatOf(epoch), b.UnpackHeartbeatOf, l.HeartbeatOf(epoch))
+	}
+}
+
+func (c *comparison) stakes(people []common.Address) {
+	b, l := bindings.NewStakingManager(), c.l
+	for _, id := range l.Nodes() {
+		same(c, fmt.Sprintf("stake of %d", id), "StakingManager", b.PackStakeOf(id), b.UnpackStakeOf, l.StakeOf(id))
+		same(c, fmt.Sprintf("pool of %d", id), "StakingManager", b.PackPool(id), b.UnpackPool, l.Pool(id, c.now))
+		same(c, fmt.Sprintf("rewards of %d", id), "StakingManager", b.PackRewards(id), b.UnpackRewards, l.Rewards(id, c.now))
+	}
+	for _, at := range l.Positions() {
+		same(c, fmt.Sprintf("position %v", at), "StakingManager", b.PackPositionValue(at.NodeID, at.Who), b.UnpackPositionValue, l.PositionValue(at, c.now))
+		for i := range uint8(8) {
+			same(c, fmt.Sprintf("tranche %d of %v", i, at), "StakingManager", b.PackTranche(at.NodeID, at.Who, i), b.UnpackTranche, l.Tranche(at, i))
+		}
+	}
+	for kind := uint8(1); kind <= 3; kind++ {
+		same(c, fmt.Sprintf("requirement %d", kind), "StakingManager", b.PackRequirement(kind), b.UnpackRequirement, l.Requirement(kind))
+	}
+	same(c, "total requirement", "StakingManager", b.PackTotalRequirement(), b.UnpackTotalRequirement, l.TotalRequirement())
+	same(c, "unbonding", "StakingManager", b.PackUnbonding(), b.UnpackUnbonding, l.Unbonding())
+	for _, who := range append(people, c.net.Owner.Address, c.net.Admin.Address) {
+		same(c, "votes of "+who.Hex(), "StakingManager", b.PackGetVotes(who), b.UnpackGetVotes, l.Votes(who))
+		same(c, "delegate of "+who.Hex(), "StakingManager", b.PackDelegates(who), b.UnpackDelegates, l.Delegate(who))
+	}
+}
+
+func (c *comparison) jobs(people []common.Address, specs [][32]byte) {
+	b, l := bindings.NewJobManager(), c.l
+	for _, spec := range append(l.Jobs(), specs...) {
+		same(c, fmt.Sprintf("job %x", spec), "JobManager", b.PackJob(spec), b.UnpackJob, l.Job(spec))
+		same(c, fmt.Sprintf("offer of %x", spec), "JobManager", b.PackOfferHash(spec), b.UnpackOfferHash, l.OfferHash(spec))
+	}
+	for _, id := range l.Nodes() {
+		same(c, fmt.Sprintf("jobs of %d", id), "JobManager", b.PackActiveJobs(id), b.UnpackActiveJobs, l.ActiveJobs(id))
+	}
+	for _, who := range people {
+		word := big.NewInt(1000) // Resizes use others, and do not tell.
+		same(c, "nonces of "+who.Hex(), "JobManager", b.PackNonceBitmap(who, word), b.UnpackNonceBitmap, l.NonceBitmap(who, word))
+	}
+}
+
+func (c *comparison) payments() {
+	b, l := bindings.NewPaymentManager(), c.l
+	for _, at := range l.Accounts() {
+		same(c, fmt.Sprintf("account %v", at), "PaymentManager", b.PackAccount(at.Payer, at.Token), b.UnpackAccount, l.Account(at))
+	}
+	for _, at := range l.Pairs() {
+		same(c, fmt.Sprintf("pair %v", at), "PaymentManager", b.PackPair(at.Payer, at.Token, at.Payee), b.UnpackPair, l.Pair(at, c.now))
+	}
+	for _, at := range l.Credits() {
+		same(c, fmt.Sprintf("credit %v", at), "PaymentManager", b.PackCreditOf(at.Payee, at.Token), b.UnpackCreditOf, l.CreditOf(at))
+	}
+	same(c, "token 1", "PaymentManager", b.PackTokenOf(1), b.UnpackTokenOf, l.Token(1))
+	same(c, "params", "PaymentManager", b.PackParams(), b.UnpackParams, l.Params())
+	for class := range uint8(2) {
+		same(c, fmt.Sprintf("split %d", class), "PaymentManager", b.PackSplitOf(class), b.UnpackSplitOf, l.SplitOf(class))
+	}
+	for pool := uint64(1 << 33); pool < 1<<33+4; pool++ {
+		same(c, fmt.Sprintf("payout of %d", pool), "PaymentManager", b.PackPayoutOf(pool), b.UnpackPayoutOf, l.PoolPayout(pool))
+	}
+}
+
+func (c *comparison) stores() {
+	b, l := bindings.NewStorageRegistry(), c.l
+	for _, id := range l.Commitments() {
+		same(c, fmt.Sprintf("commitment %x", id), "StorageRegistry", b.PackCommitment(id), b.UnpackCommitment, l.Commitment(id))
+	}
+	for _, id := range l.Nodes() {
+		same(c, fmt.Sprintf("store %d", id), "StorageRegistry", b.PackStore(id), b.UnpackStore, l.Store(id))
+		for day := c.now/86400 - 3; day <= c.now/86400+1; day++ {
+			name, at := fmt.Sprintf("bundle of %d on %d", id, day), new(big.Int).SetUint64(day)
+			same(c, name, "StorageRegistry", b.PackBundleOn(id, at), b.UnpackBundleOn, l.BundleOn(id, day))
+		}
+		signer := l.Node(id).Signer
+		same(c, fmt.Sprintf("signer of %d", id), "StorageRegistry", b.PackIsSignerOf(id, signer), b.UnpackIsSignerOf, l.IsSignerOf(id, signer))
+	}
+	for day := c.now/86400 - 3; day <= c.now/86400; day++ {
+		same(c, fmt.Sprintf("seed of %d", day), "StorageRegistry", b.PackSeedOf(new(big.Int).SetUint64(day)), b.UnpackSeedOf, l.SeedOf(day))
+	}
+	same(c, "parameters", "StorageRegistry", b.PackParameters(), b.UnpackParameters, l.StoreParameters())
+}
+
+func (c *comparison) domains(people []common.Address) {
+	b, l := bindings.NewDomainRegistry(), c.l
+	for _, key := range l.Domains() {
+		same(c, fmt.Sprintf("name %x", key), "DomainRegistry", b.PackDomain(key), b.UnpackDomain, l.Domain(key, c.now))
+		for _, who := range people {
+			same(c, fmt.Sprintf("request of %s for %x", who, key), "DomainRegistry", b.PackRequestOf(key, who), b.UnpackRequestOf, l.RequestOf(key, who))
+		}
+		for i := range byte(6) {
+			same(c, fmt.Sprintf("key %d of %x", i, key), "DomainRegistry", b.PackIsRevoked(key, [32]byte{i}), b.UnpackIsRevoked, l.IsRevoked(key, [32]byte{i}))
+		}
+	}
+}
+
+func (c *comparison) images(people []common.Address) {
+	b, l := bindings.NewImageMarketplace(), c.l
+	for _, seq := range l.Images() {
+		same(c, fmt.Sprintf("image %d", seq), "ImageMarketplace", b.PackImage(seq), b.UnpackImage, l.Image(seq))
+		same(c, fmt.Sprintf("weights of image %d", seq), "ImageMarketplace", b.PackWeightsOf(seq), b.UnpackWeightsOf, l.WeightsOf(seq))
+		for _, who := range people {
+			same(c, fmt.Sprintf("rating of %d by %s", seq, who), "ImageMarketplace", b.PackRatingOf(seq, who), b.UnpackRatingOf, l.RatingOf(seq, who))
+		}
+	}
+	same(c, "bond of images", "ImageMarketplace", b.PackBondOfNew(), b.UnpackBondOfNew, l.BondOfNew())
+	same(c, "unit of USD", "ImageMarketplace", b.PackUsdUnit(1), b.UnpackUsdUnit, l.USDUnit(1))
+}
+
+func (c *comparison) cases() {
+	b, l := bindings.NewSLAManager(), c.l
+	for _, id := range l.Cases() {
+		same(c, fmt.Sprintf("case %x", id), "SLAManager", b.PackCaseOf(id), func(raw []byte) (ledger.Case, error) {
+			v, err := b.UnpackCaseOf(raw)
+			return ledger.Case{
+				NodeID: v.NodeId, Kind: v.Kind, State: v.State, Severity: v.Severity, Bps: v.Bps, FiledAt: v.FiledAt.Uint64(), Reporter: v.Reporter, Tenant: v.Tenant,
+			}, err
+		}, l.Case(id))
+	}
+	classes := l.Classes()
+	for _, class := range classes {
+		same(c, fmt.Sprintf("class %d", class), "SLAManager", b.PackClassOf(class), b.UnpackClassOf, l.Class(class))
+	}
+	same(c, "last class", "SLAManager", b.PackLastClass(), b.UnpackLastClass, uint32(len(classes)))
+	for _, id := range l.Nodes() {
+		for class := range uint32(len(classes) + 1) {
+			same(c, fmt.Sprintf("node %d in class %d", id, class), "SLAManager", b.PackOptedIn(id, class), b.UnpackOptedIn, l.OptedIn(id, class))
+		}
+	}
+	for kind := range uint8(13) {
+		same(c, fmt.Sprintf("penalty %d", kind), "SLAManager", b.PackPenaltyOf(kind), b.UnpackPenaltyOf, l.Penalty(kind))
+	}
+	same(c, "bond of cases", "SLAManager", b.PackBondOf(), b.UnpackBondOf, l.CaseBond())
+	for _, who := range slices.SortedFunc(maps.Keys(l.CaseCredits()), common.Address.Cmp) {
+		same(c, "credit of "+who.Hex(), "SLAManager", b.PackCreditOf(who), b.UnpackCreditOf, l.CaseCredits()[who])
+	}
+}
+
+// TestReplayEqualsTheContracts makes a long random sequence of real calls, with
+// reorganisations in between, folds all events from the first block on, again and
+// again, and compares every field with the views at the same block.
+func TestReplayEqualsTheContracts(t *testing.T) {
+	seeds := []uint64{1, 2}
+	if *seed != 0 {
+		seeds = []uint64{*seed}
+	}
+	for _, seed := range seeds {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) { replayWalk(t, seed) })
+	}
+}
+
+func replayWalk(t *testing.T, seed uint64) {
+	t.Helper()
+	const (
+		compareEvery = 100
+		reorgEvery   = 37
+		deepest      = 5
+	)
+	n := chaintest.Start(t)
+	w := chaintest.NewWalk(t, n, seed)
+	answers, seen := 0, map[string]int{}
+	for i := 1; i <= *steps && !t.Failed(); i++ {
+		w.Step()
+		if i%reorgEvery == 0 {
+			if err := n.Chain.Reorg(1 + i%deepest); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i%compareEvery == 0 || i == *steps {
+			l, now := replay(t, n, seen)
+			c := &comparison{t: t, net: n, l: l, now: now}
+			c.all(w.People(), w.Specs())
+			answers += c.count
+		}
+	}
+	t.Logf("%d answers are the same; made %v; refused %v; events %v", answers, w.Done, w.Refused, seen)
+}
+
+func TestEveryEventHasADecision(t *testing.T) {
+	for contract, known := range ledger.EventNames() {
+		parsed, err := chain.ABI(contract)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name := range parsed.Events {
+			if _, ok := known[name]; !ok {
+				t.Errorf("%s.%s is neither folded nor left out", contract, name)
+			}
+		}
+		for name, folded := range known {
+			if _, ok := parsed.Events[name]; !ok && folded {
+				t.Errorf("%s has no event %s", contract, name)
+			}
+		}
+	}
+}
+
+func TestEventsThatCannotBeAreTold(t *testing.T) {
+	contracts := chain.Contracts{NodeRegistry: common.Address{1}, JobManager: common.Address{2}}
+	registry, err := chain.ABI("NodeRegistry")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := types.Log{Address: common.Address{1}, Topics: []common.Hash{registry.Events["NodeLockSet"].ID, {31: 7}}, Data: make([]byte, 32)}
+	tests := []struct {
+		name string
+		log  types.Log
+		want error
+	}{
+		{"of a node that never was", unknown, errs.Conflict},
+		{"of no contract here", types.Log{Address: common.Address{9}, Topics: unknown.Topics}, nil},
+		{"of another release", types.Log{Address: common.Address{1}, Topics: []common.Hash{{1}}}, errs.Invalid},
+		{"cut short", types.Log{Address: common.Address{1}, Topics: unknown.Topics, Data: []byte{1}}, errs.Internal},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := ledger.New(contracts).Fold(1, []types.Log{tt.log}); !errors.Is(err, tt.want) {
+				t.Errorf("fold: %v, want %v", err, tt.want)
+			}
+		})
+	}
+}

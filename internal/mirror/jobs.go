@@ -44,6 +44,9 @@ func (b *block) jobStopped(ctx context.Context, l *types.Log) error {
 	if err != nil {
 		return err
 	}
+	if e.NodeId == 0 {
+		return nil // Offered on the chain by its payer, and no node ever had it.
+	}
 	return b.changeJob(ctx, e.Spec, func(j *state.Job) {
 		j.Status, j.Reason = status, endReason(e.Reason)
 		j.StartedAt, j.StoppedAt = e.StartedAt.Uint64(), e.StoppedAt.Uint64()

@@ -170,7 +170,7 @@ func (w *Walk) createJob() (move, bool) {
 }
 
 func (w *Walk) paymentKinds() map[string]func() (move, bool) {
-	c, desk := bindings.NewPaymentManager(), bindings.NewPaymentDesk()
+	c, rare := bindings.NewPaymentManager(), bindings.NewPaymentExtension()
 	payee := func() uint64 {
 		switch w.rng.IntN(4) {
 		case 0:
@@ -198,14 +198,14 @@ func (w *Walk) paymentKinds() map[string]func() (move, bool) {
 		},
 		"withdrawRefund":  byPerson(func(who common.Address) []byte { return c.PackWithdrawRefund(who, walkToken) }),
 		"payDebt":         byPerson(func(_ common.Address) []byte { return c.PackPayDebt(other(), walkToken, payee()) }),
-		"revokeAll":       byPerson(func(common.Address) []byte { return desk.PackRevokeAll(walkToken) }),
-		"deposit":         byPerson(func(common.Address) []byte { return desk.PackDeposit(walkToken, w.aleph(5)) }),
-		"withdrawDeposit": byPerson(func(common.Address) []byte { return desk.PackWithdrawDeposit(walkToken, w.aleph(2)) }),
+		"revokeAll":       byPerson(func(common.Address) []byte { return rare.PackRevokeAll(walkToken) }),
+		"deposit":         byPerson(func(common.Address) []byte { return rare.PackDeposit(walkToken, w.aleph(5)) }),
+		"withdrawDeposit": byPerson(func(common.Address) []byte { return rare.PackWithdrawDeposit(walkToken, w.aleph(2)) }),
 		"setSource": byPerson(func(common.Address) []byte {
-			return desk.PackSetSource(walkToken, uint8(2*(w.rng.IntN(6)/5)))
+			return rare.PackSetSource(walkToken, uint8(2*(w.rng.IntN(6)/5)))
 		}),
 		"sponsor": byPerson(func(_ common.Address) []byte {
-			return desk.PackSponsor(other(), walkToken, RateQ32(1+w.rng.Int64N(1_000_000)), number(w.now()+uint64(w.rng.IntN(30*24*3600))))
+			return rare.PackSponsor(other(), walkToken, RateQ32(1+w.rng.Int64N(1_000_000)), number(w.now()+uint64(w.rng.IntN(30*24*3600))))
 		}),
 		// Approvals run dry and come back.
 		"approve": func() (move, bool) {
@@ -216,7 +216,7 @@ func (w *Walk) paymentKinds() map[string]func() (move, bool) {
 			return move{key: w.person(), contract: "AlephToken", data: bindings.NewAlephToken().PackApprove(w.net.Deployment.Contracts.PaymentManager, wei)}, true
 		},
 		"setTokenTerms": func() (move, bool) {
-			return move{key: w.net.Admin.Key, contract: "PaymentManager", data: desk.PackSetTokenTerms(walkToken, 0, big.NewInt(w.rng.Int64N(1e18)), big.NewInt(w.rng.Int64N(1e15)))}, true
+			return move{key: w.net.Admin.Key, contract: "PaymentManager", data: rare.PackSetTokenTerms(walkToken, 0, big.NewInt(w.rng.Int64N(1e18)), big.NewInt(w.rng.Int64N(1e15)))}, true
 		},
 		"setPrepay": func() (move, bool) {
 			return move{key: w.net.Admin.Key, contract: "PaymentManager", data: c.PackSetPrepay(uint32(600 * (1 + w.rng.IntN(12))))}, true

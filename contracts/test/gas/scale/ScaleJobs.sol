@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IJobManager} from "../../../src/interfaces/IJobManager.sol";
 import {ISLAManager} from "../../../src/interfaces/ISLAManager.sol";
+import {Bitmaps} from "../../utils/Bitmaps.sol";
 import {ScaleWorld} from "./ScaleWorld.sol";
 
 /// @title ScaleJobs
@@ -109,6 +110,12 @@ abstract contract ScaleJobs is ScaleWorld {
         skip(901);
         _do("failStart", address(this), abi.encodeCall(IJobManager.failStart, ("6")));
         _do("expire", address(this), abi.encodeCall(IJobManager.expire, (_list("7"))));
+        _send(_withImage("9"));
+        assertEq(_confirm("9", busyNode), 1);
+        vm.prank(address(timelock));
+        images.takedown(busyImage, "reason");
+        bytes memory out = _do("endRoyalties", address(this), abi.encodeCall(IJobManager.endRoyalties, (_list("9"))));
+        assertEq(abi.decode(out, (uint256)), 1);
     }
 
     /// @dev A payer with the money for an hour.
@@ -183,6 +190,6 @@ abstract contract ScaleJobs is ScaleWorld {
             proof[i] = i < 3 ? low[i] : keccak256(abi.encode(i));
             if (i >= 3) root = _inner(root, proof[i]);
         }
-        proof[17] = keccak256(map);
+        proof[17] = Bitmaps.hashOf(map);
     }
 }

@@ -58,6 +58,7 @@ abstract contract ScaleLengths is ScaleWorld {
         _atMost(crowd, to, abi.encodeCall(IJobManager.confirmRunning, (specs)), 1, 200);
         _atMost(crowd, to, abi.encodeCall(IJobManager.closeForArrears, (specs)), 1, 200);
         _atMost(crowd, to, abi.encodeCall(IJobManager.expire, (specs)), 1, 200);
+        _atMost(crowd, to, abi.encodeCall(IJobManager.endRoyalties, (specs)), 1, 200);
         _atMost(crowd, to, abi.encodeCall(IJobManager.openBatch, (new bytes[](33))), 1, 32);
         to = address(payments);
         address[] memory who = new address[](201);
@@ -99,6 +100,9 @@ abstract contract ScaleLengths is ScaleWorld {
         _known_[address(nodes)][INodeRegistry.verifyStat.selector] = true;
         _known_[address(jobs)][IJobManager.challengeAssignment.selector] = true;
         assertFalse(nodes.verifyStat(_now(), _leaf(5), 5, new bytes32[](22)));
+        // The hashes of more pages than there are have another hash.
+        _known_[address(nodes)][INodeRegistry.demandLeaf.selector] = true;
+        _known_[address(nodes)][INodeRegistry.reactivate.selector] = true;
         // A part that was taken is empty, and there are eight.
         _known_[address(staking)][IStakingManager.withdraw.selector] = true;
         vm.expectRevert(AlephErrors.ZeroAmount.selector);

@@ -143,6 +143,21 @@ contract JobPlacementTest is PlacementSuite {
         _send(o);
     }
 
+    function test_createJob_takesTheHighestClass() public {
+        Opening memory o = _openingOf(JOB, RATE, workers[0], type(uint24).max, 0);
+        _create(o);
+        assertEq(jobs.job(JOB).slaClass, type(uint24).max);
+    }
+
+    function test_assign_revertsWhenTheOfferWasCalledOff() public {
+        Opening memory o = _opening(JOB, RATE, workers[0]);
+        _create(o);
+        vm.prank(payer);
+        jobs.invalidateNonces(o.offer.nonce >> 8, 1 << (o.offer.nonce & 0xff));
+        vm.expectRevert(abi.encodeWithSelector(IJobManager.NonceUsed.selector, o.offer.nonce));
+        jobs.assign(o.offer, "", o.assignment, o.nodeSig, o.coordSigs);
+    }
+
     function test_createJob_refusesBadOffers() public {
         Opening memory o = _opening(JOB, RATE, workers[0]);
         o.offer.spec = 0;

@@ -50,6 +50,17 @@ contract SLAManagerTest is CaseSuite {
         }
     }
 
+    function test_recordViolation_ofAJobHarmsItsPayer() public {
+        _run("job", uint128(Q), workers[0]);
+        vm.startPrank(address(jobs));
+        bytes32 id = sla.recordViolation(ISLAManager.Kind.EarlyStop, node, "job", 1, 1, reporter, address(0));
+        assertEq(sla.caseOf(id).tenant, payer);
+        // Not of this node.
+        id = sla.recordViolation(ISLAManager.Kind.EarlyStop, workers[1].id, "job", 1, 1, reporter, address(0));
+        assertEq(sla.caseOf(id).tenant, address(0));
+        vm.stopPrank();
+    }
+
     function test_recordViolation_refusesBadInput() public {
         vm.startPrank(address(nodes));
         vm.expectRevert(abi.encodeWithSelector(ISLAManager.WrongKind.selector, ISLAManager.Kind.None));

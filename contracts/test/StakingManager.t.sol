@@ -32,6 +32,15 @@ contract StakingManagerTest is Suite {
         assertEq(self, 10_000 ether + 5);
     }
 
+    function test_stake_belowARaisedRequirementSuspends() public {
+        staking.setRequirement(INodeRegistry.Kind.Compute, 10_002 ether);
+        assertTrue(nodes.isActive(workers[0].id) && nodes.isActive(workers[1].id));
+        _stake(workers[0], 1 ether);
+        assertFalse(nodes.isActive(workers[0].id));
+        _stake(workers[1], 2 ether);
+        assertTrue(nodes.isActive(workers[1].id));
+    }
+
     function test_stake_refuses() public {
         Party memory p = workers[0];
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, address(this)));

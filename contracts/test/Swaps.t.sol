@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {UniswapAdapter} from "../src/UniswapAdapter.sol";
 import {IPaymentDesk} from "../src/interfaces/IPaymentDesk.sol";
 import {IPaymentManager} from "../src/interfaces/IPaymentManager.sol";
 import {IUniswapAdapter} from "../src/interfaces/IUniswapAdapter.sol";
 import {AlephErrors} from "../src/libraries/AlephErrors.sol";
 import {Pausing} from "../src/libraries/Pausing.sol";
-import {TickPrice} from "../src/libraries/TickPrice.sol";
 import {IPool, IPositions, UniswapSuite} from "./utils/UniswapSuite.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
@@ -284,7 +282,7 @@ contract SwapsTest is UniswapSuite {
         (bool ok, bytes memory err) =
             address(swaps).staticcall(abi.encodeCall(swaps.quoteIn, (path, 201_000 ether, TWAP, 150)));
         assertFalse(ok);
-        assertEq(bytes4(err), IUniswapAdapter.LowLiquidity.selector);
+        assertApproxEqRel(_lowLiquidity(err, address(alephUsd), 20_100_000 ether), 20_000_000 ether, 0.001e18);
         // The liquidity goes; that it was there in the mean does not help.
         positions.decreaseLiquidity(IPositions.DecreaseParams(1, alephUsd.liquidity() - 1e12, 0, 0, type(uint256).max));
         _refused(IUniswapAdapter.LowLiquidity.selector);
@@ -303,7 +301,22 @@ contract SwapsTest is UniswapSuite {
         (bool ok, bytes memory err) =
             address(swaps).staticcall(abi.encodeCall(swaps.quoteIn, (path, 50 ether, TWAP, 150)));
         assertFalse(ok);
+        assertApproxEqRel(_lowLiquidity(err, address(thin), 5_000 ether), 200 ether, 0.01e18);
+    }
+
+    /// @dev Checks whose liquidity is too low for what, and returns what there is.
+    function _lowLiquidity(bytes memory err, address pool, uint256 need) private pure returns (uint256 depth) {
         assertEq(bytes4(err), IUniswapAdapter.LowLiquidity.selector);
+        assertEq(err.length, 100);
+        address at_;
+        uint256 needed;
+        assembly ("memory-safe") {
+            at_ := mload(add(err, 0x24))
+            depth := mload(add(err, 0x44))
+            needed := mload(add(err, 0x64))
+        }
+        assertEq(at_, pool, "pool");
+        assertEq(needed, need, "needed");
     }
 
     function test_quote_refusesBadPaths() public {
@@ -333,32 +346,6 @@ contract SwapsTest is UniswapSuite {
         assertEq(IERC20(tokenIn).balanceOf(address(2)), 2 * quote - amountIn);
         assertApproxEqRel(amountIn, quote, 0.02e18);
         _empty();
-    }
-
-    /// @dev The price of a tick agrees with the published pool: a pool started there has this tick.
-    function testFuzz_tickPrice_agreesWithThePool(int24 tick) public {
-        tick = int24(bound(tick, -887_270, 887_270));
-        uint256 root = TickPrice.sqrtAt(tick);
-        assertEq(_tickOf(uint160(root + 2)), tick);
-        assertEq(_tickOf(uint160(root - 2)), tick - 1);
-    }
-
-    function _tickOf(uint160 root) private returns (int24 tick) {
-        uint256 state = vm.snapshotState();
-        IPool pool = IPool(factory.createPool(address(1), address(2), LOW));
-        pool.initialize(root);
-        (, tick,,,,,) = pool.slot0();
-        vm.revertToState(state);
-    }
-
-    function test_tickPrice_refusesWhatNoPoolHas() public {
-        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 887_273, 0, 887_272));
-        this.sqrtAt(-887_273);
-        assertEq(TickPrice.sqrtAt(0), 1 << 96);
-    }
-
-    function sqrtAt(int256 tick) external pure returns (uint256) {
-        return TickPrice.sqrtAt(tick);
     }
 
     /* THE ADAPTER BY ITSELF */
@@ -410,18 +397,19 @@ contract SwapsTest is UniswapSuite {
         (bool ok, bytes memory err) =
             address(swaps).call(abi.encodeCall(swaps.buy, (path, 2 ether, 100 ether, address(1), address(2))));
         assertFalse(ok);
-        assertEq(bytes4(err), IUniswapAdapter.LowLiquidity.selector);
+        assertApproxEqRel(_lowLiquidity(err, pool, 2 ether), 1 ether, 0.01e18);
         (ok, err) = address(swaps).call(abi.encodeCall(swaps.sell, (path, 100 ether, 1, address(1))));
         assertFalse(ok);
-        assertEq(bytes4(err), IUniswapAdapter.LowLiquidity.selector);
+        assertApproxEqRel(_lowLiquidity(err, pool, 100 ether), 1 ether, 0.01e18);
         assertEq(swaps.sell(path, 0.5 ether, 0.49 ether, address(1)), IERC20(b).balanceOf(address(1)));
         vm.stopPrank();
         assertGt(IERC20(b).balanceOf(pool), 0);
     }
 
     function test_adapter_needsItsCaller() public {
+        bytes memory code = abi.encodePacked(_code("UniswapAdapter"), abi.encode(address(factory), address(0)));
         vm.expectRevert(AlephErrors.ZeroAddress.selector);
-        new UniswapAdapter(address(factory), address(0));
+        _create(code);
     }
 
     /* WITHDRAWALS */

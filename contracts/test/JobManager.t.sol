@@ -358,8 +358,8 @@ contract JobManagerTest is Suite {
         vm.startPrank(workers[0].signer);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 15, 16, 255));
         jobs.nodeStop(JOB, 15);
-        _expectStopped(workers[0].signer, IJobManager.Status.Failed, 17, START);
-        jobs.nodeStop(JOB, 17);
+        _expectStopped(workers[0].signer, IJobManager.Status.Failed, 16, START);
+        jobs.nodeStop(JOB, 16);
         vm.stopPrank();
         skip(100);
         assertEq(_claim(workers[0].id), 5 * 1e12);

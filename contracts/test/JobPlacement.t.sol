@@ -149,6 +149,21 @@ contract JobPlacementTest is PlacementSuite {
         assertEq(jobs.job(JOB).slaClass, type(uint24).max);
     }
 
+    function test_assign_refusesWrongSignatures() public {
+        Opening memory o = _opening(JOB, RATE, workers[0]);
+        _create(o);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.BadSignature.selector, 1));
+        jobs.assign(o.offer, "", o.assignment, o.payerSig, o.coordSigs);
+        bytes memory coordSigs = abi.encodePacked(coordinators[0].id, o.nodeSig);
+        vm.expectRevert(abi.encodeWithSelector(IJobManager.QuorumLow.selector, 1, 3));
+        jobs.assign(o.offer, "", o.assignment, o.nodeSig, coordSigs);
+        coordSigs = abi.encodePacked(
+            coordinators[0].id, o.nodeSig, coordinators[1].id, o.nodeSig, coordinators[2].id, o.nodeSig
+        );
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.BadSignature.selector, 2));
+        jobs.assign(o.offer, "", o.assignment, o.nodeSig, coordSigs);
+    }
+
     function test_assign_revertsWhenTheOfferWasCalledOff() public {
         Opening memory o = _opening(JOB, RATE, workers[0]);
         _create(o);

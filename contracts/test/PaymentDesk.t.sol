@@ -395,6 +395,18 @@ contract PaymentDeskTest is Permit2Suite {
         assertEq(until, START + 1 days);
     }
 
+    function test_sponsor_paysWhatTheRefundDoesNot() public {
+        _fund(patron, 1 ether);
+        _asPayer().deposit(ALEPH, 3_900_000);
+        _sponsor(R, START + 1 days);
+        _flow(node, int256(uint256(R)));
+        assertEq(_account().refund, 300_000);
+        skip(600);
+        payments.pull(payer, ALEPH);
+        assertEq(1 ether - token.balanceOf(patron), 300_000);
+        assertEq(_account().refund, 0);
+    }
+
     function test_sponsor_paysItsRateOnly() public {
         _fund(patron, 1 ether);
         _sponsor(R / 4, type(uint40).max);

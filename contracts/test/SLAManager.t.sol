@@ -144,6 +144,7 @@ contract SLAManagerTest is CaseSuite {
     function test_large_waitsForTheVeto() public {
         bytes32 id = _record(ISLAManager.Kind.Equivocation, coordinators[0].id, 1, 3, reporter);
         assertEq(sla.caseOf(id).deadline, START + 48 hours);
+        assertEq(staking.frozenUntil(coordinators[0].id), START + 7 days);
         skip(48 hours - 1);
         vm.expectRevert(abi.encodeWithSelector(ISLAManager.VetoWindow.selector, START + 48 hours));
         sla.finalize(id);
@@ -545,6 +546,11 @@ contract SLAManagerTest is CaseSuite {
         vm.expectRevert(abi.encodeWithSelector(ISLAManager.NoOutage.selector, 1));
         sla.recordOutage(1);
         uint80 round = feed.push(1, block.timestamp);
+        feed.push(0, block.timestamp);
+        // It took no time.
+        vm.expectRevert(abi.encodeWithSelector(ISLAManager.NoOutage.selector, round));
+        sla.recordOutage(round);
+        round = feed.push(1, block.timestamp);
         // Not over yet.
         vm.expectRevert(abi.encodeWithSelector(ISLAManager.NoOutage.selector, round));
         sla.recordOutage(round);

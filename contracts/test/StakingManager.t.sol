@@ -147,10 +147,14 @@ contract StakingManagerTest is Suite {
         uint128 most = 1_000_000 ether;
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, most + 1, 0, most));
         staking.setRequirement(INodeRegistry.Kind.Storage, most + 1);
-        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 6 days, 7 days, 28 days));
-        staking.setUnbonding(6 days);
-        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 29 days, 7 days, 28 days));
-        staking.setUnbonding(29 days);
+        staking.setRequirement(INodeRegistry.Kind.Storage, most);
+        assertEq(staking.requirement(INodeRegistry.Kind.Storage), most);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 7 days - 1, 7 days, 28 days));
+        staking.setUnbonding(7 days - 1);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 28 days + 1, 7 days, 28 days));
+        staking.setUnbonding(28 days + 1);
+        staking.setUnbonding(28 days);
+        assertEq(staking.unbonding(), 28 days);
     }
 
     function testFuzz_stake_roundTrip(uint96 amount) public {

@@ -827,6 +827,8 @@ contract StorageRegistryTest is StorageSuite {
         vm.expectRevert(_err(AlephErrors.TooSoon.selector, late));
         storages.reportMissed(id, terms, day, _noBits());
         _mockOutage(2 hours);
+        vm.expectRevert(_err(AlephErrors.TooSoon.selector, late));
+        storages.reportMissed(id, terms, day, _noBits());
         vm.warp(late + 2 hours);
         vm.expectCall(
             slaAt, abi.encodeCall(ISLAManager.outage, (uint40(uint256(day) * 1 days), uint40(block.timestamp)))

@@ -70,6 +70,18 @@ contract SwapsTest is UniswapSuite {
         desk.pullSwap(poor, USD, ALEPH);
     }
 
+    function test_pullSwap_usesTheRefund() public {
+        gateway.mint(token, poor, 5);
+        vm.prank(poor);
+        desk.deposit(ALEPH, 5);
+        uint256 refund = payments.account(poor, ALEPH).refund;
+        assertGe(refund, 5);
+        uint256 rest = token.balanceOf(poor);
+        (, uint256 amountOut) = desk.pullSwap(poor, USD, ALEPH);
+        assertEq(amountOut, _need() - rest - refund);
+        assertEq(payments.account(poor, ALEPH).refund, 0);
+    }
+
     function test_pullSwap_endsArrears() public {
         skip(3 hours);
         payments.pull(poor, ALEPH);

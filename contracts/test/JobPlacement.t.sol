@@ -103,6 +103,11 @@ contract JobPlacementTest is PlacementSuite {
         calls = new bytes[](33);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 33, 1, 32));
         jobs.openBatch(calls);
+        calls = new bytes[](32);
+        for (uint256 i; i < 32; ++i) {
+            calls[i] = abi.encodePacked(IJobManager.open.selector, bytes32(0));
+        }
+        assertEq(jobs.openBatch(calls), 0, "none of 32");
         calls = new bytes[](1);
         calls[0] = new bytes(35);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 35, 36, type(uint256).max));
@@ -604,6 +609,33 @@ contract JobPlacementTest is PlacementSuite {
         assertEq(payments.account(payer, ALEPH).rateQ32, 0);
         _expectState(IJobManager.Status.Stopped, IJobManager.Status.Running);
         jobs.resize(offer, sig, 2 * RATE, nodeSig);
+    }
+
+    function test_assign_inTheLastSecondAtANewRate() public {
+        Opening memory o = _opening(JOB, RATE, workers[0]);
+        o.offer.maxRateQ32 = 2 * RATE;
+        _signOpening(o, payerKey, workers[0], 3);
+        _send(o);
+        vm.prank(payer);
+        jobs.reassign(JOB);
+        o.assignment.nodeId = workers[1].id;
+        (o.assignment.attempt, o.assignment.rateQ32) = (1, 2 * RATE);
+        vm.warp(o.offer.deadline + 1);
+        o.assignment.deadline = uint40(block.timestamp);
+        _signOpening(o, payerKey, workers[1], 3);
+        vm.expectRevert(abi.encodeWithSelector(IJobManager.RateTooHigh.selector, 2 * RATE, RATE));
+        jobs.assign(o.offer, o.payerSig, o.assignment, o.nodeSig, o.coordSigs);
+        vm.warp(o.offer.deadline);
+        _assign(o, workers[1]);
+        assertEq(jobs.job(JOB).rateQ32, 2 * RATE);
+    }
+
+    function test_resize_toWhatThePayerPaysAtMost() public {
+        _running(0);
+        IJobManager.JobOffer memory offer = _offer(JOB, 2 * RATE);
+        bytes memory sig = _sign(payerKey, jobs.offerDigest(offer));
+        jobs.resize(offer, sig, 2 * RATE, _resizeSig(offer, workers[0], 2 * RATE));
+        assertEq(jobs.job(JOB).rateQ32, 2 * RATE);
     }
 
     function test_resize_refuses() public {

@@ -70,6 +70,18 @@ contract SwapsTest is UniswapSuite {
         desk.pullSwap(poor, USD, ALEPH);
     }
 
+    function test_pullSwap_takesAllThatARouteHas() public {
+        bytes memory path = _path(address(usd), MEDIUM, address(token));
+        uint256 quote = swaps.quoteIn(path, _need() - token.balanceOf(poor), TWAP, 150);
+        uint128 most = uint128(quote + (quote * 100 + 9_999) / 10_000);
+        desk.setRoute(USD, ALEPH, path, 100, TWAP, 150, most - 1);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.LimitExceeded.selector, most, most - 1));
+        desk.pullSwap(poor, USD, ALEPH);
+        desk.setRoute(USD, ALEPH, path, 100, TWAP, 150, most);
+        desk.pullSwap(poor, USD, ALEPH);
+        assertEq(payments.account(poor, ALEPH).paidUntil, block.timestamp + 3600);
+    }
+
     function test_pullSwap_usesTheRefund() public {
         gateway.mint(token, poor, 5);
         vm.prank(poor);
@@ -379,18 +391,39 @@ contract SwapsTest is UniswapSuite {
         bytes memory path = _path(address(usd), MEDIUM, address(token));
         usd.transfer(address(swaps), 10e6);
         vm.startPrank(address(payments));
-        (bool ok, bytes memory err) =
-            address(swaps).call(abi.encodeCall(swaps.buy, (path, 100 ether, 1e6, address(1), address(2))));
-        assertFalse(ok);
-        assertEq(bytes4(err), IUniswapAdapter.SwapBound.selector);
-        (ok, err) = address(swaps).call(abi.encodeCall(swaps.sell, (path, 1e6, 1e30, address(1))));
-        assertFalse(ok);
-        assertEq(bytes4(err), IUniswapAdapter.SwapBound.selector);
+        // What it takes is in.
+        uint256 state = vm.snapshotState();
+        uint256 amountIn = swaps.buy(path, 100 ether, 10e6, address(1), address(2));
+        vm.revertToState(state);
+        assertEq(swaps.buy(path, 100 ether, amountIn, address(1), address(2)), amountIn);
+        vm.revertToState(state);
+        vm.expectRevert(abi.encodeWithSelector(IUniswapAdapter.SwapBound.selector, amountIn, amountIn - 1));
+        swaps.buy(path, 100 ether, amountIn - 1, address(1), address(2));
+        uint256 amountOut = swaps.sell(path, 1e6, 1, address(1));
+        vm.revertToState(state);
+        assertEq(swaps.sell(path, 1e6, amountOut, address(1)), amountOut);
+        vm.revertToState(state);
+        vm.expectRevert(abi.encodeWithSelector(IUniswapAdapter.SwapBound.selector, amountOut, amountOut + 1));
+        swaps.sell(path, 1e6, amountOut + 1, address(1));
+        bool ok;
+        bytes memory err;
         // More than the pool has.
         (ok, err) =
             address(swaps).call(abi.encodeCall(swaps.buy, (path, 30_000_000 ether, 1e30, address(1), address(2))));
         assertFalse(ok);
         vm.stopPrank();
+    }
+
+    /// @dev What is too little for anything is paid for all the same.
+    function test_adapter_paysForNothing() public {
+        address[3] memory fine = [address(token), address(weth), address(dai)];
+        uint24[3] memory fees = [MEDIUM, LOW, LOW];
+        vm.startPrank(address(payments));
+        for (uint256 i; i < 3; ++i) {
+            deal(fine[i], address(swaps), 1);
+            vm.expectRevert(abi.encodeWithSelector(IUniswapAdapter.SwapBound.selector, 0, 1));
+            swaps.sell(_path(fine[i], fees[i], address(usd)), 1, 1, address(1));
+        }
     }
 
     /// @dev A pool whose liquidity ends gives less than is asked, or takes less; both are refused.
@@ -493,6 +526,10 @@ contract SwapsTest is UniswapSuite {
         desk.setRoute(USD, ALEPH, path, 0, 299, 0, 0);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 7201, 300, 7200));
         desk.setRoute(USD, ALEPH, path, 0, 7201, 0, 0);
+        // The limits themselves are in.
+        desk.setRoute(USD, ALEPH, path, 300, 300, 0, 0);
+        desk.setRoute(USD, ALEPH, path, 300, 7200, 0, 0);
+        assertEq(desk.routeOf(USD, ALEPH).twapSec, 7200);
         uint256[4] memory lengths = [uint256(20), 42, 44, 112];
         for (uint256 i; i < 4; ++i) {
             vm.expectRevert(abi.encodeWithSelector(IUniswapAdapter.BadPath.selector, lengths[i]));

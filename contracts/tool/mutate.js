@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Breaks the contracts on purpose, one place at a time, and tells which breaks the tests notice:
-// mutate.js [--count n] [--only Contract] [--match text] [--at-least percent] [--list]. With --match those whose description
-// has the text.
+// mutate.js [--count n] [--only Contract] [--match text]... [--at-least percent] [--list]. With --match those whose
+// description, as it is printed, has one of the texts.
 //
 // A target is a contract with its bases, extension and libraries. Each mutant is compiled alone, while the tests of the one
 // before run, and its bytecode replaces the artifacts of what the target `deploys` and the changed file goes into, so that
@@ -34,7 +34,8 @@ async function main(options) {
     const known = table.targets.some((t) => t.files.includes(e.file) && mutants(t, e.file).some((m) => excuses(e, m)));
     if (!known) fail(`mutants.json excuses what is not there: ${e.file}, ${e.in}: ${e.change}`);
   }
-  const groups = targets.map((t) => t.files.flatMap((f) => mutants(t, f)).filter((m) => describe(m).includes(options.match)));
+  const wanted = (m) => options.match.length === 0 || options.match.some((text) => describe(m).includes(text));
+  const groups = targets.map((t) => t.files.flatMap((f) => mutants(t, f)).filter(wanted));
   const chosen = sample(groups, options.count);
   if (options.list) {
     for (const m of chosen) process.stdout.write(`${describe(m)}\n`);
@@ -65,11 +66,11 @@ async function main(options) {
 }
 
 function parse(args) {
-  const o = { count: 150, atLeast: 0, only: "", match: "", list: false };
+  const o = { count: 150, atLeast: 0, only: "", match: [], list: false };
   for (let i = 0; i < args.length; i++) {
     if (args[i] === "--count") o.count = Number(args[++i]);
     else if (args[i] === "--only") o.only = args[++i];
-    else if (args[i] === "--match") o.match = args[++i];
+    else if (args[i] === "--match") o.match.push(args[++i]);
     else if (args[i] === "--at-least") o.atLeast = Number(args[++i]);
     else if (args[i] === "--list") o.list = true;
     else fail(`unknown argument ${args[i]}`);

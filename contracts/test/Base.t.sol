@@ -42,19 +42,18 @@ contract BaseTest is Suite {
 
     /// @dev All but the uptime feed, which a chain may not have.
     function test_constructor_revertsWithoutAPeer() public {
+        bytes memory code = _code("NodeRegistry");
         bytes memory args = abi.encode(_peers());
         for (uint256 i; i < args.length / 32 - 1; ++i) {
             bytes memory without = abi.encode(_peers());
             assembly ("memory-safe") {
                 mstore(add(add(without, 0x20), mul(i, 0x20)), 0)
             }
-            Peers memory p = abi.decode(without, (Peers));
             vm.expectRevert(AlephErrors.ZeroAddress.selector);
-            new NodeRegistry(p, address(1));
+            _create(abi.encodePacked(code, without, abi.encode(address(1))));
         }
-        Peers memory all = _peers();
         vm.expectRevert(AlephErrors.ZeroAddress.selector);
-        new NodeRegistry(all, address(0));
+        _create(abi.encodePacked(code, args, abi.encode(address(0))));
     }
 
     function test_peers_areTheProxies() public view {

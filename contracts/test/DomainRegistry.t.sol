@@ -36,6 +36,7 @@ contract DomainRegistryTest is DomainSuite {
 
     function test_keyOf_isTheHashOfTheName() public view {
         assertEq(domains.keyOf("example.com"), keccak256("example.com"));
+        assertEq(domains.keyOf("a-z_09.az"), keccak256("a-z_09.az"));
         assertEq(domains.keyOf("*.example.com"), keccak256("*.example.com"));
         assertEq(domains.keyOf("xn--bcher-kva.example"), keccak256("xn--bcher-kva.example"));
         assertEq(domains.keyOf("_a-1.b_c.xn--p1ai"), keccak256("_a-1.b_c.xn--p1ai"));
@@ -142,6 +143,11 @@ contract DomainRegistryTest is DomainSuite {
         assertEq(uint8(d.status), uint8(IDomainRegistry.Status.Verified));
         assertEq(d.verifiedAt, START + 55);
         assertEq(d.validUntil, START + 55 + 90 days);
+        vm.warp(d.validUntil);
+        assertEq(uint8(domains.domain(key).status), uint8(IDomainRegistry.Status.Verified));
+        skip(1);
+        assertEq(uint8(domains.domain(key).status), uint8(IDomainRegistry.Status.Grace));
+        vm.warp(START + 60);
         assertEq(d.target, TARGET);
         assertEq(d.token, domains.tokenOf(key, alice, 0));
         (address owner, IDomainRegistry.TargetType t, bytes32 target) = domains.resolve(key);

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {IJobManager} from "../src/interfaces/IJobManager.sol";
 import {INodeRegistry} from "../src/interfaces/INodeRegistry.sol";
 import {IPaymentManager} from "../src/interfaces/IPaymentManager.sol";
+import {ISLAManager} from "../src/interfaces/ISLAManager.sol";
 import {AlephErrors} from "../src/libraries/AlephErrors.sol";
 import {EndReason} from "../src/libraries/EndReason.sol";
 import {Pausing} from "../src/libraries/Pausing.sol";
@@ -104,6 +105,13 @@ contract JobManagerTest is Suite {
         _refuseSigned(o, abi.encodeWithSelector(IJobManager.NonceUsed.selector, 300));
     }
 
+    function test_open_inTheLastSecond() public {
+        Opening memory o = _opening(JOB, RATE, workers[0]);
+        skip(600);
+        _send(o);
+        assertEq(uint8(_statusOf(JOB)), uint8(IJobManager.Status.Assigned));
+    }
+
     function test_open_refusesWrongSignatures() public {
         Opening memory o = _opening(JOB, RATE, workers[0]);
         bytes memory good = o.payerSig;
@@ -137,6 +145,8 @@ contract JobManagerTest is Suite {
         _refuse(o, abi.encodeWithSelector(IJobManager.SignaturesLength.selector, 70));
         o.coordSigs = new bytes(65 * 69);
         _refuse(o, abi.encodeWithSelector(IJobManager.SignaturesLength.selector, 65 * 69));
+        o.coordSigs = new bytes(64 * 69);
+        _refuse(o, abi.encodeWithSelector(IJobManager.CoordinatorOrder.selector, 0, 0));
         o.coordSigs = abi.encodePacked(entry, entry);
         _refuse(
             o, abi.encodeWithSelector(IJobManager.CoordinatorOrder.selector, coordinators[1].id, coordinators[1].id)
@@ -304,6 +314,12 @@ contract JobManagerTest is Suite {
         err = abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 201, 1, 200);
         vm.expectRevert(err);
         jobs.confirmRunning(many);
+        vm.expectRevert(err);
+        jobs.expire(many);
+        vm.expectRevert(err);
+        jobs.closeForArrears(many);
+        many = new bytes32[](200);
+        assertEq(jobs.confirmRunning(many) + jobs.expire(many) + jobs.closeForArrears(many), 0, "none of 200");
     }
 
     /* ENDING */
@@ -358,8 +374,8 @@ contract JobManagerTest is Suite {
         vm.startPrank(workers[0].signer);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 15, 16, 255));
         jobs.nodeStop(JOB, 15);
-        _expectStopped(workers[0].signer, IJobManager.Status.Failed, 17, START);
-        jobs.nodeStop(JOB, 17);
+        _expectStopped(workers[0].signer, IJobManager.Status.Failed, 16, START);
+        jobs.nodeStop(JOB, 16);
         vm.stopPrank();
         skip(100);
         assertEq(_claim(workers[0].id), 5 * 1e12);
@@ -369,6 +385,13 @@ contract JobManagerTest is Suite {
         _open(JOB, RATE, workers[0]);
         vm.warp(START + 15 minutes);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.TooSoon.selector, START + 15 minutes + 1));
+        jobs.failStart(JOB);
+        // An outage counts only when the time is over.
+        vm.mockCall(slaAt, abi.encodeWithSelector(ISLAManager.outage.selector), abi.encode(60));
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.TooSoon.selector, START + 15 minutes + 1));
+        jobs.failStart(JOB);
+        skip(60);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.TooSoon.selector, START + 16 minutes + 1));
         jobs.failStart(JOB);
         skip(1);
         _expectStopped(address(this), IJobManager.Status.Failed, EndReason.START_TIMEOUT, 0);
@@ -419,6 +442,9 @@ contract JobManagerTest is Suite {
         skip(1);
         _expectStopped(address(this), IJobManager.Status.Expired, EndReason.MAX_UNTIL, START);
         assertEq(jobs.expire(specs), 1);
+        vm.expectRevert(abi.encodeWithSelector(IJobManager.AlreadyTerminal.selector, IJobManager.Status.Expired));
+        vm.prank(payer);
+        jobs.stop(JOB);
     }
 
     function test_stop_whateverTheTokenDoes() public {

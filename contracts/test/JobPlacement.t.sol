@@ -104,6 +104,11 @@ contract JobPlacementTest is PlacementSuite {
         calls = new bytes[](33);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 33, 1, 32));
         jobs.openBatch(calls);
+        calls = new bytes[](32);
+        for (uint256 i; i < 32; ++i) {
+            calls[i] = abi.encodePacked(IJobManager.open.selector, bytes32(0));
+        }
+        assertEq(jobs.openBatch(calls), 0, "none of 32");
         calls = new bytes[](1);
         calls[0] = new bytes(35);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 35, 36, type(uint256).max));
@@ -142,6 +147,36 @@ contract JobPlacementTest is PlacementSuite {
         _create(o);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.Duplicate.selector, JOB));
         _send(o);
+    }
+
+    function test_createJob_takesTheHighestClass() public {
+        Opening memory o = _openingOf(JOB, RATE, workers[0], type(uint24).max, 0);
+        _create(o);
+        assertEq(jobs.job(JOB).slaClass, type(uint24).max);
+    }
+
+    function test_assign_refusesWrongSignatures() public {
+        Opening memory o = _opening(JOB, RATE, workers[0]);
+        _create(o);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.BadSignature.selector, 1));
+        jobs.assign(o.offer, "", o.assignment, o.payerSig, o.coordSigs);
+        bytes memory coordSigs = abi.encodePacked(coordinators[0].id, o.nodeSig);
+        vm.expectRevert(abi.encodeWithSelector(IJobManager.QuorumLow.selector, 1, 3));
+        jobs.assign(o.offer, "", o.assignment, o.nodeSig, coordSigs);
+        coordSigs = abi.encodePacked(
+            coordinators[0].id, o.nodeSig, coordinators[1].id, o.nodeSig, coordinators[2].id, o.nodeSig
+        );
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.BadSignature.selector, 2));
+        jobs.assign(o.offer, "", o.assignment, o.nodeSig, coordSigs);
+    }
+
+    function test_assign_revertsWhenTheOfferWasCalledOff() public {
+        Opening memory o = _opening(JOB, RATE, workers[0]);
+        _create(o);
+        vm.prank(payer);
+        jobs.invalidateNonces(o.offer.nonce >> 8, 1 << (o.offer.nonce & 0xff));
+        vm.expectRevert(abi.encodeWithSelector(IJobManager.NonceUsed.selector, o.offer.nonce));
+        jobs.assign(o.offer, "", o.assignment, o.nodeSig, o.coordSigs);
     }
 
     function test_createJob_refusesBadOffers() public {
@@ -575,6 +610,33 @@ contract JobPlacementTest is PlacementSuite {
         assertEq(payments.account(payer, ALEPH).rateQ32, 0);
         _expectState(IJobManager.Status.Stopped, IJobManager.Status.Running);
         jobs.resize(offer, sig, 2 * RATE, nodeSig);
+    }
+
+    function test_assign_inTheLastSecondAtANewRate() public {
+        Opening memory o = _opening(JOB, RATE, workers[0]);
+        o.offer.maxRateQ32 = 2 * RATE;
+        _signOpening(o, payerKey, workers[0], 3);
+        _send(o);
+        vm.prank(payer);
+        jobs.reassign(JOB);
+        o.assignment.nodeId = workers[1].id;
+        (o.assignment.attempt, o.assignment.rateQ32) = (1, 2 * RATE);
+        vm.warp(o.offer.deadline + 1);
+        o.assignment.deadline = uint40(block.timestamp);
+        _signOpening(o, payerKey, workers[1], 3);
+        vm.expectRevert(abi.encodeWithSelector(IJobManager.RateTooHigh.selector, 2 * RATE, RATE));
+        jobs.assign(o.offer, o.payerSig, o.assignment, o.nodeSig, o.coordSigs);
+        vm.warp(o.offer.deadline);
+        _assign(o, workers[1]);
+        assertEq(jobs.job(JOB).rateQ32, 2 * RATE);
+    }
+
+    function test_resize_toWhatThePayerPaysAtMost() public {
+        _running(0);
+        IJobManager.JobOffer memory offer = _offer(JOB, 2 * RATE);
+        bytes memory sig = _sign(payerKey, jobs.offerDigest(offer));
+        jobs.resize(offer, sig, 2 * RATE, _resizeSig(offer, workers[0], 2 * RATE));
+        assertEq(jobs.job(JOB).rateQ32, 2 * RATE);
     }
 
     function test_resize_refuses() public {

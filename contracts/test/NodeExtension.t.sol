@@ -591,7 +591,10 @@ contract NodeExtensionTest is HeartbeatSuite {
             p.id, INodeRegistry.Status.Active, INodeRegistry.Status.Jailed, INodeRegistry.StatusReason.Jailed
         );
         nodes.jail(p.id, 100);
+        vm.recordLogs();
         nodes.jail(p.id, 99);
+        nodes.jail(p.id, 100);
+        assertEq(vm.getRecordedLogs().length, 0);
         assertEq(nodes.node(p.id).jailedUntil, now_ + 100);
         vm.expectEmit(address(nodes));
         emit INodeRegistry.NodeJailed(p.id, now_ + 101);

@@ -287,6 +287,17 @@ contract PaymentExtensionTest is Permit2Suite {
         _flow(node, int256(uint256(R)));
     }
 
+    function test_permit2_countsInItsLastSecond() public {
+        _usePermit2();
+        _permit2(3_650_000, START + 100, 0, payerKey);
+        _flow(node, int256(uint256(R)));
+        skip(100);
+        (, uint40 until,,) = lens.runway(payer, ALEPH);
+        assertEq(until, START + 3_650);
+        (uint256 pulled,) = payments.pull(payer, ALEPH);
+        assertEq(pulled, 50_000);
+    }
+
     function test_permit2_worksWhenFrontRun() public {
         _permit2(5, START + 1 days, 0, payerKey);
         _permit2(5, START + 1 days, 0, payerKey);
@@ -313,6 +324,8 @@ contract PaymentExtensionTest is Permit2Suite {
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.LimitExceeded.selector, 3 * R, 2 * R));
         _asJobs().chargeOnce(payer, ALEPH, node, 1, 0);
         _flow(node, -int256(uint256(R)));
+        _asJobs().chargeOnce(payer, ALEPH, node, 1, 0);
+        vm.warp(START + 1 days);
         _asJobs().chargeOnce(payer, ALEPH, node, 1, 0);
         vm.warp(START + 1 days + 1);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.Expired.selector, START + 1 days));
@@ -395,6 +408,18 @@ contract PaymentExtensionTest is Permit2Suite {
         assertEq(until, START + 1 days);
     }
 
+    function test_sponsor_paysWhatTheRefundDoesNot() public {
+        _fund(patron, 1 ether);
+        _asPayer().deposit(ALEPH, 3_900_000);
+        _sponsor(R, START + 1 days);
+        _flow(node, int256(uint256(R)));
+        assertEq(_account().refund, 300_000);
+        skip(600);
+        payments.pull(payer, ALEPH);
+        assertEq(1 ether - token.balanceOf(patron), 300_000);
+        assertEq(_account().refund, 0);
+    }
+
     function test_sponsor_paysItsRateOnly() public {
         _fund(patron, 1 ether);
         _sponsor(R / 4, type(uint40).max);
@@ -424,6 +449,15 @@ contract PaymentExtensionTest is Permit2Suite {
         assertEq(_account().paidUntil, block.timestamp + 3600);
     }
 
+    function test_sponsor_paysInItsLastSecond() public {
+        _fund(patron, 1 ether);
+        _sponsor(R, START + 600);
+        _flow(node, int256(uint256(R)));
+        skip(600);
+        payments.pull(payer, ALEPH);
+        assertEq(1 ether - token.balanceOf(patron), 600_000);
+    }
+
     function test_sponsor_doesNotPayTwiceForATime() public {
         _fund(patron, 1 ether);
         _flow(node, int256(uint256(R)));
@@ -448,7 +482,10 @@ contract PaymentExtensionTest is Permit2Suite {
         _asPayer().sponsor(payer, ALEPH, 0, START + 300);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, patron));
         _sponsor(R, START + 100);
-        skip(301);
+        skip(300);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, patron));
+        _sponsor(R, START + 400);
+        skip(1);
         _sponsor(R, START + 400);
         skip(100);
         extension.sponsor(payer, ALEPH, R, START + 500);

@@ -446,6 +446,16 @@ contract PaymentManagerTest is Suite {
         assertEq(payments.pullMany(list, ALEPH), 3);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 0, 1, 200));
         payments.pullMany(new address[](0), ALEPH);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 201, 1, 200));
+        payments.pullMany(new address[](201), ALEPH);
+        payments.pullMany(new address[](200), ALEPH);
+    }
+
+    function test_reserve_atTheHighestRate() public {
+        payments.setPrepay(300);
+        gateway.mint(token, payer, 1e27);
+        assertEq(_asJobs().reserve(payer, ALEPH, node, type(uint96).max), 5);
+        assertEq(_account().reserved, 300 << 64);
     }
 
     function test_claim_splitsAndLeavesDustToDevelopment() public {
@@ -754,6 +764,11 @@ contract PaymentManagerTest is Suite {
         vm.expectEmit(address(payments));
         emit IPaymentManager.GraceSet(0, 1 hours);
         payments.setGrace(0, 1 hours);
+        payments.setGrace(72 hours, 72 hours);
+        payments.setGrace(72 hours, 168 hours);
+        (, uint32 soft, uint32 hard) = payments.params();
+        assertEq(soft, 72 hours);
+        assertEq(hard, 168 hours);
     }
 
     function test_setPoolPayout_refuses() public {

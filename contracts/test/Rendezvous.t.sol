@@ -137,6 +137,41 @@ contract RendezvousTest is Test {
             );
     }
 
+    function _satisfies(Numbers memory want) private pure returns (bool) {
+        Numbers memory have = Numbers(100, 100, 100, 100, 100, 100, 100, 100, 0x64, 100, 100);
+        return Stats.satisfies(_pack(7, have), _pack(0, want));
+    }
+
+    /// @dev Equal numbers are enough, and one more of any is too much.
+    function test_needs_atTheLimits() public pure {
+        Numbers memory want = Numbers(100, 100, 100, 100, 100, 100, 100, 100, 0x64, 100, 100);
+        assertTrue(_satisfies(want));
+        want.score = 101;
+        assertFalse(_satisfies(want), "score");
+        (want.score, want.uptime) = (100, 101);
+        assertFalse(_satisfies(want), "uptime");
+        (want.uptime, want.vcpus) = (100, 101);
+        assertFalse(_satisfies(want), "vcpus");
+        (want.vcpus, want.memory_) = (100, 101);
+        assertFalse(_satisfies(want), "memory");
+        (want.memory_, want.disk) = (100, 101);
+        assertFalse(_satisfies(want), "disk");
+        (want.disk, want.gpus) = (100, 101);
+        assertFalse(_satisfies(want), "gpus");
+        (want.gpus, want.tier) = (100, 99);
+        assertFalse(_satisfies(want), "tier");
+        (want.tier, want.bandwidth) = (100, 101);
+        assertFalse(_satisfies(want), "bandwidth");
+        (want.bandwidth, want.flags) = (100, 0x65);
+        assertFalse(_satisfies(want), "flags");
+        (want.flags, want.region) = (0x64, 99);
+        assertFalse(_satisfies(want), "region");
+        (want.region, want.asn) = (100, 99);
+        assertFalse(_satisfies(want), "asn");
+        (want.asn, want.tier, want.region) = (0, 0, 0);
+        assertTrue(_satisfies(want), "what is not asked for");
+    }
+
     function testFuzz_needs_areMetWhenEachIs(Numbers memory have, Numbers memory want, uint16 mask) public pure {
         // Half of the needs are what the node has, or nearly all cases would fail.
         if (mask & 1 != 0) want.score = have.score;

@@ -51,6 +51,17 @@ contract SLAManagerTest is CaseSuite {
         }
     }
 
+    function test_recordViolation_ofAJobHarmsItsPayer() public {
+        _run("job", uint128(Q), workers[0]);
+        vm.startPrank(address(jobs));
+        bytes32 id = sla.recordViolation(ISLAManager.Kind.EarlyStop, node, "job", 1, 1, reporter, address(0));
+        assertEq(sla.caseOf(id).tenant, payer);
+        // Not of this node.
+        id = sla.recordViolation(ISLAManager.Kind.EarlyStop, workers[1].id, "job", 1, 1, reporter, address(0));
+        assertEq(sla.caseOf(id).tenant, address(0));
+        vm.stopPrank();
+    }
+
     function test_recordViolation_refusesBadInput() public {
         vm.startPrank(address(nodes));
         vm.expectRevert(abi.encodeWithSelector(ISLAManager.WrongKind.selector, ISLAManager.Kind.None));
@@ -134,6 +145,7 @@ contract SLAManagerTest is CaseSuite {
     function test_large_waitsForTheVeto() public {
         bytes32 id = _record(ISLAManager.Kind.Equivocation, coordinators[0].id, 1, 3, reporter);
         assertEq(sla.caseOf(id).deadline, START + 48 hours);
+        assertEq(staking.frozenUntil(coordinators[0].id), START + 7 days);
         skip(48 hours - 1);
         vm.expectRevert(abi.encodeWithSelector(ISLAManager.VetoWindow.selector, START + 48 hours));
         sla.finalize(id);
@@ -535,6 +547,11 @@ contract SLAManagerTest is CaseSuite {
         vm.expectRevert(abi.encodeWithSelector(ISLAManager.NoOutage.selector, 1));
         sla.recordOutage(1);
         uint80 round = feed.push(1, block.timestamp);
+        feed.push(0, block.timestamp);
+        // It took no time.
+        vm.expectRevert(abi.encodeWithSelector(ISLAManager.NoOutage.selector, round));
+        sla.recordOutage(round);
+        round = feed.push(1, block.timestamp);
         // Not over yet.
         vm.expectRevert(abi.encodeWithSelector(ISLAManager.NoOutage.selector, round));
         sla.recordOutage(round);

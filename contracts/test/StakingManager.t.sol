@@ -32,6 +32,15 @@ contract StakingManagerTest is Suite {
         assertEq(self, 10_000 ether + 5);
     }
 
+    function test_stake_belowARaisedRequirementSuspends() public {
+        staking.setRequirement(INodeRegistry.Kind.Compute, 10_002 ether);
+        assertTrue(nodes.isActive(workers[0].id) && nodes.isActive(workers[1].id));
+        _stake(workers[0], 1 ether);
+        assertFalse(nodes.isActive(workers[0].id));
+        _stake(workers[1], 2 ether);
+        assertTrue(nodes.isActive(workers[1].id));
+    }
+
     function test_stake_refuses() public {
         Party memory p = workers[0];
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, address(this)));
@@ -138,10 +147,14 @@ contract StakingManagerTest is Suite {
         uint128 most = 1_000_000 ether;
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, most + 1, 0, most));
         staking.setRequirement(INodeRegistry.Kind.Storage, most + 1);
-        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 6 days, 7 days, 28 days));
-        staking.setUnbonding(6 days);
-        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 29 days, 7 days, 28 days));
-        staking.setUnbonding(29 days);
+        staking.setRequirement(INodeRegistry.Kind.Storage, most);
+        assertEq(staking.requirement(INodeRegistry.Kind.Storage), most);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 7 days - 1, 7 days, 28 days));
+        staking.setUnbonding(7 days - 1);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 28 days + 1, 7 days, 28 days));
+        staking.setUnbonding(28 days + 1);
+        staking.setUnbonding(28 days);
+        assertEq(staking.unbonding(), 28 days);
     }
 
     function testFuzz_stake_roundTrip(uint96 amount) public {

@@ -260,6 +260,41 @@ contract StorageProofTest is Test {
         proof.object(one, root, 1, "seed", 7, 2);
     }
 
+    function test_inclusion_ofTheOnlyObject() public {
+        bytes[] memory objects = new bytes[](1);
+        objects[0] = new bytes(700);
+        bytes32 object = Asp1.root(objects[0]);
+        (bytes32 root, uint64 total) = Asp1.bundle(objects);
+        bytes memory path = Asp1.path(objects, 0);
+        assertEq(path.length, 18);
+        assertEq(proof.inclusion(path, total, object, 3), StorageProof.bind(root, total));
+        vm.expectRevert(abi.encodeWithSelector(StorageProof.BadProof.selector, 0));
+        proof.inclusion(path, total, object, 2);
+        vm.expectRevert(abi.encodeWithSelector(StorageProof.BadProof.selector, 0));
+        proof.inclusion(path, total + 1, object, 3);
+    }
+
+    function test_inclusion_atTheLimits() public {
+        uint64 most = 1 << 40;
+        bytes memory path = abi.encodePacked(uint8(0), uint8(40), most, uint64(0));
+        bytes32 leaf = keccak256(abi.encodePacked(uint8(2), bytes32("root"), most));
+        assertEq(proof.inclusion(path, most, "root", most), StorageProof.bind(leaf, most));
+        path = abi.encodePacked(uint8(0), uint8(41), most + 1, uint64(0));
+        vm.expectRevert(abi.encodeWithSelector(StorageProof.BadProof.selector, 0));
+        proof.inclusion(path, most + 1, "root", most + 1);
+
+        leaf = keccak256(abi.encodePacked(uint8(2), bytes32("root"), uint64(1)));
+        bytes memory siblings = new bytes(32 * 40);
+        for (uint256 i; i < 32; ++i) {
+            leaf = keccak256(abi.encodePacked(leaf, uint64(1), bytes32(0), uint64(0)));
+        }
+        path = abi.encodePacked(uint8(32), uint8(0), uint64(1), uint64(0), siblings);
+        assertEq(proof.inclusion(path, 1, "root", 1), StorageProof.bind(leaf, 1));
+        path = abi.encodePacked(uint8(33), uint8(0), uint64(1), uint64(0), siblings, new bytes(40));
+        vm.expectRevert(abi.encodeWithSelector(StorageProof.BadProof.selector, 0));
+        proof.inclusion(path, 1, "root", 1);
+    }
+
     function _objects(uint256 sizes) private pure returns (bytes[] memory objects) {
         objects = new bytes[](1 + sizes % 6);
         for (uint256 i; i < objects.length; ++i) {

@@ -236,6 +236,10 @@ contract StorageRegistryTest is StorageSuite {
         storages.extend(id, terms, terms.untilDay, sig);
         vm.expectRevert(_bounds(DAY0 + 3661, terms.untilDay + 1, DAY0 + 3660));
         storages.extend(id, terms, DAY0 + 3661, sig);
+        uint256 state = vm.snapshotState();
+        sig = _sign(workers[0].key, storages.extendDigest(id, DAY0 + 3660));
+        storages.extend(id, terms, DAY0 + 3660, sig);
+        vm.revertToState(state);
         _warpDay(terms.untilDay);
         vm.expectRevert(_err(IStorageWords.NotDue.selector, id, terms.untilDay));
         storages.extend(id, terms, until, sig);
@@ -344,6 +348,14 @@ contract StorageRegistryTest is StorageSuite {
         storages.resizeBundle(w.id, 201 << 32);
         storages.resizeBundle(w.id, 5);
         assertEq(storages.store(w.id).capacity, 5);
+        storages.resizeBundle(w.id, 200 << 32);
+        vm.stopPrank();
+        storages.setParameters(256, 100, 1, 6);
+        vm.startPrank(w.signer);
+        vm.expectEmit(address(storages));
+        emit IStorageWords.CapacitySet(w.id, 200 << 32);
+        storages.resizeBundle(w.id, 200 << 32);
+        storages.resizeBundle(w.id, 5);
         vm.expectRevert(_err(IStorageWords.AboveCapacity.selector, 6, 5));
         storages.updateBundle(w.id, "root", 6);
         storages.resizeBundle(w.id, 6);
@@ -590,6 +602,9 @@ contract StorageRegistryTest is StorageSuite {
         storages.proveMany(new uint128[](0), all, day, proofs);
         vm.expectRevert(_bounds(65, 1, 64));
         storages.proveMany(new uint128[](65), all, day, proofs);
+        assertEq(
+            storages.proveMany(new uint128[](64), new IStorageWords.Terms[](64), day, new bytes[](64)), 0, "none of 64"
+        );
         vm.expectRevert(_bounds(3, 2, 2));
         storages.proveMany(new uint128[](2), all, day, proofs);
         vm.expectRevert(_bounds(2, 3, 3));
@@ -760,6 +775,16 @@ contract StorageRegistryTest is StorageSuite {
         _mockOutage(3600);
         sigs = _quorumSigs(digest, 3);
         storages.attestDay(day, bitmap, sigs);
+        bytes32[] memory nodes_ = new bytes32[](128);
+        for (uint256 i; i < 128; ++i) {
+            nodes_[i] = keccak256(abi.encodePacked(i, new bytes(256)));
+        }
+        for (uint256 n = 64; n != 0; n /= 2) {
+            for (uint256 i; i < n; ++i) {
+                nodes_[i] = keccak256(abi.encode(nodes_[2 * i], nodes_[2 * i + 1]));
+            }
+        }
+        assertEq(storages.bitmapRoot(new bytes(256 * 128)), nodes_[0]);
         vm.expectRevert(_bounds(0, 256, 256 * 128));
         storages.bitmapRoot("");
         vm.expectRevert(_bounds(5, 256, 256 * 128));
@@ -828,6 +853,8 @@ contract StorageRegistryTest is StorageSuite {
         vm.expectRevert(_err(AlephErrors.TooSoon.selector, late));
         storages.reportMissed(id, terms, day, _noBits());
         _mockOutage(2 hours);
+        vm.expectRevert(_err(AlephErrors.TooSoon.selector, late));
+        storages.reportMissed(id, terms, day, _noBits());
         vm.warp(late + 2 hours);
         vm.expectCall(
             slaAt, abi.encodeCall(ISLAManager.outage, (uint40(uint256(day) * 1 days), uint40(block.timestamp)))
@@ -1053,6 +1080,16 @@ contract StorageRegistryTest is StorageSuite {
         vm.expectEmit(address(storages));
         emit IStorageWords.ChallengeArmed(cid, 9, seed, uint40(block.timestamp) + 1 days);
         storages.armChallenge(cid, [uint256(1), 2]);
+    }
+
+    function test_armChallenge_inTheLastSecond() public {
+        _due();
+        address who = _challenger();
+        vm.prank(who);
+        bytes32 cid = storages.challenge(id, terms);
+        skip(1 days - 60);
+        _arm(cid);
+        assertEq(uint8(storages.challengeOf(cid).state), uint8(IStorageWords.ChallengeState.Armed));
     }
 
     function test_challenge_isAnswered() public {

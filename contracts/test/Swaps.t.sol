@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {UniswapAdapter} from "../src/UniswapAdapter.sol";
 import {IPaymentExtension} from "../src/interfaces/IPaymentExtension.sol";
 import {IPaymentManager} from "../src/interfaces/IPaymentManager.sol";
 import {IUniswapAdapter} from "../src/interfaces/IUniswapAdapter.sol";
 import {AlephErrors} from "../src/libraries/AlephErrors.sol";
 import {Pausing} from "../src/libraries/Pausing.sol";
-import {TickPrice} from "../src/libraries/TickPrice.sol";
 import {IPool, IPositions, UniswapSuite} from "./utils/UniswapSuite.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
@@ -70,6 +68,30 @@ contract SwapsTest is UniswapSuite {
         skip(60);
         vm.expectRevert(AlephErrors.ZeroAmount.selector);
         extension.pullSwap(poor, USD, ALEPH);
+    }
+
+    function test_pullSwap_takesAllThatARouteHas() public {
+        bytes memory path = _path(address(usd), MEDIUM, address(token));
+        uint256 quote = swaps.quoteIn(path, _need() - token.balanceOf(poor), TWAP, 150);
+        uint128 most = uint128(quote + (quote * 100 + 9_999) / 10_000);
+        extension.setRoute(USD, ALEPH, path, 100, TWAP, 150, most - 1);
+        vm.expectRevert(abi.encodeWithSelector(IPaymentManager.LimitExceeded.selector, most, most - 1));
+        extension.pullSwap(poor, USD, ALEPH);
+        extension.setRoute(USD, ALEPH, path, 100, TWAP, 150, most);
+        extension.pullSwap(poor, USD, ALEPH);
+        assertEq(payments.account(poor, ALEPH).paidUntil, block.timestamp + 3600);
+    }
+
+    function test_pullSwap_usesTheRefund() public {
+        gateway.mint(token, poor, 5);
+        vm.prank(poor);
+        extension.deposit(ALEPH, 5);
+        uint256 refund = payments.account(poor, ALEPH).refund;
+        assertGe(refund, 5);
+        uint256 rest = token.balanceOf(poor);
+        (, uint256 amountOut) = extension.pullSwap(poor, USD, ALEPH);
+        assertEq(amountOut, _need() - rest - refund);
+        assertEq(payments.account(poor, ALEPH).refund, 0);
     }
 
     function test_pullSwap_endsArrears() public {
@@ -284,7 +306,7 @@ contract SwapsTest is UniswapSuite {
         (bool ok, bytes memory err) =
             address(swaps).staticcall(abi.encodeCall(swaps.quoteIn, (path, 201_000 ether, TWAP, 150)));
         assertFalse(ok);
-        assertEq(bytes4(err), IUniswapAdapter.LowLiquidity.selector);
+        assertApproxEqRel(_lowLiquidity(err, address(alephUsd), 20_100_000 ether), 20_000_000 ether, 0.001e18);
         // The liquidity goes; that it was there in the mean does not help.
         positions.decreaseLiquidity(IPositions.DecreaseParams(1, alephUsd.liquidity() - 1e12, 0, 0, type(uint256).max));
         _refused(IUniswapAdapter.LowLiquidity.selector);
@@ -303,7 +325,22 @@ contract SwapsTest is UniswapSuite {
         (bool ok, bytes memory err) =
             address(swaps).staticcall(abi.encodeCall(swaps.quoteIn, (path, 50 ether, TWAP, 150)));
         assertFalse(ok);
+        assertApproxEqRel(_lowLiquidity(err, address(thin), 5_000 ether), 200 ether, 0.01e18);
+    }
+
+    /// @dev Checks whose liquidity is too low for what, and returns what there is.
+    function _lowLiquidity(bytes memory err, address pool, uint256 need) private pure returns (uint256 depth) {
         assertEq(bytes4(err), IUniswapAdapter.LowLiquidity.selector);
+        assertEq(err.length, 100);
+        address at_;
+        uint256 needed;
+        assembly ("memory-safe") {
+            at_ := mload(add(err, 0x24))
+            depth := mload(add(err, 0x44))
+            needed := mload(add(err, 0x64))
+        }
+        assertEq(at_, pool, "pool");
+        assertEq(needed, need, "needed");
     }
 
     function test_quote_refusesBadPaths() public {
@@ -335,32 +372,6 @@ contract SwapsTest is UniswapSuite {
         _empty();
     }
 
-    /// @dev The price of a tick agrees with the published pool: a pool started there has this tick.
-    function testFuzz_tickPrice_agreesWithThePool(int24 tick) public {
-        tick = int24(bound(tick, -887_270, 887_270));
-        uint256 root = TickPrice.sqrtAt(tick);
-        assertEq(_tickOf(uint160(root + 2)), tick);
-        assertEq(_tickOf(uint160(root - 2)), tick - 1);
-    }
-
-    function _tickOf(uint160 root) private returns (int24 tick) {
-        uint256 state = vm.snapshotState();
-        IPool pool = IPool(factory.createPool(address(1), address(2), LOW));
-        pool.initialize(root);
-        (, tick,,,,,) = pool.slot0();
-        vm.revertToState(state);
-    }
-
-    function test_tickPrice_refusesWhatNoPoolHas() public {
-        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 887_273, 0, 887_272));
-        this.sqrtAt(-887_273);
-        assertEq(TickPrice.sqrtAt(0), 1 << 96);
-    }
-
-    function sqrtAt(int256 tick) external pure returns (uint256) {
-        return TickPrice.sqrtAt(tick);
-    }
-
     /* THE ADAPTER BY ITSELF */
 
     function test_adapter_onlyThePaymentManager() public {
@@ -380,18 +391,39 @@ contract SwapsTest is UniswapSuite {
         bytes memory path = _path(address(usd), MEDIUM, address(token));
         usd.transfer(address(swaps), 10e6);
         vm.startPrank(address(payments));
-        (bool ok, bytes memory err) =
-            address(swaps).call(abi.encodeCall(swaps.buy, (path, 100 ether, 1e6, address(1), address(2))));
-        assertFalse(ok);
-        assertEq(bytes4(err), IUniswapAdapter.SwapBound.selector);
-        (ok, err) = address(swaps).call(abi.encodeCall(swaps.sell, (path, 1e6, 1e30, address(1))));
-        assertFalse(ok);
-        assertEq(bytes4(err), IUniswapAdapter.SwapBound.selector);
+        // What it takes is in.
+        uint256 state = vm.snapshotState();
+        uint256 amountIn = swaps.buy(path, 100 ether, 10e6, address(1), address(2));
+        vm.revertToState(state);
+        assertEq(swaps.buy(path, 100 ether, amountIn, address(1), address(2)), amountIn);
+        vm.revertToState(state);
+        vm.expectRevert(abi.encodeWithSelector(IUniswapAdapter.SwapBound.selector, amountIn, amountIn - 1));
+        swaps.buy(path, 100 ether, amountIn - 1, address(1), address(2));
+        uint256 amountOut = swaps.sell(path, 1e6, 1, address(1));
+        vm.revertToState(state);
+        assertEq(swaps.sell(path, 1e6, amountOut, address(1)), amountOut);
+        vm.revertToState(state);
+        vm.expectRevert(abi.encodeWithSelector(IUniswapAdapter.SwapBound.selector, amountOut, amountOut + 1));
+        swaps.sell(path, 1e6, amountOut + 1, address(1));
+        bool ok;
+        bytes memory err;
         // More than the pool has.
         (ok, err) =
             address(swaps).call(abi.encodeCall(swaps.buy, (path, 30_000_000 ether, 1e30, address(1), address(2))));
         assertFalse(ok);
         vm.stopPrank();
+    }
+
+    /// @dev What is too little for anything is paid for all the same.
+    function test_adapter_paysForNothing() public {
+        address[3] memory fine = [address(token), address(weth), address(dai)];
+        uint24[3] memory fees = [MEDIUM, LOW, LOW];
+        vm.startPrank(address(payments));
+        for (uint256 i; i < 3; ++i) {
+            deal(fine[i], address(swaps), 1);
+            vm.expectRevert(abi.encodeWithSelector(IUniswapAdapter.SwapBound.selector, 0, 1));
+            swaps.sell(_path(fine[i], fees[i], address(usd)), 1, 1, address(1));
+        }
     }
 
     /// @dev A pool whose liquidity ends gives less than is asked, or takes less; both are refused.
@@ -410,18 +442,19 @@ contract SwapsTest is UniswapSuite {
         (bool ok, bytes memory err) =
             address(swaps).call(abi.encodeCall(swaps.buy, (path, 2 ether, 100 ether, address(1), address(2))));
         assertFalse(ok);
-        assertEq(bytes4(err), IUniswapAdapter.LowLiquidity.selector);
+        assertApproxEqRel(_lowLiquidity(err, pool, 2 ether), 1 ether, 0.01e18);
         (ok, err) = address(swaps).call(abi.encodeCall(swaps.sell, (path, 100 ether, 1, address(1))));
         assertFalse(ok);
-        assertEq(bytes4(err), IUniswapAdapter.LowLiquidity.selector);
+        assertApproxEqRel(_lowLiquidity(err, pool, 100 ether), 1 ether, 0.01e18);
         assertEq(swaps.sell(path, 0.5 ether, 0.49 ether, address(1)), IERC20(b).balanceOf(address(1)));
         vm.stopPrank();
         assertGt(IERC20(b).balanceOf(pool), 0);
     }
 
     function test_adapter_needsItsCaller() public {
+        bytes memory code = abi.encodePacked(_code("UniswapAdapter"), abi.encode(address(factory), address(0)));
         vm.expectRevert(AlephErrors.ZeroAddress.selector);
-        new UniswapAdapter(address(factory), address(0));
+        _create(code);
     }
 
     /* WITHDRAWALS */
@@ -493,6 +526,10 @@ contract SwapsTest is UniswapSuite {
         extension.setRoute(USD, ALEPH, path, 0, 299, 0, 0);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 7201, 300, 7200));
         extension.setRoute(USD, ALEPH, path, 0, 7201, 0, 0);
+        // The limits themselves are in.
+        extension.setRoute(USD, ALEPH, path, 300, 300, 0, 0);
+        extension.setRoute(USD, ALEPH, path, 300, 7200, 0, 0);
+        assertEq(extension.routeOf(USD, ALEPH).twapSec, 7200);
         uint256[4] memory lengths = [uint256(20), 42, 44, 112];
         for (uint256 i; i < 4; ++i) {
             vm.expectRevert(abi.encodeWithSelector(IUniswapAdapter.BadPath.selector, lengths[i]));

@@ -2,8 +2,6 @@
 pragma solidity 0.8.37;
 
 import {AlephToken} from "../src/AlephToken.sol";
-import {Deployer} from "../src/Deployer.sol";
-import {DevGateway} from "../src/dev/DevGateway.sol";
 import {DevGuardian} from "../src/dev/DevGuardian.sol";
 import {DevOnly} from "../src/dev/DevOnly.sol";
 import {IAlephToken} from "../src/interfaces/IAlephToken.sol";
@@ -21,6 +19,13 @@ contract TokenTest is Suite {
         assertEq(token.decimals(), 18);
         assertEq(token.gateway(), address(gateway));
         assertEq(token.l1Address(), address(0));
+    }
+
+    function test_token_knowsTheOneOnTheParentChain() public {
+        AlephToken bridged =
+            AlephToken(_create(abi.encodePacked(_code("AlephToken"), abi.encode(ALICE, address(0xBEEF)))));
+        assertEq(bridged.gateway(), ALICE);
+        assertEq(bridged.l1Address(), address(0xBEEF));
     }
 
     function testFuzz_supply_changesByBridgeAndBurnOnly(uint96 minted, uint96 bridged, uint96 burned) public {
@@ -47,19 +52,22 @@ contract TokenTest is Suite {
     }
 
     function test_token_revertsWithoutGateway() public {
+        bytes memory code = abi.encodePacked(_code("AlephToken"), abi.encode(address(0), address(0)));
         vm.expectRevert(AlephErrors.ZeroAddress.selector);
-        new AlephToken(address(0), address(0));
+        _create(code);
     }
 
     function test_gateway_revertsOffTheDevelopmentChain() public {
+        bytes memory code = abi.encodePacked(_code("DevGateway"), abi.encode(ALICE));
         vm.chainId(42161);
         vm.expectRevert(abi.encodeWithSelector(DevOnly.NotADevelopmentChain.selector, 42161));
-        new DevGateway(ALICE);
+        _create(code);
     }
 
     function test_gateway_revertsWithoutOwner() public {
+        bytes memory code = abi.encodePacked(_code("DevGateway"), abi.encode(address(0)));
         vm.expectRevert(AlephErrors.ZeroAddress.selector);
-        new DevGateway(address(0));
+        _create(code);
     }
 
     function test_gateway_mintRevertsForAnyoneElse() public {
@@ -70,12 +78,13 @@ contract TokenTest is Suite {
 
     function test_deploy_givesTheAddressForetold() public {
         address at = deployer.addressOf("another");
+        bytes memory code = _code("Deployer");
         vm.expectEmit(address(deployer));
         emit IDeployer.Deployed("another", at);
-        assertEq(deployer.deploy("another", type(Deployer).creationCode), at);
+        assertEq(deployer.deploy("another", code), at);
         assertGt(at.code.length, 0);
         vm.expectRevert();
-        deployer.deploy("another", type(Deployer).creationCode);
+        deployer.deploy("another", code);
     }
 
     function test_deploy_revertsForAnyoneElse() public {
@@ -102,10 +111,11 @@ contract TokenTest is Suite {
     }
 
     function test_devGuardian_isForDevelopmentNetworksOnly() public {
+        bytes memory code = _code("DevGuardian");
         vm.expectRevert(AlephErrors.ZeroAddress.selector);
-        new DevGuardian(address(0));
+        _create(abi.encodePacked(code, abi.encode(address(0))));
         vm.chainId(42161);
         vm.expectRevert(abi.encodeWithSelector(DevOnly.NotADevelopmentChain.selector, 42161));
-        new DevGuardian(address(this));
+        _create(abi.encodePacked(code, abi.encode(address(this))));
     }
 }

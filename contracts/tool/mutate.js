@@ -1,62 +1,76 @@
 #!/usr/bin/env node
 // Breaks the contracts on purpose, one place at a time, and tells which breaks the tests notice:
-// mutate.js [--count n] [--only Contract] [--at least percent] [--list].
+// mutate.js [--count n] [--only Contract] [--match text]... [--at-least percent] [--list]. With --match those whose
+// description, as it is printed, has one of the texts.
 //
-// Each mutant is compiled alone and its bytecode replaces the artifact that the tests deploy, so that no test is compiled
-// again. A mutant that does not compile, or compiles to the same bytecode, does not count. Mutants that change nothing
-// anybody could notice are named in mutants.json with the reason, by the text of their change, and do not count either.
+// A target is a contract with its bases, extension and libraries. Each mutant is compiled alone, while the tests of the one
+// before run, and its bytecode replaces the artifacts of what the target `deploys` and the changed file goes into, so that
+// no other test is compiled again. A library that tests run without a contract names the test contract there, too. The
+// optimizer would take three times as long as the rest of the compiler and is off; the tests pass with what is not broken
+// compiled so. A mutant that does not compile, or compiles to the same bytecode, does not count. Mutants that change nothing
+// anybody could notice are named in mutants.json with the reason, by the function and the text of the change, and do not
+// count either.
 "use strict";
 
 const { spawnSync } = require("child_process");
 const crypto = require("crypto");
 const fs = require("fs");
 const path = require("path");
+const { Worker, isMainThread, parentPort } = require("worker_threads");
 
 const root = path.join(__dirname, "..");
 const forge = path.join(root, "node_modules/@foundry-rs/forge-linux-amd64/bin/forge");
-const options = parse(process.argv.slice(2));
 const table = JSON.parse(fs.readFileSync(path.join(root, "mutants.json"), "utf8"));
-const solc = require(path.join(root, "node_modules/solc/soljson.js"));
-process.removeAllListeners("uncaughtException");
+const remappings = mappings();
 
 const SECONDS = 240; // One run of the tests of a mutant; an endless loop is noticed.
 
-main();
+if (isMainThread) main(parse(process.argv.slice(2)));
+else serve();
 
-function main() {
-  const all = [];
-  for (const target of table.targets) {
-    if (options.only && target.contract !== options.only) continue;
-    for (const file of target.files) all.push(...mutants(target, file));
+async function main(options) {
+  const targets = table.targets.filter((t) => !options.only || t.contract === options.only);
+  for (const e of table.equivalent) {
+    const known = table.targets.some((t) => t.files.includes(e.file) && mutants(t, e.file).some((m) => excuses(e, m)));
+    if (!known) fail(`mutants.json excuses what is not there: ${e.file}, ${e.in}: ${e.change}`);
   }
-  const chosen = sample(all, options.count);
+  const wanted = (m) => options.match.length === 0 || options.match.some((text) => describe(m).includes(text));
+  const groups = targets.map((t) => t.files.flatMap((f) => mutants(t, f)).filter(wanted));
+  const chosen = sample(groups, options.count);
   if (options.list) {
     for (const m of chosen) process.stdout.write(`${describe(m)}\n`);
-    process.stdout.write(`${all.length} possible, ${chosen.length} chosen\n`);
+    process.stdout.write(`${chosen.length} chosen\n`);
     return;
   }
-  for (const target of new Set(chosen.map((m) => m.target))) {
-    if (!passes(target)) fail(`the tests of ${target.contract} fail with nothing broken: run \`make contracts-test\``);
+  process.env.FOUNDRY_SOLC = quickCompiler();
+  const tested = [...new Set(chosen.map((m) => m.target))];
+  const broken = chosen.filter((m) => !excused(m));
+  const compiler = compiling([...tested.map((t) => ({ deploys: t.deploys })), ...broken.map((m) => ({ ...m, deploys: m.target.deploys }))]);
+  const put = putter();
+  const sound = new Map();
+  for (const target of tested) {
+    sound.set(target, await compiler.next());
+    const failure = put(sound.get(target), () => failing(target));
+    if (failure) fail(`the tests of ${target.contract} fail with nothing broken: run \`make contracts-test\`\n${failure}`);
   }
-  const result = { killed: 0, survived: [], excused: 0, skipped: 0 };
-  const originals = new Map();
-  process.on("exit", () => restore(originals));
-  for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
+  const results = Object.fromEntries(tested.map((t) => [t.contract, { killed: 0, survived: [], excused: 0, skipped: 0 }]));
   for (const [i, m] of chosen.entries()) {
-    const outcome = judge(m, originals);
-    if (outcome === "killed") result.killed++;
-    else if (outcome === "survived") result.survived.push(describe(m));
+    const outcome = excused(m) ? "excused" : judge(m, await compiler.next(), sound.get(m.target), put);
+    const result = results[m.target.contract];
+    if (outcome === "survived") result.survived.push(describe(m));
     else result[outcome]++;
     process.stderr.write(`${i + 1}/${chosen.length} ${outcome} ${describe(m)}\n`);
   }
-  report(result);
+  await compiler.stop();
+  report(results, options);
 }
 
 function parse(args) {
-  const o = { count: 150, atLeast: 0, only: "", list: false };
+  const o = { count: 150, atLeast: 0, only: "", match: [], list: false };
   for (let i = 0; i < args.length; i++) {
     if (args[i] === "--count") o.count = Number(args[++i]);
     else if (args[i] === "--only") o.only = args[++i];
+    else if (args[i] === "--match") o.match.push(args[++i]);
     else if (args[i] === "--at-least") o.atLeast = Number(args[++i]);
     else if (args[i] === "--list") o.list = true;
     else fail(`unknown argument ${args[i]}`);
@@ -71,7 +85,8 @@ function mutants(target, file) {
   const found = [];
   const add = (from, to, replacement) => {
     const line = text.slice(0, from).split("\n").length;
-    found.push({ target, file, line, from, to, old: text.slice(from, to), replacement });
+    const change = changeOf(text, from, to, replacement);
+    found.push({ target, file, line, from, to, old: text.slice(from, to), replacement, change, in: functionAt(code, from) });
   };
   const each = (pattern, replacement) => {
     for (const m of code.matchAll(pattern)) {
@@ -99,10 +114,11 @@ function mutants(target, file) {
   each(/(\bRounding\.)(Ceil|Floor)\b/g, (r) => (r === "Ceil" ? "Floor" : "Ceil"));
   each(/(\bMath\.)(min|max)\b/g, (r) => (r === "min" ? "max" : "min"));
   each(/(\n {8,})(if \([^{};]*?\) revert [^;]*;)/g, "");
+  each(/(\n {8,})(if \([^{};]*?\) \{\s*revert [^;]*;\s*\}(?! else))/g, "");
   each(/(\n {8,})(_(?:check|only)\w*\([^;{}]*\);)/g, "");
   each(/(\n {8,})((?:\(?[\w$.]+(?:\[[^\]]*\])*(?:, [\w$.[\]]+)*\)? [+-]?= |\+\+|--|delete )[^;{}]*;)/g, "");
-  each(/( )(restricted|nonReentrant|unpaused\([^)]*\))(?=[ \n{])/g, "");
-  return found.filter((m) => m.from >= body);
+  each(/( )(restricted|nonReentrant(?:View)?|unpaused\([^)]*\)|only[A-Z]\w*(?:\([^)]*\))?)(?=[ \n{])/g, "");
+  return found.filter((m) => m.from >= body && !/\bmodifier $/.test(code.slice(0, m.from)));
 }
 
 // The text with comments and strings as spaces, of the same length.
@@ -110,74 +126,137 @@ function blank(text) {
   return text.replace(/\/\/[^\n]*|\/\*[^]*?\*\/|"(?:[^"\\\n]|\\.)*"/g, (s) => s.replace(/[^\n]/g, " "));
 }
 
-// n of all, the same each time for the same sources, spread over the contracts.
-function sample(all, n) {
+// n of all, the same each time for the same sources, spread evenly over the targets and at least one of each.
+function sample(groups, n) {
   const rank = (m) => crypto.createHash("sha256").update(`${m.file}\0${m.line}\0${m.old}\0${m.replacement}\0${m.from}`).digest("hex");
-  return all.map((m) => [rank(m), m]).sort(([a], [b]) => (a < b ? -1 : 1)).slice(0, n).map(([, m]) => m);
+  const ranked = groups.flatMap((group) => {
+    const sorted = group.map((m) => [rank(m), m]).sort(([a], [b]) => (a < b ? -1 : 1));
+    return sorted.map(([hash, m], i) => [i / sorted.length, hash, m]);
+  });
+  ranked.sort(([a, x], [b, y]) => a - b || (x < y ? -1 : 1));
+  return ranked.slice(0, n).map(([, , m]) => m);
 }
 
+// Where a mutant is and its line, with what is changed in braces.
 function describe(m) {
-  return `${m.file}:${m.line}: ${oneLine(m.old)} -> ${oneLine(m.replacement) || "(removed)"}`;
+  return `${m.file}:${m.line}: ${m.change}`;
+}
+
+function changeOf(text, from, to, replacement) {
+  const end = text.indexOf("\n", to);
+  const before = text.slice(text.lastIndexOf("\n", from) + 1, from);
+  return oneLine(`${before}{${oneLine(text.slice(from, to))} -> ${replacement}}${text.slice(to, end < 0 ? text.length : end)}`);
+}
+
+// The function that a place is in.
+function functionAt(code, from) {
+  const names = [...code.slice(0, from).matchAll(/\bfunction +(\w+)|\bmodifier +(\w+)|\b(constructor)\b/g)].pop();
+  return names ? (names[1] ?? names[2] ?? names[3]) : "";
 }
 
 function oneLine(s) {
   return s.replace(/\s+/g, " ").trim();
 }
 
-function judge(m, originals) {
-  if (table.equivalent.some((e) => e.file === m.file && e.change === describe(m).replace(/^[^ ]* /, ""))) return "excused";
-  const text = fs.readFileSync(path.join(root, m.file), "utf8");
-  const changed = text.slice(0, m.from) + m.replacement + text.slice(m.to);
-  const compiled = compile(m, changed);
+function excuses(e, m) {
+  return e.file === m.file && e.in === m.in && e.change === m.change;
+}
+
+function excused(m) {
+  return table.equivalent.some((e) => excuses(e, m));
+}
+
+function judge(m, compiled, sound, put) {
   if (!compiled) return "skipped";
-  let same = true;
-  for (const [name, bytecode] of Object.entries(compiled)) {
-    const file = path.join(root, "out", `${name}.sol`, `${name}.json`);
-    if (!originals.has(file)) originals.set(file, fs.readFileSync(file, "utf8"));
-    const artifact = JSON.parse(originals.get(file));
-    if (artifact.bytecode.object !== `0x${bytecode}`) same = false;
-    artifact.bytecode.object = `0x${bytecode}`;
-    fs.writeFileSync(file, JSON.stringify(artifact));
-  }
-  try {
-    if (same) return "skipped";
-    return passes(m.target) ? "survived" : "killed";
-  } finally {
-    restore(originals);
-  }
+  const changed = Object.fromEntries(Object.entries(compiled).filter(([unit, bytecode]) => bytecode !== sound[unit]));
+  if (Object.keys(changed).length === 0) return "skipped";
+  return put(changed, () => failing(m.target)) ? "killed" : "survived";
 }
 
-// Whether the tests of the target pass, the quick ones first.
-function passes(target) {
-  for (const test of target.tests) {
-    const env = { ...process.env, FOUNDRY_INVARIANT_RUNS: "24", FOUNDRY_INVARIANT_DEPTH: "120", FOUNDRY_FUZZ_RUNS: "64" };
-    const run = spawnSync(forge, ["test", "--match-path", test, "--fail-fast"], { cwd: root, env, timeout: SECONDS * 1000 });
-    if (run.status !== 0) return false;
-  }
-  return true;
-}
-
-// The bytecode of the contracts that a changed file goes into; undefined when it does not compile.
-function compile(m, changed) {
-  const sources = {};
-  const read = (name) => {
-    if (sources[name]) return;
-    const content = name === m.file ? changed : fs.readFileSync(locate(name), "utf8");
-    sources[name] = { content };
-    for (const i of content.matchAll(/^\s*(?:import|\}) [^;]*?from "([^"]+)";|^import "([^"]+)";/gm)) {
-      const to = i[1] ?? i[2];
-      read(to.startsWith(".") ? path.posix.join(path.posix.dirname(name), to) : to);
+// Runs something with these bytecodes in the artifacts, which are as they were afterwards, even when the program is ended.
+function putter() {
+  const originals = new Map();
+  const restore = () => {
+    for (const [file, content] of originals) fs.writeFileSync(file, content);
+    originals.clear();
+  };
+  process.on("exit", restore);
+  for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
+  return (compiled, run) => {
+    for (const [unit, bytecode] of Object.entries(compiled)) {
+      const file = artifact(unit);
+      originals.set(file, fs.readFileSync(file, "utf8"));
+      const content = JSON.parse(originals.get(file));
+      content.bytecode.object = `0x${bytecode}`;
+      fs.writeFileSync(file, JSON.stringify(content));
+    }
+    try {
+      return run();
+    } finally {
+      restore();
     }
   };
-  const outputSelection = {};
-  for (const name of m.target.deploys) {
-    read(`src/${name}.sol`);
-    outputSelection[`src/${name}.sol`] = { [name]: ["evm.bytecode.object"] };
+}
+
+// A compiler that only tells its version, which forge asks for at each start: loading the real one takes longer than most
+// tests, and nothing is to be compiled.
+function quickCompiler() {
+  const file = path.join(root, "out", "mutate-solc");
+  const version = spawnSync(path.join(root, "bin/solc"), ["--version"], { encoding: "utf8" }).stdout;
+  fs.writeFileSync(file, `#!/bin/sh\n[ "$1" = --version ] || exit 2\ncat <<END\n${version}END\n`, { mode: 0o755 });
+  return file;
+}
+
+// What the tests of the target say when they fail, the quick ones first.
+function failing(target) {
+  for (const test of target.tests) {
+    const env = { ...process.env, FOUNDRY_INVARIANT_RUNS: "24", FOUNDRY_INVARIANT_DEPTH: "120", FOUNDRY_FUZZ_RUNS: "64" };
+    const options = { cwd: root, env, timeout: SECONDS * 1000, maxBuffer: 1 << 28, encoding: "utf8" };
+    const run = spawnSync(forge, ["test", "--match-path", test, "--fail-fast"], options);
+    if (run.error?.code === "ETIMEDOUT") return "no end";
+    if (run.status === 0) continue;
+    const failure = run.stdout.match(/^\[FAIL.*$/m)?.[0];
+    if (!failure) fail(`forge could not run the tests; is everything built?\n${run.stderr}`);
+    return failure;
   }
-  const settings = {
-    optimizer: { enabled: true, runs: 100 }, evmVersion: "cancun", outputSelection,
-    metadata: { bytecodeHash: "none", appendCBOR: false },
+  return "";
+}
+
+// Compiles these one after another, in a thread that is ahead of who asks.
+function compiling(list) {
+  const worker = new Worker(__filename);
+  const answers = [];
+  const waiting = [];
+  worker.on("message", (answer) => (waiting.length ? waiting.shift()(answer) : answers.push(answer)));
+  worker.on("error", (error) => fail(error.stack));
+  for (const { file, from, to, replacement, deploys } of list) worker.postMessage({ file, from, to, replacement, deploys });
+  return {
+    next: () => (answers.length ? Promise.resolve(answers.shift()) : new Promise((resolve) => waiting.push(resolve))),
+    stop: () => worker.terminate(),
   };
+}
+
+function serve() {
+  const solc = require(path.join(root, "node_modules/solc/soljson.js"));
+  process.removeAllListeners("uncaughtException");
+  parentPort.on("message", (m) => parentPort.postMessage(compile(solc, m)));
+}
+
+// The bytecode of what a mutant goes into, or without one of all; undefined when it does not compile.
+function compile(solc, m) {
+  const text = m.file && fs.readFileSync(path.join(root, m.file), "utf8");
+  const read = (name) => (name === m.file ? text.slice(0, m.from) + m.replacement + text.slice(m.to) : fs.readFileSync(path.join(root, name), "utf8"));
+  const sources = {};
+  const outputSelection = {};
+  const concerned = [];
+  for (const unit of m.deploys) {
+    const needed = collect(sourceOf(unit), read, {});
+    if (m.file && !needed[m.file]) continue;
+    Object.assign(sources, needed);
+    outputSelection[sourceOf(unit)] = { [nameOf(unit)]: ["evm.bytecode.object"] };
+    concerned.push(unit);
+  }
+  const settings = { evmVersion: "cancun", outputSelection, remappings, metadata: { bytecodeHash: "none", appendCBOR: false } };
   const input = JSON.stringify({ language: "Solidity", sources, settings });
   const size = Buffer.byteLength(input) + 1;
   const pointer = solc._solidity_alloc(size);
@@ -185,26 +264,55 @@ function compile(m, changed) {
   const output = JSON.parse(solc.UTF8ToString(solc._solidity_compile(pointer, 0, 0)));
   solc._solidity_reset();
   if ((output.errors ?? []).some((e) => e.severity === "error")) return undefined;
-  return Object.fromEntries(m.target.deploys.map((n) => [n, output.contracts[`src/${n}.sol`][n].evm.bytecode.object]));
+  return Object.fromEntries(concerned.map((unit) => [unit, output.contracts[sourceOf(unit)][nameOf(unit)].evm.bytecode.object]));
 }
 
-function locate(name) {
-  return path.join(root, name.startsWith("src/") ? name : path.join("node_modules", name));
+// A source with all that it imports.
+function collect(name, read, sources) {
+  if (sources[name]) return sources;
+  sources[name] = { content: read(name) };
+  for (const i of sources[name].content.matchAll(/^\s*(?:import|\}) [^;]*?from "([^"]+)";|^import "([^"]+)";/gm)) {
+    const to = i[1] ?? i[2];
+    const [prefix, target] = remappings.map((r) => r.split("=")).find(([start]) => to.startsWith(start)) ?? ["", ""];
+    collect(to.startsWith(".") ? path.posix.join(path.posix.dirname(name), to) : target + to.slice(prefix.length), read, sources);
+  }
+  return sources;
 }
 
-function restore(originals) {
-  for (const [file, content] of originals) fs.writeFileSync(file, content);
+// What is deployed is a name, of src/<name>.sol, or <source>:<name>.
+function sourceOf(unit) {
+  return unit.includes(":") ? unit.split(":")[0] : `src/${unit}.sol`;
 }
 
-function report(result) {
-  const counted = result.killed + result.survived.length;
-  const percent = counted === 0 ? 0 : (100 * result.killed) / counted;
+function nameOf(unit) {
+  return unit.split(":").pop();
+}
+
+function artifact(unit) {
+  return path.join(root, "out", path.basename(sourceOf(unit)), `${nameOf(unit)}.json`);
+}
+
+function mappings() {
+  const text = fs.readFileSync(path.join(root, "foundry.toml"), "utf8");
+  return [...text.match(/^remappings = \[([^\]]*)\]/m)[1].matchAll(/"([^"]+)"/g)].map((m) => m[1]);
+}
+
+function report(results, options) {
+  const all = Object.values(results);
+  const sum = (f) => all.reduce((n, r) => n + f(r), 0);
+  const survived = all.flatMap((r) => r.survived);
+  const total = { killed: sum((r) => r.killed), survived, excused: sum((r) => r.excused), skipped: sum((r) => r.skipped) };
+  const counted = total.killed + survived.length;
+  const percent = counted === 0 ? 0 : (100 * total.killed) / counted;
   fs.mkdirSync(path.join(root, "out"), { recursive: true });
-  fs.writeFileSync(path.join(root, "out", "mutants.json"), JSON.stringify({ ...result, counted, percent }, null, 2) + "\n");
-  for (const s of result.survived) process.stdout.write(`survived: ${s}\n`);
+  fs.writeFileSync(path.join(root, "out", "mutants.json"), JSON.stringify({ ...total, counted, percent }, null, 2) + "\n");
+  for (const [contract, r] of Object.entries(results)) {
+    process.stdout.write(`${contract}: ${r.killed} of ${r.killed + r.survived.length} noticed, ${r.excused} excused, ${r.skipped} not counted\n`);
+  }
+  for (const s of survived) process.stdout.write(`survived: ${s}\n`);
   process.stdout.write(
-    `contracts: ${result.killed} of ${counted} broken contracts noticed (${percent.toFixed(1)} %), ` +
-      `${result.excused} excused, ${result.skipped} not counted\n`,
+    `contracts: ${total.killed} of ${counted} broken contracts noticed (${percent.toFixed(1)} %), ` +
+      `${total.excused} excused, ${total.skipped} not counted\n`,
   );
   if (counted === 0 || percent < options.atLeast) process.exit(1);
 }

@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "96fc2b577209e21a60dc920b38fb89be23d7d7de2dfacf456c9c63e105aa1b52"
+const sourceSum = "ae1d9594903bcb36fd25ab871011067b9344a1a762d75eedc63ba38a799d7e72"

@@ -44,6 +44,9 @@ func (b *block) jobStopped(ctx context.Context, l *types.Log) error {
 	if err != nil {
 		return err
 	}
+	if e.NodeId == 0 {
+		return nil // It was offered on the chain and never given to a node: no row tells of it.
+	}
 	return b.changeJob(ctx, e.Spec, func(j *state.Job) {
 		j.Status, j.Reason = status, endReason(e.Reason)
 		j.StartedAt, j.StoppedAt = e.StartedAt.Uint64(), e.StoppedAt.Uint64()

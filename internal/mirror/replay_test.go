@@ -75,6 +75,9 @@ func jobRow(t *testing.T, n *chaintest.Net, row state.Job) state.Job {
 		want.StoppedAt = 0
 	case state.JobStopped, state.JobCompleted, state.JobFailed, state.JobExpired:
 		want.StoppedAt = v.ChangedAt.Uint64()
+		if v.StartedAt.Sign() == 0 && v.Attempt == row.Attempt+1 {
+			want.Attempt = row.Attempt // It ended while it waited; the row has the last try there was.
+		}
 	}
 	return want
 }

@@ -45,7 +45,7 @@ func (b *block) jobStopped(ctx context.Context, l *types.Log) error {
 		return err
 	}
 	if e.NodeId == 0 {
-		return nil // Offered on the chain by its payer, and no node ever had it.
+		return nil // It was offered on the chain and never given to a node: no row tells of it.
 	}
 	return b.changeJob(ctx, e.Spec, func(j *state.Job) {
 		j.Status, j.Reason = status, endReason(e.Reason)

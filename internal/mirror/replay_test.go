@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"errors"
 	"math/big"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 )
 
@@ -74,7 +76,7 @@ func jobRow(t *testing.T, n *chaintest.Net, row state.Job) state.Job {
 	case state.JobStopped, state.JobCompleted, state.JobFailed, state.JobExpired:
 		want.StoppedAt = v.ChangedAt.Uint64()
 		if v.StartedAt.Sign() == 0 && v.Attempt == row.Attempt+1 {
-			want.Attempt = row.Attempt // It ended while it waited for another node.
+			want.Attempt = row.Attempt // It ended while it waited; the row has the last try there was.
 		}
 	}
 	return want
@@ -88,6 +90,29 @@ func accountRow(t *testing.T, n *chaintest.Net, row state.Account) state.Account
 	return state.Account{
 		Payer: row.Payer, Token: row.Token, RateQ32: v.RateQ32, PaidUntil: v.PaidUntil.Uint64(), ArrearsSince: v.ArrearsSince.Uint64(),
 		Refund: v.Refund, Block: row.Block,
+	}
+}
+
+// TestAnOfferThatIsCalledOffHoldsNobodyUp ends a job that was offered on the
+// chain and that no node got: there is no row to change.
+func TestAnOfferThatIsCalledOffHoldsNobodyUp(t *testing.T) {
+	n := chaintest.Start(t)
+	db := open(t, t.TempDir())
+	s, _ := syncer(n, db, n.Client)
+	jobs, spec := bindings.NewJobManager(), chaintest.Bytes(chaintest.Spec("offered"))
+	n.Do(t, n.Payer.Key, "JobManager", jobs.PackCreateJob(bindings.IJobManagerJobOffer{
+		Spec: spec, Payer: n.Payer.Address, Token: 1, MaxRateQ32: chaintest.RateQ32(1), MaxUntil: new(big.Int),
+		Deadline: new(big.Int).SetUint64(n.Head(t).Time + 600), Nonce: new(big.Int),
+	}))
+	n.Stop(t, chaintest.Spec("offered"))
+
+	pass(t, s)
+
+	if head, err := db.Head(t.Context()); err != nil || head.Number != n.Head(t).Number {
+		t.Errorf("the rows are those of block %+v, %v, want %d", head, err, n.Head(t).Number)
+	}
+	if _, err := db.Job(t.Context(), chaintest.Spec("offered")); !errors.Is(err, errs.NotFound) {
+		t.Errorf("job that no node got: %v, want none", err)
 	}
 }
 

@@ -205,6 +205,28 @@ func (w *Walk) Step() {
 	}
 }
 
+// Make lets some time pass and makes a call of a kind, if one of those drawn is
+// possible, and reports whether it was.
+func (w *Walk) Make(kind string, after time.Duration) bool {
+	w.count++
+	w.net.Chain.IncreaseTime(after)
+	w.net.Mine(w.tb)
+	draw := w.kinds()[kind]
+	for range drawsMax {
+		m, ok := draw()
+		if !ok || m.key == nil || w.refusal(m) != "" {
+			continue
+		}
+		r := w.net.Do(w.tb, m.key, m.contract, m.data)
+		w.Done[kind]++
+		if m.after != nil {
+			m.after(r)
+		}
+		return true
+	}
+	return false
+}
+
 // names returns what is drawn from: now and then only what happened least.
 func (w *Walk) names(kinds map[string]func() (move, bool)) (names []string) {
 	all := slices.Sorted(maps.Keys(kinds))

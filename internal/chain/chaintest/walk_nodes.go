@@ -99,8 +99,17 @@ func (w *Walk) stakeKinds() map[string]func() (move, bool) {
 	stake := byOwner(func(id uint32) []byte { return c.PackStake(id, w.aleph(300)) })
 	return map[string]func() (move, bool){
 		"stake": stake, "delegate": delegate,
-		"requestUnstake": byOwner(func(id uint32) []byte { return c.PackRequestUnstake(id, w.aleph(20)) }),
-		"withdrawSelf":   byOwner(c.PackWithdrawSelf),
+		"requestUnstake": byOwner(func(id uint32) []byte {
+			v, err := c.UnpackStakeOf(w.view("StakingManager", c.PackStakeOf(id)))
+			if err != nil {
+				w.tb.Fatal(err)
+			}
+			if w.rng.IntN(2) == 0 { // All, which only a node that does not work may.
+				return c.PackRequestUnstake(id, v.Arg0)
+			}
+			return c.PackRequestUnstake(id, w.aleph(20))
+		}),
+		"withdrawSelf": byOwner(c.PackWithdrawSelf),
 		"undelegate": byDelegator(func(id uint32, who common.Address) []byte {
 			v, err := c.UnpackPositionValue(w.view("StakingManager", c.PackPositionValue(id, who)))
 			if err != nil {

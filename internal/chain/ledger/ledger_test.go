@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -21,7 +22,7 @@ import (
 )
 
 var (
-	steps = flag.Int("steps", 400, "calls of a random sequence")
+	steps = flag.Int("steps", 300, "calls of a random sequence")
 	seed  = flag.Uint64("seed", 0, "of the random sequence; 0 = some")
 )
 
@@ -347,7 +348,41 @@ func replayWalk(t *testing.T, seed uint64) {
 			answers += c.count
 		}
 	}
+	tour(w)
+	l, now := replay(t, n, seen)
+	c := &comparison{t: t, net: n, l: l, now: now}
+	c.all(w.People(), w.Specs())
+	answers += c.count
 	t.Logf("%d answers are the same; made %v; refused %v; events %v", answers, w.Done, w.Refused, seen)
+}
+
+// tour makes what a short random sequence seldom does: names that change hands
+// by DNS, pools that all leave while rewards drip, stake that is slashed.
+func tour(w *chaintest.Walk) {
+	const soon, days = time.Minute, 80 * time.Hour
+	for range 3 {
+		for _, kind := range []string{"snapshot", "request", "verify", "request", "request", "dispute"} {
+			w.Make(kind, soon)
+		}
+		w.Make("settleDispute", days)
+	}
+	for _, kind := range []string{"snapshot", "register", "stake", "delegate", "addRewards"} {
+		w.Make(kind, soon)
+	}
+	for range 12 {
+		w.Make("requestUnstake", soon)
+		w.Make("accuse", soon)
+	}
+	for _, wait := range []time.Duration{days, days} { // Nobody defends; then the guardian could veto.
+		w.Make("finalizeCase", wait)
+		for range 12 {
+			w.Make("finalizeCase", soon)
+		}
+	}
+	w.Make("addRewards", soon)
+	for range 40 {
+		w.Make("undelegate", soon)
+	}
 }
 
 func TestEveryEventHasADecision(t *testing.T) {
@@ -392,5 +427,99 @@ func TestEventsThatCannotBeAreTold(t *testing.T) {
 				t.Errorf("fold: %v, want %v", err, tt.want)
 			}
 		})
+	}
+}
+
+// event makes a log as a contract would; indexed values are given as numbers.
+func event(t *testing.T, contracts chain.Contracts, contract, name string, indexed []int64, values ...any) types.Log {
+	t.Helper()
+	parsed, err := chain.ABI(contract)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := contracts.Address(contract)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := parsed.Events[name]
+	data, err := e.Inputs.NonIndexed().Pack(values...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := types.Log{Address: at, Topics: []common.Hash{e.ID}, Data: data}
+	for _, n := range indexed {
+		l.Topics = append(l.Topics, common.BigToHash(big.NewInt(n)))
+	}
+	return l
+}
+
+// TestSlashesThatLeaveNothing folds what no random sequence reaches: a slash of
+// what waits, and one after which the pools start anew.
+func TestSlashesThatLeaveNothing(t *testing.T) {
+	contracts := chain.Contracts{StakingManager: common.Address{1}}
+	const node, who = 1, 7
+	wei := func(n int64) *big.Int { return big.NewInt(n) }
+	on := func(name string, indexed []int64, values ...any) types.Log {
+		return event(t, contracts, "StakingManager", name, indexed, values...)
+	}
+	l := ledger.New(contracts)
+	logs := []types.Log{
+		on("Staked", []int64{node, who}, wei(100), wei(100)),
+		on("SelfUnbonding", []int64{node}, wei(60), wei(40), wei(60), wei(9)),
+		on("Delegated", []int64{node, who}, wei(1000), wei(5000), wei(1000), wei(5000)),
+		on("Undelegated", []int64{node, who}, uint8(3), wei(9), wei(2500), wei(500), wei(500), wei(500), wei(2500)),
+		on("Slashed", []int64{node, 1}, wei(10), wei(20), wei(100), wei(50), common.Address{}, wei(0)),
+	}
+	if err := l.Fold(5, logs); err != nil {
+		t.Fatal(err)
+	}
+	at := ledger.Position{NodeID: node, Who: common.BigToAddress(wei(who))}
+	if s := l.StakeOf(node); s.Arg0.Int64() != 30 || s.Arg1.Int64() != 40 {
+		t.Errorf("the owner has %v, and %v that waits, want 30 and 40", s.Arg0, s.Arg1)
+	}
+	if p := l.Pool(node, 5); p.Arg0.Int64() != 400 || p.Arg3.Int64() != 450 {
+		t.Errorf("pools are %v and %v, want 400 and 450", p.Arg0, p.Arg3)
+	}
+
+	logs = []types.Log{
+		on("PoolReset", []int64{node}, wei(1), wei(10)),
+		on("UnbondingReset", []int64{node}, wei(1), wei(10)),
+		on("Slashed", []int64{node, 1}, wei(30), wei(40), wei(390), wei(440), common.Address{}, wei(0)),
+	}
+	if err := l.Fold(6, logs); err != nil {
+		t.Fatal(err)
+	}
+	if p := l.Pool(node, 6); p.Arg0.Sign() != 0 || p.Arg1.Sign() != 0 || p.Arg2.Int64() != 1 || p.Arg3.Sign() != 0 || p.Arg4.Sign() != 0 || p.Arg5.Int64() != 1 {
+		t.Errorf("pools that started anew are %+v", p)
+	}
+	if v, left := l.PositionValue(at, 6), l.Tranche(at, 3); v.Arg1.Sign() != 0 || left.Arg1.Sign() != 0 {
+		t.Errorf("who had shares has %v, and %v that leave, want none", v.Arg1, left.Arg1)
+	}
+	logs = []types.Log{on("Delegated", []int64{node, who}, wei(10), wei(50), wei(10), wei(50))}
+	if err := l.Fold(7, logs); err != nil {
+		t.Fatal(err)
+	}
+	if v := l.PositionValue(at, 7); v.Arg1.Int64() != 50 {
+		t.Errorf("who comes in again has %v shares, want 50", v.Arg1)
+	}
+}
+
+// TestDaysOfAnObject folds proofs and misses, which need a beacon of the day.
+func TestDaysOfAnObject(t *testing.T) {
+	contracts := chain.Contracts{StorageRegistry: common.Address{1}}
+	l, id := ledger.New(contracts), big.NewInt(3)
+	on := func(name string, day int64, values ...any) types.Log {
+		return event(t, contracts, "StorageRegistry", name, []int64{id.Int64(), day}, values...)
+	}
+	logs := []types.Log{
+		on("Proven", 100), on("Missed", 102, big.NewInt(1), new(big.Int), common.Address{}), on("Proven", 101), on("Proven", 140),
+	}
+	for i, want := range []struct{ newest, proven, missed int64 }{{100, 1, 0}, {102, 4, 1}, {102, 6, 1}, {140, 1, 0}} {
+		if err := l.Fold(1, logs[i:i+1]); err != nil {
+			t.Fatal(err)
+		}
+		if v := l.Commitment(id); v.NewestDay.Int64() != want.newest || int64(v.Proven) != want.proven || int64(v.Missed) != want.missed {
+			t.Errorf("after event %d the days are %+v, want %+v", i, v, want)
+		}
 	}
 }

@@ -99,6 +99,7 @@ func idOf(label string) (id commitment.ID) {
 }
 
 func must[T any](t *testing.T) func(v T, err error) T {
+	t.Helper()
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {

@@ -97,7 +97,7 @@ func TestRaceKeyIsTheFormula(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	for range 1000 {
 		u := Uint128{rng.Uint64(), rng.Uint64()}
-		weight := 1 + rng.Uint64()>>(rng.IntN(64))
+		weight := 1 + rng.Uint64()>>rng.IntN(64)
 		whole, fraction := Log2(u)
 
 		l := new(big.Int).Lsh(big.NewInt(128-int64(whole)), 64)

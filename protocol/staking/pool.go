@@ -33,9 +33,9 @@ var (
 )
 
 var (
-	zero = new(big.Int)
+	zero = new(big.Int) //nolint:gochecknoglobals // Never written.
 	// dust is the least that a slash leaves in a pool.
-	dust = big.NewInt(1_000_000_000_000_000)
+	dust = big.NewInt(1_000_000_000_000_000) //nolint:gochecknoglobals // Never written.
 )
 
 // Fund is a pool of which delegators hold shares.

@@ -63,7 +63,7 @@ func (c *Chain) arrivals() (_ <-chan struct{}, leave func()) {
 		for {
 			select {
 			case <-announced:
-			case <-sub.Err():
+			case <-sub.Err(): //nolint:errcheck // It only ever closes, when nobody listens any longer.
 				return
 			}
 			select {

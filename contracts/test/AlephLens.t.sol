@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {AlephLens} from "../src/AlephLens.sol";
+import {Peers} from "../src/Peers.sol";
 import {IAlephLens} from "../src/interfaces/IAlephLens.sol";
 import {IDomainRegistry} from "../src/interfaces/IDomainRegistry.sol";
 import {IImageMarketplace} from "../src/interfaces/IImageMarketplace.sol";
@@ -19,6 +20,14 @@ contract AlephLensTest is ImageSuite {
 
     function setUp() public override {
         super.setUp();
+    }
+
+    function test_constructor_revertsWithoutPayments() public {
+        Peers memory p = _peers();
+        p.payments = address(0);
+        bytes memory code = abi.encodePacked(_code("AlephLens"), abi.encode(p));
+        vm.expectRevert(AlephErrors.ZeroAddress.selector);
+        _create(code);
     }
 
     function test_network() public {

@@ -581,6 +581,8 @@ contract ImageMarketplaceTest is ImageSuite {
         vm.prank(payer);
         token.approve(address(payments), type(uint256).max);
         payments.pull(payer, ALEPH);
+        skip(1 hours);
+        assertEq(payments.account(payer, ALEPH).paidUntil, block.timestamp);
         vm.prank(payer);
         images.rate(seq, 5, JOB, 0);
         // A job that ended in debt.

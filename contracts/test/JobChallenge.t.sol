@@ -212,6 +212,11 @@ contract JobChallengeTest is PlacementSuite {
         INodeRegistry.Quorum memory q = nodes.quorum(digest, one);
         vm.expectRevert(abi.encodeWithSelector(IJobManager.QuorumLow.selector, q.weight, q.total / 2 + 1));
         jobs.answerSilence(JOB, 0, better, one);
+        // Half is not more than half.
+        (q.weight, q.total) = (5, 10);
+        vm.mockCall(address(nodes), abi.encodeCall(nodes.quorum, (digest, one)), abi.encode(q));
+        vm.expectRevert(abi.encodeWithSelector(IJobManager.QuorumLow.selector, 5, 6));
+        jobs.answerSilence(JOB, 0, better, one);
         vm.expectEmit(address(jobs));
         emit IJobManager.ChallengeAnswered(JOB, 0, better, 255);
         jobs.answerSilence(JOB, 0, better, _coordSigs(digest, 0, 2));

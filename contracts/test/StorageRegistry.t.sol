@@ -149,6 +149,15 @@ contract StorageRegistryTest is StorageSuite {
         storages.commit(r, sig);
     }
 
+    function test_commit_inTheLastSecond() public {
+        IStorageWords.Request memory r = _request(_object(1, 700), workers[0].id, 0);
+        bytes memory sig = _requestSig(r, payer, workers[0].key);
+        vm.warp(r.deadline);
+        vm.prank(payer);
+        id = storages.commit(r, sig);
+        assertEq(uint8(storages.commitment(id).status), uint8(IStorageWords.Status.Active));
+    }
+
     function testFuzz_commit_signatureBindsEverything(uint256 field, uint256 value) public {
         Party memory w = workers[0];
         IStorageWords.Request memory r = _request(object, w.id, 0);

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Breaks the contracts on purpose, one place at a time, and tells which breaks the tests notice:
-// mutate.js [--count n] [--only Contract] [--match text]... [--at-least percent] [--list]. With --match those whose
-// description, as it is printed, has one of the texts.
+// mutate.js [--count n] [--skip n] [--only Contract] [--match text]... [--at-least percent] [--list]. With --match those
+// whose description, as it is printed, has one of the texts; with --skip without the first n, to go on where a run ended.
 //
 // A target is a contract with its bases, extension and libraries. Each mutant is compiled alone, while the tests of the one
 // before run, and its bytecode replaces the artifacts of what the target `deploys` and the changed file goes into, so that
@@ -36,7 +36,7 @@ async function main(options) {
   }
   const wanted = (m) => options.match.length === 0 || options.match.some((text) => describe(m).includes(text));
   const groups = targets.map((t) => t.files.flatMap((f) => mutants(t, f)).filter(wanted));
-  const chosen = sample(groups, options.count);
+  const chosen = sample(groups, options.skip + options.count).slice(options.skip);
   if (options.list) {
     for (const m of chosen) process.stdout.write(`${describe(m)}\n`);
     process.stdout.write(`${chosen.length} chosen\n`);
@@ -45,7 +45,8 @@ async function main(options) {
   process.env.FOUNDRY_SOLC = quickCompiler();
   const tested = [...new Set(chosen.map((m) => m.target))];
   const broken = chosen.filter((m) => !excused(m));
-  const compiler = compiling([...tested.map((t) => ({ deploys: t.deploys })), ...broken.map((m) => ({ ...m, deploys: m.target.deploys }))]);
+  const sources = tested.map((t) => ({ deploys: t.deploys }));
+  const compiler = compiling([...sources, ...broken.map((m) => ({ ...m, deploys: m.target.deploys }))]);
   const put = putter();
   const sound = new Map();
   for (const target of tested) {
@@ -66,9 +67,10 @@ async function main(options) {
 }
 
 function parse(args) {
-  const o = { count: 150, atLeast: 0, only: "", match: [], list: false };
+  const o = { count: 150, skip: 0, atLeast: 0, only: "", match: [], list: false };
   for (let i = 0; i < args.length; i++) {
     if (args[i] === "--count") o.count = Number(args[++i]);
+    else if (args[i] === "--skip") o.skip = Number(args[++i]);
     else if (args[i] === "--only") o.only = args[++i];
     else if (args[i] === "--match") o.match.push(args[++i]);
     else if (args[i] === "--at-least") o.atLeast = Number(args[++i]);
@@ -245,7 +247,8 @@ function serve() {
 // The bytecode of what a mutant goes into, or without one of all; undefined when it does not compile.
 function compile(solc, m) {
   const text = m.file && fs.readFileSync(path.join(root, m.file), "utf8");
-  const read = (name) => (name === m.file ? text.slice(0, m.from) + m.replacement + text.slice(m.to) : fs.readFileSync(path.join(root, name), "utf8"));
+  const changed = m.file && text.slice(0, m.from) + m.replacement + text.slice(m.to);
+  const read = (name) => (name === m.file ? changed : fs.readFileSync(path.join(root, name), "utf8"));
   const sources = {};
   const outputSelection = {};
   const concerned = [];
@@ -307,7 +310,8 @@ function report(results, options) {
   fs.mkdirSync(path.join(root, "out"), { recursive: true });
   fs.writeFileSync(path.join(root, "out", "mutants.json"), JSON.stringify({ ...total, counted, percent }, null, 2) + "\n");
   for (const [contract, r] of Object.entries(results)) {
-    process.stdout.write(`${contract}: ${r.killed} of ${r.killed + r.survived.length} noticed, ${r.excused} excused, ${r.skipped} not counted\n`);
+    const all = r.killed + r.survived.length;
+    process.stdout.write(`${contract}: ${r.killed} of ${all} noticed, ${r.excused} excused, ${r.skipped} not counted\n`);
   }
   for (const s of survived) process.stdout.write(`survived: ${s}\n`);
   process.stdout.write(

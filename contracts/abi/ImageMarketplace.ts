@@ -693,6 +693,45 @@ export const imageMarketplaceAbi = [
   },
   {
     "type": "function",
+    "name": "quoteKept",
+    "inputs": [
+      {
+        "name": "seq",
+        "type": "uint32",
+        "internalType": "uint32"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "internalType": "uint8"
+      },
+      {
+        "name": "computeRateQ32",
+        "type": "uint128",
+        "internalType": "uint128"
+      }
+    ],
+    "outputs": [
+      {
+        "name": "payee",
+        "type": "uint64",
+        "internalType": "uint64"
+      },
+      {
+        "name": "extraRateQ32",
+        "type": "uint128",
+        "internalType": "uint128"
+      },
+      {
+        "name": "once",
+        "type": "uint128",
+        "internalType": "uint128"
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
     "name": "rate",
     "inputs": [
       {

@@ -304,16 +304,19 @@ contract ImageMarketplace is IImageMarketplace, Base, TypedData, ReentrancyGuard
         view
         returns (uint64 payee, uint128 extraRateQ32, uint128 once)
     {
-        Image storage i = _storage().images[seq];
-        (Status status, Model model) = (i.status, i.model);
+        Status status = _storage().images[seq].status;
         if (!_isUsable(status)) revert ImageNotUsable(seq, status);
-        payee = Payees.ofImage(seq);
-        if (model == Model.Free) return (payee, 0, 0);
-        // Below the rate of the machine.
-        if (model == Model.Royalty) return (payee, uint128(uint256(computeRateQ32) * i.royaltyBps / _BPS), 0);
-        if (token != i.token) revert WrongToken(token, i.token);
-        if (model == Model.Flat) extraRateQ32 = i.price;
-        else once = i.price;
+        return _quote(seq, token, computeRateQ32);
+    }
+
+    /// @inheritdoc IImageMarketplace
+    function quoteKept(uint32 seq, uint8 token, uint128 computeRateQ32)
+        external
+        view
+        returns (uint64 payee, uint128 extraRateQ32, uint128 once)
+    {
+        if (!_isPaying(seq)) return (Payees.ofImage(seq), 0, 0);
+        return _quote(seq, token, computeRateQ32);
     }
 
     /// @inheritdoc IImageMarketplace
@@ -323,8 +326,7 @@ contract ImageMarketplace is IImageMarketplace, Base, TypedData, ReentrancyGuard
 
     /// @inheritdoc IImageMarketplace
     function isPaying(uint32 seq) external view returns (bool) {
-        Status status = _storage().images[seq].status;
-        return status != Status.None && status != Status.TakenDown;
+        return _isPaying(seq);
     }
 
     /// @inheritdoc IImageMarketplace
@@ -520,6 +522,27 @@ contract ImageMarketplace is IImageMarketplace, Base, TypedData, ReentrancyGuard
 
     function _isUsable(Status status) private pure returns (bool) {
         return status == Status.Published || status == Status.Deprecated;
+    }
+
+    function _isPaying(uint32 seq) private view returns (bool) {
+        Status status = _storage().images[seq].status;
+        return status != Status.None && status != Status.TakenDown;
+    }
+
+    function _quote(uint32 seq, uint8 token, uint128 computeRateQ32)
+        private
+        view
+        returns (uint64 payee, uint128 extraRateQ32, uint128 once)
+    {
+        Image storage i = _storage().images[seq];
+        Model model = i.model;
+        payee = Payees.ofImage(seq);
+        if (model == Model.Free) return (payee, 0, 0);
+        // Below the rate of the machine.
+        if (model == Model.Royalty) return (payee, uint128(uint256(computeRateQ32) * i.royaltyBps / _BPS), 0);
+        if (token != i.token) revert WrongToken(token, i.token);
+        if (model == Model.Flat) extraRateQ32 = i.price;
+        else once = i.price;
     }
 
     function _checkTakenDown(Image storage i) private view {

@@ -167,7 +167,7 @@ contract JobExtension is JobStore {
         $.nonces[offer.payer][offer.nonce >> 8] |= 1 << (offer.nonce & 0xff);
         l.maxUntil = offer.maxUntil;
         _save(offer.spec, l);
-        (uint96 imageRate,) = _quote(offer, rateQ32);
+        (uint96 imageRate,) = _quote(offer, rateQ32, true);
         emit IJobManager.JobResized(offer.spec, l.nodeId, rateQ32, imageRate, offer.maxUntil);
         _changeRates($, offer.spec, l, rateQ32, imageRate);
     }
@@ -397,7 +397,7 @@ contract JobExtension is JobStore {
         IJobManager.Assignment calldata a
     ) private returns (Extra memory e) {
         e = $.extras[o.spec];
-        (uint96 rate, uint96 once) = _quote(o, a.rateQ32);
+        (uint96 rate, uint96 once) = _quote(o, a.rateQ32, a.attempt != 0);
         if (a.attempt == 0) e.imageOnce = once;
         (e.imageSeq, e.imageRateQ32) = (o.imageSeq, rate);
         $.extras[o.spec] = e;

@@ -344,7 +344,7 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extensible {
         bytes calldata coordSigs
     ) private {
         JobManagerStorage storage $ = _storage();
-        if ($.lives[o.spec] != 0) revert AlephErrors.Duplicate(o.spec);
+        if ($.lives[o.spec] != 0) _checkReplaces($, o);
         _checkOffer($, o);
         _checkDeadline(o);
         _checkFit(o, a, 0);

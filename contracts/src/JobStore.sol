@@ -99,6 +99,12 @@ abstract contract JobStore is Wiring, ReentrancyGuardTransient {
         if ($.nonces[o.payer][o.nonce >> 8] & (1 << (o.nonce & 0xff)) != 0) revert IJobManager.NonceUsed(o.nonce);
     }
 
+    /// @dev A spec opens one job. But what somebody else offered and no node ever had is in nobody's way: whoever reads a
+    /// spec could else keep it from its owner for good.
+    function _checkReplaces(JobManagerStorage storage $, IJobManager.JobOffer calldata o) internal view {
+        if (_load(o.spec).nodeId != 0 || $.terms[o.spec].payer == o.payer) revert AlephErrors.Duplicate(o.spec);
+    }
+
     function _checkDeadline(IJobManager.JobOffer calldata o) internal view {
         if (block.timestamp > o.deadline) revert IJobManager.OfferExpired(o.deadline);
     }
@@ -118,9 +124,16 @@ abstract contract JobStore is Wiring, ReentrancyGuardTransient {
     }
 
     /// @dev What an image costs on top. With the machine it is at most what the payer signed.
-    function _quote(IJobManager.JobOffer calldata o, uint128 rateQ32) internal view returns (uint96 rate, uint96 once) {
+    /// @param kept Whether the job has the image already.
+    function _quote(IJobManager.JobOffer calldata o, uint128 rateQ32, bool kept)
+        internal
+        view
+        returns (uint96 rate, uint96 once)
+    {
         if (o.imageSeq == 0) return (0, 0);
-        (, uint128 extraQ32, uint128 price) = IImageMarketplace(IMAGES).quote(o.imageSeq, o.token, rateQ32);
+        IImageMarketplace images = IImageMarketplace(IMAGES);
+        (, uint128 extraQ32, uint128 price) =
+            kept ? images.quoteKept(o.imageSeq, o.token, rateQ32) : images.quote(o.imageSeq, o.token, rateQ32);
         uint256 sum = uint256(rateQ32) + extraQ32;
         if (sum > o.maxRateQ32) revert IJobManager.RateTooHigh(sum.toUint128(), o.maxRateQ32);
         return (uint256(extraQ32).toUint96(), uint256(price).toUint96());

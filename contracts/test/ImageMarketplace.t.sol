@@ -24,6 +24,24 @@ contract ImageMarketplaceTest is ImageSuite {
     bytes32 internal constant JOB = keccak256("spec");
     uint256 internal constant WHOLE = 1e12;
 
+    function test_quoteKept_whateverThePublisherDoes() public {
+        uint32 seq = _publish(_royalty(500));
+        vm.prank(publisher);
+        images.setStatus(seq, IImageMarketplace.Status.Hidden);
+        vm.expectRevert(
+            abi.encodeWithSelector(IImageMarketplace.ImageNotUsable.selector, seq, IImageMarketplace.Status.Hidden)
+        );
+        images.quote(seq, ALEPH, 10_000);
+        (uint64 payee, uint128 rate, uint128 once) = images.quoteKept(seq, ALEPH, 10_000);
+        assertEq(payee, Payees.ofImage(seq));
+        assertEq(rate, 500);
+        assertEq(once, 0);
+        images.takedown(seq, "reason");
+        (payee, rate, once) = images.quoteKept(seq, ALEPH, 10_000);
+        assertEq(payee, Payees.ofImage(seq));
+        assertEq(rate + once, 0);
+    }
+
     /* PUBLISHING */
 
     function test_publish_toThePublisherAlone() public {

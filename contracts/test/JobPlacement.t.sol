@@ -149,6 +149,42 @@ contract JobPlacementTest is PlacementSuite {
         _send(o);
     }
 
+    /// @dev Whoever reads a spec can offer it first, and must not keep it from its owner so.
+    function _squat(bool stop) private {
+        address squatter = makeAddr("squatter");
+        IJobManager.JobOffer memory bad = _offer(JOB, RATE);
+        (bad.payer, bad.slaClass, bad.maxUntil) = (squatter, class, START + 9);
+        vm.startPrank(squatter);
+        jobs.createJob(bad);
+        if (stop) jobs.stop(JOB);
+        vm.stopPrank();
+    }
+
+    function testFuzz_open_takesWhatAnotherOffered(bool stopped, bool elapsed) public {
+        _squat(stopped);
+        if (elapsed) skip(60);
+        Opening memory o = _opening(JOB, RATE, workers[0]);
+        _send(o);
+        IJobManager.JobView memory j = jobs.job(JOB);
+        assertEq(j.payer, payer);
+        assertEq(j.nodeId, workers[0].id);
+        assertEq(j.slaClass, 0);
+        assertEq(j.maxUntil, 0);
+        assertEq(uint8(j.status), uint8(IJobManager.Status.Assigned));
+        assertEq(_confirm(JOB, workers[0]), 1);
+        _stop(JOB);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Duplicate.selector, JOB));
+        _send(o);
+    }
+
+    function test_open_doesNotTakeItsPayersOwnOffer() public {
+        Opening memory o = _opening(JOB, RATE, workers[0]);
+        vm.prank(payer);
+        jobs.createJob(o.offer);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Duplicate.selector, JOB));
+        _send(o);
+    }
+
     function test_createJob_takesTheHighestClass() public {
         Opening memory o = _openingOf(JOB, RATE, workers[0], type(uint24).max, 0);
         _create(o);
@@ -674,6 +710,14 @@ contract JobPlacementTest is PlacementSuite {
         );
     }
 
+    function _mockKept(uint128 rate, uint128 extraQ32) private {
+        vm.mockCall(
+            _at("ImageMarketplace"),
+            abi.encodeWithSignature("quoteKept(uint32,uint8,uint128)", _IMAGE, ALEPH, rate),
+            abi.encode(Payees.ofImage(_IMAGE), extraQ32, 0)
+        );
+    }
+
     function _imageJob(uint128 once) private returns (Opening memory o) {
         _mockImage(RATE, RATE / 10, once);
         o = _openingOf(JOB, RATE, workers[0], 0, _IMAGE);
@@ -718,6 +762,7 @@ contract JobPlacementTest is PlacementSuite {
         vm.prank(payer);
         jobs.reassign(JOB);
         _next(o, workers[1], 1);
+        _mockKept(RATE, RATE / 10);
         _assign(o, workers[1]);
         before = token.balanceOf(payer);
         assertEq(_confirm(JOB, workers[1]), 1);
@@ -739,7 +784,7 @@ contract JobPlacementTest is PlacementSuite {
     function test_image_resizesWithTheMachine() public {
         _imageJob(0);
         _confirm(JOB, workers[0]);
-        _mockImage(2 * RATE, RATE / 5, 0);
+        _mockKept(2 * RATE, RATE / 5);
         IJobManager.JobOffer memory offer = _offer(JOB, 3 * RATE);
         offer.imageSeq = _IMAGE;
         jobs.resize(offer, _sign(payerKey, jobs.offerDigest(offer)), 2 * RATE, _resizeSig(offer, workers[0], 2 * RATE));

@@ -48,8 +48,11 @@ func (b *block) jobStopped(ctx context.Context, l *types.Log) error {
 		return nil // It was offered on the chain and never given to a node: no row tells of it.
 	}
 	return b.changeJob(ctx, e.Spec, func(j *state.Job) {
+		waited := j.Status.Ended() // For another node: what ran ended before, and its times are what is billed.
 		j.Status, j.Reason = status, endReason(e.Reason)
-		j.StartedAt, j.StoppedAt = e.StartedAt.Uint64(), e.StoppedAt.Uint64()
+		if !waited {
+			j.StartedAt, j.StoppedAt = e.StartedAt.Uint64(), e.StoppedAt.Uint64()
+		}
 	})
 }
 

@@ -348,26 +348,6 @@ func TestReplayGivesTheSameRows(t *testing.T) {
 	}
 }
 
-// Anybody can offer a job on the chain and take it back.
-func TestAnOfferThatNoNodeHadIsNoRow(t *testing.T) {
-	n := chaintest.Start(t)
-	db := open(t, t.TempDir())
-	s, _ := syncer(n, db, n.Client)
-	spec := chaintest.Spec("offered")
-	offer := bindings.IJobManagerJobOffer{
-		Spec: chaintest.Bytes(spec), Payer: n.Payer.Address, Token: job.TokenALEPH, MaxRateQ32: chaintest.RateQ32(1),
-		MaxUntil: new(big.Int), Deadline: new(big.Int).SetUint64(n.Head(t).Time + 600), Nonce: new(big.Int),
-	}
-	n.Do(t, n.Payer.Key, "JobManager", bindings.NewJobManager().PackCreateJob(offer))
-	n.Stop(t, spec)
-
-	pass(t, s)
-
-	if j, err := db.Job(t.Context(), spec); !errors.Is(err, errs.NotFound) {
-		t.Errorf("job %+v, %v, want none", j, err)
-	}
-}
-
 func TestReorgTakesAJobBack(t *testing.T) {
 	n := chaintest.Start(t)
 	db := open(t, t.TempDir())

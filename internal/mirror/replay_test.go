@@ -76,7 +76,8 @@ func jobRow(t *testing.T, n *chaintest.Net, row state.Job) state.Job {
 	case state.JobStopped, state.JobCompleted, state.JobFailed, state.JobExpired:
 		want.StoppedAt = v.ChangedAt.Uint64()
 		if v.StartedAt.Sign() == 0 && v.Attempt == row.Attempt+1 {
-			want.Attempt = row.Attempt // It ended while it waited; the row has the last try there was.
+			// It ended while it waited; the row has the last try there was, and when that ran.
+			want.Attempt, want.StartedAt, want.StoppedAt = row.Attempt, row.StartedAt, row.StoppedAt
 		}
 	}
 	return want

@@ -105,7 +105,7 @@ func (s *Settler) claimFrom(ctx context.Context, sc *scene, spec message.ItemHas
 		delete(s.book.ended, spec) // A reorganisation took its end back.
 		return nil
 	}
-	key := "claim/" + string(spec)
+	key := fmt.Sprintf("claim/%s/%d", spec, j.Attempt) // A job may come back.
 	done, err := s.confirmed(ctx, key)
 	if err != nil {
 		return err

@@ -126,7 +126,7 @@ func TestHistoryIsReadOnce(t *testing.T) {
 		})
 		c.update(func(ctx context.Context, tx *state.Tx) (failed error) {
 			for n := range count + 1 {
-				failed = errors.Join(failed, tx.PutIntent(ctx, state.Intent{Key: "claim/" + string(specOf(n)), Status: state.IntentConfirmed}))
+				failed = errors.Join(failed, tx.PutIntent(ctx, state.Intent{Key: "claim/" + string(specOf(n)) + "/0", Status: state.IntentConfirmed}))
 			}
 			return failed
 		})
@@ -181,7 +181,7 @@ func TestAReorganisationTakesEarningsBack(t *testing.T) {
 func TestAJobThatRunsAgainIsClaimedWhenItEndsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCollector(t)
-		key := "claim/" + string(specOf(1))
+		key := "claim/" + string(specOf(1)) + "/0"
 		running := stopped(specOf(1), 9)
 		running.Status = state.JobRunning
 		put := func(j state.Job) func(context.Context, *state.Tx) error {

@@ -246,6 +246,13 @@ interface IImageMarketplace {
         view
         returns (uint64 payee, uint128 extraRateQ32, uint128 once);
 
+    /// @notice The same for a job that has the image already, whatever its publisher does with it later: nothing when it was
+    /// taken down.
+    function quoteKept(uint32 seq, uint8 token, uint128 computeRateQ32)
+        external
+        view
+        returns (uint64 payee, uint128 extraRateQ32, uint128 once);
+
     /// @notice Whether new jobs can use an image.
     function usable(uint32 seq) external view returns (bool);
 

@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "ae1d9594903bcb36fd25ab871011067b9344a1a762d75eedc63ba38a799d7e72"
+const sourceSum = "f18b88409131952cb8bc19a9b4411b700f8b1403141a0cf2ab303befbeb94755"

@@ -59,6 +59,7 @@ func (w *Walk) jobKinds() map[string]func() (move, bool) {
 		"failStart":       byAnybody(c.PackFailStart),
 		"finalizeJob":     byAnybody(c.PackFinalize),
 		"expire":          byAnybody(func(spec [32]byte) []byte { return c.PackExpire([][32]byte{spec}) }),
+		"endRoyalties":    byAnybody(func(spec [32]byte) []byte { return c.PackEndRoyalties([][32]byte{spec}) }),
 		"closeForArrears": byAnybody(func(spec [32]byte) []byte { return c.PackCloseForArrears([][32]byte{spec}) }),
 		"invalidateNonces": func() (move, bool) {
 			return move{key: w.person(), contract: "JobManager", data: c.PackInvalidateNonces(number(1000), number(w.rng.Uint64()))}, true

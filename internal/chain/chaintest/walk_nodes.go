@@ -9,6 +9,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
+	"github.com/aleph-onchain/aleph-onchain/protocol/heartbeat"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 )
 
@@ -72,7 +73,7 @@ func (w *Walk) nodeKinds() map[string]func() (move, bool) {
 		},
 		"heartbeats": func() (move, bool) {
 			epoch, root, bitmap := uint32(w.now()/3600)-1, w.hash(), []byte{0xff, 1}
-			sigs, ok := w.quorum("NodeRegistry", c.PackHeartbeatDigest(epoch, root, crypto.Keccak256Hash(bitmap)))
+			sigs, ok := w.quorum("NodeRegistry", c.PackHeartbeatDigest(epoch, root, heartbeat.Bitmap(bitmap).Hash()))
 			return move{key: w.person(), contract: "NodeRegistry", data: c.PackSubmitHeartbeats(epoch, root, bitmap, sigs)}, ok
 		},
 	}

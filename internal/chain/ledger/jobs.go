@@ -26,6 +26,7 @@ type word struct {
 type jobs struct {
 	bySpec map[[32]byte]*bindings.IJobManagerJobView
 	offers map[[32]byte][32]byte
+	terms  map[[32]byte]bool // Said of an assignment that is about to be told.
 	active map[uint32]uint32
 	nonces map[word]*big.Int
 }
@@ -33,7 +34,7 @@ type jobs struct {
 func newJobs() jobs {
 	return jobs{
 		bySpec: map[[32]byte]*bindings.IJobManagerJobView{}, offers: map[[32]byte][32]byte{},
-		active: map[uint32]uint32{}, nonces: map[word]*big.Int{},
+		terms: map[[32]byte]bool{}, active: map[uint32]uint32{}, nonces: map[word]*big.Int{},
 	}
 }
 
@@ -104,10 +105,15 @@ func jobHandlers() map[string]handler {
 		"JobTerms": on(c.UnpackJobTermsEvent, func(l *Ledger, _ uint64, e *bindings.JobManagerJobTerms) error {
 			j := l.job(e.Spec)
 			j.SlaClass, j.ImageSeq, j.ImageRateQ32 = e.SlaClass, e.ImageSeq, e.ImageRateQ32
+			l.jobs.terms[e.Spec] = true
 			return nil
 		}),
 		"JobAssigned": on(c.UnpackJobAssignedEvent, func(l *Ledger, now uint64, e *bindings.JobManagerJobAssigned) error {
 			j := l.job(e.Spec)
+			if j.Payer != e.Payer && !l.jobs.terms[e.Spec] {
+				j.SlaClass, j.ImageSeq = 0, 0 // Those were of an offer that nobody took, by another payer.
+			}
+			delete(l.jobs.terms, e.Spec)
 			j.Payer, j.NodeId, j.CoordId, j.Token, j.Attempt = e.Payer, e.NodeId, e.CoordId, e.Token, e.Attempt
 			j.RateQ32, j.MaxUntil, j.ReservedMinutes = e.RateQ32, e.MaxUntil, uint16(e.ReservedSeconds/60)
 			j.Status, j.ChangedAt, j.StartedAt = jobAssigned, seconds(now), big0()

@@ -6,6 +6,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
+	"github.com/aleph-onchain/aleph-onchain/protocol/heartbeat"
 )
 
 // Numbers of INodeRegistry.
@@ -151,7 +152,7 @@ func nodeHandlers() map[string]handler {
 			return nil
 		}),
 		"Heartbeats": on(c.UnpackHeartbeatsEvent, func(l *Ledger, _ uint64, e *bindings.NodeRegistryHeartbeats) error {
-			l.nodes.heartbeats[e.Epoch] = crypto.Keccak256Hash(e.StatsRoot[:], crypto.Keccak256(e.Bitmap))
+			l.nodes.heartbeats[e.Epoch] = heartbeat.Commitment(e.StatsRoot, heartbeat.Bitmap(e.Bitmap).Hash())
 			return nil
 		}),
 	}

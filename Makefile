@@ -138,7 +138,7 @@ fmt: $(LINTER) $(CONTRACTS_DEPS) ## format Go and Solidity
 	@$(LINTER) fmt
 	@cd $(CONTRACTS) && $(FORGE) fmt
 
-generate: bindings ## write anew all that is generated and committed
+generate: bindings contracts-types contracts-layout contracts-pages ## write anew all that is generated and committed
 	@go generate ./cmd/... ./internal/...
 
 check-generated: bindings-check ## fail when a generated file is not what its source gives

@@ -103,5 +103,6 @@ contracts-vectors: $(CONTRACTS_DEPS) ## write protocol/testdata/vectors/eip712.j
 bindings: contracts-build ## regenerate the Go bindings of the contracts
 	go run ./$(BINDINGS)/gen -dir $(BINDINGS) -contracts $(CONTRACTS)
 
-bindings-check: contracts-build ## fail when the Go bindings are not what the contracts give
+bindings-check: contracts-build ## fail when the Go bindings or the contracts' pages are not what the contracts give
+	@cd $(CONTRACTS) && node tool/pages.js --check
 	go run ./$(BINDINGS)/gen -dir $(BINDINGS) -contracts $(CONTRACTS) -check

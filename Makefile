@@ -66,6 +66,7 @@ check: ## what a commit must pass: lint, format, generated files, every test
 	@$(PHASES) check "this tree may be committed." \
 		"lint" "$(MAKE) --no-print-directory lint" \
 		"contract format" "$(MAKE) --no-print-directory contracts-fmt-check" \
+		"contract lint" "$(MAKE) --no-print-directory contracts-lint" \
 		"generated files" "$(MAKE) --no-print-directory check-generated" \
 		"tests" "$(MAKE) --no-print-directory test"
 

@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "ae1d9594903bcb36fd25ab871011067b9344a1a762d75eedc63ba38a799d7e72"
+const sourceSum = "40d8657bdc0f3452bc1beffdb9209132ad25a8571776f994c2de4ee9d963f801"

@@ -36,7 +36,7 @@ const shared = ["AlephErrors", "IBase", "IStakingManager", "IUniswapAdapter"];
 // Who may call the governor, which is OpenZeppelin's and not in access.json.
 const governor = {
   initialize: "once", propose: "who has the threshold of votes", queue: "anyone", execute: "anyone",
-  cancel: "the proposer while Pending, the guardian", castVote: "anyone", castVoteBySig: "anyone", castVoteWithReason: "anyone",
+  cancel: "the guardian, the proposer while Pending", castVote: "anyone", castVoteBySig: "anyone", castVoteWithReason: "anyone",
   castVoteWithReasonAndParams: "anyone", castVoteWithReasonAndParamsBySig: "anyone", cancelUpgrade: "the guardian",
   announceUpgrade: "a proposal", upgradeToAndCall: "a proposal", relay: "a proposal", setLateQuorumVoteExtension: "a proposal",
   setProposalGuardian: "a proposal", setProposalThreshold: "a proposal", setVotingDelay: "a proposal",

@@ -66,6 +66,7 @@ check: ## what a commit must pass: lint, format, generated files, every test
 	@$(PHASES) check "this tree may be committed." \
 		"lint" "$(MAKE) --no-print-directory lint" \
 		"contract format" "$(MAKE) --no-print-directory contracts-fmt-check" \
+		"contract lint" "$(MAKE) --no-print-directory contracts-lint" \
 		"generated files" "$(MAKE) --no-print-directory check-generated" \
 		"tests" "$(MAKE) --no-print-directory test"
 
@@ -138,7 +139,7 @@ fmt: $(LINTER) $(CONTRACTS_DEPS) ## format Go and Solidity
 	@$(LINTER) fmt
 	@cd $(CONTRACTS) && $(FORGE) fmt
 
-generate: bindings ## write anew all that is generated and committed
+generate: bindings contracts-types contracts-layout contracts-pages ## write anew all that is generated and committed
 	@go generate ./cmd/... ./internal/...
 
 check-generated: bindings-check ## fail when a generated file is not what its source gives

@@ -37,13 +37,21 @@ contracts-test: contracts-build contracts-test-build ## unit, fuzz, invariant, l
 	@cd $(CONTRACTS) && node tool/layout.js --check && node tool/types.js --check && node tool/fixtures.js
 	@cd $(CONTRACTS) && $(FORGE) test --no-match-path 'test/gas/*'
 
-# How many broken contracts the tests must be shown; 0 in the long form: all there are.
+# How many broken contracts the tests must be shown; the long form asks for more than there are.
 MUTANTS ?= 150
 MUTANTS_CAUGHT ?= 95
 
+# One after the other, whatever -j says: the mutants take the place of artifacts in out, which the other tests read.
 contracts: ## everything about the contracts, ending with one table (about forty minutes)
-	@$(MAKE) --no-print-directory contracts-fmt-check contracts-lint contracts-build contracts-test-build
-	@$(MAKE) --no-print-directory contracts-test contracts-cover contracts-mutants contracts-gas contracts-scale bindings-check
+	@$(MAKE) --no-print-directory contracts-fmt-check
+	@$(MAKE) --no-print-directory contracts-lint
+	@$(MAKE) --no-print-directory contracts-build contracts-test-build
+	@$(MAKE) --no-print-directory contracts-test
+	@$(MAKE) --no-print-directory contracts-cover
+	@$(MAKE) --no-print-directory contracts-mutants
+	@$(MAKE) --no-print-directory contracts-gas
+	@$(MAKE) --no-print-directory contracts-scale
+	@$(MAKE) --no-print-directory bindings-check
 	@$(MAKE) --no-print-directory contracts-table
 
 contracts-long: ## the same with long invariant runs and every mutant (hours); writes bench/contracts.md
@@ -71,10 +79,10 @@ contracts-cover: $(CONTRACTS_DEPS) ## coverage of contracts/src, at least 98 % o
 		--no-match-path 'test/{gas,invariant}/**' >/dev/null
 	@cd $(CONTRACTS) && node tool/coverage.js lcov.info 98 92
 
-contracts-gas: contracts-build ## gas of each call against contracts/snapshots/gas.json, at most 2 % more
+contracts-gas: contracts-build ## gas of each call against the files of contracts/snapshots, at most 2 % more
 	@cd $(CONTRACTS) && $(FORGE) test --isolate --match-path 'test/gas/*' --no-match-contract '^ScaleTest$$'
 
-contracts-gas-write: contracts-build ## measure the gas of each call anew into contracts/snapshots/gas.json
+contracts-gas-write: contracts-build ## measure the gas of each call anew into contracts/snapshots
 	@cd $(CONTRACTS) && WRITE_GAS=true $(FORGE) test --isolate --match-path 'test/gas/*' --no-match-contract '^ScaleTest$$'
 
 # How many nodes, jobs, delegators, objects, names, images, cases and ballots there are.
@@ -103,5 +111,6 @@ contracts-vectors: $(CONTRACTS_DEPS) ## write protocol/testdata/vectors/eip712.j
 bindings: contracts-build ## regenerate the Go bindings of the contracts
 	go run ./$(BINDINGS)/gen -dir $(BINDINGS) -contracts $(CONTRACTS)
 
-bindings-check: contracts-build ## fail when the Go bindings are not what the contracts give
+bindings-check: contracts-build ## fail when the Go bindings or the contracts' pages are not what the contracts give
+	@cd $(CONTRACTS) && node tool/pages.js --check
 	go run ./$(BINDINGS)/gen -dir $(BINDINGS) -contracts $(CONTRACTS) -check

@@ -18,7 +18,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 /// @title PaymentManager
 /// @notice See {IPaymentManager}. docs/contracts/payment.md explains the arithmetic.
 /// @dev The half of the contract that runs while jobs run: flows, settlement, claims. What is done rarely is in the
-/// {PaymentExtension}, which every implementation creates for itself and lends its storage to.
+/// {PaymentExtension}, whose address every implementation is given, and to which it lends its storage.
 contract PaymentManager is IPaymentManager, Base, PaymentBase, Extensible {
     using SafeCast for uint256;
 
@@ -236,7 +236,7 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase, Extensible {
         _send(token, to, amount);
     }
 
-    /* AT THE DESK */
+    /* THE EXTENSION'S */
 
     /// @notice What is in {IPaymentExtension} only.
     /// @dev Each function that is named here makes every call dearer: the compiler compares one selector after the other.

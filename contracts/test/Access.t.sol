@@ -30,18 +30,18 @@ contract AccessTest is Suite {
         }
     }
 
-    function test_access_everyFunctionOfTheDeskIsListed() public view {
+    function test_access_everyFunctionOfTheExtensionIsListed() public view {
         string memory access = vm.readFile("access.json");
         string memory artifact = vm.readFile(_artifact("PaymentExtension"));
         string[] memory functions = vm.parseJsonKeys(artifact, ".methodIdentifiers");
         uint256 listed;
-        uint256 atTheDesk;
+        uint256 extended;
         for (uint256 i; i < functions.length; ++i) {
-            if (_listed(access, "PaymentExtension", functions[i])) ++atTheDesk;
+            if (_listed(access, "PaymentExtension", functions[i])) ++extended;
             else if (_listed(access, "PaymentManager", functions[i])) ++listed;
         }
-        assertEq(listed + atTheDesk, _countChanging(artifact), "functions that change state and are in access.json");
-        assertEq(atTheDesk, vm.parseJsonKeys(access, ".PaymentExtension").length, "entries without a function");
+        assertEq(listed + extended, _countChanging(artifact), "functions that change state and are in access.json");
+        assertEq(extended, vm.parseJsonKeys(access, ".PaymentExtension").length, "entries without a function");
     }
 
     function testFuzz_access_rolesRefuseEverybodyElse(address caller) public {

@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 // Puts what the other tools measured into one table: table.js [--write ../bench/contracts.md].
-// Reads snapshots/*.json, out/calldata, out/scale, out/release, lcov.info and out/mutants.json; what was not measured says so.
+// Reads snapshots/*.json, out/calldata, out/scale, out/release, lcov.info and out/mutants.json; what was not measured says so,
+// and then nothing is written. Of anchors.json `each` says of how many items the others' figure is one, `in` which snapshot
+// is meant when several have an operation of that name, `published` or `measured` whose figure it is.
 "use strict";
 
 const fs = require("fs");
@@ -10,11 +12,37 @@ const zlib = require("zlib");
 const root = path.join(__dirname, "..");
 const SIZE_MAX = 24576; // EIP-170.
 const GWEI_FLOOR = 0.02; // Arbitrum One's lowest price of gas since ArbOS 51.
+const UNITS = 16; // L1 gas that Arbitrum counts for a byte of data after compression.
+const MUTANTS_MIN = 100; // Fewer say little.
+const NOT_MEASURED = "not measured in this run";
 const anchors = read("anchors.json");
 const text = [summary(), sizes(), gas()].join("\n");
 process.stdout.write(text);
 const at = process.argv.indexOf("--write");
-if (at > 0) fs.writeFileSync(process.argv[at + 1], `${intro()}\n${text}`);
+if (at > 0) {
+  const missing = unmeasured();
+  if (missing.length > 0) {
+    process.stderr.write(`table: ${process.argv[at + 1]} is as it was, because not all was measured:\n${missing.map((m) => `  ${m}\n`).join("")}`);
+    process.exit(1);
+  }
+  fs.writeFileSync(process.argv[at + 1], `${intro()}\n${text}`);
+}
+
+// What is missing for the whole table, with what to run.
+function unmeasured() {
+  const missing = [];
+  if (!exists("lcov.info")) missing.push("coverage: run `make contracts-cover`");
+  if (!exists("out/scale")) missing.push("scale: run `make contracts-scale`");
+  const counted = exists("out/mutants.json") ? read("out/mutants.json").counted : 0;
+  if (counted < MUTANTS_MIN) missing.push(`${counted} mutants, at least ${MUTANTS_MIN}: run \`make contracts-mutants\``);
+  const silent = fs.readdirSync(path.join(root, "snapshots")).filter((f) => {
+    const data = exists(`out/calldata/${f}`) ? read(`out/calldata/${f}`) : {};
+    return Object.keys(read(`snapshots/${f}`)).some((name) => data[name] === undefined);
+  });
+  if (silent.length > 0) missing.push(`calldata of ${silent.join(", ")}: run \`make contracts-gas\``);
+  if (text.includes(NOT_MEASURED) && missing.length === 0) missing.push(`a part: run \`make contracts\``);
+  return missing;
+}
 
 function intro() {
   return `# The contracts, measured
@@ -22,8 +50,12 @@ function intro() {
 Written by \`make contracts-long\`; do not edit. Gas is of whole transactions (21,000 and calldata included) with the release
 bytecode, behind proxies, on cold storage. A figure for one of a batch is the transaction's gas divided by its items.
 "Data" is the calldata after Brotli at the level Arbitrum uses for its estimate, in bytes; each counts 16 units of L1 gas.
-"Cost" is the L2 part at the floor of ${GWEI_FLOOR} gwei in millionths of an ether. The anchors' figures are measured with their own
-published code, see docs/contracts/gas.md.
+"Cost" is (gas + ${UNITS} x data) x ${GWEI_FLOOR} gwei, in millionths of an ether: the L2 part at Arbitrum One's floor, and the L1 part as if a
+unit of L1 gas had that price, too. L1 has no floor; at a price of p gwei add ${UNITS} x data x (p - ${GWEI_FLOOR}) gwei. What a transaction has
+besides its calldata, some 110 bytes, is not in it.
+
+An anchor is the best figure of others: * is what they publish, all else was measured with the code named in
+contracts/anchors.json, see docs/contracts/gas.md. The ratio is for as many items as ours does.
 `;
 }
 
@@ -37,9 +69,9 @@ function summary() {
   const rows = [
     ["tests", `${tests}, of them fuzz ${fuzz}`],
     ["properties held as invariants", `${properties.size}`],
-    ["line coverage", coverage ? `${coverage.lines} %` : "not measured in this run"],
-    ["branch coverage", coverage ? `${coverage.branches} %` : "not measured in this run"],
-    ["broken contracts noticed", mutants ? `${mutants.killed} of ${mutants.counted} (${mutants.percent.toFixed(1)} %)` : "not measured in this run"],
+    ["line coverage", coverage ? `${coverage.lines} %` : NOT_MEASURED],
+    ["branch coverage", coverage ? `${coverage.branches} %` : NOT_MEASURED],
+    ["broken contracts noticed", mutants ? `${mutants.killed} of ${mutants.counted} (${mutants.percent.toFixed(1)} %)` : NOT_MEASURED],
     ["scale", scale()],
   ];
   return table(["what", "measured"], rows);
@@ -48,7 +80,7 @@ function summary() {
 // What calls cost in a large network, beside what they cost in a small one.
 function scale() {
   const dir = path.join(root, "out/scale");
-  if (!fs.existsSync(dir)) return "not measured in this run";
+  if (!fs.existsSync(dir)) return NOT_MEASURED;
   const all = fs.readdirSync(dir).map((f) => read(`out/scale/${f}`));
   const paths = all.flatMap((f) => Object.values(f.paths));
   const growth = (list) => Math.max(...list.map((p) => (100 * p.many) / p.few - 100)).toFixed(1);
@@ -76,15 +108,21 @@ function gas() {
     const data = exists(`out/calldata/${file}`) ? read(`out/calldata/${file}`) : {};
     for (const [name, g] of Object.entries(read(`snapshots/${file}`))) {
       const bytes = data[name] === undefined ? undefined : brotli(data[name]);
-      const anchor = anchors[name];
+      const anchor = anchors[name]?.in && `${anchors[name].in}.json` !== file ? undefined : anchors[name];
+      const each = Math.round(bytes === undefined ? 0 : bytes / g.items);
       rows.push([
         name, number(g.gas), g.target ? number(g.target) : "", g.target ? (g.gas <= g.target ? "yes" : "NO") : "",
-        anchor ? `${number(anchor.gas)} (${anchor.what})` : "", anchor ? `${(anchor.gas / g.gas).toFixed(1)} x` : "",
-        bytes === undefined ? "" : number(Math.round(bytes / g.items)), (g.gas * GWEI_FLOOR * 1e-3).toFixed(2),
+        anchor ? `${number(anchor.gas)}${anchor.published ? " *" : ""} (${anchor.what})` : "",
+        anchor ? `${ratio((anchor.gas * (anchor.each ?? 1)) / g.gas)} x` : "",
+        bytes === undefined ? "" : number(each), bytes === undefined ? "" : ((g.gas + UNITS * each) * GWEI_FLOOR * 1e-3).toFixed(2),
       ]);
     }
   }
   return table(["operation", "gas", "target", "met", "best anchor", "ratio", "data", "cost"], rows);
+}
+
+function ratio(r) {
+  return r >= 100 ? number(Math.round(r)) : r.toFixed(1);
 }
 
 function brotli(hex) {

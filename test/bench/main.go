@@ -2,7 +2,8 @@
 // bench/results.json and the table bench/README.md: how long a local network
 // takes to start, how long a user waits from the command to the first page and
 // where that time goes, what of it a bare QEMU would take in the same run, how
-// much memory an idle node holds, and what each call of the contracts costs.
+// much memory an idle node holds. What calls of the contracts cost is measured by
+// make contracts.
 //
 //	bench -bin bin -image build/images/debian.aleph -out bench
 package main
@@ -41,7 +42,6 @@ type bench struct {
 	starts  int
 	creates int
 	idle    time.Duration
-	gas     string
 	results []result
 }
 
@@ -55,7 +55,6 @@ func run(ctx context.Context, args []string, env func(string) string, stderr io.
 	flags.IntVar(&b.starts, "starts", 10, "local networks to start")
 	flags.IntVar(&b.creates, "creates", 20, "machines to create, and to boot by a bare QEMU")
 	flags.DurationVar(&b.idle, "idle", time.Minute, "how long a node is idle before its memory is read")
-	flags.StringVar(&b.gas, "gas", "contracts/snapshots/gas.json", "gas of the contracts' calls, as 'make contracts-gas' keeps it")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -63,7 +62,7 @@ func run(ctx context.Context, args []string, env func(string) string, stderr io.
 	b.say = func(format string, args ...any) {
 		fmt.Fprintf(stderr, "bench: [%5.1fs] "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
 	}
-	for _, measure := range []func(context.Context) error{b.measureStarts, b.measureJobs, b.measureGas} {
+	for _, measure := range []func(context.Context) error{b.measureStarts, b.measureJobs} {
 		if err := measure(ctx); err != nil {
 			return err
 		}

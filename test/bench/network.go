@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -129,24 +128,4 @@ func cpu(n *devnet.Network) (time.Duration, error) {
 		}
 	}
 	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
-}
-
-// measureGas takes over what the contracts' tests have measured.
-func (b *bench) measureGas(context.Context) error {
-	raw, err := os.ReadFile(b.gas)
-	if err != nil {
-		return fmt.Errorf("read gas: %w", err)
-	}
-	var calls map[string]struct{ Gas, Target float64 }
-	if err := json.Unmarshal(raw, &calls); err != nil {
-		return fmt.Errorf("decode %s: %w", b.gas, err)
-	}
-	for _, name := range slices.Sorted(maps.Keys(calls)) {
-		c := calls[name]
-		b.results = append(b.results, result{
-			Group: "Gas of contract calls (whole transactions, behind proxies)", Name: name, Unit: "gas", Median: c.Gas, N: 1, Target: c.Target,
-			Peer: c.Target, Of: "(the design's figure)", Ratio: c.Gas / c.Target,
-		})
-	}
-	return nil
 }

@@ -56,6 +56,9 @@ contract CasesInvariantTest is Test {
         }
     }
 
+    /// @dev The handler looks at each penalty. SL-3: none is carried out while PENALTY is paused or within an hour of an
+    /// outage. SL-4: the parts of reporter, tenant and caller and what is burned make what was slashed. SL-5: a dismissed
+    /// case stays so, and nothing is slashed without an execution. SL-7: who is jailed or banned is so in the NodeRegistry.
     function invariant_SL3_SL4_SL5_SL7_nothingWasSeenThatMayNotBe() public view {
         assertEq(handler.broken(), "");
     }

@@ -1,6 +1,7 @@
 // Package ledger folds the events of the contracts into what their views
 // answer. It is what an indexer of the whole network would keep, and the proof
-// that one can: that no change is silent.
+// that one can: that no change is silent. It is for tests; no node uses it, for
+// a node keeps what it needs by internal/mirror.
 //
 // It asks nothing and stores nothing. Feed it the events from the block of the
 // deployment on, in order; then the views, of nodes, stakes, jobs, payments,

@@ -22,7 +22,7 @@ abstract contract ScalePayments is ScaleWorld {
         _debts();
         _peerCalls();
         _paymentParameters();
-        _desk();
+        _settings();
         _swaps();
         _permits();
         _do("revokeAll, by who pays for half of all", payer, abi.encodeCall(IPaymentExtension.revokeAll, (ALEPH)));
@@ -97,7 +97,7 @@ abstract contract ScalePayments is ScaleWorld {
         _do("setPoolPayout", who, abi.encodeCall(IPaymentManager.setPoolPayout, (Payees.DEVELOPMENT, watcher)));
     }
 
-    function _desk() private {
+    function _settings() private {
         _do("deposit", payer, abi.encodeCall(IPaymentExtension.deposit, (ALEPH, 1 ether)));
         _do("withdrawDeposit", payer, abi.encodeCall(IPaymentExtension.withdrawDeposit, (ALEPH, 0.5 ether)));
         _do("setSource", payer, abi.encodeCall(IPaymentExtension.setSource, (ALEPH, 0)));

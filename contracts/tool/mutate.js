@@ -5,7 +5,8 @@
 //
 // A target is a contract with its bases, extension and libraries. Each mutant is compiled alone, while the tests of the one
 // before run, and its bytecode replaces the artifacts of what the target `deploys` and the changed file goes into, so that
-// no other test is compiled again. A library that tests run without a contract names the test contract there, too. The
+// no other test is compiled again. All this is done in a copy, out/mutants/<process>, which ends with the program: whatever
+// ends it, what is built here is never a broken contract. A library that tests run without a contract names the test contract there, too. The
 // optimizer would take three times as long as the rest of the compiler and is off; the tests pass with what is not broken
 // compiled so. A mutant that does not compile, or compiles to the same bytecode, does not count. Mutants that change nothing
 // anybody could notice are named in mutants.json with the reason, by the function and the text of the change, and do not
@@ -16,12 +17,15 @@ const { spawnSync } = require("child_process");
 const crypto = require("crypto");
 const fs = require("fs");
 const path = require("path");
-const { Worker, isMainThread, parentPort } = require("worker_threads");
+const { Worker, isMainThread, parentPort, workerData } = require("worker_threads");
 
 const root = path.join(__dirname, "..");
 const forge = path.join(root, "node_modules/@foundry-rs/forge-linux-amd64/bin/forge");
 const table = JSON.parse(fs.readFileSync(path.join(root, "mutants.json"), "utf8"));
 const remappings = mappings();
+
+// The project that is broken: a copy, once there is one.
+let project = isMainThread ? root : workerData;
 
 const SECONDS = 240; // One run of the tests of a mutant; an endless loop is noticed.
 
@@ -42,6 +46,7 @@ async function main(options) {
     process.stdout.write(`${chosen.length} chosen\n`);
     return;
   }
+  project = copy();
   process.env.FOUNDRY_SOLC = quickCompiler();
   const tested = [...new Set(chosen.map((m) => m.target))];
   const broken = chosen.filter((m) => !excused(m));
@@ -175,15 +180,72 @@ function judge(m, compiled, sound, put) {
   return put(changed, () => failing(m.target)) ? "killed" : "survived";
 }
 
-// Runs something with these bytecodes in the artifacts, which are as they were afterwards, even when the program is ended.
+// Copies the project as it is built, which forge takes as up to date, and what the tests read beside it; removes what
+// programs that were killed have left. What is installed is linked, as nothing writes there.
+function copy() {
+  const all = path.join(root, "out", "mutants");
+  fs.mkdirSync(all, { recursive: true });
+  for (const pid of fs.readdirSync(all)) {
+    if (!runs(Number(pid))) fs.rmSync(path.join(all, pid), { recursive: true, force: true });
+  }
+  const mine = path.join(all, String(process.pid));
+  process.on("exit", () => fs.rmSync(mine, { recursive: true, force: true }));
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(1));
+  const to = path.join(mine, path.basename(root));
+  const others = ["mutants", "release", "validate"].map((name) => path.join(root, "out", name));
+  for (const name of ["access.json", "eip712.json", "foundry.toml", "bin", "cache", "out", "snapshots", "src", "test"]) {
+    const from = path.join(root, name);
+    if (!fs.existsSync(from)) fail(`there is no ${name}: run \`make contracts-test-build\``);
+    clone(from, path.join(to, name), fs.copyFileSync, (file) => !others.includes(file));
+  }
+  clone(path.join(root, "node_modules"), path.join(to, "node_modules"), link, () => true);
+  const vectors = "protocol/testdata/vectors";
+  clone(path.join(root, "..", vectors), path.join(mine, vectors), fs.copyFileSync, () => true);
+  return to;
+}
+
+function runs(pid) {
+  try {
+    return pid > 0 && process.kill(pid, 0);
+  } catch (error) {
+    return error.code === "EPERM";
+  }
+}
+
+// Links a file, or copies it when the other place is on another file system.
+function link(from, to) {
+  try {
+    fs.linkSync(from, to);
+  } catch (error) {
+    if (error.code !== "EXDEV") throw error;
+    fs.copyFileSync(from, to);
+  }
+}
+
+// Puts a file or a directory elsewhere, with its times.
+function clone(from, to, put, wanted) {
+  const stat = fs.lstatSync(from);
+  if (stat.isDirectory()) {
+    fs.mkdirSync(to, { recursive: true });
+    for (const name of fs.readdirSync(from)) {
+      if (wanted(path.join(from, name))) clone(path.join(from, name), path.join(to, name), put, wanted);
+    }
+  } else if (stat.isSymbolicLink()) {
+    fs.symlinkSync(fs.realpathSync(from), to);
+  } else {
+    fs.mkdirSync(path.dirname(to), { recursive: true });
+    put(from, to);
+    if (put !== link) fs.utimesSync(to, stat.atime, stat.mtime);
+  }
+}
+
+// Runs something with these bytecodes in the artifacts, which are as they were afterwards.
 function putter() {
   const originals = new Map();
   const restore = () => {
     for (const [file, content] of originals) fs.writeFileSync(file, content);
     originals.clear();
   };
-  process.on("exit", restore);
-  for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
   return (compiled, run) => {
     for (const [unit, bytecode] of Object.entries(compiled)) {
       const file = artifact(unit);
@@ -203,7 +265,7 @@ function putter() {
 // A compiler that only tells its version, which forge asks for at each start: loading the real one takes longer than most
 // tests, and nothing is to be compiled.
 function quickCompiler() {
-  const file = path.join(root, "out", "mutate-solc");
+  const file = path.join(project, "mutate-solc");
   const version = spawnSync(path.join(root, "bin/solc"), ["--version"], { encoding: "utf8" }).stdout;
   fs.writeFileSync(file, `#!/bin/sh\n[ "$1" = --version ] || exit 2\ncat <<END\n${version}END\n`, { mode: 0o755 });
   return file;
@@ -213,7 +275,7 @@ function quickCompiler() {
 function failing(target) {
   for (const test of target.tests) {
     const env = { ...process.env, FOUNDRY_INVARIANT_RUNS: "24", FOUNDRY_INVARIANT_DEPTH: "120", FOUNDRY_FUZZ_RUNS: "64" };
-    const options = { cwd: root, env, timeout: SECONDS * 1000, maxBuffer: 1 << 28, encoding: "utf8" };
+    const options = { cwd: project, env, timeout: SECONDS * 1000, maxBuffer: 1 << 28, encoding: "utf8" };
     const run = spawnSync(forge, ["test", "--match-path", test, "--fail-fast"], options);
     if (run.error?.code === "ETIMEDOUT") return "no end";
     if (run.status === 0) continue;
@@ -226,7 +288,7 @@ function failing(target) {
 
 // Compiles these one after another, in a thread that is ahead of who asks.
 function compiling(list) {
-  const worker = new Worker(__filename);
+  const worker = new Worker(__filename, { workerData: project });
   const answers = [];
   const waiting = [];
   worker.on("message", (answer) => (waiting.length ? waiting.shift()(answer) : answers.push(answer)));
@@ -246,9 +308,9 @@ function serve() {
 
 // The bytecode of what a mutant goes into, or without one of all; undefined when it does not compile.
 function compile(solc, m) {
-  const text = m.file && fs.readFileSync(path.join(root, m.file), "utf8");
+  const text = m.file && fs.readFileSync(path.join(project, m.file), "utf8");
   const changed = m.file && text.slice(0, m.from) + m.replacement + text.slice(m.to);
-  const read = (name) => (name === m.file ? changed : fs.readFileSync(path.join(root, name), "utf8"));
+  const read = (name) => (name === m.file ? changed : fs.readFileSync(path.join(project, name), "utf8"));
   const sources = {};
   const outputSelection = {};
   const concerned = [];
@@ -292,7 +354,7 @@ function nameOf(unit) {
 }
 
 function artifact(unit) {
-  return path.join(root, "out", path.basename(sourceOf(unit)), `${nameOf(unit)}.json`);
+  return path.join(project, "out", path.basename(sourceOf(unit)), `${nameOf(unit)}.json`);
 }
 
 function mappings() {

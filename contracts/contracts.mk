@@ -105,8 +105,8 @@ contracts-types: $(CONTRACTS_DEPS) ## write the EIP-712 types of contracts/eip71
 contracts-pages: contracts-build ## write the second halves of docs/contracts/<Contract>.md
 	@cd $(CONTRACTS) && node tool/pages.js
 
-contracts-vectors: $(CONTRACTS_DEPS) ## write protocol/testdata/vectors/eip712.json
-	@cd $(CONTRACTS) && WRITE_VECTORS=true $(FORGE) test --match-path 'test/Vectors.t.sol'
+contracts-vectors: $(CONTRACTS_DEPS) ## write eip712.json and domain.json of protocol/testdata/vectors
+	@cd $(CONTRACTS) && WRITE_VECTORS=true $(FORGE) test --match-path 'test/{Vectors,DomainVectors}.t.sol'
 
 bindings: contracts-build ## regenerate the Go bindings of the contracts
 	go run ./$(BINDINGS)/gen -dir $(BINDINGS) -contracts $(CONTRACTS)

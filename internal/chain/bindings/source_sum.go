@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "f18b88409131952cb8bc19a9b4411b700f8b1403141a0cf2ab303befbeb94755"
+const sourceSum = "d5115ca2face89899bb55a36d20c9b614ff944c47d4e16a5142acddd2694d0ed"

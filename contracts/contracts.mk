@@ -33,7 +33,7 @@ contracts-test-build: $(CONTRACTS_DEPS) ## compile the contracts and their tests
 	@cd $(CONTRACTS) && $(FORGE) build
 
 contracts-test: contracts-build contracts-test-build ## unit, fuzz, invariant, layout and access tests of the contracts
-	@echo "contracts: running the tests (about two minutes)"
+	@echo "contracts: running the tests (about a minute)"
 	@cd $(CONTRACTS) && node tool/layout.js --check && node tool/types.js --check && node tool/fixtures.js
 	@cd $(CONTRACTS) && $(FORGE) test --no-match-path 'test/gas/*'
 
@@ -42,7 +42,7 @@ MUTANTS ?= 150
 MUTANTS_CAUGHT ?= 95
 
 # One after the other, whatever -j says: the mutants take the place of artifacts in out, which the other tests read.
-contracts: ## everything about the contracts, ending with one table (about forty minutes)
+contracts: ## everything about the contracts, ending with one table (about fifteen minutes)
 	@$(MAKE) --no-print-directory contracts-fmt-check
 	@$(MAKE) --no-print-directory contracts-lint
 	@$(MAKE) --no-print-directory contracts-build contracts-test-build

@@ -281,7 +281,8 @@ func weight(name string) int {
 	case "approve", "nodeStop", "reassign":
 		return 2
 	case "setGrace", "setPrepay", "setSplit", "setTokenTerms", "setUsdUnit", "setImageBond", "setCaseBond", "setStoreParameters", "setUnbonding",
-		"defineClass", "drain", "exit", "takedown", "relist", "stop", "expire", "closeForArrears", "createJob", "transferNode", "revokeAll", "releaseName", "snapshot":
+		"defineClass", "drain", "exit", "takedown", "relist", "stop", "expire", "closeForArrears", "createJob", "transferNode", "revokeAll", "releaseName", "snapshot",
+		"setLimits", "setAutoSwap", "setRoute":
 		return 1
 	}
 	return 3

@@ -208,6 +208,21 @@ func (w *Walk) paymentKinds() map[string]func() (move, bool) {
 		"sponsor": byPerson(func(_ common.Address) []byte {
 			return rare.PackSponsor(other(), walkToken, RateQ32(1+w.rng.Int64N(1_000_000)), number(w.now()+uint64(w.rng.IntN(30*24*3600))))
 		}),
+		// Wide ones, or soon nobody opened anything.
+		"setLimits": byPerson(func(common.Address) []byte {
+			controller := w.net.Deployment.Contracts.JobManager
+			if w.rng.IntN(2) == 0 {
+				controller = w.net.Deployment.Contracts.ImageMarketplace
+			}
+			rate := new(big.Int).Lsh(big.NewInt(1), uint(100+w.rng.IntN(8))) // Beyond 2^104 as much as can be.
+			return rare.PackSetLimits(walkToken, controller, rate, number(w.now()+uint64(w.rng.IntN(90*24*3600))), w.aleph(100_000_000))
+		}),
+		"setAutoSwap": byPerson(func(common.Address) []byte { return rare.PackSetAutoSwap(2, walkToken, uint16(w.rng.IntN(301))) }),
+		// Without a path: there is one token, and no market.
+		"setRoute": func() (move, bool) {
+			return move{key: w.net.Admin.Key, contract: "PaymentManager", data: rare.PackSetRoute(walkToken, 2+uint8(w.rng.IntN(2)), []byte{},
+				uint16(w.rng.IntN(301)), uint32(300+w.rng.IntN(3600)), uint16(w.rng.IntN(100)), w.aleph(1000))}, true
+		},
 		// Approvals run dry and come back.
 		"approve": func() (move, bool) {
 			wei := Aleph(100_000_000)

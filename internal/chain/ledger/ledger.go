@@ -34,6 +34,7 @@ type Ledger struct {
 	stakes   stakes
 	jobs     jobs
 	payments payments
+	wishes   wishes
 	stores   stores
 	domains  domains
 	images   images
@@ -44,7 +45,7 @@ type Ledger struct {
 func New(contracts chain.Contracts) *Ledger {
 	l := &Ledger{
 		contracts: map[common.Address]string{},
-		nodes:     newNodes(), stakes: newStakes(), jobs: newJobs(), payments: newPayments(),
+		nodes:     newNodes(), stakes: newStakes(), jobs: newJobs(), payments: newPayments(), wishes: newWishes(),
 		stores: newStores(), domains: newDomains(), images: newImages(), cases: newCases(),
 	}
 	for name, at := range contracts.ByName() {
@@ -76,6 +77,7 @@ func handlers() map[string]map[string]handler {
 		"PaymentManager": paymentHandlers(), "StorageRegistry": storeHandlers(), "DomainRegistry": domainHandlers(),
 		"ImageMarketplace": imageHandlers(), "SLAManager": caseHandlers(),
 	}
+	maps.Copy(all["PaymentManager"], wishHandlers())
 	for _, own := range all {
 		// Of every contract; upgrades and pauses are not folded.
 		for _, name := range []string{

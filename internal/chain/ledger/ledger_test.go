@@ -128,6 +128,7 @@ func (c *comparison) all(people []common.Address, specs [][32]byte) {
 	c.stakes(people)
 	c.jobs(people, specs)
 	c.payments()
+	c.wishes()
 	c.stores()
 	c.domains(people)
 	c.images(people)
@@ -366,6 +367,7 @@ func replayWalk(t *testing.T, seed uint64) {
 var seldom = []string{
 	"open", "confirm", "stop", "pull", "claim", "register", "stake", "delegate", "undelegate", "addRewards", "requestUnstake",
 	"snapshot", "heartbeats", "request", "verify", "accuse", "finalizeCase", "endRoyalties",
+	"setLimits", "sponsor", "setAutoSwap", "setRoute",
 }
 
 // tour makes what a short random sequence seldom does: names that change hands
@@ -390,6 +392,9 @@ func tour(w *chaintest.Walk) {
 		for range 12 {
 			w.Make("finalizeCase", soon)
 		}
+	}
+	for _, kind := range []string{"setLimits", "sponsor", "setAutoSwap", "setRoute"} {
+		w.Make(kind, soon)
 	}
 	w.Make("heartbeats", time.Hour)
 	w.Make("endRoyalties", soon)

@@ -240,12 +240,7 @@ func (l *Ledger) revenueSplit(_ uint64, e *bindings.PaymentManagerRevenueSplit) 
 func paymentHandlers() map[string]handler {
 	c := bindings.NewPaymentManager()
 	return map[string]handler{
-		"SponsorSet":   nil, // sponsorOf is of the event itself.
 		"SponsorPaid":  nil, // Pulled follows.
-		"LimitSet":     nil, // limitOf is of the event itself, but for what was spent.
-		"AutoSwapSet":  nil, // autoSwapOf is of the event itself.
-		"RouteSet":     nil, // routeOf is not folded.
-		"Swapped":      nil, // Pulled follows.
 		"FlowChanged":  on(c.UnpackFlowChangedEvent, (*Ledger).flowChanged),
 		"Claimed":      on(c.UnpackClaimedEvent, (*Ledger).claimed),
 		"DebtRecorded": on(c.UnpackDebtRecordedEvent, (*Ledger).debtRecorded),

@@ -282,7 +282,7 @@ func weight(name string) int {
 		return 2
 	case "setGrace", "setPrepay", "setSplit", "setTokenTerms", "setUsdUnit", "setImageBond", "setCaseBond", "setStoreParameters", "setUnbonding",
 		"defineClass", "drain", "exit", "takedown", "relist", "stop", "expire", "closeForArrears", "createJob", "transferNode", "revokeAll", "releaseName", "snapshot",
-		"setLimits", "setAutoSwap", "setRoute":
+		"setLimits", "setAutoSwap", "setRoute", "pause", "unpause", "renewPause":
 		return 1
 	}
 	return 3
@@ -423,6 +423,7 @@ func (w *Walk) kinds() map[string]func() (move, bool) {
 	all := map[string]func() (move, bool){}
 	for _, some := range []map[string]func() (move, bool){
 		w.nodeKinds(), w.stakeKinds(), w.jobKinds(), w.paymentKinds(), w.storeKinds(), w.domainKinds(), w.imageKinds(), w.caseKinds(),
+		w.pauseKinds(),
 	} {
 		maps.Copy(all, some)
 	}

@@ -79,6 +79,25 @@ func (w *Walk) nodeKinds() map[string]func() (move, bool) {
 	}
 }
 
+// pauseKinds are calls that every contract has.
+func (w *Walk) pauseKinds() map[string]func() (move, bool) {
+	c := bindings.NewNodeRegistry()
+	byAdmin := func(data func() []byte) func() (move, bool) {
+		return func() (move, bool) {
+			all := []string{
+				"NodeRegistry", "StakingManager", "JobManager", "PaymentManager", "StorageRegistry", "DomainRegistry", "ImageMarketplace", "SLAManager",
+			}
+			return move{key: w.net.Admin.Key, contract: all[w.rng.IntN(len(all))], data: data()}, true
+		}
+	}
+	return map[string]func() (move, bool){
+		// Not for long, for little happens meanwhile.
+		"pause":      byAdmin(func() []byte { return c.PackPause(uint8(1+w.rng.IntN(15)), big.NewInt(1+w.rng.Int64N(1200))) }),
+		"unpause":    byAdmin(c.PackUnpause),
+		"renewPause": byAdmin(c.PackRenewPause),
+	}
+}
+
 func (w *Walk) stakeKinds() map[string]func() (move, bool) {
 	c := bindings.NewStakingManager()
 	byOwner := func(data func(id uint32) []byte) func() (move, bool) {

@@ -31,6 +31,7 @@ type Ledger struct {
 	contracts map[common.Address]string
 
 	nodes    nodes
+	demands  demands
 	stakes   stakes
 	jobs     jobs
 	payments payments
@@ -39,14 +40,15 @@ type Ledger struct {
 	domains  domains
 	images   images
 	cases    cases
+	pauses   map[string]*Pause
 }
 
 // New returns a ledger of the contracts before their first event.
 func New(contracts chain.Contracts) *Ledger {
 	l := &Ledger{
 		contracts: map[common.Address]string{},
-		nodes:     newNodes(), stakes: newStakes(), jobs: newJobs(), payments: newPayments(), wishes: newWishes(),
-		stores: newStores(), domains: newDomains(), images: newImages(), cases: newCases(),
+		nodes:     newNodes(), demands: newDemands(), stakes: newStakes(), jobs: newJobs(), payments: newPayments(), wishes: newWishes(),
+		stores: newStores(), domains: newDomains(), images: newImages(), cases: newCases(), pauses: map[string]*Pause{},
 	}
 	for name, at := range contracts.ByName() {
 		l.contracts[at] = name
@@ -78,11 +80,11 @@ func handlers() map[string]map[string]handler {
 		"ImageMarketplace": imageHandlers(), "SLAManager": caseHandlers(),
 	}
 	maps.Copy(all["PaymentManager"], wishHandlers())
-	for _, own := range all {
-		// Of every contract; upgrades and pauses are not folded.
-		for _, name := range []string{
-			"Initialized", "Upgraded", "PauseSet", "PauseRenewed", "UpgradeAnnounced", "UpgradeCancelled", "EIP712DomainChanged",
-		} {
+	maps.Copy(all["NodeRegistry"], demandHandlers())
+	for contract, own := range all {
+		maps.Copy(own, pauseHandlers(contract))
+		// Of every contract; upgrades are not folded.
+		for _, name := range []string{"Initialized", "Upgraded", "UpgradeAnnounced", "UpgradeCancelled", "EIP712DomainChanged"} {
 			own[name] = nil
 		}
 	}

@@ -125,6 +125,8 @@ func same[V any](c *comparison, name, contract string, data []byte, unpack func(
 
 func (c *comparison) all(people []common.Address, specs [][32]byte) {
 	c.nodes()
+	c.demands()
+	c.pauses()
 	c.stakes(people)
 	c.jobs(people, specs)
 	c.payments()
@@ -367,7 +369,7 @@ func replayWalk(t *testing.T, seed uint64) {
 var seldom = []string{
 	"open", "confirm", "stop", "pull", "claim", "register", "stake", "delegate", "undelegate", "addRewards", "requestUnstake",
 	"snapshot", "heartbeats", "request", "verify", "accuse", "finalizeCase", "endRoyalties",
-	"setLimits", "sponsor", "setAutoSwap", "setRoute",
+	"setLimits", "sponsor", "setAutoSwap", "setRoute", "selfHeartbeat", "pause", "unpause", "renewPause",
 }
 
 // tour makes what a short random sequence seldom does: names that change hands
@@ -393,7 +395,7 @@ func tour(w *chaintest.Walk) {
 			w.Make("finalizeCase", soon)
 		}
 	}
-	for _, kind := range []string{"setLimits", "sponsor", "setAutoSwap", "setRoute"} {
+	for _, kind := range []string{"setLimits", "sponsor", "setAutoSwap", "setRoute", "selfHeartbeat", "unpause", "renewPause"} {
 		w.Make(kind, soon)
 	}
 	w.Make("heartbeats", time.Hour)
@@ -401,6 +403,9 @@ func tour(w *chaintest.Walk) {
 	w.Make("addRewards", soon)
 	for range 40 {
 		w.Make("undelegate", soon)
+	}
+	for range 8 { // Some last until the views are compared.
+		w.Make("pause", time.Second)
 	}
 }
 

@@ -81,12 +81,8 @@ func (n *nodes) change(id uint32, do func(v *bindings.INodeRegistryNodeView)) er
 func nodeHandlers() map[string]handler {
 	c := bindings.NewNodeRegistry()
 	return map[string]handler{
-		"SelfHeartbeat":     nil, // hasSelfHeartbeat is of the event itself.
 		"MissedReported":    nil, // NodeStatusChanged tells the effect.
 		"EquivocationShown": nil, // The case tells the effect.
-		"LeafDemanded":      nil, // leafDemand is not folded.
-		"LeafAnswered":      nil, // The same.
-		"LeafWithheld":      nil, // The same.
 		"NodeRegistered": on(c.UnpackNodeRegisteredEvent, func(l *Ledger, now uint64, e *bindings.NodeRegistryNodeRegistered) error {
 			v := newNode()
 			v.Owner, v.Signer, v.Kind, v.Payout = e.Owner, e.Signer, e.Kind, e.Owner

@@ -50,7 +50,7 @@ func encode(t *testing.T, typ string, message map[string]any) encoded {
 		kind, name, _ := strings.Cut(field, " ")
 		text, _ := message[name].(string)
 		number := new(big.Int)
-		ok := true
+		var ok bool
 		switch {
 		case kind == "bool":
 			var set bool

@@ -43,6 +43,8 @@ type Walk struct {
 	placed [32]byte // The job that was given to a node last; zero when it is not to be told again.
 	terms  map[string]objectTerms
 	ids    []string // Of terms, in order.
+
+	challenges [][32]byte
 }
 
 // objectTerms are what was committed for an object.
@@ -107,7 +109,7 @@ func NewWalk(tb testing.TB, n *Net, seed uint64) *Walk {
 		tb.Fatal(err)
 	}
 	for _, key := range append([]*ecdsa.PrivateKey{n.Owner.Key, n.Admin.Key}, w.people...) {
-		for _, contract := range []string{"PaymentManager", "StakingManager", "ImageMarketplace", "SLAManager"} {
+		for _, contract := range []string{"PaymentManager", "StakingManager", "ImageMarketplace", "SLAManager", "StorageRegistry"} {
 			w.approve(key, contract, Aleph(100_000_000))
 		}
 	}

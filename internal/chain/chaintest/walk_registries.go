@@ -76,6 +76,20 @@ func (w *Walk) storeKinds() map[string]func() (move, bool) {
 				},
 			}, true
 		},
+		"challenge": func() (move, bool) {
+			if w.rng.IntN(3) == 0 {
+				id, _, _, _ := w.node()
+				return move{key: w.person(), contract: "StorageRegistry", data: c.PackChallengeBundle(id), after: w.challenged}, true
+			}
+			o, ok := drawn()
+			return move{key: w.person(), contract: "StorageRegistry", data: c.PackChallenge(or0(o.id), whole(o.terms)), after: w.challenged}, ok
+		},
+		"expireChallenge": func() (move, bool) { // For nobody brings randomness.
+			if len(w.challenges) == 0 {
+				return move{}, false
+			}
+			return move{key: w.person(), contract: "StorageRegistry", data: c.PackExpireChallenge(w.challenges[w.rng.IntN(len(w.challenges))])}, true
+		},
 		"commitBundle": bySigner(func(id uint32) []byte { return c.PackCommitBundle(id, w.hash(), 1+w.rng.Uint64N(1000), number(1000)) }),
 		"updateBundle": bySigner(func(id uint32) []byte { return c.PackUpdateBundle(id, w.hash(), 1+w.rng.Uint64N(1000)) }),
 		"resizeBundle": bySigner(func(id uint32) []byte { return c.PackResizeBundle(id, number(1000+w.rng.Uint64N(1000))) }),
@@ -98,6 +112,15 @@ func or0(id *big.Int) *big.Int {
 func whole(t bindings.IStorageWordsTerms) bindings.IStorageWordsTerms {
 	t.SinceDay, t.UntilDay, t.RateQ32 = or0(t.SinceDay), or0(t.UntilDay), or0(t.RateQ32)
 	return t
+}
+
+// challenged notes a challenge that was opened.
+func (w *Walk) challenged(r *chain.Receipt) {
+	for i := range r.Logs {
+		if e, err := bindings.NewStorageRegistry().UnpackChallengedEvent(&r.Logs[i]); err == nil {
+			w.challenges = append(w.challenges, e.ChallengeId)
+		}
+	}
 }
 
 func (w *Walk) keep(o objectTerms) {

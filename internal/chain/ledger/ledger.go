@@ -41,6 +41,8 @@ type Ledger struct {
 	images   images
 	cases    cases
 	pauses   map[string]*Pause
+
+	challenges map[[32]byte]*Challenge
 }
 
 // New returns a ledger of the contracts before their first event.
@@ -48,7 +50,7 @@ func New(contracts chain.Contracts) *Ledger {
 	l := &Ledger{
 		contracts: map[common.Address]string{},
 		nodes:     newNodes(), demands: newDemands(), stakes: newStakes(), jobs: newJobs(), payments: newPayments(), wishes: newWishes(),
-		stores: newStores(), domains: newDomains(), images: newImages(), cases: newCases(), pauses: map[string]*Pause{},
+		stores: newStores(), domains: newDomains(), images: newImages(), cases: newCases(), pauses: map[string]*Pause{}, challenges: map[[32]byte]*Challenge{},
 	}
 	for name, at := range contracts.ByName() {
 		l.contracts[at] = name
@@ -81,6 +83,7 @@ func handlers() map[string]map[string]handler {
 	}
 	maps.Copy(all["PaymentManager"], wishHandlers())
 	maps.Copy(all["NodeRegistry"], demandHandlers())
+	maps.Copy(all["StorageRegistry"], challengeHandlers())
 	for contract, own := range all {
 		maps.Copy(own, pauseHandlers(contract))
 		// Of every contract; upgrades are not folded.

@@ -132,6 +132,7 @@ func (c *comparison) all(people []common.Address, specs [][32]byte) {
 	c.payments()
 	c.wishes()
 	c.stores()
+	c.challenges()
 	c.domains(people)
 	c.images(people)
 	c.cases()
@@ -370,6 +371,7 @@ var seldom = []string{
 	"open", "confirm", "stop", "pull", "claim", "register", "stake", "delegate", "undelegate", "addRewards", "requestUnstake",
 	"snapshot", "heartbeats", "request", "verify", "accuse", "finalizeCase", "endRoyalties",
 	"setLimits", "sponsor", "setAutoSwap", "setRoute", "selfHeartbeat", "pause", "unpause", "renewPause",
+	"challenge", "expireChallenge",
 }
 
 // tour makes what a short random sequence seldom does: names that change hands
@@ -398,6 +400,9 @@ func tour(w *chaintest.Walk) {
 	for _, kind := range []string{"setLimits", "sponsor", "setAutoSwap", "setRoute", "selfHeartbeat", "unpause", "renewPause"} {
 		w.Make(kind, soon)
 	}
+	w.Make("commit", soon)
+	w.Make("challenge", 24*time.Hour)
+	w.Make("expireChallenge", days)
 	w.Make("heartbeats", time.Hour)
 	w.Make("endRoyalties", soon)
 	w.Make("addRewards", soon)

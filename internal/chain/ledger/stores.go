@@ -149,13 +149,9 @@ func (c *promise) at(day *big.Int) uint32 {
 func storeHandlers() map[string]handler {
 	c := bindings.NewStorageRegistry()
 	return map[string]handler{
-		"DayAttested":       nil, // attestedRoot is of the event itself.
-		"ProofRefused":      nil, // Nothing changed.
-		"RepairedBy":        nil, // Committed and StatusChanged tell the effect.
-		"Challenged":        nil, // challengeOf is not folded.
-		"ChallengeArmed":    nil, // The same.
-		"ChallengeAnswered": nil, // The same.
-		"ChallengeExpired":  nil, // The same.
+		"DayAttested":  nil, // attestedRoot is of the event itself.
+		"ProofRefused": nil, // Nothing changed.
+		"RepairedBy":   nil, // Committed and StatusChanged tell the effect.
 		"SignerNoted": on(c.UnpackSignerNotedEvent, func(l *Ledger, _ uint64, e *bindings.StorageRegistrySignerNoted) error {
 			l.store(e.NodeId).Signer = e.Signer
 			if e.Signer != (common.Address{}) {

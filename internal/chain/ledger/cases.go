@@ -26,17 +26,9 @@ type optIn struct {
 	class uint32
 }
 
-// Case is what events tell of ISLAManager.CaseView: who, what and where it is.
-type Case struct {
-	NodeID   uint32
-	Kind     uint8
-	State    uint8
-	Severity uint8
-	Bps      uint16
-	FiledAt  uint64
-	Reporter common.Address
-	Tenant   common.Address
-}
+// Case is SLAManager.CaseView, but for what the class of the case's job decides:
+// of the tenant's part and the service credit events tell only what was paid.
+type Case = bindings.ISLAManagerCaseView
 
 type cases struct {
 	byID      map[[32]byte]*Case
@@ -67,7 +59,7 @@ func (l *Ledger) Case(id [32]byte) Case {
 	if c := l.cases.byID[id]; c != nil {
 		return *c
 	}
-	return Case{}
+	return Case{FiledAt: big0(), Since: big0(), Deadline: big0(), Bond: big0(), AppealBond: big0(), Credit: big0()}
 }
 
 // Classes returns the numbers of all classes of service, ascending.
@@ -90,51 +82,57 @@ func (l *Ledger) CaseBond() *big.Int { return l.cases.bond }
 // CaseCredits returns who has ever had a credit.
 func (l *Ledger) CaseCredits() map[common.Address]*big.Int { return l.cases.credits }
 
-// state moves a case.
-func (n *cases) state(id [32]byte, to uint8) error {
+// enter moves a case, which changes more; a deadline of nil stays what it was.
+func (n *cases) enter(id [32]byte, to uint8, now uint64, deadline *big.Int, more func(*Case)) error {
 	c := n.byID[id]
 	if c == nil {
 		return contradiction("the case %x was never filed", id)
 	}
-	c.State = to
+	c.State, c.Since = to, seconds(now)
+	if deadline != nil {
+		c.Deadline = deadline
+	}
+	more(c)
 	return nil
 }
+
+func nothing(*Case) {}
 
 func caseHandlers() map[string]handler {
 	c := bindings.NewSLAManager()
 	return map[string]handler{
 		"BondPosted":      nil, // bond is not folded.
-		"OutageRecorded":  nil, // outage is not folded.
 		"ServiceCredited": nil, // Compensated tells the effect.
 		"CaseFiled": on(c.UnpackCaseFiledEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerCaseFiled) error {
 			l.cases.byID[e.CaseId] = &Case{
-				NodeID: e.NodeId, Kind: e.Kind, State: caseProven, Severity: e.Severity, Bps: e.Bps, FiledAt: now, Reporter: e.Reporter, Tenant: e.Tenant,
+				NodeId: e.NodeId, Kind: e.Kind, State: caseProven, Severity: e.Severity, Bps: e.Bps, FiledAt: seconds(now), Since: seconds(now), Deadline: e.Deadline,
+				Reporter: e.Reporter, Tenant: e.Tenant, Bond: big0(), AppealBond: big0(), Credit: big0(),
 			}
 			return nil
 		}),
-		"CaseAccused": on(c.UnpackCaseAccusedEvent, func(l *Ledger, _ uint64, e *bindings.SLAManagerCaseAccused) error {
-			return l.cases.state(e.CaseId, caseOpen)
+		"CaseAccused": on(c.UnpackCaseAccusedEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerCaseAccused) error {
+			return l.cases.enter(e.CaseId, caseOpen, now, nil, func(c *Case) { c.Bond = e.Bond })
 		}),
-		"CaseDefended": on(c.UnpackCaseDefendedEvent, func(l *Ledger, _ uint64, e *bindings.SLAManagerCaseDefended) error {
-			return l.cases.state(e.CaseId, caseDefended)
+		"CaseDefended": on(c.UnpackCaseDefendedEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerCaseDefended) error {
+			return l.cases.enter(e.CaseId, caseDefended, now, e.Deadline, nothing)
 		}),
-		"CaseEscalated": on(c.UnpackCaseEscalatedEvent, func(l *Ledger, _ uint64, e *bindings.SLAManagerCaseEscalated) error {
-			return l.cases.state(e.CaseId, caseEscalated)
+		"CaseEscalated": on(c.UnpackCaseEscalatedEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerCaseEscalated) error {
+			return l.cases.enter(e.CaseId, caseEscalated, now, e.Deadline, nothing)
 		}),
-		"CaseJudged": on(c.UnpackCaseJudgedEvent, func(l *Ledger, _ uint64, e *bindings.SLAManagerCaseJudged) error {
-			return l.cases.state(e.CaseId, caseJudged)
+		"CaseJudged": on(c.UnpackCaseJudgedEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerCaseJudged) error {
+			return l.cases.enter(e.CaseId, caseJudged, now, e.Deadline, func(c *Case) { c.Guilty = e.Guilty })
 		}),
-		"CaseAppealed": on(c.UnpackCaseAppealedEvent, func(l *Ledger, _ uint64, e *bindings.SLAManagerCaseAppealed) error {
-			return l.cases.state(e.CaseId, caseAppealed)
+		"CaseAppealed": on(c.UnpackCaseAppealedEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerCaseAppealed) error {
+			return l.cases.enter(e.CaseId, caseAppealed, now, e.Deadline, func(c *Case) { c.AppealBond, c.AppealByNode = e.Bond, e.ByNode })
 		}),
-		"CaseResolved": on(c.UnpackCaseResolvedEvent, func(l *Ledger, _ uint64, e *bindings.SLAManagerCaseResolved) error {
-			return l.cases.state(e.CaseId, e.Outcome)
+		"CaseResolved": on(c.UnpackCaseResolvedEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerCaseResolved) error {
+			return l.cases.enter(e.CaseId, e.Outcome, now, e.VetoUntil, func(c *Case) { c.Bond, c.AppealBond = big0(), big0() })
 		}),
-		"CaseVetoed": on(c.UnpackCaseVetoedEvent, func(l *Ledger, _ uint64, e *bindings.SLAManagerCaseVetoed) error {
-			return l.cases.state(e.CaseId, caseVetoed)
+		"CaseVetoed": on(c.UnpackCaseVetoedEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerCaseVetoed) error {
+			return l.cases.enter(e.CaseId, caseVetoed, now, nil, func(c *Case) { c.Vetoed = true })
 		}),
-		"PenaltyExecuted": on(c.UnpackPenaltyExecutedEvent, func(l *Ledger, _ uint64, e *bindings.SLAManagerPenaltyExecuted) error {
-			return l.cases.state(e.CaseId, caseExecuted)
+		"PenaltyExecuted": on(c.UnpackPenaltyExecutedEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerPenaltyExecuted) error {
+			return l.cases.enter(e.CaseId, caseExecuted, now, nil, nothing)
 		}),
 		"ClassDefined": on(c.UnpackClassDefinedEvent, func(l *Ledger, _ uint64, e *bindings.SLAManagerClassDefined) error {
 			l.cases.classes[e.SlaClass] = e.Terms

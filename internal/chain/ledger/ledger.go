@@ -23,6 +23,7 @@ import (
 	"github.com/ethereum/go-ethereum/core/types"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
 
@@ -43,6 +44,7 @@ type Ledger struct {
 	pauses   map[string]*Pause
 
 	challenges map[[32]byte]*Challenge
+	outages    []*bindings.SLAManagerOutageRecorded
 }
 
 // New returns a ledger of the contracts before their first event.
@@ -84,6 +86,7 @@ func handlers() map[string]map[string]handler {
 	maps.Copy(all["PaymentManager"], wishHandlers())
 	maps.Copy(all["NodeRegistry"], demandHandlers())
 	maps.Copy(all["StorageRegistry"], challengeHandlers())
+	maps.Copy(all["SLAManager"], outageHandlers())
 	for contract, own := range all {
 		maps.Copy(own, pauseHandlers(contract))
 		// Of every contract; upgrades are not folded.

@@ -291,11 +291,12 @@ func (c *comparison) cases() {
 	for _, id := range l.Cases() {
 		same(c, fmt.Sprintf("case %x", id), "SLAManager", b.PackCaseOf(id), func(raw []byte) (ledger.Case, error) {
 			v, err := b.UnpackCaseOf(raw)
-			return ledger.Case{
-				NodeID: v.NodeId, Kind: v.Kind, State: v.State, Severity: v.Severity, Bps: v.Bps, FiledAt: v.FiledAt.Uint64(), Reporter: v.Reporter, Tenant: v.Tenant,
-			}, err
+			v.TenantBps, v.Token, v.Credit = 0, 0, new(big.Int) // By the class of the job.
+			return v, err
 		}, l.Case(id))
 	}
+	day := uint64(24 * 60 * 60)
+	same(c, "outage", "SLAManager", b.PackOutage(new(big.Int).SetUint64(c.now-day), new(big.Int).SetUint64(c.now)), b.UnpackOutage, l.Outage(c.now-day, c.now))
 	classes := l.Classes()
 	for _, class := range classes {
 		same(c, fmt.Sprintf("class %d", class), "SLAManager", b.PackClassOf(class), b.UnpackClassOf, l.Class(class))

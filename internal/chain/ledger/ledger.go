@@ -30,6 +30,7 @@ import (
 // Ledger is what the events so far have told. Use New.
 type Ledger struct {
 	contracts map[common.Address]string
+	handlers  map[string]map[string]handler
 
 	nodes    nodes
 	demands  demands
@@ -50,8 +51,8 @@ type Ledger struct {
 // New returns a ledger of the contracts before their first event.
 func New(contracts chain.Contracts) *Ledger {
 	l := &Ledger{
-		contracts: map[common.Address]string{},
-		nodes:     newNodes(), demands: newDemands(), stakes: newStakes(), jobs: newJobs(), payments: newPayments(), wishes: newWishes(),
+		contracts: map[common.Address]string{}, handlers: handlers(),
+		nodes: newNodes(), demands: newDemands(), stakes: newStakes(), jobs: newJobs(), payments: newPayments(), wishes: newWishes(),
 		stores: newStores(), domains: newDomains(), images: newImages(), cases: newCases(), pauses: map[string]*Pause{}, challenges: map[[32]byte]*Challenge{},
 	}
 	for name, at := range contracts.ByName() {
@@ -100,11 +101,10 @@ func handlers() map[string]map[string]handler {
 // Fold folds the events of a block, in order; now is its time. Events of other
 // contracts are left out.
 func (l *Ledger) Fold(now uint64, logs []types.Log) error {
-	all := handlers()
 	for i := range logs {
 		log := &logs[i]
 		name := l.contracts[log.Address]
-		if all[name] == nil || len(log.Topics) == 0 {
+		if l.handlers[name] == nil || len(log.Topics) == 0 {
 			continue
 		}
 		parsed, err := chain.ABI(name)
@@ -115,7 +115,7 @@ func (l *Ledger) Fold(now uint64, logs []types.Log) error {
 		if err != nil {
 			return errs.New(errs.Invalid, "%s has no event %s in this release", name, log.Topics[0])
 		}
-		fold := all[name][event.Name]
+		fold := l.handlers[name][event.Name]
 		if fold == nil {
 			continue
 		}

@@ -197,12 +197,8 @@ func (w *Walk) Step() {
 			w.Refused[name+" "+why]++
 			continue
 		}
-		r := w.net.Do(w.tb, m.key, m.contract, m.data)
-		w.Done[name]++
-		if m.after != nil {
-			m.after(r)
-		}
-		w.follow(name, r)
+		w.do(name, m)
+		w.follow(name)
 		return
 	}
 }
@@ -219,14 +215,25 @@ func (w *Walk) Make(kind string, after time.Duration) bool {
 		if !ok || m.key == nil || w.refusal(m) != "" {
 			continue
 		}
-		r := w.net.Do(w.tb, m.key, m.contract, m.data)
-		w.Done[kind]++
-		if m.after != nil {
-			m.after(r)
-		}
+		w.do(kind, m)
 		return true
 	}
 	return false
+}
+
+// do makes a call and notes what came of it.
+func (w *Walk) do(kind string, m move) {
+	r := w.net.Do(w.tb, m.key, m.contract, m.data)
+	w.Done[kind]++
+	if m.after != nil {
+		m.after(r)
+	}
+	cases := bindings.NewSLAManager()
+	for i := range r.Logs {
+		if e, err := cases.UnpackCaseFiledEvent(&r.Logs[i]); err == nil {
+			w.cases = append(w.cases, e.CaseId)
+		}
+	}
 }
 
 // names returns what is drawn from: now and then only what happened least.
@@ -244,13 +251,7 @@ func (w *Walk) names(kinds map[string]func() (move, bool)) (names []string) {
 }
 
 // follow decides what comes next, where something has to come soon.
-func (w *Walk) follow(name string, r *chain.Receipt) {
-	cases := bindings.NewSLAManager()
-	for i := range r.Logs {
-		if e, err := cases.UnpackCaseFiledEvent(&r.Logs[i]); err == nil {
-			w.cases = append(w.cases, e.CaseId)
-		}
-	}
+func (w *Walk) follow(name string) {
 	if w.rng.IntN(6) == 0 {
 		return // Or not.
 	}

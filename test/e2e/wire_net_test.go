@@ -28,13 +28,14 @@ type wire struct {
 	server *http.Server  // nil while connections are refused; guarded by mu
 	mended chan struct{} // closed when the wire is whole again; guarded by mu
 	cut    cut           // guarded by mu
-	held   []string      // What requests for cut methods carried; guarded by mu
+	held   []string      // What the requests that methods stop carried; guarded by mu
 }
 
 // cut is what a wire does to requests.
 type cut struct {
 	all     bool     // No request gets an answer.
-	methods []string // Those with one of these methods get none.
+	methods []string // Those with one of these methods get none,
+	about   string   // if their parameters have this, in hexadecimal; "" takes all.
 	deliver bool     // But they reach the chain.
 }
 
@@ -114,7 +115,7 @@ func (w *wire) silence(c cut) {
 	w.cut, w.held = c, nil
 }
 
-// caught waits until at least count requests for cut methods have come, and
+// caught waits until at least count requests that the cut stops have come, and
 // returns what they carried.
 func (w *wire) caught(t *testing.T, count int) []string {
 	t.Helper()
@@ -140,7 +141,7 @@ func (w *wire) serve(rw http.ResponseWriter, r *http.Request) {
 	how, mended := w.cut, w.mended
 	stopped := how.all
 	for _, call := range calls(body) {
-		if slices.Contains(how.methods, call.Method) {
+		if slices.Contains(how.methods, call.Method) && bytes.Contains(call.Params, []byte(how.about)) {
 			w.held = append(w.held, string(call.Params))
 			stopped = true
 		}

@@ -15,6 +15,7 @@ import {AssignmentRules} from "./libraries/AssignmentRules.sol";
 import {EndReason} from "./libraries/EndReason.sol";
 import {JobTypes} from "./libraries/JobTypes.sol";
 import {Payees} from "./libraries/Payees.sol";
+import {Recover} from "./libraries/Recover.sol";
 import {Stats} from "./libraries/Stats.sol";
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
@@ -32,9 +33,6 @@ contract JobExtension is JobStore {
 
     /// @dev How long a job waits for another node.
     uint40 private constant _WAIT = 1 days;
-
-    /// @dev The largest batch, so that one always fits into a block and into a bitmap.
-    uint256 private constant _MAX_BATCH = 200;
 
     /// @dev How long after the hour of its numbers an assignment can be challenged: it may be 26 hours younger.
     uint256 private constant _CHALLENGE_TIME = 50 hours;
@@ -131,10 +129,10 @@ contract JobExtension is JobStore {
             if (INodeRegistry(NODES).heartbeatOf(a.statsEpoch) == 0) {
                 revert IJobManager.WrongEpoch(a.statsEpoch, uint32(block.timestamp / _EPOCH));
             }
-            $.placements[o.spec] = JobTypes.hash(JobTypes.ASSIGNMENT, a);
+            $.placements[_placementId(o.spec, a.attempt)] = JobTypes.hash(JobTypes.ASSIGNMENT, a);
         }
         emit IJobManager.JobTerms(
-            o.spec, a.attempt, o.slaClass, o.imageSeq, e.imageRateQ32, e.imageOnce, a.statsEpoch, o.reqHash
+            o.spec, a.attempt, o.slaClass, o.imageSeq, e.imageRateQ32, e.imageOnce, a.statsEpoch, o.reqHash, a.deadline
         );
     }
 
@@ -160,11 +158,10 @@ contract JobExtension is JobStore {
         if (rateQ32 > offer.maxRateQ32) revert IJobManager.RateTooHigh(rateQ32, offer.maxRateQ32);
         _checkPayer(offer, payerSig);
         bytes32 digest = _digest(JobTypes.hashResize(JobTypes.hash(offer), l.nodeId, rateQ32));
-        if (!_signed(INodeRegistry(NODES).signerOf(l.nodeId), digest, nodeSig)) {
+        if (!Recover.isBy(INodeRegistry(NODES).signerOf(l.nodeId), digest, nodeSig)) {
             revert AlephErrors.BadSignature(1);
         }
-        // The offer is used up, or it could be played again after the next change.
-        $.nonces[offer.payer][offer.nonce >> 8] |= 1 << (offer.nonce & 0xff);
+        _useNonce($, offer.payer, offer.nonce);
         l.maxUntil = offer.maxUntil;
         _save(offer.spec, l);
         (uint96 imageRate,) = _quote(offer, rateQ32, true);
@@ -199,38 +196,18 @@ contract JobExtension is JobStore {
     /* ENDING */
 
     /// @notice See {IJobManager}.
-    function closeForArrears(bytes32[] calldata specs) external nonReentrant returns (uint256 okBitmap) {
-        _checkBatch(specs.length);
-        for (uint256 i; i < specs.length; ++i) {
-            IJobManager.Refusal refusal = _closeOverdue(specs[i]);
-            if (refusal == IJobManager.Refusal.None) okBitmap |= 1 << i;
-            else emit IJobManager.ItemRefused(specs[i], msg.sig, refusal);
-        }
+    function closeForArrears(bytes32[] calldata specs) external nonReentrant returns (uint256) {
+        return _each(specs, _closeOverdue);
     }
 
     /// @notice See {IJobManager}.
-    function expire(bytes32[] calldata specs) external nonReentrant returns (uint256 okBitmap) {
-        _checkBatch(specs.length);
-        for (uint256 i; i < specs.length; ++i) {
-            Life memory l = _load(specs[i]);
-            (IJobManager.Refusal refusal, uint8 reason) = _expireRefusal(specs[i], l);
-            if (refusal == IJobManager.Refusal.None) {
-                _end(specs[i], l, IJobManager.Status.Expired, reason, msg.sender);
-                okBitmap |= 1 << i;
-            } else {
-                emit IJobManager.ItemRefused(specs[i], msg.sig, refusal);
-            }
-        }
+    function expire(bytes32[] calldata specs) external nonReentrant returns (uint256) {
+        return _each(specs, _expire);
     }
 
     /// @notice See {IJobManager}.
-    function endRoyalties(bytes32[] calldata specs) external nonReentrant returns (uint256 okBitmap) {
-        _checkBatch(specs.length);
-        for (uint256 i; i < specs.length; ++i) {
-            IJobManager.Refusal refusal = _endRoyalty(specs[i]);
-            if (refusal == IJobManager.Refusal.None) okBitmap |= 1 << i;
-            else emit IJobManager.ItemRefused(specs[i], msg.sig, refusal);
-        }
+    function endRoyalties(bytes32[] calldata specs) external nonReentrant returns (uint256) {
+        return _each(specs, _endRoyalty);
     }
 
     /* CHALLENGES */
@@ -242,7 +219,7 @@ contract JobExtension is JobStore {
     {
         JobManagerStorage storage $ = _storage();
         bytes32 spec = assignment.spec;
-        if ($.placements[spec] != JobTypes.hash(JobTypes.ASSIGNMENT, assignment)) {
+        if ($.placements[_placementId(spec, assignment.attempt)] != JobTypes.hash(JobTypes.ASSIGNMENT, assignment)) {
             revert IJobManager.WrongAssignment(spec);
         }
         uint256 until = (uint256(assignment.statsEpoch) + 1) * _EPOCH + _CHALLENGE_TIME;
@@ -264,7 +241,7 @@ contract JobExtension is JobStore {
         nonReentrant
     {
         bytes32 digest = _digest(JobTypes.hashDecline(spec, better, attempt, reason));
-        if (!_signed(INodeRegistry(NODES).signerOf(better), digest, sig)) revert AlephErrors.BadSignature(0);
+        if (!Recover.isBy(INodeRegistry(NODES).signerOf(better), digest, sig)) revert AlephErrors.BadSignature(0);
         _answer(spec, attempt, better, reason);
     }
 
@@ -272,7 +249,7 @@ contract JobExtension is JobStore {
     function answerSilence(bytes32 spec, uint8 attempt, uint32 better, bytes calldata sigs) external nonReentrant {
         INodeRegistry.Quorum memory q =
             INodeRegistry(NODES).quorum(_digest(JobTypes.hashSilence(spec, better, attempt)), sigs);
-        if (uint256(q.weight) * 2 <= q.total) revert IJobManager.QuorumLow(q.weight, uint256(q.total) / 2 + 1);
+        if (uint256(q.weight) * 2 <= q.total) revert INodeRegistry.QuorumLow(q.weight, uint256(q.total) / 2 + 1);
         _answer(spec, attempt, better, _SILENT);
     }
 
@@ -304,13 +281,24 @@ contract JobExtension is JobStore {
 
     /* INTERNAL */
 
+    /// @dev Does the same to each job of a batch: what is refused leaves a reason, and the others go on.
+    function _each(bytes32[] calldata specs, function(bytes32) internal returns (IJobManager.Refusal) act)
+        private
+        returns (uint256 okBitmap)
+    {
+        _checkBatch(specs.length);
+        for (uint256 i; i < specs.length; ++i) {
+            IJobManager.Refusal refusal = act(specs[i]);
+            if (refusal == IJobManager.Refusal.None) okBitmap |= 1 << i;
+            else emit IJobManager.ItemRefused(specs[i], msg.sig, refusal);
+        }
+    }
+
     /// @dev Ends a running job whose payer is overdue.
     function _closeOverdue(bytes32 spec) private returns (IJobManager.Refusal) {
         JobManagerStorage storage $ = _storage();
         Life memory l = _load(spec);
-        if (l.status != IJobManager.Status.Running && l.status != IJobManager.Status.Stopping) {
-            return IJobManager.Refusal.WrongStatus;
-        }
+        if (!_runs(l)) return IJobManager.Refusal.WrongStatus;
         Terms memory t = _terms(spec);
         if (!IPaymentManager(PAYMENTS).closeOverdue(t.payer, l.token, l.nodeId, t.rateQ32)) {
             return IJobManager.Refusal.NotOverdue;
@@ -340,8 +328,7 @@ contract JobExtension is JobStore {
         Life memory l = _load(spec);
         Extra storage e = _storage().extras[spec];
         uint96 rateQ32 = e.imageRateQ32;
-        bool runs = l.status == IJobManager.Status.Running || l.status == IJobManager.Status.Stopping;
-        if (!runs || !l.extra || rateQ32 == 0) return IJobManager.Refusal.WrongStatus;
+        if (!_runs(l) || !l.extra || rateQ32 == 0) return IJobManager.Refusal.WrongStatus;
         if (IImageMarketplace(IMAGES).isPaying(e.imageSeq)) return IJobManager.Refusal.ImagePays;
         Terms memory t = _terms(spec);
         e.imageRateQ32 = 0;
@@ -350,23 +337,24 @@ contract JobExtension is JobStore {
         return IJobManager.Refusal.None;
     }
 
-    /// @dev Whether a job is over by itself, and why.
-    function _expireRefusal(bytes32 spec, Life memory l) private view returns (IJobManager.Refusal, uint8) {
-        if (l.status == IJobManager.Status.None || _isFinal(l.status)) return (IJobManager.Refusal.WrongStatus, 0);
+    /// @dev Ends a job that is over by itself: its time is up, or nobody placed it.
+    function _expire(bytes32 spec) private returns (IJobManager.Refusal) {
+        Life memory l = _load(spec);
+        if (l.status == IJobManager.Status.None || _isFinal(l.status)) return IJobManager.Refusal.WrongStatus;
         bool over = l.maxUntil != 0 && block.timestamp > l.maxUntil;
+        uint8 reason = EndReason.MAX_UNTIL;
         if (l.status == IJobManager.Status.Offered || l.status == IJobManager.Status.Reassign) {
             uint256 until =
                 l.status == IJobManager.Status.Offered ? _storage().extras[spec].deadline : l.changedAt + _WAIT;
-            return (
-                over || block.timestamp > until ? IJobManager.Refusal.None : IJobManager.Refusal.NotExpired,
-                EndReason.NOT_PLACED
-            );
+            (over, reason) = (over || block.timestamp > until, EndReason.NOT_PLACED);
         }
-        return (over ? IJobManager.Refusal.None : IJobManager.Refusal.NotExpired, EndReason.MAX_UNTIL);
+        if (!over) return IJobManager.Refusal.NotExpired;
+        _end(spec, l, IJobManager.Status.Expired, reason, msg.sender);
+        return IJobManager.Refusal.None;
     }
 
-    function _checkBatch(uint256 length) private pure {
-        if (length == 0 || length > _MAX_BATCH) revert AlephErrors.OutOfBounds(length, 1, _MAX_BATCH);
+    function _runs(Life memory l) private pure returns (bool) {
+        return l.status == IJobManager.Status.Running || l.status == IJobManager.Status.Stopping;
     }
 
     /// @dev What a job may cost that is assigned. An offer that has run out allows no more than the job has cost before.
@@ -409,6 +397,13 @@ contract JobExtension is JobStore {
         bytes32 separator =
             keccak256(abi.encode(_DOMAIN, keccak256("AlephJobs"), keccak256("1"), block.chainid, address(this)));
         return MessageHashUtils.toTypedDataHash(separator, structHash);
+    }
+
+    /// @dev The offer is used up, or it could be played again after the next change.
+    function _useNonce(JobManagerStorage storage $, address payer, uint256 nonce) private {
+        (uint256 word, uint256 mask) = (nonce >> 8, 1 << (nonce & 0xff));
+        $.nonces[payer][word] |= mask;
+        emit IJobManager.NoncesInvalidated(payer, word, mask);
     }
 
     /// @dev Moves the flows of a running job to new rates.

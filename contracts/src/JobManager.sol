@@ -27,15 +27,6 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extensible {
     /// @dev Coordinators that must sign, when there are as many.
     uint256 private constant _QUORUM = 3;
 
-    /// @dev Coordinators whose signatures one call may carry: the largest set of coordinators.
-    uint256 private constant _MAX_SIGNATURES = 64;
-
-    /// @dev The length of an entry of coordinator signatures: a node id and a signature.
-    uint256 private constant _ENTRY = 4 + 65;
-
-    /// @dev The largest batch, so that one always fits into a block and into a bitmap.
-    uint256 private constant _MAX_BATCH = 200;
-
     /* SETUP */
 
     /// @param extension_ The JobExtension for the same peers; the code of both together is above what a contract may have.
@@ -68,7 +59,7 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extensible {
         bytes calldata nodeSig
     ) external nonReentrant unpaused(Pausing.ENTRY) {
         if (offer.nodeHint == 0) revert NoNodeHint();
-        if (assignment.coordId != 0) revert CoordinatorMissing(assignment.coordId);
+        if (assignment.coordId != 0) revert INodeRegistry.CoordinatorMissing(assignment.coordId);
         _open(offer, payerSig, assignment, nodeSig, nodeSig[:0]);
     }
 
@@ -299,8 +290,8 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extensible {
     }
 
     /// @inheritdoc IJobManager
-    function placement(bytes32 spec) external view returns (bytes32) {
-        return _storage().placements[spec];
+    function placement(bytes32 spec, uint8 attempt) external view returns (bytes32) {
+        return _storage().placements[_placementId(spec, attempt)];
     }
 
     /// @inheritdoc IJobManager
@@ -354,51 +345,15 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extensible {
         _place($, o, a, false);
     }
 
-    /// @dev The node accepts and enough coordinators agree, unless none was asked. The index in BadSignature is 1 for the
-    /// node and 2 and up for the coordinators.
+    /// @dev The node accepts and enough coordinators agree, unless none was asked.
     function _checkSigners(Assignment calldata a, bool asked, bytes calldata nodeSig, bytes calldata coordSigs)
         private
         view
     {
-        uint32[] memory ids = asked ? _coordinators(a.coordId, coordSigs) : new uint32[](0);
-        (address nodeSigner, address[] memory signers, uint32 active) =
-            INodeRegistry(NODES).assignmentSigners(a.nodeId, ids);
-        if (asked) _checkQuorum(ids.length, active);
-        bytes32 digest = _hashTypedDataV4(JobTypes.hash(JobTypes.ACCEPT, a));
-        if (!_signed(nodeSigner, digest, nodeSig)) revert AlephErrors.BadSignature(1);
-        digest = _hashTypedDataV4(JobTypes.hash(JobTypes.ASSIGNMENT, a));
-        bytes calldata sig = nodeSig;
-        for (uint256 i; i < ids.length; ++i) {
-            assembly ("memory-safe") {
-                sig.offset := add(coordSigs.offset, add(mul(i, _ENTRY), 4))
-                sig.length := sub(_ENTRY, 4)
-            }
-            if (!_signed(signers[i], digest, sig)) revert AlephErrors.BadSignature(uint8(i + 2));
-        }
-    }
-
-    function _checkQuorum(uint256 have, uint32 active) private pure {
-        uint256 need = active < _QUORUM ? active : _QUORUM;
-        if (have < need) revert QuorumLow(have, need);
-    }
-
-    /// @dev The ids in the entries, which ascend strictly and include `coordId`.
-    function _coordinators(uint32 coordId, bytes calldata coordSigs) private pure returns (uint32[] memory ids) {
-        uint256 n = coordSigs.length / _ENTRY;
-        if (coordSigs.length != n * _ENTRY || n > _MAX_SIGNATURES) revert SignaturesLength(coordSigs.length);
-        ids = new uint32[](n);
-        uint32 previous;
-        bool found;
-        for (uint256 i; i < n; ++i) {
-            uint32 id;
-            assembly ("memory-safe") {
-                id := shr(224, calldataload(add(coordSigs.offset, mul(i, _ENTRY))))
-            }
-            if (id <= previous) revert CoordinatorOrder(previous, id);
-            if (id == coordId) found = true;
-            ids[i] = previous = id;
-        }
-        if (!found) revert CoordinatorMissing(coordId);
+        bytes32[2] memory digests;
+        digests[0] = _hashTypedDataV4(JobTypes.hash(JobTypes.ACCEPT, a));
+        digests[1] = _hashTypedDataV4(JobTypes.hash(JobTypes.ASSIGNMENT, a));
+        INodeRegistry(NODES).checkAssignment(a.nodeId, a.coordId, asked ? _QUORUM : 0, digests, nodeSig, coordSigs);
     }
 
     /// @dev Reserves the first window and writes the job.
@@ -410,22 +365,7 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extensible {
         uint16 minutes_ = IPaymentManager(PAYMENTS).reserve(o.payer, o.token, a.nodeId, a.rateQ32);
         // The PaymentManager takes no rate that is greater.
         $.terms[o.spec] = Terms({payer: o.payer, rateQ32: uint96(a.rateQ32)});
-        _save(
-            o.spec,
-            Life({
-                nodeId: a.nodeId,
-                coordId: a.coordId,
-                changedAt: uint40(block.timestamp),
-                startedAt: 0,
-                maxUntil: o.maxUntil,
-                status: Status.Assigned,
-                token: o.token,
-                attempt: a.attempt,
-                reservedMinutes: minutes_,
-                slaClass: uint24(o.slaClass),
-                extra: extra
-            })
-        );
+        _begin(o, a, minutes_, extra);
         ++$.activeJobs[a.nodeId];
         emit JobAssigned(
             o.spec, a.nodeId, o.payer, a.rateQ32, o.token, a.attempt, a.coordId, o.maxUntil, uint32(minutes_) * 60
@@ -473,9 +413,5 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extensible {
 
     function _digest(bytes32 structHash) internal view override returns (bytes32) {
         return _hashTypedDataV4(structHash);
-    }
-
-    function _checkBatch(uint256 length) private pure {
-        if (length == 0 || length > _MAX_BATCH) revert AlephErrors.OutOfBounds(length, 1, _MAX_BATCH);
     }
 }

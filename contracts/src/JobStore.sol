@@ -11,7 +11,6 @@ import {AlephErrors} from "./libraries/AlephErrors.sol";
 import {JobTypes} from "./libraries/JobTypes.sol";
 import {Payees} from "./libraries/Payees.sol";
 import {PayerSignature} from "./libraries/PayerSignature.sol";
-import {Recover} from "./libraries/Recover.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
@@ -66,7 +65,7 @@ abstract contract JobStore is Wiring, ReentrancyGuardTransient {
         mapping(bytes32 spec => uint256) lives;
         mapping(bytes32 spec => Extra) extras;
         mapping(bytes32 spec => bytes32) offers;
-        mapping(bytes32 spec => bytes32) placements;
+        mapping(bytes32 placementId => bytes32) placements;
         mapping(bytes32 challengeId => Challenge) challenges;
         mapping(address payer => mapping(uint256 word => uint256)) nonces;
         mapping(uint32 nodeId => uint32) activeJobs;
@@ -76,6 +75,9 @@ abstract contract JobStore is Wiring, ReentrancyGuardTransient {
 
     /// @dev The tries to place a job, besides the first.
     uint8 internal constant _MAX_ATTEMPT = 16;
+
+    /// @dev The largest batch, so that one always fits into a block and into a bitmap.
+    uint256 internal constant _MAX_BATCH = 200;
 
     /// @dev The time a node has to boot a virtual machine and confirm it, without a class.
     uint40 internal constant _START_WINDOW = 15 minutes;
@@ -239,6 +241,10 @@ abstract contract JobStore is Wiring, ReentrancyGuardTransient {
         return status >= IJobManager.Status.Stopped && status <= IJobManager.Status.Expired;
     }
 
+    function _checkBatch(uint256 length) internal pure {
+        if (length == 0 || length > _MAX_BATCH) revert AlephErrors.OutOfBounds(length, 1, _MAX_BATCH);
+    }
+
     function _onlySigner(uint32 nodeId) internal view {
         if (INodeRegistry(NODES).signerOf(nodeId) != msg.sender) revert AlephErrors.NotAuthorized(msg.sender);
     }
@@ -261,6 +267,11 @@ abstract contract JobStore is Wiring, ReentrancyGuardTransient {
     /// @dev What is signed for a struct with this hash.
     function _digest(bytes32 structHash) internal view virtual returns (bytes32);
 
+    /// @dev Each attempt has its own, or a wrong assignment would be forgotten with the next.
+    function _placementId(bytes32 spec, uint8 attempt) internal pure returns (bytes32) {
+        return keccak256(abi.encode(spec, attempt));
+    }
+
     function _challengeId(bytes32 spec, uint8 attempt, uint32 better) internal pure returns (bytes32) {
         return keccak256(abi.encode(spec, attempt, better));
     }
@@ -280,6 +291,17 @@ abstract contract JobStore is Wiring, ReentrancyGuardTransient {
         l.extra = word >> 248 != 0;
     }
 
+    /// @dev Writes the life of a job that a node has just been given, without a {Life} in memory.
+    function _begin(IJobManager.JobOffer calldata o, IJobManager.Assignment calldata a, uint16 minutes_, bool extra)
+        internal
+    {
+        uint256 word = uint256(a.nodeId) | uint256(a.coordId) << 32 | block.timestamp << 64;
+        word |= uint256(o.maxUntil) << 144 | uint256(IJobManager.Status.Assigned) << 184 | uint256(o.token) << 192;
+        word |= uint256(a.attempt) << 200 | uint256(minutes_) << 208 | uint256(o.slaClass) << 224;
+        if (extra) word |= 1 << 248;
+        _storage().lives[o.spec] = word;
+    }
+
     function _save(bytes32 spec, Life memory l) internal {
         uint256 word = uint256(l.nodeId) | uint256(l.coordId) << 32 | uint256(l.changedAt) << 64;
         word |= uint256(l.startedAt) << 104 | uint256(l.maxUntil) << 144 | uint256(l.status) << 184;
@@ -291,11 +313,6 @@ abstract contract JobStore is Wiring, ReentrancyGuardTransient {
 
     function _terms(bytes32 spec) internal view returns (Terms memory) {
         return _storage().terms[spec];
-    }
-
-    /// @dev Whether `who` signed; nobody signs for the zero address.
-    function _signed(address who, bytes32 digest, bytes calldata sig) internal view returns (bool) {
-        return who != address(0) && Recover.signer(digest, sig) == who;
     }
 
     function _storage() internal pure returns (JobManagerStorage storage $) {

@@ -12,6 +12,7 @@ import {AlephErrors} from "./libraries/AlephErrors.sol";
 import {CoordinatorSet} from "./libraries/CoordinatorSet.sol";
 import {Liveness} from "./libraries/Liveness.sol";
 import {Pausing} from "./libraries/Pausing.sol";
+import {Recover} from "./libraries/Recover.sol";
 import {TypeHashes} from "./libraries/TypeHashes.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 
@@ -32,6 +33,9 @@ contract NodeRegistry is INodeRegistry, NodeBase, Extensible {
     /// @dev Nodes that one coordinator can link, and how many of them are paid for it.
     uint256 private constant _MAX_LINKS = 8;
     uint256 private constant _PAID_LINKS = 5;
+
+    /// @dev The length of a coordinator's entry under an assignment: its node id and a signature.
+    uint256 private constant _ENTRY = 4 + 65;
 
     /// @dev Heartbeats of an epoch can be posted in this many epochs after it.
     uint32 private constant _POST_EPOCHS = 6;
@@ -393,26 +397,22 @@ contract NodeRegistry is INodeRegistry, NodeBase, Extensible {
     }
 
     /// @inheritdoc INodeRegistry
-    function assignmentSigners(uint32 nodeId, uint32[] calldata coordIds)
-        external
-        view
-        returns (address nodeSigner, address[] memory coordSigners, uint32 coordinators)
-    {
+    function checkAssignment(
+        uint32 nodeId,
+        uint32 coordId,
+        uint256 quorum_,
+        bytes32[2] calldata digests,
+        bytes calldata nodeSig,
+        bytes calldata coordSigs
+    ) external view {
         NodeRegistryStorage storage $ = _storage();
-        nodeSigner = _activeSigner($, nodeId, Kind.Compute);
-        Coordinators memory c = $.coordinators;
-        uint256[] memory members = CoordinatorSet.read(c.store);
-        (uint256 k, uint256 count) = (0, members.length);
-        coordSigners = new address[](coordIds.length);
-        for (uint256 i; i < coordIds.length; ++i) {
-            uint32 id = coordIds[i];
-            while (k < count && CoordinatorSet.id(members[k]) < id) ++k;
-            // A member that has not departed is Active and has the key of the snapshot, however old that is. Of any other
-            // its own slot tells.
-            bool present = k < count && CoordinatorSet.id(members[k]) == id && (c.departed >> k) & 1 == 0;
-            coordSigners[i] = present ? CoordinatorSet.signer(members[k]) : _activeSigner($, id, Kind.Coordinator);
+        if (!Recover.isBy(_activeSigner($, nodeId, Kind.Compute), digests[0], nodeSig)) {
+            revert AlephErrors.BadSignature(1);
         }
-        coordinators = c.active;
+        if (quorum_ == 0) return;
+        Coordinators memory c = $.coordinators;
+        _checkQuorum(c.active, quorum_, coordSigs.length);
+        _checkCoordinators(c, coordId, digests[1], coordSigs);
     }
 
     /// @inheritdoc INodeRegistry
@@ -522,6 +522,59 @@ contract NodeRegistry is INodeRegistry, NodeBase, Extensible {
         if (n.status != Status.Active) revert NodeNotActive(nodeId, n.status);
         if (n.kind != want) revert WrongKind(nodeId, n.kind, want);
         return n.signer;
+    }
+
+    /// @dev As many coordinators signed as must.
+    function _checkQuorum(uint32 active, uint256 quorum_, uint256 length) private pure {
+        uint256 n = length / _ENTRY;
+        if (length != n * _ENTRY || n > MAX_COORDINATORS) revert SignaturesLength(length);
+        if (quorum_ > active) quorum_ = active;
+        if (n < quorum_) revert QuorumLow(n, quorum_);
+    }
+
+    /// @dev Who signed is an Active coordinator, each once and `coordId` among them.
+    function _checkCoordinators(Coordinators memory c, uint32 coordId, bytes32 digest, bytes calldata sigs)
+        private
+        view
+    {
+        uint256[] memory members = CoordinatorSet.read(c.store);
+        uint256 k;
+        uint32 previous;
+        bool found;
+        bytes calldata sig = sigs;
+        // Nothing overflows: there are 64 entries at most.
+        unchecked {
+            for (uint256 at; at < sigs.length; at += _ENTRY) {
+                uint32 id;
+                assembly ("memory-safe") {
+                    id := shr(224, calldataload(add(sigs.offset, at)))
+                    sig.offset := add(add(sigs.offset, at), 4)
+                    sig.length := sub(_ENTRY, 4)
+                }
+                if (id <= previous) revert CoordinatorOrder(previous, id);
+                previous = id;
+                if (id == coordId) found = true;
+                k = CoordinatorSet.find(members, id, k);
+                if (!Recover.isBy(_coordinatorSigner(c, members, k, id), digest, sig)) {
+                    revert AlephErrors.BadSignature(uint8(at / _ENTRY + 2));
+                }
+            }
+        }
+        if (!found) revert CoordinatorMissing(coordId);
+    }
+
+    /// @dev The key of an Active coordinator, whose place among the members of the snapshot is `k` if it has one. A member
+    /// that has not departed is Active and has the key of the snapshot, however old that is. Of any other its own slot tells.
+    function _coordinatorSigner(Coordinators memory c, uint256[] memory members, uint256 k, uint32 id)
+        private
+        view
+        returns (address)
+    {
+        if (k < members.length && (c.departed >> k) & 1 == 0) {
+            uint256 member = members[k];
+            if (CoordinatorSet.id(member) == id) return CoordinatorSet.signer(member);
+        }
+        return _activeSigner(_storage(), id, Kind.Coordinator);
     }
 
     /// @dev The node, when it has not ended.

@@ -463,6 +463,7 @@ contract PaymentManager is IPaymentManager, Base, PaymentBase, Extensible {
         uint256 spent = s.day == day ? s.amount + amount : amount;
         if (spent > l.dailyCap) revert LimitExceeded(spent, l.dailyCap);
         (s.day, s.amount) = (day, uint88(spent));
+        emit LimitUsed(c.payer, c.token, msg.sender, day, uint88(spent));
     }
 
     function _withinLimit(Context memory c, uint256 rate) private view returns (bool) {

@@ -10,6 +10,7 @@ import {HeartbeatSuite} from "./utils/HeartbeatSuite.sol";
 contract CoordinatorsTest is HeartbeatSuite {
     INodeRegistry.Kind internal constant COORDINATOR = INodeRegistry.Kind.Coordinator;
     bytes32 internal constant DIGEST = keccak256("digest");
+    bytes32 internal constant ACCEPTED = "accepted";
 
     function _today() private view returns (uint24) {
         return uint24(block.timestamp / 1 days);
@@ -278,55 +279,74 @@ contract CoordinatorsTest is HeartbeatSuite {
 
     /* ASSIGNMENTS */
 
-    function _signers(uint32[] memory ids) private view returns (address[] memory signers) {
-        (, signers,) = nodes.assignmentSigners(workers[0].id, ids);
+    /// @dev Entries of coordinators' signatures of DIGEST.
+    function _entries(uint256[3] memory members) private view returns (bytes memory sigs) {
+        for (uint256 i; i < 3; ++i) {
+            Party memory c = coordinators[members[i]];
+            sigs = abi.encodePacked(sigs, c.id, _sign(c.key, DIGEST));
+        }
     }
 
-    function test_assignmentSigners_withASnapshot() public {
+    function _checkAssignment(bytes memory sigs) private view {
+        bytes memory sig = _sign(workers[0].key, ACCEPTED);
+        nodes.checkAssignment(workers[0].id, coordinators[0].id, 3, [ACCEPTED, DIGEST], sig, sigs);
+    }
+
+    function test_checkAssignment_withASnapshot() public {
         nodes.snapshotCoordinators();
+        // One that comes after the snapshot.
         _more(1);
-        uint32[] memory ids = new uint32[](4);
-        // In no order, and with one that came after the snapshot.
-        (ids[0], ids[1], ids[2], ids[3]) =
-        (coordinators[2].id, coordinators[0].id, coordinators[3].id, coordinators[1].id);
-        address[] memory signers = _signers(ids);
-        assertEq(signers[0], coordinators[2].signer);
-        assertEq(signers[1], coordinators[0].signer);
-        assertEq(signers[2], coordinators[3].signer);
-        assertEq(signers[3], coordinators[1].signer);
+        _checkAssignment(_entries([uint256(0), 1, 2]));
+        _checkAssignment(_entries([uint256(0), 2, 3]));
+        vm.expectRevert(_bad(5));
+        _checkAssignment(
+            abi.encodePacked(
+                _entries([uint256(0), 1, 2]), coordinators[3].id, _sign(coordinators[2].key, DIGEST)
+            )
+        );
     }
 
-    function test_assignmentSigners_refusesWhoLeftToday() public {
+    function test_checkAssignment_refusesWhoLeftToday() public {
         nodes.snapshotCoordinators();
-        uint32[] memory ids = new uint32[](2);
-        (ids[0], ids[1]) = (coordinators[0].id, coordinators[1].id);
+        bytes memory sigs = _entries([uint256(0), 1, 2]);
+        uint32 id = coordinators[1].id;
         vm.prank(slaAt);
-        nodes.jail(ids[1], 1);
-        vm.expectRevert(
-            abi.encodeWithSelector(INodeRegistry.NodeNotActive.selector, ids[1], INodeRegistry.Status.Jailed)
-        );
-        _signers(ids);
+        nodes.jail(id, 1);
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.NodeNotActive.selector, id, INodeRegistry.Status.Jailed));
+        _checkAssignment(sigs);
         // Out of jail it may assign at once, by its own slot.
         skip(1);
-        nodes.unjail(ids[1]);
-        assertEq(_signers(ids)[1], coordinators[1].signer);
+        nodes.unjail(id);
+        _checkAssignment(sigs);
         vm.prank(slaAt);
-        nodes.ban(ids[1]);
-        vm.expectRevert(
-            abi.encodeWithSelector(INodeRegistry.NodeNotActive.selector, ids[1], INodeRegistry.Status.Banned)
-        );
-        _signers(ids);
+        nodes.ban(id);
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.NodeNotActive.selector, id, INodeRegistry.Status.Banned));
+        _checkAssignment(sigs);
     }
 
-    function test_assignmentSigners_followsTheKey() public {
+    function test_checkAssignment_followsTheKey() public {
         nodes.snapshotCoordinators();
+        bytes memory sigs = _entries([uint256(0), 1, 2]);
         Party memory c = coordinators[1];
         (address fresh, uint256 key) = makeAddrAndKey("fresh");
         bytes memory sig = _setSignerSig(key, c.id, c.owner);
         vm.prank(c.owner);
         nodes.setSigner(c.id, fresh, sig);
-        uint32[] memory ids = new uint32[](1);
-        ids[0] = c.id;
-        assertEq(_signers(ids)[0], fresh);
+        vm.expectRevert(_bad(3));
+        _checkAssignment(sigs);
+        coordinators[1].key = key;
+        _checkAssignment(_entries([uint256(0), 1, 2]));
+    }
+
+    function test_checkAssignment_withoutCoordinators() public {
+        bytes memory sig = _sign(workers[0].key, ACCEPTED);
+        bytes memory sigs = _entries([uint256(0), 1, 2]);
+        nodes.checkAssignment(workers[0].id, 0, 0, [ACCEPTED, DIGEST], sig, "");
+        vm.expectRevert(_bad(1));
+        nodes.checkAssignment(workers[0].id, 0, 0, [DIGEST, DIGEST], sig, "");
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.QuorumLow.selector, 0, 3));
+        nodes.checkAssignment(workers[0].id, 0, 3, [ACCEPTED, DIGEST], sig, "");
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.CoordinatorMissing.selector, 0));
+        nodes.checkAssignment(workers[0].id, 0, 3, [ACCEPTED, DIGEST], sig, sigs);
     }
 }

@@ -86,9 +86,9 @@ contract JobChallengeTest is PlacementSuite {
     function test_open_withNeedsIsPutOnRecord() public {
         Opening memory o = _checked(0);
         vm.expectEmit(address(jobs));
-        emit IJobManager.JobTerms(JOB, 0, 0, 0, 0, 0, epoch, o.offer.reqHash);
+        emit IJobManager.JobTerms(JOB, 0, 0, 0, 0, 0, epoch, o.offer.reqHash, o.assignment.deadline);
         _send(o);
-        assertNotEq(jobs.placement(JOB), 0);
+        assertNotEq(jobs.placement(JOB, 0), 0);
     }
 
     function test_open_withNeedsNeedsTheNumbersOfARecentHour() public {
@@ -122,7 +122,7 @@ contract JobChallengeTest is PlacementSuite {
         (o.offer.nodeHint, o.assignment.statsEpoch) = (workers[0].id, 0);
         _signOpening(o, payerKey, workers[0], 3);
         _send(o);
-        assertEq(jobs.placement(JOB), 0);
+        assertEq(jobs.placement(JOB, 0), 0);
         vm.expectRevert(abi.encodeWithSelector(IJobManager.WrongAssignment.selector, JOB));
         _challenge(o, _proof(0, 1));
     }
@@ -210,12 +210,12 @@ contract JobChallengeTest is PlacementSuite {
         bytes32 digest = _silenceDigest(JOB, better, 0);
         bytes memory one = _coordSigs(digest, 0, 1);
         INodeRegistry.Quorum memory q = nodes.quorum(digest, one);
-        vm.expectRevert(abi.encodeWithSelector(IJobManager.QuorumLow.selector, q.weight, q.total / 2 + 1));
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.QuorumLow.selector, q.weight, q.total / 2 + 1));
         jobs.answerSilence(JOB, 0, better, one);
         // Half is not more than half.
         (q.weight, q.total) = (5, 10);
         vm.mockCall(address(nodes), abi.encodeCall(nodes.quorum, (digest, one)), abi.encode(q));
-        vm.expectRevert(abi.encodeWithSelector(IJobManager.QuorumLow.selector, 5, 6));
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.QuorumLow.selector, 5, 6));
         jobs.answerSilence(JOB, 0, better, one);
         vm.expectEmit(address(jobs));
         emit IJobManager.ChallengeAnswered(JOB, 0, better, 255);
@@ -318,5 +318,27 @@ contract JobChallengeTest is PlacementSuite {
         o.assignment.coordId = coordinators[1].id;
         vm.expectRevert(abi.encodeWithSelector(IJobManager.WrongAssignment.selector, JOB));
         _challenge(o, _proof(order[1], order[0]));
+    }
+
+    function test_challenge_ofAnAttemptThatIsOver() public {
+        uint256[4] memory order = _race();
+        Opening memory o = _given(order[1]);
+        bytes32 first = jobs.placement(JOB, 0);
+        vm.prank(payer);
+        jobs.reassign(JOB);
+        IJobManager.Assignment memory wrong = o.assignment;
+        o.assignment = _assignment(JOB, RATE, workers[order[2]].id);
+        (o.assignment.attempt, o.assignment.reqHash, o.assignment.statsEpoch) = (1, o.offer.reqHash, epoch);
+        o.assignment.coordId = jobs.dutyCoordinator(JOB, uint24(block.timestamp / 1 days), 1);
+        _signOpening(o, payerKey, workers[order[2]], 3);
+        jobs.assign(o.offer, o.payerSig, o.assignment, o.nodeSig, o.coordSigs);
+        assertEq(jobs.placement(JOB, 0), first);
+        assertNotEq(jobs.placement(JOB, 1), first);
+        // What the first coordinator did is not forgotten because the job has moved on.
+        o.assignment = wrong;
+        _challenge(o, _proof(order[1], order[0]));
+        assertEq(
+            uint8(jobs.challenge(JOB, 0, workers[order[0]].id).state), uint8(IJobManager.ChallengeState.Open)
+        );
     }
 }

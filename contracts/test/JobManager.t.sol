@@ -125,7 +125,7 @@ contract JobManagerTest is Suite {
         o.nodeSig = good;
         bytes32 digest = jobs.acceptDigest(o.assignment);
         o.coordSigs = abi.encodePacked(coordinators[0].id, _sign(coordinators[0].key, digest));
-        _refuse(o, abi.encodeWithSelector(IJobManager.QuorumLow.selector, 1, 3));
+        _refuse(o, abi.encodeWithSelector(INodeRegistry.QuorumLow.selector, 1, 3));
         digest = jobs.assignmentDigest(o.assignment);
         o.coordSigs = abi.encodePacked(
             coordinators[0].id,
@@ -140,21 +140,25 @@ contract JobManagerTest is Suite {
 
     function test_open_refusesBadCoordinatorEntries() public {
         Opening memory o = _opening(JOB, RATE, workers[0]);
-        bytes memory entry = abi.encodePacked(coordinators[1].id, o.nodeSig);
-        o.coordSigs = abi.encodePacked(entry, hex"00");
-        _refuse(o, abi.encodeWithSelector(IJobManager.SignaturesLength.selector, 70));
-        o.coordSigs = new bytes(65 * 69);
-        _refuse(o, abi.encodeWithSelector(IJobManager.SignaturesLength.selector, 65 * 69));
-        o.coordSigs = new bytes(64 * 69);
-        _refuse(o, abi.encodeWithSelector(IJobManager.CoordinatorOrder.selector, 0, 0));
-        o.coordSigs = abi.encodePacked(entry, entry);
-        _refuse(
-            o, abi.encodeWithSelector(IJobManager.CoordinatorOrder.selector, coordinators[1].id, coordinators[1].id)
+        bytes memory entry = abi.encodePacked(
+            coordinators[1].id, _sign(coordinators[1].key, jobs.assignmentDigest(o.assignment))
         );
-        o.coordSigs = entry;
-        _refuse(o, abi.encodeWithSelector(IJobManager.CoordinatorMissing.selector, coordinators[0].id));
+        o.coordSigs = abi.encodePacked(entry, hex"00");
+        _refuse(o, abi.encodeWithSelector(INodeRegistry.SignaturesLength.selector, 70));
+        o.coordSigs = new bytes(65 * 69);
+        _refuse(o, abi.encodeWithSelector(INodeRegistry.SignaturesLength.selector, 65 * 69));
+        o.coordSigs = new bytes(64 * 69);
+        _refuse(o, abi.encodeWithSelector(INodeRegistry.CoordinatorOrder.selector, 0, 0));
+        o.coordSigs = abi.encodePacked(entry, entry, entry);
+        _refuse(
+            o, abi.encodeWithSelector(INodeRegistry.CoordinatorOrder.selector, coordinators[1].id, coordinators[1].id)
+        );
         o.coordSigs = "";
-        _refuse(o, abi.encodeWithSelector(IJobManager.CoordinatorMissing.selector, coordinators[0].id));
+        _refuse(o, abi.encodeWithSelector(INodeRegistry.QuorumLow.selector, 0, 3));
+        // Enough, but not the one that proposed it.
+        o.assignment.coordId = coordinators[0].id + 100;
+        _signOpening(o, payerKey, workers[0], 3);
+        _refuse(o, abi.encodeWithSelector(INodeRegistry.CoordinatorMissing.selector, coordinators[0].id + 100));
     }
 
     function test_open_quorumIsWhatThereIsBelowThree() public {

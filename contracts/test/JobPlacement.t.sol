@@ -60,12 +60,12 @@ contract JobPlacementTest is PlacementSuite {
         vm.expectRevert(IJobManager.NoNodeHint.selector);
         jobs.openSelf(o.offer, o.payerSig, o.assignment, o.nodeSig);
         // Without a node of its own choice, open asks the coordinators.
-        vm.expectRevert(abi.encodeWithSelector(IJobManager.CoordinatorMissing.selector, 0));
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.QuorumLow.selector, 0, 3));
         _send(o);
         o.offer.nodeHint = workers[0].id;
         o.assignment.coordId = coordinators[0].id;
         _signOpening(o, payerKey, workers[0], 0);
-        vm.expectRevert(abi.encodeWithSelector(IJobManager.CoordinatorMissing.selector, coordinators[0].id));
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.CoordinatorMissing.selector, coordinators[0].id));
         jobs.openSelf(o.offer, o.payerSig, o.assignment, o.nodeSig);
         o.assignment.coordId = 0;
         _signOpening(o, payerKey, workers[1], 0);
@@ -197,7 +197,7 @@ contract JobPlacementTest is PlacementSuite {
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.BadSignature.selector, 1));
         jobs.assign(o.offer, "", o.assignment, o.payerSig, o.coordSigs);
         bytes memory coordSigs = abi.encodePacked(coordinators[0].id, o.nodeSig);
-        vm.expectRevert(abi.encodeWithSelector(IJobManager.QuorumLow.selector, 1, 3));
+        vm.expectRevert(abi.encodeWithSelector(INodeRegistry.QuorumLow.selector, 1, 3));
         jobs.assign(o.offer, "", o.assignment, o.nodeSig, coordSigs);
         coordSigs = abi.encodePacked(
             coordinators[0].id, o.nodeSig, coordinators[1].id, o.nodeSig, coordinators[2].id, o.nodeSig
@@ -365,7 +365,7 @@ contract JobPlacementTest is PlacementSuite {
         _send(o);
         o = _openingOf(JOB, RATE, workers[0], class, 0);
         vm.expectEmit(address(jobs));
-        emit IJobManager.JobTerms(JOB, 0, class, 0, 0, 0, 0, 0);
+        emit IJobManager.JobTerms(JOB, 0, class, 0, 0, 0, 0, 0, o.assignment.deadline);
         _send(o);
     }
 
@@ -633,6 +633,8 @@ contract JobPlacementTest is PlacementSuite {
         offer.maxUntil = START + 1 days;
         bytes memory sig = _sign(payerKey, jobs.offerDigest(offer));
         bytes memory nodeSig = _resizeSig(offer, workers[0], 2 * RATE);
+        vm.expectEmit(address(jobs));
+        emit IJobManager.NoncesInvalidated(payer, offer.nonce >> 8, 1 << (offer.nonce & 0xff));
         vm.expectEmit(address(jobs));
         emit IJobManager.JobResized(JOB, workers[0].id, 2 * RATE, 0, START + 1 days);
         jobs.resize(offer, sig, 2 * RATE, nodeSig);

@@ -252,21 +252,27 @@ contract NodeRegistryTest is HeartbeatSuite {
         assertEq(nodes.activeCoordinators(), 3);
     }
 
-    function test_assignmentSigners_needActiveNodesOfTheKind() public {
-        uint32[] memory ids = new uint32[](1);
-        ids[0] = coordinators[0].id;
-        (address signer, address[] memory signers, uint32 active) = nodes.assignmentSigners(workers[0].id, ids);
-        assertEq(signer, workers[0].signer);
-        assertEq(signers[0], coordinators[0].signer);
-        assertEq(active, 3);
+    function test_checkAssignment_needsActiveNodesOfTheKind() public {
+        bytes32[2] memory digests = [bytes32("digest"), "digest"];
+        uint32 id = coordinators[0].id;
         vm.expectRevert(
             abi.encodeWithSelector(
-                INodeRegistry.WrongKind.selector, ids[0], INodeRegistry.Kind.Coordinator, INodeRegistry.Kind.Compute
+                INodeRegistry.WrongKind.selector, id, INodeRegistry.Kind.Coordinator, INodeRegistry.Kind.Compute
             )
         );
-        nodes.assignmentSigners(ids[0], ids);
+        nodes.checkAssignment(id, 0, 0, digests, "", "");
         vm.expectRevert(abi.encodeWithSelector(INodeRegistry.NodeNotActive.selector, 99, INodeRegistry.Status.None));
-        nodes.assignmentSigners(99, ids);
+        nodes.checkAssignment(99, 0, 0, digests, "", "");
+        // A worker's own signature does not count as a coordinator's.
+        bytes memory sig = _sign(workers[0].key, "digest");
+        bytes memory entry = abi.encodePacked(workers[0].id, sig);
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                INodeRegistry.WrongKind.selector, workers[0].id, INodeRegistry.Kind.Compute, INodeRegistry.Kind.Coordinator
+            )
+        );
+        entry = abi.encodePacked(entry, new bytes(2 * 69));
+        nodes.checkAssignment(workers[0].id, id, 3, digests, sig, entry);
     }
 
     function test_exit_needsNoCommitments() public {

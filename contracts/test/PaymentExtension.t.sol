@@ -344,6 +344,8 @@ contract PaymentExtensionTest is Permit2Suite {
         assertEq(extension.limitOf(payer, ALEPH, address(jobs)).spent, 7_200_000);
         vm.expectRevert(abi.encodeWithSelector(IPaymentManager.LimitExceeded.selector, 10_000_001, 10_000_000));
         _asJobs().chargeOnce(payer, ALEPH, node, 2_800_001, 0);
+        vm.expectEmit(address(payments));
+        emit IPaymentManager.LimitUsed(payer, ALEPH, address(jobs), uint24(block.timestamp / 1 days), 10_000_000);
         _asJobs().chargeOnce(payer, ALEPH, node, 2_800_000, 0);
         skip(1 days);
         assertEq(extension.limitOf(payer, ALEPH, address(jobs)).spent, 0);

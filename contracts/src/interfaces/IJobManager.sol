@@ -115,7 +115,8 @@ interface IJobManager {
     /// @notice A payer offers a job on the chain; coordinators may assign it until `deadline`.
     event JobOffered(bytes32 indexed spec, address indexed payer, JobOffer offer, bytes32 offerHash);
 
-    /// @notice What more was agreed for a job that {JobAssigned} tells of; only when one of them is not 0.
+    /// @notice What more was agreed for a job that {JobAssigned} tells of; only when it has a class, an image or needs.
+    /// `deadline` is the assignment's.
     event JobTerms(
         bytes32 indexed spec,
         uint8 attempt,
@@ -124,7 +125,8 @@ interface IJobManager {
         uint96 imageRateQ32,
         uint96 imageOnce,
         uint32 statsEpoch,
-        bytes32 reqHash
+        bytes32 reqHash,
+        uint40 deadline
     );
 
     /// @notice The node gave notice: it runs the job until `endsAt`.
@@ -204,7 +206,7 @@ interface IJobManager {
     /// @notice An item of the batch call `call` was left as it was.
     event ItemRefused(bytes32 indexed spec, bytes4 indexed call, Refusal reason);
 
-    /// @notice The payer made these offer nonces unusable.
+    /// @notice The payer made these offer nonces unusable, or a resize used one up.
     event NoncesInvalidated(address indexed payer, uint256 word, uint256 mask);
 
     /// @dev The assignment was made for other needs than the offer's.
@@ -263,18 +265,6 @@ interface IJobManager {
 
     /// @dev The assignment is for another attempt.
     error WrongAttempt(uint8 have, uint8 want);
-
-    /// @dev Fewer coordinators signed than must.
-    error QuorumLow(uint256 have, uint256 need);
-
-    /// @dev The coordinators are not in strictly ascending order of their ids.
-    error CoordinatorOrder(uint32 previous, uint32 next);
-
-    /// @dev The coordinator that proposed the assignment did not sign it.
-    error CoordinatorMissing(uint32 coordId);
-
-    /// @dev The signatures are not a whole number of entries.
-    error SignaturesLength(uint256 length);
 
     /// @dev The payer has called off the offers with this nonce, or used it to resize.
     error NonceUsed(uint256 nonce);
@@ -411,8 +401,8 @@ interface IJobManager {
     /// @notice The struct hash of the offer that a payer made on the chain; zero when none.
     function offerHash(bytes32 spec) external view returns (bytes32);
 
-    /// @notice The struct hash of the assignment in force that can be challenged; zero when it cannot.
-    function placement(bytes32 spec) external view returns (bytes32);
+    /// @notice The struct hash of the assignment of an attempt, when it had needs and so can be challenged; else zero.
+    function placement(bytes32 spec, uint8 attempt) external view returns (bytes32);
 
     /// @notice A challenge as it is now.
     function challenge(bytes32 spec, uint8 attempt, uint32 better) external view returns (ChallengeView memory);

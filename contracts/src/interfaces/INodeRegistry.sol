@@ -258,6 +258,15 @@ interface INodeRegistry {
     /// @dev The bytes are not 0 to 64 signatures.
     error SignaturesLength(uint256 length);
 
+    /// @dev Fewer coordinators signed than must.
+    error QuorumLow(uint256 have, uint256 need);
+
+    /// @dev The coordinators are not in strictly ascending order of their ids.
+    error CoordinatorOrder(uint32 previous, uint32 next);
+
+    /// @dev The coordinator that proposed the assignment did not sign it.
+    error CoordinatorMissing(uint32 coordId);
+
     /// @dev No change of the payout address is scheduled.
     error NoPayoutScheduled(uint32 nodeId);
 
@@ -390,15 +399,20 @@ interface INodeRegistry {
     /// @notice The highest node id given out.
     function lastNodeId() external view returns (uint32);
 
-    /// @notice The keys that must sign an assignment. Reverts unless the node is an Active compute node and each
-    /// coordinator is an Active coordinator. Ids that ascend cost the least.
-    /// @return nodeSigner The key of the node.
-    /// @return coordSigners The keys of the coordinators, in the order given.
-    /// @return coordinators How many coordinators are Active.
-    function assignmentSigners(uint32 nodeId, uint32[] calldata coordIds)
-        external
-        view
-        returns (address nodeSigner, address[] memory coordSigners, uint32 coordinators);
+    /// @notice Checks who signed an assignment: reverts unless the node is an Active compute node that signed the first
+    /// digest, and each coordinator in `coordSigs` an Active one that signed the second. A wrong signature's index is 1 for
+    /// the node and 2 and up for the coordinators.
+    /// @param coordId The coordinator that proposed the assignment, who must be among them.
+    /// @param quorum How many coordinators must have signed, when as many are Active; 0 when none is asked.
+    /// @param coordSigs Entries of 69 bytes, 64 at most, ids ascending: a node id (4) and a signature (65: r, s, v).
+    function checkAssignment(
+        uint32 nodeId,
+        uint32 coordId,
+        uint256 quorum,
+        bytes32[2] calldata digests,
+        bytes calldata nodeSig,
+        bytes calldata coordSigs
+    ) external view;
 
     /// @notice The ids of the Active coordinators, ascending.
     function activeCoordinatorIds() external view returns (uint32[] memory);

@@ -83,6 +83,15 @@ library CoordinatorSet {
         }
     }
 
+    /// @notice The index of the first member from `k` on whose id is `wanted` or above; the length when there is none.
+    function find(uint256[] memory members, uint32 wanted, uint256 k) internal pure returns (uint256) {
+        unchecked {
+            uint256 count = members.length;
+            while (k < count && id(_at(members, k)) < wanted) ++k;
+            return k;
+        }
+    }
+
     /// @notice The weight behind the signers in `bits`, and of all members that have not departed.
     function tally(uint256[] memory members, uint64 departed, uint64 bits)
         internal

@@ -8,6 +8,11 @@ library Recover {
     /// @dev Half the order of secp256k1.
     uint256 private constant _HALF = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0;
 
+    /// @notice Whether `who` signed `digest`; nobody signs for the zero address.
+    function isBy(address who, bytes32 digest, bytes calldata sig) internal view returns (bool) {
+        return who != address(0) && signer(digest, sig) == who;
+    }
+
     /// @notice The account that signed `digest`; zero when nobody did.
     function signer(bytes32 digest, bytes calldata sig) internal view returns (address by) {
         if (sig.length != 65) return address(0);

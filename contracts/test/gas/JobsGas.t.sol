@@ -37,11 +37,20 @@ contract JobsGasTest is PlacementSuite, GasBench {
         _open("first", RATE, workers[1]);
         _open("second", RATE, workers[1]);
         _record("open, 3 signatures, coordinators of the day known", 165_000);
+        _deposited();
         _offers();
         _batch();
         _moves();
         _cases();
         _challenge();
+    }
+
+    /// @dev By a payer whose account has the money already, as the anchors ask for.
+    function _deposited() private {
+        vm.prank(payer);
+        extension.deposit(ALEPH, 1 ether);
+        _open("third", RATE, workers[1]);
+        _record("open, 3 signatures, out of a deposit", 165_000);
     }
 
     function _offers() private {

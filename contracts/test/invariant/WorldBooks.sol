@@ -293,8 +293,8 @@ abstract contract WorldBooks is PlacementSuite, StorageSuite {
             _work(spec);
             (w.status, w.payer) = (IJobManager.Status.Offered, _who(l, 2));
         } else if (t == IJobManager.JobTerms.selector) {
-            (uint256 attempt,, uint256 seq, uint256 rate, uint256 once,,) =
-                abi.decode(l.data, (uint256, uint256, uint256, uint256, uint256, uint256, bytes32));
+            (uint256 attempt,, uint256 seq, uint256 rate, uint256 once,,,) =
+                abi.decode(l.data, (uint256, uint256, uint256, uint256, uint256, uint256, bytes32, uint256));
             (w.terms, w.imageSeq, w.imageRateQ32, w.imageOnce) = (attempt + 1, uint32(seq), rate, once);
         } else if (t == IJobManager.JobAssigned.selector) {
             _work(spec);

@@ -150,13 +150,17 @@ abstract contract ScaleViews is ScaleWorld {
     }
 
     function _byHand() private {
-        uint32[] memory ids = new uint32[](3);
-        for (uint256 i; i < 3; ++i) {
-            ids[i] = coordinators[i].id;
-        }
         address to = address(nodes);
-        _read("assignmentSigners", to, abi.encodeCall(INodeRegistry.assignmentSigners, (busyNode.id, ids)));
-        bytes memory sigs = _coordSigs("digest", 0, 8);
+        bytes memory sigs;
+        for (uint256 i; i < 3; ++i) {
+            sigs = abi.encodePacked(sigs, coordinators[i].id, _sign(coordinators[i].key, "digest"));
+        }
+        bytes memory sig = _sign(busyNode.key, "digest");
+        bytes memory call = abi.encodeCall(
+            INodeRegistry.checkAssignment, (busyNode.id, coordinators[0].id, 3, [bytes32("digest"), "digest"], sig, sigs)
+        );
+        _read("checkAssignment", to, call);
+        sigs = _coordSigs("digest", 0, 8);
         _read("quorum of coordinators", to, abi.encodeCall(INodeRegistry.quorum, ("digest", sigs)));
         bytes32[] memory proof = new bytes32[](18);
         _read("verifyStat", to, abi.encodeCall(INodeRegistry.verifyStat, (_now(), _leaf(5), 5, proof)));

@@ -256,6 +256,19 @@ export const slaManagerAbi = [
   },
   {
     "type": "function",
+    "name": "burn",
+    "inputs": [],
+    "outputs": [
+      {
+        "name": "amount",
+        "type": "uint128",
+        "internalType": "uint128"
+      }
+    ],
+    "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
     "name": "cancelUpgrade",
     "inputs": [],
     "outputs": [],
@@ -1223,6 +1236,19 @@ export const slaManagerAbi = [
   },
   {
     "type": "function",
+    "name": "toBurn",
+    "inputs": [],
+    "outputs": [
+      {
+        "name": "",
+        "type": "uint128",
+        "internalType": "uint128"
+      }
+    ],
+    "stateMutability": "view"
+  },
+  {
+    "type": "function",
     "name": "unpause",
     "inputs": [],
     "outputs": [],
@@ -1485,6 +1511,24 @@ export const slaManagerAbi = [
         "type": "uint32",
         "indexed": false,
         "internalType": "uint32"
+      },
+      {
+        "name": "tenantBps",
+        "type": "uint16",
+        "indexed": false,
+        "internalType": "uint16"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "indexed": false,
+        "internalType": "uint8"
+      },
+      {
+        "name": "credit",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
       }
     ],
     "anonymous": false
@@ -1767,6 +1811,19 @@ export const slaManagerAbi = [
   },
   {
     "type": "event",
+    "name": "PenaltiesBurned",
+    "inputs": [
+      {
+        "name": "amount",
+        "type": "uint128",
+        "indexed": false,
+        "internalType": "uint128"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
     "name": "PenaltyExecuted",
     "inputs": [
       {
@@ -1782,7 +1839,7 @@ export const slaManagerAbi = [
         "internalType": "uint32"
       },
       {
-        "name": "slashed",
+        "name": "taken",
         "type": "uint128",
         "indexed": false,
         "internalType": "uint128"
@@ -2241,6 +2298,11 @@ export const slaManagerAbi = [
   {
     "type": "error",
     "name": "ZeroAddress",
+    "inputs": []
+  },
+  {
+    "type": "error",
+    "name": "ZeroAmount",
     "inputs": []
   }
 ] as const;

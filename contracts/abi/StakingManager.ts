@@ -960,16 +960,6 @@ export const stakingManagerAbi = [
         "internalType": "enum IStakingManager.SlashMode"
       },
       {
-        "name": "beneficiary",
-        "type": "address",
-        "internalType": "address"
-      },
-      {
-        "name": "beneficiaryBps",
-        "type": "uint16",
-        "internalType": "uint16"
-      },
-      {
         "name": "caseId",
         "type": "bytes32",
         "internalType": "bytes32"
@@ -982,7 +972,7 @@ export const stakingManagerAbi = [
         "internalType": "uint128"
       },
       {
-        "name": "paid",
+        "name": "dust",
         "type": "uint128",
         "internalType": "uint128"
       }
@@ -1570,7 +1560,7 @@ export const stakingManagerAbi = [
         "internalType": "uint24"
       },
       {
-        "name": "burned",
+        "name": "dust",
         "type": "uint128",
         "indexed": false,
         "internalType": "uint128"
@@ -1741,18 +1731,6 @@ export const stakingManagerAbi = [
         "type": "uint128",
         "indexed": false,
         "internalType": "uint128"
-      },
-      {
-        "name": "beneficiary",
-        "type": "address",
-        "indexed": false,
-        "internalType": "address"
-      },
-      {
-        "name": "paid",
-        "type": "uint128",
-        "indexed": false,
-        "internalType": "uint128"
       }
     ],
     "anonymous": false
@@ -1818,7 +1796,7 @@ export const stakingManagerAbi = [
         "internalType": "uint24"
       },
       {
-        "name": "burned",
+        "name": "dust",
         "type": "uint128",
         "indexed": false,
         "internalType": "uint128"

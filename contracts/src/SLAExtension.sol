@@ -68,10 +68,10 @@ contract SLAExtension is SLAStore {
         Case memory c;
         caseId = _file(c, kind, nodeId, ref, occurrence, severity);
         (c.reporter, c.bond) = (msg.sender, _storage().bondAmount);
-        _applyClass(c, caseId, ref);
+        ServiceCredit memory credit = _applyClass(c, caseId, ref);
         (c.state, c.deadline) = (ISLAManager.State.Open, uint40(block.timestamp) + _ANSWER_TIME);
         _storage().cases[caseId] = c;
-        _emitFiled(caseId, c, ref, occurrence);
+        _emitFiled(caseId, c, ref, occurrence, credit);
         emit ISLAManager.CaseAccused(caseId, evidence, c.bond, q.signers);
         _freeze(nodeId);
         _takeBond(caseId, msg.sender, c.bond);

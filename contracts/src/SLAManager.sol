@@ -14,13 +14,15 @@ import {AlephErrors} from "./libraries/AlephErrors.sol";
 import {L2Guard} from "./libraries/L2Guard.sol";
 import {Pausing} from "./libraries/Pausing.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {ERC20Burnable} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Burnable.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 /// @title SLAManager
 /// @notice See {ISLAManager}. Stake is taken by the StakingManager only; of it this contract holds the parts of reporters
-/// and tenants until they are withdrawn, and the bonds of accusers. The rare calls are in {SLAExtension}.
+/// and tenants until they are withdrawn, and the rest until it is burned. It also holds the bonds of accusers. The rare
+/// calls are in {SLAExtension}.
 contract SLAManager is ISLAManager, Base, SLAStore, Extensible {
     using SafeCast for uint256;
     using SafeERC20 for IERC20;
@@ -29,21 +31,17 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extensible {
 
     /// @dev How a penalty is shared out.
     struct Shares {
-        uint16 reporterBps;
-        uint16 tenantBps;
-        uint16 bps;
-        uint128 slashed;
-        uint128 paid;
+        uint128 taken;
         uint128 toReporter;
         uint128 toTenant;
         uint128 toCaller;
+        uint128 burned;
     }
 
     /* CONSTANTS */
 
-    /// @dev The parts of a penalty. Together with the tenant's they are below the StakingManager's 7,500.
-    uint16 private constant _REPORTER_BPS = 2_250;
-    uint16 private constant _CALLER_BPS = 250;
+    /// @dev Where tokens go that cannot be burned: a bridge's standard token has no function for it.
+    address private constant _GRAVE = 0x000000000000000000000000000000000000dEaD;
 
     uint32 private constant _START_TIMEOUT = 15 minutes;
 
@@ -93,10 +91,11 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extensible {
         Case memory c;
         caseId = _file(c, kind, nodeId, ref, occurrence, severity);
         (c.reporter, c.tenant) = (reporter, tenant);
-        if (msg.sender == JOBS) _applyClass(c, caseId, ref);
+        ServiceCredit memory credit;
+        if (msg.sender == JOBS) credit = _applyClass(c, caseId, ref);
         _enterProven(c);
         _storage().cases[caseId] = c;
-        _emitFiled(caseId, c, ref, occurrence);
+        _emitFiled(caseId, c, ref, occurrence, credit);
         if (c.deadline > block.timestamp) _freeze(nodeId);
     }
 
@@ -167,6 +166,19 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extensible {
         $.credits[who] = 0;
         emit CreditWithdrawn(who, amount);
         IERC20(TOKEN).safeTransfer(who, amount);
+    }
+
+    /// @inheritdoc ISLAManager
+    function burn() external nonReentrant returns (uint128 amount) {
+        SLAManagerStorage storage $ = _storage();
+        amount = $.toBurn;
+        if (amount == 0) revert AlephErrors.ZeroAmount();
+        $.toBurn = 0;
+        emit PenaltiesBurned(amount);
+        try ERC20Burnable(TOKEN).burn(amount) {}
+        catch {
+            IERC20(TOKEN).safeTransfer(_GRAVE, amount);
+        }
     }
 
     /// @inheritdoc ISLAManager
@@ -303,6 +315,11 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extensible {
         return _storage().credits[who];
     }
 
+    /// @inheritdoc ISLAManager
+    function toBurn() external view returns (uint128) {
+        return _storage().toBurn;
+    }
+
     /* INTERNAL: FILING */
 
     /// @dev Counts what is filed, and gives the guardian time when it makes 1 % of the stake together.
@@ -357,17 +374,24 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extensible {
     }
 
     function _slash(bytes32 caseId, Case storage c, Penalty memory p, uint16 bps) private {
+        (uint16 reporterBps, uint16 tenantBps) = _sharesOf(c);
+        (uint128 slashed, uint128 dust) = _take(caseId, c.nodeId, p, bps);
         Shares memory s;
-        (s.reporterBps, s.tenantBps) = _sharesOf(c);
-        s.bps = s.reporterBps + s.tenantBps + _CALLER_BPS;
-        (s.slashed, s.paid) = _take(caseId, c.nodeId, p, bps, s.bps);
-        s.toReporter = uint128(uint256(s.paid) * s.reporterBps / s.bps);
-        s.toTenant = uint128(uint256(s.paid) * s.tenantBps / s.bps);
-        s.toCaller = s.paid - s.toReporter - s.toTenant;
+        s.taken = slashed + dust;
+        s.toReporter = _portion(slashed, reporterBps);
+        s.toTenant = _portion(slashed, tenantBps);
+        s.toCaller = _portion(slashed, _CALLER_BPS);
+        s.burned = s.taken - s.toReporter - s.toTenant - s.toCaller;
         _credit(c.reporter, s.toReporter);
         _credit(c.tenant, s.toTenant);
         _credit(msg.sender, s.toCaller);
-        emit PenaltyExecuted(caseId, c.nodeId, s.slashed, s.toReporter, s.toTenant, s.toCaller, s.slashed - s.paid, bps);
+        // Burned by a call of its own, once for many penalties.
+        if (s.burned != 0) _storage().toBurn += s.burned;
+        emit PenaltyExecuted(caseId, c.nodeId, s.taken, s.toReporter, s.toTenant, s.toCaller, s.burned, bps);
+    }
+
+    function _portion(uint128 amount, uint16 bps) private pure returns (uint128) {
+        return uint128(uint256(amount) * bps / _BPS);
     }
 
     /// @dev Nobody earns from a penalty of its own node.
@@ -378,15 +402,12 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extensible {
         if (tenant != address(0) && tenant != owner) tenantBps = c.tenantBps;
     }
 
-    function _take(bytes32 caseId, uint32 nodeId, Penalty memory p, uint16 bps, uint16 paidBps)
-        private
-        returns (uint128, uint128)
-    {
+    function _take(bytes32 caseId, uint32 nodeId, Penalty memory p, uint16 bps) private returns (uint128, uint128) {
         uint256 amount = Math.ceilDiv(_stakeAtRisk(nodeId, p.ownerOnly) * bps, _BPS);
         if (amount == 0) return (0, 0);
         IStakingManager.SlashMode mode =
             p.fatal && !p.ownerOnly ? IStakingManager.SlashMode.Fatal : IStakingManager.SlashMode.Operational;
-        return IStakingManager(STAKING).slash(nodeId, amount.toUint128(), mode, address(this), paidBps, caseId);
+        return IStakingManager(STAKING).slash(nodeId, amount.toUint128(), mode, caseId);
     }
 
     function _stakeAtRisk(uint32 nodeId, bool ownerOnly) private view returns (uint256) {

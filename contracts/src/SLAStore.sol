@@ -78,6 +78,7 @@ abstract contract SLAStore is Wiring, TypedData, ReentrancyGuardTransient {
         uint8 nextOutage;
         uint40 lastOutageEnd;
         Outage[32] outages;
+        uint128 toBurn;
     }
 
     /* CONSTANTS */
@@ -90,7 +91,12 @@ abstract contract SLAStore is Wiring, TypedData, ReentrancyGuardTransient {
     /// @dev Penalties that make less than this together in 30 days are carried out at once.
     uint256 internal constant _SMALL_BPS = 100;
 
-    uint16 internal constant _TENANT_BPS = 5_000;
+    /// @dev The parts of a penalty. At least a quarter is burned, so that nobody gains by having a friend slashed: the
+    /// tenant gets at most what the others leave.
+    uint16 internal constant _BURNED_BPS = 2_500;
+    uint16 internal constant _REPORTER_BPS = 2_250;
+    uint16 internal constant _CALLER_BPS = 250;
+    uint16 internal constant _TENANT_BPS = 10_000 - _BURNED_BPS - _REPORTER_BPS - _CALLER_BPS;
 
     /// @dev How long a node is kept from taking out its stake, from each step of a case.
     uint40 internal constant _FREEZE = 7 days;
@@ -135,20 +141,22 @@ abstract contract SLAStore is Wiring, TypedData, ReentrancyGuardTransient {
     }
 
     /// @dev When `ref` is a job of this node: its payer is who was harmed, and the terms of its class hold.
-    function _applyClass(Case memory c, bytes32 caseId, bytes32 ref) internal {
+    function _applyClass(Case memory c, bytes32 caseId, bytes32 ref) internal returns (ServiceCredit memory credit) {
         IJobManager.JobView memory job = IJobManager(JOBS).job(ref);
-        if (job.payer == address(0) || job.nodeId != c.nodeId) return;
+        if (job.payer == address(0) || job.nodeId != c.nodeId) return credit;
         c.tenant = job.payer;
-        if (job.slaClass == 0) return;
+        if (job.slaClass == 0) return credit;
         ISLAManager.SlaClass storage class = _storage().classes[job.slaClass];
         uint16 classBps = class.slashBps[c.severity];
         if (classBps > c.bps) c.bps = classBps;
         c.tenantBps = class.tenantBps;
-        if (job.startedAt == 0) return;
+        if (job.startedAt == 0) return credit;
         uint256 time = Math.min(block.timestamp - job.startedAt, _CREDIT_TIME);
         uint256 paid = (uint256(job.rateQ32) * time) >> 32;
         uint256 most = paid * class.creditBpsPerPoint * (uint256(c.severity) + 1) / _BPS;
-        if (most != 0) _storage().serviceCredits[caseId] = ServiceCredit(most.toUint128(), job.token);
+        if (most == 0) return credit;
+        credit = ServiceCredit(most.toUint128(), job.token);
+        _storage().serviceCredits[caseId] = credit;
     }
 
     function _vetoTime(uint32 nodeId, uint16 bps) internal returns (uint40) {
@@ -158,9 +166,23 @@ abstract contract SLAStore is Wiring, TypedData, ReentrancyGuardTransient {
         return _total(r.filed) < _SMALL_BPS ? 0 : _VETO_TIME;
     }
 
-    function _emitFiled(bytes32 caseId, Case memory c, bytes32 ref, uint32 occurrence) internal {
+    function _emitFiled(bytes32 caseId, Case memory c, bytes32 ref, uint32 occurrence, ServiceCredit memory credit)
+        internal
+    {
         emit ISLAManager.CaseFiled(
-            caseId, c.nodeId, c.kind, c.severity, c.bps, c.deadline, c.reporter, c.tenant, ref, occurrence
+            caseId,
+            c.nodeId,
+            c.kind,
+            c.severity,
+            c.bps,
+            c.deadline,
+            c.reporter,
+            c.tenant,
+            ref,
+            occurrence,
+            c.tenantBps,
+            credit.token,
+            credit.most
         );
     }
 

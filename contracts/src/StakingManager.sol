@@ -11,7 +11,6 @@ import {AlephErrors} from "./libraries/AlephErrors.sol";
 import {Pausing} from "./libraries/Pausing.sol";
 import {StakeMath} from "./libraries/StakeMath.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
-import {ERC20Burnable} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Burnable.sol";
 import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
@@ -89,7 +88,7 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
         uint96 units;
     }
 
-    /// @dev What a slash takes of each purse, and what is burned because too little would be left.
+    /// @dev What a slash takes of each purse, and what it takes besides because too little would be left.
     struct Cut {
         uint256 staked;
         uint256 waiting;
@@ -140,8 +139,6 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
     /// @dev Long enough for a delegator to leave before.
     uint40 private constant _COMMISSION_NOTICE = 14 days;
 
-    /// @dev What a slash may give away; the rest is burned, so that nobody gains by having a friend slashed.
-    uint16 private constant _BENEFICIARY_MAX_BPS = 7_500;
     uint16 private constant _BPS = 10_000;
 
     /// @dev When a slash leaves fewer tokens than _DUST, or more than _RESET_RATIO shares for one, a pool starts anew. Else
@@ -155,9 +152,6 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
     uint256 private constant _FREEZE_MAX = 7 days;
     uint256 private constant _FREEZE_RUN_MAX = 21 days;
     uint256 private constant _FREEZE_GAP = 1 days;
-
-    /// @dev Where tokens go that cannot be burned: a bridge's standard token has no function for it.
-    address private constant _GRAVE = 0x000000000000000000000000000000000000dEaD;
 
     // keccak256(abi.encode(uint256(keccak256("aleph.storage.StakingManager.v1")) - 1)) & ~bytes32(uint256(0xff))
     bytes32 private constant _STORAGE = 0xdd0cf7ced5ea83c2fe98d6b41b2ac235a15755f65f402111515c3c357ddaed00;
@@ -401,38 +395,24 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
     /* PENALTIES */
 
     /// @inheritdoc IStakingManager
-    function slash(
-        uint32 nodeId,
-        uint128 amount,
-        SlashMode mode,
-        address beneficiary,
-        uint16 beneficiaryBps,
-        bytes32 caseId
-    ) external nonReentrant returns (uint128 slashed, uint128 paid) {
+    function slash(uint32 nodeId, uint128 amount, SlashMode mode, bytes32 caseId)
+        external
+        nonReentrant
+        returns (uint128 slashed, uint128 dust)
+    {
         _onlyPeer(SLA);
-        if (beneficiary != SLA) revert AlephErrors.NotAuthorized(beneficiary);
-        if (beneficiaryBps > _BENEFICIARY_MAX_BPS) {
-            revert AlephErrors.OutOfBounds(beneficiaryBps, 0, _BENEFICIARY_MAX_BPS);
-        }
         StakingManagerStorage storage $ = _storage();
         Pool storage p = $.pools[nodeId];
         Cut memory cut = _cut(nodeId, p, amount, mode);
         slashed = uint128(cut.staked + cut.waiting + cut.bonded + cut.leaving);
-        paid = uint128(uint256(slashed) * beneficiaryBps / _BPS);
+        dust = uint128(cut.dust);
         emit Slashed(
-            nodeId,
-            caseId,
-            uint128(cut.staked),
-            uint128(cut.waiting),
-            uint128(cut.bonded),
-            uint128(cut.leaving),
-            beneficiary,
-            paid
+            nodeId, caseId, uint128(cut.staked), uint128(cut.waiting), uint128(cut.bonded), uint128(cut.leaving)
         );
+        // Then there is no dust either: only what a slash takes of can be left with too little.
         if (slashed == 0) return (0, 0);
         _checkStake($, nodeId, p);
-        if (paid != 0) IERC20(TOKEN).safeTransfer(beneficiary, paid);
-        _burn(slashed - paid + cut.dust);
+        IERC20(TOKEN).safeTransfer(SLA, slashed + dust);
     }
 
     /// @inheritdoc IStakingManager
@@ -853,13 +833,6 @@ contract StakingManager is IStakingManager, Base, StakeVotes, ReentrancyGuardTra
 
     function _isSpent(Pot memory f) private pure returns (bool) {
         return f.tokens < _DUST || f.shares > f.tokens * _RESET_RATIO;
-    }
-
-    function _burn(uint256 amount) private {
-        try ERC20Burnable(TOKEN).burn(amount) {}
-        catch {
-            IERC20(TOKEN).safeTransfer(_GRAVE, amount);
-        }
     }
 
     /* OTHER */

@@ -64,9 +64,9 @@ abstract contract DelegationSuite is Suite {
         staking.addRewards(id, uint128(amount));
     }
 
-    function _slash(uint256 amount, IStakingManager.SlashMode mode) internal returns (uint128 slashed, uint128 paid) {
+    function _slash(uint256 amount, IStakingManager.SlashMode mode) internal returns (uint128 slashed, uint128 dust) {
         vm.prank(slaAt);
-        return staking.slash(id, uint128(amount), mode, slaAt, 5_000, bytes32(++cases));
+        return staking.slash(id, uint128(amount), mode, bytes32(++cases));
     }
 
     function _operational(uint256 amount) internal returns (uint128 slashed) {
@@ -592,17 +592,17 @@ contract DelegationTest is DelegationSuite {
         vm.stopPrank();
         vm.prank(slaAt);
         vm.expectEmit(address(staking));
-        emit IStakingManager.Slashed(id, "case", 60_000 ether, 10_000 ether, 0, 0, slaAt, 35_000 ether);
-        (uint128 slashed, uint128 paid) =
-            staking.slash(id, 70_000 ether, IStakingManager.SlashMode.Operational, slaAt, 5_000, "case");
+        emit IStakingManager.Slashed(id, "case", 60_000 ether, 10_000 ether, 0, 0);
+        (uint128 slashed, uint128 dust) = staking.slash(id, 70_000 ether, IStakingManager.SlashMode.Operational, "case");
         assertEq(slashed, 70_000 ether);
-        assertEq(paid, 35_000 ether);
-        assertEq(token.balanceOf(slaAt), 35_000 ether);
+        assertEq(dust, 0);
+        assertEq(token.balanceOf(slaAt), 70_000 ether, "all of it is the SLAManager's to share out");
         // Then the delegators, those that wait like those that stay.
         vm.prank(slaAt);
         vm.expectEmit(address(staking));
-        emit IStakingManager.Slashed(id, "case 2", 0, 30_000 ether, 25_000 ether, 25_000 ether, slaAt, 0);
-        staking.slash(id, 80_000 ether, IStakingManager.SlashMode.Operational, slaAt, 0, "case 2");
+        emit IStakingManager.Slashed(id, "case 2", 0, 30_000 ether, 25_000 ether, 25_000 ether);
+        staking.slash(id, 80_000 ether, IStakingManager.SlashMode.Operational, "case 2");
+        assertEq(token.balanceOf(slaAt), 150_000 ether);
         assertEq(_valueOf(alice), 25_000 ether);
         assertEq(_waitingOf(alice), 25_000 ether);
         assertEq(uint8(nodes.node(id).status), uint8(INodeRegistry.Status.Suspended));
@@ -621,12 +621,10 @@ contract DelegationTest is DelegationSuite {
         uint256 supply = token.totalSupply();
         vm.prank(slaAt);
         vm.expectEmit(address(staking));
-        emit IStakingManager.Slashed(
-            id, "case", 5_000 ether, 5_000 ether, 10_000 ether, 10_000 ether, slaAt, 22_500 ether
-        );
-        staking.slash(id, 30_000 ether, IStakingManager.SlashMode.Fatal, slaAt, 7_500, "case");
-        assertEq(token.balanceOf(slaAt), 22_500 ether);
-        assertEq(supply - token.totalSupply(), 7_500 ether);
+        emit IStakingManager.Slashed(id, "case", 5_000 ether, 5_000 ether, 10_000 ether, 10_000 ether);
+        staking.slash(id, 30_000 ether, IStakingManager.SlashMode.Fatal, "case");
+        assertEq(token.balanceOf(slaAt), 30_000 ether);
+        assertEq(token.totalSupply(), supply, "nothing is burned here");
         assertEq(_valueOf(alice), 90_000 ether);
         assertEq(_waitingOf(alice), 90_000 ether);
         _assertHeld();
@@ -650,31 +648,18 @@ contract DelegationTest is DelegationSuite {
 
     function test_slash_refuses() public {
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, address(this)));
-        staking.slash(id, 1, IStakingManager.SlashMode.Fatal, bob, 0, "case");
-        vm.startPrank(slaAt);
-        vm.expectRevert(abi.encodeWithSelector(AlephErrors.OutOfBounds.selector, 7_501, 0, 7_500));
-        staking.slash(id, 1, IStakingManager.SlashMode.Fatal, slaAt, 7_501, "case");
-        // ST-10: no owner is paid what its delegators lose.
+        staking.slash(id, 1, IStakingManager.SlashMode.Fatal, "case");
+        vm.prank(owner);
         vm.expectRevert(abi.encodeWithSelector(AlephErrors.NotAuthorized.selector, owner));
-        staking.slash(id, 1, IStakingManager.SlashMode.Fatal, owner, 1, "case");
+        staking.slash(id, 1, IStakingManager.SlashMode.Fatal, "case");
     }
 
     function test_slash_ofNothing() public {
         vm.prank(slaAt);
-        (uint128 slashed, uint128 paid) =
-            staking.slash(99, 1 ether, IStakingManager.SlashMode.Fatal, slaAt, 5_000, "case");
-        assertEq(slashed + paid, 0);
+        (uint128 slashed, uint128 dust) = staking.slash(99, 1 ether, IStakingManager.SlashMode.Fatal, "case");
+        assertEq(slashed + dust, 0);
         assertEq(_operational(0), 0);
         assertEq(_fatal(0), 0);
-    }
-
-    /// @dev A bridge's standard token has no function to burn.
-    function test_slash_buriesWhatCannotBeBurned() public {
-        vm.mockCallRevert(address(token), abi.encodeWithSignature("burn(uint256)"), "");
-        vm.prank(slaAt);
-        staking.slash(id, 8 ether, IStakingManager.SlashMode.Operational, slaAt, 2_500, "case");
-        assertEq(token.balanceOf(address(0xdEaD)), 6 ether);
-        _assertHeld();
     }
 
     /// @dev A pool that a slash leaves next to nothing starts anew.
@@ -690,7 +675,8 @@ contract DelegationTest is DelegationSuite {
         emit IStakingManager.PoolReset(id, 1, uint128(dust));
         vm.expectEmit(address(staking));
         emit IStakingManager.UnbondingReset(id, 1, 0);
-        staking.slash(id, type(uint128).max, IStakingManager.SlashMode.Fatal, slaAt, 0, "case");
+        (, uint128 taken) = staking.slash(id, type(uint128).max, IStakingManager.SlashMode.Fatal, "case");
+        assertEq(taken, dust, "what had not dripped goes, too");
         (uint256 tokens, uint256 shares, uint256 gen) = _pool();
         assertEq(tokens + shares, 0);
         assertEq(gen, 1);
@@ -710,7 +696,7 @@ contract DelegationTest is DelegationSuite {
         assertEq(_waitingOf(alice), 2 ether);
     }
 
-    function test_slash_burnsTheDust() public {
+    function test_slash_handsTheDustOver() public {
         _delegate(alice, 100 ether);
         vm.startPrank(owner);
         nodes.drain(id);
@@ -719,13 +705,12 @@ contract DelegationTest is DelegationSuite {
         skip(14 days);
         staking.withdrawSelf(id);
         vm.stopPrank();
-        uint256 supply = token.totalSupply();
         vm.expectEmit(address(staking));
         emit IStakingManager.PoolReset(id, 1, 1e15 - 1);
-        uint128 slashed = _operational(100 ether - 1e15 + 1);
+        (uint128 slashed, uint128 dust) = _slash(100 ether - 1e15 + 1, IStakingManager.SlashMode.Operational);
         assertEq(slashed, 100 ether - 1e15 + 1);
-        // Half went to the beneficiary, the other half and the dust are gone.
-        assertEq(supply - token.totalSupply(), slashed - slashed / 2 + 1e15 - 1);
+        assertEq(dust, 1e15 - 1);
+        assertEq(token.balanceOf(slaAt), 100 ether);
         _assertHeld();
     }
 
@@ -761,12 +746,13 @@ contract DelegationTest is DelegationSuite {
         }
         uint256 all = staking.slashable(id);
         uint256 held = token.balanceOf(address(staking));
-        uint128 slashed = fatal ? _fatal(amount) : _operational(amount);
+        (uint128 slashed, uint128 dust) = _slash(amount, IStakingManager.SlashMode(fatal ? 1 : 0));
         assertEq(slashed, amount < all ? amount : all);
         uint256 gone = held - token.balanceOf(address(staking));
         // Exactly what was slashed, and the dust of two pools at most.
-        assertGe(gone, slashed);
-        assertLt(gone - slashed, 2e15);
+        assertEq(gone, uint256(slashed) + dust);
+        assertLt(dust, 2e15);
+        assertEq(token.balanceOf(slaAt), gone);
         assertEq(staking.slashable(id), all - gone);
         _assertHeld();
     }

@@ -470,10 +470,11 @@ contract JobPlacementTest is PlacementSuite {
         vm.startPrank(workers[0].signer);
         jobs.nodeStop(JOB, 17);
         skip(30 minutes);
+        bytes32 caseId = sla.caseIdOf(ISLAManager.Kind.EarlyStop, workers[0].id, JOB, 0);
+        _expectFiled(caseId);
         jobs.nodeStop(JOB, 17);
         vm.stopPrank();
         _assertStatus(IJobManager.Status.Reassign);
-        bytes32 caseId = sla.caseIdOf(ISLAManager.Kind.EarlyStop, workers[0].id, JOB, 0);
         ISLAManager.CaseView memory c = sla.caseOf(caseId);
         assertEq(c.severity, 2, "three quarters of the notice are missing");
         assertEq(c.bps, 50);
@@ -486,6 +487,26 @@ contract JobPlacementTest is PlacementSuite {
         sla.finalize(caseId);
         assertEq(payments.account(payer, ALEPH).refund, refund + most);
         assertGt(sla.creditOf(payer), 0, "and the tenant's part of the stake");
+    }
+
+    /// @dev The event tells what the class of the job gives the tenant.
+    function _expectFiled(bytes32 caseId) private {
+        vm.expectEmit(address(sla));
+        emit ISLAManager.CaseFiled(
+            caseId,
+            workers[0].id,
+            ISLAManager.Kind.EarlyStop,
+            2,
+            50,
+            uint40(block.timestamp),
+            address(0),
+            payer,
+            JOB,
+            0,
+            4_000,
+            ALEPH,
+            uint128(uint256(1e12) * 10.5 hours * 15 / 100)
+        );
     }
 
     function test_nodeStop_beforeItRunsWaitsForAnother() public {

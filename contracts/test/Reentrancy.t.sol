@@ -51,7 +51,7 @@ contract ReentrancyTest is Suite {
     }
 
     function test_reentrancy_sla() public {
-        _guarded("SLAManager", slaAt, "defineClass,nodeOptIn,nodeOptOut,setPenalty,setBond", 13);
+        _guarded("SLAManager", slaAt, "defineClass,nodeOptIn,nodeOptOut,setPenalty,setBond", 14);
     }
 
     /// @dev Calls every function in a section of access.json with empty arguments. `free` are the names, or signatures, of

@@ -100,7 +100,10 @@ contract SLAManagerTest is CaseSuite {
             reporter,
             address(0),
             "ref",
-            7
+            7,
+            5_000,
+            0,
+            0
         );
         bytes32 id = _record(ISLAManager.Kind.Offline, node, 7, 2, reporter);
         uint128 slashed = stake * 20 / 10_000;
@@ -111,8 +114,9 @@ contract SLAManagerTest is CaseSuite {
         _finalize(id);
         assertEq(sla.creditOf(reporter), paid * 9 / 10);
         assertEq(sla.creditOf(keeper), paid - paid * 9 / 10);
-        assertEq(token.balanceOf(address(sla)), paid, "SL-6");
-        assertEq(supply - token.totalSupply(), slashed - paid, "the rest is burned");
+        assertEq(token.balanceOf(address(sla)), slashed, "SL-6");
+        assertEq(sla.toBurn(), slashed - paid, "the rest waits to be burned");
+        assertEq(token.totalSupply(), supply);
         assertEq(staking.slashable(node), stake - slashed);
         (uint16 points, uint16 executed, uint16 filed) = sla.points(node);
         assertEq(points, 3);
@@ -271,12 +275,97 @@ contract SLAManagerTest is CaseSuite {
         sla.withdraw(reporter);
     }
 
+    function test_burn_takesWhatManyPenaltiesLeft() public {
+        vm.expectRevert(AlephErrors.ZeroAmount.selector);
+        sla.burn();
+        uint256 stake = staking.slashable(node);
+        for (uint32 i; i < 3; ++i) {
+            _finalize(_record(ISLAManager.Kind.Offline, node, i, 1, reporter));
+        }
+        uint256 credits = sla.creditOf(reporter) + sla.creditOf(keeper);
+        uint128 amount = sla.toBurn();
+        assertEq(amount, stake - staking.slashable(node) - credits);
+        uint256 supply = token.totalSupply();
+        // Whatever is paused: it only makes the supply less.
+        sla.pause(Pausing.ENTRY | Pausing.PENALTY | Pausing.EXIT, 1 days);
+        vm.expectEmit(address(sla));
+        emit ISLAManager.PenaltiesBurned(amount);
+        vm.prank(keeper);
+        assertEq(sla.burn(), amount);
+        assertEq(supply - token.totalSupply(), amount);
+        assertEq(sla.toBurn(), 0);
+        assertEq(token.balanceOf(address(sla)), credits, "SL-6");
+        vm.expectRevert(AlephErrors.ZeroAmount.selector);
+        sla.burn();
+    }
+
+    /// @dev A bridge's standard token has no function to burn.
+    function test_burn_buriesWhatCannotBeBurned() public {
+        _finalize(_record(ISLAManager.Kind.Offline, node, 1, 1, reporter));
+        uint128 amount = sla.toBurn();
+        vm.mockCallRevert(address(token), abi.encodeWithSignature("burn(uint256)"), "");
+        assertEq(sla.burn(), amount);
+        assertEq(token.balanceOf(address(0xdEaD)), amount);
+        assertEq(token.balanceOf(address(sla)), sla.creditOf(reporter) + sla.creditOf(keeper), "SL-6");
+    }
+
+    /// @dev Nobody gains by having a friend slashed, whoever its reporter, its tenant and the caller are.
+    function testFuzz_penalty_atLeastAQuarterIsBurned(uint8 severity, uint96 stake, bool reported, bool harmed) public {
+        _stake(workers[0], uint128(bound(stake, 1, 400_000_000 ether)));
+        vm.prank(address(nodes));
+        bytes32 id = sla.recordViolation(
+            ISLAManager.Kind.CertMisuse,
+            node,
+            "ref",
+            1,
+            severity % 4,
+            reported ? reporter : address(0),
+            harmed ? makeAddr("tenant") : address(0)
+        );
+        skip(48 hours);
+        uint256 before = staking.slashable(node);
+        _finalize(id);
+        uint256 slashed = before - staking.slashable(node);
+        assertGt(slashed, 0);
+        assertGe(uint256(sla.toBurn()) * 4, slashed);
+        if (reported && harmed) assertLe(uint256(sla.toBurn()) * 4, slashed + 12, "and no more than need be");
+    }
+
+    /// @dev What had not dripped of a pool that starts anew is nobody's share: it is burned besides.
+    function test_penalty_burnsTheDust() public {
+        gateway.mint(token, keeper, 200 ether);
+        vm.startPrank(keeper);
+        token.approve(address(staking), 200 ether);
+        staking.delegate(node, 100 ether, 0);
+        staking.addRewards(node, 70 ether);
+        vm.stopPrank();
+        bytes32 id = _accuse(reporter, ISLAManager.Kind.AttestationForged, node, "job", 1);
+        ISLAManager.Penalty memory p = sla.penaltyOf(ISLAManager.Kind.AttestationForged);
+        p.ownerOnly = false;
+        sla.setPenalty(ISLAManager.Kind.AttestationForged, p);
+        skip(72 hours + 1);
+        sla.finalize(id);
+        skip(48 hours);
+        uint128 slashed = staking.slashable(node);
+        (uint128 rest,,,,,) = staking.rewards(node);
+        assertGt(rest, 0);
+        uint128 toReporter = slashed * 2_250 / 10_000;
+        uint128 toCaller = slashed * 250 / 10_000;
+        uint128 burned = slashed + rest - toReporter - toCaller;
+        vm.expectEmit(address(sla));
+        emit ISLAManager.PenaltyExecuted(id, node, slashed + rest, toReporter, 0, toCaller, burned, 10_000);
+        _finalize(id);
+        assertEq(sla.toBurn(), burned);
+        assertEq(token.balanceOf(address(sla)), sla.creditOf(reporter) + sla.creditOf(keeper) + burned, "SL-6");
+    }
+
     function test_aNodeWithoutStakeCostsNothing() public {
         vm.mockCall(address(staking), abi.encodeCall(staking.slashable, (node)), abi.encode(0));
         bytes32 id = _record(ISLAManager.Kind.Offline, node, 1, 1, reporter);
         vm.expectEmit(address(sla));
         emit ISLAManager.PenaltyExecuted(id, node, 0, 0, 0, 0, 0, 10);
         _finalize(id);
+        assertEq(sla.toBurn(), 0);
     }
 
     /* ACCUSATIONS */

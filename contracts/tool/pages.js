@@ -24,7 +24,7 @@ const measured = {
     ["JobManager", /^(open|confirmRunning|stop|nodeStop|failStart)/]],
   governance: ["AlephGovernor"],
   images: ["ImageMarketplace"],
-  jobs: ["JobManager", ["SLAManager", /^(recordViolation|finalize|accuse|withdraw a credit)/]],
+  jobs: ["JobManager", ["SLAManager", /^(recordViolation|finalize|accuse|withdraw a credit|burn)/]],
   nodes: ["NodeRegistry", ["JobManager", /^open/]],
   payments: ["PaymentManager"],
   staking: ["StakingManager"],

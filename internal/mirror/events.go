@@ -191,6 +191,7 @@ func handlers() map[string]map[string]handler {
 			"EIP712DomainChanged": nil,
 			"NodeOptedIn":         nil,
 			"OutageRecorded":      nil,
+			"PenaltiesBurned":     nil,
 			"PenaltyExecuted":     nil,
 			"PenaltySet":          nil,
 			"ServiceCredited":     nil,

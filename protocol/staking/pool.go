@@ -58,7 +58,7 @@ type Pool struct {
 	Credit     *big.Int // what the owner can claim
 }
 
-// Cut is what a slash takes of each purse. Dust is burned besides, because too
+// Cut is what a slash takes of each purse. Dust is taken besides, because too
 // little would be left.
 type Cut struct {
 	Staked, Waiting, Bonded, Leaving *big.Int
@@ -216,21 +216,21 @@ func (p *Pool) Slash(amount *big.Int, mode Mode, now uint64) Cut {
 	return c
 }
 
-// cutFunds takes the delegators' part and returns what is burned besides.
+// cutFunds takes the delegators' part and returns what is taken besides.
 func (p *Pool) cutFunds(c Cut) *big.Int {
-	burned := new(big.Int)
+	dust := new(big.Int)
 	p.Bonded.Tokens = sub(p.Bonded.Tokens, c.Bonded)
 	if c.Bonded.Sign() != 0 && p.Bonded.spent() {
-		burned = sum(burned, p.Bonded.Tokens, p.DripRest)
+		dust = sum(dust, p.Bonded.Tokens, p.DripRest)
 		p.DripRest = new(big.Int)
 		p.Bonded.reset()
 	}
 	p.Leaving.Tokens = sub(p.Leaving.Tokens, c.Leaving)
 	if c.Leaving.Sign() != 0 && p.Leaving.spent() {
-		burned = sum(burned, p.Leaving.Tokens)
+		dust = sum(dust, p.Leaving.Tokens)
 		p.Leaving.reset()
 	}
-	return burned
+	return dust
 }
 
 // accrue writes what has dripped. That rounds, so it is done where the contract

@@ -115,6 +115,8 @@ interface ISLAManager {
 
     /// @notice A case was filed: Proven, because a contract saw it, or Open, when {CaseAccused} comes with it.
     /// @param deadline Until when the guardian may veto, or the node may defend itself.
+    /// @param tenantBps The tenant's part of the penalty, in 1/10,000.
+    /// @param credit What the tenant gets of the node's earnings in `token`, at most; for none both are zero.
     event CaseFiled(
         bytes32 indexed caseId,
         uint32 indexed nodeId,
@@ -125,7 +127,10 @@ interface ISLAManager {
         address reporter,
         address tenant,
         bytes32 ref,
-        uint32 occurrence
+        uint32 occurrence,
+        uint16 tenantBps,
+        uint8 token,
+        uint128 credit
     );
 
     /// @notice Why coordinators accuse; `evidence` is the hash of a message that has it.
@@ -149,11 +154,13 @@ interface ISLAManager {
     /// @notice The guardian stopped the penalty.
     event CaseVetoed(bytes32 indexed caseId);
 
-    /// @notice A penalty was carried out. `slashed` is the sum of the parts that follow.
+    /// @notice A penalty was carried out. `taken`, of what was slashed and of pools that start anew, is the sum of the parts
+    /// that follow.
+    /// @param burned What waits for {burn}.
     event PenaltyExecuted(
         bytes32 indexed caseId,
         uint32 indexed nodeId,
-        uint128 slashed,
+        uint128 taken,
         uint128 toReporter,
         uint128 toTenant,
         uint128 toCaller,
@@ -172,6 +179,9 @@ interface ISLAManager {
 
     /// @notice A credit was paid.
     event CreditWithdrawn(address indexed who, uint128 amount);
+
+    /// @notice What penalties had left to be burned was burned.
+    event PenaltiesBurned(uint128 amount);
 
     /// @notice The sequencer was down.
     event OutageRecorded(uint80 indexed roundId, uint40 from, uint40 to);
@@ -262,13 +272,18 @@ interface ISLAManager {
     function veto(bytes32 caseId) external;
 
     /// @notice Takes a case one step further when its time has come, and carries out the penalty of a proven one: slash,
-    /// jail, ban, and the parts of the reporter, the tenant and the caller, who gets 2.5 %. Anyone may call.
+    /// jail, ban, and the parts of the reporter, the tenant and the caller, who gets 2.5 %. The rest, at least a quarter,
+    /// waits for {burn}. Anyone may call.
     function finalize(bytes32 caseId) external;
 
     /* MONEY */
 
     /// @notice Pays all that is credited to `who` to it. Anyone may call.
     function withdraw(address who) external returns (uint128 amount);
+
+    /// @notice Burns what all penalties since the last call have left to be burned; once for many costs less. Of a token
+    /// that cannot be burned it goes to 0xdead. Anyone may call.
+    function burn() external returns (uint128 amount);
 
     /// @notice Takes a bond for a dispute that another contract decides. Only the JobManager.
     function postBond(bytes32 id, address from) external;
@@ -342,4 +357,7 @@ interface ISLAManager {
 
     /// @notice What can be withdrawn for `who`.
     function creditOf(address who) external view returns (uint128);
+
+    /// @notice What of penalties waits for {burn}.
+    function toBurn() external view returns (uint128);
 }

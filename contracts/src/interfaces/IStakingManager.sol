@@ -98,25 +98,23 @@ interface IStakingManager {
     /// @notice The owner's credit was paid.
     event OwnerPaid(uint32 indexed nodeId, address indexed to, uint128 amount);
 
-    /// @notice Stake was taken from a node as a penalty, from each purse.
-    /// @param paid What the beneficiary got; the rest was burned.
+    /// @notice Stake was taken from a node as a penalty, from each purse, and handed to the SLAManager together with what
+    /// {PoolReset} and {UnbondingReset} of the same slash tell.
     event Slashed(
         uint32 indexed nodeId,
         bytes32 indexed caseId,
         uint128 selfPart,
         uint128 selfUnbondingPart,
         uint128 poolPart,
-        uint128 unbondingPart,
-        address beneficiary,
-        uint128 paid
+        uint128 unbondingPart
     );
 
-    /// @notice A slash left so little of the delegations that they start anew: the shares are void and `burned`, the rest
-    /// with what had not dripped, was burned.
-    event PoolReset(uint32 indexed nodeId, uint24 gen, uint128 burned);
+    /// @notice A slash left so little of the delegations that they start anew: the shares are void and `dust`, the rest
+    /// with what had not dripped, was taken, too.
+    event PoolReset(uint32 indexed nodeId, uint24 gen, uint128 dust);
 
     /// @notice Like {PoolReset}, of the delegations that wait.
-    event UnbondingReset(uint32 indexed nodeId, uint24 gen, uint128 burned);
+    event UnbondingReset(uint32 indexed nodeId, uint24 gen, uint128 dust);
 
     /// @notice Nothing can be withdrawn from the node until then.
     event Frozen(uint32 indexed nodeId, uint40 until);
@@ -222,23 +220,16 @@ interface IStakingManager {
     /// they are counted when they move, but a slash does not count again, nor do rewards: this does. Anyone may call.
     function syncVotes(address who, uint32[] calldata nodeIds) external;
 
-    /// @notice Takes stake of a node as a penalty. Takes what there is when it is less than `amount`. Only the SLAManager,
-    /// which slashes once for each case.
+    /// @notice Takes stake of a node as a penalty and hands all of it to the SLAManager, in one transfer. Takes what there
+    /// is when it is less than `amount`. Only the SLAManager, which slashes once for each case, shares out what it gets and
+    /// burns the rest: no owner is paid what its delegators lose.
     /// @param mode Operational: first from the owner's stake, then from what waits of it, then from the delegators in
     /// proportion. Fatal: from all four purses in proportion.
-    /// @param beneficiary Who gets a share: the SLAManager, which gives it to whom it is due. Nobody else, so that no owner
-    /// is paid what its delegators lose.
-    /// @param beneficiaryBps The share of the beneficiary, at most 7,500; the rest is burned.
-    /// @return slashed What was taken.
-    /// @return paid What of it the beneficiary got.
-    function slash(
-        uint32 nodeId,
-        uint128 amount,
-        SlashMode mode,
-        address beneficiary,
-        uint16 beneficiaryBps,
-        bytes32 caseId
-    ) external returns (uint128 slashed, uint128 paid);
+    /// @return slashed What was taken, at most `amount`.
+    /// @return dust What was taken besides, of pools that were left with next to nothing and start anew.
+    function slash(uint32 nodeId, uint128 amount, SlashMode mode, bytes32 caseId)
+        external
+        returns (uint128 slashed, uint128 dust);
 
     /// @notice Lets nothing be withdrawn from a node until then: at most 7 days ahead, and at most 21 days in a row. Days
     /// are in a row unless a whole day without lies between them; what would be more is cut off, and nothing ends sooner than

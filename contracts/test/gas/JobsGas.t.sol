@@ -97,9 +97,12 @@ contract JobsGasTest is PlacementSuite, GasBench {
         vm.prank(address(nodes));
         bytes32 id = sla.recordViolation(ISLAManager.Kind.StorageMiss, workers[0].id, "x", 1, 0, watcher, address(0));
         _record("recordViolation", 95_000);
+        _finalizeAnother(2);
         vm.prank(keeper);
         sla.finalize(id);
         _record("finalize: slash and shares", 170_000);
+        sla.burn();
+        _record("burn what penalties left", 0);
         bytes32 digest = _accusationDigest(ISLAManager.Kind.ResourceShortfall, workers[0].id, "job", 1, 0);
         bytes memory sigs = _coordSigs(digest, 0, 3);
         vm.prank(watcher);
@@ -107,6 +110,16 @@ contract JobsGasTest is PlacementSuite, GasBench {
         _record("accuse, 3 signatures", 130_000);
         sla.withdraw(watcher);
         _record("withdraw a credit", 0);
+    }
+
+    /// @dev As on a live network, something waits to be burned already.
+    function _finalizeAnother(uint32 occurrence) private {
+        vm.prank(address(nodes));
+        bytes32 id = sla.recordViolation(
+            ISLAManager.Kind.StorageMiss, workers[3].id, "x", occurrence, 0, address(0), address(0)
+        );
+        vm.prank(makeAddr("another keeper"));
+        sla.finalize(id);
     }
 
     function _challenge() private {

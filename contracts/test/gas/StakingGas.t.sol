@@ -106,16 +106,16 @@ contract StakingGasTest is GasBench {
     function _slashing() private {
         uint32 id = workers[0].id;
         vm.prank(slaAt);
-        staking.slash(id, 100 ether, IStakingManager.SlashMode.Operational, slaAt, 7_500, "case");
+        staking.slash(id, 100 ether, IStakingManager.SlashMode.Operational, "case");
         _record("slash, operational", 75_000);
         vm.prank(slaAt);
-        staking.slash(id, 100 ether, IStakingManager.SlashMode.Fatal, slaAt, 7_500, "case 2");
+        staking.slash(id, 100 ether, IStakingManager.SlashMode.Fatal, "case 2");
         _record("slash, fatal, while rewards drip", 75_000);
         skip(7 days);
         vm.prank(slaAt);
-        staking.slash(id, 100 ether, IStakingManager.SlashMode.Fatal, slaAt, 7_500, "case 3");
+        staking.slash(id, 100 ether, IStakingManager.SlashMode.Fatal, "case 3");
         vm.prank(slaAt);
-        staking.slash(id, 100 ether, IStakingManager.SlashMode.Fatal, slaAt, 7_500, "case 4");
+        staking.slash(id, 100 ether, IStakingManager.SlashMode.Fatal, "case 4");
         _record("slash, fatal", 75_000);
     }
 }

@@ -25,6 +25,7 @@ contract CaseHandler is CaseSuite {
     uint256 public posted;
     uint256 public received;
     uint256 public withdrawn;
+    uint256 public burned;
     string public broken;
 
     /// @dev Not a test: the invariant test deploys this and calls {start}.
@@ -148,7 +149,7 @@ contract CaseHandler is CaseSuite {
         ISLAManager.CaseView memory c = sla.caseOf(id);
         uint256 stake = staking.slashable(c.nodeId);
         (, uint16 bps,) = sla.points(c.nodeId);
-        (uint256 before, uint256 supply) = (token.balanceOf(address(sla)), token.totalSupply());
+        (uint256 before, uint256 burns) = (token.balanceOf(address(sla)), sla.toBurn());
         (uint8 bits,,) = sla.pauseState();
         bool grace = _inGrace();
         vm.prank(people[2]);
@@ -161,10 +162,11 @@ contract CaseHandler is CaseSuite {
             (, uint16 now_,) = sla.points(c.nodeId);
             bool fatal = sla.penaltyOf(c.kind).fatal;
             executions.push(Execution(c.nodeId, block.timestamp, fatal ? 0 : now_ - bps, fatal));
-            uint256 paid = token.balanceOf(address(sla)) - before;
-            if (stake - staking.slashable(c.nodeId) != paid + supply - token.totalSupply()) {
+            uint256 slashed = stake - staking.slashable(c.nodeId);
+            if (slashed != token.balanceOf(address(sla)) - before) {
                 broken = "SL-4: reporter, tenant, caller and what is burned make what was slashed";
             }
+            if ((sla.toBurn() - burns) * 4 < slashed) broken = "SL-4: less than a quarter is burned";
             _checkJail(c);
         } else if (staking.slashable(c.nodeId) != stake) {
             broken = "SL-5: slashed without an execution";
@@ -179,6 +181,14 @@ contract CaseHandler is CaseSuite {
         try sla.withdraw(p) returns (uint128 amount) {
             withdrawn += amount;
         } catch {}
+    }
+
+    function burn(uint256 often) external {
+        uint256 supply = token.totalSupply();
+        uint256 waits = sla.toBurn();
+        if (often % 4 != 0 || waits == 0) return;
+        burned += sla.burn();
+        if (supply - token.totalSupply() != waits || sla.toBurn() != 0) broken = "SL-6: burned something else";
     }
 
     function outage(uint256 time) external {

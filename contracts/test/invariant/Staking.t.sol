@@ -150,7 +150,7 @@ contract StakingInvariantTest is Test {
 
     /// @dev Nothing is taken but by the slashes of the cases, one each.
     function invariant_ST9_oneSlashForEachCase() public view {
-        uint256 gone = handler.withdrawn() + handler.slashed() + handler.burnedAsDust();
+        uint256 gone = handler.withdrawn() + handler.slashed() + handler.dust();
         assertEq(token.balanceOf(address(staking)), handler.deposited() - gone, "ST-9");
         (,, uint256 cases) = handler.counts();
         if (cases != 0) assertEq(handler.slashesOf(handler.cases(cases - 1)), 1, "ST-9");

@@ -22,7 +22,7 @@ contract StakingHandler is Suite {
     uint256 public deposited;
     uint256 public withdrawn;
     uint256 public slashed;
-    uint256 public burnedAsDust;
+    uint256 public dust;
     mapping(bytes32 caseId => uint256) public slashesOf;
     bytes32[] public cases;
     mapping(uint32 id => uint256) public cycles;
@@ -259,20 +259,18 @@ contract StakingHandler is Suite {
 
     /* PENALTIES */
 
-    function slash(uint256 node, uint256 amount, bool fatal, uint256 bps) external step {
+    function slash(uint256 node, uint256 amount, bool fatal) external step {
         uint32 id = ids[node % ids.length];
         Look memory before = _look(id);
         uint256[] memory values = _values(id);
         if (before.slashable == 0) return;
         uint128 value = _penalty(amount, before.slashable);
-        (uint256 took, uint256 paid) = _slash(id, value, fatal, uint16(bps % 7_501));
+        (uint256 took, uint256 besides) = _slash(id, value, fatal);
         Look memory present = _look(id);
-        uint256 gone = before.held - present.held;
-        burnedAsDust += gone - took;
         _check("R5", took == (value < before.slashable ? value : before.slashable));
-        _check("ST-4", before.supply - present.supply == gone - paid);
+        _check("ST-4", before.held - present.held == took + besides && before.supply == present.supply);
         // The dust of two pools, and what had not dripped.
-        _check("ST-4", gone >= took && (present.gen != before.gen || gone - took < 1e15));
+        _check("ST-4", present.gen != before.gen || besides < 1e15);
         _check("ST-10", present.owners <= before.owners);
         if (present.gen == before.gen) _checkLosses(values, _values(id), before.tokens, present.tokens);
     }
@@ -284,15 +282,16 @@ contract StakingHandler is Suite {
         return uint128(bound(amount, 0, all / 20));
     }
 
-    function _slash(uint32 id, uint128 value, bool fatal, uint16 share) private returns (uint128 took, uint128 paid) {
+    function _slash(uint32 id, uint128 value, bool fatal) private returns (uint128 took, uint128 besides) {
         bytes32 caseId = keccak256(abi.encode(steps));
         cases.push(caseId);
         uint256 had = token.balanceOf(slaAt);
         vm.prank(slaAt);
-        (took, paid) = staking.slash(id, value, IStakingManager.SlashMode(fatal ? 1 : 0), slaAt, share, caseId);
+        (took, besides) = staking.slash(id, value, IStakingManager.SlashMode(fatal ? 1 : 0), caseId);
         ++slashesOf[caseId];
         slashed += took;
-        _check("ST-4", paid == uint256(took) * share / 10_000 && token.balanceOf(slaAt) - had == paid);
+        dust += besides;
+        _check("ST-4", token.balanceOf(slaAt) - had == uint256(took) + besides);
     }
 
     /// @dev ST-7: what is left of each position is the same part of it, but for a wei of each.

@@ -87,6 +87,7 @@ abstract contract WorldBooks is PlacementSuite, StorageSuite {
     mapping(uint32 id => Stakes) internal stakes;
     mapping(uint32 id => uint256) public slashedOf;
     mapping(bytes32 id => ISLAManager.State) internal caseStates;
+    mapping(bytes32 id => bytes32) internal caseTerms;
     bytes32[] internal cases;
     mapping(bytes32 id => uint32) internal caseNode;
     mapping(address who => uint256) internal slaCredits;
@@ -99,6 +100,7 @@ abstract contract WorldBooks is PlacementSuite, StorageSuite {
     mapping(address who => bool) internal knownHolder;
     mapping(address erc20 => uint256) internal made;
     mapping(address erc20 => uint256) internal gone;
+    uint256 internal toBurn;
     uint256 internal burnedBySlashes;
     uint256 public folded;
 
@@ -402,13 +404,11 @@ abstract contract WorldBooks is PlacementSuite, StorageSuite {
         } else if (t == IStakingManager.OwnerPaid.selector) {
             s.credit -= abi.decode(l.data, (uint256));
         } else if (t == IStakingManager.PoolReset.selector) {
-            (, uint256 burned) = abi.decode(l.data, (uint256, uint256));
-            (s.pooled, s.shares) = (s.pooled - burned, 0);
-            burnedBySlashes += burned;
+            (, uint256 dust) = abi.decode(l.data, (uint256, uint256));
+            (s.pooled, s.shares) = (s.pooled - dust, 0);
         } else if (t == IStakingManager.UnbondingReset.selector) {
-            (, uint256 burned) = abi.decode(l.data, (uint256, uint256));
-            s.leaving -= burned;
-            burnedBySlashes += burned;
+            (, uint256 dust) = abi.decode(l.data, (uint256, uint256));
+            s.leaving -= dust;
         } else if (t == IStakingManager.Slashed.selector) {
             _slashed(s, l);
         }
@@ -416,15 +416,13 @@ abstract contract WorldBooks is PlacementSuite, StorageSuite {
 
     /// @dev A reset comes before the slash that makes it.
     function _slashed(Stakes storage s, VmSafe.Log memory l) private {
-        (uint256 self, uint256 waiting, uint256 pooled, uint256 leaving,, uint256 paid) =
-            abi.decode(l.data, (uint256, uint256, uint256, uint256, address, uint256));
+        (uint256 self, uint256 waiting, uint256 pooled, uint256 leaving) =
+            abi.decode(l.data, (uint256, uint256, uint256, uint256));
         s.self -= self;
         s.waiting -= waiting;
         s.pooled -= pooled;
         s.leaving -= leaving;
-        uint256 sum = self + waiting + pooled + leaving;
-        slashedOf[uint32(uint256(l.topics[1]))] += sum;
-        burnedBySlashes += sum - paid;
+        slashedOf[uint32(uint256(l.topics[1]))] += self + waiting + pooled + leaving;
     }
 
     function _foldNodes(VmSafe.Log memory l) private {
@@ -444,6 +442,7 @@ abstract contract WorldBooks is PlacementSuite, StorageSuite {
             cases.push(l.topics[1]);
             caseNode[l.topics[1]] = uint32(uint256(l.topics[2]));
             caseStates[l.topics[1]] = ISLAManager.State.Proven;
+            caseTerms[l.topics[1]] = _termsIn(l.data);
         } else if (t == ISLAManager.CaseAccused.selector) {
             caseStates[l.topics[1]] = ISLAManager.State.Open;
         } else if (t == ISLAManager.CaseDefended.selector) {
@@ -460,7 +459,24 @@ abstract contract WorldBooks is PlacementSuite, StorageSuite {
             (caseStates[l.topics[1]],) = abi.decode(l.data, (ISLAManager.State, uint256));
         } else if (t == ISLAManager.PenaltyExecuted.selector) {
             caseStates[l.topics[1]] = ISLAManager.State.Executed;
+            (,,,, uint256 burned,) = abi.decode(l.data, (uint256, uint256, uint256, uint256, uint256, uint256));
+            toBurn += burned;
+        } else if (t == ISLAManager.PenaltiesBurned.selector) {
+            uint256 burned = abi.decode(l.data, (uint256));
+            toBurn -= burned;
+            burnedBySlashes += burned;
         }
+    }
+
+    function _termsIn(bytes memory filed) private pure returns (bytes32) {
+        (,,,,,,, uint16 tenantBps, uint8 token_, uint128 credit) =
+            abi.decode(filed, (uint256, uint256, uint256, address, address, bytes32, uint256, uint16, uint8, uint128));
+        return _terms(tenantBps, token_, credit);
+    }
+
+    /// @dev What a tenant gets when a case is carried out.
+    function _terms(uint16 tenantBps, uint8 token_, uint128 credit) internal pure returns (bytes32) {
+        return keccak256(abi.encode(tenantBps, token_, credit));
     }
 
     function _foldStorage(VmSafe.Log memory l) private {

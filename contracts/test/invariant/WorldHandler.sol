@@ -849,6 +849,11 @@ contract WorldHandler is WorldBooks {
     }
 
     function bonds(uint256 which) external step {
+        if (which % 8 == 0 && sla.toBurn() != 0) {
+            sla.burn();
+            _did("burn penalties");
+            return;
+        }
         if (creditors.length == 0) return;
         try sla.withdraw(creditors[which % creditors.length]) {
             _did("withdraw credit");
@@ -1193,6 +1198,7 @@ contract WorldHandler is WorldBooks {
         for (uint256 i; i < creditors.length; ++i) {
             if (sla.creditOf(creditors[i]) != 0) sla.withdraw(creditors[i]);
         }
+        if (sla.toBurn() != 0) sla.burn();
         _fold();
     }
 
@@ -1352,7 +1358,7 @@ contract WorldHandler is WorldBooks {
         }
         assertGe(gone[address(token)], burnedBySlashes, "G-1: what slashes burn is burned");
         _checkStakes();
-        uint256 owed;
+        uint256 owed = sla.toBurn();
         for (uint256 i; i < creditors.length; ++i) {
             bool again;
             for (uint256 j; j < i; ++j) {
@@ -1364,7 +1370,7 @@ contract WorldHandler is WorldBooks {
             ISLAManager.CaseView memory c = sla.caseOf(cases[i]);
             owed += uint256(c.bond) + c.appealBond;
         }
-        assertEq(token.balanceOf(address(sla)), owed, "G-1: bonds and credits");
+        assertEq(token.balanceOf(address(sla)), owed, "G-1: bonds, credits and what is to be burned");
         owed = 0;
         for (uint32 seq = 1; seq <= imageCount; ++seq) {
             owed += uint256(images.image(seq).bond) * 1 ether;
@@ -1483,11 +1489,14 @@ contract WorldHandler is WorldBooks {
         }
         _checkReplayOfNodes();
         for (uint256 i; i < cases.length; ++i) {
-            assertEq(uint8(sla.stateOf(cases[i])), uint8(caseStates[cases[i]]), "G-9: case");
+            ISLAManager.CaseView memory c = sla.caseOf(cases[i]);
+            assertEq(uint8(c.state), uint8(caseStates[cases[i]]), "G-9: case");
+            assertEq(_terms(c.tenantBps, c.token, c.credit), caseTerms[cases[i]], "G-9: terms of a case");
         }
         for (uint256 i; i < creditors.length; ++i) {
             assertEq(sla.creditOf(creditors[i]), slaCredits[creditors[i]], "G-9: credit of a reporter");
         }
+        assertEq(sla.toBurn(), toBurn, "G-9: what is to be burned");
         for (uint256 i; i < held.length; ++i) {
             uint8 have = uint8(storages.commitment(held[i].id).status);
             assertEq(have, uint8(commitments[held[i].id]), "G-9: commitment");
@@ -1552,6 +1561,7 @@ contract WorldHandler is WorldBooks {
         for (uint256 i; i < creditors.length; ++i) {
             h = keccak256(abi.encode(h, sla.creditOf(creditors[i])));
         }
+        h = keccak256(abi.encode(h, sla.toBurn()));
         for (uint256 i; i < held.length; ++i) {
             h = keccak256(abi.encode(h, storages.commitment(held[i].id)));
         }

@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "d5115ca2face89899bb55a36d20c9b614ff944c47d4e16a5142acddd2694d0ed"
+const sourceSum = "8af435e16e2671ca162e79b3ea47d8f978b4ea6dd85a5197dd9a3b6ec4a1907f"

@@ -312,9 +312,21 @@ func (w *Walk) caseKinds() map[string]func() (move, bool) {
 		"finalizeCase": finalize,
 		"accuse": func() (move, bool) {
 			node, occurrence, severity, evidence := uint32(1+w.rng.IntN(int(w.nodeCount()))), uint32(w.rng.IntN(3)), uint8(w.rng.IntN(4)), w.hash()
-			a := &job.Accusation{Kind: kindBadAttestation, NodeID: node, Ref: [32]byte{1}, Occurrence: occurrence, Severity: severity, Evidence: evidence}
+			ref := [32]byte{1}
+			if len(w.specs) != 0 && w.rng.IntN(2) == 0 { // About a job the terms of its class hold.
+				ref = w.specs[w.rng.IntN(len(w.specs))]
+				jobs := bindings.NewJobManager()
+				v, err := jobs.UnpackJob(w.view("JobManager", jobs.PackJob(ref)))
+				if err != nil {
+					w.tb.Fatal(err)
+				}
+				if v.NodeId != 0 {
+					node = v.NodeId
+				}
+			}
+			a := &job.Accusation{Kind: kindBadAttestation, NodeID: node, Ref: ref, Occurrence: occurrence, Severity: severity, Evidence: evidence}
 			sigs, ok := quorum(a)
-			return move{key: w.person(), contract: "SLAManager", data: c.PackAccuse(kindBadAttestation, node, [32]byte{1}, occurrence, severity, evidence, sigs)}, ok
+			return move{key: w.person(), contract: "SLAManager", data: c.PackAccuse(kindBadAttestation, node, ref, occurrence, severity, evidence, sigs)}, ok
 		},
 		"defend": func() (move, bool) {
 			id := caseOf()
@@ -339,6 +351,9 @@ func (w *Walk) caseKinds() map[string]func() (move, bool) {
 		},
 		"withdrawCase": func() (move, bool) {
 			return move{key: w.person(), contract: "SLAManager", data: c.PackWithdraw(crypto.PubkeyToAddress(w.person().PublicKey))}, true
+		},
+		"burnPenalties": func() (move, bool) {
+			return move{key: w.person(), contract: "SLAManager", data: c.PackBurn()}, true
 		},
 		"defineClass": func() (move, bool) {
 			return move{key: w.net.Admin.Key, contract: "SLAManager", data: c.PackDefineClass(bindings.ISLAManagerSlaClass{

@@ -26,8 +26,7 @@ type optIn struct {
 	class uint32
 }
 
-// Case is SLAManager.CaseView, but for what the class of the case's job decides:
-// of the tenant's part and the service credit events tell only what was paid.
+// Case is SLAManager.CaseView.
 type Case = bindings.ISLAManagerCaseView
 
 type cases struct {
@@ -37,12 +36,14 @@ type cases struct {
 	penalties map[uint8]bindings.ISLAManagerPenalty
 	bond      *big.Int
 	credits   map[common.Address]*big.Int
+	toBurn    *big.Int
 }
 
 func newCases() cases {
 	return cases{
 		byID: map[[32]byte]*Case{}, classes: map[uint32]bindings.ISLAManagerSlaClass{}, optedIn: map[optIn]bool{},
 		penalties: map[uint8]bindings.ISLAManagerPenalty{}, bond: big0(), credits: map[common.Address]*big.Int{},
+		toBurn: big0(),
 	}
 }
 
@@ -82,6 +83,9 @@ func (l *Ledger) CaseBond() *big.Int { return l.cases.bond }
 // CaseCredits returns who has ever had a credit.
 func (l *Ledger) CaseCredits() map[common.Address]*big.Int { return l.cases.credits }
 
+// ToBurn is SLAManager.toBurn.
+func (l *Ledger) ToBurn() *big.Int { return l.cases.toBurn }
+
 // enter moves a case, which changes more; a deadline of nil stays what it was.
 func (n *cases) enter(id [32]byte, to uint8, now uint64, deadline *big.Int, more func(*Case)) error {
 	c := n.byID[id]
@@ -106,7 +110,8 @@ func caseHandlers() map[string]handler {
 		"CaseFiled": on(c.UnpackCaseFiledEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerCaseFiled) error {
 			l.cases.byID[e.CaseId] = &Case{
 				NodeId: e.NodeId, Kind: e.Kind, State: caseProven, Severity: e.Severity, Bps: e.Bps, FiledAt: seconds(now), Since: seconds(now), Deadline: e.Deadline,
-				Reporter: e.Reporter, Tenant: e.Tenant, Bond: big0(), AppealBond: big0(), Credit: big0(),
+				Reporter: e.Reporter, Tenant: e.Tenant, Bond: big0(), AppealBond: big0(),
+				TenantBps: e.TenantBps, Token: e.Token, Credit: e.Credit,
 			}
 			return nil
 		}),
@@ -132,7 +137,12 @@ func caseHandlers() map[string]handler {
 			return l.cases.enter(e.CaseId, caseVetoed, now, nil, func(c *Case) { c.Vetoed = true })
 		}),
 		"PenaltyExecuted": on(c.UnpackPenaltyExecutedEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerPenaltyExecuted) error {
+			l.cases.toBurn = plus(l.cases.toBurn, e.Burned)
 			return l.cases.enter(e.CaseId, caseExecuted, now, nil, nothing)
+		}),
+		"PenaltiesBurned": on(c.UnpackPenaltiesBurnedEvent, func(l *Ledger, _ uint64, e *bindings.SLAManagerPenaltiesBurned) error {
+			l.cases.toBurn = minus(l.cases.toBurn, e.Amount)
+			return nil
 		}),
 		"ClassDefined": on(c.UnpackClassDefinedEvent, func(l *Ledger, _ uint64, e *bindings.SLAManagerClassDefined) error {
 			l.cases.classes[e.SlaClass] = e.Terms

@@ -289,11 +289,7 @@ func (c *comparison) images(people []common.Address) {
 func (c *comparison) cases() {
 	b, l := bindings.NewSLAManager(), c.l
 	for _, id := range l.Cases() {
-		same(c, fmt.Sprintf("case %x", id), "SLAManager", b.PackCaseOf(id), func(raw []byte) (ledger.Case, error) {
-			v, err := b.UnpackCaseOf(raw)
-			v.TenantBps, v.Token, v.Credit = 0, 0, new(big.Int) // By the class of the job.
-			return v, err
-		}, l.Case(id))
+		same(c, fmt.Sprintf("case %x", id), "SLAManager", b.PackCaseOf(id), b.UnpackCaseOf, l.Case(id))
 	}
 	day := uint64(24 * 60 * 60)
 	same(c, "outage", "SLAManager", b.PackOutage(new(big.Int).SetUint64(c.now-day), new(big.Int).SetUint64(c.now)), b.UnpackOutage, l.Outage(c.now-day, c.now))
@@ -311,6 +307,7 @@ func (c *comparison) cases() {
 		same(c, fmt.Sprintf("penalty %d", kind), "SLAManager", b.PackPenaltyOf(kind), b.UnpackPenaltyOf, l.Penalty(kind))
 	}
 	same(c, "bond of cases", "SLAManager", b.PackBondOf(), b.UnpackBondOf, l.CaseBond())
+	same(c, "what is to be burned", "SLAManager", b.PackToBurn(), b.UnpackToBurn, l.ToBurn())
 	for _, who := range slices.SortedFunc(maps.Keys(l.CaseCredits()), common.Address.Cmp) {
 		same(c, "credit of "+who.Hex(), "SLAManager", b.PackCreditOf(who), b.UnpackCreditOf, l.CaseCredits()[who])
 	}
@@ -370,7 +367,7 @@ func replayWalk(t *testing.T, seed uint64) {
 // what is refused each time would leave its views equal for nothing.
 var seldom = []string{
 	"open", "confirm", "stop", "pull", "claim", "register", "stake", "delegate", "undelegate", "addRewards", "requestUnstake",
-	"snapshot", "heartbeats", "request", "verify", "accuse", "finalizeCase", "endRoyalties",
+	"snapshot", "heartbeats", "request", "verify", "accuse", "finalizeCase", "burnPenalties", "endRoyalties",
 	"setLimits", "sponsor", "setAutoSwap", "setRoute", "selfHeartbeat", "pause", "unpause", "renewPause",
 	"challenge", "expireChallenge",
 }
@@ -398,6 +395,7 @@ func tour(w *chaintest.Walk) {
 			w.Make("finalizeCase", soon)
 		}
 	}
+	w.Make("burnPenalties", soon)
 	for _, kind := range []string{"setLimits", "sponsor", "setAutoSwap", "setRoute", "selfHeartbeat", "unpause", "renewPause"} {
 		w.Make(kind, soon)
 	}
@@ -498,7 +496,7 @@ func TestSlashesThatLeaveNothing(t *testing.T) {
 		on("SelfUnbonding", []int64{node}, wei(60), wei(40), wei(60), wei(9)),
 		on("Delegated", []int64{node, who}, wei(1000), wei(5000), wei(1000), wei(5000)),
 		on("Undelegated", []int64{node, who}, uint8(3), wei(9), wei(2500), wei(500), wei(500), wei(500), wei(2500)),
-		on("Slashed", []int64{node, 1}, wei(10), wei(20), wei(100), wei(50), common.Address{}, wei(0)),
+		on("Slashed", []int64{node, 1}, wei(10), wei(20), wei(100), wei(50)),
 	}
 	if err := l.Fold(5, logs); err != nil {
 		t.Fatal(err)
@@ -514,7 +512,7 @@ func TestSlashesThatLeaveNothing(t *testing.T) {
 	logs = []types.Log{
 		on("PoolReset", []int64{node}, wei(1), wei(10)),
 		on("UnbondingReset", []int64{node}, wei(1), wei(10)),
-		on("Slashed", []int64{node, 1}, wei(30), wei(40), wei(390), wei(440), common.Address{}, wei(0)),
+		on("Slashed", []int64{node, 1}, wei(30), wei(40), wei(390), wei(440)),
 	}
 	if err := l.Fold(6, logs); err != nil {
 		t.Fatal(err)

@@ -34,6 +34,7 @@ abstract contract ScaleCases is ScaleWorld {
         sla.finalize(sla.caseIdOf(kind, accused.id, bytes32(uint256(1)), 0));
         _do("finalize: slash and shares", address(this), abi.encodeCall(ISLAManager.finalize, (id)));
         _do("withdraw", watcher, abi.encodeCall(ISLAManager.withdraw, (watcher)));
+        _do("burn", address(this), abi.encodeCall(ISLAManager.burn, ()));
     }
 
     function _accusations() private {

@@ -113,14 +113,14 @@ abstract contract ScaleStaking is ScaleWorld {
     function _stakingPenalties() private {
         (uint32 id, address at) = (pool.id, address(staking));
         IStakingManager.SlashMode light = IStakingManager.SlashMode.Operational;
-        bytes memory data = abi.encodeCall(IStakingManager.slash, (id, 100 ether, light, slaAt, 7_500, "1"));
+        bytes memory data = abi.encodeCall(IStakingManager.slash, (id, 100 ether, light, "1"));
         _call("slash, operational", slaAt, at, data);
         IStakingManager.SlashMode all = IStakingManager.SlashMode.Fatal;
-        data = abi.encodeCall(IStakingManager.slash, (id, 20_000 ether, all, slaAt, 7_500, "2"));
+        data = abi.encodeCall(IStakingManager.slash, (id, 20_000 ether, all, "2"));
         _call("slash, fatal", slaAt, at, data);
         uint40 until = uint40(block.timestamp) + 7 days;
         _call("freeze", slaAt, at, abi.encodeCall(IStakingManager.freeze, (id, until)));
-        data = abi.encodeCall(IStakingManager.slash, (id, type(uint96).max, all, slaAt, 7_500, "3"));
+        data = abi.encodeCall(IStakingManager.slash, (id, type(uint96).max, all, "3"));
         _call("slash, everything", slaAt, at, data);
     }
 

@@ -62,6 +62,37 @@ contract SLAManagerTest is CaseSuite {
         vm.stopPrank();
     }
 
+    /// @dev The event tells what the view does: the tenant's part and what it gets of the node's earnings.
+    function test_accuse_ofAJobTellsTheTermsOfItsClass() public {
+        uint32 class = _class(2 hours, 100);
+        _optIn(workers[0], class);
+        Opening memory o = _opening("job", uint128(1e12 * Q), workers[0]);
+        o.offer.slaClass = class;
+        _signOpening(o, payerKey, workers[0], 3);
+        _send(o);
+        _confirm("job", workers[0]);
+        skip(1 hours);
+        payments.pull(payer, ALEPH);
+        _claim(node);
+        // 1 % a point, two points, of an hour.
+        uint128 most = uint128(uint256(1e12) * 1 hours * 2 / 100);
+        bytes32 id = sla.caseIdOf(_SHORT, node, "job", 1);
+        bytes memory sigs = _coordSigs(_accusationDigest(_SHORT, node, "job", 1, 1), 0, 2);
+        uint40 deadline = uint40(block.timestamp) + 72 hours;
+        vm.expectEmit(address(sla));
+        emit ISLAManager.CaseFiled(id, node, _SHORT, 1, 50, deadline, reporter, payer, "job", 1, 4_000, ALEPH, most);
+        vm.prank(reporter);
+        sla.accuse(_SHORT, node, "job", 1, 1, "evidence", sigs);
+        ISLAManager.CaseView memory c = sla.caseOf(id);
+        assertEq(c.tenantBps, 4_000);
+        assertEq(c.token, ALEPH);
+        assertEq(c.credit, most);
+        skip(72 hours + 1);
+        vm.expectEmit(address(sla));
+        emit ISLAManager.ServiceCredited(id, payer, ALEPH, most);
+        _finalize(id);
+    }
+
     function test_recordViolation_refusesBadInput() public {
         vm.startPrank(address(nodes));
         vm.expectRevert(abi.encodeWithSelector(ISLAManager.WrongKind.selector, ISLAManager.Kind.None));

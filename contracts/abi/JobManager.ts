@@ -1584,6 +1584,11 @@ export const jobManagerAbi = [
         "name": "spec",
         "type": "bytes32",
         "internalType": "bytes32"
+      },
+      {
+        "name": "attempt",
+        "type": "uint8",
+        "internalType": "uint8"
       }
     ],
     "outputs": [
@@ -2343,6 +2348,12 @@ export const jobManagerAbi = [
         "type": "bytes32",
         "indexed": false,
         "internalType": "bytes32"
+      },
+      {
+        "name": "deadline",
+        "type": "uint40",
+        "indexed": false,
+        "internalType": "uint40"
       }
     ],
     "anonymous": false
@@ -2608,22 +2619,6 @@ export const jobManagerAbi = [
   },
   {
     "type": "error",
-    "name": "CoordinatorOrder",
-    "inputs": [
-      {
-        "name": "previous",
-        "type": "uint32",
-        "internalType": "uint32"
-      },
-      {
-        "name": "next",
-        "type": "uint32",
-        "internalType": "uint32"
-      }
-    ]
-  },
-  {
-    "type": "error",
     "name": "Duplicate",
     "inputs": [
       {
@@ -2855,22 +2850,6 @@ export const jobManagerAbi = [
   },
   {
     "type": "error",
-    "name": "QuorumLow",
-    "inputs": [
-      {
-        "name": "have",
-        "type": "uint256",
-        "internalType": "uint256"
-      },
-      {
-        "name": "need",
-        "type": "uint256",
-        "internalType": "uint256"
-      }
-    ]
-  },
-  {
-    "type": "error",
     "name": "RateTooHigh",
     "inputs": [
       {
@@ -2889,17 +2868,6 @@ export const jobManagerAbi = [
     "type": "error",
     "name": "ReentrancyGuardReentrantCall",
     "inputs": []
-  },
-  {
-    "type": "error",
-    "name": "SignaturesLength",
-    "inputs": [
-      {
-        "name": "length",
-        "type": "uint256",
-        "internalType": "uint256"
-      }
-    ]
   },
   {
     "type": "error",

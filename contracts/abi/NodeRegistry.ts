@@ -242,40 +242,6 @@ export const nodeRegistryAbi = [
   },
   {
     "type": "function",
-    "name": "assignmentSigners",
-    "inputs": [
-      {
-        "name": "nodeId",
-        "type": "uint32",
-        "internalType": "uint32"
-      },
-      {
-        "name": "coordIds",
-        "type": "uint32[]",
-        "internalType": "uint32[]"
-      }
-    ],
-    "outputs": [
-      {
-        "name": "nodeSigner",
-        "type": "address",
-        "internalType": "address"
-      },
-      {
-        "name": "coordSigners",
-        "type": "address[]",
-        "internalType": "address[]"
-      },
-      {
-        "name": "coordinators",
-        "type": "uint32",
-        "internalType": "uint32"
-      }
-    ],
-    "stateMutability": "view"
-  },
-  {
-    "type": "function",
     "name": "authority",
     "inputs": [],
     "outputs": [
@@ -306,6 +272,44 @@ export const nodeRegistryAbi = [
     "inputs": [],
     "outputs": [],
     "stateMutability": "nonpayable"
+  },
+  {
+    "type": "function",
+    "name": "checkAssignment",
+    "inputs": [
+      {
+        "name": "nodeId",
+        "type": "uint32",
+        "internalType": "uint32"
+      },
+      {
+        "name": "coordId",
+        "type": "uint32",
+        "internalType": "uint32"
+      },
+      {
+        "name": "quorum_",
+        "type": "uint256",
+        "internalType": "uint256"
+      },
+      {
+        "name": "digests",
+        "type": "bytes32[2]",
+        "internalType": "bytes32[2]"
+      },
+      {
+        "name": "nodeSig",
+        "type": "bytes",
+        "internalType": "bytes"
+      },
+      {
+        "name": "coordSigs",
+        "type": "bytes",
+        "internalType": "bytes"
+      }
+    ],
+    "outputs": [],
+    "stateMutability": "view"
   },
   {
     "type": "function",
@@ -2309,6 +2313,33 @@ export const nodeRegistryAbi = [
   },
   {
     "type": "error",
+    "name": "CoordinatorMissing",
+    "inputs": [
+      {
+        "name": "coordId",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ]
+  },
+  {
+    "type": "error",
+    "name": "CoordinatorOrder",
+    "inputs": [
+      {
+        "name": "previous",
+        "type": "uint32",
+        "internalType": "uint32"
+      },
+      {
+        "name": "next",
+        "type": "uint32",
+        "internalType": "uint32"
+      }
+    ]
+  },
+  {
+    "type": "error",
     "name": "CoordinatorsFull",
     "inputs": [
       {
@@ -2591,6 +2622,22 @@ export const nodeRegistryAbi = [
     "type": "error",
     "name": "PeersChanged",
     "inputs": []
+  },
+  {
+    "type": "error",
+    "name": "QuorumLow",
+    "inputs": [
+      {
+        "name": "have",
+        "type": "uint256",
+        "internalType": "uint256"
+      },
+      {
+        "name": "need",
+        "type": "uint256",
+        "internalType": "uint256"
+      }
+    ]
   },
   {
     "type": "error",

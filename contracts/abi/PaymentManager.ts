@@ -1855,6 +1855,43 @@ export const paymentManagerAbi = [
   },
   {
     "type": "event",
+    "name": "LimitUsed",
+    "inputs": [
+      {
+        "name": "payer",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "token",
+        "type": "uint8",
+        "indexed": true,
+        "internalType": "uint8"
+      },
+      {
+        "name": "controller",
+        "type": "address",
+        "indexed": true,
+        "internalType": "address"
+      },
+      {
+        "name": "day",
+        "type": "uint24",
+        "indexed": false,
+        "internalType": "uint24"
+      },
+      {
+        "name": "spent",
+        "type": "uint88",
+        "indexed": false,
+        "internalType": "uint88"
+      }
+    ],
+    "anonymous": false
+  },
+  {
+    "type": "event",
     "name": "PauseRenewed",
     "inputs": [
       {

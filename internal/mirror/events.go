@@ -114,6 +114,7 @@ func handlers() map[string]map[string]handler {
 			"SponsorSet":       nil, // The same.
 			"SponsorPaid":      nil, // Pulled follows.
 			"LimitSet":         nil, // Refused by simulation.
+			"LimitUsed":        nil, // The same.
 			"AutoSwapSet":      nil, // Refused by simulation.
 			"Swapped":          nil, // Pulled follows.
 			"RouteSet":         nil, // No node acts on it.

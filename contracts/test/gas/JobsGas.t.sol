@@ -51,6 +51,8 @@ contract JobsGasTest is PlacementSuite, GasBench {
         extension.deposit(ALEPH, 1 ether);
         _open("third", RATE, workers[1]);
         _record("open, 3 signatures, out of a deposit", 165_000);
+        // What is below comes from the wallet again.
+        payments.withdrawRefund(payer, ALEPH);
     }
 
     function _offers() private {

@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "8af435e16e2671ca162e79b3ea47d8f978b4ea6dd85a5197dd9a3b6ec4a1907f"
+const sourceSum = "d6a27316a9765dfbf270e44e8f0bbafd7e7d484f93ba80e73a9e8cb89d76e3ef"

@@ -300,9 +300,7 @@ contract CoordinatorsTest is HeartbeatSuite {
         _checkAssignment(_entries([uint256(0), 2, 3]));
         vm.expectRevert(_bad(5));
         _checkAssignment(
-            abi.encodePacked(
-                _entries([uint256(0), 1, 2]), coordinators[3].id, _sign(coordinators[2].key, DIGEST)
-            )
+            abi.encodePacked(_entries([uint256(0), 1, 2]), coordinators[3].id, _sign(coordinators[2].key, DIGEST))
         );
     }
 

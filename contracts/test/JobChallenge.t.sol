@@ -337,8 +337,6 @@ contract JobChallengeTest is PlacementSuite {
         // What the first coordinator did is not forgotten because the job has moved on.
         o.assignment = wrong;
         _challenge(o, _proof(order[1], order[0]));
-        assertEq(
-            uint8(jobs.challenge(JOB, 0, workers[order[0]].id).state), uint8(IJobManager.ChallengeState.Open)
-        );
+        assertEq(uint8(jobs.challenge(JOB, 0, workers[order[0]].id).state), uint8(IJobManager.ChallengeState.Open));
     }
 }

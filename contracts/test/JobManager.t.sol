@@ -140,9 +140,8 @@ contract JobManagerTest is Suite {
 
     function test_open_refusesBadCoordinatorEntries() public {
         Opening memory o = _opening(JOB, RATE, workers[0]);
-        bytes memory entry = abi.encodePacked(
-            coordinators[1].id, _sign(coordinators[1].key, jobs.assignmentDigest(o.assignment))
-        );
+        bytes memory entry =
+            abi.encodePacked(coordinators[1].id, _sign(coordinators[1].key, jobs.assignmentDigest(o.assignment)));
         o.coordSigs = abi.encodePacked(entry, hex"00");
         _refuse(o, abi.encodeWithSelector(INodeRegistry.SignaturesLength.selector, 70));
         o.coordSigs = new bytes(65 * 69);

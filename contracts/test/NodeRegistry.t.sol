@@ -268,7 +268,10 @@ contract NodeRegistryTest is HeartbeatSuite {
         bytes memory entry = abi.encodePacked(workers[0].id, sig);
         vm.expectRevert(
             abi.encodeWithSelector(
-                INodeRegistry.WrongKind.selector, workers[0].id, INodeRegistry.Kind.Compute, INodeRegistry.Kind.Coordinator
+                INodeRegistry.WrongKind.selector,
+                workers[0].id,
+                INodeRegistry.Kind.Compute,
+                INodeRegistry.Kind.Coordinator
             )
         );
         entry = abi.encodePacked(entry, new bytes(2 * 69));

@@ -180,9 +180,7 @@ interface IPaymentManager {
     event SourceSet(address indexed payer, uint8 indexed token, uint8 source);
 
     /// @notice A controller has taken so much of an account with a limit on `day` (since 1970).
-    event LimitUsed(
-        address indexed payer, uint8 indexed token, address indexed controller, uint24 day, uint88 spent
-    );
+    event LimitUsed(address indexed payer, uint8 indexed token, address indexed controller, uint24 day, uint88 spent);
 
     /// @notice The payer allows a controller that much; a `validUntil` of zero means that there is no limit.
     event LimitSet(

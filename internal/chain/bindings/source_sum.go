@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "d6a27316a9765dfbf270e44e8f0bbafd7e7d484f93ba80e73a9e8cb89d76e3ef"
+const sourceSum = "5f05c9f7a2c5f1381c5598bc9b619a8a14da049effaa8a719507b909edaa2083"

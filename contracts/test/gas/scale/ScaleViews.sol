@@ -157,7 +157,8 @@ abstract contract ScaleViews is ScaleWorld {
         }
         bytes memory sig = _sign(busyNode.key, "digest");
         bytes memory call = abi.encodeCall(
-            INodeRegistry.checkAssignment, (busyNode.id, coordinators[0].id, 3, [bytes32("digest"), "digest"], sig, sigs)
+            INodeRegistry.checkAssignment,
+            (busyNode.id, coordinators[0].id, 3, [bytes32("digest"), "digest"], sig, sigs)
         );
         _read("checkAssignment", to, call);
         sigs = _coordSigs("digest", 0, 8);

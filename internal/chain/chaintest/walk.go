@@ -45,6 +45,20 @@ type Walk struct {
 	ids    []string // Of terms, in order.
 
 	challenges [][32]byte
+	hour       *hour // The newest whose numbers are known; nil before.
+	placements []placement
+	disputes   []dispute
+	operations []operation
+	voter      *ecdsa.PrivateKey // Has nearly all votes; nil before anybody has any.
+	proposals  []*proposal
+	focus      focus
+}
+
+// focus is what draws are narrowed to; zeros are for anything.
+type focus struct {
+	node   uint32
+	name   string
+	caseID [32]byte
 }
 
 // objectTerms are what was committed for an object.
@@ -69,6 +83,10 @@ const (
 	walkToken   = uint8(job.TokenALEPH)
 	// statusAssigned is IJobManager.Status.Assigned.
 	statusAssigned = 2
+	// statusActive is INodeRegistry.Status.Active.
+	statusActive = 2
+	// caseVetoed is ISLAManager.State.Vetoed.
+	caseVetoed = 8
 	// kindBadAttestation is ISLAManager.Kind.BadAttestation.
 	kindBadAttestation = 9
 )
@@ -82,10 +100,7 @@ func NewWalk(tb testing.TB, n *Net, seed uint64) *Walk {
 	}
 	var grants []deploy.Grant
 	fresh := func(label string, i int, aleph int64) *ecdsa.PrivateKey {
-		key, err := crypto.ToECDSA(crypto.Keccak256(fmt.Appendf(nil, "%s %d", label, i)))
-		if err != nil {
-			tb.Fatal(err)
-		}
+		key := w.keyOf(fmt.Sprintf("%s %d", label, i))
 		w.keys[crypto.PubkeyToAddress(key.PublicKey)] = key
 		grants = append(grants, deploy.Grant{To: crypto.PubkeyToAddress(key.PublicKey), AlephWei: Aleph(aleph), EtherWei: Aleph(10)})
 		return key
@@ -115,6 +130,15 @@ func NewWalk(tb testing.TB, n *Net, seed uint64) *Walk {
 	}
 	w.furnish()
 	return w
+}
+
+// keyOf returns the key of somebody, the same for the same name.
+func (w *Walk) keyOf(name string) *ecdsa.PrivateKey {
+	key, err := crypto.ToECDSA(crypto.Keccak256([]byte(name)))
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	return key
 }
 
 // furnish makes what else would come too late for jobs: a class of service that
@@ -154,11 +178,7 @@ func (w *Walk) listing(model uint8) bindings.IImageMarketplaceListing {
 }
 
 func (w *Walk) approve(key *ecdsa.PrivateKey, contract string, wei *big.Int) {
-	to, err := w.net.Deployment.Contracts.Address(contract)
-	if err != nil {
-		w.tb.Fatal(err)
-	}
-	w.net.Do(w.tb, key, "AlephToken", bindings.NewAlephToken().PackApprove(to, wei))
+	w.net.Do(w.tb, key, "AlephToken", bindings.NewAlephToken().PackApprove(w.net.Address(w.tb, contract), wei))
 }
 
 // Specs returns the jobs that were opened, also those that a reorganisation took
@@ -193,13 +213,10 @@ func (w *Walk) Step() {
 			w.Refused[name]++
 			continue
 		}
-		if why := w.refusal(m); why != "" {
-			w.Refused[name+" "+why]++
-			continue
+		if w.make(name, m) {
+			w.follow(name)
+			return
 		}
-		w.do(name, m)
-		w.follow(name)
-		return
 	}
 }
 
@@ -212,13 +229,25 @@ func (w *Walk) Make(kind string, after time.Duration) bool {
 	draw := w.kinds()[kind]
 	for range drawsMax {
 		m, ok := draw()
-		if !ok || m.key == nil || w.refusal(m) != "" {
+		if !ok || m.key == nil {
+			w.Refused[kind]++
 			continue
 		}
-		w.do(kind, m)
-		return true
+		if w.make(kind, m) {
+			return true
+		}
 	}
 	return false
+}
+
+// make makes a call if the contract takes it.
+func (w *Walk) make(kind string, m move) bool {
+	if why := w.refusal(m); why != "" {
+		w.Refused[kind+" "+why]++
+		return false
+	}
+	w.do(kind, m)
+	return true
 }
 
 // do makes a call and notes what came of it.
@@ -285,7 +314,10 @@ func weight(name string) int {
 		return 2
 	case "setGrace", "setPrepay", "setSplit", "setTokenTerms", "setUsdUnit", "setImageBond", "setCaseBond", "setStoreParameters", "setUnbonding",
 		"defineClass", "drain", "exit", "takedown", "relist", "stop", "expire", "closeForArrears", "createJob", "transferNode", "revokeAll", "releaseName", "snapshot",
-		"setLimits", "setAutoSwap", "setRoute", "pause", "unpause", "renewPause":
+		"setLimits", "setAutoSwap", "setRoute", "pause", "unpause", "renewPause",
+		"announceUpgrade", "cancelUpgrade", "upgrade", "grantRole", "revokeRole", "renounceRole", "labelRole", "setRoleAdmin", "setRoleGuardian",
+		"setGrantDelay", "setFunctionRole", "setTargetDelay", "closeTarget", "schedule", "executeScheduled", "cancelScheduled",
+		"propose", "vote", "queue", "execute", "cancelProposal":
 		return 1
 	}
 	return 3
@@ -293,11 +325,7 @@ func weight(name string) int {
 
 // refusal returns why a contract would refuse a call, "" if it would not.
 func (w *Walk) refusal(m move) string {
-	to, err := w.net.Deployment.Contracts.Address(m.contract)
-	if err != nil {
-		w.tb.Fatal(err)
-	}
-	_, err = w.net.Client.Call(w.tb.Context(), chain.Call{From: crypto.PubkeyToAddress(m.key.PublicKey), To: to, Data: m.data})
+	_, err := w.net.Client.Call(w.tb.Context(), chain.Call{From: addressOf(m.key), To: w.net.Address(w.tb, m.contract), Data: m.data})
 	var refusal *chain.Revert
 	switch {
 	case err == nil:
@@ -319,6 +347,8 @@ func (w *Walk) pause() time.Duration {
 	}
 	return time.Duration(w.rng.IntN(900)) * time.Second
 }
+
+func addressOf(key *ecdsa.PrivateKey) common.Address { return crypto.PubkeyToAddress(key.PublicKey) }
 
 func (w *Walk) person() *ecdsa.PrivateKey { return w.people[w.rng.IntN(len(w.people))] }
 
@@ -342,11 +372,7 @@ func (w *Walk) spec() (spec [32]byte) {
 
 // view asks a contract; nil when it refuses.
 func (w *Walk) view(contract string, data []byte) []byte {
-	to, err := w.net.Deployment.Contracts.Address(contract)
-	if err != nil {
-		w.tb.Fatal(err)
-	}
-	out, err := w.net.Client.Call(w.tb.Context(), chain.Call{To: to, Data: data})
+	out, err := w.net.Client.Call(w.tb.Context(), chain.Call{To: w.net.Address(w.tb, contract), Data: data})
 	var refusal *chain.Revert
 	if err != nil && !errors.As(err, &refusal) {
 		w.tb.Fatal(err)
@@ -358,9 +384,17 @@ func (w *Walk) nodeCount() uint32 {
 	return uint32(new(big.Int).SetBytes(w.view("NodeRegistry", bindings.NewNodeRegistry().PackLastNodeId())).Uint64())
 }
 
+// nodeID draws a node.
+func (w *Walk) nodeID() uint32 {
+	if w.focus.node != 0 {
+		return w.focus.node
+	}
+	return 1 + uint32(w.rng.IntN(int(w.nodeCount())))
+}
+
 // node draws a node and returns it with the keys of its owner and its signer.
 func (w *Walk) node() (id uint32, owner, signer *ecdsa.PrivateKey, kind uint8) {
-	id = 1 + uint32(w.rng.IntN(int(w.nodeCount())))
+	id = w.nodeID()
 	c := bindings.NewNodeRegistry()
 	v, err := c.UnpackNode(w.view("NodeRegistry", c.PackNode(id)))
 	if err != nil {
@@ -390,6 +424,27 @@ func (w *Walk) sign(key *ecdsa.PrivateKey, digest []byte) []byte {
 	}
 	sig[64] += 27
 	return sig
+}
+
+// word is somebody's signature of a word.
+func (w *Walk) word(key *ecdsa.PrivateKey, d job.Domain, s job.Signable) job.Signature {
+	sig, err := job.Sign(key, d, s)
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	return sig
+}
+
+// agree is the signatures of all active coordinators, for a word.
+func (w *Walk) agree(d job.Domain, s job.Signable) (sigs []byte, ok bool) {
+	_, keys := w.coordinators()
+	for _, key := range keys {
+		if key == nil {
+			return nil, false
+		}
+		sigs = append(sigs, w.word(key, d, s)...)
+	}
+	return sigs, true
 }
 
 // quorum is the signatures of all members of the newest snapshot, for a digest
@@ -426,7 +481,7 @@ func (w *Walk) kinds() map[string]func() (move, bool) {
 	all := map[string]func() (move, bool){}
 	for _, some := range []map[string]func() (move, bool){
 		w.nodeKinds(), w.stakeKinds(), w.jobKinds(), w.paymentKinds(), w.storeKinds(), w.domainKinds(), w.imageKinds(), w.caseKinds(),
-		w.pauseKinds(),
+		w.pauseKinds(), w.upgradeKinds(), w.dayKinds(), w.placementKinds(), w.accessKinds(), w.voteKinds(),
 	} {
 		maps.Copy(all, some)
 	}

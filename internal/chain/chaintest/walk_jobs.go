@@ -1,6 +1,7 @@
 package chaintest
 
 import (
+	"crypto/ecdsa"
 	"errors"
 	"math/big"
 
@@ -85,6 +86,8 @@ func (w *Walk) jobKinds() map[string]func() (move, bool) {
 	}
 }
 
+func itemHash(spec [32]byte) message.ItemHash { return message.ItemHash(common.Hash(spec).Hex()[2:]) }
+
 // offer returns a payer's offer in both forms.
 func (w *Walk) offer(spec [32]byte, payer common.Address, maxRate *big.Int, image, class uint32) (job.Offer, bindings.IJobManagerJobOffer) {
 	until := uint64(0)
@@ -93,7 +96,7 @@ func (w *Walk) offer(spec [32]byte, payer common.Address, maxRate *big.Int, imag
 	}
 	deadline, nonce := w.now()+1000, number(w.count)
 	signed := job.Offer{
-		Spec: message.ItemHash(common.Hash(spec).Hex()[2:]), Payer: payer, Token: walkToken, MaxRateQ32: maxRate, SLAClass: class,
+		Spec: itemHash(spec), Payer: payer, Token: walkToken, MaxRateQ32: maxRate, SLAClass: class,
 		ImageSeq: image, MaxUntil: until, Deadline: deadline, Nonce: nonce,
 	}
 	packed := bindings.IJobManagerJobOffer{
@@ -129,36 +132,45 @@ func (w *Walk) open() (move, bool) {
 	rate := RateQ32(1 + w.rng.Int64N(1_000_000_000_000_000))
 	o, offer := w.offer(spec, crypto.PubkeyToAddress(payer.PublicKey), new(big.Int).Lsh(rate, 2), image, class)
 	a := job.Assignment{Spec: o.Spec, NodeID: nodeID, RateQ32: rate, Attempt: attempt, CoordID: ids[0], Deadline: o.Deadline}
-	d, accept := job.Jobs(w.net.Client.ChainID(), w.net.Deployment.Contracts.JobManager), job.Accept(a)
-	offerSig, err1 := job.Sign(payer, d, &o)
-	nodeSig, err2 := job.Sign(node, d, &accept)
-	var sigs []job.CoordSignature
-	for i := range min(len(ids), 3) {
-		if coords[i] == nil {
-			return move{}, false
-		}
-		sig, err := job.Sign(coords[i], d, &a)
-		if err != nil {
-			w.tb.Fatal(err)
-		}
-		sigs = append(sigs, job.CoordSignature{CoordID: ids[i], Signature: sig})
-	}
-	packed, err3 := job.PackQuorum(sigs)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		w.tb.Fatal(err)
-	}
-	assignment := bindings.IJobManagerAssignment{
-		Spec: spec, NodeId: nodeID, RateQ32: rate, Attempt: attempt, CoordId: ids[0], Deadline: number(a.Deadline),
-	}
+	s, ok := w.assignment(payer, node, ids, coords, &o, a)
 	pack := c.PackOpen
 	if again {
 		pack = c.PackAssign
 	}
-	return move{key: w.person(), contract: "JobManager", data: pack(offer, offerSig, assignment, nodeSig, packed), after: func(*chain.Receipt) {
+	return move{key: w.person(), contract: "JobManager", data: pack(offer, s.offerSig, s.packed, s.nodeSig, s.coordSigs), after: func(*chain.Receipt) {
 		if w.placed = spec; !again {
 			w.specs = append(w.specs, spec)
 		}
-	}}, true
+	}}, ok
+}
+
+// assigned is an assignment as the contract takes it, and who agrees to it.
+type assigned struct {
+	packed                       bindings.IJobManagerAssignment
+	offerSig, nodeSig, coordSigs []byte
+}
+
+// assignment lets all sign that must; not ok when a coordinator's key is not here.
+func (w *Walk) assignment(
+	payer, node *ecdsa.PrivateKey, ids []uint32, coords []*ecdsa.PrivateKey, o *job.Offer, a job.Assignment,
+) (s assigned, ok bool) {
+	d, accept := job.Jobs(w.net.Client.ChainID(), w.net.Deployment.Contracts.JobManager), job.Accept(a)
+	s = assigned{offerSig: w.word(payer, d, o), nodeSig: w.word(node, d, &accept), packed: bindings.IJobManagerAssignment{
+		Spec: common.HexToHash(string(a.Spec)), NodeId: a.NodeID, RateQ32: a.RateQ32, Attempt: a.Attempt, CoordId: a.CoordID,
+		StatsEpoch: a.StatsEpoch, ReqHash: a.ReqHash, Deadline: number(a.Deadline),
+	}}
+	var sigs []job.CoordSignature
+	for i := range min(len(ids), 3) {
+		if coords[i] == nil {
+			return assigned{}, false
+		}
+		sigs = append(sigs, job.CoordSignature{CoordID: ids[i], Signature: w.word(coords[i], d, &a)})
+	}
+	var err error
+	if s.coordSigs, err = job.PackQuorum(sigs); err != nil {
+		w.tb.Fatal(err)
+	}
+	return s, true
 }
 
 // createJob offers a job on the chain.

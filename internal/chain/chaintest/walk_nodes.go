@@ -9,7 +9,6 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
-	"github.com/aleph-onchain/aleph-onchain/protocol/heartbeat"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 )
 
@@ -71,11 +70,7 @@ func (w *Walk) nodeKinds() map[string]func() (move, bool) {
 			id, _, signer, _ := w.node()
 			return move{key: signer, contract: "NodeRegistry", data: c.PackSelfHeartbeat(id, uint32(w.now()/3600))}, signer != nil
 		},
-		"heartbeats": func() (move, bool) {
-			epoch, root, bitmap := uint32(w.now()/3600)-1, w.hash(), []byte{0xff, 1}
-			sigs, ok := w.quorum("NodeRegistry", c.PackHeartbeatDigest(epoch, root, heartbeat.Bitmap(bitmap).Hash()))
-			return move{key: w.person(), contract: "NodeRegistry", data: c.PackSubmitHeartbeats(epoch, root, bitmap, sigs)}, ok
-		},
+		"heartbeats": w.heartbeats,
 	}
 }
 
@@ -84,9 +79,7 @@ func (w *Walk) pauseKinds() map[string]func() (move, bool) {
 	c := bindings.NewNodeRegistry()
 	byAdmin := func(data func() []byte) func() (move, bool) {
 		return func() (move, bool) {
-			all := []string{
-				"NodeRegistry", "StakingManager", "JobManager", "PaymentManager", "StorageRegistry", "DomainRegistry", "ImageMarketplace", "SLAManager",
-			}
+			all := based()
 			return move{key: w.net.Admin.Key, contract: all[w.rng.IntN(len(all))], data: data()}, true
 		}
 	}

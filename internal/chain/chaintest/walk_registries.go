@@ -134,9 +134,11 @@ func (w *Walk) keep(o objectTerms) {
 func (w *Walk) domainKinds() map[string]func() (move, bool) {
 	c := bindings.NewDomainRegistry()
 	name := func() (fqdn string, key [32]byte) {
-		fqdn = fmt.Sprintf("host%d.example.org", w.rng.IntN(4))
-		if w.rng.IntN(4) == 0 {
-			fqdn = "*." + fqdn
+		if fqdn = w.focus.name; fqdn == "" {
+			fqdn = fmt.Sprintf("host%d.example.org", w.rng.IntN(4))
+			if w.rng.IntN(4) == 0 {
+				fqdn = "*." + fqdn
+			}
 		}
 		return fqdn, crypto.Keccak256Hash([]byte(fqdn))
 	}
@@ -273,6 +275,9 @@ func (w *Walk) imageKinds() map[string]func() (move, bool) {
 func (w *Walk) caseKinds() map[string]func() (move, bool) {
 	c := bindings.NewSLAManager()
 	caseOf := func() [32]byte {
+		if w.focus.caseID != ([32]byte{}) {
+			return w.focus.caseID
+		}
 		if len(w.cases) == 0 {
 			return [32]byte{}
 		}
@@ -287,20 +292,7 @@ func (w *Walk) caseKinds() map[string]func() (move, bool) {
 		}
 	}
 	domain := job.SLA(w.net.Client.ChainID(), w.net.Deployment.Contracts.SLAManager)
-	quorum := func(s job.Signable) (sigs []byte, ok bool) {
-		_, keys := w.coordinators()
-		for _, key := range keys {
-			if key == nil {
-				return nil, false
-			}
-			sig, err := job.Sign(key, domain, s)
-			if err != nil {
-				w.tb.Fatal(err)
-			}
-			sigs = append(sigs, sig...)
-		}
-		return sigs, true
-	}
+	quorum := func(s job.Signable) (sigs []byte, ok bool) { return w.agree(domain, s) }
 	byOwner := func(data func(id, class uint32) []byte) func() (move, bool) {
 		return func() (move, bool) {
 			id, owner, _, _ := w.node()
@@ -311,7 +303,7 @@ func (w *Walk) caseKinds() map[string]func() (move, bool) {
 	return map[string]func() (move, bool){
 		"finalizeCase": finalize,
 		"accuse": func() (move, bool) {
-			node, occurrence, severity, evidence := uint32(1+w.rng.IntN(int(w.nodeCount()))), uint32(w.rng.IntN(3)), uint8(w.rng.IntN(4)), w.hash()
+			node, occurrence, severity, evidence := w.nodeID(), uint32(w.rng.IntN(3)), uint8(w.rng.IntN(4)), w.hash()
 			ref := [32]byte{1}
 			if len(w.specs) != 0 && w.rng.IntN(2) == 0 { // About a job the terms of its class hold.
 				ref = w.specs[w.rng.IntN(len(w.specs))]
@@ -348,6 +340,25 @@ func (w *Walk) caseKinds() map[string]func() (move, bool) {
 		},
 		"veto": func() (move, bool) {
 			return move{key: w.net.Admin.Key, contract: "SLAManager", data: c.PackVeto(caseOf())}, w.rng.IntN(3) == 0
+		},
+		"appeal": func() (move, bool) { // The reporter, when the node is not guilty.
+			id := caseOf()
+			v, err := c.UnpackCaseOf(w.view("SLAManager", c.PackCaseOf(id)))
+			if err != nil {
+				w.tb.Fatal(err)
+			}
+			by := v.Reporter
+			if v.Guilty {
+				node, err := bindings.NewNodeRegistry().UnpackNode(w.view("NodeRegistry", bindings.NewNodeRegistry().PackNode(v.NodeId)))
+				if err != nil {
+					w.tb.Fatal(err)
+				}
+				by = node.Owner
+			}
+			return move{key: w.keys[by], contract: "SLAManager", data: c.PackAppeal(id)}, true
+		},
+		"decideCase": func() (move, bool) {
+			return move{key: w.net.Admin.Key, contract: "SLAManager", data: c.PackGovernanceResolve(caseOf(), w.rng.IntN(2) == 0)}, true
 		},
 		"withdrawCase": func() (move, bool) {
 			return move{key: w.person(), contract: "SLAManager", data: c.PackWithdraw(crypto.PubkeyToAddress(w.person().PublicKey))}, true

@@ -43,7 +43,7 @@ func replay(t *testing.T, n *chaintest.Net, seen map[string]int) (l *ledger.Ledg
 	t.Helper()
 	head := n.Head(t)
 	var all []common.Address
-	for _, at := range n.Deployment.Contracts.ByName() {
+	for _, at := range contractsOf(t, n) {
 		all = append(all, at)
 	}
 	logs, err := n.Client.LogsBetween(t.Context(), 0, head.Number, all)
@@ -72,10 +72,18 @@ func replay(t *testing.T, n *chaintest.Net, seen map[string]int) (l *ledger.Ledg
 	return l, head.Time
 }
 
+// contractsOf are the contracts that have events, by name.
+func contractsOf(t *testing.T, n *chaintest.Net) map[string]common.Address {
+	t.Helper()
+	all := n.Deployment.Contracts.ByName()
+	all["TimelockController"] = n.Address(t, "TimelockController")
+	return all
+}
+
 // nameOf returns the name of an event.
 func nameOf(t *testing.T, n *chaintest.Net, l *types.Log) string {
 	t.Helper()
-	for name, at := range n.Deployment.Contracts.ByName() {
+	for name, at := range contractsOf(t, n) {
 		if at != l.Address {
 			continue
 		}
@@ -106,11 +114,7 @@ type comparison struct {
 func same[V any](c *comparison, name, contract string, data []byte, unpack func([]byte) (V, error), want V) {
 	c.t.Helper()
 	c.count++
-	to, err := c.net.Deployment.Contracts.Address(contract)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	raw, err := c.net.Client.Call(c.t.Context(), chain.Call{To: to, Data: data})
+	raw, err := c.net.Client.Call(c.t.Context(), chain.Call{To: c.net.Address(c.t, contract), Data: data})
 	if err != nil {
 		c.t.Fatalf("%s: %v", name, err)
 	}
@@ -254,8 +258,9 @@ func (c *comparison) stores() {
 		signer := l.Node(id).Signer
 		same(c, fmt.Sprintf("signer of %d", id), "StorageRegistry", b.PackIsSignerOf(id, signer), b.UnpackIsSignerOf, l.IsSignerOf(id, signer))
 	}
-	for day := c.now/86400 - 3; day <= c.now/86400; day++ {
-		same(c, fmt.Sprintf("seed of %d", day), "StorageRegistry", b.PackSeedOf(new(big.Int).SetUint64(day)), b.UnpackSeedOf, l.SeedOf(day))
+	for day := c.now/86400 - 60; day <= c.now/86400; day++ {
+		at := new(big.Int).SetUint64(day)
+		same(c, fmt.Sprintf("seed of %d", day), "StorageRegistry", b.PackSeedOf(at), b.UnpackSeedOf, l.SeedOf(day))
 	}
 	same(c, "parameters", "StorageRegistry", b.PackParameters(), b.UnpackParameters, l.StoreParameters())
 }
@@ -336,80 +341,58 @@ func replayWalk(t *testing.T, seed uint64) {
 	n := chaintest.Start(t)
 	w := chaintest.NewWalk(t, n, seed)
 	answers, seen := 0, map[string]int{}
-	for i := 1; i <= *steps && !t.Failed(); i++ {
+	compare := func(when string) {
+		l, now := replay(t, n, seen)
+		c := &comparison{t: t, net: n, l: l, now: now}
+		if c.all(w.People(), w.Specs()); t.Failed() {
+			t.Fatalf("the ledger differs from the contracts %s", when)
+		}
+		answers += c.count
+	}
+	w.Tour(func(act string) { compare("after the act of " + act) })
+	for i := 1; i <= *steps; i++ {
 		w.Step()
 		if i%reorgEvery == 0 {
 			if err := n.Chain.Reorg(1 + i%deepest); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if i%compareEvery == 0 || i == *steps {
-			l, now := replay(t, n, seen)
-			c := &comparison{t: t, net: n, l: l, now: now}
-			c.all(w.People(), w.Specs())
-			answers += c.count
+		if i%compareEvery == 0 {
+			compare(fmt.Sprintf("after %d calls", i))
 		}
 	}
-	tour(w)
-	l, now := replay(t, n, seen)
-	c := &comparison{t: t, net: n, l: l, now: now}
-	c.all(w.People(), w.Specs())
-	answers += c.count
+	for range 8 { // Some last until the views are compared.
+		w.Make("pause", time.Second)
+	}
+	compare("in the end")
 	for _, kind := range seldom {
 		if w.Done[kind] == 0 {
 			t.Errorf("no %s was made, so nothing was compared: refused %v", kind, w.Refused)
 		}
 	}
+	for _, event := range told() {
+		if seen[event] == 0 {
+			t.Errorf("no %s was told, so nothing was folded", event)
+		}
+	}
 	t.Logf("%d answers are the same; made %v; refused %v; events %v", answers, w.Done, w.Refused, seen)
 }
 
-// seldom are kinds of calls of which a sequence with a tour has at least one;
-// what is refused each time would leave its views equal for nothing.
+// seldom are kinds of calls of which a tour makes at least one; what is refused
+// each time would leave its views equal for nothing.
 var seldom = []string{
 	"open", "confirm", "stop", "pull", "claim", "register", "stake", "delegate", "undelegate", "addRewards", "requestUnstake",
 	"snapshot", "heartbeats", "request", "verify", "accuse", "finalizeCase", "burnPenalties", "endRoyalties",
 	"setLimits", "sponsor", "setAutoSwap", "setRoute", "selfHeartbeat", "pause", "unpause", "renewPause",
-	"challenge", "expireChallenge",
+	"challenge", "expireChallenge", "reportMissed", "veto", "appeal", "decideCase",
 }
 
-// tour makes what a short random sequence seldom does: names that change hands
-// by DNS, pools that all leave while rewards drip, stake that is slashed.
-func tour(w *chaintest.Walk) {
-	const soon, days = time.Minute, 80 * time.Hour
-	for range 3 {
-		for _, kind := range []string{"snapshot", "request", "verify", "request", "request", "dispute"} {
-			w.Make(kind, soon)
-		}
-		w.Make("settleDispute", days)
-	}
-	for _, kind := range []string{"snapshot", "register", "stake", "delegate", "addRewards"} {
-		w.Make(kind, soon)
-	}
-	for range 12 {
-		w.Make("requestUnstake", soon)
-		w.Make("accuse", soon)
-	}
-	for _, wait := range []time.Duration{days, days} { // Nobody defends; then the guardian could veto.
-		w.Make("finalizeCase", wait)
-		for range 12 {
-			w.Make("finalizeCase", soon)
-		}
-	}
-	w.Make("burnPenalties", soon)
-	for _, kind := range []string{"setLimits", "sponsor", "setAutoSwap", "setRoute", "selfHeartbeat", "unpause", "renewPause"} {
-		w.Make(kind, soon)
-	}
-	w.Make("commit", soon)
-	w.Make("challenge", 24*time.Hour)
-	w.Make("expireChallenge", days)
-	w.Make("heartbeats", time.Hour)
-	w.Make("endRoyalties", soon)
-	w.Make("addRewards", soon)
-	for range 40 {
-		w.Make("undelegate", soon)
-	}
-	for range 8 { // Some last until the views are compared.
-		w.Make("pause", time.Second)
+// told are events of which a walk has at least one each.
+func told() []string {
+	return []string{
+		"JobManager.AssignmentChallenged", "JobManager.ChallengeAnswered", "JobManager.ChallengeUpheld",
+		"SLAManager.BondPosted", "SLAManager.CaseVetoed", "SLAManager.PenaltyExecuted", "StorageRegistry.BeaconPublished",
+		"StorageRegistry.DayAttested", "StorageRegistry.Missed",
 	}
 }
 

@@ -37,6 +37,7 @@ type cases struct {
 	bond      *big.Int
 	credits   map[common.Address]*big.Int
 	toBurn    *big.Int
+	before    record // Of the node of the case that was filed last, without it.
 }
 
 func newCases() cases {
@@ -105,18 +106,22 @@ func nothing(*Case) {}
 func caseHandlers() map[string]handler {
 	c := bindings.NewSLAManager()
 	return map[string]handler{
-		"BondPosted":      nil, // bond is not folded.
 		"ServiceCredited": nil, // Compensated tells the effect.
 		"CaseFiled": on(c.UnpackCaseFiledEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerCaseFiled) error {
-			l.cases.byID[e.CaseId] = &Case{
+			v := &Case{
 				NodeId: e.NodeId, Kind: e.Kind, State: caseProven, Severity: e.Severity, Bps: e.Bps, FiledAt: seconds(now), Since: seconds(now), Deadline: e.Deadline,
 				Reporter: e.Reporter, Tenant: e.Tenant, Bond: big0(), AppealBond: big0(),
 				TenantBps: e.TenantBps, Token: e.Token, Credit: e.Credit,
 			}
+			l.cases.byID[e.CaseId], l.cases.before = v, l.records[e.NodeId]
+			l.proven(v, now)
 			return nil
 		}),
 		"CaseAccused": on(c.UnpackCaseAccusedEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerCaseAccused) error {
-			return l.cases.enter(e.CaseId, caseOpen, now, nil, func(c *Case) { c.Bond = e.Bond })
+			return l.cases.enter(e.CaseId, caseOpen, now, nil, func(c *Case) {
+				c.Bond = e.Bond
+				l.records[c.NodeId] = l.cases.before // It is not proven yet.
+			})
 		}),
 		"CaseDefended": on(c.UnpackCaseDefendedEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerCaseDefended) error {
 			return l.cases.enter(e.CaseId, caseDefended, now, e.Deadline, nothing)
@@ -131,14 +136,20 @@ func caseHandlers() map[string]handler {
 			return l.cases.enter(e.CaseId, caseAppealed, now, e.Deadline, func(c *Case) { c.AppealBond, c.AppealByNode = e.Bond, e.ByNode })
 		}),
 		"CaseResolved": on(c.UnpackCaseResolvedEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerCaseResolved) error {
-			return l.cases.enter(e.CaseId, e.Outcome, now, e.VetoUntil, func(c *Case) { c.Bond, c.AppealBond = big0(), big0() })
+			vetoed := l.Case(e.CaseId).State == caseVetoed // Then it was proven before.
+			return l.cases.enter(e.CaseId, e.Outcome, now, e.VetoUntil, func(c *Case) {
+				c.Bond, c.AppealBond = big0(), big0()
+				if e.Outcome == caseProven && !vetoed {
+					l.proven(c, now)
+				}
+			})
 		}),
 		"CaseVetoed": on(c.UnpackCaseVetoedEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerCaseVetoed) error {
 			return l.cases.enter(e.CaseId, caseVetoed, now, nil, func(c *Case) { c.Vetoed = true })
 		}),
 		"PenaltyExecuted": on(c.UnpackPenaltyExecutedEvent, func(l *Ledger, now uint64, e *bindings.SLAManagerPenaltyExecuted) error {
 			l.cases.toBurn = plus(l.cases.toBurn, e.Burned)
-			return l.cases.enter(e.CaseId, caseExecuted, now, nil, nothing)
+			return l.cases.enter(e.CaseId, caseExecuted, now, nil, func(c *Case) { l.executed(c, now, e.Bps) })
 		}),
 		"PenaltiesBurned": on(c.UnpackPenaltiesBurnedEvent, func(l *Ledger, _ uint64, e *bindings.SLAManagerPenaltiesBurned) error {
 			l.cases.toBurn = minus(l.cases.toBurn, e.Amount)

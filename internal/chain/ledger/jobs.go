@@ -89,12 +89,9 @@ func (l *Ledger) leave(nodeID uint32) error {
 func jobHandlers() map[string]handler {
 	c := bindings.NewJobManager()
 	return map[string]handler{
-		"JobCompleted":         nil, // JobStopped follows.
-		"OpenRefused":          nil, // Nothing changed.
-		"ItemRefused":          nil, // Nothing changed.
-		"AssignmentChallenged": nil, // challenge is not folded.
-		"ChallengeAnswered":    nil, // The same.
-		"ChallengeUpheld":      nil, // The same.
+		"JobCompleted": nil, // JobStopped follows.
+		"OpenRefused":  nil, // Nothing changed.
+		"ItemRefused":  nil, // Nothing changed.
 		"JobOffered": on(c.UnpackJobOfferedEvent, func(l *Ledger, now uint64, e *bindings.JobManagerJobOffered) error {
 			j := l.job(e.Spec)
 			j.Payer, j.Status, j.ChangedAt, j.Token = e.Payer, jobOffered, seconds(now), e.Offer.Token

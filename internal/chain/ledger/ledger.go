@@ -4,10 +4,11 @@
 // a node keeps what it needs by internal/mirror.
 //
 // It asks nothing and stores nothing. Feed it the events from the block of the
-// deployment on, in order; then the views, of nodes, stakes, jobs, payments,
-// stored objects, names, images and cases, answer what the contracts answer at
-// the time of the last block. An event that cannot follow from those before is
-// an error.
+// deployment on, in order; then the views answer what the contracts answer at
+// the time of the last block: of nodes, stakes, jobs and challenges of
+// where they are placed, payments, stored objects, names, images, cases and what
+// is held against nodes, pauses and upgrades. An event that cannot follow from
+// those before is an error.
 //
 // What events do not tell is said where the view is.
 package ledger
@@ -32,19 +33,22 @@ type Ledger struct {
 	contracts map[common.Address]string
 	handlers  map[string]map[string]handler
 
-	nodes    nodes
-	demands  demands
-	stakes   stakes
-	jobs     jobs
-	payments payments
-	wishes   wishes
-	stores   stores
-	domains  domains
-	images   images
-	cases    cases
-	pauses   map[string]*Pause
-
+	nodes      nodes
+	demands    demands
+	stakes     stakes
+	jobs       jobs
+	payments   payments
+	wishes     wishes
+	stores     stores
+	domains    domains
+	images     images
+	cases      cases
+	pauses     map[string]*Pause
+	upgrades   map[string]Upgrade
 	challenges map[[32]byte]*Challenge
+	placements map[Dispute]*PlacementChallenge
+	bonds      map[[32]byte]*big.Int
+	records    map[uint32]record
 	outages    []*bindings.SLAManagerOutageRecorded
 }
 
@@ -53,7 +57,9 @@ func New(contracts chain.Contracts) *Ledger {
 	l := &Ledger{
 		contracts: map[common.Address]string{}, handlers: handlers(),
 		nodes: newNodes(), demands: newDemands(), stakes: newStakes(), jobs: newJobs(), payments: newPayments(), wishes: newWishes(),
-		stores: newStores(), domains: newDomains(), images: newImages(), cases: newCases(), pauses: map[string]*Pause{}, challenges: map[[32]byte]*Challenge{},
+		stores: newStores(), domains: newDomains(), images: newImages(), cases: newCases(),
+		pauses: map[string]*Pause{}, upgrades: map[string]Upgrade{}, challenges: map[[32]byte]*Challenge{},
+		placements: map[Dispute]*PlacementChallenge{}, bonds: map[[32]byte]*big.Int{}, records: map[uint32]record{},
 	}
 	for name, at := range contracts.ByName() {
 		l.contracts[at] = name
@@ -80,20 +86,32 @@ func on[E any](unpack func(*types.Log) (*E, error), fold func(l *Ledger, now uin
 // against the ABIs, so that a new event cannot be forgotten.
 func handlers() map[string]map[string]handler {
 	all := map[string]map[string]handler{
-		"NodeRegistry": nodeHandlers(), "StakingManager": stakeHandlers(), "JobManager": jobHandlers(),
-		"PaymentManager": paymentHandlers(), "StorageRegistry": storeHandlers(), "DomainRegistry": domainHandlers(),
-		"ImageMarketplace": imageHandlers(), "SLAManager": caseHandlers(),
+		"NodeRegistry":     join(nodeHandlers(), demandHandlers()),
+		"StakingManager":   stakeHandlers(),
+		"JobManager":       join(jobHandlers(), placementHandlers()),
+		"PaymentManager":   join(paymentHandlers(), wishHandlers()),
+		"StorageRegistry":  join(storeHandlers(), challengeHandlers()),
+		"DomainRegistry":   domainHandlers(),
+		"ImageMarketplace": imageHandlers(),
+		"SLAManager":       join(caseHandlers(), bondHandlers(), outageHandlers()),
 	}
-	maps.Copy(all["PaymentManager"], wishHandlers())
-	maps.Copy(all["NodeRegistry"], demandHandlers())
-	maps.Copy(all["StorageRegistry"], challengeHandlers())
-	maps.Copy(all["SLAManager"], outageHandlers())
-	for contract, own := range all {
+	for contract, own := range all { // What Base has.
 		maps.Copy(own, pauseHandlers(contract))
-		// Of every contract; upgrades are not folded.
-		for _, name := range []string{"Initialized", "Upgraded", "UpgradeAnnounced", "UpgradeCancelled", "EIP712DomainChanged"} {
+	}
+	for contract, own := range all { // What every contract behind a proxy has.
+		maps.Copy(own, upgradeHandlers(contract))
+		for _, name := range []string{"Initialized", "EIP712DomainChanged"} {
 			own[name] = nil
 		}
+	}
+	return all
+}
+
+// join puts the handlers of a contract's subjects together.
+func join(subjects ...map[string]handler) map[string]handler {
+	all := map[string]handler{}
+	for _, s := range subjects {
+		maps.Copy(all, s)
 	}
 	return all
 }

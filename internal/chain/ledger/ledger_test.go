@@ -140,6 +140,9 @@ func (c *comparison) all(people []common.Address, specs [][32]byte) {
 	c.domains(people)
 	c.images(people)
 	c.cases()
+	c.upgrades()
+	c.placements()
+	c.records()
 }
 
 func (c *comparison) nodes() {
@@ -261,6 +264,7 @@ func (c *comparison) stores() {
 	for day := c.now/86400 - 60; day <= c.now/86400; day++ {
 		at := new(big.Int).SetUint64(day)
 		same(c, fmt.Sprintf("seed of %d", day), "StorageRegistry", b.PackSeedOf(at), b.UnpackSeedOf, l.SeedOf(day))
+		same(c, fmt.Sprintf("attested root of %d", day), "StorageRegistry", b.PackAttestedRoot(at), b.UnpackAttestedRoot, l.AttestedRoot(day))
 	}
 	same(c, "parameters", "StorageRegistry", b.PackParameters(), b.UnpackParameters, l.StoreParameters())
 }

@@ -40,6 +40,9 @@ type known struct {
 	signer common.Address
 }
 
+// attestedSize is how much of the root of a bitmap StorageRegistry keeps, in bytes.
+const attestedSize = 30
+
 // bundle is what binds root and leaves of a node's bundle from a day on.
 type bundle struct {
 	day     uint64
@@ -52,13 +55,14 @@ type stores struct {
 	byNode      map[uint32]*bindings.IStorageWordsStoreView
 	signers     map[known]bool
 	seeds       map[uint64][32]byte
+	attested    map[uint64][32]byte
 	parameters  bindings.StorageRegistryParametersOutput
 }
 
 func newStores() stores {
 	return stores{
 		commitments: map[[16]byte]*promise{}, bundles: map[uint32][]bundle{}, byNode: map[uint32]*bindings.IStorageWordsStoreView{},
-		signers: map[known]bool{}, seeds: map[uint64][32]byte{},
+		signers: map[known]bool{}, seeds: map[uint64][32]byte{}, attested: map[uint64][32]byte{},
 	}
 }
 
@@ -103,6 +107,9 @@ func (l *Ledger) BundleOn(nodeID uint32, day uint64) (binding [30]byte) {
 
 // SeedOf is StorageRegistry.seedOf.
 func (l *Ledger) SeedOf(day uint64) [32]byte { return l.stores.seeds[day] }
+
+// AttestedRoot is StorageRegistry.attestedRoot.
+func (l *Ledger) AttestedRoot(day uint64) [32]byte { return l.stores.attested[day] }
 
 // StoreParameters is StorageRegistry.parameters.
 func (l *Ledger) StoreParameters() bindings.StorageRegistryParametersOutput {
@@ -149,7 +156,6 @@ func (c *promise) at(day *big.Int) uint32 {
 func storeHandlers() map[string]handler {
 	c := bindings.NewStorageRegistry()
 	return map[string]handler{
-		"DayAttested":  nil, // attestedRoot is of the event itself.
 		"ProofRefused": nil, // Nothing changed.
 		"RepairedBy":   nil, // Committed and StatusChanged tell the effect.
 		"SignerNoted": on(c.UnpackSignerNotedEvent, func(l *Ledger, _ uint64, e *bindings.StorageRegistrySignerNoted) error {
@@ -211,6 +217,13 @@ func storeHandlers() map[string]handler {
 		}),
 		"BeaconPublished": on(c.UnpackBeaconPublishedEvent, func(l *Ledger, _ uint64, e *bindings.StorageRegistryBeaconPublished) error {
 			l.stores.seeds[e.Day.Uint64()] = e.Seed
+			return nil
+		}),
+		// The low 16 bits count the parts of the bitmap, and no view tells them.
+		"DayAttested": on(c.UnpackDayAttestedEvent, func(l *Ledger, _ uint64, e *bindings.StorageRegistryDayAttested) error {
+			root := e.BitmapRoot
+			clear(root[attestedSize:])
+			l.stores.attested[e.Day.Uint64()] = root
 			return nil
 		}),
 		"Proven": on(c.UnpackProvenEvent, func(l *Ledger, _ uint64, e *bindings.StorageRegistryProven) error {

@@ -25,7 +25,7 @@ func (c *comparison) challenges() {
 // TestChallengesThatAreArmed folds what needs randomness from outside.
 func TestChallengesThatAreArmed(t *testing.T) {
 	contracts := chain.Contracts{StorageRegistry: common.Address{1}}
-	l, who := ledger.New(contracts), common.Address{7}
+	l, who := ledger.New(contracts, common.Address{}), common.Address{7}
 	on := func(name string, indexed []int64, values ...any) types.Log {
 		return event(t, contracts, "StorageRegistry", name, indexed, values...)
 	}

@@ -41,7 +41,7 @@ func (c *comparison) pauses() {
 // TestDemandsOfLeaves folds what takes ether and a day.
 func TestDemandsOfLeaves(t *testing.T) {
 	contracts := chain.Contracts{NodeRegistry: common.Address{1}}
-	l, who := ledger.New(contracts), common.Address{7}
+	l, who := ledger.New(contracts, common.Address{}), common.Address{7}
 	on := func(name string, indexed []int64, values ...any) types.Log {
 		return event(t, contracts, "NodeRegistry", name, indexed, values...)
 	}
@@ -72,7 +72,7 @@ func TestDemandsOfLeaves(t *testing.T) {
 // TestHeartbeatsThatAreForgotten folds a node's own over more than a week.
 func TestHeartbeatsThatAreForgotten(t *testing.T) {
 	contracts := chain.Contracts{NodeRegistry: common.Address{1}}
-	l := ledger.New(contracts)
+	l := ledger.New(contracts, common.Address{})
 	for _, epoch := range []int64{1001, 1000, 1224} {
 		if err := l.Fold(1, []types.Log{event(t, contracts, "NodeRegistry", "SelfHeartbeat", []int64{3, epoch})}); err != nil {
 			t.Fatal(err)

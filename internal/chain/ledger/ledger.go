@@ -5,10 +5,10 @@
 //
 // It asks nothing and stores nothing. Feed it the events from the block of the
 // deployment on, in order; then the views answer what the contracts answer at
-// the time of the last block: of nodes, stakes, jobs and challenges of
+// the time of the last block: of nodes, stakes, votes, jobs and challenges of
 // where they are placed, payments, stored objects, names, images, cases and what
-// is held against nodes, pauses and upgrades. An event that cannot follow from
-// those before is an error.
+// is held against nodes, pauses, upgrades, proposals, the timelock and roles. An
+// event that cannot follow from those before is an error.
 //
 // What events do not tell is said where the view is.
 package ledger
@@ -33,16 +33,21 @@ type Ledger struct {
 	contracts map[common.Address]string
 	handlers  map[string]map[string]handler
 
-	nodes      nodes
-	demands    demands
-	stakes     stakes
-	jobs       jobs
-	payments   payments
-	wishes     wishes
-	stores     stores
-	domains    domains
-	images     images
-	cases      cases
+	nodes    nodes
+	demands  demands
+	stakes   stakes
+	votes    votes
+	jobs     jobs
+	payments payments
+	wishes   wishes
+	stores   stores
+	domains  domains
+	images   images
+	cases    cases
+	access   access
+	timelock timelock
+	governor governor
+
 	pauses     map[string]*Pause
 	upgrades   map[string]Upgrade
 	challenges map[[32]byte]*Challenge
@@ -52,15 +57,18 @@ type Ledger struct {
 	outages    []*bindings.SLAManagerOutageRecorded
 }
 
-// New returns a ledger of the contracts before their first event.
-func New(contracts chain.Contracts) *Ledger {
+// New returns a ledger of the contracts before their first event. The timelock is
+// that of the deployment; zero when it is not to be followed.
+func New(contracts chain.Contracts, timelock common.Address) *Ledger {
 	l := &Ledger{
 		contracts: map[common.Address]string{}, handlers: handlers(),
-		nodes: newNodes(), demands: newDemands(), stakes: newStakes(), jobs: newJobs(), payments: newPayments(), wishes: newWishes(),
+		nodes: newNodes(), demands: newDemands(), stakes: newStakes(), votes: newVotes(), jobs: newJobs(), payments: newPayments(), wishes: newWishes(),
 		stores: newStores(), domains: newDomains(), images: newImages(), cases: newCases(),
+		access: newAccess(), timelock: newTimelock(), governor: newGovernor(),
 		pauses: map[string]*Pause{}, upgrades: map[string]Upgrade{}, challenges: map[[32]byte]*Challenge{},
 		placements: map[Dispute]*PlacementChallenge{}, bonds: map[[32]byte]*big.Int{}, records: map[uint32]record{},
 	}
+	l.contracts[timelock] = timelockName
 	for name, at := range contracts.ByName() {
 		l.contracts[at] = name
 	}
@@ -82,12 +90,15 @@ func on[E any](unpack func(*types.Log) (*E, error), fold func(l *Ledger, now uin
 	}
 }
 
+// timelockName is the name of the one contract here that nodes need not know of.
+const timelockName = "TimelockController"
+
 // handlers is every event of the contracts whose views are here. A test holds it
 // against the ABIs, so that a new event cannot be forgotten.
 func handlers() map[string]map[string]handler {
 	all := map[string]map[string]handler{
 		"NodeRegistry":     join(nodeHandlers(), demandHandlers()),
-		"StakingManager":   stakeHandlers(),
+		"StakingManager":   join(stakeHandlers(), voteHandlers()),
 		"JobManager":       join(jobHandlers(), placementHandlers()),
 		"PaymentManager":   join(paymentHandlers(), wishHandlers()),
 		"StorageRegistry":  join(storeHandlers(), challengeHandlers()),
@@ -98,12 +109,14 @@ func handlers() map[string]map[string]handler {
 	for contract, own := range all { // What Base has.
 		maps.Copy(own, pauseHandlers(contract))
 	}
+	all["AlephGovernor"] = join(proposalHandlers(), governorHandlers())
 	for contract, own := range all { // What every contract behind a proxy has.
 		maps.Copy(own, upgradeHandlers(contract))
 		for _, name := range []string{"Initialized", "EIP712DomainChanged"} {
 			own[name] = nil
 		}
 	}
+	all["AccessManager"], all[timelockName] = accessHandlers(), timelockHandlers()
 	return all
 }
 

@@ -14,7 +14,7 @@ import (
 // TestOutages folds what needs a feed that says that the sequencer was down.
 func TestOutages(t *testing.T) {
 	contracts := chain.Contracts{SLAManager: common.Address{1}}
-	l := ledger.New(contracts)
+	l := ledger.New(contracts, common.Address{})
 	for i := range int64(34) { // The first two are forgotten.
 		from := 1000 * (i + 1)
 		log := event(t, contracts, "SLAManager", "OutageRecorded", []int64{i}, big.NewInt(from), big.NewInt(from+100))

@@ -52,14 +52,12 @@ type stakes struct {
 	requirements     map[uint8]*big.Int
 	totalRequirement *big.Int
 	unbonding        uint32
-	votes            map[common.Address]*big.Int
-	delegates        map[common.Address]common.Address
 }
 
 func newStakes() stakes {
 	return stakes{
 		pools: map[uint32]*pool{}, positions: map[position]*part{}, tranches: map[tranche]*part{}, requirements: map[uint8]*big.Int{},
-		totalRequirement: big0(), votes: map[common.Address]*big.Int{}, delegates: map[common.Address]common.Address{},
+		totalRequirement: big0(),
 	}
 }
 
@@ -134,17 +132,6 @@ func (l *Ledger) TotalRequirement() *big.Int { return l.stakes.totalRequirement 
 
 // Unbonding is StakingManager.unbonding.
 func (l *Ledger) Unbonding() uint32 { return l.stakes.unbonding }
-
-// Votes is StakingManager.getVotes.
-func (l *Ledger) Votes(who common.Address) *big.Int { return l.stakes.votes[who] }
-
-// Delegate is StakingManager.delegates.
-func (l *Ledger) Delegate(who common.Address) common.Address {
-	if to, ok := l.stakes.delegates[who]; ok {
-		return to
-	}
-	return who
-}
 
 func (l *Ledger) pool(nodeID uint32) *pool { return entry(l.stakes.pools, nodeID, newPool) }
 
@@ -278,17 +265,6 @@ func stakeHandlers() map[string]handler {
 		}),
 		"UnbondingSet": on(c.UnpackUnbondingSetEvent, func(l *Ledger, _ uint64, e *bindings.StakingManagerUnbondingSet) error {
 			l.stakes.unbonding = e.Duration
-			return nil
-		}),
-		"DelegateChanged": on(c.UnpackDelegateChangedEvent, func(l *Ledger, _ uint64, e *bindings.StakingManagerDelegateChanged) error {
-			l.stakes.delegates[e.Delegator] = e.ToDelegate
-			return nil
-		}),
-		"DelegateVotesChanged": on(c.UnpackDelegateVotesChangedEvent, func(l *Ledger, _ uint64, e *bindings.StakingManagerDelegateVotesChanged) error {
-			if had := l.stakes.votes[e.Delegate]; had != nil && had.Cmp(e.PreviousVotes) != 0 {
-				return contradiction("%s had %s votes, not %s", e.Delegate, had, e.PreviousVotes)
-			}
-			l.stakes.votes[e.Delegate] = e.NewVotes
 			return nil
 		}),
 	}

@@ -7,7 +7,7 @@ import (
 func (c *comparison) upgrades() {
 	b := bindings.NewNodeRegistry() // All contracts behind proxies have the same view.
 	for _, of := range bindings.Suite() {
-		if of.Role == bindings.Proxied && of.Name != "AlephGovernor" {
+		if of.Role == bindings.Proxied {
 			same(c, "upgrade of "+of.Name, of.Name, b.PackAnnouncedUpgrade(), b.UnpackAnnouncedUpgrade, c.l.AnnouncedUpgrade(of.Name))
 		}
 	}

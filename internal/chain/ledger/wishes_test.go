@@ -38,7 +38,7 @@ func (c *comparison) wishes() {
 // TestRoutesRunLowAndFillUp folds swaps, which need a market.
 func TestRoutesRunLowAndFillUp(t *testing.T) {
 	contracts := chain.Contracts{PaymentManager: common.Address{1}}
-	l, at := ledger.New(contracts), ledger.Swap{In: 2, Out: 1}
+	l, at := ledger.New(contracts, common.Address{}), ledger.Swap{In: 2, Out: 1}
 	wei := func(n int64) *big.Int { return big.NewInt(n) }
 	set := event(t, contracts, "PaymentManager", "RouteSet", []int64{2, 1}, []byte{7}, uint16(30), uint32(600), uint16(9), wei(3600))
 	sold := func(amount, quote int64) []types.Log {

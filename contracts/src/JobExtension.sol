@@ -124,15 +124,17 @@ contract JobExtension is JobStore {
         }
         Extra memory e;
         if (o.imageSeq != 0) e = _reserveImage($, o, a);
+        uint32 epoch;
         if (o.reqHash != 0 && o.nodeHint == 0) {
+            epoch = a.statsEpoch;
             // Without the numbers of that hour nobody could challenge the assignment.
-            if (INodeRegistry(NODES).heartbeatOf(a.statsEpoch) == 0) {
-                revert IJobManager.WrongEpoch(a.statsEpoch, uint32(block.timestamp / _EPOCH));
+            if (INodeRegistry(NODES).heartbeatOf(epoch) == 0) {
+                revert IJobManager.WrongEpoch(epoch, uint32(block.timestamp / _EPOCH));
             }
             $.placements[_placementId(o.spec, a.attempt)] = JobTypes.hash(JobTypes.ASSIGNMENT, a);
         }
         emit IJobManager.JobTerms(
-            o.spec, a.attempt, o.slaClass, o.imageSeq, e.imageRateQ32, e.imageOnce, a.statsEpoch, o.reqHash, a.deadline
+            o.spec, a.attempt, o.slaClass, o.imageSeq, e.imageRateQ32, e.imageOnce, epoch, o.reqHash, a.deadline
         );
     }
 

@@ -116,7 +116,7 @@ interface IJobManager {
     event JobOffered(bytes32 indexed spec, address indexed payer, JobOffer offer, bytes32 offerHash);
 
     /// @notice What more was agreed for a job that {JobAssigned} tells of; only when it has a class, an image or needs.
-    /// `deadline` is the assignment's.
+    /// `deadline` is the assignment's; `statsEpoch` is 0 when the assignment cannot be challenged.
     event JobTerms(
         bytes32 indexed spec,
         uint8 attempt,

@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "5f05c9f7a2c5f1381c5598bc9b619a8a14da049effaa8a719507b909edaa2083"
+const sourceSum = "a5f7793995e3658878436c2b2c1ee60c3247920d68b55a99e67f4dba4e15fdfb"

@@ -6,6 +6,8 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/bindings"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 // Numbers of IJobManager.Status.
@@ -26,7 +28,9 @@ type word struct {
 type jobs struct {
 	bySpec map[[32]byte]*bindings.IJobManagerJobView
 	offers map[[32]byte][32]byte
-	terms  map[[32]byte]bool // Said of an assignment that is about to be told.
+	// Said of an assignment that is about to be told.
+	terms      map[[32]byte]*bindings.JobManagerJobTerms
+	placements map[Try][32]byte
 	active map[uint32]uint32
 	nonces map[word]*big.Int
 }
@@ -34,7 +38,7 @@ type jobs struct {
 func newJobs() jobs {
 	return jobs{
 		bySpec: map[[32]byte]*bindings.IJobManagerJobView{}, offers: map[[32]byte][32]byte{},
-		terms: map[[32]byte]bool{}, active: map[uint32]uint32{}, nonces: map[word]*big.Int{},
+		terms: map[[32]byte]*bindings.JobManagerJobTerms{}, placements: map[Try][32]byte{}, active: map[uint32]uint32{}, nonces: map[word]*big.Int{},
 	}
 }
 
@@ -60,13 +64,34 @@ func (l *Ledger) ActiveJobs(nodeID uint32) uint32 { return l.jobs.active[nodeID]
 // OfferHash is JobManager.offerHash.
 func (l *Ledger) OfferHash(spec [32]byte) [32]byte { return l.jobs.offers[spec] }
 
-// NonceBitmap is JobManager.nonceBitmap, but for the nonces of offers that resized
-// a job: JobResized does not tell the offer's nonce, which is used up then.
+// Try names an attempt to place a job.
+type Try struct {
+	Spec    [32]byte
+	Attempt uint8
+}
+
+// Placements is JobManager.placement of every attempt, zero for one that cannot be
+// challenged.
+func (l *Ledger) Placements() map[Try][32]byte { return l.jobs.placements }
+
+// NonceBitmap is JobManager.nonceBitmap.
 func (l *Ledger) NonceBitmap(payer common.Address, at *big.Int) *big.Int {
 	if bits := l.jobs.nonces[word{payer, at.String()}]; bits != nil {
 		return bits
 	}
 	return big0()
+}
+
+// placement is the struct hash of an assignment that can be challenged.
+func placement(e *bindings.JobManagerJobAssigned, terms *bindings.JobManagerJobTerms) [32]byte {
+	if terms == nil || terms.StatsEpoch == 0 {
+		return [32]byte{}
+	}
+	a := job.Assignment{
+		Spec: message.ItemHashOf(e.Spec), NodeID: e.NodeId, RateQ32: e.RateQ32, Attempt: e.Attempt, CoordID: e.CoordId,
+		StatsEpoch: terms.StatsEpoch, ReqHash: terms.ReqHash, Deadline: terms.Deadline.Uint64(),
+	}
+	return a.StructHash()
 }
 
 func newJob() *bindings.IJobManagerJobView {
@@ -102,14 +127,16 @@ func jobHandlers() map[string]handler {
 		"JobTerms": on(c.UnpackJobTermsEvent, func(l *Ledger, _ uint64, e *bindings.JobManagerJobTerms) error {
 			j := l.job(e.Spec)
 			j.SlaClass, j.ImageSeq, j.ImageRateQ32 = e.SlaClass, e.ImageSeq, e.ImageRateQ32
-			l.jobs.terms[e.Spec] = true
+			l.jobs.terms[e.Spec] = e
 			return nil
 		}),
 		"JobAssigned": on(c.UnpackJobAssignedEvent, func(l *Ledger, now uint64, e *bindings.JobManagerJobAssigned) error {
 			j := l.job(e.Spec)
-			if j.Payer != e.Payer && !l.jobs.terms[e.Spec] {
+			terms := l.jobs.terms[e.Spec]
+			if j.Payer != e.Payer && terms == nil {
 				j.SlaClass, j.ImageSeq = 0, 0 // Those were of an offer that nobody took, by another payer.
 			}
+			l.jobs.placements[Try{e.Spec, e.Attempt}] = placement(e, terms)
 			delete(l.jobs.terms, e.Spec)
 			j.Payer, j.NodeId, j.CoordId, j.Token, j.Attempt = e.Payer, e.NodeId, e.CoordId, e.Token, e.Attempt
 			j.RateQ32, j.MaxUntil, j.ReservedMinutes = e.RateQ32, e.MaxUntil, uint16(e.ReservedSeconds/60)

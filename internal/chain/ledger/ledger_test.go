@@ -218,12 +218,17 @@ func (c *comparison) jobs(people []common.Address, specs [][32]byte) {
 		same(c, fmt.Sprintf("job %x", spec), "JobManager", b.PackJob(spec), b.UnpackJob, l.Job(spec))
 		same(c, fmt.Sprintf("offer of %x", spec), "JobManager", b.PackOfferHash(spec), b.UnpackOfferHash, l.OfferHash(spec))
 	}
+	for at, want := range l.Placements() {
+		same(c, fmt.Sprintf("placement %v", at), "JobManager", b.PackPlacement(at.Spec, at.Attempt), b.UnpackPlacement, want)
+	}
 	for _, id := range l.Nodes() {
 		same(c, fmt.Sprintf("jobs of %d", id), "JobManager", b.PackActiveJobs(id), b.UnpackActiveJobs, l.ActiveJobs(id))
 	}
 	for _, who := range people {
-		word := big.NewInt(1000) // Resizes use others, and do not tell.
-		same(c, "nonces of "+who.Hex(), "JobManager", b.PackNonceBitmap(who, word), b.UnpackNonceBitmap, l.NonceBitmap(who, word))
+		for _, word := range []int64{0, 1, 1000} { // Offers have small nonces; what is called off are others.
+			at := big.NewInt(word)
+			same(c, fmt.Sprintf("nonces %d of %s", word, who.Hex()), "JobManager", b.PackNonceBitmap(who, at), b.UnpackNonceBitmap, l.NonceBitmap(who, at))
+		}
 	}
 }
 

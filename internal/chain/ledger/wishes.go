@@ -35,6 +35,7 @@ type route struct {
 // wishes are what payers have set, and governance for swaps.
 type wishes struct {
 	limits    map[Limited]bindings.IPaymentExtensionLimitView
+	spendings map[Limited]*bindings.PaymentManagerLimitUsed
 	sponsors  map[Account]bindings.PaymentExtensionSponsorOfOutput
 	autoSwaps map[Swap]uint16
 	routes    map[Swap]*route
@@ -42,14 +43,23 @@ type wishes struct {
 
 func newWishes() wishes {
 	return wishes{
-		limits: map[Limited]bindings.IPaymentExtensionLimitView{}, sponsors: map[Account]bindings.PaymentExtensionSponsorOfOutput{},
+		limits: map[Limited]bindings.IPaymentExtensionLimitView{}, spendings: map[Limited]*bindings.PaymentManagerLimitUsed{},
+		sponsors: map[Account]bindings.PaymentExtensionSponsorOfOutput{},
 		autoSwaps: map[Swap]uint16{}, routes: map[Swap]*route{},
 	}
 }
 
-// Limits is IPaymentExtension.limitOf of every limit that was set. Of what was
-// spent events tell nothing: they do not name the controller.
-func (l *Ledger) Limits() map[Limited]bindings.IPaymentExtensionLimitView { return l.wishes.limits }
+// Limits is IPaymentExtension.limitOf of every limit that was set, at a time.
+func (l *Ledger) Limits(now uint64) map[Limited]bindings.IPaymentExtensionLimitView {
+	all := map[Limited]bindings.IPaymentExtensionLimitView{}
+	for at, v := range l.wishes.limits {
+		if used := l.wishes.spendings[at]; used != nil && used.Day.Uint64() == now/day {
+			v.Spent = used.Spent
+		}
+		all[at] = v
+	}
+	return all
+}
 
 // Sponsors is IPaymentExtension.sponsorOf of every account that has had one.
 func (l *Ledger) Sponsors() map[Account]bindings.PaymentExtensionSponsorOfOutput {
@@ -98,6 +108,10 @@ func wishHandlers() map[string]handler {
 			l.wishes.limits[Limited{Account{e.Payer, e.Token}, e.Controller}] = bindings.IPaymentExtensionLimitView{
 				MaxRateQ32: least(e.MaxRateQ32, maxRate), ValidUntil: e.ValidUntil, DailyCap: e.DailyCap, Spent: big0(),
 			}
+			return nil
+		}),
+		"LimitUsed": on(c.UnpackLimitUsedEvent, func(l *Ledger, _ uint64, e *bindings.PaymentManagerLimitUsed) error {
+			l.wishes.spendings[Limited{Account{e.Payer, e.Token}, e.Controller}] = e
 			return nil
 		}),
 		"SponsorSet": on(c.UnpackSponsorSetEvent, func(l *Ledger, _ uint64, e *bindings.PaymentManagerSponsorSet) error {

@@ -17,12 +17,8 @@ import (
 
 func (c *comparison) wishes() {
 	b, l := bindings.NewPaymentExtension(), c.l
-	for at, want := range l.Limits() {
-		same(c, fmt.Sprintf("limit %v", at), "PaymentManager", b.PackLimitOf(at.Payer, at.Token, at.Controller), func(raw []byte) (bindings.IPaymentExtensionLimitView, error) {
-			v, err := b.UnpackLimitOf(raw)
-			v.Spent = new(big.Int)
-			return v, err
-		}, want)
+	for at, want := range l.Limits(c.now) {
+		same(c, fmt.Sprintf("limit %v", at), "PaymentManager", b.PackLimitOf(at.Payer, at.Token, at.Controller), b.UnpackLimitOf, want)
 	}
 	for at, want := range l.Sponsors() {
 		same(c, fmt.Sprintf("sponsor of %v", at), "PaymentManager", b.PackSponsorOf(at.Payer, at.Token), b.UnpackSponsorOf, want)

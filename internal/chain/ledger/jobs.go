@@ -31,8 +31,8 @@ type jobs struct {
 	// Said of an assignment that is about to be told.
 	terms      map[[32]byte]*bindings.JobManagerJobTerms
 	placements map[Try][32]byte
-	active map[uint32]uint32
-	nonces map[word]*big.Int
+	active     map[uint32]uint32
+	nonces     map[word]*big.Int
 }
 
 func newJobs() jobs {

@@ -44,7 +44,7 @@ type wishes struct {
 func newWishes() wishes {
 	return wishes{
 		limits: map[Limited]bindings.IPaymentExtensionLimitView{}, spendings: map[Limited]*bindings.PaymentManagerLimitUsed{},
-		sponsors: map[Account]bindings.PaymentExtensionSponsorOfOutput{},
+		sponsors:  map[Account]bindings.PaymentExtensionSponsorOfOutput{},
 		autoSwaps: map[Swap]uint16{}, routes: map[Swap]*route{},
 	}
 }

@@ -690,6 +690,16 @@ contract JobPlacementTest is PlacementSuite {
         assertEq(jobs.job(JOB).rateQ32, 2 * RATE);
     }
 
+    function test_resize_notWhilePaused() public {
+        _running(0);
+        IJobManager.JobOffer memory offer = _offer(JOB, 2 * RATE);
+        bytes memory sig = _sign(payerKey, jobs.offerDigest(offer));
+        bytes memory nodeSig = _resizeSig(offer, workers[0], 2 * RATE);
+        jobs.pause(Pausing.ENTRY, 1 days);
+        vm.expectRevert(abi.encodeWithSelector(AlephErrors.Paused.selector, Pausing.ENTRY));
+        jobs.resize(offer, sig, 2 * RATE, nodeSig);
+    }
+
     function test_resize_toWhatThePayerPaysAtMost() public {
         _running(0);
         IJobManager.JobOffer memory offer = _offer(JOB, 2 * RATE);

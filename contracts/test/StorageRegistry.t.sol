@@ -278,7 +278,7 @@ contract StorageRegistryTest is StorageSuite {
         _warpDay(terms.untilDay - 1);
         vm.expectRevert(_err(AlephErrors.NotAuthorized.selector, uint160(address(this))));
         storages.release(id, terms);
-        _warpDay(terms.untilDay + 1);
+        _warpDay(terms.untilDay);
         vm.expectEmit(address(storages));
         emit IStorageWords.StatusChanged(id, IStorageWords.Status.Closed, terms.untilDay);
         storages.release(id, terms);

@@ -121,13 +121,18 @@ func (w *Walk) tourStakes() {
 	}
 }
 
-// tourAccess gives roles out and takes them back, and lets who has one use it.
+// tourAccess gives roles out and takes them back, and lets who has one use it. What
+// was scheduled first cannot be made any more; the rest could, were it not made or
+// called off.
 func (w *Walk) tourAccess() {
 	w.tb.Helper()
-	w.mustAll("labelRole", "setGrantDelay", "setRoleGuardian", "setFunctionRole", "setTargetDelay", "closeTarget")
+	c := bindings.NewAccessManager()
+	w.mustAll("labelRole", "setGrantDelay", "setRoleGuardian", "setFunctionRole", "setTargetDelay")
 	for range 12 {
 		w.must("grantRole", soon)
 	}
+	w.must("schedule", soon, "grantRole")
+	w.pass(11 * 24 * time.Hour)
 	for range 3 {
 		w.must("schedule", soon, "grantRole")
 	}
@@ -136,8 +141,13 @@ func (w *Walk) tourAccess() {
 	w.must("schedule", soon, "grantRole")
 	w.must("revokeRole", soon)
 	w.must("renounceRole", soon, "grantRole")
-	w.mustAll("setRoleAdmin", "setTargetDelay", "setGrantDelay")
-	w.must("schedule", 8*24*time.Hour, "grantRole") // What was scheduled before cannot be made any more.
+	w.mustAll("setTargetDelay", "setGrantDelay")
+	for kind, data := range map[string][]byte{
+		"setRoleAdmin": c.PackSetRoleAdmin(firstRole, firstRole+1),
+		"closeTarget":  c.PackSetTargetClosed(addressOf(w.people[0]), true),
+	} {
+		w.mustMake(kind, move{key: w.net.Admin.Key, contract: "AccessManager", data: data})
+	}
 }
 
 // tourUpgrades leaves contracts of which an upgrade was carried out, was called off

@@ -8,6 +8,7 @@ import {IImageMarketplace} from "./interfaces/IImageMarketplace.sol";
 import {IJobManager} from "./interfaces/IJobManager.sol";
 import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
 import {AlephErrors} from "./libraries/AlephErrors.sol";
+import {Burning} from "./libraries/Burning.sol";
 import {CodeStore} from "./libraries/CodeStore.sol";
 import {Pausing} from "./libraries/Pausing.sol";
 import {Payees} from "./libraries/Payees.sol";
@@ -15,7 +16,6 @@ import {Perspectives} from "./libraries/Perspectives.sol";
 import {Q32} from "./libraries/Q32.sol";
 import {TypeHashes} from "./libraries/TypeHashes.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
-import {ERC20Burnable} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Burnable.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
@@ -228,7 +228,7 @@ contract ImageMarketplace is IImageMarketplace, Base, TypedData, ReentrancyGuard
         Perspectives.check(NODES, verdictDigest(seq, reason), sigs, _SCANNERS, _REGIONS);
         i.bond = 0;
         emit BondForfeited(seq, reason, amount);
-        ERC20Burnable(TOKEN).burn(amount);
+        Burning.burn(TOKEN, amount);
     }
 
     /* REVENUE */

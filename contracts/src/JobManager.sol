@@ -255,7 +255,9 @@ contract JobManager is IJobManager, Base, TypedData, JobStore, Extensible {
     function job(bytes32 spec) external view returns (JobView memory) {
         Terms storage t = _storage().terms[spec];
         Life memory l = _load(spec);
-        Extra storage e = _storage().extras[spec];
+        // What somebody else offered may still be there; it is not this job's.
+        Extra memory e;
+        if (l.extra) e = _storage().extras[spec];
         return JobView({
             payer: t.payer,
             changedAt: l.changedAt,

@@ -11,10 +11,10 @@ import {IPaymentManager} from "./interfaces/IPaymentManager.sol";
 import {ISLAManager} from "./interfaces/ISLAManager.sol";
 import {IStakingManager} from "./interfaces/IStakingManager.sol";
 import {AlephErrors} from "./libraries/AlephErrors.sol";
+import {Burning} from "./libraries/Burning.sol";
 import {L2Guard} from "./libraries/L2Guard.sol";
 import {Pausing} from "./libraries/Pausing.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
-import {ERC20Burnable} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Burnable.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
@@ -39,9 +39,6 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extensible {
     }
 
     /* CONSTANTS */
-
-    /// @dev Where tokens go that cannot be burned: a bridge's standard token has no function for it.
-    address private constant _GRAVE = 0x000000000000000000000000000000000000dEaD;
 
     uint32 private constant _START_TIMEOUT = 15 minutes;
 
@@ -175,10 +172,7 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extensible {
         if (amount == 0) revert AlephErrors.ZeroAmount();
         $.toBurn = 0;
         emit PenaltiesBurned(amount);
-        try ERC20Burnable(TOKEN).burn(amount) {}
-        catch {
-            IERC20(TOKEN).safeTransfer(_GRAVE, amount);
-        }
+        Burning.burn(TOKEN, amount);
     }
 
     /// @inheritdoc ISLAManager
@@ -374,13 +368,13 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extensible {
     }
 
     function _slash(bytes32 caseId, Case storage c, Penalty memory p, uint16 bps) private {
-        (uint16 reporterBps, uint16 tenantBps) = _sharesOf(c);
+        (uint16 reporterBps, uint16 tenantBps, uint16 callerBps) = _sharesOf(c);
         (uint128 slashed, uint128 dust) = _take(caseId, c.nodeId, p, bps);
         Shares memory s;
         s.taken = slashed + dust;
         s.toReporter = _portion(slashed, reporterBps);
         s.toTenant = _portion(slashed, tenantBps);
-        s.toCaller = _portion(slashed, _CALLER_BPS);
+        s.toCaller = _portion(slashed, callerBps);
         s.burned = s.taken - s.toReporter - s.toTenant - s.toCaller;
         _credit(c.reporter, s.toReporter);
         _credit(c.tenant, s.toTenant);
@@ -394,12 +388,13 @@ contract SLAManager is ISLAManager, Base, SLAStore, Extensible {
         return uint128(uint256(amount) * bps / _BPS);
     }
 
-    /// @dev Nobody earns from a penalty of its own node.
-    function _sharesOf(Case storage c) private view returns (uint16 reporterBps, uint16 tenantBps) {
+    /// @dev The account that owns a node earns nothing from its penalty.
+    function _sharesOf(Case storage c) private view returns (uint16 reporterBps, uint16 tenantBps, uint16 callerBps) {
         (address owner,,) = INodeRegistry(NODES).standing(c.nodeId);
         (address reporter, address tenant) = (c.reporter, c.tenant);
         if (reporter != address(0) && reporter != owner) reporterBps = _REPORTER_BPS;
         if (tenant != address(0) && tenant != owner) tenantBps = c.tenantBps;
+        if (msg.sender != owner) callerBps = _CALLER_BPS;
     }
 
     function _take(bytes32 caseId, uint32 nodeId, Penalty memory p, uint16 bps) private returns (uint128, uint128) {

@@ -153,7 +153,7 @@ contract JobPlacementTest is PlacementSuite {
     function _squat(bool stop) private {
         address squatter = makeAddr("squatter");
         IJobManager.JobOffer memory bad = _offer(JOB, RATE);
-        (bad.payer, bad.slaClass, bad.maxUntil) = (squatter, class, START + 9);
+        (bad.payer, bad.slaClass, bad.maxUntil, bad.imageSeq) = (squatter, class, START + 9, 7);
         vm.startPrank(squatter);
         jobs.createJob(bad);
         if (stop) jobs.stop(JOB);
@@ -170,6 +170,7 @@ contract JobPlacementTest is PlacementSuite {
         assertEq(j.nodeId, workers[0].id);
         assertEq(j.slaClass, 0);
         assertEq(j.maxUntil, 0);
+        assertEq(j.imageSeq, 0);
         assertEq(uint8(j.status), uint8(IJobManager.Status.Assigned));
         assertEq(_confirm(JOB, workers[0]), 1);
         _stop(JOB);

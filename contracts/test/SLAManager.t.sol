@@ -221,6 +221,15 @@ contract SLAManagerTest is CaseSuite {
         sla.governanceResolve(id, true);
     }
 
+    function test_finalize_ownerEarnsNothing() public {
+        bytes32 id = _record(ISLAManager.Kind.Offline, node, 1, 2, reporter);
+        (address owner,,) = nodes.standing(node);
+        vm.prank(owner);
+        sla.finalize(id);
+        assertEq(sla.creditOf(owner), 0);
+        assertGt(sla.creditOf(reporter), 0);
+    }
+
     function test_finalize_pausedAndUnknown() public {
         bytes32 id = _record(ISLAManager.Kind.Offline, node, 1, 1, reporter);
         sla.pause(Pausing.PENALTY, 1 days);

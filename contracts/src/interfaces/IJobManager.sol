@@ -236,7 +236,7 @@ interface IJobManager {
     /// @dev The node must give notice.
     error NoticeNeeded(uint32 notice);
 
-    /// @dev The assignment is not the one in force.
+    /// @dev The assignment is not the one of its attempt, or was not made by needs.
     error WrongAssignment(bytes32 spec);
 
     /// @dev The leaf is not in the numbers of the hour.
@@ -401,7 +401,8 @@ interface IJobManager {
     /// @notice The struct hash of the offer that a payer made on the chain; zero when none.
     function offerHash(bytes32 spec) external view returns (bytes32);
 
-    /// @notice The struct hash of the assignment of an attempt, when it had needs and so can be challenged; else zero.
+    /// @notice The struct hash of the assignment of an attempt that coordinators placed by needs; zero for others. It can be
+    /// challenged for 50 hours after the hour of its numbers.
     function placement(bytes32 spec, uint8 attempt) external view returns (bytes32);
 
     /// @notice A challenge as it is now.

@@ -403,7 +403,8 @@ interface INodeRegistry {
     /// digest, and each coordinator in `coordSigs` an Active one that signed the second. A wrong signature's index is 1 for
     /// the node and 2 and up for the coordinators.
     /// @param coordId The coordinator that proposed the assignment, who must be among them.
-    /// @param quorum How many coordinators must have signed, when as many are Active; 0 when none is asked.
+    /// @param quorum How many coordinators must have signed, when as many are Active; with 0 none is asked, and neither
+    /// `coordId` nor `coordSigs` is looked at.
     /// @param coordSigs Entries of 69 bytes, 64 at most, ids ascending: a node id (4) and a signature (65: r, s, v).
     function checkAssignment(
         uint32 nodeId,

@@ -222,7 +222,7 @@ interface IStakingManager {
 
     /// @notice Takes stake of a node as a penalty and hands all of it to the SLAManager, in one transfer. Takes what there
     /// is when it is less than `amount`. Only the SLAManager, which slashes once for each case, shares out what it gets and
-    /// burns the rest: no owner is paid what its delegators lose.
+    /// burns the rest: an owner's own account is not paid what its delegators lose.
     /// @param mode Operational: first from the owner's stake, then from what waits of it, then from the delegators in
     /// proportion. Fatal: from all four purses in proportion.
     /// @return slashed What was taken, at most `amount`.

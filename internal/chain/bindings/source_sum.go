@@ -3,4 +3,4 @@
 package bindings
 
 // sourceSum is the hash of the contract sources that the bindings were generated from.
-const sourceSum = "a5f7793995e3658878436c2b2c1ee60c3247920d68b55a99e67f4dba4e15fdfb"
+const sourceSum = "a09fb977cb2451f5bdaddbaa920bebdf9bd6a5cfa9776cbd56694d9e00ac3448"

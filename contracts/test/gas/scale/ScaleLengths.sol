@@ -113,7 +113,6 @@ abstract contract ScaleLengths is ScaleWorld {
     function _withoutALongest() private {
         // A node each; nothing is kept between two of them.
         _known_[address(staking)][IStakingManager.syncVotes.selector] = true;
-        // Asked by the JobManager only, for 64 coordinators at most.
         // A path that is longer than the tree leads to another root.
         _known_[address(storages)][IStorageRegistry.reportMissed.selector] = true;
         _known_[address(storages)][IStorageRegistry.reportMissedBundle.selector] = true;

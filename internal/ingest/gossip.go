@@ -46,7 +46,7 @@ func (p *Pipeline) validateMessage(_ context.Context, g p2p.Gossip) p2p.Verdict 
 	}
 	env, err := message.Parse(g.Data)
 	switch {
-	case err != nil && head.Type.Known() && head.Type != message.TypeInstance && head.Type != message.TypeStore:
+	case head.Type.Known() && !processes(head.Type):
 		return p2p.Ignore // a later version of the network may know better
 	case err != nil:
 		return p2p.Reject

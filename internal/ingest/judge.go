@@ -106,7 +106,7 @@ func (p *Pipeline) checkStore(env *message.Envelope, now time.Time) (verdict, er
 		return verdict{}, message.Reject(message.CodeInvalidFormat, "content.item_type is %s; this node keeps files of item_type storage", s.ItemType)
 	}
 	f := &state.File{Ref: env.ItemHash, Hash: s.ItemHash, Owner: s.Address, Name: fileName(s), CreatedAt: now}
-	if s.Size != nil {
+	if s.Size != nil && *s.Size > 0 {
 		f.SizeBytes = *s.Size
 	}
 	info, err := p.files.Stat(s.ItemHash)

@@ -39,6 +39,9 @@ func (p *Pipeline) Submit(ctx context.Context, raw []byte, now time.Time) (*stat
 // read runs the stages that need nothing but the bytes.
 func (p *Pipeline) read(raw []byte) (*message.Envelope, error) {
 	env, err := message.Parse(raw)
+	if err == nil && !processes(env.Type) {
+		err = message.Reject(message.CodeInvalidFormat, "this node does not process messages of type %s, only INSTANCE and STORE", env.Type)
+	}
 	if err == nil && env.ItemType != message.Inline {
 		err = message.Reject(message.CodeInvalidFormat, "item_type is %s; this node takes messages whose content is inline", env.ItemType)
 	}
@@ -51,6 +54,9 @@ func (p *Pipeline) read(raw []byte) (*message.Envelope, error) {
 	}
 	return env, nil
 }
+
+// processes tells the types that this node makes state of.
+func processes(t message.Type) bool { return t == message.TypeInstance || t == message.TypeStore }
 
 func (p *Pipeline) countRefusal(err error) {
 	var rejected *message.RejectError

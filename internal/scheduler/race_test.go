@@ -104,7 +104,9 @@ func BenchmarkChoose(b *testing.B) {
 	q := request{
 		table: table, seed: common.Hash{1}, needs: job.Needs{Driver: "qemu", VCPUs: 2, MemoryMiB: 2048, DiskMiB: 10_000},
 		instance: &message.Instance{
-			Payment: &message.Payment{Type: message.PayCredit}, Resources: message.Resources{VCPUs: 2, MemoryMiB: 2048},
+			Executable: message.Executable{
+				Payment: &message.Payment{Type: message.PayCredit}, Resources: message.Resources{VCPUs: 2, MemoryMiB: 2048},
+			},
 			Rootfs: message.Rootfs{SizeMiB: 10_000},
 		},
 	}

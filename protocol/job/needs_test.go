@@ -27,9 +27,11 @@ func TestNeedsOf(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			i := &message.Instance{
-				Payment:   &message.Payment{Type: message.PayCredit},
-				Resources: message.Resources{VCPUs: 2, MemoryMiB: 512},
-				Rootfs:    message.Rootfs{Parent: message.Parent{Ref: ref}, SizeMiB: 1000},
+				Executable: message.Executable{
+					Payment:   &message.Payment{Type: message.PayCredit},
+					Resources: message.Resources{VCPUs: 2, MemoryMiB: 512},
+				},
+				Rootfs: message.Rootfs{Parent: message.Parent{Ref: ref}, SizeMiB: 1000},
 			}
 			tt.edit(i)
 

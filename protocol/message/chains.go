@@ -22,7 +22,7 @@ func chains() []Chain {
 // Type is the kind of a message.
 type Type string
 
-// The types of the protocol. Parse accepts INSTANCE and STORE.
+// The types of the protocol.
 const (
 	TypePost      Type = "POST"
 	TypeAggregate Type = "AGGREGATE"
@@ -34,13 +34,10 @@ const (
 )
 
 // Known reports whether the protocol names the type.
-func (t Type) Known() bool {
-	switch t {
-	case TypePost, TypeAggregate, TypeStore, TypeProgram, TypeInstance, TypeForget, TypeVProgram:
-		return true
-	default:
-		return false
-	}
+func (t Type) Known() bool { return slices.Contains(types(), t) }
+
+func types() []Type {
+	return []Type{TypePost, TypeAggregate, TypeStore, TypeProgram, TypeInstance, TypeForget, TypeVProgram}
 }
 
 // Status is where a message stands on a node.

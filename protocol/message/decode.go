@@ -3,7 +3,8 @@ package message
 import (
 	"bytes"
 	"encoding/json"
-	"math/big"
+	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,75 +12,160 @@ import (
 	"unicode/utf8"
 )
 
-// decoder reads JSON with the lenience of the reference implementation and
+// anyLength is the limit of what the protocol does not bound; the size of a
+// message bounds it.
+const anyLength = math.MaxInt
+
+// absent is the place of a value that is not there.
+const absent = -1
+
+// decoder reads a tree with the lenience of the reference implementation and
 // keeps the first rule that is broken, so that readers need no checks between
 // fields.
-type decoder struct{ err error }
+type decoder struct {
+	tree
+	name string // of the root, in verdicts
+	err  error
+}
 
-func (d *decoder) fail(format string, args ...any) {
-	if d.err == nil {
-		d.err = invalid(format, args...)
+// decode scans a JSON text and returns its root.
+func decode(name string, raw []byte) (*decoder, node, error) {
+	t, err := scan(raw)
+	if err != nil {
+		return nil, node{}, invalid("%s: %v", name, err)
+	}
+	d := &decoder{tree: t, name: name}
+	return d, node{d: d}, nil
+}
+
+// node is one value, or the place in an object where one is absent.
+type node struct {
+	d   *decoder
+	at  int32
+	of  int32 // the object it is a field of, if absent
+	key string
+}
+
+func (n node) kind() kind   { return n.d.values[n.at].kind }
+func (n node) absent() bool { return n.at == absent }
+func (n node) null() bool   { return n.absent() || n.kind() == kindNull }
+
+// skip reports whether there is nothing to read: a rule is broken already, or
+// an optional value is absent or null.
+func (n node) skip() bool { return n.d.err != nil || n.null() }
+
+// isText reports whether the value is a text.
+func (n node) isText() bool {
+	return !n.absent() && (n.kind() == kindText || n.kind() == kindEscaped)
+}
+
+// raw returns the bytes of the value.
+func (n node) raw() json.RawMessage {
+	if n.absent() {
+		return nil
+	}
+	return n.d.bytes(n.at)
+}
+
+// fail keeps the first verdict. The path of the value comes before it.
+func (n node) fail(format string, args ...any) {
+	if n.d.err == nil {
+		n.d.err = invalid("%s "+format, append([]any{n.path()}, args...)...)
 	}
 }
 
-// node is one JSON value and the path that names it in a verdict. The zero raw
-// text means absent.
-type node struct {
-	d    *decoder
-	raw  json.RawMessage
-	path string
+// path names the value in a verdict. It is found only when one is given.
+func (n node) path() string {
+	if n.absent() {
+		return n.d.path(n.of) + "." + n.key
+	}
+	return n.d.path(n.at)
 }
 
-func (n node) absent() bool { return len(n.raw) == 0 }
-func (n node) null() bool   { return n.absent() || bytes.Equal(n.raw, []byte("null")) }
+func (d *decoder) path(target int32) string {
+	path, at := d.name, int32(0)
+	for at != target {
+		child := at + 1
+		if d.values[at].kind == kindList {
+			i := 0
+			for ; d.values[child].next <= target; i++ {
+				child = d.values[child].next
+			}
+			path += "[" + strconv.Itoa(i) + "]"
+			at = child
+			continue
+		}
+		for d.values[child+1].next <= target {
+			child = d.values[child+1].next
+		}
+		path += "." + d.text(child)
+		at = child + 1
+	}
+	return path
+}
 
 // object is the fields of a JSON object; of equal keys the last one counts.
-type object struct {
-	d      *decoder
-	path   string
-	fields map[string]json.RawMessage
-}
+type object struct{ node }
 
-// object reads n as a JSON object. Without known keys, others are allowed.
-func (d *decoder) object(n node, known ...string) object {
-	o := object{d: d, path: n.path}
-	if d.err != nil {
-		return o
+// object reads n as an object. Without known keys, others are allowed.
+func (n node) object(known ...string) object {
+	if n.d.err != nil {
+		return object{node{d: n.d, at: absent}}
 	}
-	if raw := bytes.TrimLeft(n.raw, " \t\r\n"); len(raw) == 0 || raw[0] != '{' {
-		d.fail("%s is not an object", n.path)
-		return o
+	if n.absent() || n.kind() != kindObject {
+		n.fail("is not an object")
+		return object{node{d: n.d, at: absent}}
 	}
-	if err := json.Unmarshal(n.raw, &o.fields); err != nil {
-		d.fail("%s is not an object: %v", n.path, err)
-		return o
-	}
-	if len(known) == 0 {
-		return o
-	}
-	var extra []string
-	for k := range o.fields {
-		if !slices.Contains(known, k) {
-			extra = append(extra, k)
-		}
-	}
-	if len(extra) > 0 {
-		slices.Sort(extra)
-		d.fail("%s has the unknown key %.80q", n.path, extra[0])
+	o := object{n}
+	if len(known) > 0 {
+		o.forbid(known)
 	}
 	return o
 }
 
+// forbid refuses keys that are not known.
+func (o object) forbid(known []string) {
+	for key := range o.fields {
+		if !slices.ContainsFunc(known, func(k string) bool { return o.d.is(key, k) }) {
+			o.fail("has the unknown key %.80q", o.d.text(key))
+			return
+		}
+	}
+}
+
+// fields yields the places of the keys and of their values, in the order of
+// the text.
+func (o object) fields(yield func(key, value int32) bool) {
+	if o.absent() {
+		return
+	}
+	end := o.d.values[o.at].next
+	for key := o.at + 1; key < end; key = o.d.values[key+1].next {
+		if !yield(key, key+1) {
+			return
+		}
+	}
+}
+
 // maybe returns the field, absent if there is none.
 func (o object) maybe(key string) node {
-	return node{d: o.d, raw: o.fields[key], path: o.path + "." + key}
+	n := node{d: o.d, at: absent, of: o.at, key: key}
+	for k, v := range o.fields {
+		if o.d.is(k, key) {
+			n.at = v
+		}
+	}
+	return n
 }
+
+// has reports whether the object has the key, even with null.
+func (o object) has(key string) bool { return !o.maybe(key).absent() }
 
 // need returns the field and fails without it.
 func (o object) need(key string) node {
 	n := o.maybe(key)
-	if n.absent() {
-		o.d.fail("%s is missing", n.path)
+	if n.d.err == nil && n.absent() {
+		n.fail("is missing")
 	}
 	return n
 }
@@ -87,21 +173,24 @@ func (o object) need(key string) node {
 // list returns the elements of an array of at most limit; null and absent are
 // empty.
 func (n node) list(limit int) []node {
-	if n.d.err != nil || n.null() {
+	if n.skip() {
 		return nil
 	}
-	var raws []json.RawMessage
-	if err := json.Unmarshal(n.raw, &raws); err != nil {
-		n.d.fail("%s is not a list", n.path)
+	if n.kind() != kindList {
+		n.fail("is not a list")
 		return nil
 	}
-	if len(raws) > limit {
-		n.d.fail("%s has %d elements, at most %d are allowed", n.path, len(raws), limit)
+	count, end := 0, n.d.values[n.at].next
+	for at := n.at + 1; at < end; at = n.d.values[at].next {
+		count++
+	}
+	if count > limit {
+		n.fail("has %d elements, at most %d are allowed", count, limit)
 		return nil
 	}
-	out := make([]node, len(raws))
-	for i, raw := range raws {
-		out[i] = node{d: n.d, raw: raw, path: n.path + "[" + strconv.Itoa(i) + "]"}
+	out := make([]node, 0, count)
+	for at := n.at + 1; at < end; at = n.d.values[at].next {
+		out = append(out, node{d: n.d, at: at})
 	}
 	return out
 }
@@ -111,74 +200,118 @@ func (n node) text(least, limit int) string {
 	if n.d.err != nil {
 		return ""
 	}
-	var s *string
-	if err := json.Unmarshal(n.raw, &s); err != nil || s == nil {
-		n.d.fail("%s is not a text", n.path)
+	if !n.isText() {
+		n.fail("is not a text")
 		return ""
 	}
-	switch count := utf8.RuneCountInString(*s); {
-	case count < least:
-		n.d.fail("%s is empty", n.path)
-	case count > limit:
-		n.d.fail("%s has %d characters, at most %d are allowed", n.path, count, limit)
+	s := n.d.text(n.at)
+	if len(s) >= least && len(s) <= limit {
+		return s // there are no more characters than bytes
 	}
-	return *s
+	switch count := utf8.RuneCountInString(s); {
+	case count < least:
+		n.fail("is empty")
+	case count > limit:
+		n.fail("has %d characters, at most %d are allowed", count, limit)
+	}
+	return s
 }
 
 // textOrNull reads an optional text.
 func (n node) textOrNull(limit int) *string {
-	if n.d.err != nil || n.null() {
+	if n.skip() {
 		return nil
 	}
 	s := n.text(0, limit)
 	return &s
 }
 
-// word reads a text that must be one of the given ones.
-func (n node) word(words ...string) string {
-	s := n.text(0, MaxTextBytes)
-	if n.d.err == nil && !slices.Contains(words, s) {
-		n.d.fail("%s is %.80q, want one of %s", n.path, s, strings.Join(words, ", "))
+// texts reads a list of at most count texts, nil if it is null or absent.
+func (n node) texts(count, limit int) []string {
+	nodes := n.list(count)
+	if n.skip() {
+		return nil
 	}
-	return s
+	out := make([]string, len(nodes))
+	for i, e := range nodes {
+		out[i] = e.text(0, limit)
+	}
+	return out
+}
+
+// word reads a text that must be one of the given ones, which it returns.
+func (n node) word(words ...string) string {
+	if n.d.err != nil {
+		return ""
+	}
+	if !n.isText() {
+		n.fail("is not a text")
+		return ""
+	}
+	for _, w := range words {
+		if n.d.is(n.at, w) {
+			return w
+		}
+	}
+	n.fail("is %.80q, want one of %s", n.d.text(n.at), strings.Join(words, ", "))
+	return ""
+}
+
+// wordOrNull reads an optional word.
+func (n node) wordOrNull(words ...string) *string {
+	if n.skip() {
+		return nil
+	}
+	s := n.word(words...)
+	return &s
 }
 
 // hash reads an item hash.
 func (n node) hash() ItemHash {
-	s := n.text(0, MaxTextBytes)
+	s := n.text(0, anyLength)
 	if n.d.err != nil {
 		return ""
 	}
 	h, err := ParseItemHash(s)
 	if err != nil {
-		n.d.fail("%s: %v", n.path, err)
+		n.fail("is no item hash: %v", err)
 	}
 	return h
 }
 
 func (n node) hashOrNull() *ItemHash {
-	if n.d.err != nil || n.null() {
+	if n.skip() {
 		return nil
 	}
 	h := n.hash()
 	return &h
 }
 
+// hashes reads a list of item hashes.
+func (n node) hashes(count int) []ItemHash {
+	nodes := n.list(count)
+	out := make([]ItemHash, len(nodes))
+	for i, e := range nodes {
+		out[i] = e.hash()
+	}
+	return out
+}
+
 // signature reads a signature; some clients write one that is a JSON object as
 // the object itself, which is kept as its text.
 func (n node) signature() string {
-	if n.d.err != nil || n.null() {
+	if n.skip() {
 		return ""
 	}
-	if n.raw[0] != '{' {
+	if n.kind() != kindObject {
 		return n.text(0, MaxTextBytes)
 	}
 	var buf bytes.Buffer
-	if err := json.Compact(&buf, n.raw); err != nil {
-		n.d.fail("%s is not JSON: %v", n.path, err)
+	if err := json.Compact(&buf, n.raw()); err != nil {
+		n.fail("is not JSON: %v", err)
 	}
 	if buf.Len() > MaxTextBytes {
-		n.d.fail("%s has %d bytes, at most %d are allowed", n.path, buf.Len(), MaxTextBytes)
+		n.fail("has %d bytes, at most %d are allowed", buf.Len(), MaxTextBytes)
 	}
 	return buf.String()
 }
@@ -189,74 +322,110 @@ func (n node) boolean(absent bool) bool {
 	if n.d.err != nil || n.absent() {
 		return absent
 	}
-	word := strings.ToLower(strings.Trim(string(n.raw), `"`))
-	switch word {
-	case "true", "1", "1.0":
+	switch n.kind() {
+	case kindTrue:
 		return true
-	case "false", "0", "0.0":
+	case kindFalse:
 		return false
-	}
-	if n.raw[0] == '"' {
-		switch word {
-		case "t", "yes", "y", "on":
+	case kindNumber:
+		switch f := n.number(); f {
+		case 0, 1:
+			return f == 1
+		}
+	case kindText, kindEscaped:
+		switch strings.ToLower(n.d.text(n.at)) {
+		case "true", "1", "t", "yes", "y", "on":
 			return true
-		case "f", "no", "n", "off":
+		case "false", "0", "f", "no", "n", "off":
 			return false
 		}
+	default:
 	}
-	n.d.fail("%s is not true or false", n.path)
+	n.fail("is not true or false")
 	return false
 }
 
-// number reads an exact number: a JSON number, a text that holds one, or a
-// boolean as 0 or 1.
-func (n node) number() *big.Rat {
-	const charsMax, exponentMax = 64, 64 // no number of the protocol needs more
-	zero := new(big.Rat)
+// booleanOrNull reads an optional truth value.
+func (n node) booleanOrNull() *bool {
+	if n.skip() {
+		return nil
+	}
+	b := n.boolean(false)
+	return &b
+}
+
+// number reads a number as the reference does: a JSON number, a text that
+// holds one, or a boolean as 0 or 1.
+func (n node) number() float64 {
 	if n.d.err != nil {
-		return zero
+		return 0
 	}
-	s := strings.TrimSpace(strings.Trim(string(n.raw), `"`))
-	switch {
-	case string(n.raw) == "true":
-		s = "1"
-	case string(n.raw) == "false":
-		s = "0"
-	}
-	if len(s) == 0 || len(s) > charsMax || strings.Trim(s, "+-0123456789.eE") != "" {
-		n.d.fail("%s is not a number", n.path)
-		return zero
-	}
-	if i := strings.IndexAny(s, "eE"); i >= 0 {
-		exp, ok := new(big.Int).SetString(s[i+1:], 10)
-		if !ok || exp.CmpAbs(big.NewInt(exponentMax)) > 0 {
-			n.d.fail("%s is not a number of a sensible size", n.path)
-			return zero
+	var f float64
+	err := strconv.ErrSyntax
+	if !n.absent() {
+		switch n.kind() {
+		case kindNumber:
+			f, err = strconv.ParseFloat(string(n.raw()), 64)
+		case kindText, kindEscaped:
+			s := strings.TrimSpace(n.d.text(n.at))
+			if strings.Trim(s, "+-0123456789.eE") == "" {
+				f, err = strconv.ParseFloat(s, 64)
+			}
+		case kindTrue:
+			return 1
+		case kindFalse:
+			return 0
+		default:
 		}
 	}
-	r, ok := new(big.Rat).SetString(s)
-	if !ok {
-		n.d.fail("%s is not a number", n.path)
-		return zero
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		n.fail("is not a number of a sensible size")
+	case err != nil:
+		n.fail("is not a number")
 	}
-	return r
+	return f
 }
 
 // integer reads a whole number within bounds; 1.0 and "1" count as 1.
 func (n node) integer(least, limit int64) int64 {
-	r := n.number()
 	if n.d.err != nil {
 		return 0
 	}
-	if !r.IsInt() {
-		n.d.fail("%s is not a whole number", n.path)
+	if s, ok := n.digits(); ok {
+		v, err := strconv.ParseInt(s, 10, 64)
+		if err != nil || v < least || v > limit {
+			n.fail("is %.80s, want %d to %d", s, least, limit)
+			return 0
+		}
+		return v
+	}
+	f := n.number()
+	switch {
+	case n.d.err != nil:
+		return 0
+	case f != math.Trunc(f):
+		n.fail("is not a whole number")
+		return 0
+	case f < math.MinInt64 || f >= math.MaxInt64 || int64(f) < least || int64(f) > limit:
+		n.fail("is %g, want %d to %d", f, least, limit)
 		return 0
 	}
-	if !r.Num().IsInt64() || r.Num().Int64() < least || r.Num().Int64() > limit {
-		n.d.fail("%s is %s, want %d to %d", n.path, r.Num(), least, limit)
-		return 0
+	return int64(f)
+}
+
+// digits returns a whole number as it is written, for those that a float64
+// does not hold exactly.
+func (n node) digits() (string, bool) {
+	var s string
+	switch {
+	case n.isText():
+		s = strings.TrimPrefix(strings.TrimSpace(n.d.text(n.at)), "+")
+	case !n.absent() && n.kind() == kindNumber:
+		s = string(n.raw())
 	}
-	return r.Num().Int64()
+	unsigned := strings.TrimPrefix(s, "-")
+	return s, unsigned != "" && strings.Trim(unsigned, "0123456789") == ""
 }
 
 // integerOr is integer with a default for an absent field.
@@ -267,52 +436,135 @@ func (n node) integerOr(absent, least, limit int64) int64 {
 	return n.integer(least, limit)
 }
 
+// integerOrNull reads an optional whole number.
+func (n node) integerOrNull(least, limit int64) *int64 {
+	if n.skip() {
+		return nil
+	}
+	v := n.integer(least, limit)
+	return &v
+}
+
 // strictInteger reads a whole number that is written as one.
 func (n node) strictInteger(least, limit int64) int64 {
-	if n.d.err == nil && strings.Trim(string(n.raw), "-0123456789") != "" {
-		n.d.fail("%s is not a whole number", n.path)
+	if n.d.err == nil && !n.absent() {
+		if _, ok := n.digits(); !ok || n.kind() != kindNumber {
+			n.fail("is not a whole number")
+		}
 	}
 	return n.integer(least, limit)
 }
 
-// seconds reads a time in Unix seconds.
-func (n node) seconds() time.Time {
-	r := n.number()
+// unsigned reads a 64-bit unsigned number.
+func (n node) unsigned() uint64 {
+	if n.d.err != nil {
+		return 0
+	}
+	if s, ok := n.digits(); ok {
+		if v, err := strconv.ParseUint(s, 10, 64); err == nil {
+			return v
+		}
+	} else if f := n.number(); n.d.err == nil && f >= 0 && f == math.Trunc(f) && f < 1<<64 {
+		return uint64(f)
+	}
+	n.fail("is not an unsigned 64-bit number")
+	return 0
+}
+
+// seconds reads a time in Unix seconds, to the nanosecond: enough to write the
+// same number again.
+func (n node) seconds() time.Time { return n.secondsTo(time.Nanosecond) }
+
+func (n node) secondsTo(unit time.Duration) time.Time {
+	f := n.number()
 	if n.d.err != nil {
 		return time.Time{}
 	}
-	if r.Sign() < 0 || r.Cmp(new(big.Rat).SetInt64(timeMax)) > 0 {
-		n.d.fail("%s is not between 0 and %d", n.path, int64(timeMax))
+	if f < 0 || f > timeMax {
+		n.fail("is not between 0 and %d", int64(timeMax))
 		return time.Time{}
 	}
-	us := r.Mul(r, new(big.Rat).SetInt64(1e6))
-	return time.UnixMicro(new(big.Int).Quo(us.Num(), us.Denom()).Int64()).UTC()
+	return fromSeconds(f, unit)
 }
 
-// time reads a time in Unix seconds or in ISO 8601; without an offset it is UTC.
+// time reads the time of an envelope, to the microsecond: Unix seconds, or ISO
+// 8601, which is UTC without an offset.
 func (n node) time() time.Time {
-	if n.d.err != nil || len(n.raw) == 0 || n.raw[0] != '"' || !strings.ContainsAny(string(n.raw), "-T:") {
-		return n.seconds()
+	if n.d.err != nil || !n.isText() || !strings.ContainsAny(n.d.text(n.at), "-T:") {
+		return n.secondsTo(time.Microsecond)
 	}
 	s := strings.ToUpper(strings.Replace(n.text(0, MaxTextBytes), " ", "T", 1))
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04Z07:00", "2006-01-02T15:04", time.DateOnly} {
 		t, err := time.Parse(layout, s)
-		if err == nil && t.Unix() >= 0 && t.Unix() <= timeMax {
-			return t.UTC().Truncate(time.Microsecond)
+		if err == nil && t.Unix() >= 0 && t.Unix() < timeMax {
+			// Far from now a float64 does not hold microseconds, and all nodes
+			// must hold the same time.
+			return fromSeconds(asSeconds(t.Truncate(time.Microsecond)), time.Microsecond)
 		}
 	}
-	n.d.fail("%s is %.80q, want seconds since 1970 or an ISO 8601 time", n.path, s)
+	n.fail("is %.80q, want seconds since 1970 or an ISO 8601 time", s)
 	return time.Time{}
 }
 
 // dict reads an object of at most limit fields, values as they are.
 func (n node) dict(limit int) map[string]json.RawMessage {
-	if n.d.err != nil || n.null() {
+	if n.skip() {
 		return nil
 	}
-	o := n.d.object(n)
-	if len(o.fields) > limit {
-		n.d.fail("%s has %d entries, at most %d are allowed", n.path, len(o.fields), limit)
+	out := map[string]json.RawMessage{}
+	for k, v := range n.object().fields {
+		out[n.d.text(k)] = n.d.bytes(v)
 	}
-	return o.fields
+	if len(out) > limit {
+		n.fail("has %d entries, at most %d are allowed", len(out), limit)
+	}
+	return out
+}
+
+// given refuses null where the model has a default but takes no null.
+func (n node) given() node {
+	if n.d.err == nil && !n.absent() && n.kind() == kindNull {
+		n.fail("is null")
+	}
+	return n
+}
+
+// messageType reads the type of a message.
+func (n node) messageType() Type {
+	if n.d.err == nil && n.isText() {
+		for _, t := range types() {
+			if n.d.is(n.at, string(t)) {
+				return t
+			}
+		}
+	}
+	if t := n.text(0, anyLength); n.d.err == nil {
+		n.fail("is %.80q, which is not a message type", t)
+	}
+	return ""
+}
+
+// chain reads the code of a chain.
+func (n node) chain() Chain {
+	if n.d.err == nil && n.isText() {
+		for _, c := range chains() {
+			if n.d.is(n.at, string(c)) {
+				return c
+			}
+		}
+	}
+	if c := n.text(0, anyLength); n.d.err == nil {
+		n.fail("is %.80q, which is not a chain of this protocol", c)
+	}
+	return ""
+}
+
+// into decodes a content into a value that exists.
+func into[T any](dst *T, raw []byte, parse func([]byte) (*T, error)) error {
+	p, err := parse(raw)
+	if err != nil {
+		return err
+	}
+	*dst = *p
+	return nil
 }

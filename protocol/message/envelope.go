@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"math/big"
-	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // Bounds of an envelope.
@@ -49,8 +46,23 @@ func (e *Envelope) SigningBytes() []byte {
 
 // Parse decodes and checks an envelope and, if it is inline, its content:
 // everything that can be known from the bytes. The error is always a
-// *RejectError.
+// *RejectError. See section 1.1 of the protocol.
 func Parse(raw []byte) (*Envelope, error) {
+	return parse(raw, func(e *Envelope) error {
+		if e.Signature == "" {
+			return Reject(CodeInvalidSignature, "signature is missing")
+		}
+		return nil
+	})
+}
+
+// ParseUnsigned is Parse for a message that a smart contract emitted: the
+// transaction is its proof, and it needs no signature.
+func ParseUnsigned(raw []byte) (*Envelope, error) {
+	return parse(raw, func(*Envelope) error { return nil })
+}
+
+func parse(raw []byte, check func(e *Envelope) error) (*Envelope, error) {
 	if len(raw) > MaxEnvelopeBytes {
 		return nil, invalid("message has %d bytes, at most %d are allowed", len(raw), MaxEnvelopeBytes)
 	}
@@ -58,46 +70,22 @@ func Parse(raw []byte) (*Envelope, error) {
 	if err := e.decode(raw); err != nil {
 		return nil, err
 	}
-	if e.Signature == "" {
-		return nil, Reject(CodeInvalidSignature, "signature is missing")
+	if err := check(e); err != nil {
+		return nil, err
 	}
 	if e.ItemType != Inline {
 		if e.ItemType != e.ItemHash.Type() {
 			return nil, invalid("item_type is %s, but item_hash is of type %s", e.ItemType, e.ItemHash.Type())
 		}
-		return e, processed(e.Type)
+		return e, nil
 	}
-	if err := checkContent(e.Type, []byte(e.ItemContent)); err != nil {
+	if _, err := e.Content(); err != nil {
 		return nil, err
 	}
 	if got := HashOf([]byte(e.ItemContent)); got != e.ItemHash {
 		return nil, invalid("item_hash is %s, but the content hashes to %s", e.ItemHash, got)
 	}
 	return e, nil
-}
-
-// checkContent runs the typed rules of a content.
-func checkContent(t Type, content []byte) error {
-	var err error
-	switch t {
-	case TypeInstance:
-		_, err = ParseInstance(content)
-	case TypeStore:
-		_, err = ParseStore(content)
-	default:
-		err = processed(t)
-	}
-	return err
-}
-
-// processed refuses the types of the protocol that this node leaves to others.
-func processed(t Type) error {
-	switch t {
-	case TypeInstance, TypeStore:
-		return nil
-	default:
-		return invalid("this node does not process messages of type %s, only INSTANCE and STORE", t)
-	}
 }
 
 // Instance returns the typed content of an inline INSTANCE.
@@ -118,22 +106,16 @@ func (e *Envelope) Store() (*Store, error) {
 
 // decode reads the fields of an envelope and checks each by itself.
 func (e *Envelope) decode(raw []byte) error {
-	d := new(decoder)
-	if err := checkJSON(raw); err != nil {
-		return invalid("not a message: %v", err)
+	d, root, err := decode("message", raw)
+	if err != nil {
+		return err
 	}
-	o := d.object(node{raw: raw, path: "message"})
+	o := root.object()
 	if d.err != nil {
 		return d.err
 	}
-	e.Type = Type(o.need("type").text(0, MaxTextBytes))
-	if d.err == nil && !e.Type.Known() {
-		return invalid("type %.80q is not a message type", e.Type)
-	}
-	e.Chain = Chain(o.need("chain").text(0, MaxTextBytes))
-	if d.err == nil && !e.Chain.Known() {
-		return invalid("chain %.80q is not a chain of this protocol", e.Chain)
-	}
+	e.Type = o.need("type").messageType()
+	e.Chain = o.need("chain").chain()
 	e.Sender = o.need("sender").text(1, MaxTextBytes)
 	e.ItemHash = o.need("item_hash").hash()
 	e.Channel = o.maybe("channel").textOrNull(MaxChannelChars)
@@ -210,14 +192,6 @@ func (e *Envelope) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// FormatTime writes a time as Unix seconds with at most six decimals, the form
-// of times in envelopes and contents.
-func FormatTime(t time.Time) string {
-	us := t.UnixMicro()
-	s := new(big.Rat).SetFrac64(us, 1e6).FloatString(6)
-	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
-}
-
 // marshal is json.Marshal without the escapes for HTML, which no client of the
 // network writes.
 func marshal(v any) ([]byte, error) {
@@ -228,73 +202,4 @@ func marshal(v any) ([]byte, error) {
 		return nil, fmt.Errorf("encode %T: %w", v, err)
 	}
 	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
-}
-
-// checkJSON refuses what a strict reader of JSON refuses and Go's does not:
-// bytes that are not UTF-8, halves of surrogate pairs, and deep nesting.
-func checkJSON(raw []byte) error {
-	const depthMax = 1024 // the nesting limit of the reference reader
-	if !utf8.Valid(raw) {
-		return fmt.Errorf("not UTF-8")
-	}
-	if !json.Valid(raw) {
-		return fmt.Errorf("not JSON")
-	}
-	depth, inText := 0, false
-	for i := 0; i < len(raw); i++ {
-		switch c := raw[i]; {
-		case inText && c == '\\':
-			size, err := escape(raw[i:])
-			if err != nil {
-				return err
-			}
-			i += size - 1
-		case c == '"':
-			inText = !inText
-		case inText:
-		case c == '{' || c == '[':
-			if depth++; depth > depthMax {
-				return fmt.Errorf("nested deeper than %d", depthMax)
-			}
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return nil
-}
-
-// escape returns the length of the escape sequence that valid JSON text starts
-// with; a surrogate must be the high half followed by the low half.
-func escape(b []byte) (int, error) {
-	const short, long = 2, 6 // \n and \uXXXX
-	if b[1] != 'u' {
-		return short, nil
-	}
-	switch hi := hex4(b[2:]); {
-	case hi >= 0xDC00 && hi <= 0xDFFF:
-		return 0, fmt.Errorf("text holds half of a surrogate pair")
-	case hi < 0xD800 || hi > 0xDBFF:
-		return long, nil
-	}
-	if len(b) < 2*long || b[long] != '\\' || b[long+1] != 'u' {
-		return 0, fmt.Errorf("text holds half of a surrogate pair")
-	}
-	if lo := hex4(b[long+2:]); lo < 0xDC00 || lo > 0xDFFF {
-		return 0, fmt.Errorf("text holds half of a surrogate pair")
-	}
-	return 2 * long, nil
-}
-
-// hex4 reads the four hex digits of an escape in valid JSON.
-func hex4(b []byte) rune {
-	var r rune
-	for _, c := range b[:4] {
-		switch {
-		case c <= '9':
-			r = r<<4 | rune(c-'0')
-		default:
-			r = r<<4 | rune(c|0x20-'a'+10)
-		}
-	}
-	return r
 }

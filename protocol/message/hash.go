@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // ItemHash is the name of a content in its text form: 64 lower-case hex digits
@@ -53,6 +54,21 @@ func ParseItemHash(s string) (ItemHash, error) {
 		}
 	}
 	return ItemHash(s), nil
+}
+
+// InferItemType tells where a content is by the length and the first letters of
+// its hash alone, as the reference does for the hash of an envelope: it does
+// not look at the alphabet. See section 1.3 of the protocol.
+func InferItemType(s string) (ItemType, error) {
+	switch {
+	case strings.HasPrefix(s, "Qm") && len(s) >= cidV0LenMin && len(s) <= cidV0LenMax,
+		strings.HasPrefix(s, "bafy") && len(s) == cidV1Len:
+		return IPFS, nil
+	case utf8.RuneCountInString(s) == sha256HexLen:
+		return Storage, nil
+	default:
+		return "", fmt.Errorf("item hash %.80q is neither 64 characters nor a Qm... or bafy... identifier", s)
+	}
 }
 
 // HashOf returns the storage hash of the bytes: their sha256 in hex.

@@ -1,11 +1,5 @@
 package message
 
-import (
-	"encoding/json"
-	"regexp"
-	"time"
-)
-
 // Hypervisors that a content may name.
 const (
 	QEMU        = "qemu"
@@ -13,21 +7,11 @@ const (
 )
 
 // Instance is the content of an INSTANCE message: a virtual machine that runs
-// until it is stopped.
+// until it is stopped. See section 1.9 of the protocol.
 type Instance struct {
-	Address        string // owner
-	Time           time.Time
-	AllowAmend     bool
-	Metadata       Metadata
-	AuthorizedKeys []string // public SSH keys
-	Variables      map[string]string
-	Environment    Environment
-	Resources      Resources
-	Payment        *Payment // nil means hold
-	Requirements   *Requirements
-	Volumes        []Volume
-	Replaces       *string
-	Rootfs         Rootfs
+	Executable
+	Environment Environment
+	Rootfs      Rootfs
 }
 
 // Environment says what an instance may reach and how it is run.
@@ -48,45 +32,18 @@ type Rootfs struct {
 	ForgottenBy []string `json:"forgotten_by,omitempty"`
 }
 
-// PaymentType returns how the instance is paid for.
-func (i *Instance) PaymentType() PaymentType {
-	if i.Payment == nil {
-		return PayHold
-	}
-	return i.Payment.Type
-}
-
-// Name returns metadata.name, or "" if there is none that is a text.
-func (i *Instance) Name() string {
-	var name string
-	if err := json.Unmarshal(i.Metadata["name"], &name); err != nil {
-		return ""
-	}
-	return name
-}
-
 // ParseInstance decodes and checks the content of an INSTANCE message. The
 // error is always a *RejectError.
 func ParseInstance(raw []byte) (*Instance, error) {
-	d, n, err := contentNode(raw)
+	o, e, err := readExecutable(raw, "rootfs")
 	if err != nil {
 		return nil, err
 	}
-	o := d.object(n, "address", "time", "allow_amend", "metadata", "authorized_keys", "variables", "environment",
-		"resources", "payment", "requirements", "volumes", "replaces", "rootfs")
 	i := &Instance{
-		Address: o.need("address").text(1, MaxTextBytes), Time: o.need("time").seconds(),
-		AllowAmend: o.need("allow_amend").boolean(false), Metadata: o.maybe("metadata").dict(metadataMax),
-		AuthorizedKeys: readKeys(o.maybe("authorized_keys")), Variables: readVariables(o.maybe("variables")),
-		Environment: readEnvironment(o.need("environment")), Resources: readResources(o.need("resources")),
-		Payment: readPayment(o.maybe("payment")), Requirements: readRequirements(o.maybe("requirements")),
-		Replaces: o.maybe("replaces").textOrNull(MaxRefChars), Rootfs: readRootfs(o.need("rootfs")),
+		Executable: e, Environment: readEnvironment(o.need("environment")), Rootfs: readRootfs(o.need("rootfs")),
 	}
-	for _, v := range o.maybe("volumes").list(MaxVolumes) {
-		i.Volumes = append(i.Volumes, readVolume(v))
-	}
-	if d.err != nil {
-		return nil, d.err
+	if o.d.err != nil {
+		return nil, o.d.err
 	}
 	if err := i.checkTogether(); err != nil {
 		return nil, err
@@ -126,182 +83,56 @@ func (i *Instance) checkTogether() error {
 }
 
 func readEnvironment(n node) Environment {
-	o := n.d.object(n)
-	e := Environment{
-		Internet: o.maybe("internet").boolean(false), AlephAPI: o.maybe("aleph_api").boolean(false),
-		Reproducible: o.maybe("reproducible").boolean(false), SharedCache: o.maybe("shared_cache").boolean(false),
-		TrustedExecution: readTrustedExecution(o.maybe("trusted_execution")),
-	}
-	if h := o.maybe("hypervisor"); !h.null() {
-		w := h.word(QEMU, Firecracker)
-		e.Hypervisor = &w
-	}
+	o := n.object()
 	// Only functions can be reproducible or share a cache; the words are
 	// tolerated on instances because clients send them.
-	return e
+	return Environment{
+		Internet: o.maybe("internet").boolean(false), AlephAPI: o.maybe("aleph_api").boolean(false),
+		Hypervisor:       o.maybe("hypervisor").wordOrNull(QEMU, Firecracker),
+		TrustedExecution: readTrustedExecution(o.maybe("trusted_execution")),
+		Reproducible:     o.maybe("reproducible").boolean(false), SharedCache: o.maybe("shared_cache").boolean(false),
+	}
 }
 
 func readRootfs(n node) Rootfs {
-	o := n.d.object(n)
-	r := Rootfs{
+	o := n.object()
+	return Rootfs{
 		Parent: readParent(o.need("parent")), Persistence: o.need("persistence").word("host", "store"),
-		SizeMiB: o.need("size_mib").strictInteger(1, MaxVolumeMiB),
+		SizeMiB:     o.need("size_mib").strictInteger(1, MaxVolumeMiB),
+		ForgottenBy: o.maybe("forgotten_by").texts(anyLength, anyLength),
 	}
-	for _, h := range o.maybe("forgotten_by").list(MaxVolumes) {
-		r.ForgottenBy = append(r.ForgottenBy, h.text(0, MaxTextBytes))
-	}
-	return r
+}
+
+func (i *Instance) write(w *writer) {
+	i.Executable.write(w, func() {
+		w.key("environment")
+		i.Environment.write(w)
+	})
+	w.key("rootfs")
+	w.open()
+	w.key("parent")
+	writeParent(w, &i.Rootfs.Parent)
+	w.text("persistence", i.Rootfs.Persistence)
+	w.integer("size_mib", i.Rootfs.SizeMiB)
+	texts(w, "forgotten_by", i.Rootfs.ForgottenBy)
+	w.close()
+	w.close()
+}
+
+func (e *Environment) write(w *writer) {
+	w.open()
+	w.boolean("internet", e.Internet)
+	w.boolean("aleph_api", e.AlephAPI)
+	textOrNull(w, "hypervisor", e.Hypervisor)
+	objectOrNull(w, "trusted_execution", e.TrustedExecution, writeTrustedExecution)
+	w.boolean("reproducible", e.Reproducible)
+	w.boolean("shared_cache", e.SharedCache)
+	w.close()
 }
 
 // MarshalJSON implements json.Marshaler with the compact form that clients
 // send: unset optional fields are left out.
-func (i Instance) MarshalJSON() ([]byte, error) {
-	volumes := i.Volumes
-	if volumes == nil {
-		volumes = []Volume{}
-	}
-	return marshal(struct {
-		Address        string            `json:"address"`
-		Time           json.Number       `json:"time"`
-		AllowAmend     bool              `json:"allow_amend"`
-		Metadata       Metadata          `json:"metadata,omitempty"`
-		AuthorizedKeys []string          `json:"authorized_keys,omitempty"`
-		Variables      map[string]string `json:"variables,omitempty"`
-		Environment    Environment       `json:"environment"`
-		Resources      Resources         `json:"resources"`
-		Payment        *Payment          `json:"payment,omitempty"`
-		Requirements   *Requirements     `json:"requirements,omitempty"`
-		Volumes        []Volume          `json:"volumes"`
-		Replaces       *string           `json:"replaces,omitempty"`
-		Rootfs         Rootfs            `json:"rootfs"`
-	}{
-		i.Address, json.Number(FormatTime(i.Time)), i.AllowAmend, i.Metadata, i.AuthorizedKeys, i.Variables,
-		i.Environment, i.Resources, i.Payment, i.Requirements, volumes, i.Replaces, i.Rootfs,
-	})
-}
+func (i Instance) MarshalJSON() ([]byte, error) { return wire(i.write) }
 
 // UnmarshalJSON implements json.Unmarshaler with ParseInstance.
-func (i *Instance) UnmarshalJSON(raw []byte) error {
-	p, err := ParseInstance(raw)
-	if err != nil {
-		return err
-	}
-	*i = *p
-	return nil
-}
-
-// TrustedExecution asks for a confidential machine.
-type TrustedExecution struct {
-	Firmware        *ItemHash           `json:"firmware,omitempty"`
-	Policy          uint64              `json:"policy"` // guest policy of the platform
-	Mode            *string             `json:"mode,omitempty"`
-	Runtime         *ItemHash           `json:"runtime,omitempty"`
-	Measurements    []LaunchMeasurement `json:"measurements,omitempty"`
-	AttestationPort *int                `json:"attestation_port,omitempty"` // nil means 8443
-}
-
-// LaunchMeasurement is what a confidential machine must measure when it starts.
-type LaunchMeasurement struct {
-	Platform  string            `json:"platform"` // sev_snp or tdx
-	Registers map[string]string `json:"registers"`
-	VCPUType  *string           `json:"vcpu_type,omitempty"`
-}
-
-// Modes of confidential execution, and their default policies.
-const (
-	ModeSEV    = "sev"
-	ModeSEVSNP = "sev_snp"
-	ModeTDX    = "tdx"
-
-	policyDefault    = 1
-	policySNPDefault = 0x30000
-	policySNPBit     = 1 << 17 // reserved, must be one
-)
-
-func readTrustedExecution(n node) *TrustedExecution {
-	if n.d.err != nil || n.null() {
-		return nil
-	}
-	o := n.d.object(n, "firmware", "policy", "mode", "runtime", "measurements", "attestation_port")
-	t := &TrustedExecution{Firmware: o.maybe("firmware").hashOrNull(), Runtime: o.maybe("runtime").hashOrNull(), Policy: policyDefault}
-	var mode string
-	if m := o.maybe("mode"); !m.null() {
-		mode = m.word(ModeSEV, ModeSEVSNP, ModeTDX)
-		t.Mode = &mode
-	}
-	if mode == ModeSEVSNP {
-		t.Policy = policySNPDefault
-	}
-	if p := o.maybe("policy"); !p.absent() {
-		t.Policy = p.unsigned()
-	}
-	if p := o.maybe("attestation_port"); !p.null() {
-		v := int(p.integer(1, 65535))
-		t.AttestationPort = &v
-	}
-	for _, m := range o.maybe("measurements").list(16) {
-		t.Measurements = append(t.Measurements, readMeasurement(m))
-	}
-	t.checkMode(n, mode)
-	return t
-}
-
-func (t *TrustedExecution) checkMode(n node, mode string) {
-	if mode != ModeSEVSNP && mode != ModeTDX {
-		return
-	}
-	switch {
-	case t.Runtime == nil:
-		n.d.fail("%s.runtime is missing; mode %s needs it", n.path, mode)
-	case len(t.Measurements) == 0:
-		n.d.fail("%s.measurements is empty; mode %s needs at least one", n.path, mode)
-	case t.Firmware != nil:
-		n.d.fail("%s.firmware is not used in mode %s", n.path, mode)
-	case mode == ModeSEVSNP && t.Policy&policySNPBit == 0:
-		n.d.fail("%s.policy %#x has bit 17 clear", n.path, t.Policy)
-	case mode == ModeTDX && t.Policy != policyDefault:
-		n.d.fail("%s.policy must be left out in mode tdx", n.path)
-	}
-}
-
-// readMeasurement reads both forms in use: registers by name, and the older
-// single digest, which is the launch register.
-func readMeasurement(n node) LaunchMeasurement {
-	o := n.d.object(n, "platform", "registers", "digest", "vcpu_type")
-	m := LaunchMeasurement{
-		Platform: o.need("platform").word(ModeSEVSNP, ModeTDX), Registers: map[string]string{},
-		VCPUType: o.maybe("vcpu_type").textOrNull(64),
-	}
-	if digest := o.maybe("digest"); !digest.null() {
-		m.Registers["launch"] = digest.register()
-		return m
-	}
-	names := []string{"launch"}
-	if m.Platform == ModeTDX {
-		names = []string{"mrtd", "rtmr1", "rtmr2", "mrconfigid"}
-	}
-	registers := n.d.object(o.need("registers"), names...)
-	for _, name := range names {
-		m.Registers[name] = registers.need(name).register()
-	}
-	return m
-}
-
-// register reads 48 bytes in lower-case hex.
-func (n node) register() string {
-	s := n.text(0, 96)
-	if n.d.err == nil && !regexp.MustCompile(`^[0-9a-f]{96}$`).MatchString(s) {
-		n.d.fail("%s is not 96 lower-case hex digits", n.path)
-	}
-	return s
-}
-
-// unsigned reads a 64-bit unsigned number.
-func (n node) unsigned() uint64 {
-	r := n.number()
-	if n.d.err == nil && (!r.IsInt() || !r.Num().IsUint64()) {
-		n.d.fail("%s is not an unsigned 64-bit number", n.path)
-		return 0
-	}
-	return r.Num().Uint64()
-}
+func (i *Instance) UnmarshalJSON(raw []byte) error { return into(i, raw, ParseInstance) }

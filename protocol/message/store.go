@@ -3,20 +3,13 @@ package message
 import (
 	"encoding/json"
 	"maps"
+	"math"
 	"slices"
 	"time"
 )
 
-const (
-	sizeMax         = 1 << 62 // bytes; only to stay inside int64
-	metadataMax     = 256     // entries of metadata
-	contentTypeMax  = 1024    // characters of a media type
-	refMax          = 256     // characters of a user-defined tag
-	storeUnknownMax = 256     // unknown keys that are kept
-)
-
 // Store is the content of a STORE message: it names a file and asks the
-// network to keep it.
+// network to keep it. See section 1.7 of the protocol.
 type Store struct {
 	Address     string // owner
 	Time        time.Time
@@ -34,29 +27,44 @@ func storeKeys() []string {
 	return []string{"address", "time", "item_type", "item_hash", "size", "content_type", "ref", "metadata", "payment"}
 }
 
+// Owner implements Content.
+func (s *Store) Owner() string { return s.Address }
+
+// At implements Content.
+func (s *Store) At() time.Time { return s.Time }
+
+// PaymentType returns how the file is paid for.
+func (s *Store) PaymentType() PaymentType { return s.Payment.kind() }
+
+// Follows returns the hash of the STORE that this one is a new version of, and
+// false if it is new or has a tag of its owner's choice.
+func (s *Store) Follows() (ItemHash, bool) {
+	if s.Ref == nil {
+		return "", false
+	}
+	h, err := ParseItemHash(*s.Ref)
+	return h, err == nil
+}
+
 // ParseStore decodes and checks the content of a STORE message. The error is
 // always a *RejectError.
 func ParseStore(raw []byte) (*Store, error) {
-	d, n, err := contentNode(raw)
+	o, owner, at, err := contentOf(raw)
 	if err != nil {
 		return nil, err
 	}
-	o := d.object(n)
 	s := &Store{
-		Address: o.need("address").text(1, MaxTextBytes), Time: o.need("time").seconds(),
+		Address: owner, Time: at,
 		ItemType:    ItemType(o.need("item_type").word(string(Storage), string(IPFS))),
 		ItemHash:    o.need("item_hash").hash(),
-		ContentType: o.maybe("content_type").textOrNull(contentTypeMax),
-		Ref:         o.maybe("ref").textOrNull(refMax),
-		Metadata:    o.maybe("metadata").dict(metadataMax),
+		Size:        o.maybe("size").integerOrNull(math.MinInt64, math.MaxInt64),
+		ContentType: o.maybe("content_type").textOrNull(anyLength),
+		Ref:         o.maybe("ref").textOrNull(anyLength),
+		Metadata:    o.maybe("metadata").dict(anyLength),
+		Payment:     readPayment(o.maybe("payment")),
 	}
-	if size := o.maybe("size"); !size.null() {
-		v := size.integer(0, sizeMax)
-		s.Size = &v
-	}
-	s.Payment = readPayment(o.maybe("payment"))
-	if d.err != nil {
-		return nil, d.err
+	if o.d.err != nil {
+		return nil, o.d.err
 	}
 	if s.ItemHash.Type() != s.ItemType {
 		return nil, invalid("content.item_hash is of type %s, but item_type is %s", s.ItemHash.Type(), s.ItemType)
@@ -64,58 +72,42 @@ func ParseStore(raw []byte) (*Store, error) {
 	if s.Payment != nil && s.Payment.Type == PaySuperfluid {
 		return nil, invalid("content.payment.type is superfluid; a STORE is paid by hold or credit")
 	}
-	if err := s.keepExtra(o.fields); err != nil {
-		return nil, err
-	}
+	s.keepExtra(o)
 	return s, nil
 }
 
-func (s *Store) keepExtra(fields map[string]json.RawMessage) error {
-	for k, v := range fields {
-		if slices.Contains(storeKeys(), k) {
+func (s *Store) keepExtra(o object) {
+	for k, v := range o.fields {
+		key := o.d.text(k)
+		if slices.Contains(storeKeys(), key) {
 			continue
 		}
 		if s.Extra == nil {
 			s.Extra = map[string]json.RawMessage{}
 		}
-		s.Extra[k] = v
-	}
-	if len(s.Extra) > storeUnknownMax {
-		return invalid("content has %d unknown keys, at most %d are kept", len(s.Extra), storeUnknownMax)
-	}
-	return nil
-}
-
-// MarshalJSON implements json.Marshaler. Unset optional fields are left out;
-// keys are sorted.
-func (s Store) MarshalJSON() ([]byte, error) {
-	out := map[string]any{}
-	for k, v := range maps.All(s.Extra) {
-		out[k] = v
-	}
-	out["address"], out["time"] = s.Address, json.Number(FormatTime(s.Time))
-	out["item_type"], out["item_hash"] = s.ItemType, s.ItemHash
-	optional(out, "size", s.Size)
-	optional(out, "content_type", s.ContentType)
-	optional(out, "ref", s.Ref)
-	optional(out, "payment", s.Payment)
-	if s.Metadata != nil {
-		out["metadata"] = s.Metadata
-	}
-	return marshal(out)
-}
-
-func optional[T any](out map[string]any, key string, v *T) {
-	if v != nil {
-		out[key] = v
+		s.Extra[key] = o.d.bytes(v)
 	}
 }
 
-// contentNode checks the JSON of a content and returns its root.
-func contentNode(raw []byte) (*decoder, node, error) {
-	if err := checkJSON(raw); err != nil {
-		return nil, node{}, invalid("content: %v", err)
+func (s *Store) write(w *writer) {
+	w.open()
+	w.text("address", s.Address)
+	w.time(s.Time)
+	w.text("item_type", string(s.ItemType))
+	w.text("item_hash", string(s.ItemHash))
+	w.integerOrNull("size", s.Size)
+	textOrNull(w, "content_type", s.ContentType)
+	textOrNull(w, "ref", s.Ref)
+	w.dict("metadata", s.Metadata)
+	objectOrNull(w, "payment", s.Payment, writePayment)
+	if !w.model { // Models know no other keys.
+		for _, k := range slices.Sorted(maps.Keys(s.Extra)) {
+			w.free(k, s.Extra[k])
+		}
 	}
-	d := new(decoder)
-	return d, node{d: d, raw: raw, path: "content"}, nil
+	w.close()
 }
+
+// MarshalJSON implements json.Marshaler with the form that clients send: what
+// is not set is left out.
+func (s Store) MarshalJSON() ([]byte, error) { return wire(s.write) }

@@ -117,7 +117,7 @@ func TestInstanceReadsItselfFromJSON(t *testing.T) {
 			t.Errorf("%s: %v", tt.Name, err)
 		}
 	}
-	unnamed := message.Instance{Metadata: message.Metadata{"name": json.RawMessage("5")}}
+	unnamed := message.Instance{Executable: message.Executable{Metadata: message.Metadata{"name": json.RawMessage("5")}}}
 	if got := unnamed.Name(); got != "" {
 		t.Errorf("name %q, want none: it is not a text", got)
 	}

@@ -41,10 +41,12 @@ type InstanceSpec struct {
 // Content returns the content of the INSTANCE message for an owner.
 func (s InstanceSpec) Content(owner common.Address, at time.Time) (*message.Instance, error) {
 	i := &message.Instance{
-		Address: owner.Hex(), Time: at.UTC().Truncate(time.Microsecond), AuthorizedKeys: s.SSHKeys, Variables: s.Variables,
+		Executable: message.Executable{
+			Address: owner.Hex(), Time: at.UTC().Truncate(time.Microsecond), AuthorizedKeys: s.SSHKeys, Variables: s.Variables,
+			Resources: message.Resources{VCPUs: s.VCPUs, MemoryMiB: s.MemoryMiB, Seconds: 1, PublishedPorts: s.Ports},
+			Payment:   creditPayment(),
+		},
 		Environment: message.Environment{Internet: true},
-		Resources:   message.Resources{VCPUs: s.VCPUs, MemoryMiB: s.MemoryMiB, Seconds: 1, PublishedPorts: s.Ports},
-		Payment:     creditPayment(),
 		Rootfs:      message.Rootfs{Parent: message.Parent{Ref: s.Image, UseLatest: true}, Persistence: "host", SizeMiB: s.DiskMiB},
 	}
 	if s.Name != "" {

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 )
@@ -93,6 +94,79 @@ func (c Code) String() string {
 	}
 }
 
+// Name returns the name of the verdict in the protocol, "" of an unknown one.
+// See section 4.3 of the protocol.
+func (c Code) Name() string { return c.names().code }
+
+// Class returns the word that nodes answer in plain text to a sender of a
+// message that they refuse at once, "" of an unknown verdict.
+func (c Code) Class() string { return c.names().class }
+
+type codeNames struct{ code, class string }
+
+func (c Code) names() codeNames {
+	switch c {
+	case CodeInternal:
+		return codeNames{"INTERNAL_ERROR", "InternalError"}
+	case CodeInvalidFormat:
+		return codeNames{"INVALID_FORMAT", "InvalidMessageFormat"}
+	case CodeInvalidSignature:
+		return codeNames{"INVALID_SIGNATURE", "InvalidSignature"}
+	case CodePermissionDenied:
+		return codeNames{"PERMISSION_DENIED", "PermissionDenied"}
+	case CodeContentUnavailable:
+		return codeNames{"CONTENT_UNAVAILABLE", "MessageContentUnavailable"}
+	case CodeFileUnavailable:
+		return codeNames{"FILE_UNAVAILABLE", "FileUnavailable"}
+	case CodeBalanceInsufficient:
+		return codeNames{"BALANCE_INSUFFICIENT", "InsufficientBalanceException"}
+	case CodeCreditInsufficient:
+		return codeNames{"CREDIT_INSUFFICIENT", "InsufficientCreditException"}
+	case CodePostAmendNoTarget:
+		return codeNames{"POST_AMEND_NO_TARGET", "NoAmendTarget"}
+	case CodePostAmendNotFound:
+		return codeNames{"POST_AMEND_TARGET_NOT_FOUND", "AmendTargetNotFound"}
+	case CodePostAmendAmend:
+		return codeNames{"POST_AMEND_AMEND", "CannotAmendAmend"}
+	case CodeStoreRefNotFound:
+		return codeNames{"STORE_REF_NOT_FOUND", "StoreRefNotFound"}
+	case CodeStoreUpdateUpdate:
+		return codeNames{"STORE_UPDATE_UPDATE", "StoreCannotUpdateStoreWithRef"}
+	case CodeInvalidPaymentMethod:
+		return codeNames{"INVALID_PAYMENT_METHOD", "InvalidPaymentMethod"}
+	default:
+		return c.laterNames()
+	}
+}
+
+// laterNames names the verdicts on machines and on FORGETs.
+func (c Code) laterNames() codeNames {
+	switch c {
+	case CodeVMRefNotFound:
+		return codeNames{"VM_REF_NOT_FOUND", "VmRefNotFound"}
+	case CodeVMVolumeNotFound:
+		return codeNames{"VM_VOLUME_NOT_FOUND", "VmVolumeNotFound"}
+	case CodeVMAmendNotAllowed:
+		return codeNames{"VM_AMEND_NOT_ALLOWED", "VmUpdateNotAllowed"}
+	case CodeVMUpdateUpdate:
+		return codeNames{"VM_UPDATE_UPDATE", "VmCannotUpdateUpdate"}
+	case CodeVMVolumeTooSmall:
+		return codeNames{"VM_VOLUME_TOO_SMALL", "VmVolumeTooSmall"}
+	case CodeForgetNoTarget:
+		return codeNames{"FORGET_NO_TARGET", "NoForgetTarget"}
+	case CodeForgetTargetNotFound:
+		return codeNames{"FORGET_TARGET_NOT_FOUND", "ForgetTargetNotFound"}
+	case CodeForgetForget:
+		return codeNames{"FORGET_FORGET", "CannotForgetForgetMessage"}
+	case CodeForgetNotAllowed:
+		return codeNames{"FORGET_NOT_ALLOWED", "ForgetNotAllowed"}
+	case CodeForgottenDuplicate:
+		return codeNames{"FORGOTTEN_DUPLICATE", ""} // never answered so
+	default:
+		return codeNames{}
+	}
+}
+
 // Retriable reports whether the same message can succeed later without a
 // change: something it needs is not known here yet.
 func (c Code) Retriable() bool {
@@ -109,10 +183,14 @@ func (c Code) Retriable() bool {
 type RejectError struct {
 	Code   Code
 	Detail string
+	Errors json.RawMessage // a list, where the protocol says more than Detail
 }
 
 // Error implements error.
 func (e *RejectError) Error() string {
+	if e.Detail == "" {
+		return fmt.Sprintf("%s (code %d)", e.Code, int(e.Code))
+	}
 	return fmt.Sprintf("%s (code %d): %s", e.Code, int(e.Code), e.Detail)
 }
 

@@ -131,9 +131,6 @@ func TestBounds(t *testing.T) {
 		{"verified volumes", verifiable, 8, 1, func(n int) string {
 			return `"volumes":` + repeat(`{"ref":"`+someHash+`","hash_tree":"`+someHash+`","roothash":"`+strings.Repeat("a", 64)+`"}`, n)
 		}},
-		{"comment of a verified volume", verifiable, 256, 1, func(n int) string {
-			return `"volumes":[{"ref":"` + someHash + `","hash_tree":"` + someHash + `","roothash":"` + strings.Repeat("a", 64) + `","comment":` + chars(n) + `}]`
-		}},
 		{"most measurements of a verifiable program", verifiable, 16, 1, func(n int) string { return `"verification":` + verification(n, "") }},
 		{"fewest measurements of a verifiable program", verifiable, 1, -1, func(n int) string { return `"verification":` + verification(n, "") }},
 	}

@@ -367,8 +367,7 @@ func (n node) number() float64 {
 		case kindNumber:
 			f, err = strconv.ParseFloat(string(n.raw()), 64)
 		case kindText, kindEscaped:
-			s := strings.TrimSpace(n.d.text(n.at))
-			if strings.Trim(s, "+-0123456789.eE") == "" {
+			if s := numeral(n.d.text(n.at)); strings.Trim(s, "+-0123456789.eE") == "" {
 				f, err = strconv.ParseFloat(s, 64)
 			}
 		case kindTrue:
@@ -410,8 +409,21 @@ func (n node) integer(least, limit int64) int64 {
 	case f < math.MinInt64 || f >= math.MaxInt64 || int64(f) < least || int64(f) > limit:
 		n.fail("is %g, want %d to %d", f, least, limit)
 		return 0
+	case n.isText() && strings.ContainsAny(n.d.text(n.at), "eE"):
+		n.fail("is not a whole number") // as a text; as a number it is one
+		return 0
 	}
 	return int64(f)
+}
+
+// numeral returns the number in a text: without the space around it and single
+// underscores between its digits.
+func numeral(s string) string {
+	s = strings.TrimSpace(s)
+	if strings.HasPrefix(s, "_") || strings.HasSuffix(s, "_") || strings.Contains(s, "__") {
+		return s
+	}
+	return strings.ReplaceAll(s, "_", "")
 }
 
 // digits returns a whole number as it is written, for those that a float64
@@ -420,7 +432,7 @@ func (n node) digits() (string, bool) {
 	var s string
 	switch {
 	case n.isText():
-		s = strings.TrimPrefix(strings.TrimSpace(n.d.text(n.at)), "+")
+		s = strings.TrimPrefix(numeral(n.d.text(n.at)), "+")
 	case !n.absent() && n.kind() == kindNumber:
 		s = string(n.raw())
 	}

@@ -108,7 +108,7 @@ func readVerifiedDisk(n node, keys ...string) VerifiedDisk {
 	o := n.object(keys...)
 	return VerifiedDisk{
 		Ref: o.need("ref").hash(), HashTree: o.need("hash_tree").hash(), RootHash: o.need("roothash").hex(rootHashChars),
-		Comment: o.maybe("comment").textOrNull(MaxVolumeChars),
+		Comment: o.maybe("comment").textOrNull(anyLength),
 	}
 }
 

@@ -559,7 +559,7 @@ func (n node) messageType() Type {
 // chain reads the code of a chain.
 func (n node) chain() Chain {
 	if n.d.err == nil && n.isText() {
-		for _, c := range chains() {
+		for _, c := range Chains() {
 			if n.d.is(n.at, string(c)) {
 				return c
 			}

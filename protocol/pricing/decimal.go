@@ -3,6 +3,7 @@ package pricing
 import (
 	"fmt"
 	"math/big"
+	"strconv"
 	"strings"
 )
 
@@ -17,14 +18,36 @@ type Decimal struct {
 	exp  int      // value is coef * 10^exp
 }
 
-// parse reads a constant of the price table.
-func parse(s string) (Decimal, error) {
-	whole, frac, _ := strings.Cut(s, ".")
-	c, ok := new(big.Int).SetString(whole+frac, 10)
-	if !ok {
-		return Decimal{}, fmt.Errorf("price %q is not a decimal number", s)
+// Bounds of a number in the price table.
+const (
+	numberCharsMax = 64
+	exponentMax    = 40
+)
+
+// ParseDecimal reads a decimal number that is not negative, with or without an
+// exponent.
+func ParseDecimal(s string) (Decimal, error) {
+	bad := fmt.Errorf("price %.80q is not a decimal number from 0 on", s)
+	if len(s) > numberCharsMax {
+		return Decimal{}, bad
 	}
-	return Decimal{c, -len(frac)}, nil
+	mantissa, exponent, scientific := strings.Cut(strings.ToLower(s), "e")
+	exp := 0
+	if scientific {
+		var err error
+		if exp, err = strconv.Atoi(exponent); err != nil || exp > exponentMax || exp < -exponentMax {
+			return Decimal{}, bad
+		}
+	}
+	integer, frac, _ := strings.Cut(mantissa, ".")
+	if integer+frac == "" || strings.Trim(integer+frac, "0123456789") != "" {
+		return Decimal{}, bad
+	}
+	c, ok := new(big.Int).SetString(integer+frac, 10)
+	if !ok {
+		return Decimal{}, bad
+	}
+	return Decimal{c, exp - len(frac)}, nil
 }
 
 func whole(n int64) Decimal { return Decimal{coef: big.NewInt(n)} }

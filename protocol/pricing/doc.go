@@ -1,4 +1,4 @@
-// Package pricing computes what a virtual machine costs.
+// Package pricing computes what machines, functions and files cost.
 //
 // [Table.Cost] is the network's own price model: the decimal arithmetic of the
 // reference implementation (28 significant digits, half to even after each

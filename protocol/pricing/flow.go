@@ -53,11 +53,11 @@ func (f *Flow) For(seconds uint64) *big.Int {
 
 // Flow returns the on-chain price of an instance on a node that takes priceBps
 // ten-thousandths of the table price.
-func (t *Table) Flow(i *message.Instance, sizes SizeMiB, priceBps int) (*Flow, error) {
+func (t *Table) Flow(i *message.Instance, sizes Sizes, priceBps int) (*Flow, error) {
 	if priceBps <= 0 || priceBps > PriceBpsMax {
 		return nil, fmt.Errorf("price instance: multiplier is %d, want 1 to %d ten-thousandths", priceBps, PriceBpsMax)
 	}
-	plan, err := t.plan(i)
+	o, err := t.order(i, sizes)
 	if err != nil {
 		return nil, err
 	}
@@ -68,16 +68,16 @@ func (t *Table) Flow(i *message.Instance, sizes SizeMiB, priceBps int) (*Flow, e
 		f.Lines = append(f.Lines, FlowLine{typ, name, wei})
 		base.Add(base, new(big.Rat).SetInt(wei))
 	}
-	for _, s := range plan.shares {
+	for _, s := range o.shares {
 		line(LineExecution, string(s.product), hourly(s.units, t.prices[s.product].Unit))
 	}
 	disks := new(big.Rat)
-	for _, v := range volumeLines(i, sizes) {
-		exact := hourly(v.size, plan.storage)
+	for _, v := range o.volumes {
+		exact := hourly(v.size, o.storage)
 		line(v.line.Type, v.line.Name, exact)
 		disks.Add(disks, exact)
 	}
-	free := hourly(whole(plan.freeMiB), plan.storage)
+	free := hourly(whole(o.freeMiB), o.storage)
 	if free.Cmp(disks) > 0 {
 		free = disks
 	}

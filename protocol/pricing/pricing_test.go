@@ -14,9 +14,50 @@ import (
 
 type costCase struct {
 	Name    string
+	Type    message.Type // "" means INSTANCE
 	Content json.RawMessage
+	Sizes   sizes
 	Total   string // of the column of the payment type; "" means there is no price
 	Lines   []struct{ Type, Name, Hold, Stream, Credit string }
+}
+
+// sizes are those of files by what they are for: in a vector all have one name.
+type sizes []struct {
+	Type  pricing.LineType
+	Index int
+	MiB   int64
+}
+
+func (s sizes) SizeMiB(f pricing.File) (pricing.Decimal, bool) {
+	for _, one := range s {
+		if one.Type == f.Type && one.Index == f.Index {
+			return pricing.FileSizeMiB(one.MiB << 20), true
+		}
+	}
+	return pricing.Decimal{}, false
+}
+
+// paid is a content that somebody pays for.
+type paid interface {
+	message.Content
+	PaymentType() message.PaymentType
+}
+
+func (c costCase) content(t testing.TB) paid {
+	t.Helper()
+	if c.Type != message.TypeProgram {
+		return instance(t, string(c.Content))
+	}
+	return program(t, string(c.Content))
+}
+
+func program(t testing.TB, raw string) *message.Program {
+	t.Helper()
+	p, err := message.ParseProgram([]byte(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 func defaultTable(t testing.TB) *pricing.Table {
@@ -51,9 +92,9 @@ func TestCostVectors(t *testing.T) {
 	table := defaultTable(t)
 	for _, tt := range file.Cases {
 		t.Run(tt.Name, func(t *testing.T) {
-			content := instance(t, string(tt.Content))
+			content := tt.content(t)
 
-			cost, err := table.Cost(content, nil)
+			cost, err := table.Cost(content, tt.Sizes)
 
 			if tt.Total == "" {
 				if err == nil {

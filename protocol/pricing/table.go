@@ -1,12 +1,20 @@
 package pricing
 
-import "fmt"
+import (
+	_ "embed" // for the prices that hold first
+	"encoding/json"
+	"fmt"
+	"strings"
+)
 
 // Product names a row of the price table.
 type Product string
 
-// The products that an instance can be.
+// The products.
 const (
+	ProductStorage      Product = "storage"
+	ProductProgram      Product = "program"
+	ProductPersistent   Product = "program_persistent"
 	ProductInstance     Product = "instance"
 	ProductConfidential Product = "instance_confidential"
 	ProductGPUStandard  Product = "instance_gpu_standard"
@@ -40,61 +48,143 @@ type Table struct {
 	models map[string]string
 }
 
+//go:embed default.json
+var defaults []byte
+
 // Default returns the prices that hold until the network publishes others.
 func Default() (*Table, error) {
-	t := &Table{
-		prices: map[Product]Price{},
-		units: map[Product]map[string]int64{
-			ProductGPUStandard: {"RTX 4000 ADA": 3, "RTX 3090": 4, "RTX 4090": 6, "L40S": 12},
-			ProductGPUPremium:  {"A100": 16, "H100": 24},
-		},
-		models: map[string]string{
-			"10de:26b9": "L40S",
-			"10de:2685": "RTX 5090", "10de:2687": "RTX 5090",
-			"10de:2684": "RTX 4090",
-			"10de:2204": "RTX 3090", "10de:2203": "RTX 3090",
-			"10de:27b0": "RTX 4000 ADA", "10de:27b2": "RTX 4000 ADA",
-			"10de:2336": "H100", "10de:22a3": "H100", "10de:2313": "H100", "10de:2330": "H100", "10de:2331": "H100",
-			"10de:2080": "A100", "10de:2081": "A100", "10de:20b2": "A100", "10de:20b5": "A100", "10de:20b8": "A100",
-		},
+	var both struct{ Pricing, Settings json.RawMessage }
+	if err := json.Unmarshal(defaults, &both); err != nil {
+		return nil, fmt.Errorf("read the default prices: %w", err)
 	}
-	rows := []struct {
-		product              Product
-		storageHold          string
-		hold, stream, credit string
-		vcpus, memory, disk  int64
-	}{
-		{ProductInstance, "0.05", "1000", "0.055", "14250", 1, 2048, 20480},
-		{ProductConfidential, "0.05", "2000", "0.11", "28500", 1, 2048, 20480},
-		{ProductGPUStandard, "0", "280", "0.28", "43125", 1, 6144, 61440},
-		{ProductGPUPremium, "0", "560", "0.56", "86250", 1, 6144, 61440},
-	}
-	const storageStream, storageCredit = "0.000000977", "0.17967489030626108"
-	for _, r := range rows {
-		storage, err := column(r.storageHold, storageStream, storageCredit)
-		if err != nil {
-			return nil, fmt.Errorf("price of %s storage: %w", r.product, err)
-		}
-		unit, err := column(r.hold, r.stream, r.credit)
-		if err != nil {
-			return nil, fmt.Errorf("price of %s: %w", r.product, err)
-		}
-		t.prices[r.product] = Price{Storage: storage, Unit: unit, UnitVCPUs: r.vcpus, UnitMiB: r.memory, UnitDisk: r.disk}
-	}
-	return t, nil
+	return Parse(both.Pricing, both.Settings)
 }
 
-func column(hold, stream, credit string) (Column, error) {
-	var c Column
-	var err error
-	if c.Hold, err = parse(hold); err != nil {
-		return c, err
+// Bounds of a price table.
+const (
+	tableBytesMax = 1 << 20
+	unitMax       = 1 << 30 // of what a compute unit has, and of the units of a tier
+)
+
+// Parse reads a price table from the contents of the aggregates `pricing` and
+// `settings`: section 4.12 of the protocol. What is missing costs nothing; a
+// product that is not known is left out.
+func Parse(pricing, settings []byte) (*Table, error) {
+	if len(pricing)+len(settings) > tableBytesMax {
+		return nil, fmt.Errorf("price table has %d bytes, at most %d are allowed", len(pricing)+len(settings), tableBytesMax)
 	}
-	if c.Stream, err = parse(stream); err != nil {
-		return c, err
+	var rows map[string]json.RawMessage
+	if err := json.Unmarshal(pricing, &rows); err != nil {
+		return nil, fmt.Errorf("price table: %w", err)
 	}
-	c.Credit, err = parse(credit)
-	return c, err
+	t := &Table{prices: map[Product]Price{}, units: map[Product]map[string]int64{}, models: map[string]string{}}
+	for _, p := range []Product{
+		ProductStorage, ProductProgram, ProductPersistent, ProductInstance, ProductConfidential, ProductGPUStandard, ProductGPUPremium,
+	} {
+		if raw, ok := rows[string(p)]; ok {
+			if err := t.addRow(p, raw); err != nil {
+				return nil, fmt.Errorf("price table: %s: %w", p, err)
+			}
+		}
+	}
+	return t, t.addModels(settings)
+}
+
+// rowJSON is a product in the aggregate `pricing`.
+type rowJSON struct {
+	Price struct {
+		Storage columnJSON `json:"storage"`
+		Unit    columnJSON `json:"compute_unit"`
+	} `json:"price"`
+	Unit struct {
+		VCPUs  int64 `json:"vcpus"`
+		Memory int64 `json:"memory_mib"`
+		Disk   int64 `json:"disk_mib"`
+	} `json:"compute_unit"`
+	Tiers []struct {
+		Units int64   `json:"compute_units"`
+		Model *string `json:"model"`
+	} `json:"tiers"`
+}
+
+type columnJSON struct {
+	Hold   json.RawMessage `json:"holding"`
+	Stream json.RawMessage `json:"payg"`
+	Credit json.RawMessage `json:"credit"`
+}
+
+func (t *Table) addRow(p Product, raw []byte) error {
+	var row rowJSON
+	if err := json.Unmarshal(raw, &row); err != nil {
+		return err
+	}
+	storage, err := row.Price.Storage.read()
+	if err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	unit, err := row.Price.Unit.read()
+	if err != nil {
+		return fmt.Errorf("compute_unit: %w", err)
+	}
+	for _, n := range []int64{row.Unit.VCPUs, row.Unit.Memory, row.Unit.Disk} {
+		if n < 0 || n > unitMax {
+			return fmt.Errorf("a compute unit has %d of something, want 0 to %d", n, unitMax)
+		}
+	}
+	t.prices[p] = Price{Storage: storage, Unit: unit, UnitVCPUs: row.Unit.VCPUs, UnitMiB: row.Unit.Memory, UnitDisk: row.Unit.Disk}
+	for _, tier := range row.Tiers {
+		if tier.Model == nil {
+			continue // Such tiers are shown to people only.
+		}
+		if tier.Units < 0 || tier.Units > unitMax {
+			return fmt.Errorf("tier %.80s has %d compute units, want 0 to %d", *tier.Model, tier.Units, unitMax)
+		}
+		if t.units[p] == nil {
+			t.units[p] = map[string]int64{}
+		}
+		t.units[p][*tier.Model] = tier.Units
+	}
+	return nil
+}
+
+// addModels reads which devices are which GPUs; of a device that is listed twice
+// the first line holds.
+func (t *Table) addModels(settings []byte) error {
+	var s struct {
+		GPUs []struct {
+			Model  string `json:"model"`
+			Device string `json:"device_id"`
+		} `json:"compatible_gpus"`
+	}
+	if err := json.Unmarshal(settings, &s); err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	for _, g := range s.GPUs {
+		if _, ok := t.models[g.Device]; !ok {
+			t.models[g.Device] = g.Model
+		}
+	}
+	return nil
+}
+
+func (c columnJSON) read() (out Column, err error) {
+	if out.Hold, err = price(c.Hold); err != nil {
+		return out, err
+	}
+	if out.Stream, err = price(c.Stream); err != nil {
+		return out, err
+	}
+	out.Credit, err = price(c.Credit)
+	return out, err
+}
+
+// price reads a price, a text or a number; one that is missing is 0.
+func price(raw json.RawMessage) (Decimal, error) {
+	s := strings.Trim(string(raw), `"`)
+	if s == "" || s == "null" {
+		return Decimal{}, nil
+	}
+	return ParseDecimal(s)
 }
 
 // gpu returns the product that sells the device, and its compute units.
@@ -108,5 +198,5 @@ func (t *Table) gpu(device string) (Product, int64, error) {
 			return p, units, nil
 		}
 	}
-	return "", 0, fmt.Errorf("no price for the GPU model %s (%s)", model, device)
+	return "", 0, fmt.Errorf("no price for the GPU model %.80s (%s)", model, device)
 }

@@ -449,6 +449,10 @@ func messagesRefused(t *testing.T, n *network) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	post, err := u.SignContent(message.TypePost, &message.Post{Address: u.Address().Hex(), Time: time.Now(), Type: "test", Content: json.RawMessage(`1`)}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		name    string
 		message any
@@ -461,7 +465,8 @@ func messagesRefused(t *testing.T, n *network) {
 		{"hash of another content", with("item_content", good()["item_content"].(string)+" "), 0, false, "hashes to"},
 		{"no hash", with("item_hash", "xyz"), 0, false, "item_hash"},
 		{"unknown type", with("type", "FOO"), 0, false, "FOO"},
-		{"type of others", with("type", "POST"), 0, false, "POST"},
+		{"content of another type", with("type", "POST"), 0, false, "allow_amend"},
+		{"type that is not processed", document(t, post), 0, false, "POST"},
 		{"unknown chain", with("chain", "MOON"), 0, false, "MOON"},
 		{"content that is no JSON", with("item_content", "{"), 0, false, ""},
 		{"time that is no time", with("time", "now"), 0, false, "time"},

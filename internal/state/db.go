@@ -86,7 +86,7 @@ func Open(ctx context.Context, dir string) (_ *DB, err error) {
 		return nil, fmt.Errorf("open %s for reading: %w", path, err)
 	}
 	r.SetMaxOpenConns(readersMax)
-	return &DB{reader: reader{q: r}, dir: dir, w: w, r: r, held: held, wakes: map[string][]chan struct{}{}}, nil
+	return &DB{reader: reader{q: r, tails: &tails{}}, dir: dir, w: w, r: r, held: held, wakes: map[string][]chan struct{}{}}, nil
 }
 
 // source names a database file for the engine, whatever its path has in it.
@@ -195,7 +195,7 @@ func (db *DB) View(ctx context.Context, fn func(*View) error) error {
 		return fmt.Errorf("begin snapshot: %w", err)
 	}
 	defer func() { _ = sqlTx.Rollback() }() // read only: there is nothing to lose
-	return fn(&View{reader{q: sqlTx}})
+	return fn(&View{reader{q: sqlTx, tails: db.tails}})
 }
 
 // View is a snapshot to read from; see DB.View.
@@ -208,7 +208,10 @@ type querier interface {
 }
 
 // reader holds every read method; DB, Tx and View embed it.
-type reader struct{ q querier }
+type reader struct {
+	q     querier
+	tails *tails // nil in a transaction that writes
+}
 
 // changesMax bounds the change log: readers that fall further behind start over
 // from the rows themselves.

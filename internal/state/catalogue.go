@@ -1,0 +1,306 @@
+package state
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+)
+
+// A catalogue finds documents by what is said of them, newest or oldest first,
+// and counts them, however many there are. A document is a number; it has a time,
+// which never changes, and terms. Numbers are given out in the order of arrival,
+// and blockSize of them are a block. Of each term there is a set for each block
+// that has it: what several filters leave is the intersection of sets, block by
+// block, and only blocks that can matter for a page are looked at. The times of a
+// block are one row as soon as it is full.
+//
+// Documents that arrive in about the order of their times make blocks that do not
+// overlap, and pages cost what is on them. Any other order is right as well, and
+// costs more.
+type catalogue struct{ name string }
+
+// term is one thing that can be said of a document.
+type term struct {
+	kind  uint8
+	value string
+}
+
+// everything is said of each document that is there.
+var everything = term{} //nolint:gochecknoglobals // A constant.
+
+// key is the term in the database: values may be long, and are compared only.
+func (t term) key() [16]byte {
+	sum := sha256.Sum256([]byte(t.value))
+	key := [16]byte(sum[:])
+	key[0] = t.kind
+	return key
+}
+
+// document is what a catalogue is told of a document: its time in microseconds,
+// and what is said of it.
+type document struct {
+	at    int64
+	terms []term
+}
+
+// block is what is kept of a block. The times are nil while it is not full.
+type block struct {
+	number   int64
+	n        int
+	min, max int64
+}
+
+// first is the number of the block's first document.
+func (b block) first() int64 { return b.number * blockSize }
+
+// add enters documents and returns their numbers, in order.
+func (c catalogue) add(ctx context.Context, tx *Tx, docs []document) ([]int64, error) {
+	ids := make([]int64, 0, len(docs))
+	for len(docs) > 0 {
+		b, err := c.open(ctx, tx)
+		if err != nil {
+			return nil, err
+		}
+		n := min(len(docs), blockSize-b.n)
+		if err := c.fill(ctx, tx, b, docs[:n]); err != nil {
+			return nil, err
+		}
+		for i := range n {
+			ids = append(ids, b.first()+int64(b.n+i))
+		}
+		docs = docs[n:]
+	}
+	return ids, nil
+}
+
+// open returns the block that is not full.
+func (c catalogue) open(ctx context.Context, tx *Tx) (b block, err error) {
+	row := tx.q.QueryRowContext(ctx, "SELECT block, n, min_at, max_at FROM "+c.name+"_blocks ORDER BY block DESC LIMIT 1")
+	err = row.Scan(&b.number, &b.n, &b.min, &b.max)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return block{}, nil
+	case err != nil:
+		return b, fmt.Errorf("read the last block of %ss: %w", c.name, err)
+	case b.n == blockSize:
+		return block{number: b.number + 1}, nil
+	}
+	return b, nil
+}
+
+// fill enters documents that fit into a block.
+func (c catalogue) fill(ctx context.Context, tx *Tx, b block, docs []document) error {
+	sets := map[[16]byte][]int{}
+	put := func(t term, at int) {
+		key := t.key()
+		if had := sets[key]; len(had) == 0 || had[len(had)-1] != at { // Said twice of one is said once.
+			sets[key] = append(had, at)
+		}
+	}
+	rows := make([][]any, len(docs))
+	for i, d := range docs {
+		at := b.n + i
+		put(everything, at)
+		for _, t := range d.terms {
+			put(t, at)
+		}
+		if at == 0 {
+			b.min, b.max = d.at, d.at
+		}
+		b.min, b.max = min(b.min, d.at), max(b.max, d.at)
+		rows[i] = []any{b.first() + int64(at), d.at}
+	}
+	if err := tx.insert(ctx, c.name+"_times (id, at)", rows, ""); err != nil {
+		return err
+	}
+	if err := c.mark(ctx, tx, b.number, sets); err != nil {
+		return err
+	}
+	b.n += len(docs)
+	return c.keep(ctx, tx, b)
+}
+
+// keep writes a block; one that is full gets its times in one row.
+func (c catalogue) keep(ctx context.Context, tx *Tx, b block) error {
+	var times []byte
+	if b.n == blockSize {
+		all, err := c.openTimes(ctx, tx.reader, b, 0)
+		if err != nil {
+			return err
+		}
+		times = encodeTimes(all)
+		if _, err := tx.tx.ExecContext(ctx, "DELETE FROM "+c.name+"_times WHERE id < ?", b.first()+blockSize); err != nil {
+			return fmt.Errorf("pack the times of %ss: %w", c.name, err)
+		}
+	}
+	_, err := tx.tx.ExecContext(ctx, "INSERT INTO "+c.name+"_blocks (block, n, min_at, max_at, times) VALUES (?, ?, ?, ?, ?)"+
+		" ON CONFLICT (block) DO UPDATE SET n = excluded.n, min_at = excluded.min_at, max_at = excluded.max_at, times = excluded.times",
+		b.number, b.n, b.min, b.max, times)
+	if err != nil {
+		return fmt.Errorf("write block %d of %ss: %w", b.number, c.name, err)
+	}
+	return nil
+}
+
+// mark adds documents to the sets of their terms in a block. Sets that stay lists
+// grow at their end without being read; the others are read and written whole.
+func (c catalogue) mark(ctx context.Context, tx *Tx, number int64, sets map[[16]byte][]int) error {
+	keys := make([]any, 0, len(sets))
+	for key := range sets {
+		keys = append(keys, key[:])
+	}
+	had := map[[16]byte]int{}
+	for chunk := range chunks(keys) {
+		err := tx.each(ctx, "SELECT term, n FROM "+c.name+"_postings WHERE block = ? AND term IN "+marks(len(chunk)), append([]any{number}, chunk...),
+			func(scan func(...any) error) error {
+				var key []byte
+				var n int
+				if err := scan(&key, &n); err != nil {
+					return err
+				}
+				had[[16]byte(key)] = n
+				return nil
+			})
+		if err != nil {
+			return fmt.Errorf("read sets of %ss: %w", c.name, err)
+		}
+	}
+	var short [][]any
+	for key, offsets := range sets {
+		if had[key]+len(offsets) <= listMax {
+			short = append(short, []any{key[:], number, len(offsets), encodeList(offsets)})
+			continue
+		}
+		if err := c.change(ctx, tx, key, number, func(b *bitset) {
+			for _, at := range offsets {
+				b.set(at)
+			}
+		}); err != nil {
+			return err
+		}
+	}
+	return tx.insert(ctx, c.name+"_postings (term, block, n, bits)", short,
+		" ON CONFLICT (term, block) DO UPDATE SET n = "+c.name+"_postings.n + excluded.n, bits = "+tx.concat(c.name+"_postings.bits", "excluded.bits"))
+}
+
+// change reads a set and writes what fn makes of it.
+func (c catalogue) change(ctx context.Context, tx *Tx, key [16]byte, number int64, fn func(*bitset)) error {
+	var b bitset
+	if err := c.read(ctx, tx.reader, key, number, &b); err != nil {
+		return err
+	}
+	fn(&b)
+	n := b.count()
+	var err error
+	if n == 0 {
+		_, err = tx.tx.ExecContext(ctx, "DELETE FROM "+c.name+"_postings WHERE term = ? AND block = ?", key[:], number)
+	} else {
+		_, err = tx.tx.ExecContext(ctx, "INSERT INTO "+c.name+"_postings (term, block, n, bits) VALUES (?, ?, ?, ?)"+
+			" ON CONFLICT (term, block) DO UPDATE SET n = excluded.n, bits = excluded.bits", key[:], number, n, b.encode())
+	}
+	if err != nil {
+		return fmt.Errorf("write a set of %ss: %w", c.name, err)
+	}
+	return nil
+}
+
+// read adds a term's set of a block to b.
+func (c catalogue) read(ctx context.Context, r reader, key [16]byte, number int64, b *bitset) error {
+	var raw []byte
+	err := r.q.QueryRowContext(ctx, "SELECT bits FROM "+c.name+"_postings WHERE term = ? AND block = ?", key[:], number).Scan(&raw)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read a set of %ss: %w", c.name, err)
+	}
+	return b.add(raw)
+}
+
+// remove takes a document out: its number finds nothing any more.
+func (c catalogue) remove(ctx context.Context, tx *Tx, id int64, terms []term) error {
+	for _, t := range append([]term{everything}, terms...) {
+		if err := c.change(ctx, tx, t.key(), id/blockSize, func(b *bitset) { b.clear(int(id % blockSize)) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rename says of a document one thing instead of another.
+func (c catalogue) rename(ctx context.Context, tx *Tx, id int64, from, to term) error {
+	if err := c.change(ctx, tx, from.key(), id/blockSize, func(b *bitset) { b.clear(int(id % blockSize)) }); err != nil {
+		return err
+	}
+	return c.change(ctx, tx, to.key(), id/blockSize, func(b *bitset) { b.set(int(id % blockSize)) })
+}
+
+// openTimes reads the times of a block that is not full, from the from-th on.
+func (c catalogue) openTimes(ctx context.Context, r reader, b block, from int) (out []int64, err error) {
+	err = r.each(ctx, "SELECT at FROM "+c.name+"_times WHERE id >= ? AND id < ? ORDER BY id", []any{b.first() + int64(from), b.first() + int64(b.n)},
+		func(scan func(...any) error) error {
+			var at int64
+			if err := scan(&at); err != nil {
+				return err
+			}
+			out = append(out, at)
+			return nil
+		})
+	if err != nil {
+		return nil, fmt.Errorf("read times of %ss: %w", c.name, err)
+	}
+	if len(out) != b.n-from {
+		return nil, errs.New(errs.Internal, "block %d of %ss has %d documents and %d times", b.number, c.name, b.n, from+len(out))
+	}
+	return out, nil
+}
+
+// rowsMax is how many rows or values one statement has; both engines take more.
+const rowsMax = 200
+
+// insert writes rows of the same width, many with one statement.
+func (tx *Tx) insert(ctx context.Context, into string, rows [][]any, conflict string) error {
+	for chunk := range chunks(rows) {
+		width := len(chunk[0])
+		args := make([]any, 0, width*len(chunk))
+		for _, row := range chunk {
+			args = append(args, row...)
+		}
+		values := strings.TrimSuffix(strings.Repeat(marks(width)+", ", len(chunk)), ", ")
+		if _, err := tx.tx.ExecContext(ctx, "INSERT INTO "+into+" VALUES "+values+conflict, args...); err != nil {
+			return fmt.Errorf("insert into %s: %w", into, err)
+		}
+	}
+	return nil
+}
+
+// each runs fn with the scan function of every row that a query has.
+func (r reader) each(ctx context.Context, query string, args []any, fn func(scan func(...any) error) error) error {
+	rows, err := r.q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := fn(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// concat is the expression for one binary value after another.
+func (tx *Tx) concat(a, b string) string { return "CAST(" + a + " || " + b + " AS BLOB)" }
+
+// marks is "(?, ?, ...)".
+func marks(n int) string { return "(" + strings.TrimSuffix(strings.Repeat("?, ", n), ", ") + ")" }
+
+// chunks are pieces of what one statement can take.
+func chunks[T any](all []T) iter.Seq[[]T] { return slices.Chunk(all, rowsMax) }

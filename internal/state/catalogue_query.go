@@ -1,0 +1,293 @@
+package state
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// filter is what a document must have: of a kind, one of the values.
+type filter struct {
+	kind   uint8
+	values []string
+}
+
+// query says which documents, and in which order of their times.
+type query struct {
+	filters  []filter // All of them hold.
+	from, to int64    // Microseconds: from <= time < to. A zero query has all times.
+	oldest   bool     // Oldest first.
+}
+
+// span is the times of a query; a to of 0 is no bound.
+func (q query) span() (from, to int64) {
+	if q.from == 0 && q.to == 0 {
+		return math.MinInt64, math.MaxInt64
+	}
+	if q.to == 0 {
+		return q.from, math.MaxInt64
+	}
+	return q.from, q.to
+}
+
+// hit is a document that was found.
+type hit struct {
+	id int64
+	at int64
+}
+
+// search is one query on one snapshot.
+type search struct {
+	catalogue
+	r       reader
+	from    int64
+	to      int64
+	filters [][][16]byte // Keys, of each filter.
+	blocks  []block      // Those that may have documents, in order.
+	oldest  bool
+}
+
+// count returns how many documents a query finds.
+func (c catalogue) count(ctx context.Context, r reader, q query) (int64, error) {
+	s, err := c.search(ctx, r, q)
+	if err != nil {
+		return 0, err
+	}
+	if len(s.filters) == 1 && len(s.filters[0]) == 1 && s.from == math.MinInt64 && s.to == math.MaxInt64 {
+		return s.countTerm(ctx, s.filters[0][0])
+	}
+	var sum int64
+	for _, b := range s.blocks {
+		n, err := s.countIn(ctx, b)
+		if err != nil {
+			return 0, err
+		}
+		sum += int64(n)
+	}
+	return sum, nil
+}
+
+// page returns the documents of a query from the offset-th on, limit of them or a
+// few more: documents of the same time come together or not at all. The caller
+// orders those by what it will, and leaves out skip of the first. A limit of 0 is
+// none.
+func (c catalogue) page(ctx context.Context, r reader, q query, offset, limit int64) (hits []hit, skip int64, err error) {
+	s, err := c.search(ctx, r, q)
+	if err != nil {
+		return nil, 0, err
+	}
+	var pool []hit // What may still come after a document of a later block.
+	for i, b := range s.blocks {
+		if len(pool) == 0 && offset > 0 && s.apart(i) {
+			n, err := s.countIn(ctx, b)
+			if err != nil {
+				return nil, 0, err
+			}
+			if int64(n) <= offset {
+				offset -= int64(n)
+				continue
+			}
+		}
+		found, err := s.find(ctx, b)
+		if err != nil {
+			return nil, 0, err
+		}
+		pool = s.sorted(append(pool, found...))
+		done := s.settled(pool, i)
+		hits = append(hits, pool[:done]...)
+		pool = pool[done:]
+		hits, offset = drop(hits, offset)
+		if limit != 0 && int64(len(hits)) >= offset+limit {
+			return cut(hits, offset+limit), offset, nil
+		}
+	}
+	if len(hits) == 0 {
+		return nil, 0, nil
+	}
+	return hits, offset, nil
+}
+
+func (c catalogue) search(ctx context.Context, r reader, q query) (*search, error) {
+	s := &search{catalogue: c, r: r, oldest: q.oldest}
+	s.from, s.to = q.span()
+	for _, f := range q.filters {
+		keys := make([][16]byte, 0, len(f.values))
+		for _, v := range f.values {
+			keys = append(keys, term{f.kind, v}.key())
+		}
+		s.filters = append(s.filters, keys)
+	}
+	if len(s.filters) == 0 {
+		s.filters = [][][16]byte{{everything.key()}}
+	}
+	return s, s.choose(ctx)
+}
+
+// choose reads the blocks that every filter has and that are in time, in the order
+// of the query.
+func (s *search) choose(ctx context.Context) error {
+	seen := map[int64]int{}
+	for i, keys := range s.filters {
+		for chunk := range chunks(keys) {
+			args := make([]any, 0, len(chunk))
+			for _, key := range chunk {
+				args = append(args, key[:])
+			}
+			err := s.r.each(ctx, "SELECT DISTINCT block FROM "+s.name+"_postings WHERE term IN "+marks(len(chunk)), args, func(scan func(...any) error) error {
+				var number int64
+				if err := scan(&number); err != nil {
+					return err
+				}
+				if seen[number] == i { // Every filter before has it, and this one has it for the first time.
+					seen[number]++
+				}
+				return nil
+			})
+			if err != nil {
+				return fmt.Errorf("read sets of %ss: %w", s.name, err)
+			}
+		}
+	}
+	err := s.r.each(ctx, "SELECT block, n, min_at, max_at FROM "+s.name+"_blocks WHERE max_at >= ? AND min_at < ?", []any{s.from, s.to}, func(scan func(...any) error) error {
+		var b block
+		if err := scan(&b.number, &b.n, &b.min, &b.max); err != nil {
+			return err
+		}
+		if seen[b.number] == len(s.filters) {
+			s.blocks = append(s.blocks, b)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read blocks of %ss: %w", s.name, err)
+	}
+	slices.SortFunc(s.blocks, func(a, b block) int {
+		if s.oldest {
+			return cmp.Or(cmp.Compare(a.min, b.min), cmp.Compare(a.number, b.number))
+		}
+		return cmp.Or(cmp.Compare(b.max, a.max), cmp.Compare(b.number, a.number))
+	})
+	return nil
+}
+
+// countTerm adds up the sizes of a term's sets.
+func (s *search) countTerm(ctx context.Context, key [16]byte) (n int64, err error) {
+	err = s.r.q.QueryRowContext(ctx, "SELECT COALESCE(SUM(n), 0) FROM "+s.name+"_postings WHERE term = ?", key[:]).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count %ss: %w", s.name, err)
+	}
+	return n, nil
+}
+
+func (s *search) countIn(ctx context.Context, b block) (int, error) {
+	if s.from <= b.min && b.max < s.to {
+		set, err := s.set(ctx, b)
+		return set.count(), err
+	}
+	found, err := s.find(ctx, b)
+	return len(found), err
+}
+
+// set is what the filters leave of a block.
+func (s *search) set(ctx context.Context, b block) (out bitset, err error) {
+	for i, keys := range s.filters {
+		var one bitset
+		for _, key := range keys {
+			if err := s.read(ctx, s.r, key, b.number, &one); err != nil {
+				return out, err
+			}
+		}
+		if i == 0 {
+			out = one
+		} else {
+			out.and(&one)
+		}
+	}
+	return out, nil
+}
+
+// find returns the documents of a block, in no order.
+func (s *search) find(ctx context.Context, b block) ([]hit, error) {
+	set, err := s.set(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	offsets := set.offsets()
+	if len(offsets) == 0 {
+		return nil, nil
+	}
+	times, err := s.times(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]hit, 0, len(offsets))
+	for _, at := range offsets {
+		if t := times.at(at); s.from <= t && t < s.to {
+			out = append(out, hit{b.first() + int64(at), t})
+		}
+	}
+	return out, nil
+}
+
+// apart reports whether no block after the i-th has documents among its times.
+func (s *search) apart(i int) bool {
+	if i+1 == len(s.blocks) {
+		return true
+	}
+	if s.oldest {
+		return s.blocks[i].max < s.blocks[i+1].min
+	}
+	return s.blocks[i].min > s.blocks[i+1].max
+}
+
+// settled is how many documents come before all of the blocks after the i-th.
+func (s *search) settled(pool []hit, i int) int {
+	if i+1 == len(s.blocks) {
+		return len(pool)
+	}
+	next := s.blocks[i+1]
+	n, _ := slices.BinarySearchFunc(pool, next, func(h hit, next block) int {
+		before := h.at > next.max
+		if s.oldest {
+			before = h.at < next.min
+		}
+		if before {
+			return -1
+		}
+		return 1
+	})
+	return n
+}
+
+func (s *search) sorted(hits []hit) []hit {
+	slices.SortFunc(hits, func(a, b hit) int {
+		if s.oldest {
+			return cmp.Compare(a.at, b.at)
+		}
+		return cmp.Compare(b.at, a.at)
+	})
+	return hits
+}
+
+// drop leaves out the first, offset of them, but not a part of those of one time,
+// all of which are there.
+func drop(hits []hit, offset int64) ([]hit, int64) {
+	if offset >= int64(len(hits)) {
+		return nil, offset - int64(len(hits))
+	}
+	at := offset
+	for at > 0 && hits[at-1].at == hits[offset].at {
+		at--
+	}
+	return hits[at:], offset - at
+}
+
+// cut leaves out what comes after the n-th, but not a part of those of one time.
+func cut(hits []hit, n int64) []hit {
+	for n < int64(len(hits)) && hits[n].at == hits[n-1].at {
+		n++
+	}
+	return hits[:n]
+}

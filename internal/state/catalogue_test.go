@@ -1,0 +1,194 @@
+package state
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// model is a catalogue that is a list.
+type model struct {
+	t    *testing.T
+	db   *DB
+	c    catalogue
+	docs map[int64]document
+}
+
+const (
+	kindA = 1
+	kindB = 2
+	kindC = 3
+)
+
+func newModel(t *testing.T) *model {
+	t.Helper()
+	db, err := Open(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return &model{t, db, catalogue{"message"}, map[int64]document{}}
+}
+
+func (m *model) add(docs []document) {
+	m.t.Helper()
+	var ids []int64
+	err := m.db.Update(m.t.Context(), func(tx *Tx) (err error) {
+		ids, err = m.c.add(m.t.Context(), tx, docs)
+		return err
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for i, id := range ids {
+		m.docs[id] = docs[i]
+	}
+}
+
+func (m *model) remove(id int64) {
+	m.t.Helper()
+	err := m.db.Update(m.t.Context(), func(tx *Tx) error { return m.c.remove(m.t.Context(), tx, id, m.docs[id].terms) })
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	delete(m.docs, id)
+}
+
+// find is what a query must have, those of one time by number.
+func (m *model) find(q query) (out []hit) {
+	from, to := q.span()
+	for id, d := range m.docs {
+		ok := from <= d.at && d.at < to
+		for _, f := range q.filters {
+			ok = ok && slices.ContainsFunc(d.terms, func(t term) bool { return t.kind == f.kind && slices.Contains(f.values, t.value) })
+		}
+		if ok {
+			out = append(out, hit{id, d.at})
+		}
+	}
+	order(out, q.oldest)
+	return out
+}
+
+func order(hits []hit, oldest bool) {
+	slices.SortFunc(hits, func(a, b hit) int {
+		at := cmp.Compare(b.at, a.at)
+		if oldest {
+			at = -at
+		}
+		return cmp.Or(at, cmp.Compare(a.id, b.id))
+	})
+}
+
+func (m *model) check(q query, offset, limit int64) {
+	m.t.Helper()
+	want := m.find(q)
+	n, err := m.c.count(m.t.Context(), m.db.reader, q)
+	if err != nil || n != int64(len(want)) {
+		m.t.Fatalf("count of %+v is %d, %v, want %d", q, n, err, len(want))
+	}
+	got, skip, err := m.c.page(m.t.Context(), m.db.reader, q, offset, limit)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	order(got, q.oldest)
+	got = got[skip:]
+	if limit != 0 {
+		got = got[:min(int(limit), len(got))]
+	}
+	want = want[min(int(offset), len(want)):]
+	if limit != 0 {
+		want = want[:min(int(limit), len(want))]
+	}
+	if !slices.Equal(got, want) {
+		m.t.Fatalf("page %d+%d of %+v is\n%v, want\n%v", offset, limit, q, got, want)
+	}
+}
+
+func randomDocs(rng *rand.Rand, n int, at func(i int) int64) []document {
+	docs := make([]document, n)
+	for i := range docs {
+		docs[i] = document{at(i), []term{
+			{kindA, fmt.Sprint(rng.IntN(3))}, {kindB, fmt.Sprint(rng.IntN(2000))}, {kindC, fmt.Sprint(rng.IntN(5))}, {kindC, fmt.Sprint(rng.IntN(5))},
+		}}
+	}
+	return docs
+}
+
+func randomQuery(rng *rand.Rand, most int64) (q query) {
+	for _, kind := range []uint8{kindA, kindB, kindC} {
+		if rng.IntN(2) == 0 {
+			continue
+		}
+		f := filter{kind: kind}
+		for range 1 + rng.IntN(3) {
+			f.values = append(f.values, fmt.Sprint(rng.IntN(6)))
+		}
+		q.filters = append(q.filters, f)
+	}
+	if rng.IntN(3) == 0 {
+		q.from = rng.Int64N(most)
+		q.to = q.from + 1 + rng.Int64N(most)
+	}
+	q.oldest = rng.IntN(2) == 0
+	return q
+}
+
+// TestCatalogueIsAList compares random queries with those of a plain list, for
+// documents in the order of their times, in none, and with many of one time.
+func TestCatalogueIsAList(t *testing.T) {
+	t.Parallel()
+	const size = blockSize + blockSize/2
+	for name, at := range map[string]func(rng *rand.Rand, i int) int64{
+		"in order":     func(_ *rand.Rand, i int) int64 { return int64(10 * i) },
+		"nearly":       func(rng *rand.Rand, i int) int64 { return int64(10*i) + rng.Int64N(5000) },
+		"in no order":  func(rng *rand.Rand, _ int) int64 { return rng.Int64N(10 * size) },
+		"of few times": func(rng *rand.Rand, _ int) int64 { return rng.Int64N(50) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rng := rand.New(rand.NewPCG(1, 2))
+			m := newModel(t)
+			for n := 0; n < size; {
+				batch := 1 + rng.IntN(3000)
+				m.add(randomDocs(rng, batch, func(i int) int64 { return at(rng, n+i) }))
+				n += batch
+				m.check(randomQuery(rng, 10*size), rng.Int64N(100), 1+rng.Int64N(50))
+			}
+			for range 200 {
+				m.remove(rng.Int64N(size))
+			}
+			for range 60 {
+				m.check(randomQuery(rng, 10*size), rng.Int64N(size), rng.Int64N(50))
+			}
+		})
+	}
+}
+
+// BenchmarkCatalogue adds documents as messages are, many with one commit.
+func BenchmarkCatalogue(b *testing.B) {
+	ctx := context.Background()
+	db, err := Open(ctx, b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	c, rng := catalogue{"message"}, rand.New(rand.NewPCG(1, 2))
+	const batch = 500
+	b.ResetTimer()
+	for n := 0; n < b.N; n += batch {
+		docs := make([]document, batch)
+		for i := range docs {
+			owner := fmt.Sprint("0x51A58800b26AA1451aaA803d1746687cB88E05", rng.IntN(20000))
+			docs[i] = document{int64(n + i), []term{
+				{1, owner}, {2, owner}, {3, fmt.Sprint(rng.IntN(6))}, {4, "ETH"}, {5, fmt.Sprint(rng.IntN(50))}, {6, fmt.Sprint(rng.IntN(30))}, {7, fmt.Sprint(rng.Uint64())}, {8, "processed"},
+			}}
+		}
+		if err := db.Update(ctx, func(tx *Tx) error { _, err := c.add(ctx, tx, docs); return err }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

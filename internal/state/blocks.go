@@ -32,7 +32,7 @@ func (tx *Tx) PutBlock(ctx context.Context, b Block) error { return blocks().put
 // Head returns the newest block whose effects are here, or errs.NotFound before
 // the first.
 func (r reader) Head(ctx context.Context) (*Block, error) {
-	found, err := blocks().list(ctx, r, "1 ORDER BY number DESC LIMIT 1")
+	found, err := blocks().list(ctx, r, "TRUE ORDER BY number DESC LIMIT 1")
 	if err != nil {
 		return nil, err
 	}

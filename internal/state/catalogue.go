@@ -187,7 +187,7 @@ func (c catalogue) mark(ctx context.Context, tx *Tx, number int64, sets map[[16]
 		}
 	}
 	return tx.insert(ctx, c.name+"_postings (term, block, n, bits)", short,
-		" ON CONFLICT (term, block) DO UPDATE SET n = "+c.name+"_postings.n + excluded.n, bits = "+tx.concat(c.name+"_postings.bits", "excluded.bits"))
+		" ON CONFLICT (term, block) DO UPDATE SET n = "+c.name+"_postings.n + excluded.n, bits = "+tx.q.e.concat(c.name+"_postings.bits", "excluded.bits"))
 }
 
 // change reads a set and writes what fn makes of it.
@@ -293,11 +293,8 @@ func (r reader) each(ctx context.Context, query string, args []any, fn func(scan
 			return err
 		}
 	}
-	return rows.Err()
+	return r.q.e.judge(rows.Err())
 }
-
-// concat is the expression for one binary value after another.
-func (tx *Tx) concat(a, b string) string { return "CAST(" + a + " || " + b + " AS BLOB)" }
 
 // marks is "(?, ?, ...)".
 func marks(n int) string { return "(" + strings.TrimSuffix(strings.Repeat("?, ", n), ", ") + ")" }

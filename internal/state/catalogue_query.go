@@ -174,7 +174,7 @@ func (s *search) choose(ctx context.Context) error {
 
 // countTerm adds up the sizes of a term's sets.
 func (s *search) countTerm(ctx context.Context, key [16]byte) (n int64, err error) {
-	err = s.r.q.QueryRowContext(ctx, "SELECT COALESCE(SUM(n), 0) FROM "+s.name+"_postings WHERE term = ?", key[:]).Scan(&n)
+	err = s.r.q.QueryRowContext(ctx, "SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) FROM "+s.name+"_postings WHERE term = ?", key[:]).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count %ss: %w", s.name, err)
 	}

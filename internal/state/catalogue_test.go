@@ -25,7 +25,7 @@ const (
 
 func newModel(t *testing.T) *model {
 	t.Helper()
-	db, err := Open(t.Context(), t.TempDir())
+	db, err := OpenFor(t, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestCatalogueIsAList(t *testing.T) {
 // BenchmarkCatalogue adds documents as messages are, many with one commit.
 func BenchmarkCatalogue(b *testing.B) {
 	ctx := context.Background()
-	db, err := Open(ctx, b.TempDir())
+	db, err := OpenFor(b, b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}

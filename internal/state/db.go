@@ -1,4 +1,5 @@
-// Package state is everything the node knows, in one embedded database.
+// Package state is everything the node knows, in one database: an embedded one,
+// or one of a PostgreSQL server. See engine.go for what differs between them.
 //
 // Services meet here and nowhere else: one commits rows, the change log wakes
 // the next. A transaction commits whole or not at all. Rows that mirror the
@@ -10,51 +11,68 @@ package state
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
-
-	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite" // the embedded engine
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
 
-//go:embed migrations/*.sql
-var migrations embed.FS
-
-const (
-	fileName = "state.db"
-	// readersMax bounds open read connections; each holds its page cache.
-	readersMax = 8
-	// pragmas: WAL so readers never wait for the writer, FULL so that a commit
-	// survives a power cut (an acceptance that was signed must not be forgotten),
-	// a busy timeout longer than any transaction of ours.
-	pragmas = "_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(10000)" +
-		"&_pragma=foreign_keys(1)&_pragma=temp_store(2)&_pragma=cache_size(-8192)"
-)
+// Options says where state lives, and what this process is to it.
+type Options struct {
+	// Dir is the node's directory. It holds the embedded database, and it is this
+	// process's alone as long as the database is open, wherever that is. "" is
+	// allowed with a URL.
+	Dir string
+	// URL is that of a PostgreSQL database; "" is the embedded one.
+	URL string
+	// Replica says that another process owns the database: this one reads it and
+	// commits to it, and neither changes its schema nor keeps others out.
+	Replica bool
+}
 
 // DB is the node's database. Use Open. It is safe for concurrent use.
 type DB struct {
 	reader
-	dir  string
-	w, r *sql.DB
-	held *os.File // the lock of the directory
+	e    engine
+	r    *sql.DB
+	held *os.File // the lock of the directory; nil if there is none
 
 	mu    sync.Mutex
 	wakes map[string][]chan struct{} // by topic; guarded by mu
 }
 
-// Open opens the database in dir, creating and migrating it as needed. Only one
-// process may have it open: a second one gets errs.Conflict.
-func Open(ctx context.Context, dir string) (_ *DB, err error) {
+// Open opens the embedded database in dir; see OpenAs.
+func Open(ctx context.Context, dir string) (*DB, error) { return OpenAs(ctx, Options{Dir: dir}) }
+
+// OpenAs opens a database, creating and migrating it as needed. Only one process
+// may own it: a second one gets errs.Conflict.
+func OpenAs(ctx context.Context, o Options) (_ *DB, err error) {
+	if o.URL == "" && o.Replica {
+		return nil, errs.New(errs.Invalid, "an embedded database has one process; set [state] url to share one")
+	}
+	db := &DB{wakes: map[string][]chan struct{}{}}
+	if o.Dir != "" || o.URL == "" {
+		if db.held, err = hold(o.Dir); err != nil {
+			return nil, err
+		}
+	}
+	if o.URL == "" {
+		db.e, db.r, err = openSQLite(ctx, o.Dir)
+	} else {
+		db.e, db.r, err = openPostgres(ctx, o.URL, o.Replica)
+	}
+	if err != nil {
+		return nil, errors.Join(err, db.free())
+	}
+	db.reader = reader{q: pool(db.e, db.r), tails: &tails{}}
+	return db, nil
+}
+
+// hold makes the directory and takes it for this process.
+func hold(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", full(filepath.Dir(dir), err))
 	}
@@ -62,73 +80,52 @@ func Open(ctx context.Context, dir string) (_ *DB, err error) {
 	if err != nil {
 		return nil, full(dir, err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, held.Close())
+	return held, nil
+}
+
+// pool is how single queries reach the engine, each on its own.
+func pool(e engine, r *sql.DB) *conn {
+	return &conn{e: e, q: r, renew: func(context.Context) (querier, error) {
+		forget(r)
+		return r, nil
+	}}
+}
+
+// forget closes the connections that nobody uses: where one is lost, so may be
+// the others.
+func forget(r *sql.DB) {
+	r.SetMaxIdleConns(0)
+	r.SetMaxIdleConns(readersMax)
+}
+
+// Run keeps what the process holds of a shared database, and wakes services when
+// another process commits. It ends with ctx, or with errs.Conflict when the
+// database belongs to another process.
+func (db *DB) Run(ctx context.Context) error {
+	return db.e.run(ctx, func(topics []string) {
+		if topics == nil {
+			db.wakeAll()
+			return
 		}
-	}()
-	path := filepath.Join(dir, fileName)
-	w, err := sql.Open("sqlite", source(path, "_txlock=immediate&"+pragmas))
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	w.SetMaxOpenConns(1)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, w.Close())
+		touched := map[string]bool{}
+		for _, topic := range topics {
+			touched[topic] = true
 		}
-	}()
-	if err := migrate(ctx, w); err != nil {
-		return nil, fmt.Errorf("migrate %s: %w", path, full(dir, err))
-	}
-	r, err := sql.Open("sqlite", source(path, "mode=ro&"+pragmas))
-	if err != nil {
-		return nil, fmt.Errorf("open %s for reading: %w", path, err)
-	}
-	r.SetMaxOpenConns(readersMax)
-	return &DB{reader: reader{q: r, tails: &tails{}}, dir: dir, w: w, r: r, held: held, wakes: map[string][]chan struct{}{}}, nil
-}
-
-// source names a database file for the engine, whatever its path has in it.
-func source(path, query string) string {
-	escaped := &url.URL{Path: path}
-	return (&url.URL{Scheme: "file", Opaque: escaped.EscapedPath(), RawQuery: query}).String()
-}
-
-// migrate brings the schema up to what this program knows.
-func migrate(ctx context.Context, w *sql.DB) error {
-	dbFiles, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return fmt.Errorf("find migrations: %w", err)
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, w, dbFiles)
-	if err != nil {
-		return fmt.Errorf("prepare migrations: %w", err)
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return err
-	}
-	has, known, err := p.GetVersions(ctx)
-	if err == nil && has > known {
-		err = errs.New(errs.Invalid, "the database has version %d, and this program knows up to %d: run the newer program that wrote it", has, known)
-	}
-	return err
-}
-
-// full marks err as errs.Exhausted if it is that the disk of dir has no space.
-func full(dir string, err error) error {
-	var engine *sqlite.Error
-	const code = 0xff // The rest of a result is detail.
-	switch {
-	case errors.As(err, &engine) && engine.Code()&code == sqlite3.SQLITE_FULL, errors.Is(err, syscall.ENOSPC):
-		return errs.New(errs.Exhausted, "the disk that holds %s is full, free some space there: %w", dir, err)
-	}
-	return err
+		db.wake(touched)
+	})
 }
 
 // Close closes the database and frees its directory. Everything committed is on
 // disk already.
-func (db *DB) Close() error { return errors.Join(db.r.Close(), db.w.Close(), db.held.Close()) }
+func (db *DB) Close() error { return errors.Join(db.r.Close(), db.e.close(), db.free()) }
+
+// free lets go of the directory.
+func (db *DB) free() error {
+	if db.held == nil {
+		return nil
+	}
+	return db.held.Close()
+}
 
 // Wake returns a channel that receives after a commit that touched one of the
 // topics (a topic is the table's name: "jobs", "intents", ...). Several commits
@@ -156,60 +153,102 @@ func (db *DB) wake(topics map[string]bool) {
 	}
 }
 
+// wakeAll wakes everybody: what was committed meanwhile is not known.
+func (db *DB) wakeAll() {
+	db.mu.Lock()
+	topics := map[string]bool{}
+	for topic := range db.wakes {
+		topics[topic] = true
+	}
+	db.mu.Unlock()
+	db.wake(topics)
+}
+
 // Tx is a read-write transaction. It sees its own writes.
 type Tx struct {
 	reader
-	tx      *sql.Tx
+	tx      *conn
 	block   uint64 // the block whose effects are being written; see AtBlock
 	undoing bool
 	mirror  bool
 	touched map[string]bool
+	changes []Change // not in the change log yet
 }
 
 // Update runs fn in a transaction: all of fn's writes happen, or none does and
-// its error comes back unchanged, but for a full disk, which is
-// errs.Exhausted. Transactions run one after another.
+// its error comes back unchanged, but for a full disk, which is errs.Exhausted.
+// Transactions run one after another, those of other processes too.
+//
+// When the connection to a server is lost while it commits, nobody knows what
+// became of the transaction: that is errs.Unavailable, and it is not tried again
+// here. Who does so must find out first, or write what may be written twice.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
-	sqlTx, err := db.w.BeginTx(ctx, nil)
+	w, err := db.begin(ctx)
 	if err != nil {
-		return fmt.Errorf("begin transaction: %w", full(db.dir, err))
+		return fmt.Errorf("begin transaction: %w", db.e.judge(err))
 	}
-	// After a commit there is nothing to roll back, nor when the engine has done
-	// so already, which it does when the disk is full.
-	defer func() { _ = sqlTx.Rollback() }()
-	tx := &Tx{reader: reader{q: sqlTx}, tx: sqlTx, touched: map[string]bool{}}
+	defer w.end()
+	c := &conn{e: db.e, q: w.tx}
+	tx := &Tx{reader: reader{q: c}, tx: c, touched: map[string]bool{}}
 	if err := fn(tx); err != nil {
-		return full(db.dir, err)
+		return db.e.judge(err)
 	}
-	if err := sqlTx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w", full(db.dir, err))
+	if err := tx.writeChanges(ctx); err != nil {
+		return err
+	}
+	if err := db.e.tell(ctx, w.tx, tx.touched); err != nil {
+		return fmt.Errorf("tell others: %w", db.e.judge(err))
+	}
+	if err := w.commit(); err != nil {
+		return fmt.Errorf("commit: %w", db.e.judge(err))
 	}
 	db.wake(tx.touched)
 	return nil
 }
 
+// begin begins a transaction that writes. Nothing is done yet, so it is begun
+// once more if the connection was lost.
+func (db *DB) begin(ctx context.Context) (*writing, error) {
+	w, err := db.e.begin(ctx)
+	if err != nil && db.e.lost(err) && ctx.Err() == nil {
+		w, err = db.e.begin(ctx)
+	}
+	return w, err
+}
+
 // View runs fn on one consistent snapshot.
 func (db *DB) View(ctx context.Context, fn func(*View) error) error {
-	sqlTx, err := db.r.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	c := &conn{e: db.e, pinned: true}
+	var sqlTx *sql.Tx
+	begin := func(ctx context.Context) (_ querier, err error) {
+		// PostgreSQL would move on with each query in any weaker isolation; the
+		// embedded engine has only this one, under its strongest name.
+		sqlTx, err = db.r.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: db.e.snapshot()})
+		return sqlTx, err
+	}
+	c.renew = func(ctx context.Context) (querier, error) {
+		_ = sqlTx.Rollback() // Its connection is lost.
+		forget(db.r)
+		return begin(ctx)
+	}
+	var err error
+	if c.q, err = begin(ctx); err != nil && db.e.lost(err) && ctx.Err() == nil {
+		forget(db.r)
+		c.q, err = begin(ctx)
+	}
 	if err != nil {
-		return fmt.Errorf("begin snapshot: %w", err)
+		return fmt.Errorf("begin snapshot: %w", db.e.judge(err))
 	}
 	defer func() { _ = sqlTx.Rollback() }() // read only: there is nothing to lose
-	return fn(&View{reader{q: sqlTx, tails: db.tails}})
+	return fn(&View{reader{q: c, tails: db.tails}})
 }
 
 // View is a snapshot to read from; see DB.View.
 type View struct{ reader }
 
-// querier is what *sql.DB and *sql.Tx share.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
 // reader holds every read method; DB, Tx and View embed it.
 type reader struct {
-	q     querier
+	q     *conn
 	tails *tails // nil in a transaction that writes
 }
 
@@ -238,7 +277,16 @@ func (r reader) Changes(ctx context.Context, seq int64, limit int) (out []Change
 		}
 		out = append(out, c)
 	}
-	return out, rows.Err()
+	return out, r.q.e.judge(rows.Err())
+}
+
+// Changes returns up to limit entries of the change log after seq, oldest first,
+// those of this transaction too.
+func (tx *Tx) Changes(ctx context.Context, seq int64, limit int) ([]Change, error) {
+	if err := tx.writeChanges(ctx); err != nil {
+		return nil, err
+	}
+	return tx.reader.Changes(ctx, seq, limit)
 }
 
 // AtBlock runs fn so that every row it writes can be taken back by Rollback to
@@ -254,7 +302,7 @@ func (tx *Tx) AtBlock(number uint64, fn func() error) error {
 
 // Rollback takes back everything written AtBlock a block above number.
 func (tx *Tx) Rollback(ctx context.Context, number uint64) error {
-	rows, err := tx.q.QueryContext(ctx, "SELECT tbl, pk, doc FROM undo WHERE block > ? ORDER BY seq DESC", number)
+	rows, err := tx.q.QueryContext(ctx, "SELECT tbl, pk, doc FROM undo WHERE block > ? ORDER BY seq DESC", int64(number))
 	if err != nil {
 		return fmt.Errorf("read undo log: %w", err)
 	}
@@ -271,7 +319,7 @@ func (tx *Tx) Rollback(ctx context.Context, number uint64) error {
 		steps = append(steps, s)
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return fmt.Errorf("read undo log: %w", err)
+		return fmt.Errorf("read undo log: %w", tx.q.e.judge(err))
 	}
 	tx.undoing = true
 	defer func() { tx.undoing = false }()
@@ -284,7 +332,7 @@ func (tx *Tx) Rollback(ctx context.Context, number uint64) error {
 			return fmt.Errorf("undo %s %s: %w", s.table, s.key, err)
 		}
 	}
-	_, err = tx.tx.ExecContext(ctx, "DELETE FROM undo WHERE block > ?", number)
+	_, err = tx.tx.ExecContext(ctx, "DELETE FROM undo WHERE block > ?", int64(number))
 	if err != nil {
 		return fmt.Errorf("trim undo log: %w", err)
 	}
@@ -293,26 +341,45 @@ func (tx *Tx) Rollback(ctx context.Context, number uint64) error {
 
 // Settle forgets how to undo blocks up to and including number: they are final.
 func (tx *Tx) Settle(ctx context.Context, number uint64) error {
-	if _, err := tx.tx.ExecContext(ctx, "DELETE FROM undo WHERE block <= ?", number); err != nil {
+	if _, err := tx.tx.ExecContext(ctx, "DELETE FROM undo WHERE block <= ?", int64(number)); err != nil {
 		return fmt.Errorf("settle block %d: %w", number, err)
 	}
 	return nil
 }
 
-func (tx *Tx) logChange(ctx context.Context, topic, key string) error {
+// logChange notes that a row was written or deleted. The log is written with the
+// commit, all of a transaction at once.
+func (tx *Tx) logChange(topic, key string) {
 	tx.touched[topic] = true
-	res, err := tx.tx.ExecContext(ctx, "INSERT INTO changes (topic, pk) VALUES (?, ?)", topic, key)
-	if err != nil {
-		return fmt.Errorf("log change of %s %s: %w", topic, key, err)
+	tx.changes = append(tx.changes, Change{Topic: topic, Key: key})
+}
+
+// writeChanges writes what was noted. Transactions that write run one after
+// another, so the next number is free, and numbers have no gaps.
+func (tx *Tx) writeChanges(ctx context.Context) error {
+	if len(tx.changes) == 0 {
+		return nil
 	}
-	seq, err := res.LastInsertId()
-	if err != nil {
-		return fmt.Errorf("log change of %s %s: %w", topic, key, err)
+	first := tx.changes[0]
+	var last int64
+	if err := tx.q.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq), 0) FROM changes").Scan(&last); err != nil {
+		return fmt.Errorf("log change of %s %s: %w", first.Topic, first.Key, err)
 	}
-	if seq%1000 == 0 {
-		if _, err := tx.tx.ExecContext(ctx, "DELETE FROM changes WHERE seq <= ?", seq-changesMax); err != nil {
-			return fmt.Errorf("trim change log: %w", err)
-		}
+	rows := make([][]any, len(tx.changes))
+	for i, c := range tx.changes {
+		rows[i] = []any{last + 1 + int64(i), c.Topic, c.Key}
+	}
+	if err := tx.insert(ctx, "changes (seq, topic, pk)", rows, ""); err != nil {
+		return fmt.Errorf("log change of %s %s: %w", first.Topic, first.Key, err)
+	}
+	tx.changes = nil
+	const trimEvery = 1000
+	end := last + int64(len(rows))
+	if end/trimEvery == last/trimEvery {
+		return nil
+	}
+	if _, err := tx.tx.ExecContext(ctx, "DELETE FROM changes WHERE seq <= ?", end/trimEvery*trimEvery-changesMax); err != nil {
+		return fmt.Errorf("trim change log: %w", err)
 	}
 	return nil
 }

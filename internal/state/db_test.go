@@ -20,12 +20,21 @@ import (
 // not done so.
 func open(t *testing.T, dir string) *state.DB {
 	t.Helper()
-	db, err := state.Open(t.Context(), dir)
+	db, err := state.OpenFor(t, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	return db
+}
+
+// aboutFiles skips a test that is about the files of the embedded engine where
+// tests use the other one.
+func aboutFiles(t *testing.T) {
+	t.Helper()
+	if state.OnServer() {
+		t.Skip("about files, which a server keeps for itself")
+	}
 }
 
 func update(t *testing.T, db *state.DB, fn func(tx *state.Tx) error) {
@@ -267,6 +276,7 @@ func TestChangeLogIsTrimmed(t *testing.T) {
 }
 
 func TestReopeningKeepsEverything(t *testing.T) {
+	aboutFiles(t)
 	// A path may have what means something in a URL.
 	dir := filepath.Join(t.TempDir(), "100% a?b#c&d=e é", "sub")
 	db := open(t, dir)
@@ -293,6 +303,7 @@ func TestReopeningKeepsEverything(t *testing.T) {
 }
 
 func TestRelativeDirectory(t *testing.T) {
+	aboutFiles(t)
 	t.Chdir(t.TempDir())
 	db := open(t, filepath.Join("node data", "x"))
 	putPeers(t, db, "a")
@@ -304,19 +315,19 @@ func TestRelativeDirectory(t *testing.T) {
 func TestDatabaseOfANewerProgramIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	db := open(t, dir)
-	if err := db.Exec(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, 1)"); err != nil {
+	if err := db.Exec(t.Context(), "INSERT INTO goose_db_version (version_id, is_applied) VALUES (999, TRUE)"); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
 
-	_, err := state.Open(t.Context(), dir)
+	_, err := state.OpenFor(t, dir)
 
 	if !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "version 999") {
 		t.Errorf("got %v, want invalid and the version", err)
 	}
-	if _, err := state.Open(t.Context(), dir); errors.Is(err, errs.Conflict) {
+	if _, err := state.OpenFor(t, dir); errors.Is(err, errs.Conflict) {
 		t.Error("the failed open kept the lock")
 	}
 }
@@ -325,25 +336,7 @@ func TestDatabaseOfANewerProgramIsRefused(t *testing.T) {
 // schema, and closes it.
 func goBack(t *testing.T, db *state.DB, version int) {
 	t.Helper()
-	made := [][]string{ // By each migration after the first.
-		{
-			"DROP INDEX intents_mined", "DROP INDEX offers_payer", "ALTER TABLE intents DROP COLUMN yields",
-			"ALTER TABLE intents DROP COLUMN retry_at", "ALTER TABLE intents DROP COLUMN mined_at", "ALTER TABLE intents DROP COLUMN mined_in",
-		},
-		{
-			"DROP INDEX jobs_status", "DROP INDEX jobs_node_block", "DROP INDEX accounts_live", "DROP INDEX payments_payee",
-			"ALTER TABLE jobs DROP COLUMN block", "ALTER TABLE accounts DROP COLUMN refund_bits",
-		},
-	}
-	for _, statements := range made[version-1:] {
-		for _, statement := range statements {
-			if err := db.Exec(t.Context(), statement); err != nil {
-				t.Fatalf("%s: %v", statement, err)
-			}
-		}
-	}
-	err := db.Exec(t.Context(), "DELETE FROM goose_db_version WHERE version_id > ?", version)
-	if err := errors.Join(err, db.Close()); err != nil {
+	if err := errors.Join(db.Migrate(t.Context(), int64(version)), db.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -371,6 +364,7 @@ func TestRowsOfAnOlderProgramAreFound(t *testing.T) {
 }
 
 func TestDirectoriesThatCannotBeOpened(t *testing.T) {
+	aboutFiles(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -479,7 +473,7 @@ func TestLostTablesAreNamed(t *testing.T) {
 }
 
 func BenchmarkUpdate(b *testing.B) {
-	db, err := state.Open(b.Context(), b.TempDir())
+	db, err := state.OpenFor(b, b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}

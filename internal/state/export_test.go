@@ -2,37 +2,149 @@ package state
 
 import (
 	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
 	"fmt"
+	"net/url"
+	"os"
 	"strings"
+	"sync"
+	"testing"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/state/statetest"
 )
+
+// ServerVar names the variable of the environment that holds the URL of a server:
+// tests then use databases of it in place of embedded ones.
+const ServerVar = "ALEPH_STATE_TEST_SERVER"
+
+// OnServer reports whether tests use a server.
+func OnServer() bool { return os.Getenv(ServerVar) != "" }
+
+var made struct {
+	sync.Mutex
+	names map[string]bool
+}
+
+// OptionsOf are those of the database that stands for a directory: the one in
+// it, or one of the server with a name made from it.
+func OptionsOf(tb testing.TB, dir string) Options {
+	tb.Helper()
+	if !OnServer() {
+		return Options{Dir: dir}
+	}
+	u, err := url.Parse(os.Getenv(ServerVar))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	name := fmt.Sprintf("t%x", sha256.Sum256([]byte(dir)))[:24]
+	made.Lock()
+	defer made.Unlock()
+	if !made.names[name] {
+		if err := statetest.Create(tb.Context(), u.String(), name); err != nil {
+			tb.Fatal(err)
+		}
+		if made.names == nil {
+			made.names = map[string]bool{}
+		}
+		made.names[name] = true
+	}
+	u.Path = "/" + name
+	return Options{URL: u.String()}
+}
+
+// OpenFor opens the database that stands for a directory.
+func OpenFor(tb testing.TB, dir string) (*DB, error) {
+	tb.Helper()
+	return OpenAs(tb.Context(), OptionsOf(tb, dir))
+}
 
 // ChangesMax bounds the change log.
 const ChangesMax = changesMax
 
 // Exec runs a statement as the writer.
 func (db *DB) Exec(ctx context.Context, query string, args ...any) error {
-	_, err := db.w.ExecContext(ctx, query, args...)
+	_, err := db.writer().ExecContext(ctx, db.e.bind(query), args...)
 	return err
 }
 
+func (db *DB) writer() *sql.DB {
+	if e, ok := db.e.(*embedded); ok {
+		return e.w
+	}
+	return db.e.(*server).w
+}
+
 // Plan returns how the engine would run a query, a step a line.
-func (db *DB) Plan(ctx context.Context, query string) (string, error) {
-	rows, err := db.w.QueryContext(ctx, "EXPLAIN QUERY PLAN "+query)
+func (db *DB) Plan(ctx context.Context, query string) (out string, err error) {
+	if _, ok := db.e.(*server); ok {
+		// So few rows are read whole, unless it may not.
+		if err := db.Exec(ctx, "SET enable_seqscan = off"); err != nil {
+			return "", err
+		}
+		rows, err := db.writer().QueryContext(ctx, "EXPLAIN "+query)
+		return lines(rows, err, 1)
+	}
+	rows, err := db.writer().QueryContext(ctx, "EXPLAIN QUERY PLAN "+query)
+	return lines(rows, err, 4)
+}
+
+// lines joins the last column of rows.
+func lines(rows *sql.Rows, err error, columns int) (string, error) {
 	if err != nil {
 		return "", err
 	}
 	defer rows.Close()
 	var b strings.Builder
 	for rows.Next() {
-		var id, parent, unused int
-		var detail string
-		if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+		var line string
+		into := make([]any, columns)
+		for i := range into {
+			into[i] = new(any)
+		}
+		into[columns-1] = &line
+		if err := rows.Scan(into...); err != nil {
 			return "", err
 		}
-		b.WriteString(detail + "\n")
+		b.WriteString(line + "\n")
 	}
 	return b.String(), rows.Err()
 }
+
+// Migrate moves the schema to a version, up or down.
+func (db *DB) Migrate(ctx context.Context, version int64) error {
+	p, err := migrator(db.e, db.writer())
+	if err != nil {
+		return err
+	}
+	if has, err := p.GetDBVersion(ctx); err != nil || has < version {
+		_, errUp := p.UpTo(ctx, version)
+		return errors.Join(err, errUp)
+	}
+	_, err = p.DownTo(ctx, version)
+	return err
+}
+
+// Schema is the schema as the database has it, a line for each column, key and
+// index.
+func (db *DB) Schema(ctx context.Context) (string, error) {
+	found, err := db.e.tables(ctx, db.writer())
+	var b strings.Builder
+	for _, t := range found {
+		for _, c := range t.columns {
+			fmt.Fprintf(&b, "%s.%s %s, required: %v\n", t.name, c.name, c.kind, c.notNull)
+		}
+		fmt.Fprintf(&b, "%s key %v\n", t.name, t.key)
+		for _, index := range t.indexes {
+			fmt.Fprintf(&b, "%s index %s\n", t.name, index)
+		}
+	}
+	return b.String(), err
+}
+
+// Known is the newest version of the schema.
+func (db *DB) Known() (int64, error) { return known(db.e) }
 
 // Mirrored returns the names of the tables whose rows may be effects of a
 // block.

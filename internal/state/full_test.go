@@ -56,6 +56,7 @@ func wantRows(t *testing.T, db *state.DB, n int) {
 }
 
 func TestFullDatabase(t *testing.T) {
+	aboutFiles(t)
 	dir := t.TempDir()
 	db := open(t, dir)
 	if err := db.Exec(t.Context(), "PRAGMA max_page_count = 100"); err != nil {
@@ -73,6 +74,7 @@ func TestFullDatabase(t *testing.T) {
 
 // TestFullDisk runs itself in a mount namespace, where anybody may mount.
 func TestFullDisk(t *testing.T) {
+	aboutFiles(t)
 	if os.Getenv(roleVar) != mounter {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestFullDisk$", "-test.v")
 		cmd.Env = append(os.Environ(), roleVar+"="+mounter)

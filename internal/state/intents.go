@@ -67,12 +67,7 @@ func intents() table[Intent] {
 		cols: []column[Intent]{
 			{"seq", func(i *Intent) any { return i.Seq }},
 			{"status", func(i *Intent) any { return string(i.Status) }},
-			{"yields", func(i *Intent) any {
-				if i.Yields {
-					return 1
-				}
-				return 0
-			}},
+			{"yields", func(i *Intent) any { return number(i.Yields) }},
 			{"retry_at", func(i *Intent) any {
 				if i.RetryAt.IsZero() {
 					return 0
@@ -128,7 +123,7 @@ func (r reader) IntentsWith(ctx context.Context, limit int, statuses ...IntentSt
 // IntentsDue returns up to limit pending intents, that yield or that do not,
 // whose time to be tried again has come, in the order of enqueueing.
 func (r reader) IntentsDue(ctx context.Context, now time.Time, yields bool, limit int) ([]Intent, error) {
-	return intents().list(ctx, r, "status = ? AND yields = ? AND retry_at <= ? ORDER BY seq LIMIT ?", string(IntentPending), yields, now.UnixMicro(), limit)
+	return intents().list(ctx, r, "status = ? AND yields = ? AND retry_at <= ? ORDER BY seq LIMIT ?", string(IntentPending), number(yields), now.UnixMicro(), limit)
 }
 
 // IntentsUnder returns up to limit intents with one of the statuses whose key

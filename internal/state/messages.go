@@ -108,5 +108,5 @@ func (r reader) File(ctx context.Context, ref message.ItemHash) (*File, error) {
 
 // Files returns every file, by ref.
 func (r reader) Files(ctx context.Context) ([]File, error) {
-	return files().list(ctx, r, "1 ORDER BY pk")
+	return files().list(ctx, r, "TRUE ORDER BY pk")
 }

@@ -73,5 +73,5 @@ func (r reader) Node(ctx context.Context, id uint32) (*Node, error) {
 
 // Nodes returns the nodes of the kind ("" = all), by id.
 func (r reader) Nodes(ctx context.Context, kind NodeKind) ([]Node, error) {
-	return nodes().list(ctx, r, "(? = '' OR kind = ?) ORDER BY CAST(pk AS INTEGER)", string(kind), string(kind))
+	return nodes().list(ctx, r, "(? = '' OR kind = ?) ORDER BY CAST(pk AS BIGINT)", string(kind), string(kind))
 }

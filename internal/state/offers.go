@@ -160,7 +160,7 @@ func (tx *Tx) PutCapacity(ctx context.Context, c Capacity) error {
 
 // Capacities returns every node's last advertisement, by node id.
 func (r reader) Capacities(ctx context.Context) ([]Capacity, error) {
-	return capacities().list(ctx, r, "1 ORDER BY CAST(pk AS INTEGER)")
+	return capacities().list(ctx, r, "TRUE ORDER BY CAST(pk AS BIGINT)")
 }
 
 // Capacity returns the node's last advertisement, or errs.NotFound.
@@ -188,5 +188,5 @@ func (tx *Tx) PutPeer(ctx context.Context, p Peer) error { return peers().put(ct
 
 // Peers returns up to limit peers, last seen first.
 func (r reader) Peers(ctx context.Context, limit int) ([]Peer, error) {
-	return peers().list(ctx, r, "1 ORDER BY seen_at DESC, pk LIMIT ?", limit)
+	return peers().list(ctx, r, "TRUE ORDER BY seen_at DESC, pk LIMIT ?", limit)
 }

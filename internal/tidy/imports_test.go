@@ -84,6 +84,7 @@ func TestReservedImports(t *testing.T) {
 		{"github.com/ethereum/go-ethereum/ethclient", []string{"internal/chain", "sdk/go", "test"}, "the chain is reached through internal/chain"},
 		{"database/sql", []string{"internal/state"}, "only internal/state talks to the engine"},
 		{"modernc.org/sqlite", []string{"internal/state"}, "only internal/state talks to the engine"},
+		{"github.com/jackc/pgx", []string{"internal/state"}, "only internal/state talks to the engine"},
 		{module + "internal/telemetry", []string{"internal/config", "internal/node", "internal/devnet", "cmd", "test"}, "a logger and a registerer are handed in"},
 		{"log", nil, "log/slog, handed in"},
 		{"io/ioutil", nil, "os and io"},

@@ -13,7 +13,7 @@ group=${1:-}
 # where nobody may install a client.
 demo='qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs debugfs:e2fsprogs dpkg-deb:dpkg apt-get:apt'
 ssh='ssh:openssh-client ssh-keygen:openssh-client'
-test='qemu-img:qemu-utils nft:nftables ip:iproute2'
+test='qemu-img:qemu-utils nft:nftables ip:iproute2 postgres:postgresql'
 
 case $group in
 demo) wanted="$demo $ssh" ;;
@@ -24,8 +24,11 @@ test) wanted="$demo $ssh $test" ;;
 	;;
 esac
 
-# System programs are not on every user's path.
+# System programs are not on every user's path, nor are those of PostgreSQL.
 PATH=$PATH:/usr/sbin:/sbin
+for bin in /usr/lib/postgresql/*/bin; do
+	PATH=$PATH:$bin
+done
 
 missing=
 for pair in $wanted; do

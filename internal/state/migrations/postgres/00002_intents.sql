@@ -4,9 +4,17 @@
 ALTER TABLE intents ADD COLUMN yields BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE intents ADD COLUMN retry_at BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE intents ADD COLUMN mined_at BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE intents ADD COLUMN mined_in TEXT NOT NULL DEFAULT '';
+ALTER TABLE intents ADD COLUMN mined_in TEXT COLLATE "C" NOT NULL DEFAULT '';
 UPDATE intents SET
-    mined_at = COALESCE(json_extract(doc, '$.mined_at'), 0),
-    mined_in = COALESCE(json_extract(doc, '$.mined_in'), '');
+    mined_at = COALESCE((doc::json ->> 'mined_at')::bigint, 0),
+    mined_in = COALESCE(doc::json ->> 'mined_in', '');
 CREATE INDEX intents_mined ON intents (status, mined_at);
 CREATE INDEX offers_payer ON offers (payer, status, received_at);
+
+-- +goose Down
+DROP INDEX offers_payer;
+DROP INDEX intents_mined;
+ALTER TABLE intents DROP COLUMN mined_in;
+ALTER TABLE intents DROP COLUMN mined_at;
+ALTER TABLE intents DROP COLUMN retry_at;
+ALTER TABLE intents DROP COLUMN yields;

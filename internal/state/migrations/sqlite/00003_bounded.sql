@@ -14,3 +14,11 @@ UPDATE accounts SET refund_bits = 128 WHERE COALESCE(json_extract(doc, '$.refund
 CREATE INDEX accounts_live ON accounts (rate_live, refund_bits);
 
 CREATE INDEX payments_payee ON payments (payee, block);
+
+-- +goose Down
+DROP INDEX payments_payee;
+DROP INDEX accounts_live;
+ALTER TABLE accounts DROP COLUMN refund_bits;
+DROP INDEX jobs_node_block;
+ALTER TABLE jobs DROP COLUMN block;
+DROP INDEX jobs_status;

@@ -36,3 +36,23 @@ CREATE TABLE acceptances (pk TEXT PRIMARY KEY, until BIGINT NOT NULL, doc TEXT N
 CREATE TABLE vms (pk TEXT PRIMARY KEY, state TEXT NOT NULL, doc TEXT NOT NULL);
 CREATE TABLE usages (pk TEXT PRIMARY KEY, spec TEXT NOT NULL, from_at BIGINT NOT NULL, doc TEXT NOT NULL);
 CREATE INDEX usages_spec ON usages (spec, from_at);
+
+-- +goose Down
+DROP TABLE usages;
+DROP TABLE vms;
+DROP TABLE acceptances;
+DROP TABLE intents;
+DROP TABLE peers;
+DROP TABLE capacities;
+DROP TABLE decisions;
+DROP TABLE offers;
+DROP TABLE files;
+DROP TABLE messages;
+DROP TABLE payments;
+DROP TABLE accounts;
+DROP TABLE jobs;
+DROP TABLE nodes;
+DROP TABLE blocks;
+DROP TABLE undo;
+DROP TABLE changes;
+DROP TABLE meta;

@@ -1,0 +1,10 @@
+-- +goose Up
+-- See catalogue.go.
+CREATE TABLE message_blocks (block BIGINT PRIMARY KEY, n BIGINT NOT NULL, min_at BIGINT NOT NULL, max_at BIGINT NOT NULL, times BYTEA);
+CREATE TABLE message_times (id BIGINT PRIMARY KEY, at BIGINT NOT NULL);
+CREATE TABLE message_postings (term BYTEA NOT NULL, block BIGINT NOT NULL, n BIGINT NOT NULL, bits BYTEA NOT NULL, PRIMARY KEY (term, block));
+
+-- +goose Down
+DROP TABLE message_postings;
+DROP TABLE message_times;
+DROP TABLE message_blocks;

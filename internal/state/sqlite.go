@@ -1,0 +1,136 @@
+package state
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"syscall"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite" // the embedded engine
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+)
+
+const (
+	fileName = "state.db"
+	// readersMax bounds the connections that read. Each of the embedded engine
+	// holds its page cache, each of a server is a process there.
+	readersMax = 8
+	// pragmas: WAL so readers never wait for the writer, FULL so that a commit
+	// survives a power cut (an acceptance that was signed must not be forgotten),
+	// a busy timeout longer than any transaction of ours.
+	pragmas = "_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(10000)" +
+		"&_pragma=foreign_keys(1)&_pragma=temp_store(2)&_pragma=cache_size(-8192)"
+)
+
+// embedded is SQLite, in a file that this process has for itself.
+type embedded struct {
+	dir string
+	w   *sql.DB // nil if it is only read
+}
+
+// openSQLite opens the database in dir, which this process has locked.
+func openSQLite(ctx context.Context, dir string) (engine, *sql.DB, error) {
+	path := filepath.Join(dir, fileName)
+	w, err := sql.Open("sqlite", source(path, "_txlock=immediate&"+pragmas))
+	if err != nil {
+		return nil, nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	w.SetMaxOpenConns(1)
+	e := &embedded{dir: dir, w: w}
+	if err := migrate(ctx, e, w); err != nil {
+		return nil, nil, errors.Join(err, w.Close())
+	}
+	r, err := openFile(dir)
+	if err != nil {
+		return nil, nil, errors.Join(err, w.Close())
+	}
+	return e, r, nil
+}
+
+// openFile opens the database in dir to read from it.
+func openFile(dir string) (*sql.DB, error) {
+	path := filepath.Join(dir, fileName)
+	r, err := sql.Open("sqlite", source(path, "mode=ro&"+pragmas))
+	if err != nil {
+		return nil, fmt.Errorf("open %s for reading: %w", path, err)
+	}
+	r.SetMaxOpenConns(readersMax)
+	r.SetMaxIdleConns(readersMax)
+	return r, nil
+}
+
+// source names a database file for the engine, whatever its path has in it.
+func source(path, query string) string {
+	escaped := &url.URL{Path: path}
+	return (&url.URL{Scheme: "file", Opaque: escaped.EscapedPath(), RawQuery: query}).String()
+}
+
+func (e *embedded) dialect() (goose.Dialect, string) { return goose.DialectSQLite3, "sqlite" }
+
+func (e *embedded) where() string { return filepath.Join(e.dir, fileName) }
+
+func (e *embedded) bind(query string) string { return query }
+
+// concat: two blobs together are a text to this engine, if nobody says else.
+func (e *embedded) concat(a, b string) string { return "CAST(" + a + " || " + b + " AS BLOB)" }
+
+func (e *embedded) judge(err error) error { return full(e.dir, err) }
+
+func (e *embedded) lost(error) bool { return false }
+
+func (e *embedded) snapshot() sql.IsolationLevel { return sql.LevelDefault }
+
+func (e *embedded) begin(ctx context.Context) (*writing, error) {
+	tx, err := e.w.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	// After a commit there is nothing to roll back, nor when the engine has done
+	// so already, which it does when the disk is full.
+	return &writing{tx: tx, commit: tx.Commit, end: func() { _ = tx.Rollback() }}, nil
+}
+
+func (e *embedded) tell(context.Context, *sql.Tx, map[string]bool) error { return nil }
+
+// run has nothing to do: no other process commits, and the lock of the directory
+// cannot be lost.
+func (e *embedded) run(ctx context.Context, _ func([]string)) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func (e *embedded) close() error {
+	if e.w == nil {
+		return nil
+	}
+	return e.w.Close()
+}
+
+// tables reads the schema.
+func (e *embedded) tables(ctx context.Context, q querier) ([]tableInfo, error) {
+	r := reader{q: &conn{e: e, q: q}}
+	return describe(ctx, r,
+		`SELECT m.name, c.name, lower(c.type), c."notnull" <> 0 OR c.pk > 0, c.pk FROM sqlite_master m, pragma_table_info(m.name) c
+			WHERE m.type = 'table' ORDER BY m.name, c.cid`,
+		`SELECT m.name, i.name, c.name FROM sqlite_master m, pragma_index_list(m.name) i, pragma_index_info(i.name) c
+			WHERE m.type = 'table' AND i.origin = 'c' ORDER BY m.name, i.name, c.seqno`)
+}
+
+// full marks err as errs.Exhausted if it is that the disk of dir has no space.
+func full(dir string, err error) error {
+	var engine *sqlite.Error
+	const code = 0xff // The rest of a result is detail.
+	switch {
+	case err == nil, errors.Is(err, errs.Exhausted):
+		return err
+	case errors.As(err, &engine) && engine.Code()&code == sqlite3.SQLITE_FULL, errors.Is(err, syscall.ENOSPC):
+		return errs.New(errs.Exhausted, "the disk that holds %s is full, free some space there: %w", dir, err)
+	}
+	return err
+}

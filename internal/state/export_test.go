@@ -192,3 +192,17 @@ func (r reader) dump(ctx context.Context, b *strings.Builder, name string) error
 	}
 	return rows.Err()
 }
+
+// DropPinned ends the connection that holds the owner's lock.
+func (db *DB) DropPinned(ctx context.Context) error {
+	e := db.e.(*server)
+	pid := e.pinned.PgConn().PID()
+	_, err := db.r.ExecContext(ctx, "SELECT pg_terminate_backend($1, 10000)", pid)
+	return err
+}
+
+// Waiting is how many processes of the server wait for a lock in the database.
+func (db *DB) Waiting(ctx context.Context) (n int, err error) {
+	err = db.r.QueryRowContext(ctx, "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()").Scan(&n)
+	return n, err
+}

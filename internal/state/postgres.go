@@ -35,6 +35,9 @@ const (
 	// idleMax bounds how long a transaction that writes may do nothing: all others
 	// wait for it.
 	idleMax = 5 * time.Minute
+	// takeMax bounds the wait for a database that another process owns: one that
+	// has just ended may still be known to the server.
+	takeMax = 3 * time.Second
 	// commitMax bounds the wait for the answer to a commit.
 	commitMax = 2 * statementMax
 	// keepalive: a server that forgets a dead client in less than a minute frees
@@ -50,8 +53,9 @@ const (
 
 	// channel is where commits are told to other processes.
 	channel = "aleph_state"
-	// classConnection begins the codes of errors of a connection.
+	// Codes of errors; the class is the beginning of those of a connection.
 	classConnection = "08"
+	codeLockTimeout = "55P03"
 )
 
 // server is PostgreSQL. Processes that share a database wait for each other at
@@ -104,7 +108,9 @@ func parseURL(rawURL string) (*pgx.ConnConfig, error) {
 	}
 	cfg, err := pgx.ParseConfig(rawURL)
 	if err != nil {
-		return nil, errs.New(errs.Invalid, "url %s: %w", MaskURL(rawURL), errors.Unwrap(err))
+		// It begins with the URL, of which only we know what is secret.
+		_, cause, _ := strings.Cut(err.Error(), "`: ")
+		return nil, errs.New(errs.Invalid, "url %s: %s", MaskURL(rawURL), cause)
 	}
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = connectMax
@@ -180,12 +186,8 @@ func (e *server) own(ctx context.Context) (err error) {
 	if e.replica {
 		return requireVersion(ctx, e, w)
 	}
-	taken, err := e.take(ctx, e.pinned)
-	if err != nil {
+	if err := e.takeFirst(ctx, e.pinned); err != nil {
 		return err
-	}
-	if !taken {
-		return errs.New(errs.Conflict, "another process owns the database; stop it, or set another [state] url")
 	}
 	if err := migrate(ctx, e, w); err != nil {
 		return err
@@ -198,6 +200,23 @@ func (e *server) own(ctx context.Context) (err error) {
 // pin makes a connection that is not of a pool.
 func (e *server) pin(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, e.with(map[string]string{"idle_session_timeout": "0"}))
+}
+
+// takeFirst takes the owner's lock, or fails if another process has it.
+func (e *server) takeFirst(ctx context.Context, c *pgx.Conn) error {
+	if _, err := c.Exec(ctx, "SET lock_timeout = "+millis(takeMax)); err != nil {
+		return err
+	}
+	_, err := c.Exec(ctx, "SELECT pg_advisory_lock($1, $2)", lockClass, lockOwner)
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == codeLockTimeout {
+		return errs.New(errs.Conflict, "another process owns the database; stop it, or set another [state] url")
+	}
+	if err != nil {
+		return err
+	}
+	_, err = c.Exec(ctx, "SET lock_timeout = 0")
+	return err
 }
 
 // take tries to take the owner's lock, which ends with its connection.
@@ -277,7 +296,7 @@ func (e *server) judge(err error) error {
 		return errs.New(errs.Exhausted, "the disk that holds %s is full, free some space there: %w", e.where(), err)
 	case "22021", "22P05":
 		return errs.New(errs.Invalid, "a text cannot be kept: it has a byte that is zero or no UTF-8: %w", err)
-	case "40001", "40P01", "55P03", "57014":
+	case "40001", "40P01", codeLockTimeout, "57014":
 		return errs.New(errs.Unavailable, "%s is too busy: %w", e.where(), err)
 	case "25006":
 		return errs.New(errs.Unavailable, "%s is read-only, so it follows another server: set [state] url to that one: %w", e.where(), err)

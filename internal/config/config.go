@@ -24,6 +24,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
 	"github.com/aleph-onchain/aleph-onchain/internal/settlement"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/telemetry"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qemu"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
@@ -43,6 +44,7 @@ type Config struct {
 	Node       Node              `toml:"node"`
 	Chain      chain.Config      `toml:"chain"`
 	Storage    Storage           `toml:"storage"`
+	State      state.Config      `toml:"state"`
 	Network    p2p.Config        `toml:"network"`
 	API        api.Config        `toml:"api"`
 	Log        telemetry.Config  `toml:"log"`
@@ -65,7 +67,7 @@ type Node struct {
 
 // Storage says how the node keeps bytes and rows.
 type Storage struct {
-	Engine string `toml:"engine"` // Of the database: embedded.
+	Engine string `toml:"engine"` // Of the database without a [state] url: embedded.
 	blob.Config
 }
 
@@ -74,7 +76,7 @@ type Storage struct {
 func Default() Config {
 	return Config{
 		Node: Node{Role: Coordinator, DataDir: "aleph-data"}, Chain: chain.DefaultConfig(),
-		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, Network: p2p.DefaultConfig(), API: api.DefaultConfig(),
+		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, State: state.DefaultConfig(), Network: p2p.DefaultConfig(), API: api.DefaultConfig(),
 		Log: telemetry.DefaultConfig(), Ingest: ingest.DefaultConfig(), Outbox: outbox.DefaultConfig(), Scheduler: scheduler.DefaultConfig(),
 		Executor: executor.DefaultConfig(), Settlement: settlement.DefaultConfig(), VMNet: vmnet.DefaultConfig(), QEMU: qemu.Config{},
 	}
@@ -121,6 +123,7 @@ func (c Config) Validate() error {
 		{"node", c.Node.validate},
 		{"chain", c.Chain.Validate},
 		{"storage", c.Storage.validate},
+		{"state", c.State.Validate},
 		{"network", c.Network.Validate},
 		{"api", c.API.Validate},
 		{"log", c.Log.Validate},

@@ -145,7 +145,7 @@ func TestWrongNamesNameTheRightOnes(t *testing.T) {
 		{"[netwrk]\n", "unknown section [netwrk]; did you mean [network]?"},
 		{"[Node]\n", "unknown section [Node]; it is [node]"},
 		{"[executors]\n", "unknown section [executors]; did you mean [executor]?"},
-		{"[wallet]\n", "unknown section [wallet]; there are api, chain, executor, ingest, log, network, node, outbox, qemu, scheduler, settlement, storage, vmnet"},
+		{"[wallet]\n", "unknown section [wallet]; there are api, chain, executor, ingest, log, network, node, outbox, qemu, scheduler, settlement, state, storage, vmnet"},
 		{"[contracts]\n", "unknown section [contracts]; it is [chain.contracts]"},
 		{"[chain.contract]\n", "unknown key [chain] contract; did you mean [chain.contracts]?"},
 		{"role = \"compute\"\n", "unknown section [role]; it is [node] role"},
@@ -434,6 +434,23 @@ func TestMaskedHidesKeysInURLs(t *testing.T) {
 				t.Errorf("the settings themselves changed to %q", cfg.Chain.RPCURL)
 			}
 		})
+	}
+}
+
+func TestMaskedHidesThePasswordOfTheDatabase(t *testing.T) {
+	cfg := complete(t)
+	cfg.State.URL = "postgres://aleph:SECRET@db.example/aleph"
+	if err := cfg.Validate(); err != nil {
+		t.Error(err)
+	}
+	if got, want := cfg.Masked().State.URL, "postgres://aleph:***@db.example/aleph"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	cfg.State.URL = "mysql://aleph:SECRET@db.example/aleph"
+	err := cfg.Validate()
+	check(t, err, errs.Invalid, `[state] url is of scheme "mysql"`)
+	if strings.Contains(err.Error(), "SECRET") {
+		t.Errorf("the password is in %v", err)
 	}
 }
 

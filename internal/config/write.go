@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
 )
 
 //go:generate go test . -run ^TestDocumentsSayWhatTheCommentsSay$ -update
@@ -118,12 +119,13 @@ func quote(s string) string {
 }
 
 // Masked returns the settings without secrets: a key or a password in the URL
-// of an RPC.
+// of an RPC or of the database.
 func (c Config) Masked() Config {
 	var urls []string
 	for one := range strings.SplitSeq(c.Chain.RPCURL, ",") {
 		urls = append(urls, chain.MaskURL(strings.TrimSpace(one)))
 	}
 	c.Chain.RPCURL = strings.Join(urls, ",")
+	c.State.URL = state.MaskURL(c.State.URL)
 	return c
 }

@@ -101,7 +101,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 		return fmt.Errorf("make data directory: %w", err)
 	}
 	// The database first: it is what keeps a second process out.
-	if n.db, err = state.Open(ctx, cfg.Node.DataDir); err != nil {
+	if n.db, err = state.OpenAs(ctx, state.Options{Dir: cfg.Node.DataDir, URL: cfg.State.URL}); err != nil {
 		return fmt.Errorf("open state: %w", err)
 	}
 	n.opened("state", n.db)
@@ -148,6 +148,7 @@ func (n *Node) addShared() (err error) {
 	ocfg := cfg.Outbox
 	ocfg.Confirmations = cfg.Chain.Confirmations
 	sender := outbox.New(ocfg, n.db, n.chain, cfg.Chain.Contracts, n.keys.Signer, n.part("outbox"), n.metrics)
+	n.add("state", n.db.Run)
 	n.add("p2p", n.host.Run)
 	n.add("mirror", n.mirror.Run)
 	n.add("outbox", sender.Run)

@@ -20,6 +20,22 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
 
+// Config says where the node's rows are kept.
+type Config struct {
+	URL string `toml:"url"` // Database of a PostgreSQL server, postgres://USER@HOST/DATABASE?passfile=FILE; "" = the embedded one in data_dir.
+}
+
+// DefaultConfig is the embedded database.
+func DefaultConfig() Config { return Config{} }
+
+// Validate reports a URL that is none.
+func (c Config) Validate() error {
+	if c.URL == "" {
+		return nil
+	}
+	return CheckURL(c.URL)
+}
+
 // Options says where state lives, and what this process is to it.
 type Options struct {
 	// Dir is the node's directory. It holds the embedded database, and it is this

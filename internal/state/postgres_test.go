@@ -110,7 +110,7 @@ func (p *proxy) serve() {
 		p.conns[c], p.conns[s] = true, true
 		p.mu.Unlock()
 		go p.pass(s, c)
-		go func() { io.Copy(c, s); c.Close(); s.Close() }() //nolint:errcheck // It is cut.
+		go func() { _, _ = io.Copy(c, s); c.Close(); s.Close() }()
 	}
 }
 

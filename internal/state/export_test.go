@@ -206,3 +206,39 @@ func (db *DB) Waiting(ctx context.Context) (n int, err error) {
 	err = db.r.QueryRowContext(ctx, "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()").Scan(&n)
 	return n, err
 }
+
+// BlockSize is how many documents are a block of a catalogue.
+const BlockSize = blockSize
+
+// FillCatalogue adds documents to the catalogue of messages.
+func (tx *Tx) FillCatalogue(ctx context.Context, n int) error {
+	docs := make([]document, n)
+	for i := range docs {
+		docs[i] = document{int64(i), []term{{1, fmt.Sprint(i % 5)}, {2, fmt.Sprint(i)[:1]}}}
+	}
+	_, err := catalogue{"message"}.add(ctx, tx, docs)
+	return err
+}
+
+// DumpAll returns every row of every table but the fence.
+func (db *DB) DumpAll(ctx context.Context) (string, error) {
+	all, err := db.e.tables(ctx, db.r)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, t := range all {
+		if t.name == "fence" {
+			continue
+		}
+		err := db.each(ctx, t.ordered(), nil, func(scan func(...any) error) error {
+			row, err := t.values(scan)
+			fmt.Fprintf(&b, "%s %v\n", t.name, row)
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	return b.String(), nil
+}

@@ -347,7 +347,7 @@ func differences(ctx context.Context, a, b reader, t tableInfo) (added, gone [][
 	return added, gone, nil
 }
 
-// table rows, one after another.
+// cursor is the rows of a table, one after another.
 type cursor struct {
 	table tableInfo
 	rows  *sql.Rows
@@ -355,13 +355,13 @@ type cursor struct {
 }
 
 func readAll(ctx context.Context, r reader, t tableInfo) (*cursor, error) {
-	rows, err := r.q.QueryContext(ctx, t.ordered()) //nolint:sqlclosecheck // The caller does.
+	rows, err := r.q.QueryContext(ctx, t.ordered()) //nolint:rowserrcheck // next does.
 	if err != nil {
 		return nil, err
 	}
 	c := &cursor{table: t, rows: rows}
 	if err := c.next(); err != nil {
-		return nil, errors.Join(err, rows.Close())
+		return nil, errors.Join(err, rows.Close()) //nolint:sqlclosecheck // The caller closes them otherwise.
 	}
 	return c, nil
 }

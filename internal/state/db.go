@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -212,9 +213,6 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	if err := tx.writeChanges(ctx); err != nil {
 		return err
 	}
-	if err := db.e.tell(ctx, w.tx, tx.touched); err != nil {
-		return fmt.Errorf("tell others: %w", db.e.judge(err))
-	}
 	if err := w.commit(); err != nil {
 		return fmt.Errorf("commit: %w", db.e.judge(err))
 	}
@@ -370,31 +368,46 @@ func (tx *Tx) logChange(topic, key string) {
 	tx.changes = append(tx.changes, Change{Topic: topic, Key: key})
 }
 
-// writeChanges writes what was noted. Transactions that write run one after
-// another, so the next number is free, and numbers have no gaps.
+// writeChanges writes what was noted, and tells other processes of it if the
+// transaction commits. Transactions that write run one after another, so the
+// next number is free, and numbers have no gaps.
 func (tx *Tx) writeChanges(ctx context.Context) error {
-	if len(tx.changes) == 0 {
-		return nil
-	}
-	first := tx.changes[0]
-	var last int64
-	if err := tx.q.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq), 0) FROM changes").Scan(&last); err != nil {
-		return fmt.Errorf("log change of %s %s: %w", first.Topic, first.Key, err)
-	}
-	rows := make([][]any, len(tx.changes))
-	for i, c := range tx.changes {
-		rows[i] = []any{last + 1 + int64(i), c.Topic, c.Key}
-	}
-	if err := tx.insert(ctx, "changes (seq, topic, pk)", rows, ""); err != nil {
-		return fmt.Errorf("log change of %s %s: %w", first.Topic, first.Key, err)
+	tell, words := tx.q.e.tell(tx.touched)
+	for chunk := range chunks(tx.changes) {
+		var values strings.Builder
+		var args []any
+		for i, c := range chunk {
+			fmt.Fprintf(&values, ", (%d, ?, ?)", i+1)
+			args = append(args, c.Topic, c.Key)
+		}
+		query := "INSERT INTO changes (seq, topic, pk) SELECT last.seq + new.column1, new.column2, new.column3" +
+			" FROM (SELECT COALESCE(MAX(seq), 0) AS seq FROM changes) AS last, (VALUES " + values.String()[2:] + ") AS new RETURNING seq, " + tell
+		var end int64
+		err := tx.each(ctx, query, append(args, words...), func(scan func(...any) error) error {
+			var seq int64
+			var told any
+			err := scan(&seq, &told)
+			end = max(end, seq)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("log change of %s %s: %w", chunk[0].Topic, chunk[0].Key, err)
+		}
+		if err := tx.trimChanges(ctx, end-int64(len(chunk)), end); err != nil {
+			return err
+		}
 	}
 	tx.changes = nil
-	const trimEvery = 1000
-	end := last + int64(len(rows))
-	if end/trimEvery == last/trimEvery {
+	return nil
+}
+
+// trimChanges drops the oldest of the change log, now and then.
+func (tx *Tx) trimChanges(ctx context.Context, from, to int64) error {
+	const every = 1000
+	if from/every == to/every {
 		return nil
 	}
-	if _, err := tx.tx.ExecContext(ctx, "DELETE FROM changes WHERE seq <= ?", end/trimEvery*trimEvery-changesMax); err != nil {
+	if _, err := tx.tx.ExecContext(ctx, "DELETE FROM changes WHERE seq <= ?", to/every*every-changesMax); err != nil {
 		return fmt.Errorf("trim change log: %w", err)
 	}
 	return nil

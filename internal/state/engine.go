@@ -38,8 +38,9 @@ type engine interface {
 	begin(ctx context.Context) (*writing, error)
 	// snapshot is the isolation in which a transaction sees one state.
 	snapshot() sql.IsolationLevel
-	// tell wakes the other processes if tx commits.
-	tell(ctx context.Context, tx *sql.Tx, topics map[string]bool) error
+	// tell is an expression, and its arguments, that wakes the other processes if
+	// the transaction commits. It rides on a statement: each is a way to a server.
+	tell(topics map[string]bool) (expression string, args []any)
 	// run keeps what the process holds of the database, and calls wake for what
 	// other processes commit: with nil for all topics. It ends with ctx, or when
 	// the database belongs to another process.

@@ -409,15 +409,11 @@ func (e *server) steal(epoch int64) error {
 	return e.stolen
 }
 
-// tell says with the commit which topics it touched. Who said it is in it, as its
-// own listener hears it too.
-func (e *server) tell(ctx context.Context, tx *sql.Tx, topics map[string]bool) error {
-	if len(topics) == 0 {
-		return nil
-	}
+// tell says with the commit which topics it touched; the same said twice is said
+// once. Who said it is in it, as its own listener hears it too.
+func (e *server) tell(topics map[string]bool) (string, []any) {
 	words := append([]string{e.id}, slices.Sorted(maps.Keys(topics))...)
-	_, err := tx.ExecContext(ctx, "SELECT pg_notify($1, $2)", channel, strings.Join(words, " "))
-	return err
+	return "pg_notify(?, ?)", []any{channel, strings.Join(words, " ")}
 }
 
 // run listens, and makes the pinned connection anew when it is lost.

@@ -425,8 +425,8 @@ func (e *server) run(ctx context.Context, wake func([]string)) error {
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, errs.Conflict):
-			return err
+		case e.over() != nil:
+			return e.over()
 		case err != nil:
 			select {
 			case <-ctx.Done():
@@ -436,8 +436,8 @@ func (e *server) run(ctx context.Context, wake func([]string)) error {
 			continue
 		}
 		pause = first
-		if err := e.listen(ctx, c, wake); ctx.Err() == nil {
-			e.drop(ctx, c, err)
+		if e.listen(ctx, c, wake); ctx.Err() == nil {
+			e.drop(ctx, c)
 		}
 	}
 }
@@ -446,10 +446,10 @@ func (e *server) run(ctx context.Context, wake func([]string)) error {
 // new one.
 func (e *server) keep(ctx context.Context) (_ *pgx.Conn, err error) {
 	e.mu.Lock()
-	c := e.pinned
+	c, over := e.pinned, e.stolen
 	e.mu.Unlock()
-	if c != nil {
-		return c, nil
+	if c != nil || over != nil {
+		return c, over
 	}
 	if c, err = e.pin(ctx); err != nil {
 		return nil, err
@@ -459,8 +459,18 @@ func (e *server) keep(ctx context.Context) (_ *pgx.Conn, err error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.stolen != nil { // Closed meanwhile.
+		return nil, errors.Join(e.stolen, c.Close(ctx))
+	}
 	e.pinned = c
 	return c, nil
+}
+
+// over is why this process writes no more, if it does not.
+func (e *server) over() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.stolen
 }
 
 // retake takes the database again, if it had no other owner meanwhile. A lock
@@ -489,15 +499,15 @@ func (e *server) retake(ctx context.Context, c *pgx.Conn) error {
 
 // listen wakes services until the connection is lost. What was told before it
 // listened is not known, so everybody is woken once.
-func (e *server) listen(ctx context.Context, c *pgx.Conn, wake func([]string)) error {
+func (e *server) listen(ctx context.Context, c *pgx.Conn, wake func([]string)) {
 	if _, err := c.Exec(ctx, "LISTEN "+channel); err != nil {
-		return err
+		return
 	}
 	wake(nil)
 	for {
 		n, err := c.WaitForNotification(ctx)
 		if err != nil {
-			return err
+			return
 		}
 		if words := strings.Fields(n.Payload); len(words) > 1 && words[0] != e.id {
 			wake(words[1:])
@@ -506,7 +516,7 @@ func (e *server) listen(ctx context.Context, c *pgx.Conn, wake func([]string)) e
 }
 
 // drop gives up the pinned connection, and with it the right to write.
-func (e *server) drop(ctx context.Context, c *pgx.Conn, _ error) {
+func (e *server) drop(ctx context.Context, c *pgx.Conn) {
 	e.mu.Lock()
 	e.pinned = nil
 	e.mu.Unlock()

@@ -3,7 +3,6 @@ package state
 import (
 	"encoding/binary"
 	mathbits "math/bits"
-	"slices"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
@@ -19,9 +18,8 @@ const (
 // bitset is a set of the documents of one block.
 type bitset [blockSize / 64]uint64
 
-func (b *bitset) set(i int)      { b[i>>6] |= 1 << (i & 63) }
-func (b *bitset) clear(i int)    { b[i>>6] &^= 1 << (i & 63) }
-func (b *bitset) has(i int) bool { return b[i>>6]>>(i&63)&1 != 0 }
+func (b *bitset) set(i int)   { b[i>>6] |= 1 << (i & 63) }
+func (b *bitset) clear(i int) { b[i>>6] &^= 1 << (i & 63) }
 
 func (b *bitset) and(o *bitset) {
 	for i := range b {
@@ -94,14 +92,6 @@ func encodeTimes(times []int64) []byte {
 	out := make([]byte, 0, 8*len(times))
 	for _, t := range times {
 		out = binary.BigEndian.AppendUint64(out, uint64(t))
-	}
-	return out
-}
-
-func decodeTimes(raw []byte) []int64 {
-	out := make([]int64, 0, len(raw)/8)
-	for chunk := range slices.Chunk(raw, 8) {
-		out = append(out, int64(binary.BigEndian.Uint64(chunk)))
 	}
 	return out
 }

@@ -234,14 +234,6 @@ func (c catalogue) remove(ctx context.Context, tx *Tx, id int64, terms []term) e
 	return nil
 }
 
-// rename says of a document one thing instead of another.
-func (c catalogue) rename(ctx context.Context, tx *Tx, id int64, from, to term) error {
-	if err := c.change(ctx, tx, from.key(), id/blockSize, func(b *bitset) { b.clear(int(id % blockSize)) }); err != nil {
-		return err
-	}
-	return c.change(ctx, tx, to.key(), id/blockSize, func(b *bitset) { b.set(int(id % blockSize)) })
-}
-
 // openTimes reads the times of a block that is not full, from the from-th on.
 func (c catalogue) openTimes(ctx context.Context, r reader, b block, from int) (out []int64, err error) {
 	err = r.each(ctx, "SELECT at FROM "+c.name+"_times WHERE id >= ? AND id < ? ORDER BY id", []any{b.first() + int64(from), b.first() + int64(b.n)},

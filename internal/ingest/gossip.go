@@ -51,7 +51,7 @@ func (p *Pipeline) validateMessage(_ context.Context, g p2p.Gossip) p2p.Verdict 
 	case err != nil:
 		return p2p.Reject
 	}
-	if _, ok := signature.For(env.Chain); !ok || env.ItemType != message.Inline {
+	if env.ItemType != message.Inline {
 		return p2p.Ignore
 	}
 	if err := signature.Verify(env); err != nil {

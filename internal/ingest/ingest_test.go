@@ -450,7 +450,7 @@ func TestBadGossipIsNotSpread(t *testing.T) {
 		"good": {good, ""}, "not JSON": {[]byte("x"), errs.Invalid}, "a list": {[]byte("[]"), errs.Invalid},
 		"a type of a later time": {post, errs.Unavailable},
 		"bad signature":          {bytes.Replace(good, []byte(`"signature":"0x`), []byte(`"signature":"0xff`), 1), errs.Invalid},
-		"another chain":          {bytes.Replace(good, []byte(`"chain":"ETH"`), []byte(`"chain":"SOL"`), 1), errs.Invalid},
+		"moved to another chain": {bytes.Replace(good, []byte(`"chain":"ETH"`), []byte(`"chain":"SOL"`), 1), errs.Invalid},
 	} {
 		if err := n.host.Publish(t.Context(), wire.TopicMessages, tt.raw); errs.KindOf(err) != tt.want {
 			t.Errorf("%s: %v, want kind %q", name, err, tt.want)

@@ -8,116 +8,176 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/decred/dcrd/dcrec/secp256k1/v4"
-	secp "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
-// Cosmos verifies secp256k1 signatures of amino documents, whatever the prefix of
-// the account's chain. See section 2.5 of the protocol.
-type Cosmos struct{}
-
+// cosmosKeyType is the only kind of key that the protocol takes.
 const cosmosKeyType = "tendermint/PubKeySecp256k1"
 
-// Verify implements Verifier.
-func (Cosmos) Verify(e *message.Envelope) error {
-	all, err := fields(e.Signature)
+// cosmosSignature is the JSON text that accounts of the Cosmos SDK sign with.
+type cosmosSignature struct {
+	Signature     string    `json:"signature"` // base64 of r and s
+	PubKey        cosmosKey `json:"pub_key"`
+	AccountNumber string    `json:"account_number"`
+	Sequence      string    `json:"sequence"`
+}
+
+type cosmosKey struct {
+	Type  string `json:"type"`
+	Value string `json:"value"` // base64 of the compressed point
+}
+
+// verifyCosmos checks the secp256k1 signature of an amino document that holds
+// the text. A high s is refused, as the Cosmos SDK does for transactions: its
+// wallets make none.
+func verifyCosmos(e *message.Envelope) error {
+	o, err := parseObject(e.Signature)
 	if err != nil {
 		return err
 	}
-	pub, err := cosmosKey(all["pub_key"])
+	key, err := cosmosKeyOf(o)
 	if err != nil {
 		return err
 	}
-	sig, err := base64Field(all, "signature")
+	hrp, _, ok := strings.Cut(e.Sender, "1")
+	if !ok || !isHRP(hrp) {
+		return fmt.Errorf("sender %.80q is not a bech32 address", e.Sender)
+	}
+	if err := wantSender(bech32(hrp, hash160(key)), e); err != nil {
+		return err
+	}
+	text, err := o.text("signature")
 	if err != nil {
 		return err
 	}
-	prefix, _, ok := strings.Cut(e.Sender, "1")
-	if !ok {
-		return invalid("sender %.80s is not a bech32 address", e.Sender)
-	}
-	signer, err := bech32Of(prefix, hash160(pub))
+	sig, err := decodeBase64(text, compactLen)
 	if err != nil {
-		return invalid("%v", err)
+		return fmt.Errorf("signature: %w", err)
 	}
-	if signer != e.Sender {
-		return wrongSender(e, signer)
-	}
-	return verifySecp(pub, cosmosDigest(e), sig)
-}
-
-// SignCosmos makes the key's address with a prefix ("cosmos") the sender of the
-// envelope and signs it. Chain, type and item hash must be set.
-func SignCosmos(key *ecdsa.PrivateKey, prefix string, e *message.Envelope) (err error) {
-	pub := crypto.CompressPubkey(&key.PublicKey)
-	if e.Sender, err = bech32Of(prefix, hash160(pub)); err != nil {
-		return fmt.Errorf("sign message %s: %w", e.ItemHash, err)
-	}
-	sig, err := crypto.Sign(cosmosDigest(e), key)
+	digest, err := cosmosDigest(e)
 	if err != nil {
-		return fmt.Errorf("sign message %s: %w", e.ItemHash, err)
+		return err
 	}
-	return asJSON(e, map[string]any{
-		"signature":      base64.StdEncoding.EncodeToString(sig[:len(sig)-1]),
-		"pub_key":        map[string]string{"type": cosmosKeyType, "value": base64.StdEncoding.EncodeToString(pub)},
-		"account_number": "0", "sequence": "0",
-	})
-}
-
-// cosmosDigest is the hash of the document that wallets sign, with sorted keys and
-// no spaces.
-func cosmosDigest(e *message.Envelope) []byte {
-	sum := sha256.Sum256([]byte(`{"account_number":"0","chain_id":"signed-message-v1","fee":{"amount":[],"gas":"0"},"memo":"",` +
-		`"msgs":[{"type":"signutil/MsgSignText","value":{"message":` + quoteASCII(string(e.SigningBytes())) +
-		`,"signer":` + quoteASCII(e.Sender) + `}}],"sequence":"0"}`))
-	return sum[:]
-}
-
-func cosmosKey(raw json.RawMessage) ([]byte, error) {
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &all); err != nil {
-		return nil, invalid("pub_key is not an object")
-	}
-	switch kind, err := text(all, "type"); {
-	case err != nil:
-		return nil, err
-	case kind != cosmosKeyType:
-		return nil, invalid("pub_key is of type %.80q, want %s", kind, cosmosKeyType)
-	}
-	return base64Field(all, "value")
-}
-
-func base64Field(all map[string]json.RawMessage, name string) ([]byte, error) {
-	s, err := text(all, name)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := base64.StdEncoding.DecodeString(s)
-	if err != nil {
-		return nil, invalid("%s is not base64", name)
-	}
-	return raw, nil
-}
-
-// scalarBytes is the length of one number of an ECDSA signature.
-const scalarBytes = 32
-
-// verifySecp checks a signature r || s. Both forms that every signature has are
-// accepted, as by the reference implementation.
-func verifySecp(pub, digest, sig []byte) error {
-	key, err := secp256k1.ParsePubKey(pub)
-	if err != nil {
-		return invalid("its key is no point of secp256k1")
-	}
-	var r, s secp256k1.ModNScalar
-	if len(sig) != 2*scalarBytes || r.SetByteSlice(sig[:scalarBytes]) || s.SetByteSlice(sig[scalarBytes:]) {
-		return invalid("it is not two numbers of %d bytes below the group's order", scalarBytes)
-	}
-	if !secp.NewSignature(&r, &s).Verify(digest, key) {
-		return invalid("the key did not sign this message")
+	if !crypto.VerifySignature(key, digest[:], sig) {
+		return fmt.Errorf("the secp256k1 signature does not hold, or has a high s")
 	}
 	return nil
+}
+
+// cosmosKeyOf returns the compressed key of a signature.
+func cosmosKeyOf(o object) ([]byte, error) {
+	var key object
+	if err := json.Unmarshal(o["pub_key"], &key); err != nil {
+		return nil, fmt.Errorf("signature's pub_key is not an object: %w", err)
+	}
+	kind, err := key.text("type")
+	if err != nil {
+		return nil, err
+	}
+	if kind != cosmosKeyType {
+		return nil, fmt.Errorf("signature's pub_key is of type %.80q, want %s", kind, cosmosKeyType)
+	}
+	value, err := key.text("value")
+	if err != nil {
+		return nil, err
+	}
+	b, err := decodeBase64(value, compressedLen)
+	if err != nil {
+		return nil, fmt.Errorf("pub_key: %w", err)
+	}
+	return b, nil
+}
+
+// isHRP says whether a text may stand before the 1 of an address: BIP-173 wants
+// 1 to 83 visible characters, and of the cases the lower one.
+func isHRP(s string) bool {
+	const charsMax = 83
+	bad := func(c rune) bool { return c < '!' || c > '~' || c >= 'A' && c <= 'Z' }
+	return s != "" && len(s) <= charsMax && strings.IndexFunc(s, bad) < 0
+}
+
+// decodeBase64 decodes a text of exactly size bytes.
+func decodeBase64(text string, size int) ([]byte, error) {
+	if want := base64.StdEncoding.EncodedLen(size); len(text) != want {
+		return nil, fmt.Errorf("base64 text has %d characters, want %d", len(text), want)
+	}
+	b, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil {
+		return nil, fmt.Errorf("decode base64 text: %w", err)
+	}
+	if len(b) != size {
+		return nil, fmt.Errorf("base64 text has %d bytes, want %d", len(b), size)
+	}
+	return b, nil
+}
+
+// The amino document of a text, its keys in the order of the alphabet.
+type (
+	cosmosDoc struct {
+		AccountNumber string      `json:"account_number"`
+		ChainID       string      `json:"chain_id"`
+		Fee           cosmosFee   `json:"fee"`
+		Memo          string      `json:"memo"`
+		Msgs          []cosmosMsg `json:"msgs"`
+		Sequence      string      `json:"sequence"`
+	}
+	cosmosFee struct {
+		Amount []string `json:"amount"`
+		Gas    string   `json:"gas"`
+	}
+	cosmosMsg struct {
+		Type  string      `json:"type"`
+		Value cosmosValue `json:"value"`
+	}
+	cosmosValue struct {
+		Message string `json:"message"`
+		Signer  string `json:"signer"`
+	}
+)
+
+// cosmosDigest returns the sha256 of the document. The reference writes
+// characters outside ASCII as escapes; a sender whose address was compared has
+// none, nor has any other value that is signed.
+func cosmosDigest(e *message.Envelope) (sum [sha256.Size]byte, err error) {
+	doc, err := marshalText(cosmosDoc{
+		AccountNumber: "0", ChainID: "signed-message-v1", Fee: cosmosFee{Amount: []string{}, Gas: "0"}, Sequence: "0",
+		Msgs: []cosmosMsg{{Type: "signutil/MsgSignText", Value: cosmosValue{Message: string(e.SigningBytes()), Signer: e.Sender}}},
+	})
+	if err != nil {
+		return sum, err
+	}
+	return sha256.Sum256([]byte(doc)), nil
+}
+
+// NewCosmos returns the account of a secp256k1 key of 32 bytes on the chain
+// whose addresses begin with the prefix, such as cosmos.
+func NewCosmos(hrp string, key []byte) (*Signer, error) {
+	if !isHRP(hrp) || strings.Contains(hrp, "1") {
+		return nil, fmt.Errorf("prefix %.80q is not one of bech32 addresses", hrp)
+	}
+	k, err := crypto.ToECDSA(key)
+	if err != nil {
+		return nil, fmt.Errorf("read Cosmos key: %w", err)
+	}
+	address := bech32(hrp, hash160(crypto.CompressPubkey(&k.PublicKey)))
+	return &Signer{Cosmos, address, func(e *message.Envelope) (string, error) { return signCosmos(k, e) }}, nil
+}
+
+func signCosmos(k *ecdsa.PrivateKey, e *message.Envelope) (string, error) {
+	digest, err := cosmosDigest(e)
+	if err != nil {
+		return "", err
+	}
+	sig, err := crypto.Sign(digest[:], k)
+	if err != nil {
+		return "", err
+	}
+	enc := base64.StdEncoding
+	return marshalText(cosmosSignature{
+		Signature:     enc.EncodeToString(sig[:compactLen]),
+		PubKey:        cosmosKey{cosmosKeyType, enc.EncodeToString(crypto.CompressPubkey(&k.PublicKey))},
+		AccountNumber: "0", Sequence: "0",
+	})
 }

@@ -4,158 +4,185 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"strings"
+	"math/big"
 
-	"github.com/decred/dcrd/dcrec/secp256k1/v4"
-	secp "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/mr-tron/base58"
+	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
-// NULS verifies signatures of NULS's first chain, which carry their key, over the
-// raw bytes of the message. See section 2.9 of the protocol: the reference
-// implementation builds those bytes wrongly and refuses all of them.
-type NULS struct{}
+// nulsTitle begins what accounts of both NULS chains sign.
+const nulsTitle = "\x18NULS Signed Message:\n"
 
-// NULS2 verifies recoverable signatures of NULS. See section 2.8 of the protocol.
-type NULS2 struct{}
+const (
+	nulsKeyHash   = 1  // the kind of address that a key has
+	nulsHashLen   = 23 // chain id, kind and hash of the key
+	nulsBytesMax  = 3 + compressedLen + nulsDERMax
+	nulsDERMax    = 72 // two numbers of 33 bytes
+	nulsECCKind   = 0  // the only kind of curve, secp256k1
+	nulsBase58Max = nulsHashLen + 1
+)
 
-// nulsAddressBytes are the chain's number, the type, a hash and a check byte.
-const nulsAddressBytes = 2 + 1 + 20 + 1
-
-// Verify implements Verifier.
-func (NULS) Verify(e *message.Envelope) error {
-	raw, err := hex.DecodeString(e.Signature)
-	if err != nil {
-		return invalid("it is not hexadecimal")
-	}
-	pub, raw, ok := cutCounted(raw)
-	if !ok || len(raw) == 0 || raw[0] != 0 {
-		return invalid("it does not begin with a key and its kind, 0")
-	}
-	der, rest, ok := cutCounted(raw[1:])
-	if !ok || len(rest) != 0 {
-		return invalid("it does not end with a signature")
-	}
-	address, err := base58.Decode(e.Sender)
-	if err != nil || len(address) != nulsAddressBytes {
-		return invalid("sender %.80s is not %d bytes in base58", e.Sender, nulsAddressBytes)
-	}
-	if signer := nulsAddress(address[:2], pub); !bytes.Equal(signer, address) {
-		return wrongSender(e, base58.Encode(signer))
-	}
-	key, err := secp256k1.ParsePubKey(pub)
-	if err != nil {
-		return invalid("its key is no point of secp256k1")
-	}
-	sig, err := secp.ParseDERSignature(der)
-	if err != nil {
-		return invalid("it is not in DER: %v", err)
-	}
-	if !sig.Verify(nulsDigest(e), key) {
-		return invalid("the key of %.80s did not sign this message", e.Sender)
-	}
-	return nil
-}
-
-// SignNULS makes the key's address on a chain (8964: the main one) the sender of
-// the envelope and signs it. Chain, type and item hash must be set.
-func SignNULS(key *ecdsa.PrivateKey, chain uint16, e *message.Envelope) error {
-	pub := crypto.CompressPubkey(&key.PublicKey)
-	e.Sender = base58.Encode(nulsAddress(binary.LittleEndian.AppendUint16(nil, chain), pub))
-	der := secp.Sign(secp256k1.PrivKeyFromBytes(crypto.FromECDSA(key)), nulsDigest(e)).Serialize()
-	raw := append([]byte{byte(len(pub))}, pub...)
-	e.Signature = hex.EncodeToString(append(append(raw, 0, byte(len(der))), der...))
-	return nil
-}
-
-// Verify implements Verifier.
-func (NULS2) Verify(e *message.Envelope) error {
-	chain, ok := nuls2Chain(e.Sender)
-	if !ok {
-		return invalid("sender %.80s begins neither with NULSd nor with tNULSe", e.Sender)
-	}
-	raw, err := base64.StdEncoding.DecodeString(e.Signature)
-	if err != nil || len(raw) != crypto.SignatureLength {
-		return invalid("it is not %d bytes in base64", crypto.SignatureLength)
-	}
-	// The first byte is 27 and the recovery id, and 4 more for a short key.
-	const first, short = 27, 4
-	id := raw[0] - first
-	if id >= short {
-		id -= short
-	}
-	if raw[0] < first || id >= short {
-		return invalid("its first byte is %d, want %d to %d", raw[0], first, first+2*short-1)
-	}
-	pub, err := recoverCompressed(nulsDigest(e), append(bytes.Clone(raw[1:]), id))
+// verifyNULS checks the secp256k1 signature of an account of the first NULS
+// chain, which carries its key. NULS is not known to want a low s, so both
+// hold.
+//
+// Wallets sign the bytes of the text. The reference and its Python SDK sign
+// and check how Python writes those bytes, so that form holds too.
+func verifyNULS(e *message.Envelope) error {
+	key, sig, err := parseNULS(e.Signature)
 	if err != nil {
 		return err
 	}
-	if signer := nuls2Address(chain, pub); signer != e.Sender {
-		return wrongSender(e, signer)
-	}
-	return nil
-}
-
-// SignNULS2 makes the key's address on the main chain the sender of the envelope
-// and signs it. Chain, type and item hash must be set.
-func SignNULS2(key *ecdsa.PrivateKey, e *message.Envelope) error {
-	e.Sender = nuls2Address(1, crypto.CompressPubkey(&key.PublicKey))
-	sig, err := crypto.Sign(nulsDigest(e), key)
+	sender, err := decodeBase58Exact(e.Sender, nulsBase58Max)
 	if err != nil {
-		return fmt.Errorf("sign message %s: %w", e.ItemHash, err)
+		return fmt.Errorf("sender %.80q: %w", e.Sender, err)
 	}
-	const first = 27
-	last := len(sig) - 1
-	e.Signature = base64.StdEncoding.EncodeToString(append([]byte{first + sig[last]}, sig[:last]...))
-	return nil
-}
-
-// nuls2Prefixes begin the addresses of the chains 1 and 2.
-func nuls2Prefixes() map[uint16]string { return map[uint16]string{1: "NULSd", 2: "tNULSe"} }
-
-func nuls2Chain(sender string) (uint16, bool) {
-	for chain, prefix := range nuls2Prefixes() {
-		if strings.HasPrefix(sender, prefix) {
-			return chain, true
+	if err := wantSender(nulsAddress(binary.LittleEndian.Uint16(sender), key), e); err != nil {
+		return err
+	}
+	if highS(sig) {
+		sig = lowS(sig)
+	}
+	text := nulsText(e.SigningBytes())
+	for _, text := range [][]byte{text, []byte(pythonBytes(text))} {
+		digest := nulsDigest(text)
+		if crypto.VerifySignature(key, digest[:], sig) {
+			return nil
 		}
 	}
-	return 0, false
+	return fmt.Errorf("the secp256k1 signature does not hold")
 }
 
-func nuls2Address(chain uint16, pub []byte) string {
-	return nuls2Prefixes()[chain] + base58.Encode(nulsAddress(binary.LittleEndian.AppendUint16(nil, chain), pub))
-}
-
-// nulsAddress is the address of a key on a chain, whose number has two bytes.
-func nulsAddress(chain, pub []byte) []byte {
-	const ordinary = 1
-	out := append(append(bytes.Clone(chain), ordinary), hash160(pub)...)
-	var check byte
-	for _, b := range out {
-		check ^= b
+// parseNULS returns the compressed key of a signature, and r and s.
+func parseNULS(text string) (key, sig []byte, err error) {
+	if len(text) > 2*nulsBytesMax {
+		return nil, nil, fmt.Errorf("signature has %d hex digits, at most %d are allowed", len(text), 2*nulsBytesMax)
 	}
-	return append(out, check)
-}
-
-func nulsDigest(e *message.Envelope) []byte {
-	const words = "\x18NULS Signed Message:\n"
-	buffer := e.SigningBytes()
-	sum := sha256.Sum256(bytes.Join([][]byte{[]byte(words), compactSize(len(buffer)), buffer}, nil))
-	return sum[:]
-}
-
-// cutCounted cuts off a byte and as many bytes as it says.
-func cutCounted(raw []byte) (head, rest []byte, ok bool) {
-	if len(raw) == 0 || len(raw) < 1+int(raw[0]) {
-		return nil, nil, false
+	raw, err := hex.DecodeString(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("signature is not hex: %w", err)
 	}
-	return raw[1 : 1+raw[0]], raw[1+int(raw[0]):], true
+	var public, der cryptobyte.String
+	var kind uint8
+	in := cryptobyte.String(raw)
+	if !in.ReadUint8LengthPrefixed(&public) || !in.ReadUint8(&kind) || !in.ReadUint8LengthPrefixed(&der) || !in.Empty() {
+		return nil, nil, fmt.Errorf("signature is not a key, a kind and a DER signature")
+	}
+	if len(public) != compressedLen || kind != nulsECCKind {
+		return nil, nil, fmt.Errorf("signature has a key of %d bytes and kind %d, want %d and %d", len(public), kind, compressedLen, nulsECCKind)
+	}
+	sig, err = parseDER(der)
+	return public, sig, err
+}
+
+// lowS returns the form of a signature whose s is low: r and the order less s.
+func lowS(sig []byte) []byte {
+	order := crypto.S256().Params().N
+	low := bytes.Clone(sig)
+	s := new(big.Int).SetBytes(sig[compactLen/2:])
+	if s.Cmp(order) >= 0 {
+		return sig // no scalar, which verifying finds
+	}
+	s.Sub(order, s).FillBytes(low[compactLen/2:])
+	return low
+}
+
+// nulsHash is the body of an address: chain id, kind and hash of the key, and
+// their exclusive or as the checksum.
+func nulsHash(chainID uint16, key []byte) []byte {
+	b := binary.LittleEndian.AppendUint16(nil, chainID)
+	b = append(append(b, nulsKeyHash), hash160(key)...)
+	var xor byte
+	for _, c := range b {
+		xor ^= c
+	}
+	return append(b, xor)
+}
+
+// nulsAddress returns the address of a compressed key.
+func nulsAddress(chainID uint16, key []byte) string { return base58.Encode(nulsHash(chainID, key)) }
+
+// nulsText is a text behind its length in Bitcoin's compact form.
+func nulsText(text []byte) []byte {
+	const wide, two, four = 0xfd, 0xfd, 0xfe
+	n := len(text)
+	var b []byte
+	switch {
+	case n < wide:
+		b = []byte{byte(n)}
+	case n <= 0xffff:
+		b = binary.LittleEndian.AppendUint16([]byte{two}, uint16(n))
+	default:
+		b = binary.LittleEndian.AppendUint32([]byte{four}, uint32(n))
+	}
+	return append(b, text...)
+}
+
+func nulsDigest(text []byte) [sha256.Size]byte {
+	return sha256.Sum256(append([]byte(nulsTitle), text...))
+}
+
+// pythonBytes is how Python writes bytes: b'...' with escapes, in double quotes
+// if only single ones are within.
+func pythonBytes(b []byte) string {
+	quote := byte('\'')
+	if bytes.IndexByte(b, '\'') >= 0 && bytes.IndexByte(b, '"') < 0 {
+		quote = '"'
+	}
+	out := []byte{'b', quote}
+	for _, c := range b {
+		switch {
+		case c == quote || c == '\\':
+			out = append(out, '\\', c)
+		case c == '\n':
+			out = append(out, `\n`...)
+		case c == '\r':
+			out = append(out, `\r`...)
+		case c == '\t':
+			out = append(out, `\t`...)
+		case c < ' ' || c > '~':
+			out = fmt.Appendf(out, `\x%02x`, c)
+		default:
+			out = append(out, c)
+		}
+	}
+	return string(append(out, quote))
+}
+
+// NewNULS returns the account of a secp256k1 key of 32 bytes on the first NULS
+// chain; 8964 is the id of its main net.
+func NewNULS(chainID uint16, key []byte) (*Signer, error) {
+	k, err := crypto.ToECDSA(key)
+	if err != nil {
+		return nil, fmt.Errorf("read NULS key: %w", err)
+	}
+	address := nulsAddress(chainID, crypto.CompressPubkey(&k.PublicKey))
+	return &Signer{NULS, address, func(e *message.Envelope) (string, error) { return signNULS(k, e) }}, nil
+}
+
+func signNULS(k *ecdsa.PrivateKey, e *message.Envelope) (string, error) {
+	digest := nulsDigest(nulsText(e.SigningBytes()))
+	sig, err := crypto.Sign(digest[:], k)
+	if err != nil {
+		return "", err
+	}
+	der, err := encodeDER(sig[:compactLen])
+	if err != nil {
+		return "", err
+	}
+	var b cryptobyte.Builder
+	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(crypto.CompressPubkey(&k.PublicKey)) })
+	b.AddUint8(nulsECCKind)
+	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(der) })
+	raw, err := b.Bytes()
+	if err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(raw), nil
 }

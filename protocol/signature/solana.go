@@ -1,8 +1,8 @@
 package signature
 
 import (
+	"bytes"
 	"crypto/ed25519"
-	"encoding/json"
 	"fmt"
 
 	"github.com/mr-tron/base58"
@@ -10,61 +10,67 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
-// Solana verifies ed25519 signatures (RFC 8032) of Solana and Eclipse accounts.
-// The address is the public key in base58. See section 2.3 of the protocol.
-type Solana struct{}
+// solanaSignature is the JSON text that Solana's and Eclipse's accounts sign
+// with. Some clients write the object itself into the envelope; decoding an
+// envelope makes it text, which is the form that every client reads.
+type solanaSignature struct {
+	Signature string `json:"signature"` // base58
+	PublicKey string `json:"publicKey"` // base58, and the sender
+}
 
-// Verify implements Verifier.
-func (Solana) Verify(e *message.Envelope) error {
-	all, err := fields(e.Signature)
+// verifySolana checks an ed25519 signature of the text itself. The sender is
+// the key.
+func verifySolana(e *message.Envelope) error {
+	o, err := parseObject(e.Signature)
 	if err != nil {
 		return err
 	}
-	if raw, ok := all["version"]; ok && string(raw) != "null" && string(raw) != "1" {
-		return invalid("its version is %.20s, want 1", raw)
+	if v, ok := o["version"]; ok && !bytes.Equal(v, []byte("1")) {
+		return fmt.Errorf("signature has version %.20s, want 1", v)
 	}
-	signer, err := text(all, "publicKey")
+	publicKey, err := o.text("publicKey")
 	if err != nil {
 		return err
 	}
-	if signer != e.Sender {
-		return wrongSender(e, fmt.Sprintf("%.80s", signer))
+	if err := wantSender(publicKey, e); err != nil {
+		return err
 	}
-	sig, err := text(all, "signature")
+	text, err := o.text("signature")
 	if err != nil {
 		return err
 	}
-	key, err := base58.Decode(signer)
-	if err != nil || len(key) != ed25519.PublicKeySize {
-		return invalid("publicKey %.80s is not %d bytes in base58", signer, ed25519.PublicKeySize)
+	key, err := decodeBase58Exact(publicKey, ed25519.PublicKeySize)
+	if err != nil {
+		return fmt.Errorf("publicKey: %w", err)
 	}
-	raw, err := base58.Decode(sig)
-	if err != nil || len(raw) != ed25519.SignatureSize {
-		return invalid("signature is not %d bytes in base58", ed25519.SignatureSize)
+	sig, err := decodeBase58Exact(text, ed25519.SignatureSize)
+	if err != nil {
+		return fmt.Errorf("signature: %w", err)
 	}
-	if !ed25519.Verify(key, e.SigningBytes(), raw) {
-		return invalid("the key of %s did not sign this message", signer)
+	if !verifyEd25519(key, e.SigningBytes(), sig) {
+		return fmt.Errorf("the ed25519 signature does not hold")
 	}
 	return nil
 }
 
-// SignSolana makes the key's address the sender of the envelope and signs it.
-// Chain, type and item hash must be set.
-func SignSolana(key ed25519.PrivateKey, e *message.Envelope) error {
-	pub, ok := key.Public().(ed25519.PublicKey)
-	if !ok || len(key) != ed25519.PrivateKeySize {
-		return fmt.Errorf("sign message %s: the key has %d bytes, want %d", e.ItemHash, len(key), ed25519.PrivateKeySize)
+// NewSolana returns the account of an ed25519 seed of 32 bytes: the first half
+// of what wallets export. It signs for SOL and ES.
+func NewSolana(seed []byte) (*Signer, error) {
+	key, err := ed25519Key(seed)
+	if err != nil {
+		return nil, err
 	}
-	e.Sender = base58.Encode(pub)
-	return asJSON(e, map[string]string{"signature": base58.Encode(ed25519.Sign(key, e.SigningBytes())), "publicKey": e.Sender})
+	address := base58.Encode(key[ed25519.SeedSize:])
+	return &Signer{Solana, address, func(e *message.Envelope) (string, error) {
+		return marshalText(solanaSignature{base58.Encode(ed25519.Sign(key, e.SigningBytes())), address})
+	}}, nil
 }
 
-// asJSON makes a JSON object the envelope's signature.
-func asJSON(e *message.Envelope, v any) error {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("sign message %s: %w", e.ItemHash, err)
+// ed25519Key returns the private key of a seed; its second half is the public
+// key.
+func ed25519Key(seed []byte) (ed25519.PrivateKey, error) {
+	if len(seed) != ed25519.SeedSize {
+		return nil, fmt.Errorf("ed25519 seed has %d bytes, want %d", len(seed), ed25519.SeedSize)
 	}
-	e.Signature = string(raw)
-	return nil
+	return ed25519.NewKeyFromSeed(seed), nil
 }

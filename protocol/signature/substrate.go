@@ -14,111 +14,150 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
-// Substrate verifies sr25519 signatures of Substrate and Polkadot accounts, over
-// the message or over what browser extensions wrap around it. See section 2.6 of
-// the protocol.
-type Substrate struct{}
+// SubstratePrefix is the prefix of addresses that belong to no chain in
+// particular.
+const SubstratePrefix = 42
 
-// Verify implements Verifier.
-func (Substrate) Verify(e *message.Envelope) error {
-	all, err := fields(e.Signature)
-	if err != nil {
-		return err
-	}
-	switch curve, err := textOr(all, "curve", "sr25519"); {
-	case err != nil:
-		return err
-	case curve != "sr25519":
-		return invalid("its curve is %.20q, want sr25519", curve)
-	}
-	data, err := text(all, "data")
-	if err != nil {
-		return err
-	}
-	// A fix: one of the SDKs leaves the prefix out.
-	raw, err := hex.DecodeString(strings.TrimPrefix(data, "0x"))
-	if err != nil {
-		return invalid("data is not hexadecimal")
-	}
-	sig, err := sr25519.NewSignatureFromBytes(raw)
-	if err != nil {
-		return invalid("data is no signature of sr25519")
-	}
-	_, pub, err := decodeSS58(e.Sender)
-	if err != nil {
-		return invalid("sender %.80s: %v", e.Sender, err)
-	}
-	key, err := sr25519.NewPublicKeyFromBytes(pub)
-	if err != nil {
-		return invalid("sender %.80s is no key of sr25519", e.Sender)
-	}
-	context := sr25519.NewSigningContext([]byte("substrate"))
-	for _, buffer := range [][]byte{e.SigningBytes(), fmt.Appendf(nil, "<Bytes>%s</Bytes>", e.SigningBytes())} {
-		if key.Verify(context.NewTranscriptBytes(buffer), sig) {
-			return nil
-		}
-	}
-	return invalid("the key of %.80s did not sign this message", e.Sender)
+// substrateSignature is the JSON text that Substrate's accounts sign with.
+type substrateSignature struct {
+	Curve string `json:"curve"`
+	Data  string `json:"data"` // 0x and hex
 }
 
-// SignSubstrate makes the address of a seed on a network (42: any) the sender of
-// the envelope and signs it. Chain, type and item hash must be set.
-func SignSubstrate(seed [sr25519.MiniSecretKeySize]byte, network byte, e *message.Envelope) error {
-	mini, err := sr25519.NewMiniSecretKeyFromBytes(seed[:])
+// verifySubstrate checks an sr25519 signature of the text, or of the text
+// between <Bytes> and </Bytes>, which browser extensions wrap it in. 0x is
+// optional: the Python SDK writes none.
+func verifySubstrate(e *message.Envelope) error {
+	o, err := parseObject(e.Signature)
 	if err != nil {
-		return fmt.Errorf("sign message %s: %w", e.ItemHash, err)
+		return err
 	}
-	pair := mini.ExpandEd25519().KeyPair()
-	pub, err := pair.PublicKey().MarshalBinary()
+	curve, err := o.textOr("curve", "sr25519")
 	if err != nil {
-		return fmt.Errorf("sign message %s: %w", e.ItemHash, err)
+		return err
 	}
-	e.Sender = encodeSS58([]byte{network}, pub)
-	sig, err := pair.Sign(rand.Reader, sr25519.NewSigningContext([]byte("substrate")).NewTranscriptBytes(e.SigningBytes()))
+	if curve != "sr25519" {
+		return fmt.Errorf("signature has curve %.80q, want sr25519", curve)
+	}
+	data, err := o.text("data")
 	if err != nil {
-		return fmt.Errorf("sign message %s: %w", e.ItemHash, err)
+		return err
+	}
+	sig, err := parseSr25519(data)
+	if err != nil {
+		return err
+	}
+	key, err := substrateKey(e.Sender)
+	if err != nil {
+		return err
+	}
+	text := e.SigningBytes()
+	if key.Verify(substrateTranscript(text), sig) || key.Verify(substrateTranscript(wrapBytes(text)), sig) {
+		return nil
+	}
+	return fmt.Errorf("the sr25519 signature does not hold")
+}
+
+// parseSr25519 reads a signature; one that lacks the mark of sr25519 or whose
+// scalar is not reduced is refused, as schnorrkel does.
+func parseSr25519(data string) (*sr25519.Signature, error) {
+	data = strings.TrimPrefix(data, "0x")
+	if want := 2 * sr25519.SignatureSize; len(data) != want {
+		return nil, fmt.Errorf("signature has %d hex digits, want %d", len(data), want)
+	}
+	raw, err := hex.DecodeString(data)
+	if err != nil {
+		return nil, fmt.Errorf("signature is not hex: %w", err)
+	}
+	return sr25519.NewSignatureFromBytes(raw)
+}
+
+// substrateKey returns the key that a sender is the text of. The key of zeros
+// is refused: it is the neutral element, for which anybody can sign.
+func substrateKey(sender string) (*sr25519.PublicKey, error) {
+	raw, err := decodeSS58(sender)
+	if err != nil {
+		return nil, fmt.Errorf("sender %.80q: %w", sender, err)
+	}
+	if bytes.Equal(raw, make([]byte, sr25519.PublicKeySize)) {
+		return nil, fmt.Errorf("sender %.80q is an address without a key", sender)
+	}
+	return sr25519.NewPublicKeyFromBytes(raw)
+}
+
+const ss58SumLen = 2 // the length of the checksum of a 32-byte key
+
+// decodeSS58 returns the key of an address. Its prefix may be any one, in one
+// byte or two, but those that the format keeps for itself.
+func decodeSS58(text string) ([]byte, error) {
+	const twoBytes, keptLow, kept46, kept47 = 64, 128, 46, 47
+	const sizeMax = 2 + sr25519.PublicKeySize + ss58SumLen
+	raw, err := decodeBase58(text, sizeMax)
+	if err != nil {
+		return nil, err
+	}
+	prefixLen := len(raw) - sr25519.PublicKeySize - ss58SumLen
+	if prefixLen != 1 && prefixLen != 2 {
+		return nil, fmt.Errorf("address has %d bytes, want %d or %d", len(raw), sizeMax-1, sizeMax)
+	}
+	first := raw[0]
+	if first == kept46 || first == kept47 || first >= keptLow || (first >= twoBytes) != (prefixLen == 2) {
+		return nil, fmt.Errorf("address has the prefix %x, which is reserved", raw[:prefixLen])
+	}
+	body := raw[:len(raw)-ss58SumLen]
+	if !bytes.Equal(ss58Sum(body), raw[len(body):]) {
+		return nil, fmt.Errorf("checksum of the address is wrong")
+	}
+	return body[prefixLen:], nil
+}
+
+func ss58Sum(body []byte) []byte {
+	sum := blake2b.Sum512(append([]byte("SS58PRE"), body...))
+	return sum[:ss58SumLen]
+}
+
+func encodeSS58(prefix uint8, key []byte) string {
+	body := append([]byte{prefix}, key...)
+	return base58.Encode(append(body, ss58Sum(body)...))
+}
+
+func substrateTranscript(text []byte) *sr25519.SigningTranscript {
+	return sr25519.NewSigningContext([]byte("substrate")).NewTranscriptBytes(text)
+}
+
+func wrapBytes(text []byte) []byte {
+	return []byte("<Bytes>" + string(text) + "</Bytes>")
+}
+
+// NewSubstrate returns the account of an sr25519 seed of 32 bytes, with an
+// address of the chain that has the prefix, 0 to 63.
+func NewSubstrate(prefix uint8, seed []byte) (*Signer, error) {
+	mini, err := sr25519.NewMiniSecretKeyFromBytes(seed)
+	if err != nil {
+		return nil, fmt.Errorf("read Substrate seed: %w", err)
+	}
+	pair := mini.ExpandEd25519().KeyPair() // as Substrate's key stores do
+	public, err := pair.PublicKey().MarshalBinary()
+	if err != nil {
+		return nil, fmt.Errorf("encode Substrate key: %w", err)
+	}
+	address := encodeSS58(prefix, public)
+	if _, err := decodeSS58(address); err != nil {
+		return nil, err
+	}
+	return &Signer{Substrate, address, func(e *message.Envelope) (string, error) {
+		return signSubstrate(pair, e.SigningBytes())
+	}}, nil
+}
+
+func signSubstrate(pair *sr25519.KeyPair, text []byte) (string, error) {
+	sig, err := pair.Sign(rand.Reader, substrateTranscript(text))
+	if err != nil {
+		return "", err
 	}
 	raw, err := sig.MarshalBinary()
 	if err != nil {
-		return fmt.Errorf("sign message %s: %w", e.ItemHash, err)
+		return "", err
 	}
-	return asJSON(e, map[string]string{"curve": "sr25519", "data": "0x" + hex.EncodeToString(raw)})
-}
-
-// ss58Check is the length of the check sum of an address with a key.
-const ss58Check = 2
-
-// decodeSS58 returns the network and the key of an address.
-func decodeSS58(address string) (network, pub []byte, err error) {
-	raw, err := base58.Decode(address)
-	if err != nil {
-		return nil, nil, err
-	}
-	// Numbers of networks from 64 to 127 take a second byte; 128 and above are reserved.
-	at := 1
-	switch {
-	case len(raw) > 0 && raw[0] >= 128:
-		return nil, nil, fmt.Errorf("network %d is reserved", raw[0])
-	case len(raw) > 0 && raw[0] >= 64:
-		at = 2
-	}
-	if len(raw) != at+sr25519.PublicKeySize+ss58Check {
-		return nil, nil, fmt.Errorf("it has %d bytes, want %d", len(raw), at+sr25519.PublicKeySize+ss58Check)
-	}
-	end := len(raw) - ss58Check
-	network, pub = raw[:at], raw[at:end]
-	if !bytes.Equal(ss58Sum(raw[:end]), raw[end:]) {
-		return nil, nil, fmt.Errorf("its check sum is %x, want %x", raw[end:], ss58Sum(raw[:end]))
-	}
-	return network, pub, nil
-}
-
-func encodeSS58(network, pub []byte) string {
-	payload := append(bytes.Clone(network), pub...)
-	return base58.Encode(append(payload, ss58Sum(payload)...))
-}
-
-func ss58Sum(payload []byte) []byte {
-	sum := blake2b.Sum512(append([]byte("SS58PRE"), payload...))
-	return sum[:ss58Check]
+	return marshalText(substrateSignature{"sr25519", "0x" + hex.EncodeToString(raw)})
 }

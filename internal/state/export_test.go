@@ -242,3 +242,17 @@ func (db *DB) DumpAll(ctx context.Context) (string, error) {
 	}
 	return b.String(), nil
 }
+
+// Collations counts the columns of texts by the order that they have.
+func (db *DB) Collations(ctx context.Context) (map[string]int, error) {
+	out := map[string]int{}
+	err := db.each(ctx, `SELECT c.collname FROM pg_attribute a JOIN pg_class t ON t.oid = a.attrelid JOIN pg_collation c ON c.oid = a.attcollation
+		WHERE t.relkind = 'r' AND a.attnum > 0 AND t.relnamespace = 'public'::regnamespace AND t.relname NOT LIKE 'goose%'`, nil,
+		func(scan func(...any) error) error {
+			var name string
+			err := scan(&name)
+			out[name]++
+			return err
+		})
+	return out, err
+}

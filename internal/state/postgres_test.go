@@ -352,6 +352,16 @@ func TestANewOwnerWaitsForTheOldOnesTransaction(t *testing.T) {
 	}
 }
 
+// TestTextsHaveNoLanguage: the server's is English here, and no column is.
+func TestTextsHaveNoLanguage(t *testing.T) {
+	onServer(t)
+	db := open(t, t.TempDir())
+	found, err := db.Collations(t.Context())
+	if err != nil || len(found) != 1 || found["C"] < 50 {
+		t.Errorf("collations of columns are %v, %v, want C alone", found, err)
+	}
+}
+
 func TestReplicasNeedAnOwnersSchema(t *testing.T) {
 	onServer(t)
 	o := state.OptionsOf(t, t.TempDir())

@@ -61,8 +61,9 @@ func Start(ctx context.Context, durable bool) (_ *Server, err error) {
 	if s.cred, err = unprivileged(dir); err != nil {
 		return nil, err
 	}
+	// Texts are in the order of a language, unless the schema says otherwise.
 	init := s.command("initdb", "--pgdata="+filepath.Join(dir, "data"), "--auth=trust", "--username="+superuser,
-		"--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions")
+		"--encoding=UTF8", "--locale=C", "--locale-provider=icu", "--icu-locale=en-US", "--no-sync", "--no-instructions")
 	if out, err := init.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
 	}

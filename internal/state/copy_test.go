@@ -181,6 +181,25 @@ func TestACopyFollowsALogThatWasTrimmed(t *testing.T) {
 	}
 }
 
+// TestACopyThatDiffersIsNotKept: a row that changes behind the log is not
+// followed, but seen in the end.
+func TestACopyThatDiffersIsNotKept(t *testing.T) {
+	from, to := state.OptionsOf(t, t.TempDir()), state.OptionsOf(t, t.TempDir())
+	src := openAs(t, from)
+	sample(t, src)
+	_, err := state.Copy(t.Context(), from, to, func(line string) {
+		if strings.HasSuffix(line, "rows of peers") {
+			if err := src.Exec(t.Context(), "UPDATE peers SET seen_at = 7 WHERE pk = 'peer 3 é'"); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if errs.KindOf(err) != errs.Internal || !strings.Contains(err.Error(), "the copy of peers has 500 rows with the hash") {
+		t.Errorf("got %v, want that the hashes differ", err)
+	}
+	wantPeers(t, openAs(t, to))
+}
+
 func TestCopiesThatAreRefused(t *testing.T) {
 	ctx := t.Context()
 	full, empty := state.OptionsOf(t, t.TempDir()), state.OptionsOf(t, t.TempDir())

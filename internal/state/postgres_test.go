@@ -422,6 +422,24 @@ func TestURLsThatCannotBeOpened(t *testing.T) {
 	}
 }
 
+func TestADatabaseOfAnotherEncodingIsRefused(t *testing.T) {
+	onServer(t)
+	o := state.OptionsOf(t, t.TempDir())
+	db := openAs(t, o)
+	if err := db.Exec(t.Context(), "CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"); err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(o.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/ascii"
+	_, err = state.OpenAs(t.Context(), state.Options{URL: u.String()})
+	if !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "has the encoding SQL_ASCII, want UTF8") {
+		t.Errorf("got %v, want invalid", err)
+	}
+}
+
 func TestMaskedURLsHaveNoPassword(t *testing.T) {
 	for url, want := range map[string]string{
 		"postgres://a@h/db":                    "postgres://a@h/db",

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -152,12 +153,8 @@ func (c catalogue) keep(ctx context.Context, tx *Tx, b block) error {
 // mark adds documents to the sets of their terms in a block. Sets that stay lists
 // grow at their end without being read; the others are read and written whole.
 func (c catalogue) mark(ctx context.Context, tx *Tx, number int64, sets map[[16]byte][]int) error {
-	keys := make([]any, 0, len(sets))
-	for key := range sets {
-		keys = append(keys, key[:])
-	}
 	had := map[[16]byte]int{}
-	for chunk := range chunks(keys) {
+	for chunk := range chunks(arguments(maps.Keys(sets))) {
 		err := tx.each(ctx, "SELECT term, n FROM "+c.name+"_postings WHERE block = ? AND term IN "+marks(len(chunk)), append([]any{number}, chunk...),
 			func(scan func(...any) error) error {
 				var key []byte
@@ -273,23 +270,13 @@ func (tx *Tx) insert(ctx context.Context, into string, rows [][]any, conflict st
 	return nil
 }
 
-// each runs fn with the scan function of every row that a query has.
-func (r reader) each(ctx context.Context, query string, args []any, fn func(scan func(...any) error) error) error {
-	rows, err := r.q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := fn(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return r.q.e.judge(rows.Err())
-}
-
-// marks is "(?, ?, ...)".
-func marks(n int) string { return "(" + strings.TrimSuffix(strings.Repeat("?, ", n), ", ") + ")" }
-
 // chunks are pieces of what one statement can take.
 func chunks[T any](all []T) iter.Seq[[]T] { return slices.Chunk(all, rowsMax) }
+
+// arguments are keys as a statement takes them.
+func arguments(keys iter.Seq[[16]byte]) (out []any) {
+	for key := range keys {
+		out = append(out, key[:])
+	}
+	return out
+}

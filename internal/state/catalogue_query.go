@@ -130,12 +130,8 @@ func (c catalogue) search(ctx context.Context, r reader, q query) (*search, erro
 func (s *search) choose(ctx context.Context) error {
 	seen := map[int64]int{}
 	for i, keys := range s.filters {
-		for chunk := range chunks(keys) {
-			args := make([]any, 0, len(chunk))
-			for _, key := range chunk {
-				args = append(args, key[:])
-			}
-			err := s.r.each(ctx, "SELECT DISTINCT block FROM "+s.name+"_postings WHERE term IN "+marks(len(chunk)), args, func(scan func(...any) error) error {
+		for chunk := range chunks(arguments(slices.Values(keys))) {
+			err := s.r.each(ctx, "SELECT DISTINCT block FROM "+s.name+"_postings WHERE term IN "+marks(len(chunk)), chunk, func(scan func(...any) error) error {
 				var number int64
 				if err := scan(&number); err != nil {
 					return err

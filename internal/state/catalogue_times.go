@@ -2,7 +2,6 @@ package state
 
 import (
 	"context"
-	"database/sql"
 	"encoding/binary"
 	"fmt"
 	"sync"
@@ -43,7 +42,7 @@ func (s *search) times(ctx context.Context, b block) (times, error) {
 	}
 	var raw []byte
 	err := s.r.q.QueryRowContext(ctx, "SELECT times FROM "+s.name+"_blocks WHERE block = ?", b.number).Scan(&raw)
-	if err != nil && err != sql.ErrNoRows { //nolint:errorlint // The driver returns it as it is.
+	if err != nil {
 		return times{}, fmt.Errorf("read the times of block %d of %ss: %w", b.number, s.name, err)
 	}
 	if len(raw) != 8*blockSize {

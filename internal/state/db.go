@@ -266,6 +266,21 @@ type reader struct {
 	tails *tails // nil in a transaction that writes
 }
 
+// each runs fn with the scan function of every row that a query has.
+func (r reader) each(ctx context.Context, query string, args []any, fn func(scan func(...any) error) error) error {
+	rows, err := r.q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := fn(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return r.q.e.judge(rows.Err())
+}
+
 // changesMax bounds the change log: readers that fall further behind start over
 // from the rows themselves.
 const changesMax = 100_000
@@ -279,19 +294,18 @@ type Change struct {
 
 // Changes returns up to limit entries of the change log after seq, oldest first.
 func (r reader) Changes(ctx context.Context, seq int64, limit int) (out []Change, err error) {
-	rows, err := r.q.QueryContext(ctx, "SELECT seq, topic, pk FROM changes WHERE seq > ? ORDER BY seq LIMIT ?", seq, limit)
+	err = r.each(ctx, "SELECT seq, topic, pk FROM changes WHERE seq > ? ORDER BY seq LIMIT ?", []any{seq, limit}, func(scan func(...any) error) error {
+		var c Change
+		if err := scan(&c.Seq, &c.Topic, &c.Key); err != nil {
+			return err
+		}
+		out = append(out, c)
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read change log: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var c Change
-		if err := rows.Scan(&c.Seq, &c.Topic, &c.Key); err != nil {
-			return nil, fmt.Errorf("read change log: %w", err)
-		}
-		out = append(out, c)
-	}
-	return out, r.q.e.judge(rows.Err())
+	return out, nil
 }
 
 // Changes returns up to limit entries of the change log after seq, oldest first,
@@ -316,24 +330,21 @@ func (tx *Tx) AtBlock(number uint64, fn func() error) error {
 
 // Rollback takes back everything written AtBlock a block above number.
 func (tx *Tx) Rollback(ctx context.Context, number uint64) error {
-	rows, err := tx.q.QueryContext(ctx, "SELECT tbl, pk, doc FROM undo WHERE block > ? ORDER BY seq DESC", int64(number))
-	if err != nil {
-		return fmt.Errorf("read undo log: %w", err)
-	}
 	type step struct {
 		table, key string
 		doc        sql.NullString
 	}
 	var steps []step
-	for rows.Next() {
+	err := tx.each(ctx, "SELECT tbl, pk, doc FROM undo WHERE block > ? ORDER BY seq DESC", []any{int64(number)}, func(scan func(...any) error) error {
 		var s step
-		if err := rows.Scan(&s.table, &s.key, &s.doc); err != nil {
-			return errors.Join(fmt.Errorf("read undo log: %w", err), rows.Close()) //nolint:sqlclosecheck // They are changed below, so they end here.
+		if err := scan(&s.table, &s.key, &s.doc); err != nil {
+			return err
 		}
 		steps = append(steps, s)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return fmt.Errorf("read undo log: %w", tx.q.e.judge(err))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read undo log: %w", err)
 	}
 	tx.undoing = true
 	defer func() { tx.undoing = false }()

@@ -58,8 +58,8 @@ func (t table[T]) put(ctx context.Context, tx *Tx, row *T) error {
 	for _, n := range names[1:] {
 		sets = append(sets, n+" = excluded."+n)
 	}
-	query := fmt.Sprintf("INSERT INTO %s (%s) VALUES (%s) ON CONFLICT (pk) DO UPDATE SET %s",
-		t.name, strings.Join(names, ", "), strings.TrimSuffix(strings.Repeat("?, ", len(names)), ", "), strings.Join(sets, ", "))
+	query := fmt.Sprintf("INSERT INTO %s (%s) VALUES %s ON CONFLICT (pk) DO UPDATE SET %s",
+		t.name, strings.Join(names, ", "), marks(len(names)), strings.Join(sets, ", "))
 	if _, err := tx.tx.ExecContext(ctx, query, args...); err != nil {
 		return fmt.Errorf("write %s %s: %w", t.noun, key, err)
 	}
@@ -126,24 +126,20 @@ func (t table[T]) one(ctx context.Context, r reader, key string) (*T, error) {
 // list returns the rows for which where holds, a clause of SQL with ? for args
 // that may end in ORDER BY and LIMIT.
 func (t table[T]) list(ctx context.Context, r reader, where string, args ...any) (out []T, err error) {
-	rows, err := r.q.QueryContext(ctx, "SELECT doc FROM "+t.name+" WHERE "+where, args...)
-	if err != nil {
-		return nil, fmt.Errorf("list %ss: %w", t.noun, err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err = r.each(ctx, "SELECT doc FROM "+t.name+" WHERE "+where, args, func(scan func(...any) error) error {
 		var doc string
-		if err := rows.Scan(&doc); err != nil {
-			return nil, fmt.Errorf("list %ss: %w", t.noun, err)
+		if err := scan(&doc); err != nil {
+			return err
 		}
 		var row T
 		if err := json.Unmarshal([]byte(doc), &row); err != nil {
-			return nil, fmt.Errorf("decode %s: %w", t.noun, err)
+			return fmt.Errorf("decode %s: %w", t.noun, err)
 		}
 		out = append(out, row)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list %ss: %w", t.noun, r.q.e.judge(err))
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list %ss: %w", t.noun, err)
 	}
 	return out, nil
 }
@@ -186,6 +182,9 @@ func in[S ~string](values []S) (clause string, args []any) {
 	}
 	return marks(len(values)), args
 }
+
+// marks is "(?, ?, ...)".
+func marks(n int) string { return "(" + strings.TrimSuffix(strings.Repeat("?, ", n), ", ") + ")" }
 
 // number is a truth as a column has it.
 func number(is bool) int {

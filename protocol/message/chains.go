@@ -9,11 +9,9 @@ type Chain string
 const Ethereum Chain = "ETH"
 
 // Known reports whether the protocol names the chain.
-func (c Chain) Known() bool { return slices.Contains(Chains(), c) }
+func (c Chain) Known() bool { return slices.Contains(chains(), c) }
 
-// Chains are all that the protocol names, in the order of their names. See section
-// 1.2 of the protocol.
-func Chains() []Chain {
+func chains() []Chain {
 	return []Chain{
 		"ARB", "AURORA", "AVAX", "BASE", "BLAST", "BOB", "BSC", "CSDK", "CYBER", "DOT", "ES", Ethereum,
 		"ETHERLINK", "FRAX", "HYPE", "INK", "LENS", "LINEA", "LISK", "METIS", "MODE", "NEO", "NULS",

@@ -542,31 +542,22 @@ func (n node) given() node {
 }
 
 // messageType reads the type of a message.
-func (n node) messageType() Type {
+func (n node) messageType() Type { return oneOf(n, types(), "a message type") }
+
+// chain reads the code of a chain.
+func (n node) chain() Chain { return oneOf(n, chains(), "a chain of this protocol") }
+
+// oneOf reads a text that must be one of some words.
+func oneOf[S ~string](n node, words []S, what string) S {
 	if n.d.err == nil && n.isText() {
-		for _, t := range types() {
-			if n.d.is(n.at, string(t)) {
-				return t
+		for _, w := range words {
+			if n.d.is(n.at, string(w)) {
+				return w
 			}
 		}
 	}
 	if t := n.text(0, anyLength); n.d.err == nil {
-		n.fail("is %.80q, which is not a message type", t)
-	}
-	return ""
-}
-
-// chain reads the code of a chain.
-func (n node) chain() Chain {
-	if n.d.err == nil && n.isText() {
-		for _, c := range Chains() {
-			if n.d.is(n.at, string(c)) {
-				return c
-			}
-		}
-	}
-	if c := n.text(0, anyLength); n.d.err == nil {
-		n.fail("is %.80q, which is not a chain of this protocol", c)
+		n.fail("is %.80q, which is not %s", t, what)
 	}
 	return ""
 }

@@ -45,14 +45,8 @@ func (p *Pipeline) validateMessage(_ context.Context, g p2p.Gossip) p2p.Verdict 
 		return p2p.Reject
 	}
 	env, err := message.Parse(g.Data)
-	switch {
-	case head.Type.Known() && !processes(head.Type):
-		return p2p.Ignore // a later version of the network may know better
-	case err != nil:
+	if err != nil {
 		return p2p.Reject
-	}
-	if env.ItemType != message.Inline {
-		return p2p.Ignore
 	}
 	if err := signature.Verify(env); err != nil {
 		return p2p.Reject
@@ -62,18 +56,16 @@ func (p *Pipeline) validateMessage(_ context.Context, g p2p.Gossip) p2p.Verdict 
 
 // hearMessage takes in a message that another node published.
 func (p *Pipeline) hearMessage(ctx context.Context, g p2p.Gossip) {
-	env, err := message.Parse(g.Data) // the validator has checked its signature
+	it, err := p.read(ctx, g.Data, time.Now())
 	if err != nil {
-		return
+		return // The validator has read it.
 	}
-	_, err = p.take(ctx, env, time.Now())
-	var rejected *message.RejectError
+	v, err := p.write(ctx, it)
 	switch {
-	case err == nil || ctx.Err() != nil:
-	case errors.As(err, &rejected):
-		p.log.Debug("message refused", "item_hash", env.ItemHash, "peer", g.From, "err", err)
-	default:
-		p.log.Warn("message not taken in", "item_hash", env.ItemHash, "peer", g.From, "err", err)
+	case err != nil && ctx.Err() == nil:
+		p.log.Warn("message not taken in", "item_hash", it.env.ItemHash, "peer", g.From, "err", err)
+	case err == nil && v.Status == state.MessageRejected:
+		p.log.Debug("message refused", "item_hash", it.env.ItemHash, "peer", g.From, "err", v.Refusal)
 	}
 }
 
@@ -83,30 +75,44 @@ func (p *Pipeline) answerMessage(ctx context.Context, _ p2p.PeerID, raw []byte) 
 	if err != nil {
 		return p2p.Answer{}, errs.New(errs.Invalid, "%w", err)
 	}
-	m, err := p.db.Message(ctx, ask.ItemHash)
+	env, err := p.envelope(ctx, ask.ItemHash)
 	if err != nil {
 		return p2p.Answer{}, err
 	}
-	var env message.Envelope
-	if err := json.Unmarshal(m.Envelope, &env); err != nil {
-		return p2p.Answer{}, fmt.Errorf("decode stored message %s: %w", m.ItemHash, err)
-	}
-	return p2p.Answer{Reply: job.Reply{Message: &env}}, nil
+	return p2p.Answer{Reply: job.Reply{Message: env}}, nil
 }
 
-// Obtain returns the message with the hash: the row that is here, or, after
-// asking the peers that are connected, the row it became. Without a peer that
-// has it the error is errs.NotFound.
-func (p *Pipeline) Obtain(ctx context.Context, hash message.ItemHash) (*state.Message, error) {
-	m, err := p.db.Message(ctx, hash)
+// envelope returns a message that was processed or that waits, or errs.NotFound.
+func (p *Pipeline) envelope(ctx context.Context, hash message.ItemHash) (*message.Envelope, error) {
+	k, err := p.db.Known(ctx, hash)
+	switch {
+	case err != nil:
+		return nil, err
+	case k.Message != nil:
+		return &k.Message.Envelope, nil
+	case len(k.Pending) == 0:
+		return nil, errs.New(errs.NotFound, "message %s is %s", hash, k.Status)
+	}
+	env := new(message.Envelope)
+	if err := env.UnmarshalJSON(k.Pending[0].Envelope); err != nil {
+		return nil, fmt.Errorf("decode pending message %s: %w", hash, err)
+	}
+	return env, nil
+}
+
+// Obtain returns the message with the hash: the one that is here, or, after
+// asking the peers that are connected, theirs. Without a peer that has it the error
+// is errs.NotFound.
+func (p *Pipeline) Obtain(ctx context.Context, hash message.ItemHash) (*message.Envelope, error) {
+	env, err := p.envelope(ctx, hash)
 	if !errors.Is(err, errs.NotFound) {
-		return m, err
+		return env, err
 	}
 	peers := p.net.Connected()
 	peers = peers[:min(len(peers), obtainPeersMax)]
 	ctx, cancel := context.WithTimeout(ctx, obtainMax)
 	defer cancel()
-	found := make(chan *message.Envelope, len(peers))
+	found := make(chan *item, len(peers))
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel() // the first answer ends the other questions
@@ -114,36 +120,39 @@ func (p *Pipeline) Obtain(ctx context.Context, hash message.ItemHash) (*state.Me
 		wg.Go(func() { found <- p.askMessage(ctx, id, hash) })
 	}
 	for range peers {
-		env := <-found
-		if env == nil {
+		it := <-found
+		if it == nil {
 			continue
 		}
-		m, err := p.take(context.WithoutCancel(ctx), env, time.Now())
+		v, err := p.write(context.WithoutCancel(ctx), it)
 		if err != nil {
 			return nil, err
 		}
-		return m, nil
+		if v.Status == state.MessageRejected {
+			return nil, v.Refusal
+		}
+		return it.env, nil
 	}
 	return nil, errs.New(errs.NotFound, "no message %s here or at %d peers", hash, len(peers))
 }
 
 // askMessage asks one peer; what it gives must be the message that was asked
 // for, signed by its sender. nil means that the peer could not help.
-func (p *Pipeline) askMessage(ctx context.Context, id p2p.PeerID, hash message.ItemHash) *message.Envelope {
+func (p *Pipeline) askMessage(ctx context.Context, id p2p.PeerID, hash message.ItemHash) *item {
 	var reply job.Reply
 	if err := p.net.Ask(ctx, id, job.Ask{Kind: job.AskMessage, ItemHash: hash}, &reply); err != nil {
 		p.log.Debug("peer has no such message", "item_hash", hash, "peer", id, "err", err)
 		return nil
 	}
-	env, err := p.readReply(&reply, hash)
+	it, err := p.readReply(ctx, &reply, hash)
 	if err != nil {
 		p.log.Warn("peer gave a bad message", "item_hash", hash, "peer", id, "err", err)
 		return nil
 	}
-	return env
+	return it
 }
 
-func (p *Pipeline) readReply(reply *job.Reply, hash message.ItemHash) (*message.Envelope, error) {
+func (p *Pipeline) readReply(ctx context.Context, reply *job.Reply, hash message.ItemHash) (*item, error) {
 	if reply.Message == nil {
 		return nil, errs.New(errs.Invalid, "reply holds no message")
 	}
@@ -151,12 +160,15 @@ func (p *Pipeline) readReply(reply *job.Reply, hash message.ItemHash) (*message.
 	if err != nil {
 		return nil, err
 	}
-	env, err := p.read(raw)
+	it, err := p.read(ctx, raw, time.Now())
+	if err == nil {
+		err = it.sigErr
+	}
 	if err != nil {
 		return nil, err
 	}
-	if env.ItemHash != hash {
-		return nil, errs.New(errs.Invalid, "reply holds message %s", env.ItemHash)
+	if it.env.ItemHash != hash {
+		return nil, errs.New(errs.Invalid, "reply holds message %s", it.env.ItemHash)
 	}
-	return env, nil
+	return it, nil
 }

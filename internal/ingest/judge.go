@@ -5,166 +5,202 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
-	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+	"github.com/aleph-onchain/aleph-onchain/protocol/authz"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
-// retryMin and retryMax bound the pause before a message that waits is looked
-// at again; it doubles with every look.
-const (
-	retryMin = 500 * time.Millisecond
-	retryMax = 5 * time.Minute
-)
-
-// verdict is what a message makes: a row besides its own, or nothing.
-type verdict struct {
-	file *state.File
-}
-
-// judge decides about a pending message with what is known here. The returned
-// row is processed or pending; a refusal is stored and returned as a
-// *message.RejectError.
-func (p *Pipeline) judge(ctx context.Context, m *state.Message, now time.Time) (*state.Message, error) {
-	v, err := p.check(ctx, m, now)
-	var rejected *message.RejectError
-	switch {
-	case err == nil:
-		m.Status, m.Code, m.Detail, m.RetryAt = state.MessageProcessed, 0, "", time.Time{}
-	case !errors.As(err, &rejected):
-		return nil, fmt.Errorf("judge message %s: %w", m.ItemHash, err)
-	case rejected.Code.Retriable() && now.Sub(m.ReceivedAt) < p.cfg.PendingMax:
-		m.Code, m.Detail = int(rejected.Code), rejected.Detail
-		m.RetryAt = now.Add(min(retryMin<<min(m.Attempts, 20), retryMax))
-		m.Attempts++
-		err = nil
-	default:
-		m.Status, m.Code, m.Detail, m.RetryAt = state.MessageRejected, int(rejected.Code), rejected.Detail, time.Time{}
+// judge runs the stages after the reading of a message, and enters it and what it
+// makes. Its error is a *message.RejectError, alone or in a waitError, an
+// endedError, or a failure of this node.
+func (b *batch) judge(ctx context.Context, it *item) error {
+	if it.sigErr != nil && !it.origin.Contract {
+		return it.sigErr
 	}
-	if werr := p.commit(ctx, m, v); werr != nil {
-		return nil, werr
+	hash := it.env.ItemHash
+	if it.content == nil {
+		return waitFor(message.RejectFile(message.CodeContentUnavailable, hash, ""), thingFile(hash))
 	}
-	p.messages.WithLabelValues(string(m.Status), strconv.Itoa(m.Code)).Inc()
-	if err != nil {
-		return nil, err
-	}
-	return m, nil
-}
-
-// commit writes the verdict and what the message makes, both or neither. A
-// message that somebody else's judgement processed meanwhile stays so.
-func (p *Pipeline) commit(ctx context.Context, m *state.Message, v verdict) error {
-	return p.db.Update(ctx, func(tx *state.Tx) error {
-		old, err := tx.Message(ctx, m.ItemHash)
-		if err != nil {
-			return err
-		}
-		if old.Status == state.MessageProcessed {
-			*m = *old
-			return nil
-		}
-		if m.Status == state.MessageProcessed && v.file != nil {
-			if err := tx.PutFile(ctx, *v.file); err != nil {
-				return err
-			}
-		}
-		return tx.PutMessage(ctx, *m)
-	})
-}
-
-// check runs the stages after the signature. Its error is a
-// *message.RejectError or a failure of this node.
-func (p *Pipeline) check(ctx context.Context, m *state.Message, now time.Time) (verdict, error) {
-	var env message.Envelope
-	if err := json.Unmarshal(m.Envelope, &env); err != nil {
-		return verdict{}, fmt.Errorf("decode stored message %s: %w", m.ItemHash, err)
-	}
-	if !sameAddress(env.Sender, m.Owner) {
-		return verdict{}, message.Reject(message.CodePermissionDenied, "%s may not act for %.80s", env.Sender, m.Owner)
-	}
-	switch env.Type {
-	case message.TypeStore:
-		return p.checkStore(&env, now)
-	case message.TypeInstance:
-		return verdict{}, p.checkInstance(ctx, &env)
-	default:
-		return verdict{}, message.Reject(message.CodeInvalidFormat, "this node does not process messages of type %s", env.Type)
-	}
-}
-
-// checkStore wants the file to be here, if this node keeps files.
-func (p *Pipeline) checkStore(env *message.Envelope, now time.Time) (verdict, error) {
-	s, err := env.Store()
-	if err != nil {
-		return verdict{}, err
-	}
-	if s.ItemType != message.Storage {
-		return verdict{}, message.Reject(message.CodeInvalidFormat, "content.item_type is %s; this node keeps files of item_type storage", s.ItemType)
-	}
-	f := &state.File{Ref: env.ItemHash, Hash: s.ItemHash, Owner: s.Address, Name: fileName(s), CreatedAt: now}
-	if s.Size != nil && *s.Size > 0 {
-		f.SizeBytes = *s.Size
-	}
-	info, err := p.files.Stat(s.ItemHash)
-	switch {
-	case err == nil:
-		f.SizeBytes = info.Size
-	case !errors.Is(err, errs.NotFound):
-		return verdict{}, fmt.Errorf("look for file %s: %w", s.ItemHash, err)
-	case p.cfg.KeepFiles:
-		return verdict{}, message.Reject(message.CodeFileUnavailable, "file %s is not here yet", s.ItemHash)
-	}
-	return verdict{file: f}, nil
-}
-
-// fileName returns metadata.name, or "" if there is none that is a text.
-func fileName(s *message.Store) string {
-	var name string
-	if err := json.Unmarshal(s.Metadata["name"], &name); err != nil {
-		return ""
-	}
-	return name
-}
-
-// checkInstance wants every file that the machine starts from to be known, and
-// a machine that this network can run and bill.
-func (p *Pipeline) checkInstance(ctx context.Context, env *message.Envelope) error {
-	i, err := env.Instance()
+	c, err := message.ParseContent(it.env, it.content)
 	if err != nil {
 		return err
 	}
-	if i.PaymentType() != message.PayCredit {
-		return message.Reject(message.CodeInvalidPaymentMethod, "content.payment.type is %s; machines here are paid by the second: use credit", i.PaymentType())
+	m := &state.Message{
+		Envelope: *it.env, Content: it.content, Owner: c.Owner(), MadeAt: c.At(), Status: state.MessageProcessed, ReceivedAt: it.receivedAt,
+		Quiet: it.origin.Tx != nil, Parsed: c,
 	}
-	if _, err := job.NeedsOf(i); err != nil {
-		return message.Reject(message.CodeInvalidFormat, "%v", err)
+	if it.origin.Tx != nil {
+		b.txOf[m] = it.origin.Tx
 	}
-	for _, ref := range refs(i) {
-		_, err := p.db.File(ctx, ref)
-		if errors.Is(err, errs.NotFound) {
-			return message.Reject(message.CodeVMVolumeNotFound, "no STORE message %s is known; publish it first", ref)
+	switch c := c.(type) {
+	case *message.Post:
+		err = b.post(ctx, m, c)
+	case *message.Aggregate:
+		err = b.aggregate(ctx, m, c)
+	case *message.Store:
+		err = b.store(ctx, m, c)
+	case *message.Forget:
+		err = b.forget(ctx, m, c)
+	default:
+		err = b.machine(ctx, it, m)
+	}
+	if err != nil {
+		return err
+	}
+	if it.env.ItemType != message.Inline {
+		return b.keepContent(ctx, m)
+	}
+	return nil
+}
+
+// keepContent pins the file that is the content of a message.
+func (b *batch) keepContent(ctx context.Context, m *state.Message) error {
+	e := &m.Envelope
+	if err := b.tx.PutFileInfo(ctx, state.FileInfo{Hash: e.ItemHash, SizeBytes: int64(len(m.Content))}); err != nil {
+		return err
+	}
+	return b.tx.PutPin(ctx, state.Pin{Key: contentKey(e.ItemHash), Kind: state.PinContent, File: e.ItemHash, Owner: m.Owner, At: m.MadeAt})
+}
+
+// contentKey is the key of the pin of a content, which may be pinned as a file too.
+func contentKey(hash message.ItemHash) string { return "content:" + string(hash) }
+
+// permit wants the sender to be allowed to write the message for its owner.
+func (b *batch) permit(ctx context.Context, m *state.Message) error {
+	e := &m.Envelope
+	if authz.Same(e.Sender, m.Owner) {
+		return nil
+	}
+	facts := authz.FactsOf(e, m.Parsed)
+	ok, err := b.granted(ctx, m.Owner, m.MadeAt, func(s authz.Security) bool { return authz.Allowed(s, m.Owner, e.Sender, facts) })
+	if err != nil || ok {
+		return err
+	}
+	return waitFor(message.RejectSender(e.Sender, m.Owner), thingGrants(m.Owner))
+}
+
+// granted reports whether what an owner allows, allows something that was made at a
+// time: by what held then, or by anything that the owner has said since. So an
+// owner can approve afterwards, what was allowed when it was made stays, and all
+// nodes decide alike in whatever order they hear. What is allowed at a time is the
+// newest grant that was not forgotten by then.
+func (b *batch) granted(ctx context.Context, owner string, at time.Time, allows func(authz.Security) bool) (bool, error) {
+	if len(owner) > ownerCharsMax {
+		return false, nil
+	}
+	grants, err := b.tx.Grants(ctx, owner)
+	if err != nil {
+		return false, err
+	}
+	moments := []time.Time{at}
+	for _, g := range grants {
+		if g.At.After(at) {
+			moments = append(moments, g.At)
 		}
-		if err != nil {
+		if g.Until.After(at) {
+			moments = append(moments, g.Until)
+		}
+	}
+	for _, moment := range moments {
+		if g := holding(grants, moment); g != nil && allows(authz.Parse(g.Content)) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// holding is the grant that holds at a time, nil if none does.
+func holding(grants []state.Grant, at time.Time) *state.Grant {
+	for i := len(grants) - 1; i >= 0; i-- {
+		if g := &grants[i]; !g.At.After(at) && (g.Until.IsZero() || g.Until.After(at)) {
+			return g
+		}
+	}
+	return nil
+}
+
+// delegated notes a message that was written for another.
+func (b *batch) delegated(ctx context.Context, m *state.Message) error {
+	if authz.Same(m.Envelope.Sender, m.Owner) {
+		return nil
+	}
+	return b.tx.PutDelegated(ctx, m)
+}
+
+// grant enters what an element of an owner's aggregate `security` allows, and
+// judges again what was judged without it.
+func (b *batch) grant(ctx context.Context, m *state.Message, a *message.Aggregate) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(a.Content, &fields); err != nil {
+		return fmt.Errorf("read grants of message %s: %w", m.Envelope.ItemHash, err)
+	}
+	if _, ok := fields["authorizations"]; !ok {
+		return nil // It says nothing about them.
+	}
+	if err := b.tx.PutGrant(ctx, state.Grant{Owner: m.Owner, Message: m.Envelope.ItemHash, At: m.MadeAt, Content: a.Content}); err != nil {
+		return err
+	}
+	return b.rejudge(ctx, m.Owner, m.MadeAt)
+}
+
+// rejudge looks again at what others wrote for an owner whose grants changed from
+// a time on: what was refused may be allowed now, and what was made since may not.
+func (b *batch) rejudge(ctx context.Context, owner string, from time.Time) error {
+	if _, err := b.tx.Wake(ctx, b.now, thingGrants(owner)); err != nil {
+		return err
+	}
+	written, err := b.tx.Delegated(ctx, owner, from)
+	if err != nil {
+		return err
+	}
+	for _, m := range written {
+		if err := b.recheck(ctx, m); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// refs returns the STORE messages that an instance names.
-func refs(i *message.Instance) []message.ItemHash {
-	out := []message.ItemHash{i.Rootfs.Parent.Ref}
-	for _, v := range i.Volumes {
-		switch {
-		case v.Kind == message.Immutable:
-			out = append(out, v.Ref)
-		case v.Parent != nil:
-			out = append(out, v.Parent.Ref)
+// recheck ends a message that its sender was not allowed to write.
+func (b *batch) recheck(ctx context.Context, m *state.Message) error {
+	m, err := b.tx.Message(ctx, m.Envelope.ItemHash)
+	if errors.Is(err, errs.NotFound) {
+		return nil // It ended with another.
+	}
+	if err != nil {
+		return err
+	}
+	if m.Parsed, err = m.Body(); err != nil {
+		return err
+	}
+	err = b.permit(ctx, m)
+	if p, ok := m.Parsed.(*message.Post); ok {
+		if target, ok := p.Amends(); ok {
+			_, err = b.permitAmend(ctx, m, target)
 		}
 	}
-	return out
+	var refusal *message.RejectError
+	if err == nil || !errors.As(err, &refusal) {
+		return err
+	}
+	return b.revoke(ctx, m, refusal)
+}
+
+// revoke makes a message a rejected one.
+func (b *batch) revoke(ctx context.Context, m *state.Message, why *message.RejectError) error {
+	raw, err := json.Marshal(m.Envelope)
+	if err != nil {
+		return fmt.Errorf("encode message %s: %w", m.Envelope.ItemHash, err)
+	}
+	if err := b.undo(ctx, m, nil); err != nil {
+		return err
+	}
+	b.standings[m.Envelope.ItemHash] = state.Standing{Status: state.MessageRejected}
+	b.p.log.Info("message is not allowed any more", "item_hash", m.Envelope.ItemHash, "sender", m.Envelope.Sender, "owner", m.Owner)
+	return b.tx.PutRejected(ctx, state.Rejected{
+		Hash: m.Envelope.ItemHash, Owner: m.Owner, Envelope: raw, ReceivedAt: m.ReceivedAt, MadeAt: m.MadeAt, Code: why.Code, Details: why.Details(),
+	})
 }

@@ -3,7 +3,6 @@ package ingest
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/authz"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
@@ -49,21 +49,24 @@ func (p *Pipeline) SubmitOffer(ctx context.Context, raw []byte, o job.Offer, sig
 }
 
 func (p *Pipeline) submitOffer(ctx context.Context, raw []byte, o *job.Offer, sig job.Signature, now time.Time) (*state.Offer, error) {
-	env, err := p.read(raw)
+	it, err := p.read(ctx, raw, now)
+	if err == nil {
+		err = it.sigErr
+	}
 	if err != nil {
 		return nil, err
 	}
-	i, err := env.Instance()
+	i, err := it.env.Instance()
 	if err != nil {
 		return nil, err
 	}
-	if !sameAddress(env.Sender, i.Address) {
-		return nil, message.Reject(message.CodePermissionDenied, "%s may not act for %.80s", env.Sender, i.Address)
+	if !authz.Same(it.env.Sender, i.Address) {
+		return nil, message.RejectSender(it.env.Sender, i.Address)
 	}
-	if err := job.CheckOffer(p.domain, o, sig, env); err != nil {
+	if err := job.CheckOffer(p.domain, o, sig, it.env); err != nil {
 		return nil, errs.New(errs.Denied, "%w", err)
 	}
-	if err := p.checkInstance(ctx, env); err != nil {
+	if err := p.checkRunnable(ctx, i); err != nil {
 		return nil, err
 	}
 	if known, err := p.knownOffer(ctx, p.db, o, sig); err != nil || known != nil {
@@ -73,12 +76,33 @@ func (p *Pipeline) submitOffer(ctx context.Context, raw []byte, o *job.Offer, si
 	if err != nil {
 		return nil, err
 	}
-	m, row, err := p.acceptOffer(ctx, env, o, sig, w, now)
+	row, err := p.acceptOffer(ctx, it, o, sig, w)
 	if err != nil {
 		return nil, err
 	}
-	p.tell(ctx, m)
+	p.tell(ctx, it)
 	return row, nil
+}
+
+// checkRunnable wants a machine that this network can run and bill, and that
+// starts from files that are known.
+func (p *Pipeline) checkRunnable(ctx context.Context, i *message.Instance) error {
+	if i.PaymentType() != message.PayCredit {
+		return message.Reject(message.CodeInvalidPaymentMethod, "content.payment.type is %s; machines here are paid by the second: use credit", i.PaymentType())
+	}
+	if _, err := job.NeedsOf(i); err != nil {
+		return message.Reject(message.CodeInvalidFormat, "%v", err)
+	}
+	for _, part := range partsOf(i) {
+		_, err := p.db.Pin(ctx, string(part.ref))
+		if errors.Is(err, errs.NotFound) {
+			return message.Reject(message.CodeVMVolumeNotFound, "no STORE message %s is known; publish it first", part.ref)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // offerReader is what state.DB and state.Tx share for knownOffer.
@@ -120,20 +144,12 @@ func (p *Pipeline) knownOffer(ctx context.Context, r offerReader, o *job.Offer, 
 	return nil, nil
 }
 
-// acceptOffer writes the message and the offer in one transaction, if the wallet
-// has enough for it beside the offers that came in meanwhile.
-func (p *Pipeline) acceptOffer(ctx context.Context, env *message.Envelope, o *job.Offer, sig job.Signature, w *wallet, now time.Time) (m *state.Message, row *state.Offer, err error) {
-	raw, err := json.Marshal(env)
-	if err != nil {
-		return nil, nil, fmt.Errorf("encode message %s: %w", env.ItemHash, err)
-	}
-	m = &state.Message{
-		ItemHash: env.ItemHash, Type: string(env.Type), Sender: env.Sender, Owner: owner(env), Envelope: raw,
-		Status: state.MessageProcessed, ReceivedAt: now,
-	}
+// acceptOffer judges the message and writes the offer in one transaction, if the
+// wallet has enough for it beside the offers that came in meanwhile.
+func (p *Pipeline) acceptOffer(ctx context.Context, it *item, o *job.Offer, sig job.Signature, w *wallet) (row *state.Offer, err error) {
 	fresh := &state.Offer{
 		Spec: o.Spec, Payer: o.Payer, Token: o.Token, MaxRateQ32: o.MaxRateQ32, NodeHint: o.NodeHint, MaxUntil: o.MaxUntil,
-		Deadline: o.Deadline, Nonce: o.Nonce, Signature: sig, Status: state.OfferOffered, ReceivedAt: now,
+		Deadline: o.Deadline, Nonce: o.Nonce, Signature: sig, Status: state.OfferOffered, ReceivedAt: it.receivedAt,
 	}
 	err = p.db.Update(ctx, func(tx *state.Tx) error {
 		// Another request may have been faster.
@@ -151,14 +167,7 @@ func (p *Pipeline) acceptOffer(ctx context.Context, env *message.Envelope, o *jo
 		if err := w.pays(o.Payer, waiting); err != nil {
 			return err
 		}
-		old, err := tx.Message(ctx, env.ItemHash)
-		if err != nil && !errors.Is(err, errs.NotFound) {
-			return err
-		}
-		if err == nil {
-			m.ReceivedAt = old.ReceivedAt
-		}
-		if err := tx.PutMessage(ctx, *m); err != nil {
+		if err := p.takeOffered(ctx, tx, it); err != nil {
 			return err
 		}
 		row = fresh
@@ -168,9 +177,28 @@ func (p *Pipeline) acceptOffer(ctx context.Context, env *message.Envelope, o *jo
 		err = fmt.Errorf("store offer %s: %w", o.Spec, err)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return m, row, nil
+	return row, nil
+}
+
+// takeOffered wants the message of an offer to count.
+func (p *Pipeline) takeOffered(ctx context.Context, tx *state.Tx, it *item) error {
+	b, err := p.newBatch(ctx, tx, []*item{it}, it.receivedAt)
+	if err != nil {
+		return err
+	}
+	v, err := b.take(ctx, it)
+	if err != nil {
+		return err
+	}
+	if v.Status != state.MessageProcessed {
+		if v.Refusal == nil {
+			return errs.New(errs.Conflict, "message %s is %s", v.ItemHash, v.Status)
+		}
+		return v.Refusal
+	}
+	return b.finish(ctx)
 }
 
 // checkTerms wants terms that can be met now: in time and at the price. It

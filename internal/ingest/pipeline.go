@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"math/big"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
@@ -18,16 +19,21 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/pricing"
 )
 
-// Config says how patient the node is with messages that wait for something.
+// Config says how patient the node is with messages that wait for something, and
+// whose words of the network's prices count.
 type Config struct {
-	RetryInterval time.Duration `toml:"retry_interval"` // Time between two looks for pending messages that are due.
-	PendingMax    time.Duration `toml:"pending_max"`    // Age at which a message that still waits is refused.
-	KeepFiles     bool          `toml:"keep_files"`     // Fetch and keep every file that a STORE message names.
+	RetryInterval    time.Duration `toml:"retry_interval"`    // Time between two looks for pending messages that are due.
+	RetriesMax       int           `toml:"retries_max"`       // Looks after the first at which a message that still waits is refused; it is taken up again when what it lacks comes.
+	KeepFiles        bool          `toml:"keep_files"`        // Fetch and keep every file that a STORE message names.
+	GracePeriod      time.Duration `toml:"grace_period"`      // Time that a file is kept that nothing wants any more, or nothing yet.
+	PricingAuthority string        `toml:"pricing_authority"` // Address whose aggregates pricing and settings are the network's prices.
 }
 
-// DefaultConfig looks every second, gives up after a day and keeps files.
+// DefaultConfig is that of the public network.
 func DefaultConfig() Config {
-	return Config{RetryInterval: time.Second, PendingMax: 24 * time.Hour, KeepFiles: true}
+	return Config{
+		RetryInterval: time.Second, RetriesMax: 10, KeepFiles: true, GracePeriod: 24 * time.Hour, PricingAuthority: "0xFba561a84A537fCaa567bb7A2257e7142701ae2A",
+	}
 }
 
 // Validate reports the first setting that cannot work.
@@ -35,8 +41,11 @@ func (c Config) Validate() error {
 	if c.RetryInterval < 10*time.Millisecond {
 		return fmt.Errorf("retry_interval is %v, want at least 10ms", c.RetryInterval)
 	}
-	if c.PendingMax < c.RetryInterval {
-		return fmt.Errorf("pending_max is %v, want at least retry_interval, %v", c.PendingMax, c.RetryInterval)
+	if c.RetriesMax < 0 {
+		return fmt.Errorf("retries_max is %d, want at least 0", c.RetriesMax)
+	}
+	if c.GracePeriod < time.Minute {
+		return fmt.Errorf("grace_period is %v, want at least 1m", c.GracePeriod)
 	}
 	return nil
 }
@@ -50,12 +59,16 @@ type Network interface {
 	HandleAsk(kind string, fn p2p.AskHandler)
 }
 
-// Files has the bytes that STORE messages name; storage.Keeper is one.
+// Files has the bytes that messages name: of STORE messages, and of contents that
+// are not in their messages.
 type Files interface {
-	// Stat returns the length of a file that is here, or errs.NotFound.
-	Stat(hash message.ItemHash) (blob.Info, error)
+	// Stat tells of a file that is here whole, or returns errs.NotFound.
+	Stat(ctx context.Context, hash message.ItemHash) (state.FileInfo, error)
 	// Fetch brings a file here from other nodes.
-	Fetch(ctx context.Context, hash message.ItemHash) (blob.Info, error)
+	Fetch(ctx context.Context, hash message.ItemHash) error
+	// Read returns the bytes of a file that is here, if they are not more than
+	// limit; errs.NotFound if it is not here.
+	Read(ctx context.Context, hash message.ItemHash, limit int64) ([]byte, error)
 }
 
 // Funds reads what an address can pay with, as of the newest block;
@@ -77,6 +90,14 @@ type Pipeline struct {
 	funds  Funds
 	table  *pricing.Table
 	log    *slog.Logger
+
+	writer writer
+	trims  atomic.Int64 // Refusals since the last look at how many are kept.
+
+	prices struct {
+		sync.Mutex
+		of map[pricesKey]*pricing.Table // guarded by the Mutex
+	}
 
 	messages   *prometheus.CounterVec // outcome, code
 	offers     *prometheus.CounterVec // outcome

@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -12,11 +11,12 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/loop"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/signature"
 )
 
 const (
 	// dueMax bounds the messages of one pass; the rest wait for the next.
-	dueMax = 200
+	dueMax = 500
 	// fetchParallel bounds the files that are fetched at the same time, as
 	// each takes the whole line.
 	fetchParallel = 4
@@ -27,54 +27,57 @@ const (
 )
 
 // Run looks again at messages that wait, until ctx ends; it returns ctx's
-// cause. Files are fetched beside the other messages, which do not wait for
-// them.
+// cause. Those that wait for bytes have a loop of their own, so that the others do
+// not wait for a line.
 func (p *Pipeline) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
 		_ = loop.Every(ctx, p.log, p.cfg.RetryInterval, passDelayMax, nil, p.fetchPass) // ends with ctx, as the other
 	})
-	return loop.Every(ctx, p.log, p.cfg.RetryInterval, passDelayMax, p.db.Wake("files"), p.retryPass)
+	return loop.Every(ctx, p.log, p.cfg.RetryInterval, passDelayMax, p.db.Wake("pending"), p.retryPass)
 }
 
-// due returns the pending messages, STORE or others, that are due.
-func (p *Pipeline) due(ctx context.Context, now time.Time, stores bool) ([]state.Message, error) {
-	all, err := p.db.MessagesDue(ctx, now, dueMax)
-	if err != nil {
-		return nil, err
-	}
-	var out []state.Message
-	for _, m := range all {
-		if (m.Type == string(message.TypeStore)) == stores {
-			out = append(out, m)
+// needsBytes reports whether a message waits for a file or a content.
+func needsBytes(row *state.Pending) bool {
+	return row.Code == message.CodeFileUnavailable || row.Code == message.CodeContentUnavailable
+}
+
+// due returns the pending messages that are due and that wait for bytes, or for
+// something else.
+func (p *Pipeline) due(ctx context.Context, bytes bool) (out []state.Pending, err error) {
+	all, err := p.db.PendingDue(ctx, time.Now(), dueMax)
+	for _, row := range all {
+		if needsBytes(&row) == bytes {
+			out = append(out, row)
 		}
 	}
-	return out, nil
+	return out, err
 }
 
-// retryPass looks again at everything but files.
+// retryPass looks again at what waits for other messages.
 func (p *Pipeline) retryPass(ctx context.Context) error {
-	due, err := p.due(ctx, time.Now(), false)
+	due, err := p.due(ctx, false)
 	if err != nil {
 		return err
 	}
-	for i := range due {
-		if err := p.retry(ctx, &due[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.retryAll(ctx, due, len(due))
 }
 
-// fetchPass fetches files and looks again at the messages that name them.
+// fetchPass fetches bytes and looks again at what waits for them.
 func (p *Pipeline) fetchPass(ctx context.Context) error {
-	due, err := p.due(ctx, time.Now(), true)
+	due, err := p.due(ctx, true)
 	if err != nil {
 		return err
 	}
+	return p.retryAll(ctx, due, fetchParallel)
+}
+
+// retryAll looks again at messages, some at the same time, so that they share
+// transactions.
+func (p *Pipeline) retryAll(ctx context.Context, due []state.Pending, parallel int) error {
 	var wg sync.WaitGroup
-	turns := make(chan struct{}, fetchParallel)
+	turns := make(chan struct{}, max(min(parallel, batchMax), 1))
 	failed := make([]error, len(due))
 	for i := range due {
 		turns <- struct{}{}
@@ -89,20 +92,28 @@ func (p *Pipeline) fetchPass(ctx context.Context) error {
 
 // retry gets what the message waits for, if it can be had, and judges it
 // again. A refusal is an end like any other.
-func (p *Pipeline) retry(ctx context.Context, m *state.Message) error {
-	var env message.Envelope
-	if err := json.Unmarshal(m.Envelope, &env); err != nil {
-		return fmt.Errorf("decode stored message %s: %w", m.ItemHash, err)
+func (p *Pipeline) retry(ctx context.Context, row *state.Pending) error {
+	env := new(message.Envelope)
+	if err := env.UnmarshalJSON(row.Envelope); err != nil {
+		return fmt.Errorf("decode pending message %s: %w", row.Hash, err)
 	}
-	p.obtainMissing(ctx, &env)
+	p.obtainMissing(ctx, env)
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // Asked to stop; the row is still due.
 	}
-	_, err := p.judge(ctx, m, time.Now())
-	var rejected *message.RejectError
-	if errors.As(err, &rejected) {
-		p.log.Info("message refused", "item_hash", m.ItemHash, "err", err)
-		return nil
+	it := &item{env: env, raw: row.Envelope, origin: row.Origin, receivedAt: row.ReceivedAt, waiting: row}
+	if row.Attempts == 0 && !row.Origin.Contract {
+		it.sigErr = signature.Verify(env) // Rows of older versions have not been through this.
+	}
+	var err error
+	if env.ItemType == message.Inline {
+		it.content = []byte(env.ItemContent)
+	} else if it.content, err = p.readContent(ctx, env); err != nil {
+		return err
+	}
+	v, err := p.write(ctx, it)
+	if err == nil && v.Status == state.MessageRejected {
+		p.log.Info("message refused", "item_hash", row.Hash, "err", v.Refusal)
 	}
 	return err
 }
@@ -110,24 +121,38 @@ func (p *Pipeline) retry(ctx context.Context, m *state.Message) error {
 // obtainMissing asks other nodes for what the message names and is not here.
 // What cannot be had now is missing still; judging will say so.
 func (p *Pipeline) obtainMissing(ctx context.Context, env *message.Envelope) {
-	if s, err := env.Store(); err == nil && p.cfg.KeepFiles && s.ItemType == message.Storage {
-		ctx, cancel := context.WithTimeout(ctx, fetchMax)
-		defer cancel()
-		if _, err := p.files.Fetch(ctx, s.ItemHash); err != nil {
-			p.log.Debug("file not fetched", "item_hash", s.ItemHash, "err", err)
-		}
+	if env.ItemType != message.Inline {
+		p.fetch(ctx, env.ItemHash)
 		return
 	}
-	i, err := env.Instance()
+	c, err := env.Content()
 	if err != nil {
 		return
 	}
-	for _, ref := range refs(i) {
-		if _, err := p.db.File(ctx, ref); !errors.Is(err, errs.NotFound) {
+	if s, ok := c.(*message.Store); ok {
+		if p.cfg.KeepFiles {
+			p.fetch(ctx, s.ItemHash)
+		}
+		return
+	}
+	for _, part := range partsOf(c) {
+		if _, err := p.db.Pin(ctx, string(part.ref)); !errors.Is(err, errs.NotFound) {
 			continue
 		}
-		if _, err := p.Obtain(ctx, ref); err != nil {
-			p.log.Debug("message not obtained", "item_hash", ref, "err", err)
+		if _, err := p.Obtain(ctx, part.ref); err != nil {
+			p.log.Debug("message not obtained", "item_hash", part.ref, "err", err)
 		}
+	}
+}
+
+// fetch brings a file here, if it can be had.
+func (p *Pipeline) fetch(ctx context.Context, hash message.ItemHash) {
+	if _, err := p.files.Stat(ctx, hash); err == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchMax)
+	defer cancel()
+	if err := p.files.Fetch(ctx, hash); err != nil {
+		p.log.Debug("file not fetched", "item_hash", hash, "err", err)
 	}
 }

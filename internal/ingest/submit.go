@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -15,120 +16,151 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
 )
 
-// pendingRowsMax bounds the messages that wait, which cost their senders
-// nothing.
-const pendingRowsMax = 20_000
+// Verdict is what became of a message that could be read.
+type Verdict struct {
+	ItemHash message.ItemHash
+	Status   state.MessageStatus
+	// Refusal says why the message is rejected, or for what it waits; nil if
+	// neither.
+	Refusal *message.RejectError
+	Known   bool // The message was here before and had this status.
+}
 
-// Submit takes in a message that arrived now, judges it and tells other nodes.
-// The row it returns is processed or pending; a refusal is a
-// *message.RejectError. A message that was processed before is returned as it
-// is.
-func (p *Pipeline) Submit(ctx context.Context, raw []byte, now time.Time) (*state.Message, error) {
-	env, err := p.read(raw)
+// Submission is a message that somebody hands in.
+type Submission struct {
+	Raw json.RawMessage // The envelope.
+	At  time.Time       // Now.
+	// MustPay: a machine that is paid by credit needs the credits now. Not so
+	// where an offer pays for it, nor where another node has asked already.
+	MustPay bool
+}
+
+// Submit takes in a message that arrived now, judges it and tells other nodes. A
+// message that cannot be read is a *message.RejectError; of any other the verdict
+// says what became of it, which is durable.
+func (p *Pipeline) Submit(ctx context.Context, s Submission) (*Verdict, error) {
+	it, err := p.read(ctx, s.Raw, s.At)
 	if err != nil {
 		return nil, err
 	}
-	m, err := p.take(ctx, env, now)
+	it.mustPay = s.MustPay
+	v, err := p.write(ctx, it)
 	if err != nil {
 		return nil, err
 	}
-	p.tell(ctx, m)
-	return m, nil
+	if !v.Known && v.Status != state.MessageRejected {
+		p.tell(ctx, it)
+	}
+	return v, nil
+}
+
+// item is a message on its way to a verdict.
+type item struct {
+	env        *message.Envelope
+	raw        json.RawMessage // As it was received.
+	content    []byte          // Exact bytes; nil if they are not here.
+	sigErr     error           // *message.RejectError
+	origin     state.Origin
+	receivedAt time.Time
+	mustPay    bool
+	waiting    *state.Pending // The row of one that waits; nil if it is new.
 }
 
 // read runs the stages that need nothing but the bytes.
-func (p *Pipeline) read(raw []byte) (*message.Envelope, error) {
+func (p *Pipeline) read(ctx context.Context, raw json.RawMessage, now time.Time) (*item, error) {
 	env, err := message.Parse(raw)
-	if err == nil && !processes(env.Type) {
-		err = message.Reject(message.CodeInvalidFormat, "this node does not process messages of type %s, only INSTANCE and STORE", env.Type)
-	}
-	if err == nil && env.ItemType != message.Inline {
-		err = message.Reject(message.CodeInvalidFormat, "item_type is %s; this node takes messages whose content is inline", env.ItemType)
-	}
 	if err == nil {
-		err = signature.Verify(env)
+		err = checkTexts(env)
 	}
 	if err != nil {
-		p.countRefusal(err)
+		p.count(state.MessageRejected, err)
 		return nil, err
 	}
-	return env, nil
+	it := &item{env: env, raw: raw, receivedAt: now, sigErr: signature.Verify(env)}
+	if env.ItemType == message.Inline {
+		it.content = []byte(env.ItemContent)
+		return it, nil
+	}
+	it.content, err = p.readContent(ctx, env)
+	return it, err
 }
 
-// processes tells the types that this node makes state of.
-func processes(t message.Type) bool { return t == message.TypeInstance || t == message.TypeStore }
+// contentBytesMax bounds a content that is not in its message. It has 16 times as
+// many bytes as one that is may have characters.
+const contentBytesMax = 16 * message.MaxInlineChars
 
-func (p *Pipeline) countRefusal(err error) {
+// readContent reads the content of a message from the files that are here; nil if
+// it is not among them.
+func (p *Pipeline) readContent(ctx context.Context, env *message.Envelope) ([]byte, error) {
+	content, err := p.files.Read(ctx, env.ItemHash, contentBytesMax)
+	if errors.Is(err, errs.NotFound) {
+		return nil, nil
+	}
+	return content, err
+}
+
+// checkTexts refuses texts that no database can hold.
+func checkTexts(env *message.Envelope) error {
+	texts := []string{env.Sender, env.Signature}
+	if env.Channel != nil {
+		texts = append(texts, *env.Channel)
+	}
+	for _, text := range texts {
+		if strings.ContainsRune(text, 0) {
+			return message.Reject(message.CodeInvalidFormat, "a text of the message has a character that is zero")
+		}
+	}
+	return nil
+}
+
+func (p *Pipeline) count(status state.MessageStatus, err error) {
+	code := 0
 	var rejected *message.RejectError
 	if errors.As(err, &rejected) {
-		p.messages.WithLabelValues("rejected", strconv.Itoa(int(rejected.Code))).Inc()
+		code = int(rejected.Code)
 	}
+	p.messages.WithLabelValues(string(status), strconv.Itoa(code)).Inc()
 }
-
-// take makes the message durable and judges it with what is known here.
-func (p *Pipeline) take(ctx context.Context, env *message.Envelope, now time.Time) (*state.Message, error) {
-	m, fresh, err := p.store(ctx, env, now)
-	if err != nil || !fresh {
-		return m, err
-	}
-	return p.judge(ctx, m, now)
-}
-
-// store writes the pending row, unless the message is here and was not
-// refused. It reports whether the message is yet to be judged.
-func (p *Pipeline) store(ctx context.Context, env *message.Envelope, now time.Time) (m *state.Message, fresh bool, err error) {
-	raw, err := json.Marshal(env)
-	if err != nil {
-		return nil, false, err
-	}
-	err = p.db.Update(ctx, func(tx *state.Tx) error {
-		old, err := tx.Message(ctx, env.ItemHash)
-		switch {
-		case errors.Is(err, errs.NotFound):
-		case err != nil:
-			return err
-		case old.Status != state.MessageRejected:
-			m, fresh = old, old.Status == state.MessagePending
-			return nil
-		}
-		waiting, err := tx.CountMessages(ctx, state.MessagePending)
-		if err != nil {
-			return err
-		}
-		if waiting >= pendingRowsMax {
-			return errs.New(errs.Unavailable, "%d messages wait already; try again later", waiting)
-		}
-		m, fresh = &state.Message{
-			ItemHash: env.ItemHash, Type: string(env.Type), Sender: env.Sender, Owner: owner(env), Envelope: raw,
-			Status: state.MessagePending, ReceivedAt: now, RetryAt: now.Add(retryMin),
-		}, true
-		return tx.PutMessage(ctx, *m)
-	})
-	return m, fresh, err
-}
-
-// owner returns the address that the content names.
-func owner(env *message.Envelope) string {
-	var content struct {
-		Address string `json:"address"`
-	}
-	// Parse has checked the content; a type without an address has no owner.
-	if err := json.Unmarshal([]byte(env.ItemContent), &content); err != nil {
-		return ""
-	}
-	return content.Address
-}
-
-// sameAddress compares addresses as the protocol does, without regard to case.
-func sameAddress(a, b string) bool { return strings.EqualFold(a, b) }
 
 // tell publishes a message. A peer that misses it asks for it by name.
-func (p *Pipeline) tell(ctx context.Context, m *state.Message) {
-	if len(m.Envelope) > wire.MaxGossip {
-		p.log.Debug("message too big for gossip", "item_hash", m.ItemHash, "bytes", len(m.Envelope))
+func (p *Pipeline) tell(ctx context.Context, it *item) {
+	raw, err := json.Marshal(it.env)
+	if err != nil {
+		p.log.Error("message not published", "item_hash", it.env.ItemHash, "err", err)
 		return
 	}
-	if err := p.net.Publish(ctx, wire.TopicMessages, m.Envelope); err != nil {
-		p.log.Warn("publish failed", "item_hash", m.ItemHash, "err", err)
+	if len(raw) > wire.MaxGossip {
+		p.log.Debug("message too big for gossip", "item_hash", it.env.ItemHash, "bytes", len(raw))
+		return
+	}
+	if err := p.net.Publish(ctx, wire.TopicMessages, raw); err != nil {
+		p.log.Warn("publish failed", "item_hash", it.env.ItemHash, "err", err)
 	}
 }
+
+// Uploaded records that a file came here from a client. It is kept until the
+// time, longer if a message wants it, and messages that wait for it are judged
+// again.
+func (p *Pipeline) Uploaded(ctx context.Context, f state.FileInfo, now time.Time) error {
+	err := p.db.Update(ctx, func(tx *state.Tx) error {
+		if err := tx.PutFileInfo(ctx, f); err != nil {
+			return err
+		}
+		pin := state.Pin{Key: state.GraceKey(f.Hash), Kind: state.PinGrace, File: f.Hash, At: now, Until: now.Add(p.cfg.GracePeriod)}
+		if err := tx.PutPin(ctx, pin); err != nil {
+			return err
+		}
+		_, err := tx.Wake(ctx, now, thingFile(f.Hash))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("record upload %s: %w", f.Hash, err)
+	}
+	return nil
+}
+
+// Things that messages wait for.
+func thingMessage(hash message.ItemHash) string { return "message:" + string(hash) }
+func thingFile(hash message.ItemHash) string    { return "file:" + string(hash) }
+func thingAggregate(owner, key string) string   { return "aggregate:" + owner + ":" + key }
+func thingGrants(owner string) string           { return "grants:" + owner }

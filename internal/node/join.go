@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
@@ -67,15 +68,42 @@ type messages struct{ pipeline *ingest.Pipeline }
 
 // Message implements executor.Messages.
 func (m messages) Message(ctx context.Context, hash message.ItemHash) (*message.Envelope, error) {
-	row, err := m.pipeline.Obtain(ctx, hash)
+	return m.pipeline.Obtain(ctx, hash)
+}
+
+// contents has the bytes that messages name, for ingest.
+type contents struct {
+	keeper *storage.Keeper
+	blobs  *blob.Store
+}
+
+// Stat implements ingest.Files.
+func (c contents) Stat(_ context.Context, hash message.ItemHash) (state.FileInfo, error) {
+	info, err := c.keeper.Stat(hash)
+	return state.FileInfo{Hash: hash, SizeBytes: info.Size}, err
+}
+
+// Fetch implements ingest.Files.
+func (c contents) Fetch(ctx context.Context, hash message.ItemHash) error {
+	_, err := c.keeper.Fetch(ctx, hash)
+	return err
+}
+
+// Read implements ingest.Files.
+func (c contents) Read(_ context.Context, hash message.ItemHash, limit int64) (_ []byte, err error) {
+	if _, ok := hash.Digest(); !ok {
+		return nil, errs.New(errs.NotFound, "no content %s", hash)
+	}
+	b, err := c.blobs.Open(hash)
 	if err != nil {
 		return nil, err
 	}
-	var env message.Envelope
-	if err := json.Unmarshal(row.Envelope, &env); err != nil {
-		return nil, fmt.Errorf("decode stored message %s: %w", hash, err)
+	defer func() { err = errors.Join(err, b.Close()) }()
+	raw, err := io.ReadAll(io.LimitReader(b, limit+1))
+	if err == nil && int64(len(raw)) > limit {
+		return nil, errs.New(errs.Invalid, "content %s has more than %d bytes", hash, limit)
 	}
-	return &env, nil
+	return raw, err
 }
 
 // images gets files for the executor.
@@ -109,13 +137,9 @@ type files struct{ db *state.DB }
 
 // Needed implements storage.Room.
 func (f files) Needed(ctx context.Context) (blob.Keep, error) {
-	rows, err := f.db.Files(ctx)
+	named, err := f.db.PinnedFiles(ctx)
 	if err != nil {
 		return nil, err
-	}
-	named := map[message.ItemHash]bool{}
-	for _, r := range rows {
-		named[r.Hash] = true
 	}
 	fresh := time.Now().Add(-uploadGrace)
 	return func(hash message.ItemHash, usedAt time.Time) bool { return named[hash] || usedAt.After(fresh) }, nil

@@ -141,7 +141,7 @@ func (n *Node) addShared() (err error) {
 	icfg := cfg.Ingest
 	// A compute node keeps the files that its machines need, no others.
 	icfg.KeepFiles = icfg.KeepFiles && cfg.Node.Role == config.Coordinator
-	n.ingest, err = ingest.New(icfg, n.jobDomain(), n.db, n.host, n.storage, n.mirror, n.metrics, n.part("ingest"))
+	n.ingest, err = ingest.New(icfg, n.jobDomain(), n.db, n.host, contents{n.storage, n.blobs}, n.mirror, n.metrics, n.part("ingest"))
 	if err != nil {
 		return fmt.Errorf("build ingest: %w", err)
 	}

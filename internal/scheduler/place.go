@@ -23,27 +23,26 @@ var errWait = errors.New("message has not been processed yet")
 
 // messageReader is a database, a snapshot or a transaction.
 type messageReader interface {
-	Message(ctx context.Context, hash message.ItemHash) (*state.Message, error)
+	Known(ctx context.Context, hash message.ItemHash) (*state.Known, error)
 }
 
 // read returns the offer's message and what it needs. Its error is errWait, or
 // errs.Invalid with what makes the message impossible to run, or a defect.
 func read(ctx context.Context, r messageReader, spec message.ItemHash) (*message.Envelope, job.Needs, *message.Instance, error) {
-	row, err := r.Message(ctx, spec)
+	known, err := r.Known(ctx, spec)
 	switch {
 	case errors.Is(err, errs.NotFound):
 		return nil, job.Needs{}, nil, errWait
 	case err != nil:
 		return nil, job.Needs{}, nil, err
-	case row.Status == state.MessageRejected:
-		return nil, job.Needs{}, nil, errs.New(errs.Invalid, "the message was rejected: %s", row.Detail)
-	case row.Status != state.MessageProcessed:
+	case known.Rejected != nil:
+		return nil, job.Needs{}, nil, errs.New(errs.Invalid, "the message was rejected: %s", known.Rejected.Reason())
+	case known.Skeleton != nil:
+		return nil, job.Needs{}, nil, errs.New(errs.Invalid, "the message was %s", known.Status)
+	case known.Message == nil:
 		return nil, job.Needs{}, nil, errWait
 	}
-	env, err := message.Parse(row.Envelope)
-	if err != nil {
-		return nil, job.Needs{}, nil, errs.New(errs.Invalid, "the message cannot be read: %w", err)
-	}
+	env := &known.Message.Envelope
 	instance, err := env.Instance()
 	if err != nil {
 		return nil, job.Needs{}, nil, errs.New(errs.Invalid, "the message cannot be run: %w", err)

@@ -106,7 +106,7 @@ type copier struct {
 // other tables, what differs is found by reading them.
 func isLogged(table string) bool {
 	return slices.Contains([]string{
-		"meta", "nodes", "jobs", "accounts", "payments", "messages", "files", "offers", "decisions", "capacities", "peers", "acceptances", "vms", "usages",
+		"meta", "nodes", "jobs", "accounts", "payments", "offers", "decisions", "capacities", "peers", "acceptances", "vms", "usages",
 	}, table)
 }
 

@@ -57,6 +57,8 @@ type DB struct {
 	r    *sql.DB
 	held *os.File // the lock of the directory; nil if there is none
 
+	known wordSet
+
 	mu    sync.Mutex
 	wakes map[string][]chan struct{} // by topic; guarded by mu
 }
@@ -190,6 +192,8 @@ type Tx struct {
 	mirror  bool
 	touched map[string]bool
 	changes []Change // not in the change log yet
+	known   *wordSet // of commits
+	learned []word   // known after the commit
 }
 
 // Update runs fn in a transaction: all of fn's writes happen, or none does and
@@ -206,7 +210,7 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	}
 	defer w.end()
 	c := &conn{e: db.e, q: w.tx}
-	tx := &Tx{reader: reader{q: c}, tx: c, touched: map[string]bool{}}
+	tx := &Tx{reader: reader{q: c}, tx: c, touched: map[string]bool{}, known: &db.known}
 	if err := fn(tx); err != nil {
 		return db.e.judge(err)
 	}
@@ -216,6 +220,7 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	if err := w.commit(); err != nil {
 		return fmt.Errorf("commit: %w", db.e.judge(err))
 	}
+	db.known.add(tx.learned)
 	db.wake(tx.touched)
 	return nil
 }

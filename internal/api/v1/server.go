@@ -17,6 +17,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
@@ -35,7 +36,7 @@ const (
 
 // Intake takes in messages and offers; ingest.Pipeline is one.
 type Intake interface {
-	Submit(ctx context.Context, raw []byte, now time.Time) (*state.Message, error)
+	Submit(ctx context.Context, s ingest.Submission) (*ingest.Verdict, error)
 	SubmitOffer(ctx context.Context, raw []byte, o job.Offer, sig job.Signature, now time.Time) (*state.Offer, error)
 }
 

@@ -1,0 +1,313 @@
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+const (
+	// pendingRowsMax bounds the messages that wait, which cost their senders
+	// nothing.
+	pendingRowsMax = 100_000
+	// backoffMax bounds the pause before a message that waits is looked at again.
+	backoffMax = 300 * time.Second
+	// trimEvery is after how many refusals it is looked how many are kept.
+	trimEvery = 500
+)
+
+// batch is the judgement of some messages in one transaction. New posts and
+// elements of aggregates are written together at the end, or before something
+// reads them: see flush.
+type batch struct {
+	p         *Pipeline
+	tx        *state.Tx
+	now       time.Time
+	standings map[message.ItemHash]state.Standing
+
+	fresh    []*state.Message // To be written, and of those
+	posts    []*state.Message // the original posts
+	elements []*state.Message // and the elements of aggregates.
+	txOf     map[*state.Message]*state.Transaction
+	things   []string // Came to be.
+	waiting  int      // Rows that wait; -1 until somebody asks.
+}
+
+// newBatch looks up what is known of the messages.
+func (p *Pipeline) newBatch(ctx context.Context, tx *state.Tx, items []*item, now time.Time) (*batch, error) {
+	hashes := make([]message.ItemHash, len(items))
+	for i, it := range items {
+		hashes[i] = it.env.ItemHash
+	}
+	standings, err := tx.Standings(ctx, hashes)
+	if err != nil {
+		return nil, err
+	}
+	return &batch{p: p, tx: tx, now: now, standings: standings, txOf: map[*state.Message]*state.Transaction{}, waiting: -1}, nil
+}
+
+// take gives one message its verdict. Its error is this node's, and spoils the
+// transaction.
+func (b *batch) take(ctx context.Context, it *item) (*Verdict, error) {
+	standing, known := b.standings[it.env.ItemHash]
+	if known {
+		v, err := b.takeKnown(ctx, it, standing)
+		if v != nil || err != nil {
+			return v, err
+		}
+	}
+	err := b.judge(ctx, it)
+	v := &Verdict{ItemHash: it.env.ItemHash, Status: state.MessageProcessed}
+	var ended *endedError
+	switch {
+	case errors.As(err, &ended):
+		v.Status = ended.status
+		err = nil
+	case err != nil && !errors.As(err, &v.Refusal):
+		return nil, fmt.Errorf("judge message %s: %w", it.env.ItemHash, err)
+	case err != nil:
+		return v, b.refuse(ctx, it, v, err)
+	}
+	b.standings[it.env.ItemHash] = state.Standing{Status: v.Status, Signature: it.env.Signature}
+	b.things = append(b.things, thingMessage(it.env.ItemHash))
+	return v, b.clear(ctx, it, standing.Status)
+}
+
+// clear takes out the rows of a message that came to its end.
+func (b *batch) clear(ctx context.Context, it *item, was state.MessageStatus) error {
+	switch {
+	case was == state.MessageRejected && it.waiting == nil:
+		return b.tx.DropRejected(ctx, it.env.ItemHash)
+	case was != "" || it.waiting != nil:
+		if err := b.tx.DropRejected(ctx, it.env.ItemHash); err != nil {
+			return err
+		}
+		return b.tx.DropPending(ctx, it.env.ItemHash)
+	}
+	return nil
+}
+
+// takeKnown answers for a message that is here, or returns nil if it is to be
+// judged.
+func (b *batch) takeKnown(ctx context.Context, it *item, s state.Standing) (*Verdict, error) {
+	v := &Verdict{ItemHash: it.env.ItemHash, Status: s.Status, Known: true}
+	switch s.Status {
+	case state.MessageProcessed, state.MessageRemoving:
+		if !it.origin.Contract && it.env.Signature != s.Signature {
+			v.Status, v.Refusal = state.MessageRejected, &message.RejectError{Code: message.CodeInvalidSignature, Detail: "the message was processed with another signature"}
+			return v, b.dropWaiting(ctx, it)
+		}
+		if err := b.confirm(ctx, it); err != nil {
+			return nil, err
+		}
+		return v, b.dropWaiting(ctx, it)
+	case state.MessageForgotten, state.MessageRemoved:
+		v.Refusal = &message.RejectError{Code: message.CodeForgottenDuplicate, Detail: "the message was forgotten, or removed because nobody paid"}
+		if it.env.Signature != s.Signature {
+			v.Status, v.Refusal = state.MessageRejected, &message.RejectError{Code: message.CodeInvalidSignature, Detail: "the message was forgotten with another signature"}
+		}
+		return v, b.dropWaiting(ctx, it)
+	default:
+		return nil, nil
+	}
+}
+
+func (b *batch) dropWaiting(ctx context.Context, it *item) error {
+	if it.waiting == nil {
+		return nil
+	}
+	return b.tx.DropPendingRow(ctx, it.waiting.Key)
+}
+
+// confirm records the transaction that a copy of a message came with.
+func (b *batch) confirm(ctx context.Context, it *item) error {
+	if it.origin.Tx == nil {
+		return nil
+	}
+	if err := b.flush(ctx); err != nil {
+		return err
+	}
+	m, err := b.tx.Message(ctx, it.env.ItemHash)
+	if err != nil {
+		return err
+	}
+	_, err = b.tx.PutConfirmation(ctx, m, *it.origin.Tx)
+	return err
+}
+
+// waitError is a refusal that may end when one of the things comes.
+type waitError struct {
+	*message.RejectError
+	things []string
+}
+
+// Unwrap gives the refusal.
+func (e *waitError) Unwrap() error { return e.RejectError }
+
+// waitFor marks a refusal with the things that may end it.
+func waitFor(err error, things ...string) error {
+	var rejected *message.RejectError
+	if !errors.As(err, &rejected) {
+		return err
+	}
+	return &waitError{rejected, things}
+}
+
+// endedError says that the message ended before it began: what it belongs to was
+// forgotten.
+type endedError struct{ status state.MessageStatus }
+
+func (e *endedError) Error() string { return "message is " + string(e.status) }
+
+// refuse writes the row of a message that waits, or that is rejected.
+func (b *batch) refuse(ctx context.Context, it *item, v *Verdict, why error) error {
+	var wait *waitError
+	var things []string
+	if errors.As(why, &wait) {
+		things = wait.things
+	}
+	attempts := 0
+	if it.waiting != nil {
+		attempts = it.waiting.Attempts + 1
+	}
+	if v.Refusal.Code.Retriable() && attempts <= b.p.cfg.RetriesMax {
+		v.Status = state.MessagePending
+		return b.putPending(ctx, it, v, attempts, things)
+	}
+	v.Status = state.MessageRejected
+	if err := b.dropWaiting(ctx, it); err != nil {
+		return err
+	}
+	r := state.Rejected{
+		Hash: it.env.ItemHash, Owner: ownerOf(it), Envelope: it.raw, Origin: it.origin, ReceivedAt: it.receivedAt, MadeAt: madeAt(it),
+		Code: v.Refusal.Code, Details: v.Refusal.Details(), WaitsFor: things,
+	}
+	if b.p.trims.Add(1)%trimEvery == 0 {
+		if err := b.tx.TrimRejected(ctx); err != nil {
+			return err
+		}
+	}
+	b.standings[it.env.ItemHash] = state.Standing{Status: state.MessageRejected}
+	return b.tx.PutRejected(ctx, r)
+}
+
+func (b *batch) putPending(ctx context.Context, it *item, v *Verdict, attempts int, things []string) error {
+	if b.waiting < 0 {
+		var err error
+		if b.waiting, _, err = b.tx.CountPending(ctx); err != nil {
+			return err
+		}
+	}
+	if b.waiting >= pendingRowsMax && it.waiting == nil {
+		return errs.New(errs.Unavailable, "%d messages wait already; try again later", b.waiting)
+	}
+	b.waiting++
+	if b.standings[it.env.ItemHash].Status == state.MessageRejected {
+		if err := b.tx.DropRejected(ctx, it.env.ItemHash); err != nil {
+			return err
+		}
+	}
+	b.standings[it.env.ItemHash] = state.Standing{Status: state.MessagePending}
+	pause := min(time.Second<<min(attempts, 20), backoffMax)
+	return b.tx.PutPending(ctx, state.Pending{
+		Key: state.PendingKey(it.env), Hash: it.env.ItemHash, Type: it.env.Type, Owner: ownerOf(it), Envelope: it.raw, Origin: it.origin, ReceivedAt: it.receivedAt,
+		RetryAt: b.now.Add(time.Duration(rand.Int64N(int64(pause)))), Attempts: attempts, Code: v.Refusal.Code, Details: v.Refusal.Details(), WaitsFor: things,
+	})
+}
+
+// ownerCharsMax bounds the owners that refusals are found by; no address is longer.
+const ownerCharsMax = 256
+
+// contentHead reads the owner and the time of a content that may break any rule.
+func contentHead(it *item) (owner string, at time.Time) {
+	var head struct {
+		Address string      `json:"address"`
+		Time    json.Number `json:"time"`
+	}
+	if json.Unmarshal(it.content, &head) != nil {
+		return "", time.Time{}
+	}
+	if seconds, err := head.Time.Float64(); err == nil && seconds > 0 && seconds < 1<<33 {
+		at = time.UnixMicro(int64(seconds * 1e6))
+	}
+	if len(head.Address) > ownerCharsMax {
+		return "", at
+	}
+	return head.Address, at
+}
+
+func ownerOf(it *item) string {
+	owner, _ := contentHead(it)
+	return owner
+}
+
+func madeAt(it *item) time.Time {
+	_, at := contentHead(it)
+	return at
+}
+
+// add enters a message, now.
+func (b *batch) add(ctx context.Context, m *state.Message) error {
+	if err := b.flush(ctx); err != nil {
+		return err
+	}
+	if err := b.tx.AddMessages(ctx, []*state.Message{m}); err != nil {
+		return err
+	}
+	return b.confirmNew(ctx, m)
+}
+
+// confirmNew is the confirmation of a message that came with its transaction.
+func (b *batch) confirmNew(ctx context.Context, m *state.Message) error {
+	if tx := b.txOf[m]; tx != nil {
+		_, err := b.tx.PutConfirmation(ctx, m, *tx)
+		return err
+	}
+	return nil
+}
+
+// flush writes what waits to be written.
+func (b *batch) flush(ctx context.Context) error {
+	if len(b.fresh) == 0 {
+		return nil
+	}
+	if err := b.tx.AddMessages(ctx, b.fresh); err != nil {
+		return err
+	}
+	if err := b.tx.AddPosts(ctx, b.posts); err != nil {
+		return err
+	}
+	if err := b.tx.AddElements(ctx, b.elements); err != nil {
+		return err
+	}
+	for _, m := range b.fresh {
+		if err := b.confirmNew(ctx, m); err != nil {
+			return err
+		}
+	}
+	b.fresh, b.posts, b.elements = nil, nil, nil
+	return nil
+}
+
+// finish writes the rest, and wakes who waited for what came.
+func (b *batch) finish(ctx context.Context) error {
+	if err := b.flush(ctx); err != nil {
+		return err
+	}
+	if len(b.things) == 0 {
+		return nil
+	}
+	waits, err := b.tx.Waits(ctx)
+	if err != nil || !waits {
+		return err
+	}
+	_, err = b.tx.Wake(ctx, b.now, b.things...)
+	return err
+}

@@ -1,0 +1,125 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+)
+
+// batchMax bounds the messages of one transaction.
+const batchMax = 512
+
+// writer lets messages that come at the same time share a transaction, and with it
+// the wait for the disk: who finds nobody writing writes, for all who come
+// meanwhile; then one of those does. It is ready when zero.
+type writer struct {
+	mu      sync.Mutex
+	queue   []*turn // guarded by mu
+	writing bool    // guarded by mu
+}
+
+// turn is one message that waits for its verdict.
+type turn struct {
+	it      *item
+	verdict *Verdict
+	err     error
+	done    chan bool // true: there is a verdict; false: it is yours to write
+}
+
+// write judges a message and makes the verdict durable.
+func (p *Pipeline) write(ctx context.Context, it *item) (*Verdict, error) {
+	t := &turn{it: it, done: make(chan bool, 1)}
+	w := &p.writer
+	w.mu.Lock()
+	w.queue = append(w.queue, t)
+	mine := !w.writing
+	w.writing = true
+	w.mu.Unlock()
+	if mine {
+		t.done <- false
+	}
+	// Once it is in the queue others may write it, so it waits for the verdict even
+	// if nobody wants it any more: that is one transaction or two.
+	if !<-t.done {
+		p.lead(context.WithoutCancel(ctx))
+	}
+	return t.verdict, t.err
+}
+
+// lead writes what is in the queue, and passes on what has come meanwhile.
+func (p *Pipeline) lead(ctx context.Context) {
+	w := &p.writer
+	w.mu.Lock()
+	n := min(len(w.queue), batchMax)
+	turns := w.queue[:n:n]
+	w.queue = w.queue[n:]
+	w.mu.Unlock()
+
+	p.writeTurns(ctx, turns)
+	for _, t := range turns {
+		if t.verdict != nil {
+			p.count(t.verdict.Status, refusalOf(t.verdict))
+		}
+	}
+
+	w.mu.Lock()
+	if len(w.queue) > 0 {
+		w.queue[0].done <- false
+	} else {
+		w.writing, w.queue = false, nil
+	}
+	w.mu.Unlock()
+	for _, t := range turns {
+		t.done <- true
+	}
+}
+
+// refusalOf is the refusal as an error, nil if there is none.
+func refusalOf(v *Verdict) error {
+	if v.Refusal == nil {
+		return nil
+	}
+	return v.Refusal
+}
+
+// writeTurns gives every turn its verdict or its error. When they cannot be
+// written together, and not because nothing can be written, each is tried by
+// itself, so that none spoils the others.
+func (p *Pipeline) writeTurns(ctx context.Context, turns []*turn) {
+	err := p.writeBatch(ctx, turns)
+	if err == nil {
+		return
+	}
+	alone := len(turns) == 1 || errs.KindOf(err) != errs.Internal
+	for _, t := range turns {
+		t.verdict = nil
+		if alone {
+			t.err = fmt.Errorf("write message %s: %w", t.it.env.ItemHash, err)
+		} else {
+			p.writeTurns(ctx, []*turn{t})
+		}
+	}
+}
+
+func (p *Pipeline) writeBatch(ctx context.Context, turns []*turn) error {
+	return p.db.Update(ctx, func(tx *state.Tx) error {
+		items := make([]*item, len(turns))
+		for i, t := range turns {
+			items[i] = t.it
+		}
+		b, err := p.newBatch(ctx, tx, items, time.Now())
+		if err != nil {
+			return err
+		}
+		for _, t := range turns {
+			if t.verdict, err = b.take(ctx, t.it); err != nil {
+				return err
+			}
+		}
+		return b.finish(ctx)
+	})
+}

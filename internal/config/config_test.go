@@ -309,7 +309,7 @@ func TestValidateNamesSectionAndKey(t *testing.T) {
 		{`[api] bind is "4020"`, func(c *config.Config) { c.API.Bind = "4020" }},
 		{"[log] level", func(c *config.Config) { c.Log.Level = "loud" }},
 		{`[log] format is "xml"`, func(c *config.Config) { c.Log.Format = "xml" }},
-		{"[ingest] pending_max", func(c *config.Config) { c.Ingest.PendingMax = 0 }},
+		{"[ingest] grace_period", func(c *config.Config) { c.Ingest.GracePeriod = 0 }},
 		{"[outbox] max_fee_gwei", func(c *config.Config) { c.Outbox.MaxFeeGwei = 0 }},
 		{"[scheduler] ask_parallel", func(c *config.Config) { c.Scheduler.AskParallel = 0 }},
 		{`[executor] on_exit is "leave"`, func(c *config.Config) { c.Executor.OnExit = "leave" }},

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/big"
 	"strings"
@@ -53,7 +54,9 @@ type node struct {
 }
 
 func config(keepFiles bool) ingest.Config {
-	return ingest.Config{RetryInterval: 20 * time.Millisecond, PendingMax: time.Hour, KeepFiles: keepFiles}
+	cfg := ingest.DefaultConfig()
+	cfg.RetryInterval, cfg.KeepFiles = 20*time.Millisecond, keepFiles
+	return cfg
 }
 
 // open returns a node that is not running yet.
@@ -77,10 +80,45 @@ func open(t *testing.T, name string, cfg ingest.Config, bootstrap ...string) *no
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n.pipe, err = ingest.New(cfg, domain(), n.db, n.host, keeper, n.funds, reg, log); err != nil {
+	if n.pipe, err = ingest.New(cfg, domain(), n.db, n.host, contents{keeper, n.blobs}, n.funds, reg, log); err != nil {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// contents has the bytes that messages name.
+type contents struct {
+	keeper *storage.Keeper
+	blobs  *blob.Store
+}
+
+func (c contents) Stat(_ context.Context, hash message.ItemHash) (state.FileInfo, error) {
+	info, err := c.keeper.Stat(hash)
+	return state.FileInfo{Hash: hash, SizeBytes: info.Size}, err
+}
+
+func (c contents) Fetch(ctx context.Context, hash message.ItemHash) error {
+	_, err := c.keeper.Fetch(ctx, hash)
+	return err
+}
+
+func (c contents) Read(_ context.Context, hash message.ItemHash, limit int64) ([]byte, error) {
+	b, err := c.blobs.Open(hash)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	return io.ReadAll(io.LimitReader(b, limit))
+}
+
+// submit hands in a message that can be read.
+func (n *node) submit(t *testing.T, raw []byte) *ingest.Verdict {
+	t.Helper()
+	v, err := n.pipe.Submit(t.Context(), ingest.Submission{Raw: raw, At: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
 
 // run starts the node's pipeline until the test ends.
@@ -105,16 +143,16 @@ func (n *node) update(t *testing.T, fn func(ctx context.Context, tx *state.Tx) e
 	}
 }
 
-// status waits until the message has the status.
-func (n *node) waitFor(t *testing.T, hash message.ItemHash, want state.MessageStatus) *state.Message {
+// waitFor waits until the message has the status.
+func (n *node) waitFor(t *testing.T, hash message.ItemHash, want state.MessageStatus) *state.Known {
 	t.Helper()
-	var m *state.Message
+	var k *state.Known
 	p2ptest.Wait(t, fmt.Sprintf("message is %s", want), func() bool {
 		var err error
-		m, err = n.db.Message(t.Context(), hash)
-		return err == nil && m.Status == want
+		k, err = n.db.Known(t.Context(), hash)
+		return err == nil && k.Status == want
 	})
-	return m
+	return k
 }
 
 func aleph(n int64) *big.Int {
@@ -188,28 +226,29 @@ func TestStoreThenInstanceAreProcessed(t *testing.T) {
 	}
 	ref, raw := store(t, k, info.Hash)
 
-	m, err := n.pipe.Submit(t.Context(), raw, time.Now())
-
-	if err != nil || m.Status != state.MessageProcessed || m.Owner != addressOf(k) {
-		t.Fatalf("Submit STORE = %+v, %v", m, err)
+	if v := n.submit(t, raw); v.Status != state.MessageProcessed || v.Known {
+		t.Fatalf("Submit STORE = %+v", v)
 	}
 	f, err := n.db.File(t.Context(), ref)
-	if err != nil || f.Hash != info.Hash || f.SizeBytes != int64(len(file)) || f.Name != "debian" {
+	if err != nil || f.Hash != info.Hash || f.SizeBytes != int64(len(file)) || f.Name != "debian" || f.Owner != addressOf(k) {
 		t.Errorf("file = %+v, %v", f, err)
 	}
 	hash, raw := instance(t, k, ref)
-	if m, err := n.pipe.Submit(t.Context(), raw, time.Now()); err != nil || m.Status != state.MessageProcessed {
-		t.Errorf("Submit INSTANCE = %+v, %v", m, err)
+	if v := n.submit(t, raw); v.Status != state.MessageProcessed {
+		t.Errorf("Submit INSTANCE = %+v", v)
 	}
-	before, err := n.db.Changes(t.Context(), 0, 1000)
+	before, err := n.db.LastMessage(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m, err := n.pipe.Submit(t.Context(), raw, time.Now()); err != nil || m.Status != state.MessageProcessed || m.ItemHash != hash {
-		t.Errorf("Submit again = %+v, %v", m, err)
+	if v := n.submit(t, raw); v.Status != state.MessageProcessed || v.ItemHash != hash || !v.Known {
+		t.Errorf("Submit again = %+v", v)
 	}
-	if after, err := n.db.Changes(t.Context(), 0, 1000); err != nil || len(after) != len(before) {
-		t.Errorf("submitting again made %d changes, %v; want none", len(after)-len(before), err)
+	if after, err := n.db.LastMessage(t.Context()); err != nil || after != before {
+		t.Errorf("submitting again made message %d after %d, %v", after, before, err)
+	}
+	if c, err := n.db.Cost(t.Context(), hash); err != nil || c.Payment != message.PayCredit {
+		t.Errorf("cost = %+v, %v", c, err)
 	}
 }
 
@@ -220,55 +259,47 @@ func TestRefusalsCarryTheProtocolsCode(t *testing.T) {
 	if _, err := n.blobs.Put(t.Context(), strings.NewReader("x"), ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := n.pipe.Submit(t.Context(), raw, time.Now()); err != nil {
-		t.Fatal(err)
-	}
+	n.submit(t, raw)
 	with := func(name string, v any) func(map[string]any) { return func(c map[string]any) { c[name] = v } }
 	of := func(h message.ItemHash, raw []byte) []byte { return raw }
-	forged := bytes.Replace(of(instance(t, k, ref)), []byte(addressOf(k)+`","chain"`), []byte(addressOf(other)+`","chain"`), 1)
+	forged := bytes.Replace(of(instance(t, k, ref, with("metadata", map[string]any{"a": 1}))), []byte(addressOf(k)+`","chain"`), []byte(addressOf(other)+`","chain"`), 1)
 	tests := []struct {
-		name   string
-		raw    []byte
-		code   message.Code
-		stored bool
+		name string
+		raw  []byte
+		code message.Code
 	}{
-		{"not JSON", []byte("{"), message.CodeInvalidFormat, false},
-		{"another key signed it", forged, message.CodeInvalidSignature, false},
-		{"in another's name", of(instance(t, other, ref, with("address", addressOf(k)))), message.CodePermissionDenied, true},
-		{"paid by holding", of(instance(t, k, ref, with("payment", map[string]any{"type": "hold"}))), message.CodeInvalidPaymentMethod, true},
-		{"a machine nobody runs", of(instance(t, k, ref, with("replaces", "x"))), message.CodeInvalidFormat, true},
-		{"a file in IPFS", of(envelope(t, k, message.TypeStore, map[string]any{
-			"address": addressOf(k), "time": 1, "item_type": "ipfs", "item_hash": "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn",
-		})), message.CodeInvalidFormat, true},
-		{"a type of others", of(envelope(t, k, message.TypePost, map[string]any{"address": addressOf(k), "time": 1, "type": "x"})), message.CodeInvalidFormat, false},
+		{"another key signed it", forged, message.CodeInvalidSignature},
+		{"in another's name", of(instance(t, other, ref, with("address", addressOf(k)))), message.CodePermissionDenied},
+		{"paid by holding", of(instance(t, k, ref, with("payment", map[string]any{"type": "hold"}))), message.CodeInvalidPaymentMethod},
+		{"a character that no database holds", of(envelope(t, k, message.TypePost, map[string]any{"address": addressOf(k), "time": 1, "type": "a\x00b"})), message.CodeInvalidFormat},
+		{"a FORGET of nothing", of(envelope(t, k, message.TypeForget, map[string]any{"address": addressOf(k), "time": 1, "hashes": []string{}})), message.CodeForgetNoTarget},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := n.pipe.Submit(t.Context(), tt.raw, time.Now())
+			v := n.submit(t, tt.raw)
 
-			var rejected *message.RejectError
-			if !errors.As(err, &rejected) || rejected.Code != tt.code {
-				t.Fatalf("Submit: %v, want code %d", err, tt.code)
+			if v.Status != state.MessageRejected || v.Refusal == nil || v.Refusal.Code != tt.code {
+				t.Fatalf("Submit: %+v, want code %d", v, tt.code)
 			}
-			env, err := message.Parse(tt.raw)
-			if err != nil {
-				return
-			}
-			m, err := n.db.Message(t.Context(), env.ItemHash)
-			if tt.stored && (err != nil || m.Status != state.MessageRejected || m.Code != int(tt.code) || m.Detail == "") {
-				t.Errorf("row = %+v, %v; want it rejected with the code", m, err)
-			}
-			if !tt.stored && tt.name != "another key signed it" && errs.KindOf(err) != errs.NotFound {
-				t.Errorf("row = %+v, %v; want none", m, err)
+			r, err := n.db.Rejected(t.Context(), v.ItemHash)
+			if err != nil || r.Code != tt.code || string(r.Envelope) != string(tt.raw) {
+				t.Errorf("row = %+v, %v; want it rejected with the code", r, err)
 			}
 		})
 	}
+	_, err := n.pipe.Submit(t.Context(), ingest.Submission{Raw: []byte("{")})
+	var rejected *message.RejectError
+	if !errors.As(err, &rejected) || rejected.Code != message.CodeInvalidFormat {
+		t.Errorf("no message: %v, want code 0", err)
+	}
 }
 
-func TestContentThatIsNotInlineIsRefused(t *testing.T) {
+// TestContentsThatAreNotInline are read from the files that are here, or waited for.
+func TestContentsThatAreNotInline(t *testing.T) {
 	n := open(t, "n", config(true))
 	k := key(t, "owner")
-	e := &message.Envelope{Chain: message.Ethereum, Type: message.TypeInstance, Time: time.Now(), ItemType: message.Storage, ItemHash: message.HashOf([]byte("c"))}
+	content := []byte(`{"type":"t","content":{"a":1}}`) // Its owner is the sender, and its time the message's.
+	e := &message.Envelope{Chain: message.Ethereum, Type: message.TypePost, Time: time.Now(), ItemType: message.Storage, ItemHash: message.HashOf(content)}
 	if err := signature.SignEVM(k, e); err != nil {
 		t.Fatal(err)
 	}
@@ -276,12 +307,23 @@ func TestContentThatIsNotInlineIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-
-	_, err = n.pipe.Submit(t.Context(), raw, time.Now())
-
-	var rejected *message.RejectError
-	if !errors.As(err, &rejected) || rejected.Code != message.CodeInvalidFormat {
-		t.Errorf("Submit: %v, want code 0", err)
+	if v := n.submit(t, raw); v.Status != state.MessagePending || v.Refusal.Code != message.CodeContentUnavailable {
+		t.Fatalf("without its content: %+v", v)
+	}
+	if _, err := n.blobs.Put(t.Context(), bytes.NewReader(content), ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.pipe.Uploaded(t.Context(), state.FileInfo{Hash: e.ItemHash, SizeBytes: int64(len(content))}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	n.run(t)
+	p2ptest.Start(t, n.host)
+	m := n.waitFor(t, e.ItemHash, state.MessageProcessed).Message
+	if m.Owner != addressOf(k) || string(m.Content) != string(content) {
+		t.Errorf("message: %+v", m)
+	}
+	if kept, err := n.db.Pinned(t.Context(), e.ItemHash); err != nil || !kept {
+		t.Errorf("content is pinned: %v, %v", kept, err)
 	}
 }
 
@@ -291,52 +333,53 @@ func TestWhatIsMissingIsWaitedFor(t *testing.T) {
 	file := []byte("comes late")
 	ref, storeRaw := store(t, k, message.HashOf(file))
 	hash, raw := instance(t, k, ref)
-	now := time.Now()
 
-	m, err := n.pipe.Submit(t.Context(), raw, now)
-
-	if err != nil || m.Status != state.MessagePending || m.Code != int(message.CodeVMVolumeNotFound) || !strings.Contains(m.Detail, string(ref)) {
-		t.Fatalf("INSTANCE before its STORE = %+v, %v; want pending with code 301", m, err)
+	if v := n.submit(t, raw); v.Status != state.MessagePending || v.Refusal.Code != message.CodeVMVolumeNotFound || !strings.Contains(v.Refusal.Detail, string(ref)) {
+		t.Fatalf("INSTANCE before its STORE = %+v; want pending with code 301", v)
 	}
-	if m, err = n.pipe.Submit(t.Context(), storeRaw, now); err != nil || m.Status != state.MessagePending || m.Code != int(message.CodeFileUnavailable) {
-		t.Fatalf("STORE before its file = %+v, %v; want pending with code 4", m, err)
+	if v := n.submit(t, storeRaw); v.Status != state.MessagePending || v.Refusal.Code != message.CodeFileUnavailable {
+		t.Fatalf("STORE before its file = %+v; want pending with code 4", v)
 	}
 	n.run(t)
 	p2ptest.Start(t, n.host)
 	if _, err := n.blobs.Put(t.Context(), bytes.NewReader(file), ""); err != nil {
 		t.Fatal(err)
 	}
+	if err := n.pipe.Uploaded(t.Context(), state.FileInfo{Hash: message.HashOf(file), SizeBytes: int64(len(file))}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
 
 	n.waitFor(t, ref, state.MessageProcessed)
-	if m := n.waitFor(t, hash, state.MessageProcessed); m.Code != 0 || m.Detail != "" || !m.ReceivedAt.Equal(now) {
-		t.Errorf("processed row = %+v; want no trace of the wait", m)
+	n.waitFor(t, hash, state.MessageProcessed)
+	if waits, err := n.db.Waits(t.Context()); err != nil || waits {
+		t.Errorf("something waits still: %v, %v", waits, err)
 	}
 }
 
 func TestWhatNeverComesIsRefusedAndGetsAnotherChance(t *testing.T) {
 	cfg := config(true)
-	cfg.PendingMax = 50 * time.Millisecond
+	cfg.RetriesMax = 0
 	n := open(t, "n", cfg)
 	k := key(t, "owner")
 	file := []byte("came too late")
 	ref, raw := store(t, k, message.HashOf(file))
-	if _, err := n.pipe.Submit(t.Context(), raw, time.Now()); err != nil {
-		t.Fatal(err)
-	}
+	n.submit(t, raw)
 	n.run(t)
 	p2ptest.Start(t, n.host)
 
-	m := n.waitFor(t, ref, state.MessageRejected)
+	refused := n.waitFor(t, ref, state.MessageRejected)
 
-	if m.Code != int(message.CodeFileUnavailable) {
-		t.Errorf("code = %d, want 4", m.Code)
+	if refused.Rejected.Code != message.CodeFileUnavailable {
+		t.Errorf("code = %d, want 4", refused.Rejected.Code)
 	}
 	if _, err := n.blobs.Put(t.Context(), bytes.NewReader(file), ""); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := n.pipe.Submit(t.Context(), raw, time.Now()); err != nil || m.Status != state.MessageProcessed {
-		t.Errorf("Submit again = %+v, %v; want processed", m, err)
+	// What it lacked has come: nobody needs to hand it in again.
+	if err := n.pipe.Uploaded(t.Context(), state.FileInfo{Hash: message.HashOf(file), SizeBytes: int64(len(file))}, time.Now()); err != nil {
+		t.Fatal(err)
 	}
+	n.waitFor(t, ref, state.MessageProcessed)
 }
 
 // pairOf returns two running nodes that listen to each other; only the first
@@ -366,18 +409,14 @@ func TestGossipAndFetchBringMessagesAndFiles(t *testing.T) {
 	}
 	ref, raw := store(t, k, info.Hash)
 
-	if _, err := b.pipe.Submit(t.Context(), raw, time.Now()); err != nil {
-		t.Fatal(err)
-	}
+	b.submit(t, raw)
 
 	a.waitFor(t, ref, state.MessageProcessed)
 	if !a.blobs.Has(info.Hash) {
 		t.Error("the node that keeps files does not have it")
 	}
 	hash, raw := instance(t, k, ref)
-	if _, err := a.pipe.Submit(t.Context(), raw, time.Now()); err != nil {
-		t.Fatal(err)
-	}
+	a.submit(t, raw)
 	b.waitFor(t, hash, state.MessageProcessed)
 }
 
@@ -390,9 +429,7 @@ func TestObtainBringsWhatWasMissed(t *testing.T) {
 	ref, storeRaw := store(t, k, message.HashOf([]byte("x")))
 	hash, raw := instance(t, k, ref)
 	for _, r := range [][]byte{storeRaw, raw} { // nobody listens yet
-		if _, err := a.pipe.Submit(t.Context(), r, time.Now()); err != nil {
-			t.Fatal(err)
-		}
+		a.submit(t, r)
 	}
 	b := open(t, "b", config(false), a.host.Addrs()...)
 	p2ptest.Start(t, a.host, b.host)
@@ -408,7 +445,7 @@ func TestObtainBringsWhatWasMissed(t *testing.T) {
 	if f, err := b.db.File(t.Context(), ref); err != nil || f.Hash != message.HashOf([]byte("x")) {
 		t.Errorf("file = %+v, %v", f, err)
 	}
-	if m, err := b.pipe.Obtain(t.Context(), hash); err != nil || m.Status != state.MessageProcessed {
+	if m, err := b.pipe.Obtain(t.Context(), hash); err != nil || m.ItemHash != hash {
 		t.Errorf("Obtain of what is here = %+v, %v", m, err)
 	}
 	if _, err := b.pipe.Obtain(t.Context(), message.HashOf([]byte("absent"))); errs.KindOf(err) != errs.NotFound {
@@ -442,13 +479,11 @@ func TestBadGossipIsNotSpread(t *testing.T) {
 	k := key(t, "owner")
 	of := func(h message.ItemHash, raw []byte) []byte { return raw }
 	good := of(store(t, k, message.HashOf(nil)))
-	post := of(envelope(t, k, message.TypePost, map[string]any{"address": addressOf(k), "time": 1, "type": "x"}))
 	for name, tt := range map[string]struct {
 		raw  []byte
 		want errs.Kind
 	}{
 		"good": {good, ""}, "not JSON": {[]byte("x"), errs.Invalid}, "a list": {[]byte("[]"), errs.Invalid},
-		"a type of a later time": {post, errs.Unavailable},
 		"bad signature":          {bytes.Replace(good, []byte(`"signature":"0x`), []byte(`"signature":"0xff`), 1), errs.Invalid},
 		"moved to another chain": {bytes.Replace(good, []byte(`"chain":"ETH"`), []byte(`"chain":"SOL"`), 1), errs.Invalid},
 	} {
@@ -463,7 +498,7 @@ func TestConfigValidate(t *testing.T) {
 		t.Errorf("the default: %v", err)
 	}
 	for want, c := range map[string]ingest.Config{
-		"retry_interval": {PendingMax: time.Hour}, "pending_max": {RetryInterval: time.Second},
+		"retry_interval": {}, "retries_max": {RetryInterval: time.Second, RetriesMax: -1}, "grace_period": {RetryInterval: time.Second},
 	} {
 		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("Validate: %v, want it to name %s", err, want)

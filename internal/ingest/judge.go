@@ -28,12 +28,9 @@ func (b *batch) judge(ctx context.Context, it *item) error {
 	if err != nil {
 		return err
 	}
-	m := &state.Message{
-		Envelope: *it.env, Content: it.content, Owner: c.Owner(), MadeAt: c.At(), Status: state.MessageProcessed, ReceivedAt: it.receivedAt,
-		Quiet: it.origin.Tx != nil, Parsed: c,
-	}
+	m := state.NewMessage(it.env, it.content, c, it.receivedAt)
 	if it.origin.Tx != nil {
-		b.txOf[m] = it.origin.Tx
+		m.Quiet, b.txOf[m] = true, it.origin.Tx
 	}
 	switch c := c.(type) {
 	case *message.Post:

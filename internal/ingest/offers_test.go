@@ -31,7 +31,7 @@ func market(t *testing.T) (*node, message.ItemHash, *big.Int) {
 	n := open(t, "market", config(false))
 	k := key(t, "payer")
 	ref, raw := store(t, k, message.HashOf([]byte("image")))
-	if _, err := n.pipe.Submit(t.Context(), raw, time.Now()); err != nil {
+	if _, err := n.pipe.Submit(t.Context(), ingest.Submission{Raw: raw, At: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	n.update(t, func(ctx context.Context, tx *state.Tx) error {
@@ -325,7 +325,7 @@ func TestANodeThatHasNotReadTheChainTakesNoOffer(t *testing.T) {
 	n := open(t, "n", config(false))
 	k := key(t, "payer")
 	ref, storeRaw := store(t, k, message.HashOf([]byte("image")))
-	if _, err := n.pipe.Submit(t.Context(), storeRaw, time.Now()); err != nil {
+	if _, err := n.pipe.Submit(t.Context(), ingest.Submission{Raw: storeRaw, At: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	raw, o, sig := offer(t, ref, 1, new(big.Int).Lsh(big.NewInt(1), 120))

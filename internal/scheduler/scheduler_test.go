@@ -305,15 +305,20 @@ func TestAnOfferIsRefusedWithTheReason(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				m.Status, m.Detail = state.MessageRejected, "bad signature"
-				return tx.PutMessage(ctx, *m)
+				return errors.Join(tx.RemoveMessage(ctx, m), tx.PutRejected(ctx, state.Rejected{
+					Hash: spec, Envelope: json.RawMessage(`{}`), Code: message.CodeInvalidSignature, Details: json.RawMessage(`{"errors":["not hers"]}`),
+				}))
 			})
-		}, "the message was rejected: bad signature"},
-		{"unreadable message", func(w *world, spec message.ItemHash) {
+		}, "the message was rejected: invalid signature (code 1): not hers"},
+		{"forgotten message", func(w *world, spec message.ItemHash) {
 			w.update(func(ctx context.Context, tx *state.Tx) error {
-				return tx.PutMessage(ctx, state.Message{ItemHash: spec, Envelope: json.RawMessage(`{}`), Status: state.MessageProcessed})
+				m, err := tx.Message(ctx, spec)
+				if err != nil {
+					return err
+				}
+				return errors.Join(tx.RemoveMessage(ctx, m), tx.PutSkeleton(ctx, state.Skeleton{Status: state.MessageForgotten, Envelope: m.Envelope}))
 			})
-		}, "the message cannot be read"},
+		}, "the message was forgotten"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -352,8 +357,7 @@ func TestAnOfferWaitsForItsMessage(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				m.Status = status
-				return tx.PutMessage(ctx, *m)
+				return errors.Join(tx.RemoveMessage(ctx, m), tx.PutPending(ctx, state.Pending{Key: "k", Hash: spec, Envelope: json.RawMessage(`{}`)}))
 			})
 
 			w.run(time.Second)

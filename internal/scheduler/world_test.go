@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -157,10 +158,6 @@ func (w *world) offer(n int, edit func(*state.Offer)) message.ItemHash {
 	if err := signature.SignEVM(keyOf(w.t, payerKey), &env); err != nil {
 		w.t.Fatal(err)
 	}
-	raw, err := json.Marshal(env)
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	o := state.Offer{
 		Spec: env.ItemHash, Payer: address(w.t, payerKey), Token: job.TokenALEPH, MaxRateQ32: new(big.Int).Lsh(big.NewInt(1), 120),
 		Deadline: chainNow + 600, Nonce: big.NewInt(int64(n)), Status: state.OfferOffered, ReceivedAt: time.Now().UTC(),
@@ -172,15 +169,17 @@ func (w *world) offer(n int, edit func(*state.Offer)) message.ItemHash {
 		Spec: o.Spec, Payer: o.Payer, Token: o.Token, MaxRateQ32: o.MaxRateQ32, NodeHint: o.NodeHint, MaxUntil: o.MaxUntil,
 		Deadline: o.Deadline, Nonce: o.Nonce,
 	}
+	var err error
 	if o.Signature, err = job.Sign(keyOf(w.t, payerKey), domain(), &word); err != nil {
 		w.t.Fatal(err)
 	}
 	w.update(func(ctx context.Context, tx *state.Tx) error {
-		err := tx.PutMessage(ctx, state.Message{ItemHash: o.Spec, Type: "INSTANCE", Envelope: raw, Status: state.MessageProcessed})
+		body, err := env.Content()
 		if err != nil {
 			return err
 		}
-		return tx.PutOffer(ctx, o)
+		m := state.NewMessage(&env, []byte(env.ItemContent), body, o.ReceivedAt)
+		return errors.Join(tx.AddMessages(ctx, []*state.Message{m}), tx.PutOffer(ctx, o))
 	})
 	return o.Spec
 }

@@ -428,7 +428,7 @@ func TestClosedDatabaseAnswersWithErrors(t *testing.T) {
 	_, errOne := db.VM(ctx, "x")
 	_, errList := db.VMs(ctx)
 	_, errChanges := db.Changes(ctx, 0, 1)
-	_, errCount := db.CountMessages(ctx, state.MessagePending)
+	_, _, errCount := db.CountPending(ctx)
 	_, errHead := db.Head(ctx)
 	_, errBlock := db.Block(ctx, 1)
 	errUpdate := db.Update(ctx, func(*state.Tx) error { return nil })

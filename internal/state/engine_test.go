@@ -30,7 +30,7 @@ func TestBothEnginesHaveOneSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = other.Close() })
-	newest, err := db.Known()
+	newest, err := db.NewestVersion()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestMigrationsGoDownAndUp(t *testing.T) {
 	dir := t.TempDir()
 	db := open(t, dir)
 	ctx := t.Context()
-	newest, err := db.Known()
+	newest, err := db.NewestVersion()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestTextsThatCannotBeKept(t *testing.T) {
 	for _, bad := range []string{"a\x00b", "\x00", "a\xffb", strings.Repeat("x", 100) + "\x00"} {
 		for what, err := range map[string]error{
 			"a key":    db.Update(ctx, func(tx *state.Tx) error { return tx.PutPeer(ctx, state.Peer{ID: bad}) }),
-			"a column": db.Update(ctx, func(tx *state.Tx) error { return tx.PutMessage(ctx, state.Message{ItemHash: hash("a"), Sender: bad}) }),
+			"a column": db.Update(ctx, func(tx *state.Tx) error { return tx.PutSkeleton(ctx, state.Skeleton{Owner: bad}) }),
 			"a look":   func() error { _, err := db.Intent(ctx, bad); return err }(),
 			"a list":   func() error { _, err := db.VMs(ctx, state.VMState(bad)); return err }(),
 		} {

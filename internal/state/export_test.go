@@ -143,8 +143,8 @@ func (db *DB) Schema(ctx context.Context) (string, error) {
 	return b.String(), err
 }
 
-// Known is the newest version of the schema.
-func (db *DB) Known() (int64, error) { return known(db.e) }
+// NewestVersion is the newest version of the schema.
+func (db *DB) NewestVersion() (int64, error) { return known(db.e) }
 
 // Mirrored returns the names of the tables whose rows may be effects of a
 // block.

@@ -43,6 +43,11 @@ type Message struct {
 	Parsed     message.Content // Of a message that is added; rows that are read have none.
 }
 
+// NewMessage is a message that counts, with its exact content and what that says.
+func NewMessage(e *message.Envelope, content []byte, c message.Content, receivedAt time.Time) *Message {
+	return &Message{Envelope: *e, Content: content, Owner: c.Owner(), MadeAt: c.At(), Status: MessageProcessed, ReceivedAt: receivedAt, Parsed: c}
+}
+
 // View is the message as nodes show it, but for its confirmations.
 func (m *Message) View() message.View {
 	return message.View{Envelope: &m.Envelope, Content: m.Content}
@@ -185,16 +190,31 @@ func (tx *Tx) RemoveMessage(ctx context.Context, m *Message) error {
 // SetMessageStatus moves a message between processed and removing, with the
 // reason.
 func (tx *Tx) SetMessageStatus(ctx context.Context, m *Message, status MessageStatus, reason string) error {
-	c, at := messageCatalogue(), int(m.ID%blockSize)
-	for _, s := range []MessageStatus{m.Status, status} {
-		err := c.change(ctx, tx, term{termStatus, string(s)}.key(), m.ID/blockSize, func(b *bitset) {
-			if b.clear(at); s == status {
-				b.set(at)
+	move := func(c catalogue, id int64) error {
+		for _, s := range []MessageStatus{m.Status, status} {
+			err := c.change(ctx, tx, term{termStatus, string(s)}.key(), id/blockSize, func(b *bitset) {
+				if b.clear(int(id % blockSize)); s == status {
+					b.set(int(id % blockSize))
+				}
+			})
+			if err != nil {
+				return err
 			}
-		})
-		if err != nil {
-			return err
 		}
+		return nil
+	}
+	if err := move(messageCatalogue(), m.ID); err != nil {
+		return err
+	}
+	var id int64
+	err := tx.q.QueryRowContext(ctx, "SELECT id FROM confirmed WHERE message = ?", m.ID).Scan(&id)
+	if err == nil {
+		err = move(confirmedCatalogue(), id)
+	} else if isMissing(err) {
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("set status of confirmed message %s: %w", m.Envelope.ItemHash, err)
 	}
 	m.Status, m.Reason = status, reason
 	if _, err := tx.tx.ExecContext(ctx, "UPDATE messages SET status = ?, reason = ? WHERE id = ?", string(status), reason, m.ID); err != nil {

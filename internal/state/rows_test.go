@@ -148,9 +148,6 @@ func TestEveryRowComesBackAsItWas(t *testing.T) {
 		func() (*state.Account, error) { return db.Account(ctx, payer, 200) })
 	trip(t, db, func(tx *state.Tx, r state.Payment) error { return tx.PutPayment(ctx, r) },
 		func() (*state.Payment, error) { return first(db.Payments(ctx, payer, 1<<62)) })
-	trip(t, db, func(tx *state.Tx, r state.Message) error { return tx.PutMessage(ctx, r) },
-		func() (*state.Message, error) { return db.Message(ctx, spec) })
-	trip(t, db, func(tx *state.Tx, r state.File) error { return tx.PutFile(ctx, r) }, func() (*state.File, error) { return db.File(ctx, spec) })
 	trip(t, db, func(tx *state.Tx, r state.Offer) error { return tx.PutOffer(ctx, r) }, func() (*state.Offer, error) { return db.Offer(ctx, spec) })
 	trip(t, db, func(tx *state.Tx, r state.Decision) error { return tx.PutDecision(ctx, r) },
 		func() (*state.Decision, error) { return db.Decision(ctx, spec, 200) })
@@ -342,23 +339,11 @@ func TestLooksThatRepeatReadNoHistory(t *testing.T) {
 	}
 }
 
-func TestListsOfMessagesHaveAnOrder(t *testing.T) {
+func TestListsHaveAnOrder(t *testing.T) {
 	db := open(t, t.TempDir())
 	ctx := t.Context()
 	update(t, db, func(tx *state.Tx) error {
 		var all error
-		for _, m := range []state.Message{
-			{ItemHash: hash("c"), Status: state.MessagePending, ReceivedAt: at(1), RetryAt: at(30)},
-			{ItemHash: hash("b"), Status: state.MessagePending, ReceivedAt: at(2), RetryAt: at(10)},
-			{ItemHash: hash("a"), Status: state.MessagePending, ReceivedAt: at(2), RetryAt: at(10)},
-			{ItemHash: hash("e"), Status: state.MessagePending, ReceivedAt: at(9)}, // Due at once.
-			{ItemHash: hash("d"), Status: state.MessageProcessed, ReceivedAt: at(0), RetryAt: at(0)},
-		} {
-			all = errors.Join(all, tx.PutMessage(ctx, m))
-		}
-		for _, f := range []state.File{{Ref: hash("2"), Hash: hash("b")}, {Ref: hash("1"), Hash: hash("b")}} {
-			all = errors.Join(all, tx.PutFile(ctx, f))
-		}
 		for _, o := range []state.Offer{
 			{Spec: hash("c"), Status: state.OfferOffered, ReceivedAt: at(1)},
 			{Spec: hash("b"), Status: state.OfferOffered, ReceivedAt: at(2)},
@@ -375,23 +360,6 @@ func TestListsOfMessagesHaveAnOrder(t *testing.T) {
 		}
 		return all
 	})
-	name := func(m state.Message) string { return string(m.ItemHash[:1]) }
-	messages, err := db.MessagesWith(ctx, state.MessagePending, 9)
-	list(t, "pending messages, oldest first", name, "c a b e", messages, err)
-	messages, err = db.MessagesWith(ctx, state.MessagePending, 2)
-	list(t, "the oldest pending messages", name, "c a", messages, err)
-	messages, err = db.MessagesDue(ctx, at(29), 9)
-	list(t, "messages that are due, the longest first", name, "e a b", messages, err)
-	messages, err = db.MessagesDue(ctx, at(30), 9)
-	list(t, "messages that are due later", name, "e a b c", messages, err)
-	messages, err = db.MessagesDue(ctx, at(30), 1)
-	list(t, "the message that is due longest", name, "e", messages, err)
-	if n, err := db.CountMessages(ctx, state.MessagePending); err != nil || n != 4 {
-		t.Errorf("%d pending messages, %v, want 4", n, err)
-	}
-	files, err := db.Files(ctx)
-	list(t, "files", func(f state.File) string { return string(f.Ref[:1]) }, "1 2", files, err)
-
 	offer := func(o state.Offer) string { return string(o.Spec[:1]) }
 	offers, err := db.OffersWith(ctx, state.OfferOffered, 9)
 	list(t, "offers, oldest first", offer, "c a b", offers, err)

@@ -22,6 +22,7 @@ import (
 	v1 "github.com/aleph-onchain/aleph-onchain/internal/api/v1"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
@@ -38,7 +39,7 @@ const (
 // The collaborators answer one thing, always the same.
 type (
 	intake struct {
-		m   *state.Message
+		v   *ingest.Verdict
 		err error
 		db  *state.DB
 	}
@@ -57,7 +58,9 @@ type (
 	}
 )
 
-func (i intake) Submit(context.Context, []byte, time.Time) (*state.Message, error) { return i.m, i.err }
+func (i intake) Submit(context.Context, ingest.Submission) (*ingest.Verdict, error) {
+	return i.v, i.err
+}
 
 func (i intake) SubmitOffer(ctx context.Context, _ []byte, o job.Offer, sig job.Signature, now time.Time) (*state.Offer, error) {
 	if i.err != nil {
@@ -155,7 +158,7 @@ func newNode(t *testing.T, change ...func(*v1.Self, *v1.Parts)) *node {
 	}
 	parts := v1.Parts{
 		DB: n.db, Blobs: n.blobs, Room: room{n.blobs}, Peers: n.peers, Planner: planner{}, Funds: funds{balance: 10, allowance: 3, refund: 2}, Ether: ether{},
-		Intake: intake{m: &state.Message{ItemHash: message.HashOf(nil), Status: state.MessageProcessed}, db: n.db}, Gatherer: reg,
+		Intake: intake{v: &ingest.Verdict{ItemHash: message.HashOf(nil), Status: state.MessageProcessed}, db: n.db}, Gatherer: reg,
 	}
 	for _, fn := range change {
 		fn(&self, &parts)
@@ -388,27 +391,37 @@ func FuzzRequestBodies(f *testing.F) {
 }
 
 func TestMessages(t *testing.T) {
-	code := int(message.CodeVMVolumeNotFound)
+	const code = message.CodeVMVolumeNotFound
 	n := newNode(t)
 	v := want(t, n.do(t, "POST", "/api/v1/messages", `{"message":{}}`), 202)
 	if v["item_hash"] != string(message.HashOf(nil)) || v["status"] != "processed" {
 		t.Errorf("answer = %v", v)
 	}
 	n.update(t, func(ctx context.Context, tx *state.Tx) error {
-		if err := tx.PutMessage(ctx, state.Message{ItemHash: spec(1), Envelope: []byte(`{"a":1}`), Status: state.MessagePending, Code: code, Detail: "soon"}); err != nil {
-			return err
-		}
-		return tx.PutMessage(ctx, state.Message{ItemHash: spec(2), Envelope: []byte(`{}`), Status: state.MessageProcessed})
+		body := &message.Post{Address: "0xA", Type: "t"}
+		processed := state.NewMessage(&message.Envelope{ItemHash: spec(2), Type: message.TypePost, ItemType: message.Inline, ItemContent: "{}"}, []byte("{}"), body, time.Now())
+		details := json.RawMessage(`{"errors":["soon"]}`)
+		return errors.Join(
+			tx.PutPending(ctx, state.Pending{Key: "1", Hash: spec(1), Envelope: []byte(`{"a":1}`), Code: code, Details: details}),
+			tx.PutRejected(ctx, state.Rejected{Hash: spec(3), Envelope: []byte(`{"b":1}`), Code: code, Details: details}),
+			tx.PutSkeleton(ctx, state.Skeleton{Status: state.MessageForgotten, Envelope: message.Envelope{ItemHash: spec(4), ItemType: message.Storage}}),
+			tx.AddMessages(ctx, []*state.Message{processed}))
 	})
 	v = want(t, n.do(t, "GET", "/api/v1/messages/"+string(spec(1)), ""), 200)
-	if v["status"] != "pending" || v["error_code"] != float64(code) || v["detail"] != "soon" || v["message"].(map[string]any)["a"] != 1.0 {
+	if v["status"] != "pending" || v["error_code"] != float64(code) || !strings.HasSuffix(v["detail"].(string), ": soon") || v["message"].(map[string]any)["a"] != 1.0 {
 		t.Errorf("pending = %v", v)
 	}
-	if v = want(t, n.do(t, "GET", "/api/v1/messages/"+string(spec(2)), ""), 200); v["error_code"] != nil {
+	if v = want(t, n.do(t, "GET", "/api/v1/messages/"+string(spec(2)), ""), 200); v["error_code"] != nil || v["status"] != "processed" {
 		t.Errorf("processed = %v", v)
 	}
+	if v = want(t, n.do(t, "GET", "/api/v1/messages/"+string(spec(3)), ""), 200); v["error_code"] != float64(code) || v["status"] != "rejected" {
+		t.Errorf("rejected = %v", v)
+	}
+	if v = want(t, n.do(t, "GET", "/api/v1/messages/"+string(spec(4)), ""), 200); v["status"] != "forgotten" {
+		t.Errorf("forgotten = %v", v)
+	}
 	refused := newNode(t, func(_ *v1.Self, p *v1.Parts) {
-		p.Intake = intake{err: message.Reject(message.CodeInvalidSignature, "not yours")}
+		p.Intake = intake{v: &ingest.Verdict{Status: state.MessageRejected, Refusal: &message.RejectError{Code: message.CodeInvalidSignature, Detail: "not yours"}}}
 	})
 	w := refused.do(t, "POST", "/api/v1/messages", `{"message":{}}`)
 	problem(t, w, 422, "not yours")

@@ -5,7 +5,7 @@
 //
 // [Read] makes an [Event] of a post; balances and registrations on chain are
 // events as they are. [Merge] puts events in order, a [Fold] applies them, its
-// State is the aggregate. The same set of
+// State is the aggregate, and [Rates] say what everybody earns. The same set of
 // events gives the same bytes, in whatever order they are given. A service
 // keeps clones of a fold as checkpoints: an event that comes late ([ErrLate])
 // is applied to one that is older, and what came after once more.

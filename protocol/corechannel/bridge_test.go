@@ -32,7 +32,9 @@ func compute() corechannel.Registration {
 func TestRegistrationsAreInTheLists(t *testing.T) {
 	w := newWorld(t)
 	r := coordinator()
-	r.Stake, r.Delegations = wei(t, "200000"), map[string]*big.Int{carol: wei(t, "300000"), dave: wei(t, "0.5")}
+	r.Stake, r.Delegations = wei(t, "200000"), map[string]*big.Int{
+		carol: wei(t, "300000"), dave: wei(t, "0.5"), bob: nil, alice: new(big.Int), // Who has nothing left is no staker.
+	}
 	w.register(r)
 	w.register(compute())
 

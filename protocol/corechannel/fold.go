@@ -179,7 +179,9 @@ func (f *Fold) staked() map[string]map[string]*big.Int {
 			continue
 		}
 		for staker, wei := range r.Delegations {
-			add(r.entry, staker, wei)
+			if wei != nil && wei.Sign() > 0 {
+				add(r.entry, staker, wei)
+			}
 		}
 	}
 	return out

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	chunk "github.com/ipfs/boxo/chunker"
+	chunker "github.com/ipfs/boxo/chunker"
 	"github.com/ipfs/boxo/ipld/merkledag"
 	mdtest "github.com/ipfs/boxo/ipld/merkledag/test"
 	"github.com/ipfs/boxo/ipld/unixfs"
@@ -32,7 +32,7 @@ func boxoFile(t testing.TB, data []byte, v ipfs.Version) cid.Cid {
 	params := helpers.DagBuilderParams{
 		Maxlinks: helpers.DefaultLinksPerBlock, RawLeaves: v == ipfs.V1, CidBuilder: prefix, Dagserv: mdtest.Mock(),
 	}
-	b, err := params.New(chunk.NewSizeSplitter(bytes.NewReader(data), 256<<10))
+	b, err := params.New(chunker.NewSizeSplitter(bytes.NewReader(data), 256<<10))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,6 +95,14 @@ func checkCID(c cid.Cid) error {
 	}
 }
 
+// checkInput is checkCID for what callers hand in.
+func checkInput(c cid.Cid) error {
+	if err := checkCID(c); err != nil {
+		return errs.New(errs.Invalid, "CID %s: %w", c, err)
+	}
+	return nil
+}
+
 // inlined returns the block that an identity CID holds itself.
 func inlined(c cid.Cid) ([]byte, bool) {
 	if c.Prefix().MhType != mh.IDENTITY {

@@ -35,8 +35,8 @@ func (d *dag) close() error {
 
 // Has says whether the block is here. Its bytes are not read.
 func (s *Store) Has(c cid.Cid) (bool, error) {
-	if err := checkCID(c); err != nil {
-		return false, errs.New(errs.Invalid, "CID %s: %w", c, err)
+	if err := checkInput(c); err != nil {
+		return false, err
 	}
 	if _, ok := inlined(c); ok {
 		return true, nil
@@ -84,8 +84,8 @@ const copiesMax = 16
 // block appends the bytes of a block to buf, after they were compared with its
 // CID.
 func (d *dag) block(c cid.Cid, buf []byte) ([]byte, error) {
-	if err := checkCID(c); err != nil {
-		return nil, errs.New(errs.Invalid, "CID %s: %w", c, err)
+	if err := checkInput(c); err != nil {
+		return nil, err
 	}
 	if data, ok := inlined(c); ok {
 		return append(buf, data...), nil
@@ -197,7 +197,7 @@ func nodeOf(c cid.Cid, block []byte) (*node, error) {
 // child returns the entry of a directory by its name.
 func (d *dag) child(c cid.Cid, name string) (cid.Cid, error) {
 	hash := hashBits{sum: murmur3.Sum64([]byte(name))}
-	for range depthMax {
+	for range shardDepthMax {
 		n, _, err := d.node(c)
 		if err != nil {
 			return cid.Undef, err
@@ -214,7 +214,7 @@ func (d *dag) child(c cid.Cid, name string) (cid.Cid, error) {
 		}
 		c = next
 	}
-	return cid.Undef, errs.New(errs.Invalid, "directory has more than %d levels of shards", depthMax)
+	return cid.Undef, errs.New(errs.Invalid, "directory has more than %d levels of shards", shardDepthMax)
 }
 
 // find returns the link of an entry, or of the shard below that may have it.
@@ -313,12 +313,16 @@ func (s *Store) List(ctx context.Context, c cid.Cid, fn func(Entry) error) error
 	if !n.kind.isDirectory() {
 		return errs.New(errs.Invalid, "%s is a %s, want a directory", c, n.kind)
 	}
-	return d.list(ctx, n, 0, fn)
+	shards := 0
+	return d.list(ctx, n, &shards, fn)
 }
 
-func (d *dag) list(ctx context.Context, n *node, level int, fn func(Entry) error) error {
-	if level > shardDepthMax {
-		return errs.New(errs.Invalid, "directory has more than %d levels of shards", shardDepthMax)
+// list lists a directory or shard. It counts shards, since a few blocks that
+// link to each other again and again could be listed forever.
+func (d *dag) list(ctx context.Context, n *node, shards *int, fn func(Entry) error) error {
+	*shards++
+	if *shards > shardsMax {
+		return errs.New(errs.Invalid, "directory has more than %d shards", shardsMax)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -334,7 +338,7 @@ func (d *dag) list(ctx context.Context, n *node, level int, fn func(Entry) error
 				err = errs.New(errs.Invalid, "slot %s of a shard is a %s", l.name, sub.kind)
 			}
 			if err == nil {
-				err = d.list(ctx, sub, level+1, fn)
+				err = d.list(ctx, sub, shards, fn)
 			}
 			if err != nil {
 				return err
@@ -347,10 +351,6 @@ func (d *dag) list(ctx context.Context, n *node, level int, fn func(Entry) error
 	}
 	return nil
 }
-
-// shardDepthMax is how many levels of shards a hash of 64 bits reaches, with
-// the smallest fan-out of 8.
-const shardDepthMax = 64 / 3
 
 // Link returns the target of a symlink.
 func (s *Store) Link(c cid.Cid) (string, error) {

@@ -15,6 +15,9 @@ import (
 // Content that is not here is no error. After a crash in the middle the content
 // is there as before, or gone with all its blocks.
 func (s *Store) Delete(c cid.Cid) (unused []message.ItemHash, err error) {
+	if err := checkInput(c); err != nil {
+		return nil, err
+	}
 	id, blobs, err := s.unlink(c)
 	if err != nil || id == 0 {
 		return nil, err

@@ -117,8 +117,8 @@ func (l engineLog) Fatalf(format string, args ...any) {
 
 // openIndex opens the index's engine in dir.
 func openIndex(dir string, under vfs.FS, log *slog.Logger) (*pebble.DB, *ballast, error) {
-	if err := under.MkdirAll(dir, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("create %s: %w", dir, err)
+	if err := makeFolder(under, dir); err != nil {
+		return nil, nil, err
 	}
 	b := &ballast{fs: under, dir: dir, size: ballastSize, log: log}
 	out := engineLog{log}
@@ -135,6 +135,25 @@ func openIndex(dir string, under vfs.FS, log *slog.Logger) (*pebble.DB, *ballast
 		return nil, nil, fmt.Errorf("open the index of ipfs in %s: %w", dir, errors.Join(err, hint(err)))
 	}
 	return db, b, nil
+}
+
+// makeFolder creates dir, and the folder that it is in, for good: synced files
+// in a folder that the disk does not know are lost.
+func makeFolder(disk vfs.FS, dir string) error {
+	if err := disk.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("create %s: %w", dir, err)
+	}
+	in := filepath.Dir(dir)
+	for _, folder := range []string{in, filepath.Dir(in)} {
+		f, err := disk.OpenDir(folder)
+		if err != nil {
+			return fmt.Errorf("open %s: %w", folder, err)
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return fmt.Errorf("sync %s: %w", folder, err)
+		}
+	}
+	return nil
 }
 
 // hint says what to do about an index that does not open.

@@ -35,6 +35,12 @@ const (
 	carBlocksMax = 1 << 18
 	// carLinksMax is the most links of all blocks of one CAR, 16 bytes each.
 	carLinksMax = 1 << 20
+	// shardsMax is the most shards of one directory that are listed: enough for
+	// 16 million entries.
+	shardsMax = 1 << 18
+	// shardDepthMax is how many levels of shards the 64 bits of a hash reach
+	// with the smallest fan-out, and one for what they lead to.
+	shardDepthMax = 64/3 + 1
 	// treeMax is the most files and folders of one directory that is added.
 	treeMax = 1 << 18
 	// walkMax is the most blocks of one DAG that is exported or verified: what

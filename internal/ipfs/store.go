@@ -161,6 +161,9 @@ func (s *Store) root(c cid.Cid) (Root, bool, error) {
 // Root returns content that was added under this CID, or errs.NotFound. A CID
 // that is only part of other content is none.
 func (s *Store) Root(c cid.Cid) (Root, error) {
+	if err := checkInput(c); err != nil {
+		return Root{}, err
+	}
 	r, ok, err := s.root(c)
 	if err != nil {
 		return Root{}, err

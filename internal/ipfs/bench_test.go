@@ -175,20 +175,6 @@ func BenchmarkAdd(b *testing.B) {
 	}
 }
 
-// remove deletes content with its bytes.
-func (n node) remove(t testing.TB, root ipfs.Root) {
-	t.Helper()
-	unused, err := n.Delete(root.CID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, blob := range unused {
-		if err := n.blobs.Delete(blob); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // BenchmarkSmall adds files of 1 KiB, each acknowledged when it is on the disk.
 func BenchmarkSmall(b *testing.B) {
 	n := newNode(b)

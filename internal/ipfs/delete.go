@@ -11,7 +11,8 @@ import (
 )
 
 // Delete removes content that was added under this CID, and returns the blobs
-// that no other content needs: they may go, unless somebody outside needs them.
+// that no other content needs: they may go by Free, unless somebody outside
+// needs them.
 // Content that is not here is no error. After a crash in the middle the content
 // is there as before, or gone with all its blocks.
 func (s *Store) Delete(c cid.Cid) (unused []message.ItemHash, err error) {

@@ -130,9 +130,7 @@ func TestAddsOfTheSameContentMeet(t *testing.T) {
 					return
 				}
 				if i%4 == 3 {
-					if _, err := n.Delete(root.CID); err != nil {
-						t.Error(err)
-					}
+					n.remove(t, root)
 				}
 			}
 		})

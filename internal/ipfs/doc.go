@@ -21,7 +21,7 @@
 //   - No byte is returned that was not hashed and compared with its CID. A
 //     block that rotted is taken from another pack if one has it, else the
 //     error is errs.Internal and names the blob.
-//   - A blob that Uses reports must stay. It reports a blob from before an add
+//   - A blob that Uses reports must stay, and Free keeps it: from before an add
 //     first looks at it until after the last root over it is deleted.
 //   - Everything that comes from others is bounded: see limits.go.
 package ipfs

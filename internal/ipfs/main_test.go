@@ -104,3 +104,17 @@ func (n node) read(t testing.TB, c cid.Cid) []byte {
 	}
 	return data
 }
+
+// remove deletes content, and the bytes that nothing else needs.
+func (n node) remove(t testing.TB, root ipfs.Root) {
+	t.Helper()
+	unused, err := n.Delete(root.CID)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, blob := range unused {
+		if _, err := n.Free(blob, func() error { return n.blobs.Delete(blob) }); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -196,17 +196,33 @@ func (s *Store) Roots(ctx context.Context) iter.Seq2[Root, error] {
 
 // Uses says whether IPFS content needs the blob, so that it must stay.
 func (s *Store) Uses(blob message.ItemHash) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.usesLocked(blob)
+}
+
+// Free calls remove unless IPFS content needs the blob, and says whether it
+// did. No add begins to use the blob meanwhile, so remove must be short.
+func (s *Store) Free(blob message.ItemHash, remove func() error) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	used, err := s.usesLocked(blob)
+	if err != nil || used {
+		return false, err
+	}
+	return true, remove()
+}
+
+// usesLocked is Uses for who holds mu. A pack lets go of its blobs only after
+// the index says who uses them.
+func (s *Store) usesLocked(blob message.ItemHash) (used bool, err error) {
 	d, err := blobDigest(blob)
 	if err != nil {
 		return false, err
 	}
-	s.mu.Lock()
-	held := s.held[blob] > 0
-	s.mu.Unlock()
-	if held {
+	if s.held[blob] > 0 {
 		return true, nil
 	}
-	used := false
 	err = s.scan(append([]byte{keyUse}, d[:]...), func(_, _ []byte) (bool, error) {
 		used = true
 		return false, nil

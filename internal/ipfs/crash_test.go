@@ -407,3 +407,41 @@ func TestFullDiskIsSurvived(t *testing.T) {
 		t.Errorf("%d entries without a root, %v", left, err)
 	}
 }
+
+// TestPacksNeverShareANumber ends two adds in another order than they began in.
+// What is added after a restart must not take the place of one of them.
+func TestPacksNeverShareANumber(t *testing.T) {
+	dir := t.TempDir()
+	n := openNode(t, dir, 8e9)
+	slow, err := n.NewTree(ipfs.V1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := slow.Add(t.Context(), "slow", strings.NewReader("slow")); err != nil {
+		t.Fatal(err)
+	}
+	quick := n.add(t, noise(1, 2*chunk), ipfs.V1)
+	last, err := slow.Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	n = openNode(t, dir, 8e9)
+	defer n.Close()
+	next := n.add(t, noise(2, 2*chunk), ipfs.V1)
+
+	for _, r := range []ipfs.Root{quick, last, next} {
+		if err := n.Verify(t.Context(), r.CID); err != nil {
+			t.Errorf("after a restart and one add more: %v", err)
+		}
+	}
+	n.remove(t, next)
+	for _, r := range []ipfs.Root{quick, last} {
+		if err := n.Verify(t.Context(), r.CID); err != nil {
+			t.Errorf("after the newest was deleted: %v", err)
+		}
+	}
+}

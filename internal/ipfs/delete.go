@@ -12,9 +12,8 @@ import (
 
 // Delete removes content that was added under this CID, and returns the blobs
 // that no other content needs: they may go by Free, unless somebody outside
-// needs them.
-// Content that is not here is no error. After a crash in the middle the content
-// is there as before, or gone with all its blocks.
+// needs them. Content that is not here is no error. After a crash in the middle
+// the content is there as before, or gone with all its blocks.
 func (s *Store) Delete(c cid.Cid) (unused []message.ItemHash, err error) {
 	if err := checkInput(c); err != nil {
 		return nil, err
@@ -63,6 +62,7 @@ func (s *Store) unlink(c cid.Cid) (packID, []message.ItemHash, error) {
 	s.hide(id)
 	err = errors.Join(b.Delete(rootKey(c), nil), b.Set(openKey(id), nil, nil), b.Commit(pebble.Sync))
 	if err != nil {
+		s.unhide(id)
 		return 0, nil, fmt.Errorf("delete %s: %w", c, err)
 	}
 	return id, blobs, nil

@@ -41,9 +41,13 @@ func (s *Store) begin() (*pack, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id := s.last + 1
+	// At once, not with what the pack writes: packs end in any order, and one
+	// that began earlier would set the number back.
+	if err := s.db.Set([]byte{keyLast}, id.append(nil), pebble.NoSync); err != nil {
+		return nil, fmt.Errorf("begin a pack: %w", err)
+	}
 	p := &pack{s: s, id: id, batch: s.db.NewBatch(), recent: map[digest]struct{}{}}
-	err := errors.Join(p.batch.Set([]byte{keyLast}, id.append(nil), nil), p.batch.Set(openKey(id), nil, nil))
-	if err != nil {
+	if err := p.batch.Set(openKey(id), nil, nil); err != nil {
 		return nil, fmt.Errorf("begin a pack: %w", err)
 	}
 	s.last = id

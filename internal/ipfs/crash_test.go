@@ -246,6 +246,14 @@ func TestPowerLoss(t *testing.T) {
 type brokenBlobs struct {
 	blobs
 	create, write, commit error
+	opening               func() // called before a blob is opened
+}
+
+func (b *brokenBlobs) Open(hash message.ItemHash) (ipfs.BlobReader, error) {
+	if b.opening != nil {
+		b.opening()
+	}
+	return b.blobs.Open(hash)
 }
 
 func (b *brokenBlobs) Create() (ipfs.BlobWriter, error) {

@@ -95,25 +95,51 @@ func (d *dag) block(c cid.Cid, buf []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(copies) == 0 {
-		return nil, errs.New(errs.NotFound, "no IPFS block %s", c)
-	}
 	var bad error
 	for _, at := range copies {
-		block, err := d.copy(at, buf)
-		if err == nil && digest(sha256.Sum256(block[len(buf):])) == name {
+		block, err := d.whole(at, name, buf)
+		if err == nil {
 			return block, nil
 		}
-		if err == nil {
-			err = fmt.Errorf("%s has rotted: its bytes do not hash to its name", at.place.form)
+		there, lookErr := d.s.there(name, at.pack)
+		if lookErr != nil {
+			return nil, lookErr
 		}
-		if d.reader != nil {
-			err = fmt.Errorf("blob %s: %w", d.blob, err)
+		if there {
+			d.s.rot("ipfs block cannot be read", "block", c.String(), "err", err)
+			bad = errors.Join(bad, err)
 		}
-		d.s.rot("ipfs block cannot be read", "block", c.String(), "err", err)
-		bad = errors.Join(bad, err)
 	}
-	return nil, errs.New(errs.Internal, "block %s is damaged, delete its content and add it anew: %w", c, bad)
+	if bad != nil {
+		return nil, errs.New(errs.Internal, "block %s is damaged, delete its content and add it anew: %w", c, bad)
+	}
+	return nil, errs.New(errs.NotFound, "no IPFS block %s", c)
+}
+
+// there says whether a pack still has the block: who reads one while it is
+// deleted finds its blob gone, which is no damage.
+func (s *Store) there(name digest, id packID) (bool, error) {
+	if s.isHidden(id) {
+		return false, nil
+	}
+	_, ok, err := s.value(id.append(blockPrefix(name)))
+	return ok, err
+}
+
+// whole appends the bytes of one copy of a block to buf, if they hash to its
+// name.
+func (d *dag) whole(at located, name digest, buf []byte) ([]byte, error) {
+	block, err := d.copy(at, buf)
+	if err == nil && digest(sha256.Sum256(block[len(buf):])) == name {
+		return block, nil
+	}
+	if err == nil {
+		err = fmt.Errorf("%s has rotted: its bytes do not hash to its name", at.place.form)
+	}
+	if d.reader != nil {
+		err = fmt.Errorf("blob %s: %w", d.blob, err)
+	}
+	return nil, err
 }
 
 // String implements fmt.Stringer.

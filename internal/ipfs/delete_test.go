@@ -2,12 +2,16 @@ package ipfs_test
 
 import (
 	"bytes"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -113,6 +117,50 @@ func TestRotIsFound(t *testing.T) {
 	if _, err := n.Stat(whole.CID); errs.KindOf(err) != errs.Internal {
 		t.Errorf("a node in the index that rotted: %v, want internal", err)
 	}
+}
+
+// TestDeletedMeanwhileIsNotRot deletes content between the look into the index
+// and the read.
+func TestDeletedMeanwhileIsNotRot(t *testing.T) {
+	b, err := blob.Open(t.TempDir(), blob.DefaultConfig(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hooked := &brokenBlobs{blobs: blobs{b}}
+	reg := prometheus.NewRegistry()
+	s, err := ipfs.Open(t.TempDir(), hooked, ipfs.DefaultConfig(), reg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := node{Store: s, blobs: b}
+	defer n.Close()
+	root := n.add(t, []byte("read and deleted"), ipfs.V0)
+	hooked.opening = func() { n.remove(t, root) }
+
+	_, err = n.Block(root.CID)
+
+	if errs.KindOf(err) != errs.NotFound {
+		t.Errorf("a block that was deleted meanwhile: %v, want not found", err)
+	}
+	if count := rotten(t, reg); count != 0 {
+		t.Errorf("%g rotten blocks were counted, want 0", count)
+	}
+}
+
+// rotten returns how many rotten blocks the metrics tell of.
+func rotten(t *testing.T, reg *prometheus.Registry) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "aleph_ipfs_rotten_blocks_total" {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatal("no metric of rotten blocks")
+	return 0
 }
 
 // TestAddsOfTheSameContentMeet adds and deletes the same content from many

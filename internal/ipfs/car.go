@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/ipfs/go-cid"
@@ -81,13 +82,13 @@ func readVarint(in io.ByteReader) (v uint64, err error) {
 // decodeHeader reads {"roots": [cid], "version": 1}. Other keys are skipped.
 func decodeHeader(header []byte) (cid.Cid, error) {
 	in := &cbor{rest: header}
-	var version uint64
+	version := "None"
 	var roots []cid.Cid
 	var hasRoots bool
-	for range in.head(cborMap) {
+	for range in.head(cborMap, "not a map") {
 		switch in.text() {
 		case "version":
-			version = in.head(cborUint)
+			version = strconv.FormatUint(in.head(cborUint, "version is not a number"), 10)
 		case "roots":
 			hasRoots = true
 			roots = in.cids()
@@ -101,10 +102,10 @@ func decodeHeader(header []byte) (cid.Cid, error) {
 	switch {
 	case in.err != nil:
 		return cid.Undef, in.err
-	case version != 1:
-		return cid.Undef, invalid("unsupported CAR version (got %d, expected 1)", version)
+	case version != "1":
+		return cid.Undef, invalid("unsupported CAR version (got %s, expected 1)", version)
 	case !hasRoots:
-		return cid.Undef, invalid("malformed DAG-CBOR header: roots is missing")
+		return cid.Undef, invalid("malformed DAG-CBOR header: " + noList)
 	case len(roots) != 1:
 		return cid.Undef, invalid("expected exactly 1 root, got %d", len(roots))
 	case len(in.rest) > 0:
@@ -169,11 +170,14 @@ func (c *cbor) any() (major byte, n uint64) {
 	return major, n
 }
 
-// head reads the head of a value of the type.
-func (c *cbor) head(want byte) uint64 {
+// noList is what is said of roots that are none.
+const noList = "roots is not a list"
+
+// head reads the head of a value of the type; otherwise says what another is.
+func (c *cbor) head(want byte, otherwise string) uint64 {
 	major, n := c.any()
 	if c.err == nil && major != want {
-		c.fail("unexpected type")
+		c.fail("%s", otherwise)
 	}
 	if c.err != nil {
 		return 0
@@ -182,7 +186,7 @@ func (c *cbor) head(want byte) uint64 {
 }
 
 func (c *cbor) text() string {
-	b := c.take(c.head(cborText))
+	b := c.take(c.head(cborText, "a key is not a text"))
 	if !utf8.Valid(b) {
 		c.fail("a key is not UTF-8")
 	}
@@ -190,9 +194,12 @@ func (c *cbor) text() string {
 }
 
 func (c *cbor) cids() (out []cid.Cid) {
-	for range c.head(cborArray) {
-		tag := c.head(cborTag)
-		raw := c.take(c.head(cborBytes))
+	for range c.head(cborArray, noList) {
+		major, tag := c.any()
+		if c.err == nil && major != cborTag {
+			c.err = invalid("malformed root CID: it has no tag")
+		}
+		raw := c.take(c.head(cborBytes, "a root is not bytes"))
 		switch {
 		case c.err != nil:
 			return nil

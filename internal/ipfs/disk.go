@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync/atomic"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -35,8 +35,9 @@ type ballast struct {
 	fs   vfs.FS
 	dir  string
 	size int64
-	full atomic.Bool // the disk was full and the ballast is gone
 	log  *slog.Logger
+
+	mu sync.Mutex // for who looks after the ballast
 }
 
 func (b *ballast) path() string { return filepath.Join(b.dir, "ballast") }
@@ -44,7 +45,6 @@ func (b *ballast) path() string { return filepath.Join(b.dir, "ballast") }
 // guard returns the file system with the ballast under it.
 func (b *ballast) guard() vfs.FS {
 	return vfs.OnDiskFull(b.fs, func() {
-		b.full.Store(true)
 		b.log.Error("disk is full, nothing is added to ipfs until there is room", "part", "ipfs")
 		if err := b.fs.Remove(b.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			b.log.Error("ballast not removed", "part", "ipfs", "err", err)
@@ -54,6 +54,8 @@ func (b *ballast) guard() vfs.FS {
 
 // check makes sure that the ballast is there, or returns errs.Exhausted.
 func (b *ballast) check() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	usage, err := b.fs.GetDiskUsage(b.dir)
 	if errors.Is(err, vfs.ErrUnsupported) {
 		return nil
@@ -70,13 +72,10 @@ func (b *ballast) check() error {
 	if usage.AvailBytes < need {
 		return errs.New(errs.Exhausted, "the disk under %s has %d bytes free, %d are needed to index content: make room on it", b.dir, usage.AvailBytes, need)
 	}
-	if !there {
-		if err := b.fill(); err != nil {
-			return err
-		}
+	if there {
+		return nil
 	}
-	b.full.Store(false)
-	return nil
+	return b.fill()
 }
 
 // fill writes the ballast, byte by byte, so that it takes up the room it says.

@@ -3,6 +3,7 @@ package ipfs_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -211,7 +212,21 @@ func TestFullStoreRefuses(t *testing.T) {
 		t.Errorf("a file beyond the blobs' quota: %v, want exhausted", err)
 	}
 	n.isEmpty(t)
+	tree, err := n.NewTree(ipfs.V1)
+	if err != nil {
+		t.Fatal(err)
+	}
 	n.SetIndexMax(1)
+	for i := 0; err == nil && i < 2*ipfs.IndexEntries; i++ {
+		err = tree.Add(t.Context(), fmt.Sprint(i), strings.NewReader(fmt.Sprint(i)))
+	}
+	if errs.KindOf(err) != errs.Exhausted || !strings.Contains(err.Error(), "max_index_gb") {
+		t.Errorf("an index that fills up in the middle: %v, want exhausted and the setting", err)
+	}
+	if err := tree.Abort(); err != nil {
+		t.Error(err)
+	}
+	n.isEmpty(t)
 	if _, err := n.Add(t.Context(), strings.NewReader("x"), ipfs.V0); errs.KindOf(err) != errs.Exhausted || !strings.Contains(err.Error(), "max_index_gb") {
 		t.Errorf("a full index: %v, want exhausted and the setting", err)
 	}

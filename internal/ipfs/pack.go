@@ -13,8 +13,13 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
-// batchLen is how many blocks are written or dropped at a time, about 200 kB.
-const batchLen = 1024
+const (
+	// batchSize is from how many bytes of the index on they are written; a block
+	// may be the last of them with up to blockMax.
+	batchSize = 64 << 10
+	// batchLen is how many blocks are dropped at a time, about 100 kB.
+	batchLen = 1024
+)
 
 // recentMax is how many blocks a pack remembers, about 200 kB.
 const recentMax = 4096
@@ -25,7 +30,6 @@ type pack struct {
 	s       *Store
 	id      packID
 	batch   *pebble.Batch
-	pending int  // blocks in the batch
 	written bool // some of the pack is in the index
 	recent  map[digest]struct{}
 	sources []message.ItemHash // by number; "" for the blob that is still being written
@@ -103,16 +107,18 @@ func (p *pack) put(d digest, at place) error {
 	if err != nil {
 		return fmt.Errorf("note a block: %w", err)
 	}
-	p.pending++
-	if p.pending < batchLen {
+	if p.batch.Len() < batchSize {
 		return nil
 	}
 	return p.flush()
 }
 
-// flush writes what is pending. It need not last yet: the commit's sync covers
-// all that the engine wrote before it.
+// flush writes the batch, if there is room for it. It need not last yet: the
+// commit's sync covers all that the engine wrote before it.
 func (p *pack) flush() error {
+	if err := p.s.room(); err != nil {
+		return err
+	}
 	if err := p.batch.Commit(pebble.NoSync); err != nil {
 		return fmt.Errorf("write the index of ipfs: %w", err)
 	}
@@ -120,7 +126,6 @@ func (p *pack) flush() error {
 		return fmt.Errorf("write the index of ipfs: %w", err)
 	}
 	p.batch = p.s.db.NewBatch()
-	p.pending = 0
 	p.written = true
 	return nil
 }

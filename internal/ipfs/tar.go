@@ -65,18 +65,28 @@ func (t *tarWriter) entry(ctx context.Context, c cid.Cid, name string, depth int
 	}
 	switch info.Kind {
 	case KindDirectory:
-		shards := 0
-		return t.dag.list(ctx, n, &shards, func(e Entry) error {
-			if err := checkName(e.Name); err != nil {
-				return err
-			}
-			return t.entry(ctx, e.CID, path.Join(name, e.Name), depth+1)
-		})
+		return t.folder(ctx, n, name, depth)
 	case KindFile:
 		return t.file(ctx, n, info)
 	default:
 		return nil
 	}
+}
+
+// folder writes the entries of a directory. A name may be there once: what is
+// unpacked as a symlink and then as a folder would write where the link leads.
+func (t *tarWriter) folder(ctx context.Context, n *node, name string, depth int) error {
+	shards, names := 0, map[string]struct{}{}
+	return t.dag.list(ctx, n, &shards, func(e Entry) error {
+		if err := checkName(e.Name); err != nil {
+			return err
+		}
+		if _, twice := names[e.Name]; twice {
+			return errs.New(errs.Invalid, "%.200q is there twice", path.Join(name, e.Name))
+		}
+		names[e.Name] = struct{}{}
+		return t.entry(ctx, e.CID, path.Join(name, e.Name), depth+1)
+	})
 }
 
 // file writes the bytes of a file.

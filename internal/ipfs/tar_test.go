@@ -65,7 +65,16 @@ func TestTarsOfBadDirectories(t *testing.T) {
 	for range 40 {
 		endless = append([]ipld.Node{pb(t, unixfs.FolderPBData(), endless[0], endless[0])}, endless...)
 	}
-	for name, archive := range map[string][]byte{"a name that leads up": car(up, x), "2^40 entries": car(endless...)} {
+	link, inner := pb(t, []byte("\x08\x04\x12\x04/etc")), pb(t, unixfs.FolderPBData(), x)
+	twice := pb(t, unixfs.FolderPBData())
+	for _, n := range []ipld.Node{link, inner} {
+		if err := twice.AddNodeLink("a", n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, archive := range map[string][]byte{
+		"a name that leads up": car(up, x), "2^40 entries": car(endless...), "a link and a folder of one name": car(twice, link, inner, x),
+	} {
 		root, err := n.addCAR(t, archive)
 		if err != nil {
 			t.Fatal(err)

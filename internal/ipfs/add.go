@@ -8,13 +8,29 @@ import (
 	"hash"
 	"io"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 // Add stores a file of any length and returns its root. The bytes go to a blob
 // as they come; both its name and the CID are made on the way.
-func (s *Store) Add(ctx context.Context, r io.Reader, v Version) (_ Root, err error) {
+func (s *Store) Add(ctx context.Context, r io.Reader, v Version) (Root, error) {
+	return s.addFile(ctx, r, v, cid.Undef)
+}
+
+// AddAs stores a file that must have the CID when it is laid out as Kubo does it.
+// If it has another, nothing is stored, content that has it stays as it was, and
+// the error is errs.Invalid in the network's words.
+func (s *Store) AddAs(ctx context.Context, r io.Reader, want cid.Cid) (Root, error) {
+	if err := checkInput(want); err != nil {
+		return Root{}, err
+	}
+	return s.addFile(ctx, r, Version(want.Version()), want)
+}
+
+func (s *Store) addFile(ctx context.Context, r io.Reader, v Version, want cid.Cid) (_ Root, err error) {
 	t, err := s.begin()
 	if err != nil {
 		return Root{}, err
@@ -24,6 +40,9 @@ func (s *Store) Add(ctx context.Context, r io.Reader, v Version) (_ Root, err er
 	p, err := w.add(ctx, r)
 	if err != nil {
 		return Root{}, err
+	}
+	if want.Defined() && p.cid != want {
+		return Root{}, errs.New(errs.Invalid, "File hash does not match (%s != %s)", p.cid, want)
 	}
 	if err := w.commit(); err != nil {
 		return Root{}, err

@@ -118,6 +118,39 @@ func TestBytesAreKeptOnce(t *testing.T) {
 	}
 }
 
+func TestAddAsStoresWhatItIsToldOnly(t *testing.T) {
+	n := newNode(t)
+	data := noise(12, 2*chunk+1)
+	for _, v := range []ipfs.Version{ipfs.V0, ipfs.V1} {
+		want := n.add(t, data, v)
+		n.remove(t, want)
+
+		_, err := n.AddAs(t.Context(), bytes.NewReader(data[1:]), want.CID)
+
+		if errs.KindOf(err) != errs.Invalid || !strings.HasPrefix(fmt.Sprint(err), "File hash does not match (") ||
+			!strings.Contains(err.Error(), " != "+want.CID.String()+")") {
+			t.Errorf("other bytes: %v, want invalid and both CIDs", err)
+		}
+		n.isEmpty(t)
+		got, err := n.AddAs(t.Context(), bytes.NewReader(data), want.CID)
+		if err != nil || got != want {
+			t.Errorf("got %+v, %v; want %+v", got, err, want)
+		}
+		// Bytes that are somebody's content already, under a wrong name.
+		if _, err := n.AddAs(t.Context(), bytes.NewReader(data), raw("other").Cid()); errs.KindOf(err) != errs.Invalid {
+			t.Errorf("a wrong name: %v, want invalid", err)
+		}
+		if err := n.Verify(t.Context(), want.CID); err != nil {
+			t.Errorf("what was there before: %v", err)
+		}
+		n.remove(t, got)
+	}
+	if _, err := n.AddAs(t.Context(), strings.NewReader("x"), ipfs.Root{}.CID); errs.KindOf(err) != errs.Invalid {
+		t.Errorf("the empty CID: %v, want invalid", err)
+	}
+	n.isEmpty(t)
+}
+
 func TestAddThatFailsLeavesNothing(t *testing.T) {
 	n := newNode(t)
 	broken := errors.New("cable pulled")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -264,6 +265,17 @@ func TestFullStoreRefuses(t *testing.T) {
 		t.Errorf("a full index: %v, want exhausted and the setting", err)
 	}
 	n.isEmpty(t)
+}
+
+func TestConfigNamesWhatIsWrong(t *testing.T) {
+	if err := ipfs.DefaultConfig().Validate(); err != nil {
+		t.Errorf("the default: %v", err)
+	}
+	for _, gb := range []float64{0, -1, math.NaN(), math.Inf(1), 10_001} {
+		if err := (ipfs.Config{MaxIndexGB: gb}).Validate(); err == nil || !strings.Contains(err.Error(), "max_index_gb") {
+			t.Errorf("max_index_gb %g: %v, want an error that names it", gb, err)
+		}
+	}
 }
 
 func TestPaths(t *testing.T) {

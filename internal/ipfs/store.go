@@ -24,7 +24,8 @@ const (
 	maxIndexGBMax = 10_000 // more is a slip of the finger
 )
 
-// Config bounds the index. What the bytes of files may take is up to Blobs.
+// Config bounds the index of a coordinator's IPFS content. The bytes are blobs,
+// which [storage] max_size_gb bounds.
 type Config struct {
 	MaxIndexGB float64 `toml:"max_index_gb"` // Most that the index of IPFS blocks may take on disk, in gigabytes (10^9 bytes).
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
@@ -105,7 +106,13 @@ func (i images) MakeRoom(ctx context.Context, sizeBytes int64) error {
 const uploadGrace = time.Hour
 
 // files are what a coordinator keeps.
-type files struct{ db *state.DB }
+type files struct {
+	db      *state.DB
+	content interface {
+		Uses(blob message.ItemHash) (bool, error)
+	}
+	log *slog.Logger
+}
 
 // Needed implements storage.Room.
 func (f files) Needed(ctx context.Context) (blob.Keep, error) {
@@ -118,7 +125,18 @@ func (f files) Needed(ctx context.Context) (blob.Keep, error) {
 		named[r.Hash] = true
 	}
 	fresh := time.Now().Add(-uploadGrace)
-	return func(hash message.ItemHash, usedAt time.Time) bool { return named[hash] || usedAt.After(fresh) }, nil
+	broken := false
+	inContent := func(hash message.ItemHash) bool {
+		used, err := f.content.Uses(hash)
+		if err != nil && !broken {
+			broken = true // Said once, not for each blob.
+			f.log.Error("blobs stay, it cannot be told which ipfs content needs", "err", err)
+		}
+		return used || err != nil
+	}
+	return func(hash message.ItemHash, usedAt time.Time) bool {
+		return named[hash] || usedAt.After(fresh) || inContent(hash)
+	}, nil
 }
 
 // FreeDisk implements storage.Room: a coordinator has nothing beside its blobs.

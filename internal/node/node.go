@@ -1,7 +1,7 @@
 // Package node builds and runs a node: it opens what the node holds, gives each
 // part what it needs, and starts and ends them together. What runs in which
 // role is in coordinator.go and compute.go; how parts of different rows fit
-// together is in join.go.
+// together is in join.go, and in content.go for IPFS content.
 package node
 
 import (
@@ -23,6 +23,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/config"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
+	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
 	"github.com/aleph-onchain/aleph-onchain/internal/keystore"
 	"github.com/aleph-onchain/aleph-onchain/internal/mirror"
 	"github.com/aleph-onchain/aleph-onchain/internal/outbox"
@@ -43,6 +44,7 @@ type Node struct {
 	id      uint32 // In the registry on chain.
 	db      *state.DB
 	blobs   *blob.Store
+	content *ipfs.Store // Of a coordinator; nil on a compute node.
 	chain   *chain.Client
 	host    *p2p.Host
 	api     *api.Server

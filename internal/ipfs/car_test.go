@@ -312,6 +312,7 @@ func TestBadArchives(t *testing.T) {
 		{"a block missing", "missing from the archive", car(dir, x)},
 		{"the root missing", "missing from the archive", carHeader(1, dir.Cid())},
 		{"only others", "missing from the archive", append(carHeader(1, dir.Cid()), car(x, y)[len(carHeader(1, x.Cid())):]...)},
+		{"a root with much beside it", "bytes of blocks that its root does not lead to", car(x, y, raw("z"))},
 		{"a wrong hash", "does not hash to its CID", append(good, section(raw("z").Cid(), []byte("y"))...)},
 		{"a bad length", "malformed varint", append(bytes.Clone(good), bytes.Repeat([]byte{0x80}, 11)...)},
 		{"an end in a length", "malformed varint: truncated", append(bytes.Clone(good), 0x80)},

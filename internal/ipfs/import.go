@@ -14,7 +14,8 @@ import (
 
 // AddCAR stores the DAG under the root of an archive, all of which must be in
 // it. Every block is hashed. Blocks that the root does not lead to are not kept
-// in the index. A bad archive is errs.Invalid, and leaves nothing behind.
+// in the index, and may not outweigh the others, for their bytes are kept. A bad
+// archive is errs.Invalid, and leaves nothing behind.
 func (s *Store) AddCAR(ctx context.Context, car *CAR) (_ Root, err error) {
 	p, err := s.begin()
 	if err != nil {
@@ -192,6 +193,9 @@ func (g *graph) check(root cid.Cid) (Info, error) {
 	if err := g.visit(i, 1); err != nil {
 		return Info{}, err
 	}
+	if err := g.weigh(); err != nil {
+		return Info{}, err
+	}
 	b := &g.blocks[i]
 	n := node{kind: b.kind, size: b.size()}
 	info := n.info(root, b.total)
@@ -199,6 +203,25 @@ func (g *graph) check(root cid.Cid) (Info, error) {
 		info.Size = b.own
 	}
 	return info, nil
+}
+
+// weigh compares what the root leads to with the rest of the archive, which
+// nobody accounts for and which stays as long as the root does.
+func (g *graph) weigh() error {
+	var used, stray int64
+	for i := range g.blocks {
+		switch b := &g.blocks[i]; {
+		case b.inline:
+		case b.used:
+			used += b.length
+		default:
+			stray += b.length
+		}
+	}
+	if stray > used {
+		return invalid("archive has %d bytes of blocks that its root does not lead to, want at most the %d of those it does", stray, used)
+	}
+	return nil
 }
 
 // size is how many bytes of a file the block and its children have.

@@ -20,6 +20,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
+	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
 	"github.com/aleph-onchain/aleph-onchain/internal/outbox"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
@@ -44,6 +45,7 @@ type Config struct {
 	Node       Node              `toml:"node"`
 	Chain      chain.Config      `toml:"chain"`
 	Storage    Storage           `toml:"storage"`
+	IPFS       ipfs.Config       `toml:"ipfs"`
 	State      state.Config      `toml:"state"`
 	Network    p2p.Config        `toml:"network"`
 	API        api.Config        `toml:"api"`
@@ -76,7 +78,7 @@ type Storage struct {
 func Default() Config {
 	return Config{
 		Node: Node{Role: Coordinator, DataDir: "aleph-data"}, Chain: chain.DefaultConfig(),
-		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, State: state.DefaultConfig(), Network: p2p.DefaultConfig(), API: api.DefaultConfig(),
+		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, IPFS: ipfs.DefaultConfig(), State: state.DefaultConfig(), Network: p2p.DefaultConfig(), API: api.DefaultConfig(),
 		Log: telemetry.DefaultConfig(), Ingest: ingest.DefaultConfig(), Outbox: outbox.DefaultConfig(), Scheduler: scheduler.DefaultConfig(),
 		Executor: executor.DefaultConfig(), Settlement: settlement.DefaultConfig(), VMNet: vmnet.DefaultConfig(), QEMU: qemu.Config{},
 	}
@@ -123,6 +125,7 @@ func (c Config) Validate() error {
 		{"node", c.Node.validate},
 		{"chain", c.Chain.Validate},
 		{"storage", c.Storage.validate},
+		{"ipfs", c.IPFS.Validate},
 		{"state", c.State.Validate},
 		{"network", c.Network.Validate},
 		{"api", c.API.Validate},

@@ -22,7 +22,7 @@ func (n *Node) addCoordinator() error {
 	if err != nil {
 		return fmt.Errorf("build settlement: %w", err)
 	}
-	n.storage.Reclaim(files{n.db})
+	n.storage.Reclaim(files{n.db, n.content, n.part("storage")})
 	n.add("scheduler", planner.Run)
 	n.add("settlement", settler.Run)
 	n.serve(v1.Coordinator, v1.Parts{

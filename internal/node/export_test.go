@@ -2,13 +2,16 @@ package node
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/storage"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 // Add adds a part.
@@ -26,8 +29,19 @@ func (n *Node) Messages() executor.Messages { return messages{n.ingest} }
 // Images returns what gets files for an executor.
 func (n *Node) Images() executor.Images { return images{n.storage, n.blobs} }
 
-// Files returns what a coordinator keeps.
-func Files(db *state.DB) storage.Room { return files{db} }
+// Content returns the IPFS content of a coordinator.
+func (n *Node) Content() *ipfs.Store { return n.content }
+
+// Files returns what a coordinator keeps, if uses tells which blobs its IPFS
+// content needs.
+func Files(db *state.DB, uses func(message.ItemHash) (bool, error)) storage.Room {
+	return files{db, user(uses), slog.New(slog.DiscardHandler)}
+}
+
+type user func(message.ItemHash) (bool, error)
+
+// Uses implements what files asks of content.
+func (u user) Uses(hash message.ItemHash) (bool, error) { return u(hash) }
 
 // NewBook returns what keeps peers in db.
 func NewBook(db *state.DB) p2p.Book { return book{db} }

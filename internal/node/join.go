@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
@@ -71,41 +71,6 @@ func (m messages) Message(ctx context.Context, hash message.ItemHash) (*message.
 	return m.pipeline.Obtain(ctx, hash)
 }
 
-// contents has the bytes that messages name, for ingest.
-type contents struct {
-	keeper *storage.Keeper
-	blobs  *blob.Store
-}
-
-// Stat implements ingest.Files.
-func (c contents) Stat(_ context.Context, hash message.ItemHash) (state.FileInfo, error) {
-	info, err := c.keeper.Stat(hash)
-	return state.FileInfo{Hash: hash, SizeBytes: info.Size}, err
-}
-
-// Fetch implements ingest.Files.
-func (c contents) Fetch(ctx context.Context, hash message.ItemHash) error {
-	_, err := c.keeper.Fetch(ctx, hash)
-	return err
-}
-
-// Read implements ingest.Files.
-func (c contents) Read(_ context.Context, hash message.ItemHash, limit int64) (_ []byte, err error) {
-	if _, ok := hash.Digest(); !ok {
-		return nil, errs.New(errs.NotFound, "no content %s", hash)
-	}
-	b, err := c.blobs.Open(hash)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, b.Close()) }()
-	raw, err := io.ReadAll(io.LimitReader(b, limit+1))
-	if err == nil && int64(len(raw)) > limit {
-		return nil, errs.New(errs.Invalid, "content %s has more than %d bytes", hash, limit)
-	}
-	return raw, err
-}
-
 // images gets files for the executor.
 type images struct {
 	keeper *storage.Keeper
@@ -133,7 +98,13 @@ func (i images) MakeRoom(ctx context.Context, sizeBytes int64) error {
 const uploadGrace = time.Hour
 
 // files are what a coordinator keeps.
-type files struct{ db *state.DB }
+type files struct {
+	db      *state.DB
+	content interface {
+		Uses(blob message.ItemHash) (bool, error)
+	}
+	log *slog.Logger
+}
 
 // Needed implements storage.Room.
 func (f files) Needed(ctx context.Context) (blob.Keep, error) {
@@ -142,7 +113,18 @@ func (f files) Needed(ctx context.Context) (blob.Keep, error) {
 		return nil, err
 	}
 	fresh := time.Now().Add(-uploadGrace)
-	return func(hash message.ItemHash, usedAt time.Time) bool { return named[hash] || usedAt.After(fresh) }, nil
+	broken := false
+	inContent := func(hash message.ItemHash) bool {
+		used, err := f.content.Uses(hash)
+		if err != nil && !broken {
+			broken = true // Said once, not for each blob.
+			f.log.Error("blobs stay, it cannot be told which ipfs content needs", "err", err)
+		}
+		return used || err != nil
+	}
+	return func(hash message.ItemHash, usedAt time.Time) bool {
+		return named[hash] || usedAt.After(fresh) || inContent(hash)
+	}, nil
 }
 
 // FreeDisk implements storage.Room: a coordinator has nothing beside its blobs.

@@ -177,14 +177,15 @@ func TestExecutorGetsMessagesAndImagesFromTheirKeepers(t *testing.T) {
 	}
 }
 
-// A coordinator keeps what STORE messages name, and what may be named soon.
-func TestACoordinatorNeedsFilesAndFreshUploads(t *testing.T) {
+// A coordinator keeps what STORE messages name, what may be named soon, and what
+// IPFS content is made of.
+func TestACoordinatorNeedsFilesFreshUploadsAndContent(t *testing.T) {
 	db, err := state.Open(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	named, other := message.HashOf([]byte("named")), message.HashOf([]byte("other"))
+	named, other, part := message.HashOf([]byte("named")), message.HashOf([]byte("other")), message.HashOf([]byte("part"))
 	err = db.Update(t.Context(), func(tx *state.Tx) error {
 		return tx.PutPin(t.Context(), state.Pin{Key: string(message.HashOf(nil)), Kind: state.PinMessage, File: named})
 	})
@@ -192,7 +193,8 @@ func TestACoordinatorNeedsFilesAndFreshUploads(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	needed, err := node.Files(db).Needed(t.Context())
+	var broken error
+	needed, err := node.Files(db, func(hash message.ItemHash) (bool, error) { return hash == part, broken }).Needed(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,9 +204,12 @@ func TestACoordinatorNeedsFilesAndFreshUploads(t *testing.T) {
 		hash   message.ItemHash
 		usedAt time.Time
 		want   bool
-	}{{named, long, true}, {other, long, false}, {other, time.Now(), true}} {
+	}{{named, long, true}, {other, long, false}, {other, time.Now(), true}, {part, long, true}} {
 		if got := needed(tt.hash, tt.usedAt); got != tt.want {
 			t.Errorf("blob %s used at %s is needed: %v, want %v", tt.hash, tt.usedAt, got, tt.want)
 		}
+	}
+	if broken = errors.New("the index cannot be read"); !needed(other, long) {
+		t.Error("a blob went while nobody could tell whether content needs it")
 	}
 }

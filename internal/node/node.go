@@ -1,7 +1,7 @@
 // Package node builds and runs a node: it opens what the node holds, gives each
 // part what it needs, and starts and ends them together. What runs in which
 // role is in coordinator.go and compute.go; how parts of different rows fit
-// together is in join.go.
+// together is in join.go, and in content.go for IPFS content.
 package node
 
 import (
@@ -23,6 +23,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/config"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
+	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
 	"github.com/aleph-onchain/aleph-onchain/internal/keystore"
 	"github.com/aleph-onchain/aleph-onchain/internal/mirror"
 	"github.com/aleph-onchain/aleph-onchain/internal/outbox"
@@ -43,6 +44,7 @@ type Node struct {
 	id      uint32 // In the registry on chain.
 	db      *state.DB
 	blobs   *blob.Store
+	content *ipfs.Store // Of a coordinator; nil on a compute node.
 	chain   *chain.Client
 	host    *p2p.Host
 	api     *api.Server
@@ -77,6 +79,11 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *Node, err
 	}()
 	if err := n.open(ctx); err != nil {
 		return nil, err
+	}
+	if cfg.Node.Role == config.Coordinator {
+		if err := n.openContent(); err != nil {
+			return nil, err
+		}
 	}
 	if err := n.addShared(); err != nil {
 		return nil, err
@@ -141,7 +148,7 @@ func (n *Node) addShared() (err error) {
 	icfg := cfg.Ingest
 	// A compute node keeps the files that its machines need, no others.
 	icfg.KeepFiles = icfg.KeepFiles && cfg.Node.Role == config.Coordinator
-	n.ingest, err = ingest.New(icfg, n.jobDomain(), n.db, n.host, contents{n.storage, n.blobs}, n.mirror, n.metrics, n.part("ingest"))
+	n.ingest, err = ingest.New(icfg, n.jobDomain(), n.db, n.host, contents{n.storage, n.blobs, n.content}, n.mirror, n.metrics, n.part("ingest"))
 	if err != nil {
 		return fmt.Errorf("build ingest: %w", err)
 	}

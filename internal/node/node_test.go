@@ -257,6 +257,9 @@ func TestComputeNodeIsHeardByItsCoordinator(t *testing.T) {
 	endFirst()
 
 	noLeaks(t, before)
+	if _, err := os.Stat(compute.Dir("ipfs")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a compute node has a store of IPFS content: %v", err)
+	}
 }
 
 // freeAddr returns an address to listen on that is free now.

@@ -13,8 +13,8 @@ var strata = [][]string{
 	{"protocol", "internal/build"},
 	{"internal/errs", "internal/loop", "internal/telemetry"},
 	{
-		"internal/state", "internal/blob", "internal/chain", "internal/p2p", "internal/vmm", "internal/vmnet",
-		"internal/keystore",
+		"internal/state", "internal/blob", "internal/ipfs", "internal/chain", "internal/p2p", "internal/vmm",
+		"internal/vmnet", "internal/keystore",
 	},
 	{
 		"internal/ingest", "internal/mirror", "internal/outbox", "internal/storage", "internal/scheduler",

@@ -1,0 +1,119 @@
+package node_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
+	"github.com/aleph-onchain/aleph-onchain/internal/config"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
+	"github.com/aleph-onchain/aleph-onchain/internal/node"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+// contentOf returns a file of IPFS content.
+func contentOf(t *testing.T, n *node.Node, root ipfs.Root) []byte {
+	t.Helper()
+	f, err := n.Content().Open(root.CID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestContentOutlivesRestartAndReclaim adds IPFS content to a coordinator,
+// starts it again, and lets it make room. What content is made of stays, though
+// no message names it, until the content is deleted.
+func TestContentOutlivesRestartAndReclaim(t *testing.T) {
+	cfg, _ := join(t, chaintest.Start(t), config.Coordinator)
+	cfg.Storage.MaxSizeGB = 0.001
+	data := bytes.Repeat([]byte("content "), 50_000)
+	n, end := begin(t, cfg)
+	root, err := n.Content().Add(t.Context(), bytes.NewReader(data), ipfs.V0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end()
+
+	n, _ = begin(t, cfg)
+	waitReady(t, n)
+	if got := contentOf(t, n, root); !bytes.Equal(got, data) {
+		t.Errorf("after a restart the content has %d bytes, want %d", len(got), len(data))
+	}
+	if _, metrics := get(t, n.URL()+"/metrics"); !bytes.Contains(metrics, []byte("aleph_ipfs_index_bytes")) {
+		t.Error("metrics have no aleph_ipfs_index_bytes")
+	}
+	loose, err := n.Blobs().Put(t.Context(), strings.NewReader(strings.Repeat("l", 400_000)), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := message.HashOf(data)
+	used := func(hash message.ItemHash, ago time.Duration) {
+		t.Helper()
+		if _, err := n.Blobs().Use(hash, time.Now().Add(-ago)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	used(part, 3*time.Hour) // It would go first.
+	used(loose.Hash, 2*time.Hour)
+
+	if err := n.Images().MakeRoom(t.Context(), 500_000); err != nil {
+		t.Fatal(err)
+	}
+
+	if n.Blobs().Has(loose.Hash) || !n.Blobs().Has(part) {
+		t.Errorf("the loose blob is here: %t, that of content: %t; want the latter alone", n.Blobs().Has(loose.Hash), n.Blobs().Has(part))
+	}
+	if err := n.Content().Verify(t.Context(), root.CID); err != nil {
+		t.Errorf("after room was made: %v", err)
+	}
+	used(part, 3*time.Hour)
+	if err := n.Images().MakeRoom(t.Context(), 900_000); errs.KindOf(err) != errs.Exhausted {
+		t.Errorf("room that only content could give: %v, want exhausted", err)
+	}
+	if unused, err := n.Content().Delete(root.CID); err != nil || len(unused) != 1 || unused[0] != part {
+		t.Errorf("deleted content leaves %v, %v; want %s", unused, err, part)
+	}
+	if err := n.Images().MakeRoom(t.Context(), 900_000); err != nil {
+		t.Errorf("room after content was deleted: %v", err)
+	}
+}
+
+func TestContentThatCannotBeOpenedStopsTheStart(t *testing.T) {
+	cfg, _ := join(t, chaintest.Start(t), config.Coordinator)
+	if err := os.WriteFile(filepath.Join(cfg.Node.DataDir, "ipfs"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, cfg, errs.Internal, "open ipfs", cfg.Dir("ipfs"))
+}
+
+// TestContentIsMadeOfBlobsThatAreThere adds blobs to IPFS content.
+func TestContentIsMadeOfBlobsThatAreThere(t *testing.T) {
+	cfg, _ := join(t, chaintest.Start(t), config.Coordinator)
+	n, _ := begin(t, cfg)
+	info, err := n.Blobs().Put(t.Context(), strings.NewReader("a file"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	root, err := n.Content().AddBlob(t.Context(), info.Hash, ipfs.V0)
+
+	if err != nil || string(contentOf(t, n, root)) != "a file" {
+		t.Errorf("the content of the blob: %+v, %v", root, err)
+	}
+	if _, err := n.Content().AddBlob(t.Context(), message.HashOf(nil), ipfs.V0); !errors.Is(err, errs.NotFound) {
+		t.Errorf("a blob that is not here: %v, want not found", err)
+	}
+}

@@ -100,5 +100,5 @@ func (b *batch) amendOfNone(ctx context.Context, m *state.Message, target messag
 	case s.Owner != m.Owner:
 		return message.Reject(message.CodePermissionDenied, "post %s belongs to %s, not to %s", target, s.Owner, m.Owner)
 	}
-	return b.endAtOnce(ctx, m, s.ForgottenBy, s.EndedAt)
+	return b.endAtOnce(ctx, m, s.ForgottenBy)
 }

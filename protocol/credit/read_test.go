@@ -295,6 +295,8 @@ func TestContentsThatAreRefused(t *testing.T) {
 	old.At = at(-1)
 	_, err := credit.Network().Event(old)
 	wantRefused(t, "an old amount that is too large", err, "out of range")
+	_, err = credit.Network().Event(post(credit.TypeTransfer, "a\x00", `{"transfer":{"credits":[{"address":"b","amount":1}]}}`))
+	wantRefused(t, "an owner that cannot be kept", err, "address has a zero byte")
 	_, err = credit.Network().Event(post(credit.TypeDistribution, authority, `{"distribution":{"chain":"c","credits":[{}]}}`))
 	wantRefused(t, "no token", err, "token is missing")
 

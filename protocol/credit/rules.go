@@ -3,6 +3,7 @@ package credit
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -87,6 +88,9 @@ func (r Rules) Event(p Post) (*Event, error) {
 	root, some, err := read(p.Content)
 	if err != nil || !some {
 		return nil, err
+	}
+	if strings.ContainsRune(p.Owner, 0) {
+		return nil, message.Reject(message.CodeInvalidFormat, "address has a zero byte")
 	}
 	e := &Event{Place: p.place(), Owner: p.Owner}
 	unit := int64(1)

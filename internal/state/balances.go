@@ -128,7 +128,7 @@ func (q BalancesQuery) where() (string, []any) {
 // Balances returns balances by address, chain and dapp.
 func (r reader) Balances(ctx context.Context, q BalancesQuery) ([]TokenBalance, error) {
 	where, args := q.where()
-	page, more := paged(q.Offset, q.Limit)
+	page, more := limited(q.Offset, q.Limit)
 	return r.balances(ctx, where+" ORDER BY address, chain, dapp"+page, append(args, more...)...)
 }
 

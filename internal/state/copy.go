@@ -107,7 +107,6 @@ type copier struct {
 func isLogged(table string) bool {
 	return slices.Contains([]string{
 		"meta", "nodes", "jobs", "accounts", "payments", "messages", "files", "offers", "decisions", "capacities", "peers", "acceptances", "vms", "usages",
-		"credit_events",
 	}, table)
 }
 

@@ -51,9 +51,9 @@ type CreditsQuery struct {
 	Limit  int // 0 is all.
 }
 
-// paged is the end of a query for limit rows after the first offset; all rows
+// limited is the end of a query for limit rows after the first offset; all rows
 // if the limit is 0.
-func paged(offset, limit int) (string, []any) {
+func limited(offset, limit int) (string, []any) {
 	if limit <= 0 {
 		return "", nil
 	}
@@ -80,7 +80,7 @@ func (q CreditsQuery) of() (string, []any) {
 // CreditBalances returns the credits of addresses, by address.
 func (r reader) CreditBalances(ctx context.Context, q CreditsQuery) (out []AddressCredits, err error) {
 	query, args := q.of()
-	page, more := paged(q.Offset, q.Limit)
+	page, more := limited(q.Offset, q.Limit)
 	err = r.each(ctx, query+" ORDER BY address"+page, append(args, more...), func(scan func(...any) error) error {
 		var a AddressCredits
 		var sum halves
@@ -304,7 +304,7 @@ func (q CreditQuery) clause() (string, []any, error) {
 	if nullable {
 		order = column + " IS NULL, " + order
 	}
-	page, more := paged(q.Offset, q.Limit)
+	page, more := limited(q.Offset, q.Limit)
 	return where + " ORDER BY " + order + page, append(args, more...), nil
 }
 

@@ -1,7 +1,6 @@
 package ccn_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/api/ccn"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/credit"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -169,16 +168,21 @@ func TestStatusAndContentOfAMessage(t *testing.T) {
 	same(t, "content of an AGGREGATE", n.ok("/api/v0/messages/"+string(aggregate)+"/content").field("key"), any("profile"))
 }
 
-// ledger knows what one machine has cost.
-type ledger map[message.ItemHash]int64
-
-func (l ledger) Consumed(_ context.Context, resource message.ItemHash) (int64, error) {
-	return l[resource], nil
-}
-
 func TestConsumedCreditsAreNeverMissing(t *testing.T) {
+	n := open(t)
 	hash := message.HashOf([]byte("machine"))
-	n := open(t, func(p *ccn.Parts) { p.Ledger = ledger{hash: 12} })
+	place := credit.Place{At: n.at, Hash: message.HashOf([]byte("expense"))}
+	e := &credit.Event{Place: place, Owner: "0xC", Entries: []credit.Entry{
+		{Place: place, Address: "0xA", Amount: -12, Provider: credit.Provider, Method: credit.MethodExpense, OriginRef: string(hash)},
+	}}
+	ctx := t.Context()
+	err := n.db.Update(ctx, func(tx *state.Tx) error {
+		_, err := tx.ApplyCredit(ctx, e)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, want := range map[string]string{string(hash): "12", string(message.HashOf([]byte("absent"))): "0", "abc": "0"} {
 		same(t, name, n.ok("/api/v0/messages/"+name+"/consumed_credits").body, `{"item_hash":"`+name+`","consumed_credits":`+want+`}`)
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
-	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 // Self is who the node is.
@@ -41,12 +40,6 @@ type Heights interface {
 	Heights(ctx context.Context) (read, newest int64, known bool, err error)
 }
 
-// Ledger knows what machines have burnt.
-type Ledger interface {
-	// Consumed returns the credits that a machine or a file has cost so far.
-	Consumed(ctx context.Context, resource message.ItemHash) (int64, error)
-}
-
 // Counters are the numbers of those who listen live; see section 5.12 of the
 // protocol for what each is.
 type Counters struct {
@@ -61,7 +54,6 @@ type Parts struct {
 	Intake   Intake
 	Peers    Peers
 	Heights  Heights
-	Ledger   Ledger
 	Counters func() Counters
 }
 

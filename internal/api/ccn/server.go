@@ -2,6 +2,7 @@ package ccn
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -18,6 +19,23 @@ type Self struct {
 	Version string
 	// Topic is the one on which messages travel.
 	Topic string
+}
+
+// Config says how the node names itself to the message network.
+type Config struct {
+	Version string `toml:"version"` // Release of the reference whose interface this is; who rates nodes compares it with the newest one.
+	Topic   string `toml:"topic"`   // Topic on which the messages of the network travel.
+}
+
+// DefaultConfig is that of the public network.
+func DefaultConfig() Config { return Config{Version: "0.10.2", Topic: "ALEPH-TEST"} }
+
+// Validate reports the first setting that cannot work.
+func (c Config) Validate() error {
+	if c.Version == "" || c.Topic == "" {
+		return errors.New("version and topic may not be empty")
+	}
+	return nil
 }
 
 // Intake takes in messages; ingest.Pipeline is one.

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
@@ -161,6 +160,3 @@ func (s *Server) dispatch(same []route) http.HandlerFunc {
 		s.refuse(w, r, refuse(http.StatusNotFound))
 	}
 }
-
-// now is the time at which a request is served.
-func now() time.Time { return time.Now() }

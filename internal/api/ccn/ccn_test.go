@@ -104,7 +104,9 @@ func open(t testing.TB, parts ...func(*ccn.Parts)) *node {
 		}
 	})
 	domain := job.Jobs(big.NewInt(31337), common.HexToAddress("0xA1"))
-	if n.pipe, err = ingest.New(ingest.DefaultConfig(), domain, n.db, silence{}, n.files, nil, prometheus.NewRegistry(), log); err != nil {
+	cfg := ingest.DefaultConfig()
+	cfg.CreditAuthority, cfg.BalanceAuthority = addressOf(key(t, "credits")), []string{addressOf(key(t, "balances"))}
+	if n.pipe, err = ingest.New(cfg, domain, n.db, silence{}, n.files, nil, prometheus.NewRegistry(), log); err != nil {
 		t.Fatal(err)
 	}
 	p := ccn.Parts{DB: n.db, Intake: n.pipe}

@@ -71,6 +71,7 @@ type Parts struct {
 	Intake   Intake
 	Peers    Peers
 	Heights  Heights
+	Purse    Purse
 	Counters func() Counters
 }
 

@@ -27,6 +27,12 @@ func (b *bitset) and(o *bitset) {
 	}
 }
 
+func (b *bitset) andNot(o *bitset) {
+	for i := range b {
+		b[i] &^= o[i]
+	}
+}
+
 func (b *bitset) count() (n int) {
 	for _, w := range b {
 		n += mathbits.OnesCount64(w)

@@ -12,6 +12,7 @@ import (
 type filter struct {
 	kind   uint8
 	values []string
+	not    bool // None of the values.
 }
 
 // query says which documents, and in which order of their times.
@@ -45,9 +46,16 @@ type search struct {
 	from    int64
 	to      int64
 	filters [][][16]byte // Keys, of each filter.
+	without [][][16]byte // Keys of filters that say what a document has not.
 	blocks  []block      // Those that may have documents, in order.
 	oldest  bool
+
+	ahead  int // How many blocks are read at once, the next time.
+	loaded map[int64]*bitset
 }
+
+// aheadMax bounds the sets that are held at once: each is 4 KiB.
+const aheadMax = 32
 
 // count returns how many documents a query finds.
 func (c catalogue) count(ctx context.Context, r reader, q query) (int64, error) {
@@ -55,7 +63,8 @@ func (c catalogue) count(ctx context.Context, r reader, q query) (int64, error) 
 	if err != nil {
 		return 0, err
 	}
-	if len(s.filters) == 1 && len(s.filters[0]) == 1 && s.from == math.MinInt64 && s.to == math.MaxInt64 {
+	s.ahead = aheadMax // All are counted.
+	if len(s.filters) == 1 && len(s.filters[0]) == 1 && len(s.without) == 0 && s.from == math.MinInt64 && s.to == math.MaxInt64 {
 		return s.countTerm(ctx, s.filters[0][0])
 	}
 	var sum int64
@@ -110,14 +119,18 @@ func (c catalogue) page(ctx context.Context, r reader, q query, offset, limit in
 }
 
 func (c catalogue) search(ctx context.Context, r reader, q query) (*search, error) {
-	s := &search{catalogue: c, r: r, oldest: q.oldest}
+	s := &search{catalogue: c, r: r, oldest: q.oldest, ahead: 1}
 	s.from, s.to = q.span()
 	for _, f := range q.filters {
 		keys := make([][16]byte, 0, len(f.values))
 		for _, v := range f.values {
 			keys = append(keys, term{f.kind, v}.key())
 		}
-		s.filters = append(s.filters, keys)
+		if f.not {
+			s.without = append(s.without, keys)
+		} else {
+			s.filters = append(s.filters, keys)
+		}
 	}
 	if len(s.filters) == 0 {
 		s.filters = [][][16]byte{{everything.key()}}
@@ -180,28 +193,84 @@ func (s *search) countTerm(ctx context.Context, key [16]byte) (n int64, err erro
 func (s *search) countIn(ctx context.Context, b block) (int, error) {
 	if s.from <= b.min && b.max < s.to {
 		set, err := s.set(ctx, b)
-		return set.count(), err
+		if err != nil {
+			return 0, err
+		}
+		return set.count(), nil
 	}
 	found, err := s.find(ctx, b)
 	return len(found), err
 }
 
-// set is what the filters leave of a block.
-func (s *search) set(ctx context.Context, b block) (out bitset, err error) {
+// set is what the filters leave of a block. Blocks are asked for in their order, so
+// some are read at once, more and more as the search goes on.
+func (s *search) set(ctx context.Context, b block) (*bitset, error) {
+	if set := s.loaded[b.number]; set != nil {
+		return set, nil
+	}
+	from := slices.IndexFunc(s.blocks, func(x block) bool { return x.number == b.number })
+	if err := s.load(ctx, s.blocks[from:min(from+s.ahead, len(s.blocks))]); err != nil {
+		return nil, err
+	}
+	s.ahead = min(2*s.ahead, aheadMax)
+	return s.loaded[b.number], nil
+}
+
+// load reads the sets of blocks, in place of those that were read before.
+func (s *search) load(ctx context.Context, blocks []block) error {
+	s.loaded = make(map[int64]*bitset, len(blocks))
+	low, high := blocks[0].number, blocks[0].number
+	for _, b := range blocks {
+		low, high = min(low, b.number), max(high, b.number)
+	}
 	for i, keys := range s.filters {
-		var one bitset
-		for _, key := range keys {
-			if err := s.read(ctx, s.r, key, b.number, &one); err != nil {
-				return out, err
-			}
+		sets, err := s.union(ctx, keys, blocks, low, high)
+		if err != nil {
+			return err
 		}
-		if i == 0 {
-			out = one
-		} else {
-			out.and(&one)
+		for number, set := range sets {
+			if i > 0 {
+				set.and(s.loaded[number])
+			}
+			s.loaded[number] = set
 		}
 	}
-	return out, nil
+	for _, keys := range s.without {
+		sets, err := s.union(ctx, keys, blocks, low, high)
+		if err != nil {
+			return err
+		}
+		for number, set := range sets {
+			s.loaded[number].andNot(set)
+		}
+	}
+	return nil
+}
+
+// union reads what has one of some terms, of blocks that lie between two.
+func (s *search) union(ctx context.Context, keys [][16]byte, blocks []block, low, high int64) (map[int64]*bitset, error) {
+	sets := make(map[int64]*bitset, len(blocks))
+	for _, b := range blocks {
+		sets[b.number] = new(bitset)
+	}
+	for chunk := range chunks(arguments(slices.Values(keys))) {
+		query := "SELECT block, bits FROM " + s.name + "_postings WHERE term IN " + marks(len(chunk)) + " AND block BETWEEN ? AND ?"
+		err := s.r.each(ctx, query, append(chunk[:len(chunk):len(chunk)], low, high), func(scan func(...any) error) error {
+			var number int64
+			var raw []byte
+			if err := scan(&number, &raw); err != nil {
+				return err
+			}
+			if set := sets[number]; set != nil {
+				return set.add(raw)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read sets of %ss: %w", s.name, err)
+		}
+	}
+	return sets, nil
 }
 
 // find returns the documents of a block, in no order.

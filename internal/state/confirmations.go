@@ -202,5 +202,5 @@ func (q *MessageQuery) heights() []filter {
 		}
 		from, to = from/fan, to/fan
 	}
-	return []filter{{termHeight, values}}
+	return []filter{{kind: termHeight, values: values}}
 }

@@ -17,6 +17,7 @@ import (
 type MessageQuery struct {
 	Statuses   []MessageStatus // Processed and removing, which is what nil means too.
 	Types      []string
+	NotTypes   []string // Those that are left out.
 	Chains     []string
 	Senders    []string
 	Owners     []string
@@ -46,8 +47,11 @@ type MessagePlace struct {
 func (q *MessageQuery) conditions() (out []filter) {
 	add := func(kind uint8, values []string) {
 		if values != nil {
-			out = append(out, filter{kind, values})
+			out = append(out, filter{kind: kind, values: values})
 		}
+	}
+	if len(q.NotTypes) > 0 {
+		out = append(out, filter{termType, q.NotTypes, true})
 	}
 	add(termSender, q.Senders)
 	add(termOwner, q.Owners)
@@ -61,7 +65,7 @@ func (q *MessageQuery) conditions() (out []filter) {
 	add(termTag, q.Tags)
 	add(termPayment, q.Payments)
 	if q.Statuses != nil && (!slices.Contains(q.Statuses, MessageProcessed) || !slices.Contains(q.Statuses, MessageRemoving)) {
-		out = append(out, filter{termStatus, words(q.Statuses)})
+		out = append(out, filter{kind: termStatus, values: words(q.Statuses)})
 	}
 	return out
 }
@@ -105,7 +109,8 @@ func (q *MessageQuery) Matches(m *Message) (bool, error) {
 	}
 	terms = append(terms, m.statusTerm())
 	for _, f := range conditions {
-		if !slices.ContainsFunc(terms, func(t term) bool { return t.kind == f.kind && slices.Contains(f.values, t.value) }) {
+		has := slices.ContainsFunc(terms, func(t term) bool { return t.kind == f.kind && slices.Contains(f.values, t.value) })
+		if has == f.not {
 			return false, nil
 		}
 	}
@@ -135,7 +140,7 @@ func (q *MessageQuery) segments() []segment {
 	if q.ToHeight > 0 {
 		return out
 	}
-	waiting := segment{messageCatalogue(), q.query(filter{termUnconfirmed, []string{""}})}
+	waiting := segment{messageCatalogue(), q.query(filter{kind: termUnconfirmed, values: []string{""}})}
 	if q.Oldest {
 		return append(out, waiting)
 	}
@@ -453,6 +458,19 @@ func (v *View) CountMessages(ctx context.Context, q MessageQuery) (n int64, err 
 	if q.inWindow() {
 		rows, err := v.window(ctx, &q)
 		return int64(len(rows)), err
+	}
+	if len(q.NotTypes) > 0 && q.Types == nil {
+		// Those that are left out are few, and all of them are counted by a look at the
+		// sizes of sets.
+		left := q
+		left.NotTypes, left.Types = nil, q.NotTypes
+		without, err := v.CountMessages(ctx, left)
+		if err != nil {
+			return 0, err
+		}
+		q.NotTypes = nil
+		n, err := v.CountMessages(ctx, q)
+		return n - without, err
 	}
 	for _, s := range q.segments() {
 		found, err := s.c.count(ctx, v.reader, s.q)

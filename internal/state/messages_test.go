@@ -135,6 +135,9 @@ func (w *world) query() state.MessageQuery {
 		Kinds: maybe("t", "u"), Tags: maybe("x", "y", "z"), Payments: maybe("hold", "credit", "superfluid"), Oldest: w.r.IntN(2) == 0, ByTx: w.r.IntN(3) == 0,
 	}
 	if w.r.IntN(4) == 0 {
+		q.NotTypes = []string{w.pick("POST", "STORE")}
+	}
+	if w.r.IntN(4) == 0 {
 		q.From = time.Unix(int64(1000+w.r.IntN(len(w.all)/2)), 0)
 	}
 	if w.r.IntN(4) == 0 {
@@ -181,6 +184,9 @@ func (w *world) has(q *state.MessageQuery, m *state.Message) bool {
 	e := &m.Envelope
 	if !in(q.Types, string(e.Type)) || !in(q.Chains, string(e.Chain)) || !in(q.Senders, e.Sender) || !in(q.Owners, m.Owner) || !in(q.Channels, channel) ||
 		!in(q.Refs, c.Ref) || !in(q.Files, c.File) || !in(q.Keys, c.Key) || !in(q.Kinds, c.Type) || !in(q.Payments, c.Payment.Type) || !in(q.Tags, c.Content.Tags...) {
+		return false
+	}
+	if slices.Contains(q.NotTypes, string(e.Type)) {
 		return false
 	}
 	if q.Statuses != nil && !slices.Contains(q.Statuses, m.Status) || q.Hashes != nil && !slices.Contains(q.Hashes, e.ItemHash) {

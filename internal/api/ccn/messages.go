@@ -130,28 +130,17 @@ func (s *Server) listMessages(w http.ResponseWriter, r *http.Request) error {
 		return refuseText(http.StatusUnprocessableEntity, "Cursor pagination is not supported with tx-time sort order or block filters")
 	}
 	return s.list(w, r, false, func(v *state.View, st *stream) error {
-		if err := hideUnknown(r.Context(), v, &q.MessageQuery); err != nil {
-			return err
-		}
+		hideUnknown(&q.MessageQuery)
 		return s.fillMessages(r.Context(), v, st, q)
 	})
 }
 
 // hideUnknown leaves V-PROGRAM messages out of a list that does not ask for them:
 // clients that do not know the type cannot read a page that has one.
-func hideUnknown(ctx context.Context, v *state.View, q *state.MessageQuery) error {
-	if q.Types != nil || q.Hashes != nil {
-		return nil
+func hideUnknown(q *state.MessageQuery) {
+	if q.Types == nil && q.Hashes == nil {
+		q.NotTypes = []string{string(message.TypeVProgram)}
 	}
-	n, err := v.CountMessages(ctx, state.MessageQuery{Types: []string{string(message.TypeVProgram)}})
-	if err != nil || n == 0 {
-		return err
-	}
-	q.Types = []string{
-		string(message.TypePost), string(message.TypeAggregate), string(message.TypeStore), string(message.TypeProgram), string(message.TypeInstance),
-		string(message.TypeForget),
-	}
-	return nil
 }
 
 // fillMessages writes a list.

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// process is a server in a process of its own.
+type process struct {
+	cmd *exec.Cmd
+	url string
+	log *os.File
+}
+
+// startMax bounds the time in which a server must answer.
+const startMax = 5 * time.Minute
+
+// start starts a server and waits until it answers at path. It returns how long that
+// took.
+func start(ctx context.Context, path, log string, command string, args ...string) (*process, time.Duration, error) {
+	out, err := os.Create(log)
+	if err != nil {
+		return nil, 0, err
+	}
+	p := &process{cmd: exec.CommandContext(ctx, command, args...), log: out}
+	p.cmd.Stdout, p.cmd.Stderr = out, out
+	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
+	began := time.Now()
+	if err := p.cmd.Start(); err != nil {
+		return nil, 0, errors.Join(err, out.Close())
+	}
+	for i, arg := range args {
+		if arg == "--port" || arg == "-port" {
+			p.url = "http://127.0.0.1:" + args[i+1]
+		}
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for time.Since(began) < startMax {
+		answer, err := http.Get(p.url + path)
+		if err == nil {
+			took := time.Since(began)
+			if err := answer.Body.Close(); err != nil {
+				return nil, 0, errors.Join(err, p.stop())
+			}
+			if answer.StatusCode == http.StatusOK {
+				return p, took, nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, 0, errors.Join(context.Cause(ctx), p.stop())
+		}
+	}
+	return nil, 0, errors.Join(fmt.Errorf("%s did not answer in %v; see %s", command, startMax, log), p.stop())
+}
+
+// stop ends the server and waits for it.
+func (p *process) stop() error {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	_ = p.cmd.Wait() // That it was ended is no failure.
+	return p.log.Close()
+}
+
+// freePort is a port that nobody listens on.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return port, errors.Join(err, l.Close())
+}
+
+// cpu is the processor time that the server has used.
+func (p *process) cpu() (time.Duration, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
+	const user, system, hertz = 11, 12, 100
+	var ticks int64
+	for _, i := range []int{user, system} {
+		n, err := strconv.ParseInt(fields[i], 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / hertz, nil
+}
+
+// resident is the memory that the server holds, in bytes.
+func (p *process) resident() (float64, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(raw)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return kib * 1024, err
+		}
+	}
+	return 0, errors.New("the kernel does not say how much memory the server holds")
+}
+
+// ownCPU is the processor time that this process has used.
+func ownCPU() (time.Duration, error) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0, err
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
+}

@@ -1,0 +1,166 @@
+package ccn
+
+import (
+	"bytes"
+	"compress/gzip"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/api"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+)
+
+const (
+	// heldMax is how much of an answer is held until its end. One that is longer is
+	// written as it is read, and keeps a reader of the database for as long.
+	heldMax = 1 << 20
+	// longMax bounds such answers: there are more readers than that.
+	longMax = 3
+	// chunkMax is how much of a long answer is written at once, within chunkTimeout,
+	// and longTimeout bounds the whole of it.
+	chunkMax     = 64 << 10
+	chunkTimeout = 10 * time.Second
+	longTimeout  = 10 * time.Minute
+)
+
+// stream is an answer that grows. Up to heldMax nothing of it is written, so that
+// what fails until then is answered as a failure.
+type stream struct {
+	s     *Server
+	w     http.ResponseWriter
+	r     *http.Request
+	out   io.Writer // Of a long answer.
+	zip   *gzip.Writer
+	buf   []byte
+	long  bool
+	until time.Time
+	wants bool // gzip
+}
+
+// list answers with what fn appends while it reads the database. zipped says whether
+// the answer may be compressed.
+func (s *Server) list(w http.ResponseWriter, r *http.Request, zipped bool, fn func(*state.View, *stream) error) error {
+	st := &stream{s: s, w: w, r: r, wants: zipped && acceptsGzip(r)}
+	err := s.parts.DB.View(r.Context(), func(v *state.View) error { return fn(v, st) })
+	if err == nil {
+		err = st.finish()
+	}
+	if !st.long {
+		return err
+	}
+	<-s.long
+	if err != nil && st.out != nil {
+		// The connection is broken, so that nobody takes the answer for whole.
+		s.log.Debug("long answer broken off", "path", r.URL.Path, "err", err)
+		panic(http.ErrAbortHandler)
+	}
+	return err
+}
+
+// acceptsGzip reports whether a client reads answers that are compressed.
+func acceptsGzip(r *http.Request) bool {
+	for _, header := range r.Header.Values("Accept-Encoding") {
+		for coding := range strings.SplitSeq(header, ",") {
+			name, params, _ := strings.Cut(strings.TrimSpace(coding), ";")
+			refused := strings.Trim(strings.ReplaceAll(params, " ", ""), "0.") == "q="
+			if strings.EqualFold(strings.TrimSpace(name), "gzip") && !refused {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// grow lets fn append to the answer, and writes what is enough for a chunk.
+func (st *stream) grow(fn func(dst []byte) ([]byte, error)) (err error) {
+	if st.buf, err = fn(st.buf); err != nil {
+		return err
+	}
+	if !st.long {
+		if len(st.buf) <= heldMax {
+			return nil
+		}
+		if err := st.begin(); err != nil {
+			return err
+		}
+	}
+	if len(st.buf) < chunkMax {
+		return nil
+	}
+	return st.flush()
+}
+
+// text appends a text to the answer.
+func (st *stream) text(s string) error {
+	return st.grow(func(dst []byte) ([]byte, error) { return append(dst, s...), nil })
+}
+
+// begin turns the answer into a long one.
+func (st *stream) begin() error {
+	select {
+	case st.s.long <- struct{}{}:
+	default:
+		return errs.New(errs.Unavailable, "%d long lists are being read already; ask for pages, or try again", longMax)
+	}
+	st.long, st.until = true, now().Add(longTimeout)
+	if err := api.BeginStream(st.w); err != nil {
+		return err
+	}
+	st.header()
+	st.w.WriteHeader(http.StatusOK)
+	st.out = st.w
+	if st.wants {
+		st.zip = gzip.NewWriter(st.w)
+		st.out = st.zip
+	}
+	return nil
+}
+
+func (st *stream) header() {
+	st.w.Header().Set("Content-Type", typeJSON)
+	if st.wants {
+		st.w.Header().Set("Content-Encoding", "gzip")
+		st.w.Header().Add("Vary", "Accept-Encoding")
+	}
+}
+
+// flush writes what there is of a long answer.
+func (st *stream) flush() error {
+	deadline := now().Add(chunkTimeout)
+	if deadline.After(st.until) {
+		deadline = st.until
+	}
+	// Who writes to something else than a connection has no deadlines.
+	_ = http.NewResponseController(st.w).SetWriteDeadline(deadline)
+	_, err := st.out.Write(st.buf)
+	st.buf = st.buf[:0]
+	return err
+}
+
+// finish writes the rest of the answer. The database is free again.
+func (st *stream) finish() error {
+	if st.long {
+		if err := st.flush(); err != nil || st.zip == nil {
+			return err
+		}
+		return st.zip.Close()
+	}
+	st.header()
+	if !st.wants {
+		st.s.write(st.w, st.r, http.StatusOK, typeJSON, st.buf)
+		return nil
+	}
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write(st.buf); err != nil {
+		return err
+	}
+	if err := z.Close(); err != nil {
+		return err
+	}
+	st.s.write(st.w, st.r, http.StatusOK, typeJSON, b.Bytes())
+	return nil
+}

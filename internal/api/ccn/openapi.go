@@ -99,15 +99,16 @@ func (rt *route) operation() schema {
 	if params != nil {
 		op["parameters"] = params
 	}
-	if rt.method == http.MethodPost {
-		op["requestBody"] = schema{"required": true, "content": schema{"application/json": schema{"schema": schema{"type": "object"}}}}
+	if takes, _ := rt.media(); rt.method == http.MethodPost || rt.method == http.MethodPatch {
+		op["requestBody"] = schema{"required": true, "content": schema{takes: schema{"schema": schema{"type": "object"}}}}
 	}
 	return op
 }
 
 // responses are the answers of a route by their statuses.
 func (rt *route) responses() schema {
-	out := schema{"200": schema{"description": http.StatusText(http.StatusOK), "content": schema{"application/json": schema{}}}}
+	_, gives := rt.media()
+	out := schema{"200": schema{"description": http.StatusText(http.StatusOK), "content": schema{gives: schema{}}}}
 	for _, status := range rt.also {
 		kind := "text/plain"
 		if status < http.StatusBadRequest {

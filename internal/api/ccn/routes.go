@@ -39,7 +39,7 @@ func routes() []route {
 		accepted, bad, missing, gone, invalid = http.StatusAccepted, http.StatusBadRequest, http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity
 		away                                  = http.StatusServiceUnavailable
 	)
-	return []route{
+	return append(fileRoutes(), []route{
 		get("/{$}", "What this node is, for people", "", (*Server).index),
 		get("/version", "Version of the interface", "", (*Server).version),
 		get("/api/v0/version", "Version of the interface", "", (*Server).version),
@@ -75,7 +75,7 @@ func routes() []route {
 		get("/api/v0/addresses/{address}/post_types", "The types of the posts of an address", "", (*Server).addressPostTypes),
 		get("/api/v0/addresses/{address}/channels", "The channels that an address has used", "", (*Server).addressChannels),
 		get("/api/v0/channels/list.json", "The channels that anybody has used", "", (*Server).listChannels),
-	}
+	}...)
 }
 
 // suffix is that of paths whose last segment varies and has one. The mux has no

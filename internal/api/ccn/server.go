@@ -63,6 +63,7 @@ type Parts struct {
 	Heights  Heights
 	Ledger   Ledger
 	Counters func() Counters
+	Storage  *Storage // Without it there are no files.
 }
 
 // Server answers for a node. Use New.
@@ -111,7 +112,7 @@ func (s *Server) serves(r *http.Request, method string) bool {
 // allowed are the methods that the path of a request has.
 func (s *Server) allowed(r *http.Request) string {
 	var out []string
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		if s.serves(r, method) {
 			out = append(out, method)
 		}
@@ -142,7 +143,9 @@ func (s *Server) dispatch(same []route) http.HandlerFunc {
 			if !same[i].match(r) {
 				continue
 			}
-			r.Body = http.MaxBytesReader(w, r.Body, bodyMax)
+			if !same[i].takesFiles() {
+				r.Body = http.MaxBytesReader(w, r.Body, bodyMax)
+			}
 			if err := same[i].handle(s, w, r); err != nil {
 				s.refuse(w, r, err)
 			}

@@ -49,6 +49,7 @@ func (s *Store) draft(v Version, read func(w *writer) (Root, func() error, error
 	if d.Root, d.keep, err = read(d.writer); err != nil {
 		return nil, errors.Join(err, d.Abort())
 	}
+	d.writer.buf = nil // A draft may wait for others.
 	return d, nil
 }
 

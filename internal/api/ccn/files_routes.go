@@ -11,7 +11,7 @@ func fileRoutes() []route {
 	const (
 		invalid, missing, bad, denied, unpaid = http.StatusUnprocessableEntity, http.StatusNotFound, http.StatusBadRequest, http.StatusForbidden, http.StatusPaymentRequired
 		accepted, large, noRoom, away         = http.StatusAccepted, http.StatusRequestEntityTooLarge, http.StatusInsufficientStorage, http.StatusServiceUnavailable
-		gateway                               = http.StatusBadGateway
+		backend                               = http.StatusBadGateway
 	)
 	get := func(path, summary string, handle func(*Server, http.ResponseWriter, *http.Request) error, also ...int) route {
 		return route{method: http.MethodGet, path: path, summary: summary, also: also, handle: handle}
@@ -24,7 +24,7 @@ func fileRoutes() []route {
 		post("/api/v0/storage/add_json", "Bring a JSON document", (*Server).addJSON, invalid),
 		post("/api/v0/ipfs/add_file", "Bring a file to IPFS", (*Server).addIPFSFile, accepted, bad, unpaid, denied, invalid),
 		post("/api/v0/ipfs/add_json", "Bring a JSON document to IPFS", (*Server).addIPFSJSON, denied, invalid),
-		post("/api/v0/ipfs/add_car", "Bring an IPFS directory as an archive, with the STORE message that names it", (*Server).addCAR, accepted, bad, unpaid, denied, invalid, gateway),
+		post("/api/v0/ipfs/add_car", "Bring an IPFS directory as an archive, with the STORE message that names it", (*Server).addCAR, accepted, bad, unpaid, denied, invalid, backend),
 		get("/api/v0/storage/limits.json", "How much may be brought", (*Server).storageLimits),
 		get("/api/v0/storage/{hash}", "A file in JSON", (*Server).fileJSON, bad, missing, large),
 		get("/api/v0/storage/raw/{hash}", "A file as it is, or a directory as a tar", (*Server).fileRaw, bad, missing),
@@ -33,6 +33,10 @@ func fileRoutes() []route {
 		get("/api/v0/storage/by-message-hash/{message_hash}", "The file that a STORE message names", (*Server).fileOfMessage, bad, missing),
 		get("/api/v0/storage/by-ref/{ref}", "The latest version of a file, by its first STORE message", (*Server).fileOfRef, bad, missing),
 		get("/api/v0/storage/by-ref/{address}/{ref}", "The latest version of a file, by its owner's name for it", (*Server).fileOfOwnersRef, missing),
+
+		post("/api/v0/add", "Bring files and folders to IPFS, as with Kubo", (*Server).kuboAdd, bad, missing),
+		get("/ipfs/{cid}", "IPFS content that this node keeps", (*Server).gateway, bad, missing),
+		get("/ipfs/{cid}/{path...}", "IPFS content that this node keeps", (*Server).gateway, bad, missing),
 	}
 }
 

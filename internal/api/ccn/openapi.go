@@ -66,7 +66,7 @@ func (s *Server) openAPI(w http.ResponseWriter, r *http.Request) error {
 func Document(version string) ([]byte, error) {
 	paths := map[string]map[string]any{}
 	for _, rt := range routes() {
-		path := strings.TrimSuffix(rt.path, "{$}")
+		path := strings.Replace(strings.TrimSuffix(rt.path, "{$}"), "...}", "}", 1)
 		if paths[path] == nil {
 			paths[path] = map[string]any{}
 		}
@@ -89,6 +89,7 @@ func (rt *route) operation() schema {
 	for segment := range strings.SplitSeq(rt.path, "/") {
 		if name, ok := strings.CutPrefix(segment, "{"); ok && name != "$}" {
 			name, _, _ = strings.Cut(name, "}")
+			name = strings.TrimSuffix(name, "...")
 			params = append(params, schema{"name": name, "in": "path", "required": true, "schema": textSchema()})
 		}
 	}

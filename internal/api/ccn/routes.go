@@ -108,7 +108,7 @@ func patterns(table []route) map[string][]route {
 // match reports whether the path of a request, which has the route's pattern, is
 // that of the route, and gives the request the values of its segments.
 func (rt *route) match(r *http.Request) bool {
-	if strings.HasSuffix(rt.path, "{$}") {
+	if strings.HasSuffix(rt.path, "{$}") || strings.HasSuffix(rt.path, "...}") {
 		return true
 	}
 	want, got := strings.Split(rt.path, "/"), strings.Split(r.URL.EscapedPath(), "/")

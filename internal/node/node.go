@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"sync"
 
@@ -52,7 +53,7 @@ type Node struct {
 	ingest  *ingest.Pipeline
 	storage *storage.Keeper
 
-	handler *v1.Server
+	handler http.Handler
 	parts   []part
 	closers []closer // In the order in which they were opened.
 }

@@ -34,6 +34,11 @@ func fileRoutes() []route {
 		get("/api/v0/storage/by-ref/{ref}", "The latest version of a file, by its first STORE message", (*Server).fileOfRef, bad, missing),
 		get("/api/v0/storage/by-ref/{address}/{ref}", "The latest version of a file, by its owner's name for it", (*Server).fileOfOwnersRef, missing),
 
+		post(uploadsPath, "Begin to bring a file in pieces (tus 1.0)", (*Server).beginUpload, bad, unpaid, denied, http.StatusPreconditionFailed, invalid),
+		get(uploadsPath+"/{id}", "How far a file has come", (*Server).uploadStatus, missing, http.StatusPreconditionFailed),
+		{method: http.MethodPatch, path: uploadsPath + "/{id}", summary: "Bring the next bytes of a file", also: []int{bad, missing, http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnsupportedMediaType, invalid, noRoom}, handle: (*Server).goOn},
+		{method: http.MethodDelete, path: uploadsPath + "/{id}", summary: "Bring no more of a file", also: []int{missing, http.StatusPreconditionFailed}, handle: (*Server).dropUpload},
+
 		post("/api/v0/add", "Bring files and folders to IPFS, as with Kubo", (*Server).kuboAdd, bad, missing),
 		get("/ipfs/{cid}", "IPFS content that this node keeps", (*Server).gateway, bad, missing),
 		get("/ipfs/{cid}/{path...}", "IPFS content that this node keeps", (*Server).gateway, bad, missing),
@@ -53,7 +58,7 @@ func (rt *route) media() (takes, gives string) {
 	takes, gives = "application/json", "application/json"
 	switch {
 	case rt.method == http.MethodPatch:
-		takes = "application/offset+octet-stream"
+		takes = offsetType
 	case rt.takesFiles():
 		takes = "multipart/form-data"
 	}

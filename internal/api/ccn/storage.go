@@ -46,8 +46,12 @@ func (c FilesConfig) Validate() error {
 		name  string
 		value int64
 	}{
-		{"max_file_mib", c.MaxFileMiB}, {"max_ipfs_file_mib", c.MaxIPFSFileMiB}, {"max_car_mib", c.MaxCARMiB},
-		{"max_anonymous_mib", c.MaxAnonymousMiB}, {"max_ipfs_anonymous_mib", c.MaxIPFSAnonymousMiB}, {"max_add_mib", c.MaxAddMiB},
+		{"max_file_mib", c.MaxFileMiB},
+		{"max_ipfs_file_mib", c.MaxIPFSFileMiB},
+		{"max_car_mib", c.MaxCARMiB},
+		{"max_anonymous_mib", c.MaxAnonymousMiB},
+		{"max_ipfs_anonymous_mib", c.MaxIPFSAnonymousMiB},
+		{"max_add_mib", c.MaxAddMiB},
 	} {
 		if l.value < 0 || l.value > limitMax {
 			return fmt.Errorf("%s is %d, want from 0 to %d", l.name, l.value, limitMax)
@@ -79,12 +83,13 @@ type Purse interface {
 
 // Storage is what the endpoints for files work with.
 type Storage struct {
-	Config  FilesConfig
-	Blobs   *blob.Store
-	IPFS    *ipfs.Store // nil disables the engine.
-	Room    Room
-	Uploads Uploads
-	Purse   Purse // nil leaves it to the judgement of the message.
+	Config   FilesConfig
+	Blobs    *blob.Store
+	IPFS     *ipfs.Store // nil disables the engine.
+	Room     Room
+	Uploads  Uploads
+	Purse    Purse          // nil leaves it to the judgement of the message.
+	Partials *blob.Partials // nil takes no file in pieces.
 }
 
 // errNoStorage is the answer of a node that keeps no files.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -33,6 +32,7 @@ import (
 
 // Bootstrap and the others are the rest of a network for storage.
 func (silence) Bootstrap() []p2p.PeerID { return nil }
+
 func (silence) OpenBlob(context.Context, p2p.PeerID, message.ItemHash, int64) (io.ReadCloser, int64, error) {
 	return nil, 0, errs.New(errs.Unavailable, "nobody is here")
 }
@@ -349,7 +349,7 @@ func TestRefusedUploadsLeaveNothing(t *testing.T) {
 		{"too large comes before what is wrong with the message", add, []string{wrongSignature, large(3<<20 + 1)}, 413, ""},
 		{"metadata too large", add, []string{file, partOf("metadata", bytes.Repeat([]byte(" "), 1<<20+1))}, 413, ""},
 		{"a POST", add, []string{file, metadata(fields{"message": post, "sync": true})}, 422, "422: Could not decode metadata: "},
-		{"sync is a word", add, []string{file, metadata(fields{"message": json.RawMessage(post), "sync": "maybe"})}, 422, "422: Could not decode metadata: "},
+		{"sync is a word", add, []string{file, metadata(fields{"message": post, "sync": "maybe"})}, 422, "422: Could not decode metadata: "},
 		{"signature", add, []string{file, wrongSignature}, 403, "403: Forbidden"},
 		{"content", add, []string{file, metadata(fields{"message": noContent, "sync": true})}, 422, "422: Invalid store message content: "},
 		{"another file", add, []string{file, elsewhere}, 422, fmt.Sprintf("422: File hash does not match (%s != %s)", hash, other)},

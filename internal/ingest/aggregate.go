@@ -13,12 +13,12 @@ func (b *batch) aggregate(ctx context.Context, m *state.Message, a *message.Aggr
 	if err := b.permit(ctx, m); err != nil {
 		return err
 	}
-	until, by, err := b.tx.AggregateForgotten(ctx, m.Owner, a.Key.String())
+	by, err := b.tx.AggregateForgotten(ctx, m.Owner, a.Key.String(), m.MadeAt)
 	if err != nil {
 		return err
 	}
-	if by != "" && !m.MadeAt.After(until) {
-		return b.endAtOnce(ctx, m, []message.ItemHash{by}, until)
+	if len(by) > 0 {
+		return b.endAtOnce(ctx, m, by)
 	}
 	if err := b.delegated(ctx, m); err != nil {
 		return err

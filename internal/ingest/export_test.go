@@ -1,4 +1,39 @@
 package ingest
 
+import (
+	"context"
+	"time"
+)
+
 // WaitingOffersMax bounds a payer's offers that are not jobs yet.
 const WaitingOffersMax = waitingOffersMax
+
+// Settle looks again at everything that waits, due or not, until that changes
+// nothing any more.
+func (p *Pipeline) Settle(ctx context.Context) error {
+	const passesMax = 50
+	for range passesMax {
+		rows, err := p.db.PendingDue(ctx, time.Now().Add(24*time.Hour), 1000)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		last, err := p.db.LastMessage(ctx)
+		if err != nil {
+			return err
+		}
+		before := len(rows)
+		for i := range rows {
+			if err := p.retry(ctx, &rows[i]); err != nil {
+				return err
+			}
+		}
+		now, err := p.db.LastMessage(ctx)
+		if err != nil {
+			return err
+		}
+		if rows, err = p.db.PendingDue(ctx, time.Now().Add(24*time.Hour), 1000); err != nil || now == last && len(rows) == before {
+			return err
+		}
+	}
+	return context.DeadlineExceeded
+}

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,30 +30,117 @@ func (b *batch) forget(ctx context.Context, m *state.Message, f *message.Forget)
 	if err != nil {
 		return err
 	}
+	for _, owner := range ownersOf(slices.Concat(targets, elements), over) {
+		if !authz.Same(m.Envelope.Sender, owner) {
+			if err := b.tx.PutDelegated(ctx, owner, m); err != nil {
+				return err
+			}
+		}
+	}
 	if err := b.add(ctx, m); err != nil {
 		return err
 	}
 	by := m.Envelope.ItemHash
 	for _, s := range over {
-		if !slices.Contains(s.ForgottenBy, by) {
-			s.ForgottenBy = append(s.ForgottenBy, by)
-			slices.Sort(s.ForgottenBy) // In whatever order they came.
-			if err := b.tx.PutSkeleton(ctx, *s); err != nil {
-				return err
-			}
+		if err := b.forgetMore(ctx, s, by); err != nil {
+			return err
 		}
 	}
 	for _, key := range f.Aggregates {
-		if err := b.tx.ForgetAggregate(ctx, m.Owner, string(key), m.MadeAt, by); err != nil {
+		if err := b.forgetAggregate(ctx, m, string(key)); err != nil {
 			return err
 		}
 	}
 	for _, t := range slices.Concat(targets, elements) {
-		if err := b.end(ctx, t, ending{state.MessageForgotten, []message.ItemHash{by}, m.Envelope.Time, m.MadeAt, ""}); err != nil {
+		how := ending{status: state.MessageForgotten, by: []message.ItemHash{by}, madeAt: m.MadeAt}
+		if err := b.end(ctx, t, how); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// forgetAggregate notes that an aggregate was forgotten as a whole, also of its
+// elements that were forgotten before.
+func (b *batch) forgetAggregate(ctx context.Context, m *state.Message, key string) error {
+	if err := b.tx.ForgetAggregate(ctx, m.Owner, key, m.MadeAt, m.Envelope.ItemHash); err != nil {
+		return err
+	}
+	before, err := b.tx.SkeletonsOf(ctx, state.ParentAggregate(m.Owner, key))
+	if err != nil {
+		return err
+	}
+	for i := range before {
+		if s := &before[i]; s.Status == state.MessageForgotten && !s.MadeAt.After(m.MadeAt) {
+			if err := b.forgetMore(ctx, s, m.Envelope.ItemHash); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// forgetMore adds FORGETs to a message that was forgotten before, and to what was
+// forgotten with it. In whatever order they come, a message was forgotten by all of
+// them, as of the first in time.
+func (b *batch) forgetMore(ctx context.Context, s *state.Skeleton, by ...message.ItemHash) error {
+	all := slices.Concat(s.ForgottenBy, by)
+	slices.Sort(all)
+	if all = slices.Compact(all); len(all) == len(s.ForgottenBy) {
+		return nil
+	}
+	var err error
+	s.ForgottenBy = all
+	if s.EndedAt, err = b.forgottenAt(ctx, all); err != nil {
+		return err
+	}
+	if err := b.tx.PutSkeleton(ctx, *s); err != nil {
+		return err
+	}
+	return b.forgetAmends(ctx, s)
+}
+
+// forgetAmends adds the FORGETs of a post to those of its amends that ended before.
+func (b *batch) forgetAmends(ctx context.Context, s *state.Skeleton) error {
+	if s.Envelope.Type != message.TypePost || s.Parent != "" {
+		return nil
+	}
+	amends, err := b.tx.SkeletonsOf(ctx, state.ParentPost(s.Envelope.ItemHash))
+	if err != nil {
+		return err
+	}
+	for i := range amends {
+		if amends[i].Status != state.MessageForgotten {
+			continue
+		}
+		if err := b.forgetMore(ctx, &amends[i], s.ForgottenBy...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgottenAt is when the first of FORGETs says that it was written.
+func (b *batch) forgottenAt(ctx context.Context, by []message.ItemHash) (at time.Time, err error) {
+	found, err := b.tx.MessagesByHash(ctx, by)
+	for i, m := range found {
+		if t := m.Envelope.Time; i == 0 || t.Before(at) {
+			at = t
+		}
+	}
+	return at, err
+}
+
+// ownersOf are those whose messages a FORGET ends.
+func ownersOf(targets []*state.Message, over []*state.Skeleton) (out []string) {
+	for _, t := range targets {
+		out = append(out, t.Owner)
+	}
+	for _, s := range over {
+		out = append(out, s.Owner)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // targets finds the messages that a FORGET may end, and those that ended before.
@@ -67,6 +155,9 @@ func (b *batch) targets(ctx context.Context, m *state.Message, f *message.Forget
 				return nil, nil, waitFor(message.RejectForgetTarget(hash), thingMessage(hash))
 			}
 			if err != nil {
+				return nil, nil, err
+			}
+			if err := b.mayForgetMore(ctx, m, s); err != nil {
 				return nil, nil, err
 			}
 			over = append(over, s)
@@ -99,19 +190,36 @@ func (b *batch) mayForget(ctx context.Context, m, t *state.Message) error {
 			return message.RejectUsedFile(hash, machine)
 		}
 	}
-	if authz.Same(m.Envelope.Sender, t.Owner) {
-		return nil
-	}
 	body, err := t.Body()
 	if err != nil {
 		return err
 	}
-	facts := authz.FactsOf(&t.Envelope, body)
-	ok, err := b.granted(ctx, t.Owner, m.MadeAt, func(s authz.Security) bool { return authz.Allowed(s, t.Owner, m.Envelope.Sender, facts) })
+	return b.permitForget(ctx, m, hash, t.Owner, authz.FactsOf(&t.Envelope, body))
+}
+
+// mayForgetMore is mayForget for what was forgotten before.
+func (b *batch) mayForgetMore(ctx context.Context, m *state.Message, s *state.Skeleton) error {
+	facts := authz.Facts{Chain: s.Envelope.Chain, Channel: s.Envelope.Channel, Type: s.Envelope.Type}
+	switch {
+	case facts.Type == message.TypePost && s.Kind != nil:
+		facts.PostType = *s.Kind
+	case facts.Type == message.TypeAggregate:
+		facts.AggregateKey = s.Kind
+	}
+	return b.permitForget(ctx, m, s.Envelope.ItemHash, s.Owner, facts)
+}
+
+// permitForget wants the sender of a FORGET to be one who could have written the
+// target.
+func (b *batch) permitForget(ctx context.Context, m *state.Message, target message.ItemHash, owner string, facts authz.Facts) error {
+	if authz.Same(m.Envelope.Sender, owner) {
+		return nil
+	}
+	ok, err := b.granted(ctx, owner, m.MadeAt, func(s authz.Security) bool { return authz.Allowed(s, owner, m.Envelope.Sender, facts) })
 	if err != nil || ok {
 		return err
 	}
-	return waitFor(message.RejectForgetter(m.Envelope.Sender, hash, t.Owner), thingGrants(t.Owner))
+	return waitFor(message.RejectForgetter(m.Envelope.Sender, target, owner), thingGrants(owner))
 }
 
 // forgottenElements are the elements of the aggregates that a FORGET names.
@@ -121,11 +229,11 @@ func (b *batch) forgottenElements(ctx context.Context, m *state.Message, f *mess
 		if err != nil {
 			return nil, err
 		}
-		_, by, err := b.tx.AggregateForgotten(ctx, m.Owner, string(key))
+		by, err := b.tx.AggregateForgotten(ctx, m.Owner, string(key), time.Time{})
 		if err != nil {
 			return nil, err
 		}
-		if len(all) == 0 && by == "" {
+		if len(all) == 0 && len(by) == 0 {
 			return nil, waitFor(message.RejectForgetAggregate(string(key)), thingAggregate(m.Owner, string(key)))
 		}
 		for _, e := range all {
@@ -146,10 +254,10 @@ func (b *batch) forgottenElements(ctx context.Context, m *state.Message, f *mess
 // ending is how a message ends.
 type ending struct {
 	status state.MessageStatus
-	by     []message.ItemHash // Of FORGETs.
-	at     time.Time          // As it is shown.
+	by     []message.ItemHash // FORGETs.
 	madeAt time.Time          // Of the FORGET's content: what the message granted holds until then.
-	reason string
+	at     time.Time          // Of a removal.
+	reason string             // Of a removal.
 }
 
 // end makes a message a skeleton, and takes back what it made.
@@ -169,12 +277,15 @@ func (b *batch) end(ctx context.Context, m *state.Message, how ending) error {
 		return err
 	}
 	b.standings[m.Envelope.ItemHash] = state.Standing{Status: how.status, Signature: m.Envelope.Signature}
-	return b.tx.PutSkeleton(ctx, *s)
+	if err := b.tx.PutSkeleton(ctx, *s); err != nil {
+		return err
+	}
+	return b.forgetAmends(ctx, s)
 }
 
 // endAtOnce makes a message a skeleton that belongs to what was forgotten.
-func (b *batch) endAtOnce(ctx context.Context, m *state.Message, by []message.ItemHash, at time.Time) error {
-	s, err := b.skeleton(ctx, m, ending{status: state.MessageForgotten, by: by, at: at})
+func (b *batch) endAtOnce(ctx context.Context, m *state.Message, by []message.ItemHash) error {
+	s, err := b.skeleton(ctx, m, ending{status: state.MessageForgotten, by: by})
 	if err != nil {
 		return err
 	}
@@ -199,20 +310,45 @@ func (b *batch) skeleton(ctx context.Context, m *state.Message, how ending) (*st
 	}
 	s := &state.Skeleton{
 		Status: how.status, Envelope: e, Owner: m.Owner, PaymentType: &payment, EndedAt: how.at, ForgottenBy: how.by, Reason: how.reason,
-		ReceivedAt: m.ReceivedAt, Ref: labels.Ref, Kind: labels.Type, File: labels.File,
+		ReceivedAt: m.ReceivedAt, Ref: labels.Ref, Kind: labels.Type, File: labels.File, MadeAt: m.MadeAt, SealedAt: b.now,
 	}
-	size := int64(len(m.Content))
-	if labels.File != nil {
-		info, err := b.tx.FileInfo(ctx, *labels.File)
-		if err != nil && !errors.Is(err, errs.NotFound) {
+	switch c := body.(type) {
+	case *message.Post:
+		if original, ok := c.Amends(); ok {
+			s.Parent = state.ParentPost(original)
+		}
+	case *message.Aggregate:
+		s.Parent = state.ParentAggregate(m.Owner, c.Key.String())
+		if !c.Key.Object {
+			s.Kind = &c.Key.Name
+		}
+	}
+	if s.Sealed, err = json.Marshal(m.Envelope); err != nil {
+		return nil, fmt.Errorf("encode message %s: %w", m.Envelope.ItemHash, err)
+	}
+	if len(how.by) > 0 {
+		if s.EndedAt, err = b.forgottenAt(ctx, how.by); err != nil {
 			return nil, err
 		}
-		if size = 0; err == nil {
-			size = info.SizeBytes
-		}
 	}
+	size, err := b.sizeOf(ctx, m, labels.File)
 	s.SizeBytes = &size
-	return s, nil
+	return s, err
+}
+
+// sizeOf is the size of a message's file, or of its content if it has none.
+func (b *batch) sizeOf(ctx context.Context, m *state.Message, file *message.ItemHash) (int64, error) {
+	if file == nil {
+		return int64(len(m.Content)), nil
+	}
+	info, err := b.tx.FileInfo(ctx, *file)
+	if errors.Is(err, errs.NotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return info.SizeBytes, nil
 }
 
 // undo takes back a message and what it made. how is nil for one that never should
@@ -231,7 +367,7 @@ func (b *batch) undo(ctx context.Context, m *state.Message, how *ending) error {
 	case *message.Store:
 		err = b.undoStore(ctx, m, c)
 	case *message.Forget:
-		err = errs.New(errs.Internal, "BUG: a FORGET cannot be taken back")
+		err = b.undoForget(ctx, m, c)
 	default:
 		err = b.undoMachine(ctx, hash)
 	}
@@ -309,4 +445,88 @@ func (b *batch) unpin(ctx context.Context, key string, file message.ItemHash) er
 		return err
 	}
 	return b.tx.PutPin(ctx, b.p.grace(file, b.now))
+}
+
+// undoForget takes back a FORGET: what it ended is judged again, unless another
+// FORGET ended it too, or its content is gone for good.
+func (b *batch) undoForget(ctx context.Context, m *state.Message, f *message.Forget) error {
+	by := m.Envelope.ItemHash
+	if err := b.tx.UnforgetAggregates(ctx, m.Owner, f.Aggregates, by); err != nil {
+		return err
+	}
+	ended, err := b.endedBy(ctx, m, f)
+	if err != nil {
+		return err
+	}
+	for _, s := range slices.Clone(ended) {
+		amends, err := b.tx.SkeletonsOf(ctx, state.ParentPost(s.Envelope.ItemHash))
+		if err != nil {
+			return err
+		}
+		ended = append(ended, amends...)
+	}
+	for i := range ended {
+		if err := b.unforget(ctx, &ended[i], by); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endedBy are the messages that a FORGET names and that ended.
+func (b *batch) endedBy(ctx context.Context, m *state.Message, f *message.Forget) (out []state.Skeleton, err error) {
+	for _, hash := range f.Hashes {
+		s, err := b.tx.Skeleton(ctx, hash)
+		if errors.Is(err, errs.NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, *s)
+	}
+	for _, key := range f.Aggregates {
+		elements, err := b.tx.SkeletonsOf(ctx, state.ParentAggregate(m.Owner, string(key)))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range elements {
+			if slices.Contains(e.ForgottenBy, m.Envelope.ItemHash) {
+				out = append(out, e)
+			}
+		}
+	}
+	return out, nil
+}
+
+// unforget takes a FORGET off a message, which counts again if it was the only one.
+func (b *batch) unforget(ctx context.Context, s *state.Skeleton, by message.ItemHash) error {
+	rest := slices.DeleteFunc(slices.Clone(s.ForgottenBy), func(h message.ItemHash) bool { return h == by })
+	switch {
+	case len(rest) == len(s.ForgottenBy):
+		return nil
+	case len(rest) > 0:
+		var err error
+		s.ForgottenBy = rest
+		if s.EndedAt, err = b.forgottenAt(ctx, rest); err != nil {
+			return err
+		}
+		return b.tx.PutSkeleton(ctx, *s)
+	case s.Sealed == nil:
+		b.p.log.Warn("message was forgotten by a FORGET that does not count, and its content is gone", "item_hash", s.Envelope.ItemHash)
+		return nil
+	}
+	hash := s.Envelope.ItemHash
+	if err := b.tx.DropSkeleton(ctx, hash); err != nil {
+		return err
+	}
+	env := new(message.Envelope)
+	if err := env.UnmarshalJSON(s.Sealed); err != nil {
+		return fmt.Errorf("decode message %s that was forgotten: %w", hash, err)
+	}
+	delete(b.standings, hash)
+	return b.tx.PutPending(ctx, state.Pending{
+		Key: state.PendingKey(env), Hash: hash, Type: env.Type, Owner: s.Owner, Envelope: s.Sealed, ReceivedAt: s.ReceivedAt, RetryAt: b.now,
+		Origin: state.Origin{Contract: env.Signature == ""},
+	})
 }

@@ -93,6 +93,9 @@ type contents struct {
 }
 
 func (c contents) Stat(_ context.Context, hash message.ItemHash) (state.FileInfo, error) {
+	if hash.Type() == message.IPFS {
+		return state.FileInfo{}, errs.New(errs.NotFound, "no file %s", hash)
+	}
 	info, err := c.keeper.Stat(hash)
 	return state.FileInfo{Hash: hash, SizeBytes: info.Size}, err
 }
@@ -103,6 +106,9 @@ func (c contents) Fetch(ctx context.Context, hash message.ItemHash) error {
 }
 
 func (c contents) Read(_ context.Context, hash message.ItemHash, limit int64) ([]byte, error) {
+	if hash.Type() == message.IPFS {
+		return nil, errs.New(errs.NotFound, "no content %s", hash)
+	}
 	b, err := c.blobs.Open(hash)
 	if err != nil {
 		return nil, err

@@ -38,7 +38,7 @@ func (b *batch) judge(ctx context.Context, it *item) error {
 	case *message.Aggregate:
 		err = b.aggregate(ctx, m, c)
 	case *message.Store:
-		err = b.store(ctx, m, c)
+		err = b.store(ctx, it, m, c)
 	case *message.Forget:
 		err = b.forget(ctx, m, c)
 	default:
@@ -79,11 +79,10 @@ func (b *batch) permit(ctx context.Context, m *state.Message) error {
 	return waitFor(message.RejectSender(e.Sender, m.Owner), thingGrants(m.Owner))
 }
 
-// granted reports whether what an owner allows, allows something that was made at a
-// time: by what held then, or by anything that the owner has said since. So an
-// owner can approve afterwards, what was allowed when it was made stays, and all
-// nodes decide alike in whatever order they hear. What is allowed at a time is the
-// newest grant that was not forgotten by then.
+// granted reports whether what an owner allowed at a time allows something that was
+// made then: the newest grant that was not forgotten by then. So all nodes decide
+// alike in whatever order they hear, and neither does a revocation undo what was
+// allowed before it, nor a grant bring back what was not.
 func (b *batch) granted(ctx context.Context, owner string, at time.Time, allows func(authz.Security) bool) (bool, error) {
 	if len(owner) > ownerCharsMax {
 		return false, nil
@@ -92,21 +91,8 @@ func (b *batch) granted(ctx context.Context, owner string, at time.Time, allows 
 	if err != nil {
 		return false, err
 	}
-	moments := []time.Time{at}
-	for _, g := range grants {
-		if g.At.After(at) {
-			moments = append(moments, g.At)
-		}
-		if g.Until.After(at) {
-			moments = append(moments, g.Until)
-		}
-	}
-	for _, moment := range moments {
-		if g := holding(grants, moment); g != nil && allows(authz.Parse(g.Content)) {
-			return true, nil
-		}
-	}
-	return false, nil
+	g := holding(grants, at)
+	return g != nil && allows(authz.Parse(g.Content)), nil
 }
 
 // holding is the grant that holds at a time, nil if none does.
@@ -124,7 +110,7 @@ func (b *batch) delegated(ctx context.Context, m *state.Message) error {
 	if authz.Same(m.Envelope.Sender, m.Owner) {
 		return nil
 	}
-	return b.tx.PutDelegated(ctx, m)
+	return b.tx.PutDelegated(ctx, m.Owner, m)
 }
 
 // grant enters what an element of an owner's aggregate `security` allows, and
@@ -173,17 +159,37 @@ func (b *batch) recheck(ctx context.Context, m *state.Message) error {
 	if m.Parsed, err = m.Body(); err != nil {
 		return err
 	}
-	err = b.permit(ctx, m)
-	if p, ok := m.Parsed.(*message.Post); ok {
-		if target, ok := p.Amends(); ok {
+	switch c := m.Parsed.(type) {
+	case *message.Forget:
+		err = b.recheckForget(ctx, m, c)
+	case *message.Post:
+		if target, ok := c.Amends(); ok {
 			_, err = b.permitAmend(ctx, m, target)
+			break
 		}
+		err = b.permit(ctx, m)
+	default:
+		err = b.permit(ctx, m)
 	}
 	var refusal *message.RejectError
 	if err == nil || !errors.As(err, &refusal) {
 		return err
 	}
 	return b.revoke(ctx, m, refusal)
+}
+
+// recheckForget wants the targets of a FORGET to be such that it could end them.
+func (b *batch) recheckForget(ctx context.Context, m *state.Message, f *message.Forget) error {
+	ended, err := b.endedBy(ctx, m, f)
+	if err != nil {
+		return err
+	}
+	for i := range ended {
+		if err := b.mayForgetMore(ctx, m, &ended[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // revoke makes a message a rejected one.

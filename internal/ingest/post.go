@@ -21,10 +21,25 @@ func (b *batch) post(ctx context.Context, m *state.Message, p *message.Post) err
 	if err := b.permit(ctx, m); err != nil {
 		return err
 	}
+	balances, event, err := b.spending(m, p)
+	if err != nil {
+		return err
+	}
+	if event != nil {
+		if err := b.coverTransfer(ctx, event); err != nil {
+			return err
+		}
+	}
 	if err := b.delegated(ctx, m); err != nil {
 		return err
 	}
 	b.fresh, b.posts = append(b.fresh, m), append(b.posts, m)
+	switch {
+	case balances != nil:
+		return b.enterBalances(ctx, m, balances)
+	case event != nil:
+		return b.enterCredits(ctx, m, event)
+	}
 	return nil
 }
 
@@ -100,5 +115,5 @@ func (b *batch) amendOfNone(ctx context.Context, m *state.Message, target messag
 	case s.Owner != m.Owner:
 		return message.Reject(message.CodePermissionDenied, "post %s belongs to %s, not to %s", target, s.Owner, m.Owner)
 	}
-	return b.endAtOnce(ctx, m, s.ForgottenBy, s.EndedAt)
+	return b.endAtOnce(ctx, m, s.ForgottenBy)
 }

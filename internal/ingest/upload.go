@@ -52,15 +52,17 @@ var errAsked = errors.New("it was only a question")
 // the judgement of the message would find now. If not the error is a
 // *message.RejectError.
 func (p *Pipeline) CanPay(ctx context.Context, e *message.Envelope, s *message.Store, sizeBytes int64) error {
+	it := &item{env: e}
+	p.findRunway(ctx, it)
 	err := p.db.Update(ctx, func(tx *state.Tx) error {
-		b := &batch{p: p, tx: tx}
+		b := &batch{p: p, tx: tx, now: time.Now()}
 		m := state.NewMessage(e, []byte(e.ItemContent), s, e.Time)
 		info := &state.FileInfo{Hash: s.ItemHash, SizeBytes: sizeBytes}
 		cost, err := b.storeCost(ctx, m, s, info)
 		if err != nil {
 			return err
 		}
-		if err := b.afford(ctx, m, bill{payment: s.PaymentType(), cost: cost, file: info, isFile: true}); err != nil {
+		if err := b.afford(ctx, it, m, bill{payment: s.PaymentType(), cost: cost, file: info, isFile: true}); err != nil {
 			return err
 		}
 		return errAsked // What it took to answer need not be written.

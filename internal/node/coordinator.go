@@ -34,5 +34,5 @@ func (n *Node) addCoordinator() error {
 	n.serve(v1.Coordinator, v1.Parts{
 		Intake: n.ingest, Planner: planner, Peers: n.host, Funds: n.mirror, Ether: n.chain, Blobs: n.blobs, Room: n.storage,
 	})
-	return n.serveNetwork()
+	return n.serveMessages()
 }

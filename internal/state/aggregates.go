@@ -152,22 +152,34 @@ func (r reader) Elements(ctx context.Context, owner, key string) ([]*Message, er
 // ForgetAggregate notes that an aggregate was forgotten as a whole: elements up to
 // the time that come later are forgotten too.
 func (tx *Tx) ForgetAggregate(ctx context.Context, owner, key string, until time.Time, by message.ItemHash) error {
-	return tx.insert(ctx, "aggregates_forgotten (pk, until, message)", [][]any{{digest(owner, key), until.UnixMicro(), string(by)}},
-		" ON CONFLICT (pk) DO UPDATE SET until = excluded.until, message = excluded.message WHERE excluded.until > aggregates_forgotten.until")
+	return tx.insert(ctx, "aggregates_forgotten (pk, message, until)", [][]any{{digest(owner, key), string(by), until.UnixMicro()}}, " ON CONFLICT DO NOTHING")
 }
 
-// AggregateForgotten returns until when an aggregate was forgotten as a whole, and
-// by which message; the time is zero if it was not.
-func (r reader) AggregateForgotten(ctx context.Context, owner, key string) (until time.Time, by message.ItemHash, err error) {
-	var at int64
-	err = r.q.QueryRowContext(ctx, "SELECT until, message FROM aggregates_forgotten WHERE pk = ?", digest(owner, key)).Scan(&at, &by)
-	if isMissing(err) {
-		return until, "", nil
+// UnforgetAggregates takes back what a message has forgotten as a whole.
+func (tx *Tx) UnforgetAggregates(ctx context.Context, owner string, keys []message.ItemHash, by message.ItemHash) error {
+	for _, key := range keys {
+		_, err := tx.tx.ExecContext(ctx, "DELETE FROM aggregates_forgotten WHERE pk = ? AND message = ?", digest(owner, string(key)), string(by))
+		if err != nil {
+			return fmt.Errorf("take back that aggregate %s of %s was forgotten: %w", key, owner, err)
+		}
 	}
+	return nil
+}
+
+// AggregateForgotten returns the messages that forgot an aggregate as a whole from
+// a time on, by hash.
+func (r reader) AggregateForgotten(ctx context.Context, owner, key string, from time.Time) (by []message.ItemHash, err error) {
+	query := "SELECT message FROM aggregates_forgotten WHERE pk = ? AND until >= ? ORDER BY message"
+	err = r.each(ctx, query, []any{digest(owner, key), from.UnixMicro()}, func(scan func(...any) error) error {
+		var hash message.ItemHash
+		err := scan(&hash)
+		by = append(by, hash)
+		return err
+	})
 	if err != nil {
-		return until, "", fmt.Errorf("find whether aggregate %.80q of %s was forgotten: %w", key, owner, err)
+		return nil, fmt.Errorf("find whether aggregate %.80q of %s was forgotten: %w", key, owner, err)
 	}
-	return micro(at), by, nil
+	return by, nil
 }
 
 // aggregateRow is an aggregate without its content.

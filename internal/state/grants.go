@@ -59,16 +59,15 @@ func (r reader) Grants(ctx context.Context, owner string) (out []Grant, err erro
 	return out, nil
 }
 
-// PutDelegated notes that a message was written for its owner by another, so that
-// it can be judged again when an older grant comes late.
-func (tx *Tx) PutDelegated(ctx context.Context, m *Message) error {
-	return tx.insert(ctx, "delegated (owner, at, message)", [][]any{{m.Owner, m.MadeAt.UnixMicro(), string(m.Envelope.ItemHash)}}, " ON CONFLICT DO NOTHING")
+// PutDelegated notes that a message was written for an owner by another, or ended
+// one of theirs, so that it can be judged again when an older grant comes late.
+func (tx *Tx) PutDelegated(ctx context.Context, owner string, m *Message) error {
+	return tx.insert(ctx, "delegated (owner, at, message)", [][]any{{owner, m.MadeAt.UnixMicro(), string(m.Envelope.ItemHash)}}, " ON CONFLICT DO NOTHING")
 }
 
 // DropDelegated is the end of PutDelegated.
 func (tx *Tx) DropDelegated(ctx context.Context, m *Message) error {
-	_, err := tx.tx.ExecContext(ctx, "DELETE FROM delegated WHERE owner = ? AND at = ? AND message = ?", m.Owner, m.MadeAt.UnixMicro(), string(m.Envelope.ItemHash))
-	if err != nil {
+	if _, err := tx.tx.ExecContext(ctx, "DELETE FROM delegated WHERE message = ?", string(m.Envelope.ItemHash)); err != nil {
 		return fmt.Errorf("drop delegated message %s: %w", m.Envelope.ItemHash, err)
 	}
 	return nil

@@ -602,6 +602,7 @@ func TestSkeletonsAndReceptionsAreListed(t *testing.T) {
 	one := state.Skeleton{
 		Status: state.MessageForgotten, Envelope: message.Envelope{Chain: "ETH", Sender: "S", Type: "POST", Channel: &channel, Time: at(1).UTC(), ItemType: "inline", ItemHash: hash("1"), Signature: "x"},
 		Owner: "A", PaymentType: &hold, SizeBytes: &size, EndedAt: at(10).UTC(), ForgottenBy: []message.ItemHash{hash("9")}, Reason: "r", ReceivedAt: at(3).UTC(), File: &file, Ref: &kind, Kind: &kind,
+		Parent: state.ParentPost(hash("8")), MadeAt: at(2).UTC(), Sealed: json.RawMessage(`{"a":1}`), SealedAt: at(13).UTC(),
 	}
 	two := one
 	two.Status, two.Envelope.ItemHash, two.EndedAt, two.Owner, two.ReceivedAt = state.MessageRemoved, hash("2"), at(11), "B", at(4)
@@ -721,7 +722,7 @@ func TestGrantsAreKept(t *testing.T) {
 	b := state.Grant{Owner: "A", Message: hash("1"), At: at(2).UTC(), Until: at(3).UTC(), Content: json.RawMessage(`{}`)}
 	update(t, db, func(tx *state.Tx) error {
 		return errors.Join(tx.PutGrant(ctx, b), tx.PutGrant(ctx, a), tx.PutGrant(ctx, state.Grant{Owner: "A", Message: hash("3"), At: at(9)}), tx.DropGrant(ctx, "A", hash("3")),
-			tx.AddMessages(ctx, []*state.Message{m}), tx.PutDelegated(ctx, m))
+			tx.AddMessages(ctx, []*state.Message{m}), tx.PutDelegated(ctx, m.Owner, m))
 	})
 	got, err := db.Grants(ctx, "A")
 	if err != nil || gocmp.Diff([]state.Grant{a, b}, got) != "" {

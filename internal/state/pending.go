@@ -393,9 +393,23 @@ type Skeleton struct {
 	File        *message.ItemHash // Of a STORE.
 	Ref         *string           // content.ref
 	Kind        *string           // content.type
+	Parent      string            // What it belonged to; see ParentPost and ParentAggregate.
+	MadeAt      time.Time         // content.time
+	// Sealed is the whole message, which nobody is shown: for a while it may turn out
+	// that it should not have ended. nil when that is over.
+	Sealed   json.RawMessage
+	SealedAt time.Time // When it ended here.
 }
 
-const skeletonColumns = "pk, status, type, chain, sender, owner, channel, at, item_type, signature, payment, size, ended_at, forgotten_by, reason, received_at, file, ref, kind"
+// ParentPost is the parent of the amends of a post.
+func ParentPost(original message.ItemHash) string { return "post:" + string(original) }
+
+// ParentAggregate is the parent of the elements of an aggregate.
+func ParentAggregate(owner, key string) string {
+	return fmt.Sprintf("aggregate:%x", digest(owner, key))
+}
+
+const skeletonColumns = "pk, status, type, chain, sender, owner, channel, at, item_type, signature, payment, size, ended_at, forgotten_by, reason, received_at, file, ref, kind, parent, made_at, sealed, sealed_at"
 
 // PutSkeleton writes what is left of a message.
 func (tx *Tx) PutSkeleton(ctx context.Context, s Skeleton) error {
@@ -404,13 +418,14 @@ func (tx *Tx) PutSkeleton(ctx context.Context, s Skeleton) error {
 	if err != nil {
 		return fmt.Errorf("encode skeleton %s: %w", e.ItemHash, err)
 	}
+	sealed := sql.NullString{String: string(s.Sealed), Valid: s.Sealed != nil}
 	var size sql.NullInt64
 	if s.SizeBytes != nil {
 		size = sql.NullInt64{Int64: *s.SizeBytes, Valid: true}
 	}
 	row := []any{
 		string(e.ItemHash), string(s.Status), string(e.Type), string(e.Chain), e.Sender, s.Owner, null(e.Channel), e.Time.UnixMicro(), string(e.ItemType),
-		e.Signature, null(s.PaymentType), size, s.EndedAt.UnixMicro(), by, s.Reason, s.ReceivedAt.UnixMicro(), null(s.File), null(s.Ref), null(s.Kind),
+		e.Signature, null(s.PaymentType), size, s.EndedAt.UnixMicro(), by, s.Reason, s.ReceivedAt.UnixMicro(), null(s.File), null(s.Ref), null(s.Kind), s.Parent, s.MadeAt.UnixMicro(), sealed, s.SealedAt.UnixMicro(),
 	}
 	tx.touch("messages")
 	return tx.insert(ctx, "skeletons ("+skeletonColumns+")", [][]any{row}, " ON CONFLICT (pk) DO UPDATE SET forgotten_by = excluded.forgotten_by, status = excluded.status, ended_at = excluded.ended_at")
@@ -427,21 +442,24 @@ func (tx *Tx) DropSkeleton(ctx context.Context, hash message.ItemHash) error {
 func (r reader) skeletons(ctx context.Context, where string, args ...any) (out []Skeleton, err error) {
 	err = r.each(ctx, "SELECT "+skeletonColumns+" FROM skeletons WHERE "+where, args, func(scan func(...any) error) error {
 		var s Skeleton
-		var channel, payment, file, ref, kind sql.NullString
+		var channel, payment, file, ref, kind, sealed sql.NullString
 		var size sql.NullInt64
-		var at, endedAt, receivedAt int64
+		var at, endedAt, receivedAt, madeAt, sealedAt int64
 		var by string
 		e := &s.Envelope
 		err := scan(&e.ItemHash, &s.Status, &e.Type, &e.Chain, &e.Sender, &s.Owner, &channel, &at, &e.ItemType, &e.Signature, &payment, &size,
-			&endedAt, &by, &s.Reason, &receivedAt, &file, &ref, &kind)
+			&endedAt, &by, &s.Reason, &receivedAt, &file, &ref, &kind, &s.Parent, &madeAt, &sealed, &sealedAt)
 		if err != nil {
 			return err
 		}
 		e.Channel, s.PaymentType, s.File = optional[string](channel), optional[message.PaymentType](payment), optional[message.ItemHash](file)
 		s.Ref, s.Kind = optional[string](ref), optional[string](kind)
-		e.Time, s.EndedAt, s.ReceivedAt = micro(at), micro(endedAt), micro(receivedAt)
+		e.Time, s.EndedAt, s.ReceivedAt, s.MadeAt, s.SealedAt = micro(at), micro(endedAt), micro(receivedAt), micro(madeAt), micro(sealedAt)
 		if size.Valid {
 			s.SizeBytes = &size.Int64
+		}
+		if sealed.Valid {
+			s.Sealed = json.RawMessage(sealed.String)
 		}
 		if err := json.Unmarshal([]byte(by), &s.ForgottenBy); err != nil {
 			return fmt.Errorf("decode skeleton: %w", err)
@@ -465,6 +483,19 @@ func (r reader) Skeleton(ctx context.Context, hash message.ItemHash) (*Skeleton,
 		return nil, errs.New(errs.NotFound, "nothing is left of message %s", hash)
 	}
 	return &found[0], nil
+}
+
+// ForgetSealed drops the contents of messages that ended before a time.
+func (tx *Tx) ForgetSealed(ctx context.Context, before time.Time) error {
+	if _, err := tx.tx.ExecContext(ctx, "UPDATE skeletons SET sealed = NULL WHERE sealed IS NOT NULL AND sealed_at < ?", before.UnixMicro()); err != nil {
+		return fmt.Errorf("drop contents of messages that ended: %w", err)
+	}
+	return nil
+}
+
+// SkeletonsOf returns what is left of messages that belonged to a parent, by hash.
+func (r reader) SkeletonsOf(ctx context.Context, parent string) ([]Skeleton, error) {
+	return r.skeletons(ctx, "parent = ? ORDER BY pk", parent)
 }
 
 // isMissing reports whether a row was not there.

@@ -104,7 +104,9 @@ func open(t testing.TB, parts ...func(*ccn.Parts)) *node {
 		}
 	})
 	domain := job.Jobs(big.NewInt(31337), common.HexToAddress("0xA1"))
-	if n.pipe, err = ingest.New(ingest.DefaultConfig(), domain, n.db, silence{}, n.files, nil, prometheus.NewRegistry(), log); err != nil {
+	cfg := ingest.DefaultConfig()
+	cfg.CreditAuthority, cfg.BalanceAuthority = addressOf(key(t, "credits")), []string{addressOf(key(t, "balances"))}
+	if n.pipe, err = ingest.New(cfg, domain, n.db, silence{}, n.files, nil, prometheus.NewRegistry(), log); err != nil {
 		t.Fatal(err)
 	}
 	p := ccn.Parts{DB: n.db, Intake: n.pipe}
@@ -195,11 +197,10 @@ type answer struct {
 
 func (n *node) do(method, target string, body []byte, header ...string) answer {
 	n.t.Helper()
-	r := httptest.NewRequestWithContext(n.t.Context(), method, "/", strings.NewReader(string(body)))
-	u := *r.URL
+	// The query is as wild as a test wants it.
 	path, query, _ := strings.Cut(target, "?")
-	u.Path, u.RawPath, u.RawQuery = path, "", query
-	r.URL, r.RequestURI = &u, target
+	r := httptest.NewRequestWithContext(n.t.Context(), method, path, strings.NewReader(string(body)))
+	r.URL.RawQuery = query
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}

@@ -14,7 +14,7 @@ func fileRoutes() []route {
 		backend                               = http.StatusBadGateway
 	)
 	get := func(path, summary string, handle func(*Server, http.ResponseWriter, *http.Request) error, also ...int) route {
-		return route{method: http.MethodGet, path: path, summary: summary, also: also, handle: handle}
+		return route{method: http.MethodGet, path: path, summary: summary, also: append(also, away), handle: handle}
 	}
 	post := func(path, summary string, handle func(*Server, http.ResponseWriter, *http.Request) error, also ...int) route {
 		return route{method: http.MethodPost, path: path, summary: summary, also: append(also, large, noRoom, away), handle: handle}
@@ -36,8 +36,8 @@ func fileRoutes() []route {
 
 		post(uploadsPath, "Begin to bring a file in pieces (tus 1.0)", (*Server).beginUpload, bad, unpaid, denied, http.StatusPreconditionFailed, invalid),
 		get(uploadsPath+"/{id}", "How far a file has come", (*Server).uploadStatus, missing, http.StatusPreconditionFailed),
-		{method: http.MethodPatch, path: uploadsPath + "/{id}", summary: "Bring the next bytes of a file", also: []int{bad, missing, http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnsupportedMediaType, invalid, noRoom}, handle: (*Server).goOn},
-		{method: http.MethodDelete, path: uploadsPath + "/{id}", summary: "Bring no more of a file", also: []int{missing, http.StatusPreconditionFailed}, handle: (*Server).dropUpload},
+		{method: http.MethodPatch, path: uploadsPath + "/{id}", summary: "Bring the next bytes of a file", also: []int{bad, missing, http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnsupportedMediaType, invalid, noRoom, away}, handle: (*Server).goOn},
+		{method: http.MethodDelete, path: uploadsPath + "/{id}", summary: "Bring no more of a file", also: []int{missing, http.StatusPreconditionFailed, away}, handle: (*Server).dropUpload},
 
 		post("/api/v0/add", "Bring files and folders to IPFS, as with Kubo", (*Server).kuboAdd, bad, missing),
 		get("/ipfs/{cid}", "IPFS content that this node keeps", (*Server).gateway, bad, missing),

@@ -195,15 +195,13 @@ func innerOf(single []byte, post bool) (json.RawMessage, error) {
 // for what nobody knows.
 func (s *Server) consumedCredits(w http.ResponseWriter, r *http.Request) error {
 	raw := r.PathValue("item_hash")
-	var consumed int64
-	if hash, err := message.ParseItemHash(raw); err == nil && s.parts.Ledger != nil {
-		if consumed, err = s.parts.Ledger.Consumed(r.Context(), hash); err != nil {
-			return err
-		}
+	consumed, err := s.parts.DB.CreditsConsumed(r.Context(), message.ItemHash(raw))
+	if err != nil {
+		return err
 	}
 	o := newObject(nil)
 	o.text("item_hash", raw)
-	o.integer("consumed_credits", consumed)
+	o.integer("consumed_credits", consumed[message.ItemHash(raw)])
 	return s.answerJSON(w, r, http.StatusOK, o.end())
 }
 

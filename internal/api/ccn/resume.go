@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
@@ -83,7 +84,7 @@ func (s *Server) beginUpload(w http.ResponseWriter, r *http.Request) error {
 	if err := st.Room.MakeRoom(r.Context(), size); err != nil {
 		return full(err)
 	}
-	part, err := st.Partials.Begin(size, note, now())
+	part, err := st.Partials.Begin(size, note, time.Now())
 	if err != nil {
 		return full(err)
 	}

@@ -2,14 +2,13 @@ package ccn
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
-	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 // Self is who the node is.
@@ -19,6 +18,23 @@ type Self struct {
 	Version string
 	// Topic is the one on which messages travel.
 	Topic string
+}
+
+// Config says how the node names itself to the message network.
+type Config struct {
+	Version string `toml:"version"` // Release of the reference whose interface this is; who rates nodes compares it with the newest one.
+	Topic   string `toml:"topic"`   // Topic on which the messages of the network travel.
+}
+
+// DefaultConfig is that of the public network.
+func DefaultConfig() Config { return Config{Version: "0.10.2", Topic: "ALEPH-TEST"} }
+
+// Validate reports the first setting that cannot work.
+func (c Config) Validate() error {
+	if c.Version == "" || c.Topic == "" {
+		return errors.New("version and topic may not be empty")
+	}
+	return nil
 }
 
 // Intake takes in messages; ingest.Pipeline is one.
@@ -41,12 +57,6 @@ type Heights interface {
 	Heights(ctx context.Context) (read, newest int64, known bool, err error)
 }
 
-// Ledger knows what machines have burnt.
-type Ledger interface {
-	// Consumed returns the credits that a machine or a file has cost so far.
-	Consumed(ctx context.Context, resource message.ItemHash) (int64, error)
-}
-
 // Counters are the numbers of those who listen live; see section 5.12 of the
 // protocol for what each is.
 type Counters struct {
@@ -61,7 +71,7 @@ type Parts struct {
 	Intake   Intake
 	Peers    Peers
 	Heights  Heights
-	Ledger   Ledger
+	Purse    Purse
 	Counters func() Counters
 	Storage  *Storage // Without it there are no files.
 }
@@ -154,6 +164,3 @@ func (s *Server) dispatch(same []route) http.HandlerFunc {
 		s.refuse(w, r, refuse(http.StatusNotFound))
 	}
 }
-
-// now is the time at which a request is served.
-func now() time.Time { return time.Now() }

@@ -74,8 +74,8 @@ type Uploads interface {
 	Uploaded(ctx context.Context, f state.FileInfo, at time.Time) error
 }
 
-// Purse knows who can pay for what; ingest.Pipeline is one.
-type Purse interface {
+// Till knows who can pay for what; ingest.Pipeline is one.
+type Till interface {
 	// CanPay returns a *message.RejectError if the owner of a STORE cannot pay for a
 	// file of the size.
 	CanPay(ctx context.Context, e *message.Envelope, s *message.Store, sizeBytes int64) error
@@ -88,7 +88,7 @@ type Storage struct {
 	IPFS     *ipfs.Store // nil disables the engine.
 	Room     Room
 	Uploads  Uploads
-	Purse    Purse          // nil leaves it to the judgement of the message.
+	Till     Till           // nil leaves it to the judgement of the message.
 	Partials *blob.Partials // nil takes no file in pieces.
 }
 

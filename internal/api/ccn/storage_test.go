@@ -145,7 +145,7 @@ func keeping(t testing.TB, maxBytes int64, change ...func(*ccn.Storage)) *keeper
 		t.Fatal(err)
 	}
 	cfg := ccn.FilesConfig{MaxFileMiB: 3, MaxIPFSFileMiB: 4, MaxCARMiB: 5, MaxAnonymousMiB: 1, MaxIPFSAnonymousMiB: 2, KuboAdd: true, MaxAddMiB: 2, Gateway: true}
-	st := &ccn.Storage{Config: cfg, Blobs: k.blobs, IPFS: k.ipfs, Room: room, Uploads: k.pipe, Purse: k.pipe}
+	st := &ccn.Storage{Config: cfg, Blobs: k.blobs, IPFS: k.ipfs, Room: room, Uploads: k.pipe, Till: k.pipe}
 	for _, fn := range change {
 		fn(st)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -177,10 +178,10 @@ func (o *order) forIPFS() error {
 
 // canPay wants the owner of the message to be able to pay for the file.
 func (st *Storage) canPay(ctx context.Context, o *order, sizeBytes int64) error {
-	if st.Purse == nil {
+	if st.Till == nil {
 		return nil
 	}
-	err := st.Purse.CanPay(ctx, o.env, o.store, sizeBytes)
+	err := st.Till.CanPay(ctx, o.env, o.store, sizeBytes)
 	var rejected *message.RejectError
 	if errors.As(err, &rejected) {
 		return refuseReason(http.StatusPaymentRequired, rejected.Error())
@@ -356,13 +357,13 @@ func (s *Server) keep(w http.ResponseWriter, r *http.Request, file *taken, o *or
 // store is keep without the answer; it returns the status of that.
 func (s *Server) store(ctx context.Context, d draft, info state.FileInfo, o *order) (int, error) {
 	st := s.parts.Storage
-	if err := st.Uploads.Expect(ctx, info.Hash, now()); err != nil {
+	if err := st.Uploads.Expect(ctx, info.Hash, time.Now()); err != nil {
 		return 0, err
 	}
 	if err := d.Commit(); err != nil {
 		return 0, full(err)
 	}
-	if err := st.Uploads.Uploaded(ctx, info, now()); err != nil {
+	if err := st.Uploads.Uploaded(ctx, info, time.Now()); err != nil {
 		return 0, err
 	}
 	if o == nil {

@@ -37,8 +37,11 @@ CREATE INDEX rejected_received ON rejected (received_at);
 CREATE TABLE skeletons (
     pk TEXT COLLATE "C" PRIMARY KEY, status TEXT COLLATE "C" NOT NULL, type TEXT COLLATE "C" NOT NULL, chain TEXT COLLATE "C" NOT NULL, sender TEXT COLLATE "C" NOT NULL, owner TEXT COLLATE "C" NOT NULL,
     channel TEXT COLLATE "C", at BIGINT NOT NULL, item_type TEXT COLLATE "C" NOT NULL, signature TEXT COLLATE "C" NOT NULL, payment TEXT COLLATE "C", size BIGINT, ended_at BIGINT NOT NULL,
-    forgotten_by TEXT COLLATE "C" NOT NULL, reason TEXT COLLATE "C" NOT NULL, received_at BIGINT NOT NULL, file TEXT COLLATE "C", ref TEXT COLLATE "C", kind TEXT COLLATE "C"
+    forgotten_by TEXT COLLATE "C" NOT NULL, reason TEXT COLLATE "C" NOT NULL, received_at BIGINT NOT NULL, file TEXT COLLATE "C", ref TEXT COLLATE "C", kind TEXT COLLATE "C",
+    parent TEXT COLLATE "C" NOT NULL, made_at BIGINT NOT NULL, sealed TEXT COLLATE "C", sealed_at BIGINT NOT NULL
 );
+CREATE INDEX skeletons_sealed ON skeletons (sealed_at);
+CREATE INDEX skeletons_parent ON skeletons (parent);
 CREATE INDEX skeletons_ended ON skeletons (status, ended_at);
 CREATE INDEX skeletons_received ON skeletons (received_at);
 
@@ -69,11 +72,12 @@ CREATE TABLE elements (message BIGINT PRIMARY KEY, aggregate BIGINT NOT NULL, at
 CREATE INDEX elements_aggregate ON elements (aggregate, at);
 CREATE TABLE aggregate_values (aggregate BIGINT NOT NULL, pk BYTEA NOT NULL, name TEXT COLLATE "C" NOT NULL, at BIGINT NOT NULL, message TEXT COLLATE "C" NOT NULL, value TEXT COLLATE "C" NOT NULL, PRIMARY KEY (aggregate, pk));
 -- Aggregates that were forgotten as a whole: what is older comes too late.
-CREATE TABLE aggregates_forgotten (pk BYTEA PRIMARY KEY, until BIGINT NOT NULL, message TEXT COLLATE "C" NOT NULL);
+CREATE TABLE aggregates_forgotten (pk BYTEA NOT NULL, message TEXT COLLATE "C" NOT NULL, until BIGINT NOT NULL, PRIMARY KEY (pk, message));
 
 -- What owners have allowed others, and until when; see grants.go.
 CREATE TABLE grants (owner TEXT COLLATE "C" NOT NULL, message TEXT COLLATE "C" NOT NULL, at BIGINT NOT NULL, until BIGINT NOT NULL, content TEXT COLLATE "C" NOT NULL, PRIMARY KEY (owner, message));
 CREATE TABLE delegated (owner TEXT COLLATE "C" NOT NULL, at BIGINT NOT NULL, message TEXT COLLATE "C" NOT NULL, PRIMARY KEY (owner, at, message));
+CREATE INDEX delegated_message ON delegated (message);
 
 -- Texts that may be long are found by a digest of them: pk, thing and tag.
 -- Files by their hash, and why they are kept: pk is the message that wants it.

@@ -37,8 +37,11 @@ CREATE INDEX rejected_received ON rejected (received_at);
 CREATE TABLE skeletons (
     pk TEXT PRIMARY KEY, status TEXT NOT NULL, type TEXT NOT NULL, chain TEXT NOT NULL, sender TEXT NOT NULL, owner TEXT NOT NULL,
     channel TEXT, at BIGINT NOT NULL, item_type TEXT NOT NULL, signature TEXT NOT NULL, payment TEXT, size BIGINT, ended_at BIGINT NOT NULL,
-    forgotten_by TEXT NOT NULL, reason TEXT NOT NULL, received_at BIGINT NOT NULL, file TEXT, ref TEXT, kind TEXT
+    forgotten_by TEXT NOT NULL, reason TEXT NOT NULL, received_at BIGINT NOT NULL, file TEXT, ref TEXT, kind TEXT,
+    parent TEXT NOT NULL, made_at BIGINT NOT NULL, sealed TEXT, sealed_at BIGINT NOT NULL
 );
+CREATE INDEX skeletons_sealed ON skeletons (sealed_at);
+CREATE INDEX skeletons_parent ON skeletons (parent);
 CREATE INDEX skeletons_ended ON skeletons (status, ended_at);
 CREATE INDEX skeletons_received ON skeletons (received_at);
 
@@ -69,11 +72,12 @@ CREATE TABLE elements (message BIGINT PRIMARY KEY, aggregate BIGINT NOT NULL, at
 CREATE INDEX elements_aggregate ON elements (aggregate, at);
 CREATE TABLE aggregate_values (aggregate BIGINT NOT NULL, pk BLOB NOT NULL, name TEXT NOT NULL, at BIGINT NOT NULL, message TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (aggregate, pk)) WITHOUT ROWID;
 -- Aggregates that were forgotten as a whole: what is older comes too late.
-CREATE TABLE aggregates_forgotten (pk BLOB PRIMARY KEY, until BIGINT NOT NULL, message TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE aggregates_forgotten (pk BLOB NOT NULL, message TEXT NOT NULL, until BIGINT NOT NULL, PRIMARY KEY (pk, message)) WITHOUT ROWID;
 
 -- What owners have allowed others, and until when; see grants.go.
 CREATE TABLE grants (owner TEXT NOT NULL, message TEXT NOT NULL, at BIGINT NOT NULL, until BIGINT NOT NULL, content TEXT NOT NULL, PRIMARY KEY (owner, message)) WITHOUT ROWID;
 CREATE TABLE delegated (owner TEXT NOT NULL, at BIGINT NOT NULL, message TEXT NOT NULL, PRIMARY KEY (owner, at, message)) WITHOUT ROWID;
+CREATE INDEX delegated_message ON delegated (message);
 
 -- Texts that may be long are found by a digest of them: pk, thing and tag.
 -- Files by their hash, and why they are kept: pk is the message that wants it.

@@ -22,6 +22,9 @@ const (
 	partsMax, strayMax = 64, bodyMax
 	// formMax is how much longer than its file a form may say that it is.
 	formMax = metadataMax + strayMax + 64<<10
+	// uploadsMax bounds the clients that bring files at the same time: each has some
+	// buffers, and is slow at will.
+	uploadsMax = 128
 	// uploadBuffer is how much of a file is read at a time.
 	uploadBuffer = 256 << 10
 	// roomStep is for how many bytes room is made at a time, if the client does not
@@ -32,6 +35,19 @@ const (
 // errTooLarge refuses a file in the words of the reference's server.
 func errTooLarge(limit int64) error {
 	return &refusal{status: http.StatusRequestEntityTooLarge, text: "Maximum request body size " + strconv.FormatInt(limit, 10) + " exceeded"}
+}
+
+// inTurn serves as many requests that bring files as there is memory for.
+func inTurn(handle func(*Server, http.ResponseWriter, *http.Request) error) func(*Server, http.ResponseWriter, *http.Request) error {
+	return func(s *Server, w http.ResponseWriter, r *http.Request) error {
+		select {
+		case s.uploads <- struct{}{}:
+			defer func() { <-s.uploads }()
+			return handle(s, w, r)
+		default:
+			return errs.New(errs.Unavailable, "%d files are being brought already; try again", uploadsMax)
+		}
+	}
 }
 
 // upload is a body that brings a file.

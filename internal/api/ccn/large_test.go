@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -220,4 +221,42 @@ func FuzzMetadata(f *testing.F) {
 			t.Errorf("%d %s for %q", a.status, a.body, metadata)
 		}
 	})
+}
+
+func TestClientsThatBringFilesAreBounded(t *testing.T) {
+	const most = 128
+	k := keeping(t, 1e9)
+	entered, release := make(chan struct{}, most), make(chan struct{})
+	var all sync.WaitGroup
+	for range most {
+		all.Go(func() {
+			first := true
+			body := readFunc(func([]byte) (int, error) {
+				if first {
+					first = false
+					entered <- struct{}{}
+				}
+				<-release
+				return 0, io.EOF
+			})
+			k.srv.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/v0/storage/add_file", body))
+		})
+	}
+	for range most {
+		<-entered
+	}
+
+	a := k.do(http.MethodPost, "/api/v0/storage/add_file", []byte("x"))
+
+	if a.status != http.StatusServiceUnavailable {
+		t.Errorf("one more is answered %d %s, want 503", a.status, a.body)
+	}
+	if a := k.get("/api/v0/storage/limits.json"); a.status != 200 {
+		t.Errorf("what brings no file is answered %d", a.status)
+	}
+	close(release)
+	all.Wait()
+	if a := k.do(http.MethodPost, "/api/v0/storage/add_file", []byte("x")); a.status != 200 {
+		t.Errorf("after the others: %d %s", a.status, a.body)
+	}
 }

@@ -188,3 +188,27 @@ func TestUploadGoesOnAfterABrokenConnection(t *testing.T) {
 		t.Errorf("the rest: %d %s %v", a.status, a.body, a.header)
 	}
 }
+
+// A node that is killed after the last byte came has not stored the file yet.
+func TestUploadThatIsWholeIsStoredWhenItsClientAsks(t *testing.T) {
+	var all *blob.Partials
+	k := keeping(t, 1e9, func(st *ccn.Storage) {
+		var err error
+		if all, err = blob.OpenPartials(st.Blobs, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		st.Partials = all
+	})
+	at := k.begin(3, "")
+	if _, err := all.Append(strings.TrimPrefix(at, uploads+"/"), 0, strings.NewReader("abc")); err != nil {
+		t.Fatal(err)
+	}
+
+	a := k.tus(http.MethodHead, at, "")
+
+	want := string(message.HashOf([]byte("abc")))
+	if a.status != 200 || a.header.Get("Aleph-Item-Hash") != want || a.header.Get("Upload-Offset") != "3" {
+		t.Errorf("HEAD: %d %s %v", a.status, a.body, a.header)
+	}
+	same(t, "the file", k.ok("/api/v0/storage/raw/"+want).body, "abc")
+}

@@ -523,3 +523,36 @@ func TestUploadThatHasNoRoomIsRefused(t *testing.T) {
 		k.empty(target)
 	}
 }
+
+func TestWhoCannotPayIsToldBeforeTheFileIsKept(t *testing.T) {
+	k := keeping(t, 1e9, func(st *ccn.Storage) { st.Config.MaxFileMiB = 30 })
+	signer := key(t, "owner")
+	small, large := []byte("small"), make([]byte, 26<<20)
+	credit := fields{"payment": fields{"chain": "ETH", "type": "credit"}}
+	for _, tt := range []struct {
+		name   string
+		at     int64
+		data   []byte
+		more   fields
+		status int
+		text   string
+	}{
+		{"a small file by hold", 1_750_000_000, small, nil, 200, ""},
+		{"a large file by hold", 1_750_000_001, large, nil, 402, "code 5"},
+		{"a small file by credit", 1_750_000_002, small, credit, 402, "code 6"},
+		{"by hold when only credit counts", 1_800_000_000, small, nil, 402, "code 202"},
+		{"a large file when files were free", 1_700_000_000, large, nil, 200, ""},
+	} {
+		k.at = time.Unix(tt.at, 0).UTC()
+		ref, metadata := k.store(signer, message.HashOf(tt.data), true, tt.more)
+
+		a := k.form("/api/v0/storage/add_file", partOf("file", tt.data), metadata)
+
+		if a.status != tt.status || !strings.Contains(a.body, tt.text) {
+			t.Errorf("%s: %d %s, want %d %s", tt.name, a.status, a.body, tt.status, tt.text)
+		}
+		if a := k.get("/api/v0/messages/" + string(ref)); (a.status == 200) != (tt.status == 200) {
+			t.Errorf("%s: the message is answered %d %s", tt.name, a.status, a.body)
+		}
+	}
+}

@@ -4,5 +4,6 @@
 // A blob is visible once all its bytes are there, hash to its name and are on
 // the disk for good; before that they are in a file that the next Open sweeps.
 // The store is bounded: bytes that do not fit give errs.Exhausted and leave
-// nothing behind.
+// nothing behind. Files that come in pieces, over restarts too, are beside it and
+// count to the same bound: see Partials.
 package blob

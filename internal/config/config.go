@@ -51,6 +51,7 @@ type Config struct {
 	Network    p2p.Config        `toml:"network"`
 	API        api.Config        `toml:"api"`
 	CCN        ccn.Config        `toml:"ccn"`
+	Files      ccn.FilesConfig   `toml:"files"`
 	Log        telemetry.Config  `toml:"log"`
 	Ingest     ingest.Config     `toml:"ingest"`
 	Outbox     outbox.Config     `toml:"outbox"`
@@ -81,7 +82,7 @@ func Default() Config {
 	return Config{
 		Node: Node{Role: Coordinator, DataDir: "aleph-data"}, Chain: chain.DefaultConfig(),
 		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, IPFS: ipfs.DefaultConfig(), State: state.DefaultConfig(), Network: p2p.DefaultConfig(), API: api.DefaultConfig(), CCN: ccn.DefaultConfig(),
-		Log: telemetry.DefaultConfig(), Ingest: ingest.DefaultConfig(), Outbox: outbox.DefaultConfig(), Scheduler: scheduler.DefaultConfig(),
+		Files: ccn.DefaultFilesConfig(), Log: telemetry.DefaultConfig(), Ingest: ingest.DefaultConfig(), Outbox: outbox.DefaultConfig(), Scheduler: scheduler.DefaultConfig(),
 		Executor: executor.DefaultConfig(), Settlement: settlement.DefaultConfig(), VMNet: vmnet.DefaultConfig(), QEMU: qemu.Config{},
 	}
 }
@@ -132,6 +133,7 @@ func (c Config) Validate() error {
 		{"network", c.Network.Validate},
 		{"api", c.API.Validate},
 		{"ccn", c.CCN.Validate},
+		{"files", c.Files.Validate},
 		{"log", c.Log.Validate},
 		{"ingest", c.Ingest.Validate},
 		{"outbox", c.Outbox.Validate},

@@ -444,7 +444,7 @@ func (b *batch) unpin(ctx context.Context, key string, file message.ItemHash) er
 	if err != nil || n > 0 {
 		return err
 	}
-	return b.tx.PutPin(ctx, state.Pin{Key: state.GraceKey(file), Kind: state.PinGrace, File: file, At: b.now, Until: b.now.Add(b.p.cfg.GracePeriod)})
+	return b.tx.PutPin(ctx, b.p.grace(file, b.now))
 }
 
 // undoForget takes back a FORGET: what it ended is judged again, unless another

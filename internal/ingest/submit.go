@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math/big"
 	"strconv"
 	"strings"
@@ -139,27 +138,6 @@ func (p *Pipeline) tell(ctx context.Context, it *item) {
 	if err := p.net.Publish(ctx, wire.TopicMessages, raw); err != nil {
 		p.log.Warn("publish failed", "item_hash", it.env.ItemHash, "err", err)
 	}
-}
-
-// Uploaded records that a file came here from a client. It is kept until the
-// time, longer if a message wants it, and messages that wait for it are judged
-// again.
-func (p *Pipeline) Uploaded(ctx context.Context, f state.FileInfo, now time.Time) error {
-	err := p.db.Update(ctx, func(tx *state.Tx) error {
-		if err := tx.PutFileInfo(ctx, f); err != nil {
-			return err
-		}
-		pin := state.Pin{Key: state.GraceKey(f.Hash), Kind: state.PinGrace, File: f.Hash, At: now, Until: now.Add(p.cfg.GracePeriod)}
-		if err := tx.PutPin(ctx, pin); err != nil {
-			return err
-		}
-		_, err := tx.Wake(ctx, now, thingFile(f.Hash))
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("record upload %s: %w", f.Hash, err)
-	}
-	return nil
 }
 
 // Things that messages wait for.

@@ -30,24 +30,16 @@ func (s *Store) AddAs(ctx context.Context, r io.Reader, want cid.Cid) (Root, err
 	return s.addFile(ctx, r, Version(want.Version()), want)
 }
 
-func (s *Store) addFile(ctx context.Context, r io.Reader, v Version, want cid.Cid) (_ Root, err error) {
-	t, err := s.begin()
+func (s *Store) addFile(ctx context.Context, r io.Reader, v Version, want cid.Cid) (Root, error) {
+	d, err := s.Draft(ctx, r, v)
 	if err != nil {
 		return Root{}, err
 	}
-	w := newWriter(t, v)
-	defer func() { err = errors.Join(err, w.abort(), t.abort()) }()
-	p, err := w.add(ctx, r)
-	if err != nil {
-		return Root{}, err
+	if want.Defined() && d.Root.CID != want {
+		err := errs.New(errs.Invalid, "File hash does not match (%s != %s)", d.Root.CID, want)
+		return Root{}, errors.Join(err, d.Abort())
 	}
-	if want.Defined() && p.cid != want {
-		return Root{}, errs.New(errs.Invalid, "File hash does not match (%s != %s)", p.cid, want)
-	}
-	if err := w.commit(); err != nil {
-		return Root{}, err
-	}
-	return t.commit(fileRoot(p))
+	return d.Commit()
 }
 
 // AddBlob indexes a blob that is here already as a file, and returns its root.

@@ -122,3 +122,17 @@ func digestOf(c cid.Cid) (d digest) {
 	copy(d[:], hash[len(hash)-sha256.Size:])
 	return d
 }
+
+// Spellings are the texts by which content may be known: that of its CID, and of
+// the other version of it if there is one.
+func Spellings(c cid.Cid) []string {
+	out := []string{c.String()}
+	switch p := c.Prefix(); {
+	case p.Codec != cid.DagProtobuf || p.MhType != mh.SHA2_256:
+	case p.Version == uint64(V0):
+		out = append(out, cid.NewCidV1(cid.DagProtobuf, c.Hash()).String())
+	default:
+		out = append(out, cid.NewCidV0(c.Hash()).String())
+	}
+	return out
+}

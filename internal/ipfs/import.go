@@ -16,31 +16,12 @@ import (
 // it. Every block is hashed. Blocks that the root does not lead to are not kept
 // in the index, and may not outweigh the others, for their bytes are kept. A bad
 // archive is errs.Invalid, and leaves nothing behind.
-func (s *Store) AddCAR(ctx context.Context, car *CAR) (_ Root, err error) {
-	p, err := s.begin()
+func (s *Store) AddCAR(ctx context.Context, car *CAR) (Root, error) {
+	d, err := s.DraftCAR(ctx, car)
 	if err != nil {
 		return Root{}, err
 	}
-	w := newWriter(p, V1)
-	defer func() { err = errors.Join(err, w.abort(), p.abort()) }()
-	g := graph{index: map[string]uint32{}}
-	if err := w.open(); err != nil {
-		return Root{}, err
-	}
-	if err := w.blocks(ctx, car, &g); err != nil {
-		return Root{}, err
-	}
-	info, err := g.check(car.Root)
-	if err != nil {
-		return Root{}, err
-	}
-	if err := w.commit(); err != nil {
-		return Root{}, err
-	}
-	if err := g.keep(p, w.source); err != nil {
-		return Root{}, err
-	}
-	return p.commit(Root(info))
+	return d.Commit()
 }
 
 // blocks copies the blocks of an archive to the blob, each once, and notes them

@@ -126,22 +126,29 @@ func (t *Tree) grow() error {
 
 // Commit makes the directory visible, for good. Whatever it returns, the Tree is
 // used up.
-func (t *Tree) Commit() (_ Root, err error) {
-	defer func() { err = errors.Join(err, t.Abort()) }()
+func (t *Tree) Commit() (Root, error) {
+	d, err := t.Draft()
+	if err != nil {
+		return Root{}, err
+	}
+	return d.Commit()
+}
+
+// Draft ends the directory, so that its CID is known before it is visible. Whatever
+// it returns, the Tree is used up.
+func (t *Tree) Draft() (*Draft, error) {
 	if t.broken != nil {
-		return Root{}, t.broken
+		return nil, errors.Join(t.broken, t.Abort())
 	}
 	w := folderWriter{version: t.writer.version, put: func(d digest, block []byte) error {
 		return t.pack.put(d, place{form: formHere, here: block})
 	}}
 	top, err := t.top.write(&w)
 	if err != nil {
-		return Root{}, err
+		return nil, errors.Join(err, t.Abort())
 	}
-	if err := t.writer.commit(); err != nil {
-		return Root{}, err
-	}
-	return t.pack.commit(Root{CID: top.cid, Kind: KindDirectory, Size: top.cumulative, Cumulative: top.cumulative})
+	root := Root{CID: top.cid, Kind: KindDirectory, Size: top.cumulative, Cumulative: top.cumulative}
+	return &Draft{Root: root, pack: t.pack, writer: t.writer}, nil
 }
 
 // Abort drops what was added. It does nothing after a Commit.

@@ -5,13 +5,24 @@ import (
 	"net/http"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api/ccn"
+	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 )
 
 // serveMessages makes the interface of the message network, beside that of the
 // node's role.
-func (n *Node) serveMessages() {
-	n.messages = ccn.New(ccn.Self(n.cfg.CCN), ccn.Parts{DB: n.db, Intake: n.ingest, Purse: n.ingest, Peers: peersOf{n.host}}, n.part("ccn"))
+func (n *Node) serveMessages() error {
+	partials, err := blob.OpenPartials(n.blobs, n.part("blob"))
+	if err != nil {
+		return err
+	}
+	n.add("partials", partials.Run)
+	n.messages = ccn.New(ccn.Self(n.cfg.CCN), ccn.Parts{
+		DB: n.db, Intake: n.ingest, Purse: n.ingest, Peers: peersOf{n.host}, Storage: &ccn.Storage{
+			Config: n.cfg.Files, Blobs: n.blobs, IPFS: n.content, Room: n.storage, Uploads: n.ingest, Till: n.ingest, Partials: partials,
+		},
+	}, n.part("ccn"))
+	return nil
 }
 
 // peersOf is what the message network is told of the node's peers.

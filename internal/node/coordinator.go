@@ -7,6 +7,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
 	"github.com/aleph-onchain/aleph-onchain/internal/settlement"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/internal/storage"
 )
 
 // addCoordinator adds the parts that only a coordinator runs: it takes offers,
@@ -23,11 +24,15 @@ func (n *Node) addCoordinator() error {
 		return fmt.Errorf("build settlement: %w", err)
 	}
 	n.storage.Reclaim(files{n.db, n.content, n.part("storage")})
+	collector, err := storage.NewCollector(n.db, n.blobs, n.content, n.metrics, n.part("storage"))
+	if err != nil {
+		return fmt.Errorf("build collector: %w", err)
+	}
+	n.add("collector", collector.Run)
 	n.add("scheduler", planner.Run)
 	n.add("settlement", settler.Run)
 	n.serve(v1.Coordinator, v1.Parts{
 		Intake: n.ingest, Planner: planner, Peers: n.host, Funds: n.mirror, Ether: n.chain, Blobs: n.blobs, Room: n.storage,
 	})
-	n.serveMessages()
-	return nil
+	return n.serveMessages()
 }

@@ -3,6 +3,8 @@
 //
 // No peer is trusted: a blob becomes visible after its bytes hash to its name.
 // A peer that sends other bytes is not asked for that blob again.
+//
+// It also deletes the files that no row pins any more; see Collector.
 package storage
 
 import (

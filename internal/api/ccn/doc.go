@@ -10,5 +10,8 @@
 //   - a message that was handed in is judged at once, so that its answer says
 //     what became of it;
 //   - lists leave out V-PROGRAM messages unless the query names that type or the
-//     hashes, since clients that do not know the type lose a whole page of others.
+//     hashes, since clients that do not know the type lose a whole page of others;
+//   - an upload that is refused leaves nothing, also where the reference keeps an
+//     orphan for a day;
+//   - files are served in ranges, and may be brought in pieces: see resume.go.
 package ccn

@@ -70,7 +70,7 @@ func (s *Server) openAPI(w http.ResponseWriter, r *http.Request) error {
 func Document(version string) ([]byte, error) {
 	paths := map[string]map[string]any{}
 	for _, rt := range routes() {
-		path := strings.TrimSuffix(rt.path, "{$}")
+		path := strings.Replace(strings.TrimSuffix(rt.path, "{$}"), "...}", "}", 1)
 		if paths[path] == nil {
 			paths[path] = map[string]any{}
 		}
@@ -93,6 +93,7 @@ func (rt *route) operation() schema {
 	for segment := range strings.SplitSeq(rt.path, "/") {
 		if name, ok := strings.CutPrefix(segment, "{"); ok && name != "$}" {
 			name, _, _ = strings.Cut(name, "}")
+			name = strings.TrimSuffix(name, "...")
 			params = append(params, schema{"name": name, "in": "path", "required": true, "schema": textSchema()})
 		}
 	}
@@ -103,15 +104,16 @@ func (rt *route) operation() schema {
 	if params != nil {
 		op["parameters"] = params
 	}
-	if rt.method == http.MethodPost {
-		op["requestBody"] = schema{"required": true, "content": schema{"application/json": schema{"schema": schema{"type": "object"}}}}
+	if takes, _ := rt.media(); rt.method == http.MethodPost || rt.method == http.MethodPatch {
+		op["requestBody"] = schema{"required": true, "content": schema{takes: schema{"schema": schema{"type": "object"}}}}
 	}
 	return op
 }
 
 // responses are the answers of a route by their statuses.
 func (rt *route) responses() schema {
-	out := schema{"200": schema{"description": http.StatusText(http.StatusOK), "content": schema{"application/json": schema{}}}}
+	_, gives := rt.media()
+	out := schema{"200": schema{"description": http.StatusText(http.StatusOK), "content": schema{gives: schema{}}}}
 	for _, status := range rt.also {
 		kind := "text/plain"
 		if status < http.StatusBadRequest {

@@ -40,7 +40,7 @@ func routes() []route {
 		accepted, bad, missing, gone, invalid = http.StatusAccepted, http.StatusBadRequest, http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity
 		away                                  = http.StatusServiceUnavailable
 	)
-	return []route{
+	return append(fileRoutes(), []route{
 		get("/{$}", "What this node is, for people", "", (*Server).index),
 		get("/version", "Version of the interface", "", (*Server).version),
 		get("/api/v0/version", "Version of the interface", "", (*Server).version),
@@ -82,7 +82,7 @@ func routes() []route {
 		get("/api/v0/credit_balances", "The credits of all addresses", "min_balance "+pageNames, (*Server).creditBalances, invalid),
 		get("/api/v0/programs/on/message", "The programs that messages start", "sort_order", (*Server).programsOnMessage, bad, invalid),
 		get("/api/v0/channels/list.json", "The channels that anybody has used", "", (*Server).listChannels),
-	}
+	}...)
 }
 
 // suffix is that of paths whose last segment varies and has one. The mux has no
@@ -115,7 +115,7 @@ func patterns(table []route) map[string][]route {
 // match reports whether the path of a request, which has the route's pattern, is
 // that of the route, and gives the request the values of its segments.
 func (rt *route) match(r *http.Request) bool {
-	if strings.HasSuffix(rt.path, "{$}") {
+	if strings.HasSuffix(rt.path, "{$}") || strings.HasSuffix(rt.path, "...}") {
 		return true
 	}
 	want, got := strings.Split(rt.path, "/"), strings.Split(r.URL.EscapedPath(), "/")

@@ -73,6 +73,7 @@ type Parts struct {
 	Heights  Heights
 	Purse    Purse
 	Counters func() Counters
+	Storage  *Storage // Without it there are no files.
 }
 
 // Server answers for a node. Use New.
@@ -85,6 +86,7 @@ type Server struct {
 
 	long    chan struct{} // Lists that are written while they are read.
 	waiting chan struct{} // Senders that wait for what becomes of a message.
+	uploads chan struct{} // Clients that bring files.
 
 	channels kept[[]byte]
 	numbers  kept[metrics]
@@ -94,7 +96,7 @@ type Server struct {
 func New(self Self, parts Parts, log *slog.Logger) *Server {
 	s := &Server{
 		self: self, parts: parts, log: log, mux: http.NewServeMux(), table: routes(),
-		long: make(chan struct{}, longMax), waiting: make(chan struct{}, waitingMax),
+		long: make(chan struct{}, longMax), waiting: make(chan struct{}, waitingMax), uploads: make(chan struct{}, uploadsMax),
 	}
 	s.channels.last, s.numbers.last = channelsKept, numbersKept
 	for pattern, same := range patterns(s.table) {
@@ -121,7 +123,7 @@ func (s *Server) serves(r *http.Request, method string) bool {
 // allowed are the methods that the path of a request has.
 func (s *Server) allowed(r *http.Request) string {
 	var out []string
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete} {
 		if s.serves(r, method) {
 			out = append(out, method)
 		}
@@ -152,8 +154,13 @@ func (s *Server) dispatch(same []route) http.HandlerFunc {
 			if !same[i].match(r) {
 				continue
 			}
-			r.Body = http.MaxBytesReader(w, r.Body, bodyMax)
-			if err := same[i].handle(s, w, r); err != nil {
+			handle := same[i].handle
+			if same[i].takesFiles() {
+				handle = inTurn(handle)
+			} else {
+				r.Body = http.MaxBytesReader(w, r.Body, bodyMax)
+			}
+			if err := handle(s, w, r); err != nil {
 				s.refuse(w, r, err)
 			}
 			return

@@ -118,17 +118,23 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	status := verdict.Status
-	switch {
-	case status == state.MessageProcessed && !verdict.Known && !in.sync:
-		status = state.MessagePending // As the reference says to who does not wait.
-	case status == state.MessagePending && in.sync:
-		status = s.await(r.Context(), verdict)
-	}
+	status := s.standing(r.Context(), verdict, in.sync)
 	o := newObject(nil)
 	o.raw("publication_status", published())
 	o.text("message_status", string(status))
 	return s.answerJSON(w, r, httpStatus(status), o.end())
+}
+
+// standing is what a sender is told of a message that was judged. One who waits for
+// it is told what became of it.
+func (s *Server) standing(ctx context.Context, verdict *ingest.Verdict, sync bool) state.MessageStatus {
+	switch {
+	case verdict.Status == state.MessageProcessed && !verdict.Known && !sync:
+		return state.MessagePending // As the reference says to who does not wait.
+	case verdict.Status == state.MessagePending && sync:
+		return s.await(ctx, verdict)
+	}
+	return verdict.Status
 }
 
 // submit hands in a message. One that cannot be read is refused with the name of

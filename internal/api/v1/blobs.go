@@ -3,15 +3,14 @@ package v1
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -45,11 +44,10 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request, in *uploadInput)
 			return err
 		}
 	}
-	rc := http.NewResponseController(w)
-	body := &patientBody{r: r.Body, rc: rc}
+	body := api.NewPatientBody(w, r.Body)
 	info, err := s.parts.Blobs.Put(r.Context(), body, want)
-	if body.err != nil {
-		return errs.New(errs.Invalid, "upload broke off: %w", body.err)
+	if body.Err() != nil {
+		return errs.New(errs.Invalid, "upload broke off: %w", body.Err())
 	}
 	if err != nil {
 		return err
@@ -67,27 +65,6 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request, in *uploadInput)
 	return nil
 }
 
-// patientBody gives the client streamIdle for each piece, and keeps the error
-// that is the client's.
-type patientBody struct {
-	r   io.Reader
-	rc  *http.ResponseController
-	err error
-}
-
-// Read implements io.Reader.
-func (p *patientBody) Read(b []byte) (int, error) {
-	deadline := time.Now().Add(streamIdle)
-	if err := errors.Join(p.rc.SetReadDeadline(deadline), p.rc.SetWriteDeadline(deadline)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return 0, err
-	}
-	n, err := p.r.Read(b)
-	if err != nil && !errors.Is(err, io.EOF) {
-		p.err = err
-	}
-	return n, err
-}
-
 type blobInput struct {
 	Hash string `path:"hash" doc:"The sha256 of the bytes, in hex."`
 }
@@ -103,23 +80,8 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request, in *blobInput)
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("ETag", strconv.Quote(in.Hash))
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	pw := &patientWriter{ResponseWriter: w, rc: http.NewResponseController(w)}
-	http.ServeContent(pw, r, "", time.Time{}, b)
+	http.ServeContent(api.NewPatientWriter(w), r, "", time.Time{}, b)
 	return nil
-}
-
-// patientWriter gives the client streamIdle for each piece.
-type patientWriter struct {
-	http.ResponseWriter
-	rc *http.ResponseController
-}
-
-// Write implements io.Writer.
-func (p *patientWriter) Write(b []byte) (int, error) {
-	if err := p.rc.SetWriteDeadline(time.Now().Add(streamIdle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return 0, err
-	}
-	return p.ResponseWriter.Write(b)
 }
 
 // jsonResponse describes an answer that a stream endpoint writes itself.

@@ -20,9 +20,6 @@ import (
 const (
 	// logBuffer is how much of a console is passed on at a time.
 	logBuffer = 32 << 10
-	// streamIdle is how long a client may leave bytes unread, or send none of
-	// an upload.
-	streamIdle = 60 * time.Second
 	// readersPerJobMax bounds the consoles of one job that are read at the same
 	// time, and readersPerCallerMax those of one owner, so that one cannot take
 	// what a node streams from all.
@@ -171,9 +168,9 @@ func pass(w http.ResponseWriter, body io.Reader) error {
 	}
 }
 
-// flush writes p and sends it on, within streamIdle.
+// flush writes p and sends it on, within api.StreamIdle.
 func flush(rc *http.ResponseController, w io.Writer, p []byte) error {
-	if err := rc.SetWriteDeadline(time.Now().Add(streamIdle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := rc.SetWriteDeadline(time.Now().Add(api.StreamIdle)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	if _, err := w.Write(p); err != nil {

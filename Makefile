@@ -32,7 +32,7 @@ ARGS ?=
 
 include contracts/contracts.mk
 
-.PHONY: help build image test check demo devnet bench unit e2e race cover fuzz lint fmt generate check-generated clean check-go
+.PHONY: help build image test check demo devnet bench bench-messages unit e2e race cover fuzz lint fmt generate check-generated clean check-go
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,10 @@ devnet: ## run a local network until Ctrl-C
 bench: build image ## measure, and write bench/results.json and bench/README.md
 	@$(SETUP) test
 	@go run ./test/bench $(ARGS)
+
+bench-messages: build ## measure the message network, and write bench/messages.*
+	$(call step,measuring the message network)
+	@go run ./test/bench/messages -bin bin -out bench $(ARGS)
 
 unit: check-go ## unit tests of the Go code, with real machines where packages need them
 	@$(SETUP) test

@@ -35,7 +35,21 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	wg.Go(func() {
 		_ = loop.Every(ctx, p.log, p.cfg.RetryInterval, passDelayMax, nil, p.fetchPass) // ends with ctx, as the other
 	})
+	wg.Go(func() {
+		_ = loop.Every(ctx, p.log, tidyEvery, time.Hour, nil, p.tidyPass) // as well
+	})
 	return loop.Every(ctx, p.log, p.cfg.RetryInterval, passDelayMax, p.db.Wake("pending"), p.retryPass)
+}
+
+// tidyEvery is the time between two looks for what need not be kept any more.
+const tidyEvery = 10 * time.Minute
+
+// tidyPass drops the contents of messages that ended a while ago, and the oldest of
+// too many refusals.
+func (p *Pipeline) tidyPass(ctx context.Context) error {
+	return p.db.Update(ctx, func(tx *state.Tx) error {
+		return errors.Join(tx.ForgetSealed(ctx, time.Now().Add(-p.cfg.GracePeriod)), tx.TrimRejected(ctx))
+	})
 }
 
 // needsBytes reports whether a message waits for a file or a content.

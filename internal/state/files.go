@@ -173,9 +173,10 @@ func (r reader) CountPins(ctx context.Context, file message.ItemHash) (n int64, 
 	return n, nil
 }
 
-// PinsOver returns up to limit pins whose time is over, the longest over first.
-func (r reader) PinsOver(ctx context.Context, now time.Time, limit int) ([]Pin, error) {
-	return r.pins(ctx, "until <= ? ORDER BY until, pk LIMIT ?", now.UnixMicro(), limit)
+// PinsOver returns up to limit pins of a kind whose time is over, the longest over
+// first.
+func (r reader) PinsOver(ctx context.Context, kind PinKind, now time.Time, limit int) ([]Pin, error) {
+	return r.pins(ctx, "kind = ? AND until <= ? ORDER BY until, pk LIMIT ?", string(kind), now.UnixMicro(), limit)
 }
 
 // Pinned reports whether anything wants a file to be kept.

@@ -679,7 +679,7 @@ func TestFilesArePinnedAndTagged(t *testing.T) {
 	if err != nil || len(files) != 1 || files[0].Ref != hash("2") || files[0].SizeBytes != 10 {
 		t.Errorf("files after a place: %+v, %v", files, err)
 	}
-	if over, err := db.PinsOver(ctx, at(9), 9); err != nil || len(over) != 1 || over[0].File != hash("c") {
+	if over, err := db.PinsOver(ctx, state.PinGrace, at(9), 9); err != nil || len(over) != 1 || over[0].File != hash("c") {
 		t.Errorf("over: %+v, %v", over, err)
 	}
 	update(t, db, func(tx *state.Tx) error {

@@ -103,7 +103,7 @@ func (c *Collector) dropPins(ctx context.Context, now time.Time) (dropped int, e
 	for dropped < pinsMax {
 		n := 0
 		err := c.db.Update(ctx, func(tx *state.Tx) error {
-			over, err := tx.PinsOver(ctx, now, pinsBatch)
+			over, err := tx.PinsOver(ctx, state.PinGrace, now, pinsBatch)
 			if err != nil {
 				return err
 			}

@@ -93,7 +93,6 @@ bench: build image ## measure, and write bench/results.json and bench/README.md
 	@go run ./test/bench $(ARGS)
 
 bench-messages: build ## measure the message network, and write bench/messages.*
-	$(call step,measuring the message network)
 	@go run ./test/bench/messages -bin bin -out bench $(ARGS)
 
 unit: check-go ## unit tests of the Go code, with real machines where packages need them

@@ -96,7 +96,7 @@ type bill struct {
 	file     *state.FileInfo
 	isFile   bool
 	onDemand bool // A machine that runs only when it is asked for.
-	offered  bool // An offer pays for the machine.
+	offered  bool // An offer pays for it, or another node has asked for the credits.
 }
 
 // Since when what is paid for how, by the times of messages. See section 4.7 of the
@@ -123,7 +123,7 @@ func (b *batch) afford(ctx context.Context, it *item, m *state.Message, l bill) 
 	case free, small, l.cost == nil, l.payment == message.PaySuperfluid:
 		return nil // Who runs it looks after the stream.
 	case l.payment == message.PayCredit:
-		if l.offered && !l.isFile {
+		if l.offered {
 			return nil
 		}
 		return b.affordCredit(ctx, it, m, l.cost)

@@ -30,8 +30,8 @@ type Verdict struct {
 type Submission struct {
 	Raw json.RawMessage // The envelope.
 	At  time.Time       // Now.
-	// MustPay: a machine that is paid by credit needs the credits now. Not so
-	// where an offer pays for it, nor where another node has asked already.
+	// MustPay: what is paid by credit needs the credits now. Not so where an offer
+	// pays for it, nor where another node has asked already.
 	MustPay bool
 }
 

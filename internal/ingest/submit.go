@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/big"
 	"strconv"
 	"strings"
@@ -146,3 +147,13 @@ func thingFile(hash message.ItemHash) string    { return "file:" + string(hash) 
 func thingAggregate(owner, key string) string   { return "aggregate:" + owner + ":" + key }
 func thingGrants(owner string) string           { return "grants:" + owner }
 func thingCredits(address string) string        { return "credits:" + address }
+
+// Preset takes in a message that nobody signed, as if a contract had emitted it. It
+// is for networks of developers, which lack those who could sign.
+func (p *Pipeline) Preset(ctx context.Context, env *message.Envelope, now time.Time) (*Verdict, error) {
+	raw, err := json.Marshal(env)
+	if err != nil {
+		return nil, fmt.Errorf("encode message %s: %w", env.ItemHash, err)
+	}
+	return p.write(ctx, &item{env: env, raw: raw, content: []byte(env.ItemContent), origin: state.Origin{Contract: true}, receivedAt: now})
+}

@@ -61,6 +61,16 @@ func Default() (*Table, error) {
 	return Parse(both.Pricing, both.Settings)
 }
 
+// DefaultContents returns the contents of the aggregates `pricing` and `settings` that
+// say what Default does.
+func DefaultContents() (pricing, settings json.RawMessage) {
+	var both struct{ Pricing, Settings json.RawMessage }
+	if err := json.Unmarshal(defaults, &both); err != nil {
+		return nil, nil // Tests read the file.
+	}
+	return both.Pricing, both.Settings
+}
+
 // Bounds of a price table.
 const (
 	tableBytesMax = 1 << 20

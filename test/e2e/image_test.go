@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -102,11 +103,16 @@ func TestImageCorruptedAtItsSourceIsRefusedAndAnotherTried(t *testing.T) {
 // imageHash is the hash of the guest image's file.
 func (n *network) imageHash(t *testing.T) message.ItemHash {
 	t.Helper()
-	found := rows[state.File](t, n.Nodes[0], "files", string(n.image))
-	if len(found) != 1 {
-		t.Fatalf("the coordinator has %d files for the image, want one", len(found))
+	db, err := sql.Open("sqlite", database(n.Nodes[0]))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return found[0].Hash
+	defer db.Close()
+	var hash message.ItemHash
+	if err := db.QueryRowContext(t.Context(), "SELECT file FROM pins WHERE pk = ?", string(n.image)).Scan(&hash); err != nil {
+		t.Fatalf("find the file of the image: %v", err)
+	}
+	return hash
 }
 
 // blobPath is where a node keeps a file.

@@ -32,11 +32,16 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/test/devnet"
 )
 
+// database names the database of a node that may run, to read from it.
+func database(node devnet.Node) string {
+	return "file:" + filepath.Join(node.DataDir, "state.db") + "?mode=ro&_pragma=busy_timeout(10000)"
+}
+
 // rows reads the rows of a table of a node that may run, in the order of their
 // keys. With like, only those whose key is like it.
 func rows[T any](t *testing.T, node devnet.Node, table, like string) []T {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(node.DataDir, "state.db")+"?mode=ro&_pragma=busy_timeout(10000)")
+	db, err := sql.Open("sqlite", database(node))
 	if err != nil {
 		t.Fatal(err)
 	}

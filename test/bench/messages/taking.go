@@ -147,7 +147,7 @@ func (b *bench) startNode(ctx context.Context, dir string) (*process, time.Durat
 	if err != nil {
 		return nil, 0, err
 	}
-	args := []string{"dev", "--port", port, "--data-dir", dir, "--accounts", "0"}
+	args := []string{"dev", "--port", port, "--data-dir", dir, "--balance", "0", "--log-level", "warn"}
 	if b.url != "" {
 		args = append(args, "--state", b.url)
 	}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/spf13/cobra"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/node"
+	"github.com/aleph-onchain/aleph-onchain/internal/telemetry"
+)
+
+const (
+	devAccounts = 10
+	devBalance  = 1_000_000_000
+)
+
+// devFlags are those of aleph-node dev.
+type devFlags struct {
+	host, dir, state, level string
+	port                    int
+	accounts                []string
+	balance                 int64
+}
+
+func (a *app) devCommand() *cobra.Command {
+	var o devFlags
+	cmd := &cobra.Command{
+		Use: "dev", Short: "Run a core channel node to develop against", Args: noArgs,
+		Long: "Run a core channel node to develop against: one process without a chain, peers or machines, which\n" +
+			"takes in messages, serves files and answers as the clients of the Aleph network expect it. Ten\n" +
+			"accounts whose keys everybody knows have credits and tokens. POST /api/dev/snapshot?name=NAME keeps\n" +
+			"what there is, POST /api/dev/reset puts the node back to its beginning, and with ?snapshot=NAME to\n" +
+			"that. Without --data-dir nothing is kept.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.configPath != "" || a.role != "" {
+				return usageError{errors.New("--config and --role are for a node of a network; this one needs neither")}
+			}
+			return a.dev(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.host, "host", "127.0.0.1", "address to listen on")
+	f.IntVar(&o.port, "port", defaultAPIPort, "port to listen on; 0 = any free one")
+	f.StringVar(&o.dir, "data-dir", "", "directory to keep everything in (default a temporary one, removed at the end)")
+	f.StringVar(&o.state, "state", "", "URL of a PostgreSQL database for rows, in place of the embedded one; it cannot be reset")
+	f.StringSliceVar(&o.accounts, "accounts", nil, "addresses that are given something (default the ten accounts)")
+	f.Int64Var(&o.balance, "balance", devBalance, "credits and tokens of each; 0 gives nothing")
+	f.StringVar(&o.level, "log-level", "info", "level of the log: debug, info, warn or error")
+	return cmd
+}
+
+func (a *app) dev(ctx context.Context, o devFlags) (err error) {
+	if o.dir == "" {
+		if o.dir, err = os.MkdirTemp("", "aleph-dev-"); err != nil {
+			return fmt.Errorf("make directory: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
+	}
+	keys, err := node.DevKeys(devAccounts)
+	if err != nil {
+		return err
+	}
+	var table strings.Builder
+	own := len(o.accounts) == 0
+	for i, k := range keys {
+		address := crypto.PubkeyToAddress(k.PublicKey).Hex()
+		fmt.Fprintf(&table, "  (%d) %s  0x%x\n", i, address, crypto.FromECDSA(k))
+		if own {
+			o.accounts = append(o.accounts, address)
+		}
+	}
+	level := telemetry.Config{Level: o.level, Format: "text"}
+	if err := level.Validate(); err != nil {
+		return usageError{err}
+	}
+	d, err := node.NewDev(ctx, node.DevOptions{
+		Bind: net.JoinHostPort(o.host, strconv.Itoa(o.port)), Dir: o.dir, StateURL: o.state, Accounts: o.accounts, Balance: o.balance,
+	}, telemetry.NewLogger(level, a.err))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	fmt.Fprintf(a.out, "Accounts, with %d credits and tokens each. Everybody knows their keys.\n%s\nready: %s\n", o.balance, table.String(), d.URL())
+	if err := d.Run(ctx); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}

@@ -58,13 +58,27 @@ type search struct {
 const aheadMax = 32
 
 // count returns how many documents a query finds.
+//
+// What a filter leaves out is few, and counted with the rest of the query: that is
+// cheaper than to look at all that it leaves in.
 func (c catalogue) count(ctx context.Context, r reader, q query) (int64, error) {
+	if i := slices.IndexFunc(q.filters, func(f filter) bool { return f.not }); i >= 0 {
+		left, out := q, q
+		left.filters, out.filters = slices.Delete(slices.Clone(q.filters), i, i+1), slices.Clone(q.filters)
+		out.filters[i].not = false
+		n, err := c.count(ctx, r, left)
+		if err != nil {
+			return 0, err
+		}
+		without, err := c.count(ctx, r, out)
+		return n - without, err
+	}
 	s, err := c.search(ctx, r, q)
 	if err != nil {
 		return 0, err
 	}
 	s.ahead = aheadMax // All are counted.
-	if len(s.filters) == 1 && len(s.filters[0]) == 1 && len(s.without) == 0 && s.from == math.MinInt64 && s.to == math.MaxInt64 {
+	if len(s.filters) == 1 && len(s.filters[0]) == 1 && s.from == math.MinInt64 && s.to == math.MaxInt64 {
 		return s.countTerm(ctx, s.filters[0][0])
 	}
 	var sum int64

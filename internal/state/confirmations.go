@@ -75,16 +75,18 @@ func (tx *Tx) placeConfirmation(ctx context.Context, m *Message) error {
 		return err
 	}
 	mine := all[m.Envelope.ItemHash]
-	err = messageCatalogue().change(ctx, tx, unconfirmed().key(), m.ID/blockSize, func(b *bitset) {
-		if b.set(int(m.ID % blockSize)); len(mine) > 0 {
-			b.clear(int(m.ID % blockSize))
+	err = messageCatalogue().change(ctx, tx, confirmed().key(), m.ID/blockSize, func(b *bitset) {
+		if b.clear(int(m.ID % blockSize)); len(mine) > 0 {
+			b.set(int(m.ID % blockSize))
 		}
 	})
 	if err != nil || len(mine) == 0 {
 		return err
 	}
 	first := mine[0]
-	terms = append(terms, m.statusTerm())
+	if m.Status == MessageRemoving {
+		terms = append(terms, removing())
+	}
 	ids, err := confirmedCatalogue().add(ctx, tx, []document{{first.At.UnixMicro(), append(terms, heightTerms(first.Height)...)}})
 	if err != nil {
 		return err
@@ -106,7 +108,7 @@ func (tx *Tx) unconfirm(ctx context.Context, m *Message, terms []term) error {
 	if err != nil {
 		return fmt.Errorf("find confirmation of %s: %w", m.Envelope.ItemHash, err)
 	}
-	all := append(append([]term{}, terms...), append(heightTerms(height), m.statusTerm())...)
+	all := append(append([]term{}, terms...), append(heightTerms(height), removing())...)
 	if err := confirmedCatalogue().remove(ctx, tx, id, all); err != nil {
 		return err
 	}

@@ -64,8 +64,16 @@ func (q *MessageQuery) conditions() (out []filter) {
 	add(termContentType, q.Kinds)
 	add(termTag, q.Tags)
 	add(termPayment, q.Payments)
-	if q.Statuses != nil && (!slices.Contains(q.Statuses, MessageProcessed) || !slices.Contains(q.Statuses, MessageRemoving)) {
-		out = append(out, filter{kind: termStatus, values: words(q.Statuses)})
+	if q.Statuses != nil {
+		processed, removing := slices.Contains(q.Statuses, MessageProcessed), slices.Contains(q.Statuses, MessageRemoving)
+		switch {
+		case processed && !removing:
+			out = append(out, filter{kind: termRemoving, values: []string{""}, not: true})
+		case removing && !processed:
+			out = append(out, filter{kind: termRemoving, values: []string{""}})
+		case !processed && !removing:
+			out = append(out, filter{kind: termRemoving, values: []string{}})
+		}
 	}
 	return out
 }
@@ -107,7 +115,9 @@ func (q *MessageQuery) Matches(m *Message) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	terms = append(terms, m.statusTerm())
+	if m.Status == MessageRemoving {
+		terms = append(terms, removing())
+	}
 	for _, f := range conditions {
 		has := slices.ContainsFunc(terms, func(t term) bool { return t.kind == f.kind && slices.Contains(f.values, t.value) })
 		if has == f.not {
@@ -140,7 +150,7 @@ func (q *MessageQuery) segments() []segment {
 	if q.ToHeight > 0 {
 		return out
 	}
-	waiting := segment{messageCatalogue(), q.query(filter{kind: termUnconfirmed, values: []string{""}})}
+	waiting := segment{messageCatalogue(), q.query(filter{kind: termConfirmed, values: []string{""}, not: true})}
 	if q.Oldest {
 		return append(out, waiting)
 	}
@@ -458,19 +468,6 @@ func (v *View) CountMessages(ctx context.Context, q MessageQuery) (n int64, err 
 	if q.inWindow() {
 		rows, err := v.window(ctx, &q)
 		return int64(len(rows)), err
-	}
-	if len(q.NotTypes) > 0 && q.Types == nil {
-		// Those that are left out are few, and all of them are counted by a look at the
-		// sizes of sets.
-		left := q
-		left.NotTypes, left.Types = nil, q.NotTypes
-		without, err := v.CountMessages(ctx, left)
-		if err != nil {
-			return 0, err
-		}
-		q.NotTypes = nil
-		n, err := v.CountMessages(ctx, q)
-		return n - without, err
 	}
 	for _, s := range q.segments() {
 		found, err := s.c.count(ctx, v.reader, s.q)

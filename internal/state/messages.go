@@ -74,8 +74,8 @@ const (
 	termContentType
 	termTag
 	termPayment
-	termStatus
-	termUnconfirmed
+	termRemoving
+	termConfirmed
 	termHeight
 )
 
@@ -127,10 +127,10 @@ func termsOf(l message.Labels) (out []term) {
 	return out
 }
 
-func (m *Message) statusTerm() term { return term{termStatus, string(m.Status)} }
-
-// unconfirmed is said of messages that no transaction names yet.
-func unconfirmed() term { return term{kind: termUnconfirmed} }
+// Of most messages it is said neither that they are being removed nor, for long, that
+// a transaction names them: what is said of all would be written with each.
+func removing() term  { return term{kind: termRemoving} }
+func confirmed() term { return term{kind: termConfirmed} }
 
 const messageColumns = "id, pk, type, status, chain, sender, owner, channel, at, made_at, item_type, content, signature, received_at, reason, quiet"
 
@@ -143,7 +143,10 @@ func (tx *Tx) AddMessages(ctx context.Context, all []*Message) error {
 		if err != nil {
 			return err
 		}
-		docs[i] = document{m.Envelope.Time.UnixMicro(), append(terms, m.statusTerm(), unconfirmed())}
+		if m.Status == MessageRemoving {
+			terms = append(terms, removing())
+		}
+		docs[i] = document{m.Envelope.Time.UnixMicro(), terms}
 	}
 	ids, err := messageCatalogue().add(ctx, tx, docs)
 	if err != nil {
@@ -174,7 +177,7 @@ func (tx *Tx) RemoveMessage(ctx context.Context, m *Message) error {
 	if err != nil {
 		return err
 	}
-	if err := messageCatalogue().remove(ctx, tx, m.ID, append(terms, m.statusTerm(), unconfirmed())); err != nil {
+	if err := messageCatalogue().remove(ctx, tx, m.ID, append(terms, removing(), confirmed())); err != nil {
 		return err
 	}
 	if err := tx.unconfirm(ctx, m, terms); err != nil {
@@ -191,17 +194,11 @@ func (tx *Tx) RemoveMessage(ctx context.Context, m *Message) error {
 // reason.
 func (tx *Tx) SetMessageStatus(ctx context.Context, m *Message, status MessageStatus, reason string) error {
 	move := func(c catalogue, id int64) error {
-		for _, s := range []MessageStatus{m.Status, status} {
-			err := c.change(ctx, tx, term{termStatus, string(s)}.key(), id/blockSize, func(b *bitset) {
-				if b.clear(int(id % blockSize)); s == status {
-					b.set(int(id % blockSize))
-				}
-			})
-			if err != nil {
-				return err
+		return c.change(ctx, tx, removing().key(), id/blockSize, func(b *bitset) {
+			if b.clear(int(id % blockSize)); status == MessageRemoving {
+				b.set(int(id % blockSize))
 			}
-		}
-		return nil
+		})
 	}
 	if err := move(messageCatalogue(), m.ID); err != nil {
 		return err

@@ -19,6 +19,8 @@ type process struct {
 	cmd *exec.Cmd
 	url string
 	log *os.File
+
+	ended chan struct{}
 }
 
 // startMax bounds the time in which a server must answer.
@@ -26,23 +28,22 @@ const startMax = 5 * time.Minute
 
 // start starts a server and waits until it answers at path. It returns how long that
 // took.
-func start(ctx context.Context, path, log string, command string, args ...string) (*process, time.Duration, error) {
+func start(ctx context.Context, port, path, log string, command string, args ...string) (*process, time.Duration, error) {
 	out, err := os.Create(log)
 	if err != nil {
 		return nil, 0, err
 	}
-	p := &process{cmd: exec.CommandContext(ctx, command, args...), log: out}
+	p := &process{cmd: exec.CommandContext(ctx, command, args...), url: "http://127.0.0.1:" + port, log: out, ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
 	began := time.Now()
 	if err := p.cmd.Start(); err != nil {
 		return nil, 0, errors.Join(err, out.Close())
 	}
-	for i, arg := range args {
-		if arg == "--port" || arg == "-port" {
-			p.url = "http://127.0.0.1:" + args[i+1]
-		}
-	}
+	go func() {
+		_ = p.cmd.Wait() // That it was ended is no failure.
+		close(p.ended)
+	}()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for time.Since(began) < startMax {
@@ -58,6 +59,8 @@ func start(ctx context.Context, path, log string, command string, args ...string
 		}
 		select {
 		case <-tick.C:
+		case <-p.ended:
+			return nil, 0, errors.Join(fmt.Errorf("%s ended; see %s", command, log), out.Close())
 		case <-ctx.Done():
 			return nil, 0, errors.Join(context.Cause(ctx), p.stop())
 		}
@@ -70,7 +73,7 @@ func (p *process) stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	_ = p.cmd.Wait() // That it was ended is no failure.
+	<-p.ended
 	return p.log.Close()
 }
 

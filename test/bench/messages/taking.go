@@ -151,7 +151,7 @@ func (b *bench) startNode(ctx context.Context, dir string) (*process, time.Durat
 	if b.url != "" {
 		args = append(args, "--state", b.url)
 	}
-	return start(ctx, "/api/v0/version", dir+".log", b.node, args...)
+	return start(ctx, port, "/api/v0/version", dir+".log", b.node, args...)
 }
 
 func startBare(ctx context.Context, dir string) (*process, error) {
@@ -163,7 +163,7 @@ func startBare(ctx context.Context, dir string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, _, err := start(ctx, "/", filepath.Join(dir, "bare.log"), self, "-bare", filepath.Join(dir, "bare-"+port), "-port", port)
+	p, _, err := start(ctx, port, "/", filepath.Join(dir, "bare.log"), self, "-bare", filepath.Join(dir, "bare-"+port))
 	return p, err
 }
 

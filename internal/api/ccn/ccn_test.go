@@ -92,17 +92,24 @@ type node struct {
 
 func open(t testing.TB, parts ...func(*ccn.Parts)) *node {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
-	n := &node{t: t, files: &files{all: map[message.ItemHash][]byte{}}, at: time.Unix(1_700_000_000, 500_000_000).UTC()}
-	var err error
-	if n.db, err = state.Open(t.Context(), t.TempDir()); err != nil {
+	db, err := state.Open(t.Context(), t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := n.db.Close(); err != nil {
+		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	return openOn(t, db, parts...)
+}
+
+// openOn is open with a database.
+func openOn(t testing.TB, db *state.DB, parts ...func(*ccn.Parts)) *node {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	n := &node{t: t, db: db, files: &files{all: map[message.ItemHash][]byte{}}, at: time.Unix(1_700_000_000, 500_000_000).UTC()}
+	var err error
 	domain := job.Jobs(big.NewInt(31337), common.HexToAddress("0xA1"))
 	if n.pipe, err = ingest.New(ingest.DefaultConfig(), domain, n.db, silence{}, n.files, nil, prometheus.NewRegistry(), log); err != nil {
 		t.Fatal(err)

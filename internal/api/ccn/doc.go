@@ -10,5 +10,7 @@
 //   - a message that was handed in is judged at once, so that its answer says
 //     what became of it;
 //   - lists leave out V-PROGRAM messages unless the query names that type or the
-//     hashes, since clients that do not know the type lose a whole page of others.
+//     hashes, since clients that do not know the type lose a whole page of others;
+//   - every filter of a list holds for those who listen live too, and a query that is
+//     wrong closes their socket with a reason.
 package ccn

@@ -46,7 +46,8 @@ func parameters() map[string]schema {
 		"tags": listSchema("tags, of which one must be there."), "hashes": listSchema("item hashes."), "paymentTypes": listSchema("hold, superfluid or credit."),
 		"contentFormat": wordSchema("full", "headers", "none"), "excludeContent": {"type": "boolean", "deprecated": true},
 		"status": wordSchema("pending", "processed", "rejected", "forgotten", "removing", "removed"), "hash_only": flagSchema(true),
-		"keys": listSchema("keys of aggregates."), "limit": {"type": "integer", "deprecated": true}, "with_info": flagSchema(false), "value_only": flagSchema(false),
+		"history": {"type": "integer", "minimum": 0, "maximum": historyMax, "default": historyUsual},
+		"keys":    listSchema("keys of aggregates."), "limit": {"type": "integer", "deprecated": true}, "with_info": flagSchema(false), "value_only": flagSchema(false),
 		"postTypes": listSchema("types of posts."), "aggregateKeys": listSchema("keys of aggregates."), "grantee": textSchema(), "granter": textSchema(),
 		"addresses[]": {"type": "array", "items": textSchema()}, "addressContains": {"type": "string", "maxLength": containsMax}, "file_hash": hashSchema(),
 	}

@@ -37,7 +37,7 @@ func routes() []route {
 	}
 	const (
 		accepted, bad, missing, gone, invalid = http.StatusAccepted, http.StatusBadRequest, http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity
-		away                                  = http.StatusServiceUnavailable
+		away, switching, upgrade              = http.StatusServiceUnavailable, http.StatusSwitchingProtocols, http.StatusUpgradeRequired
 	)
 	return []route{
 		get("/{$}", "What this node is, for people", "", (*Server).index),
@@ -46,6 +46,9 @@ func routes() []route {
 		get("/metrics.json", "Numbers of the node", "", (*Server).metricsJSON),
 		get("/api/v0/info/public.json", "Addresses at which other nodes reach this one", "", (*Server).publicInfo),
 		get("/api/ccn/openapi.json", "This document", "", (*Server).openAPI),
+
+		get("/api/ws0/messages", "Listen to messages, over a WebSocket", filterNames+" contentFormat excludeContent history", (*Server).listenMessages, switching, bad, upgrade),
+		get("/api/ws0/status", "Listen to the numbers of the node, over a WebSocket", "", (*Server).listenStatus, switching, bad, upgrade),
 
 		post("/api/v0/messages", "Hand in a message", (*Server).postMessage, accepted, gone, invalid, away),
 		post("/api/v0/ipfs/pubsub/pub", "Hand in a message, the older way", (*Server).publish, http.StatusForbidden, invalid, away),

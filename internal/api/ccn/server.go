@@ -50,14 +50,13 @@ type Counters struct {
 // Parts are what the endpoints work with. All but DB and Intake may be nil: their
 // numbers are then not known.
 type Parts struct {
-	DB       *state.DB
-	Intake   Intake
-	Peers    Peers
-	Heights  Heights
-	Counters func() Counters
+	DB      *state.DB
+	Intake  Intake
+	Peers   Peers
+	Heights Heights
 }
 
-// Server answers for a node. Use New.
+// Server answers for a node. Use New, then Run for those who listen live.
 type Server struct {
 	self  Self
 	parts Parts
@@ -67,6 +66,8 @@ type Server struct {
 
 	long    chan struct{} // Lists that are written while they are read.
 	waiting chan struct{} // Senders that wait for what becomes of a message.
+
+	live *hub
 
 	channels kept[[]byte]
 	numbers  kept[metrics]
@@ -78,6 +79,7 @@ func New(self Self, parts Parts, log *slog.Logger) *Server {
 		self: self, parts: parts, log: log, mux: http.NewServeMux(), table: routes(),
 		long: make(chan struct{}, longMax), waiting: make(chan struct{}, waitingMax),
 	}
+	s.live = newHub(parts.DB, s.Metrics, log)
 	s.channels.last, s.numbers.last = channelsKept, numbersKept
 	for pattern, same := range patterns(s.table) {
 		s.mux.Handle(pattern, s.dispatch(same))

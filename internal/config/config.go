@@ -15,6 +15,7 @@ import (
 	"slices"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
+	"github.com/aleph-onchain/aleph-onchain/internal/api/ccn"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -49,6 +50,7 @@ type Config struct {
 	State      state.Config      `toml:"state"`
 	Network    p2p.Config        `toml:"network"`
 	API        api.Config        `toml:"api"`
+	CCN        ccn.Config        `toml:"ccn"`
 	Log        telemetry.Config  `toml:"log"`
 	Ingest     ingest.Config     `toml:"ingest"`
 	Outbox     outbox.Config     `toml:"outbox"`
@@ -78,7 +80,7 @@ type Storage struct {
 func Default() Config {
 	return Config{
 		Node: Node{Role: Coordinator, DataDir: "aleph-data"}, Chain: chain.DefaultConfig(),
-		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, IPFS: ipfs.DefaultConfig(), State: state.DefaultConfig(), Network: p2p.DefaultConfig(), API: api.DefaultConfig(),
+		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, IPFS: ipfs.DefaultConfig(), State: state.DefaultConfig(), Network: p2p.DefaultConfig(), API: api.DefaultConfig(), CCN: ccn.DefaultConfig(),
 		Log: telemetry.DefaultConfig(), Ingest: ingest.DefaultConfig(), Outbox: outbox.DefaultConfig(), Scheduler: scheduler.DefaultConfig(),
 		Executor: executor.DefaultConfig(), Settlement: settlement.DefaultConfig(), VMNet: vmnet.DefaultConfig(), QEMU: qemu.Config{},
 	}
@@ -129,6 +131,7 @@ func (c Config) Validate() error {
 		{"state", c.State.Validate},
 		{"network", c.Network.Validate},
 		{"api", c.API.Validate},
+		{"ccn", c.CCN.Validate},
 		{"log", c.Log.Validate},
 		{"ingest", c.Ingest.Validate},
 		{"outbox", c.Outbox.Validate},

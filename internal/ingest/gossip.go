@@ -60,6 +60,7 @@ func (p *Pipeline) hearMessage(ctx context.Context, g p2p.Gossip) {
 	if err != nil {
 		return // The validator has read it.
 	}
+	p.findRunway(ctx, it)
 	v, err := p.write(ctx, it)
 	switch {
 	case err != nil && ctx.Err() == nil:

@@ -38,7 +38,7 @@ func (b *batch) judge(ctx context.Context, it *item) error {
 	case *message.Aggregate:
 		err = b.aggregate(ctx, m, c)
 	case *message.Store:
-		err = b.store(ctx, m, c)
+		err = b.store(ctx, it, m, c)
 	case *message.Forget:
 		err = b.forget(ctx, m, c)
 	default:

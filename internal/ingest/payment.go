@@ -6,9 +6,14 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/credit"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/pricing"
 )
@@ -107,7 +112,7 @@ const (
 
 // afford wants a message to be paid in a way that its time allows, and its owner to
 // have what that takes.
-func (b *batch) afford(ctx context.Context, m *state.Message, l bill) error {
+func (b *batch) afford(ctx context.Context, it *item, m *state.Message, l bill) error {
 	at := m.Envelope.Time.Unix()
 	if err := checkMethod(m, l, at); err != nil {
 		return err
@@ -121,7 +126,7 @@ func (b *batch) afford(ctx context.Context, m *state.Message, l bill) error {
 		if l.offered && !l.isFile {
 			return nil
 		}
-		return b.affordCredit(ctx, m, l.cost)
+		return b.affordCredit(ctx, it, m, l.cost)
 	default:
 		return b.affordHold(ctx, m, l.cost)
 	}
@@ -162,14 +167,14 @@ func (b *batch) affordHold(ctx context.Context, m *state.Message, cost *pricing.
 
 // affordCredit wants the owner to have the credits of this and of all else for a
 // day.
-func (b *batch) affordCredit(ctx context.Context, m *state.Message, cost *pricing.Cost) error {
+func (b *batch) affordCredit(ctx context.Context, it *item, m *state.Message, cost *pricing.Cost) error {
 	need, err := b.sum(ctx, m.Owner, message.PayCredit)
 	if err != nil {
 		return err
 	}
 	need.Add(need, cost.Credit.Rat())
 	need.Mul(need, new(big.Rat).SetInt64(leastDays*secondsPerDay))
-	have, err := b.credits(ctx, m.Owner)
+	have, err := b.credits(ctx, it, m.Owner)
 	if err != nil {
 		return err
 	}
@@ -225,8 +230,133 @@ func (b *batch) putCost(ctx context.Context, m *state.Message, payment message.P
 	})
 }
 
-// tokens is what an owner holds.
-func (b *batch) tokens(context.Context, string) (*big.Rat, error) { return new(big.Rat), nil }
+// tokens is what an owner holds, on all chains.
+func (b *batch) tokens(ctx context.Context, owner string) (*big.Rat, error) {
+	total, _, err := b.tx.BalancesOf(ctx, owner)
+	return total.Rat(), err
+}
 
-// credits is what an owner can pay with by credit.
-func (b *batch) credits(context.Context, string) (*big.Rat, error) { return new(big.Rat), nil }
+// credits is what an owner can pay with by credit: what the ledger has, and what a
+// wallet lets the payment contract take.
+func (b *batch) credits(ctx context.Context, it *item, owner string) (*big.Rat, error) {
+	n, err := b.tx.CreditBalance(ctx, owner, b.now)
+	if err != nil {
+		return nil, err
+	}
+	sum := new(big.Rat).SetInt64(n)
+	if it.runway != nil {
+		sum.Add(sum, it.runway)
+	}
+	return sum, nil
+}
+
+// runwayMax bounds the question of what a wallet has.
+const runwayMax = 3 * time.Second
+
+// Runway returns the credits that stand for what an owner's wallet lets the payment
+// contract take: machines run as long on either. An owner without a wallet on the
+// chain has none.
+func (p *Pipeline) Runway(ctx context.Context, owner string) (*big.Rat, error) {
+	if p.funds == nil || !common.IsHexAddress(owner) || !strings.HasPrefix(owner, "0x") {
+		return new(big.Rat), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, runwayMax)
+	defer cancel()
+	balance, allowance, refund, err := p.funds.Funds(ctx, common.HexToAddress(owner), job.TokenALEPH)
+	if err != nil {
+		return nil, err
+	}
+	per, ok := p.table.CreditsPerToken()
+	if !ok {
+		return new(big.Rat), nil
+	}
+	wei := new(big.Int).Set(balance)
+	if allowance.Cmp(wei) < 0 {
+		wei.Set(allowance)
+	}
+	tokens := new(big.Rat).SetFrac(wei.Add(wei, refund), new(big.Int).Exp(big.NewInt(10), big.NewInt(decimalsALEPH), nil))
+	return tokens.Mul(tokens, per), nil
+}
+
+// findRunway asks for the runway of the owner of a message that is paid by credit,
+// before anything waits for the answer. Without one the ledger alone counts.
+func (p *Pipeline) findRunway(ctx context.Context, it *item) {
+	if it.env.ItemType != message.Inline || it.sigErr != nil {
+		return
+	}
+	c, err := it.env.Content()
+	if err != nil {
+		return
+	}
+	payment := message.LabelsOf(c).Payment
+	if payment == nil || *payment != message.PayCredit {
+		return
+	}
+	if it.runway, err = p.Runway(ctx, c.Owner()); err != nil {
+		p.log.Warn("funds on chain not known, only credits count", "item_hash", it.env.ItemHash, "owner", c.Owner(), "err", err)
+	}
+}
+
+// spending are the posts that say what addresses have.
+func (b *batch) spending(m *state.Message, p *message.Post) (balances *credit.Balances, event *credit.Event, err error) {
+	what := credit.PostOf(&m.Envelope, p)
+	if balances, err = b.p.rules.Balances(what); err != nil || balances != nil {
+		return balances, nil, err
+	}
+	event, err = b.p.rules.Event(what)
+	return nil, event, err
+}
+
+// enterBalances takes over what a post says of balances of tokens.
+func (b *batch) enterBalances(ctx context.Context, m *state.Message, what *credit.Balances) error {
+	changed, err := b.tx.PutBalances(ctx, what)
+	if err != nil {
+		return err
+	}
+	return b.retryPoor(ctx, changed, m.MadeAt)
+}
+
+// coverTransfer wants the credits of a transfer to have been there when it was made,
+// and to be there still.
+func (b *batch) coverTransfer(ctx context.Context, e *credit.Event) error {
+	if !e.Spends() {
+		return nil
+	}
+	there, left, err := b.tx.CreditsAt(ctx, e.Owner, e.Place)
+	if err != nil {
+		return err
+	}
+	if min(there, left) >= e.Need {
+		return nil
+	}
+	return waitFor(message.Reject(message.CodeInvalidFormat, "Insufficient credits: %s transfers %d and has %d", e.Owner, e.Need, min(there, left)), thingCredits(e.Owner))
+}
+
+// enterCredits takes over what a post does to credits.
+func (b *batch) enterCredits(ctx context.Context, m *state.Message, e *credit.Event) error {
+	changed, err := b.tx.ApplyCredit(ctx, e)
+	if err != nil {
+		return err
+	}
+	for _, address := range changed {
+		b.things = append(b.things, thingCredits(address))
+	}
+	return b.retryPoor(ctx, changed, m.MadeAt)
+}
+
+// retryPoor judges again what was refused to owners for want of what they have been
+// given by a time, if it was made after it: the news of it came late.
+func (b *batch) retryPoor(ctx context.Context, owners []string, from time.Time) error {
+	for _, owner := range owners {
+		refused, err := b.tx.RejectedOf(ctx, owner, from, message.CodeBalanceInsufficient, message.CodeCreditInsufficient)
+		if err != nil {
+			return err
+		}
+		for _, r := range refused {
+			if err := b.tx.Retry(ctx, r, b.now); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/credit"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/pricing"
@@ -27,11 +28,15 @@ type Config struct {
 	KeepFiles        bool          `toml:"keep_files"`        // Fetch and keep every file that a STORE message names.
 	GracePeriod      time.Duration `toml:"grace_period"`      // Time that a file is kept that nothing wants any more, or nothing yet.
 	PricingAuthority string        `toml:"pricing_authority"` // Address whose aggregates pricing and settings are the network's prices.
+	CreditAuthority  string        `toml:"credit_authority"`  // Address whose posts give and take credits.
+	BalanceAuthority []string      `toml:"balance_authority"` // Addresses whose posts say who holds how many tokens.
 }
 
 // DefaultConfig is that of the public network.
 func DefaultConfig() Config {
+	rules := credit.Network()
 	return Config{
+		CreditAuthority: rules.Authority, BalanceAuthority: rules.BalanceOwners,
 		RetryInterval: time.Second, RetriesMax: 10, KeepFiles: true, GracePeriod: 24 * time.Hour, PricingAuthority: "0xFba561a84A537fCaa567bb7A2257e7142701ae2A",
 	}
 }
@@ -89,6 +94,7 @@ type Pipeline struct {
 	files  Files
 	funds  Funds
 	table  *pricing.Table
+	rules  credit.Rules
 	log    *slog.Logger
 
 	writer writer
@@ -115,8 +121,10 @@ func New(cfg Config, domain job.Domain, db *state.DB, net Network, files Files, 
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
+	rules := credit.Network()
+	rules.Authority, rules.BalanceOwners = cfg.CreditAuthority, cfg.BalanceAuthority
 	p := &Pipeline{
-		cfg: cfg, domain: domain, db: db, net: net, files: files, funds: funds, table: table, log: log,
+		rules: rules, cfg: cfg, domain: domain, db: db, net: net, files: files, funds: funds, table: table, log: log,
 		messages:   counter("aleph_ingest_messages_total", "Messages by outcome and, of a refusal, code.", "outcome", "code"),
 		offers:     counter("aleph_ingest_offers_total", "Offers by outcome.", "outcome"),
 		capacities: counter("aleph_ingest_capacity_ads_total", "Capacity ads by outcome.", "outcome"),

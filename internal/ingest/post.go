@@ -21,10 +21,25 @@ func (b *batch) post(ctx context.Context, m *state.Message, p *message.Post) err
 	if err := b.permit(ctx, m); err != nil {
 		return err
 	}
+	balances, event, err := b.spending(m, p)
+	if err != nil {
+		return err
+	}
+	if event != nil {
+		if err := b.coverTransfer(ctx, event); err != nil {
+			return err
+		}
+	}
 	if err := b.delegated(ctx, m); err != nil {
 		return err
 	}
 	b.fresh, b.posts = append(b.fresh, m), append(b.posts, m)
+	switch {
+	case balances != nil:
+		return b.enterBalances(ctx, m, balances)
+	case event != nil:
+		return b.enterCredits(ctx, m, event)
+	}
 	return nil
 }
 

@@ -111,6 +111,7 @@ func (p *Pipeline) retry(ctx context.Context, row *state.Pending) error {
 	} else if it.content, err = p.readContent(ctx, env); err != nil {
 		return err
 	}
+	p.findRunway(ctx, it)
 	v, err := p.write(ctx, it)
 	if err == nil && v.Status == state.MessageRejected {
 		p.log.Info("message refused", "item_hash", row.Hash, "err", v.Refusal)

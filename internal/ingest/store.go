@@ -12,7 +12,7 @@ import (
 )
 
 // store judges and enters a STORE.
-func (b *batch) store(ctx context.Context, m *state.Message, s *message.Store) error {
+func (b *batch) store(ctx context.Context, it *item, m *state.Message, s *message.Store) error {
 	if err := b.flush(ctx); err != nil {
 		return err
 	}
@@ -31,7 +31,7 @@ func (b *batch) store(ctx context.Context, m *state.Message, s *message.Store) e
 	if err != nil {
 		return err
 	}
-	if err := b.afford(ctx, m, bill{payment: s.PaymentType(), cost: cost, file: info, isFile: true}); err != nil {
+	if err := b.afford(ctx, it, m, bill{payment: s.PaymentType(), cost: cost, file: info, isFile: true}); err != nil {
 		return err
 	}
 	if err := b.delegated(ctx, m); err != nil {

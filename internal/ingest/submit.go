@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"strconv"
 	"strings"
 	"time"
@@ -44,6 +45,7 @@ func (p *Pipeline) Submit(ctx context.Context, s Submission) (*Verdict, error) {
 		return nil, err
 	}
 	it.mustPay = s.MustPay
+	p.findRunway(ctx, it)
 	v, err := p.write(ctx, it)
 	if err != nil {
 		return nil, err
@@ -63,6 +65,7 @@ type item struct {
 	origin     state.Origin
 	receivedAt time.Time
 	mustPay    bool
+	runway     *big.Rat       // Credits of the owner's wallet; nil if they are not known.
 	waiting    *state.Pending // The row of one that waits; nil if it is new.
 }
 
@@ -164,3 +167,4 @@ func thingMessage(hash message.ItemHash) string { return "message:" + string(has
 func thingFile(hash message.ItemHash) string    { return "file:" + string(hash) }
 func thingAggregate(owner, key string) string   { return "aggregate:" + owner + ":" + key }
 func thingGrants(owner string) string           { return "grants:" + owner }
+func thingCredits(address string) string        { return "credits:" + address }

@@ -28,5 +28,6 @@ func (n *Node) addCoordinator() error {
 	n.serve(v1.Coordinator, v1.Parts{
 		Intake: n.ingest, Planner: planner, Peers: n.host, Funds: n.mirror, Ether: n.chain, Blobs: n.blobs, Room: n.storage,
 	})
+	n.serveMessages()
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
+	"github.com/aleph-onchain/aleph-onchain/internal/api/ccn"
 	v1 "github.com/aleph-onchain/aleph-onchain/internal/api/v1"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/build"
@@ -52,9 +53,10 @@ type Node struct {
 	ingest  *ingest.Pipeline
 	storage *storage.Keeper
 
-	handler *v1.Server
-	parts   []part
-	closers []closer // In the order in which they were opened.
+	handler  *v1.Server
+	messages *ccn.Server // nil on a node that does not serve the message network
+	parts    []part
+	closers  []closer // In the order in which they were opened.
 }
 
 // part is something that runs for as long as the node does.
@@ -96,7 +98,7 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *Node, err
 	if err != nil {
 		return nil, err
 	}
-	n.add("api", func(ctx context.Context) error { return n.api.Serve(ctx, n.handler) })
+	n.add("api", func(ctx context.Context) error { return n.api.Serve(ctx, n) })
 	n.add("trim", trimmer(log))
 	return n, nil
 }

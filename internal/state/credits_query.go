@@ -175,8 +175,8 @@ func (f CreditFilter) where() (string, []any) {
 	}
 	if len(f.ResourceTypes) > 0 {
 		list, types := in(f.ResourceTypes)
-		add("EXISTS (SELECT 1 FROM messages WHERE messages.pk = credit_history.resource AND messages.type IN "+list+
-			" AND messages.status NOT IN ('"+string(MessagePending)+"', '"+string(MessageRejected)+"'))", types...)
+		add("(EXISTS (SELECT 1 FROM messages WHERE messages.pk = credit_history.resource AND messages.type IN "+list+
+			") OR EXISTS (SELECT 1 FROM skeletons WHERE skeletons.pk = credit_history.resource AND skeletons.type IN "+list+"))", append(types, types...)...)
 	}
 	return strings.Join(clauses, " AND "), args
 }

@@ -373,8 +373,8 @@ func aHistory(t *testing.T, db *state.DB) {
 	)
 	update(t, db, func(tx *state.Tx) error {
 		return errors.Join(
-			tx.PutMessage(t.Context(), state.Message{ItemHash: "vm", Type: "INSTANCE", Status: state.MessageProcessed}),
-			tx.PutMessage(t.Context(), state.Message{ItemHash: "file", Type: "STORE", Status: state.MessageRejected}),
+			tx.AddMessages(t.Context(), []*state.Message{state.NewMessage(&message.Envelope{ItemHash: "vm", Type: "INSTANCE"}, nil, &message.Instance{}, at(1))}),
+			tx.PutRejected(t.Context(), state.Rejected{Hash: "file"}),
 		)
 	})
 }

@@ -73,7 +73,8 @@ type proxy struct {
 	conns map[net.Conn]bool // guarded by mu
 	// seen decides what happens to bytes on their way to the server: whether they
 	// are passed on, and whether the connection is cut after.
-	seen atomic.Pointer[func([]byte) (pass, cut bool)]
+	seen  atomic.Pointer[func([]byte) (pass, cut bool)]
+	after chan struct{} // Receives when what was cut has come to its end.
 }
 
 // through returns options that reach the database through a proxy.
@@ -87,7 +88,7 @@ func through(t *testing.T, o state.Options) (state.Options, *proxy) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{to: u.Host, l: l, conns: map[net.Conn]bool{}}
+	p := &proxy{to: u.Host, l: l, conns: map[net.Conn]bool{}, after: make(chan struct{}, 1)}
 	go p.serve()
 	t.Cleanup(func() { l.Close(); p.cut() })
 	u.Host = l.Addr().String()
@@ -127,14 +128,22 @@ func (p *proxy) pass(to, from net.Conn) {
 		if seen := p.seen.Load(); seen != nil {
 			pass, cut = (*seen)(buf[:n])
 		}
+		if cut {
+			from.Close() // First, so that no answer comes through.
+		}
 		if pass {
 			if _, err := to.Write(buf[:n]); err != nil {
 				return
 			}
 		}
 		if cut {
-			from.Close()
-			_, _ = io.Copy(io.Discard, to) // Until the server has done it.
+			if pass {
+				_, _ = io.Copy(io.Discard, to) // Until the server has done it.
+			}
+			select {
+			case p.after <- struct{}{}:
+			default:
+			}
 			return
 		}
 	}
@@ -213,6 +222,7 @@ func TestACommitWithoutAnAnswerSaysSo(t *testing.T) {
 			})
 
 			p.seen.Store(nil)
+			<-p.after
 			if !errors.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "not known whether it did") {
 				t.Errorf("got %v, want unavailable, and that nobody knows", err)
 			}

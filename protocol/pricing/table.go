@@ -4,6 +4,7 @@ import (
 	_ "embed" // for the prices that hold first
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"strings"
 )
 
@@ -185,6 +186,17 @@ func price(raw json.RawMessage) (Decimal, error) {
 		return Decimal{}, nil
 	}
 	return ParseDecimal(s)
+}
+
+// CreditsPerToken is how many credits pay for what a token pays for, second by
+// second, by the price of an instance; false if one of both has no price.
+func (t *Table) CreditsPerToken() (*big.Rat, bool) {
+	unit := t.prices[ProductInstance].Unit
+	tokens, credits := unit.Stream.Rat(), unit.Credit.Rat()
+	if tokens.Sign() == 0 || credits.Sign() == 0 {
+		return nil, false
+	}
+	return credits.Quo(credits, tokens), true
 }
 
 // gpu returns the product that sells the device, and its compute units.

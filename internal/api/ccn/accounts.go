@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
@@ -297,7 +298,7 @@ func (s *Server) answerWords(w http.ResponseWriter, r *http.Request, name string
 
 // listChannels answers with the channels that anybody has used.
 func (s *Server) listChannels(w http.ResponseWriter, r *http.Request) error {
-	all, err := s.channels.get(now(), func() ([]byte, error) {
+	all, err := s.channels.get(time.Now(), func() ([]byte, error) {
 		words, err := s.parts.DB.Channels(context.WithoutCancel(r.Context()))
 		if err != nil {
 			return nil, err
@@ -309,6 +310,6 @@ func (s *Server) listChannels(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	st := &stream{s: s, w: w, r: r, wants: acceptsGzip(r), buf: all}
+	st := &stream{s: s, w: w, r: r, may: true, wants: acceptsGzip(r), buf: all}
 	return st.finish()
 }

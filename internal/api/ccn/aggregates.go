@@ -19,7 +19,13 @@ func (s *Server) addressAggregates(w http.ResponseWriter, r *http.Request) error
 		return err
 	}
 	address := r.PathValue("address")
-	found, _, err := s.parts.DB.Aggregates(r.Context(), state.AggregateQuery{Owners: []string{address}, Keys: keys, ByCreated: true, Oldest: true}, 0, ownAggregatesMax)
+	q := state.AggregateQuery{Owners: []string{address}, Keys: keys, ByCreated: true, Oldest: true}
+	ctx := r.Context()
+	var found []state.Aggregate
+	err := s.parts.DB.View(ctx, func(v *state.View) (err error) {
+		found, _, err = v.Aggregates(ctx, q, 0, ownAggregatesMax)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -7,14 +7,17 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/api/ccn"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -404,6 +407,43 @@ func TestLongListsAreWrittenWhole(t *testing.T) {
 	}
 	a.body = unzip(t, a.body)
 	same(t, "posts", a.column("posts", "item_hash"), want)
+}
+
+// slow is a client that does not read.
+type slow struct {
+	http.ResponseWriter
+	began, read chan struct{}
+}
+
+func (s slow) Write(p []byte) (int, error) {
+	s.began <- struct{}{}
+	<-s.read
+	return s.ResponseWriter.Write(p)
+}
+
+func TestLongListsOfSlowClientsAreBounded(t *testing.T) {
+	n := open(t)
+	for i := range 12 {
+		n.sendPost(key(t, "a"), "note", fields{"i": i, "text": strings.Repeat("x", 100_000)}, nil)
+	}
+	client := slow{began: make(chan struct{}, 100), read: make(chan struct{})}
+	var wg sync.WaitGroup
+	for range ccn.LongMax {
+		wg.Go(func() {
+			w := client
+			w.ResponseWriter = httptest.NewRecorder()
+			n.srv.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/api/v0/messages.json", nil))
+		})
+	}
+	for range ccn.LongMax {
+		<-client.began
+	}
+
+	same(t, "another long list", n.get(list).status, http.StatusServiceUnavailable)
+	same(t, "a short list", n.get(list+"pagination=1").status, http.StatusOK)
+	close(client.read)
+	wg.Wait()
+	same(t, "a long list afterwards", n.get(list).status, http.StatusOK)
 }
 
 func unzip(t *testing.T, body string) string {

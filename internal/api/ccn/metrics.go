@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 )
@@ -41,7 +42,7 @@ func (m *metrics) zero(names ...string) {
 
 // metrics returns the numbers of the node, which are some seconds old.
 func (s *Server) metrics(ctx context.Context) (metrics, error) {
-	return s.numbers.get(now(), func() (metrics, error) { return s.count(ctx) })
+	return s.numbers.get(time.Now(), func() (metrics, error) { return s.count(ctx) })
 }
 
 // count reads the numbers of the node.

@@ -2,10 +2,10 @@ package ccn
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
@@ -18,6 +18,23 @@ type Self struct {
 	Version string
 	// Topic is the one on which messages travel.
 	Topic string
+}
+
+// Config says how the node names itself to the message network.
+type Config struct {
+	Version string `toml:"version"` // Release of the reference whose interface this is; who rates nodes compares it with the newest one.
+	Topic   string `toml:"topic"`   // Topic on which the messages of the network travel.
+}
+
+// DefaultConfig is that of the public network.
+func DefaultConfig() Config { return Config{Version: "0.10.2", Topic: "ALEPH-TEST"} }
+
+// Validate reports the first setting that cannot work.
+func (c Config) Validate() error {
+	if c.Version == "" || c.Topic == "" {
+		return errors.New("version and topic may not be empty")
+	}
+	return nil
 }
 
 // Intake takes in messages; ingest.Pipeline is one.
@@ -64,11 +81,9 @@ type Server struct {
 	mux   *http.ServeMux
 	table []route
 
-	long    chan struct{} // Lists that are written while they are read.
-	waiting chan struct{} // Senders that wait for what becomes of a message.
-
-	live *hub
-
+	long     chan struct{} // Lists that are written while they are read.
+	waiting  chan struct{} // Senders that wait for what becomes of a message.
+	live     *hub
 	channels kept[[]byte]
 	numbers  kept[metrics]
 }
@@ -145,6 +160,3 @@ func (s *Server) dispatch(same []route) http.HandlerFunc {
 		s.refuse(w, r, refuse(http.StatusNotFound))
 	}
 }
-
-// now is the time at which a request is served.
-func now() time.Time { return time.Now() }

@@ -44,8 +44,11 @@ func TestEveryRouteAnswersWhatIsDocumented(t *testing.T) {
 	n := open(t)
 	d := openAPI(n)
 	same(t, "openapi", d.OpenAPI, "3.1.0")
-	if len(d.Paths) < 30 {
-		t.Errorf("document has %d paths, want all", len(d.Paths))
+	for _, route := range n.srv.Registered() {
+		path := strings.TrimSuffix(route[1], "{$}")
+		if _, there := d.Paths[path][strings.ToLower(route[0])]; !there {
+			t.Errorf("%s %s is not in the document", route[0], path)
+		}
 	}
 	for path, operations := range d.Paths {
 		for method, op := range operations {

@@ -119,7 +119,7 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, to topic, want 
 
 // close ends the connection with a reason. It takes no longer than closeTimeout.
 func (k *socket) close(f farewell) {
-	_ = k.raw.SetDeadline(now().Add(closeTimeout))
+	_ = k.raw.SetDeadline(time.Now().Add(closeTimeout))
 	reason := f.reason[:min(len(f.reason), reasonMax)]
 	for !utf8.ValidString(reason) {
 		reason = reason[:len(reason)-1]
@@ -136,7 +136,7 @@ func (k *socket) drop(ctx context.Context, f farewell) {
 	}
 	k.bye = &f
 	if k.writing {
-		_ = k.raw.SetWriteDeadline(now().Add(closeTimeout))
+		_ = k.raw.SetWriteDeadline(time.Now().Add(closeTimeout))
 		return
 	}
 	k.start(ctx)
@@ -228,7 +228,7 @@ func (k *socket) drain(ctx context.Context) {
 func (k *socket) write(ctx context.Context, raw []byte) bool {
 	k.mu.Lock()
 	if k.bye == nil {
-		_ = k.raw.SetWriteDeadline(now().Add(writeTimeout))
+		_ = k.raw.SetWriteDeadline(time.Now().Add(writeTimeout))
 	}
 	k.mu.Unlock()
 	if err := k.conn.Write(ctx, websocket.MessageText, raw); err != nil {

@@ -37,13 +37,14 @@ type stream struct {
 	buf   []byte
 	long  bool
 	until time.Time
-	wants bool // gzip
+	may   bool // Be compressed, for who reads that.
+	wants bool // That it is.
 }
 
 // list answers with what fn appends while it reads the database. zipped says whether
 // the answer may be compressed.
 func (s *Server) list(w http.ResponseWriter, r *http.Request, zipped bool, fn func(*state.View, *stream) error) error {
-	st := &stream{s: s, w: w, r: r, wants: zipped && acceptsGzip(r)}
+	st := &stream{s: s, w: w, r: r, may: zipped, wants: zipped && acceptsGzip(r)}
 	err := s.parts.DB.View(r.Context(), func(v *state.View) error { return fn(v, st) })
 	if err == nil {
 		err = st.finish()
@@ -105,7 +106,7 @@ func (st *stream) begin() error {
 	default:
 		return errs.New(errs.Unavailable, "%d long lists are being read already; ask for pages, or try again", longMax)
 	}
-	st.long, st.until = true, now().Add(longTimeout)
+	st.long, st.until = true, time.Now().Add(longTimeout)
 	if err := api.BeginStream(st.w); err != nil {
 		return err
 	}
@@ -121,15 +122,17 @@ func (st *stream) begin() error {
 
 func (st *stream) header() {
 	st.w.Header().Set("Content-Type", typeJSON)
+	if st.may {
+		st.w.Header().Add("Vary", "Accept-Encoding")
+	}
 	if st.wants {
 		st.w.Header().Set("Content-Encoding", "gzip")
-		st.w.Header().Add("Vary", "Accept-Encoding")
 	}
 }
 
 // flush writes what there is of a long answer.
 func (st *stream) flush() error {
-	deadline := now().Add(chunkTimeout)
+	deadline := time.Now().Add(chunkTimeout)
 	if deadline.After(st.until) {
 		deadline = st.until
 	}

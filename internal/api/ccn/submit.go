@@ -135,7 +135,7 @@ func (s *Server) postMessage(w http.ResponseWriter, r *http.Request) error {
 // the reference's exception.
 func (s *Server) submit(ctx context.Context, raw json.RawMessage) (*ingest.Verdict, error) {
 	// What is begun is done even if the client goes away.
-	verdict, err := s.parts.Intake.Submit(context.WithoutCancel(ctx), ingest.Submission{Raw: raw, At: now(), MustPay: true})
+	verdict, err := s.parts.Intake.Submit(context.WithoutCancel(ctx), ingest.Submission{Raw: raw, At: time.Now(), MustPay: true})
 	var rejected *message.RejectError
 	if errors.As(err, &rejected) {
 		return nil, refuseText(http.StatusUnprocessableEntity, rejected.Code.Class())

@@ -1,0 +1,75 @@
+package node
+
+import (
+	"bytes"
+	"net/http"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/api/ccn"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
+)
+
+// serveMessages makes the interface of the message network, beside that of the
+// node's role.
+func (n *Node) serveMessages() {
+	n.messages = ccn.New(ccn.Self(n.cfg.CCN), ccn.Parts{DB: n.db, Intake: n.ingest, Peers: peersOf{n.host}}, n.part("ccn"))
+}
+
+// peersOf is what the message network is told of the node's peers.
+type peersOf struct{ host *p2p.Host }
+
+// Addresses implements ccn.Peers.
+func (p peersOf) Addresses() []string { return p.host.Addrs() }
+
+// Count implements ccn.Peers.
+func (p peersOf) Count() int { return len(p.host.Connected()) }
+
+// ServeHTTP implements http.Handler: two interfaces share one origin, as clients of
+// the message network know only one.
+func (n *Node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case n.messages == nil:
+		n.handler.ServeHTTP(w, r)
+	case r.URL.Path == "/metrics":
+		n.serveMetrics(w, r)
+	case n.messages.Serves(r):
+		n.messages.Handler().ServeHTTP(w, r)
+	default:
+		n.handler.ServeHTTP(w, r)
+	}
+}
+
+// serveMetrics answers with the numbers of both interfaces.
+func (n *Node) serveMetrics(w http.ResponseWriter, r *http.Request) {
+	plain := r.Clone(r.Context())
+	plain.Header.Del("Accept-Encoding")
+	own := &held{header: http.Header{}, status: http.StatusOK}
+	n.handler.ServeHTTP(own, plain)
+	body, err := n.messages.AppendMetrics(r.Context(), own.body.Bytes())
+	if err != nil {
+		n.log.Error("numbers of the message network not read", "err", err)
+	}
+	for name, values := range own.header {
+		w.Header()[name] = values
+	}
+	w.Header().Del("Content-Length")
+	w.WriteHeader(own.status)
+	if _, err := w.Write(body); err != nil {
+		n.log.Debug("answer not written", "path", r.URL.Path, "err", err)
+	}
+}
+
+// held is an answer that is not sent yet.
+type held struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+// Header implements http.ResponseWriter.
+func (h *held) Header() http.Header { return h.header }
+
+// Write implements io.Writer.
+func (h *held) Write(p []byte) (int, error) { return h.body.Write(p) }
+
+// WriteHeader implements http.ResponseWriter.
+func (h *held) WriteHeader(status int) { h.status = status }

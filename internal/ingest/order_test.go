@@ -1,6 +1,7 @@
 package ingest_test
 
 import (
+	gocmp "cmp"
 	"crypto/ecdsa"
 	"encoding/json"
 	"fmt"
@@ -27,6 +28,8 @@ type traffic struct {
 	hashes []message.ItemHash
 	names  map[message.ItemHash]string
 	second int64
+	// channel is that of the messages, TEST if it is empty.
+	channel string
 }
 
 // say signs a content of the next second, and returns its hash.
@@ -43,7 +46,7 @@ func (tr *traffic) say(name string, k *ecdsa.PrivateKey, typ message.Type, conte
 	if err != nil {
 		tr.t.Fatal(err)
 	}
-	channel := "TEST"
+	channel := gocmp.Or(tr.channel, "TEST")
 	e := &message.Envelope{
 		Chain: message.Ethereum, Type: typ, Channel: &channel, Time: time.Unix(tr.second, 0).UTC(), ItemType: message.Inline, ItemContent: string(raw), ItemHash: message.HashOf(raw),
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -148,6 +149,8 @@ func (v *View) EachMessage(ctx context.Context, q MessageQuery, offset, limit in
 	switch {
 	case q.Hashes != nil:
 		return v.eachNamed(ctx, &q, offset, limit, fn)
+	case q.After != nil && q.byHeight():
+		return errs.New(errs.Invalid, "a list in the order of confirmations has no places to go on from")
 	case q.inWindow():
 		rows, err := v.window(ctx, &q)
 		if err != nil {

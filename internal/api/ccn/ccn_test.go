@@ -111,7 +111,9 @@ func openOn(t testing.TB, db *state.DB, parts ...func(*ccn.Parts)) *node {
 	n := &node{t: t, db: db, files: &files{all: map[message.ItemHash][]byte{}}, at: time.Unix(1_700_000_000, 500_000_000).UTC()}
 	var err error
 	domain := job.Jobs(big.NewInt(31337), common.HexToAddress("0xA1"))
-	if n.pipe, err = ingest.New(ingest.DefaultConfig(), domain, n.db, silence{}, n.files, nil, prometheus.NewRegistry(), log); err != nil {
+	cfg := ingest.DefaultConfig()
+	cfg.CreditAuthority, cfg.BalanceAuthority = addressOf(key(t, "credits")), []string{addressOf(key(t, "balances"))}
+	if n.pipe, err = ingest.New(cfg, domain, n.db, silence{}, n.files, nil, prometheus.NewRegistry(), log); err != nil {
 		t.Fatal(err)
 	}
 	p := ccn.Parts{DB: n.db, Intake: n.pipe}

@@ -137,6 +137,7 @@ func TestListRefusesQueriesThatAreWrong(t *testing.T) {
 		"contentFormat=short":                    {422, `"loc":["contentFormat"]`},
 		"cursor=not-a-valid-cursor!!!":           {422, "Invalid cursor: "},
 		"cursor=e30":                             {422, "Invalid cursor: missing required fields"},
+		"cursor=eyJoIjoiYSIsInQiOiJzb29uIn0":     {422, "Invalid cursor: Invalid isoformat string"},
 		"cursor=W10":                             {422, "Invalid cursor: "},
 		"cursor=&pagination=0":                   {422, "pagination=0 is not allowed with cursor-based pagination"},
 		"cursor=x&sortBy=tx-time":                {422, "Cursor pagination is not supported with tx-time sort order."},
@@ -171,6 +172,7 @@ func TestListSaysWhichPageItIs(t *testing.T) {
 		"messages/page/2.json?pagination=2&page=1":   `],"pagination_item":"messages","pagination_page":2,"pagination_per_page":2,"pagination_total":6}`,
 		"messages.json?pagination=4&page=3":          `],"pagination_item":"messages","pagination_page":3,"pagination_per_page":4,"pagination_total":8}`,
 		"messages.json?msgType=STORE&cursor=":        `],"next_cursor":null,"pagination_per_page":20}`,
+		"messages.json?cursor=&page=9&msgType=STORE": `"type":"STORE"}],"next_cursor":null,"pagination_per_page":20}`,
 		"messages.json?cursor=&pagination=500":       `],"next_cursor":null,"pagination_per_page":200}`,
 		"messages.json?msgStatuses=forgotten&page=7": `{"messages":[],"pagination_item":"messages","pagination_page":7,"pagination_per_page":20,"pagination_total":120}`,
 	} {

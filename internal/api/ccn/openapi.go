@@ -49,6 +49,10 @@ func parameters() map[string]schema {
 		"history": {"type": "integer", "minimum": 0, "maximum": historyMax, "default": historyUsual},
 		"keys":    listSchema("keys of aggregates."), "limit": {"type": "integer", "deprecated": true}, "with_info": flagSchema(false), "value_only": flagSchema(false),
 		"postTypes": listSchema("types of posts."), "aggregateKeys": listSchema("keys of aggregates."), "grantee": textSchema(), "granter": textSchema(),
+		"chain": textSchema(), "include_credit_details": flagSchema(false), "min_balance": numberSchema(1, nil), "tx_hash": textSchema(), "token": textSchema(),
+		"provider": textSchema(), "origin": textSchema(), "origin_ref": textSchema(), "payment_method": textSchema(), "has_expiration": {"type": "boolean"},
+		"exclude_payment_method": listSchema("methods."), "resource": hashSchema(), "resourceTypes": listSchema("types of messages."), "direction": wordSchema("incoming", "outgoing"),
+		"sort_by":     wordSchema("message_timestamp", "expiration_date", "payment_method", "amount", "origin", "tx_hash", "provider"),
 		"addresses[]": {"type": "array", "items": textSchema()}, "addressContains": {"type": "string", "maxLength": containsMax}, "file_hash": hashSchema(),
 	}
 }

@@ -23,8 +23,9 @@ const (
 	postNames   = "addresses hashes refs types tags channels " + timeNames + " " + orderNames + " " + pageNames
 	filterNames = "msgType msgTypes msgStatuses addresses owners refs contentHashes contentKeys contentTypes chains channels tags hashes paymentTypes " +
 		timeNames + " startBlock endBlock"
-	listNames  = filterNames + " contentFormat excludeContent " + orderNames + " " + pageNames
-	grantNames = "channels types postTypes chains aggregateKeys pagination page"
+	listNames    = filterNames + " contentFormat excludeContent " + orderNames + " " + pageNames
+	historyNames = "tx_hash token chain provider origin origin_ref payment_method has_expiration exclude_payment_method resource resourceTypes direction " + timeNames
+	grantNames   = "channels types postTypes chains aggregateKeys pagination page"
 )
 
 // routes is every endpoint. A new one needs its line here and nothing else.
@@ -77,6 +78,12 @@ func routes() []route {
 		get("/api/v0/addresses/{address}/files", "The files of an address", "file_hash sort_order "+pageNames, (*Server).addressFiles, missing, invalid),
 		get("/api/v0/addresses/{address}/post_types", "The types of the posts of an address", "", (*Server).addressPostTypes),
 		get("/api/v0/addresses/{address}/channels", "The channels that an address has used", "", (*Server).addressChannels),
+		get("/api/v0/addresses/{address}/balance", "What an address has, and what is bound by what it keeps", "chain include_credit_details", (*Server).balance, invalid),
+		get("/api/v0/addresses/{address}/credit_history", "What an address was given, and what was taken from it", historyNames+" sort_by sort_order "+pageNames, (*Server).creditHistory, missing, invalid),
+		get("/api/v0/addresses/{address}/credit_history/summary", "The sums of that history", historyNames, (*Server).creditSummary, invalid),
+		get("/api/v0/balances", "The tokens of all addresses", "chains min_balance "+pageNames, (*Server).balances, invalid),
+		get("/api/v0/credit_balances", "The credits of all addresses", "min_balance "+pageNames, (*Server).creditBalances, invalid),
+		get("/api/v0/programs/on/message", "The programs that messages start", "sort_order", (*Server).programsOnMessage, bad, invalid),
 		get("/api/v0/channels/list.json", "The channels that anybody has used", "", (*Server).listChannels),
 	}
 }

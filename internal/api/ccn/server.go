@@ -71,6 +71,7 @@ type Parts struct {
 	Intake  Intake
 	Peers   Peers
 	Heights Heights
+	Purse   Purse
 }
 
 // Server answers for a node. Use New, then Run for those who listen live.

@@ -129,11 +129,15 @@ func TestSyncEndsWithTheFirstAttemptThatFails(t *testing.T) {
 	n := open(t)
 	n.run()
 	_, raw := n.signed(key(t, "owner"), message.TypeStore, fields{"item_type": "storage", "item_hash": message.HashOf([]byte("nobody has it"))})
+	begun := time.Now()
 
 	a := n.post("/api/v0/messages", fields{"sync": true, "message": raw})
 
 	if a.status != http.StatusAccepted {
 		t.Errorf("got %d %s, want 202", a.status, a.body)
+	}
+	if took := time.Since(begun); took > 20*time.Second {
+		t.Errorf("took %v, want the time of one attempt", took)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 // serveMessages makes the interface of the message network, beside that of the
 // node's role.
 func (n *Node) serveMessages() {
-	n.messages = ccn.New(ccn.Self(n.cfg.CCN), ccn.Parts{DB: n.db, Intake: n.ingest, Purse: n.ingest, Peers: peersOf{n.host}}, n.part("ccn"))
+	n.messages = ccn.New(ccn.Self(n.cfg.CCN), ccn.Parts{DB: n.db, Intake: n.ingest, Purse: n.ingest, Prices: n.ingest, Peers: peersOf{n.host}}, n.part("ccn"))
 	n.add("ccn", n.messages.Run)
 }
 

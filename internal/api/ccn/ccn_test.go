@@ -87,6 +87,8 @@ type node struct {
 	db    *state.DB
 	pipe  *ingest.Pipeline
 	files *files
+	self  ccn.Self
+	parts ccn.Parts
 	at    time.Time // Of the next message.
 }
 
@@ -112,15 +114,17 @@ func openOn(t testing.TB, db *state.DB, parts ...func(*ccn.Parts)) *node {
 	var err error
 	domain := job.Jobs(big.NewInt(31337), common.HexToAddress("0xA1"))
 	cfg := ingest.DefaultConfig()
+	cfg.PricingAuthority = addressOf(key(t, "prices"))
 	cfg.CreditAuthority, cfg.BalanceAuthority = addressOf(key(t, "credits")), []string{addressOf(key(t, "balances"))}
 	if n.pipe, err = ingest.New(cfg, domain, n.db, silence{}, n.files, nil, prometheus.NewRegistry(), log); err != nil {
 		t.Fatal(err)
 	}
-	p := ccn.Parts{DB: n.db, Intake: n.pipe}
+	p := ccn.Parts{DB: n.db, Intake: n.pipe, Prices: n.pipe}
 	for _, fn := range parts {
 		fn(&p)
 	}
-	n.srv = ccn.New(ccn.Self{Version: ccn.DefaultVersion, Topic: "TESTNET"}, p, log)
+	n.self, n.parts = ccn.Self{Version: ccn.DefaultVersion, Topic: "TESTNET"}, p
+	n.srv = ccn.New(n.self, p, log)
 	return n
 }
 

@@ -84,6 +84,13 @@ func routes() []route {
 		get("/api/v0/balances", "The tokens of all addresses", "chains min_balance "+pageNames, (*Server).balances, invalid),
 		get("/api/v0/credit_balances", "The credits of all addresses", "min_balance "+pageNames, (*Server).creditBalances, invalid),
 		get("/api/v0/programs/on/message", "The programs that messages start", "sort_order", (*Server).programsOnMessage, bad, invalid),
+		get("/api/v0/price/{item_hash}", "What a message costs", "include_size", (*Server).price, bad, missing, gone),
+		post("/api/v0/price/estimate", "What a message would cost", (*Server).estimatePrice, invalid),
+		post("/api/v0/price/estimate/instance", "What a machine would cost", (*Server).estimateInstance, invalid),
+		post("/api/v0/price/recalculate", "Compute all costs again, for the operator", (*Server).reprice, http.StatusUnauthorized, away),
+		post("/api/v0/price/{item_hash}/recalculate", "Compute a cost again, for the operator", (*Server).reprice, bad, http.StatusUnauthorized, missing, away),
+		get("/api/v0/costs", "What resources cost and have burnt", "address item_hash payment_type include_details include_size pagination page", (*Server).listCosts, invalid),
+
 		get("/api/v0/channels/list.json", "The channels that anybody has used", "", (*Server).listChannels),
 	}
 }

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/charmbracelet/x/term v0.2.2
 	github.com/cockroachdb/pebble/v2 v2.1.7
+	github.com/coder/websocket v1.8.15
 	github.com/consensys/gnark-crypto v0.18.1
 	github.com/danielgtaylor/huma/v2 v2.39.0
 	github.com/diskfs/go-diskfs v1.9.4

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,77 +16,6 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/pricing"
 )
-
-// pricesKey names a table of prices by the messages that made it.
-type pricesKey struct{ pricing, settings message.ItemHash }
-
-// tablesMax bounds the tables of prices that are kept.
-const tablesMax = 64
-
-// pricesAt returns the prices that the network had published by a time. Until it
-// has published any they are the default ones; a table that cannot be read changes
-// nothing.
-func (p *Pipeline) pricesAt(ctx context.Context, tx *state.Tx, at time.Time) (*pricing.Table, error) {
-	prices, key1, err := p.published(ctx, tx, "pricing", at)
-	if err != nil {
-		return nil, err
-	}
-	settings, key2, err := p.published(ctx, tx, "settings", at)
-	if err != nil {
-		return nil, err
-	}
-	key := pricesKey{key1, key2}
-	if prices == nil {
-		return p.table, nil
-	}
-	p.prices.Lock()
-	defer p.prices.Unlock()
-	if t := p.prices.of[key]; t != nil {
-		return t, nil
-	}
-	t, err := pricing.Parse(prices, settings)
-	if err != nil {
-		p.log.Warn("published prices cannot be read, the default ones hold", "item_hash", key1, "err", err)
-		t = p.table
-	}
-	if p.prices.of == nil || len(p.prices.of) >= tablesMax {
-		p.prices.of = map[pricesKey]*pricing.Table{}
-	}
-	p.prices.of[key] = t
-	return t, nil
-}
-
-// published is the content that an aggregate of the pricing authority had at a
-// time, and its last message; nil if it had none.
-func (p *Pipeline) published(ctx context.Context, tx *state.Tx, key string, at time.Time) (json.RawMessage, message.ItemHash, error) {
-	all, err := tx.Elements(ctx, p.cfg.PricingAuthority, key)
-	if err != nil {
-		return nil, "", err
-	}
-	all = slices.DeleteFunc(all, func(m *state.Message) bool { return m.MadeAt.After(at) })
-	if len(all) == 0 {
-		if key == "settings" {
-			return json.RawMessage("{}"), "", nil
-		}
-		return nil, "", nil
-	}
-	fields := map[string]json.RawMessage{}
-	for _, m := range all { // Oldest first.
-		body, err := m.Body()
-		if err != nil {
-			return nil, "", err
-		}
-		a, ok := body.(*message.Aggregate)
-		if !ok {
-			continue
-		}
-		if err := json.Unmarshal(a.Content, &fields); err != nil {
-			return nil, "", fmt.Errorf("read %s of message %s: %w", key, m.Envelope.ItemHash, err)
-		}
-	}
-	raw, err := json.Marshal(fields)
-	return raw, all[len(all)-1].Envelope.ItemHash, err
-}
 
 // bill is what is to be paid for a message.
 type bill struct {

@@ -226,10 +226,10 @@ func (d *Dev) open(ctx context.Context) (_ *devWorld, err error) {
 	if err != nil {
 		return nil, err
 	}
-	w.ccn = ccn.New(ccn.Self(ccn.DefaultConfig()), ccn.Parts{DB: db, Intake: w.pipe, Storage: &ccn.Storage{
+	w.ccn = ccn.New(ccn.Self(ccn.DefaultConfig()), ccn.Parts{DB: db, Intake: w.pipe, Prices: w.pipe, Storage: &ccn.Storage{
 		Config: ccn.DefaultFilesConfig(), Blobs: blobs, IPFS: content, Room: keeper, Uploads: w.pipe, Till: w.pipe, Partials: partials,
 	}}, d.log)
-	for _, run := range []func(context.Context) error{w.pipe.Run, partials.Run} {
+	for _, run := range []func(context.Context) error{w.pipe.Run, partials.Run, w.ccn.Run} {
 		w.loops.Go(func() { _ = run(life) }) // Ends with the world.
 	}
 	if last, err := db.LastMessage(ctx); err != nil || last >= 0 {

@@ -103,3 +103,19 @@ func (r reader) Costs(ctx context.Context, q CostQuery, offset, limit int64) (ou
 	out, err = r.costs(ctx, where+" ORDER BY id DESC, pk LIMIT ? OFFSET ?", append(args, limit, offset)...)
 	return out, total, err
 }
+
+// EachCost calls fn for what a query finds, in no order and without the lines.
+func (r reader) EachCost(ctx context.Context, q CostQuery, fn func(Cost) error) error {
+	where, args := q.where()
+	err := r.each(ctx, "SELECT pk, id, owner, payment, hold, stream, credit FROM costs WHERE "+where, args, func(scan func(...any) error) error {
+		var c Cost
+		if err := scan(&c.Message, &c.ID, &c.Owner, &c.Payment, &c.Hold, &c.Stream, &c.Credit); err != nil {
+			return err
+		}
+		return fn(c)
+	})
+	if err != nil {
+		return fmt.Errorf("read costs: %w", err)
+	}
+	return nil
+}

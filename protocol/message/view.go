@@ -35,6 +35,13 @@ func (v *View) AppendSingle(dst []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
+	return v.appendSingle(dst, c), nil
+}
+
+// AppendBrief appends the message as AppendSingle does, but for its content.
+func (v *View) AppendBrief(dst []byte) ([]byte, error) { return v.appendSingle(dst, nil), nil }
+
+func (v *View) appendSingle(dst []byte, c Content) []byte {
 	e, w := v.Envelope, &writer{buf: dst, model: true}
 	w.start()
 	w.text("sender", e.Sender)
@@ -46,8 +53,10 @@ func (v *View) AppendSingle(dst []byte) ([]byte, error) {
 	w.text("item_hash", string(e.ItemHash))
 	w.time(e.Time)
 	textOrNull(w, "channel", e.Channel)
-	w.key("content")
-	c.write(w)
+	if c != nil {
+		w.key("content")
+		c.write(w)
+	}
 	w.boolean("confirmed", len(v.Confirmations) > 0)
 	list(w, "confirmations", v.Confirmations, func(w *writer, c *Confirmation) {
 		w.open()
@@ -57,7 +66,7 @@ func (v *View) AppendSingle(dst []byte) ([]byte, error) {
 		w.close()
 	})
 	w.close()
-	return w.buf, nil
+	return w.buf
 }
 
 // AppendListed appends the message as lists show it: the content as it was

@@ -87,33 +87,44 @@ type node struct {
 	db    *state.DB
 	pipe  *ingest.Pipeline
 	files *files
+	self  ccn.Self
+	parts ccn.Parts
 	at    time.Time // Of the next message.
 }
 
 func open(t testing.TB, parts ...func(*ccn.Parts)) *node {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
-	n := &node{t: t, files: &files{all: map[message.ItemHash][]byte{}}, at: time.Unix(1_700_000_000, 500_000_000).UTC()}
-	var err error
-	if n.db, err = state.Open(t.Context(), t.TempDir()); err != nil {
+	db, err := state.Open(t.Context(), t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := n.db.Close(); err != nil {
+		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	return openOn(t, db, parts...)
+}
+
+// openOn is open with a database.
+func openOn(t testing.TB, db *state.DB, parts ...func(*ccn.Parts)) *node {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	n := &node{t: t, db: db, files: &files{all: map[message.ItemHash][]byte{}}, at: time.Unix(1_700_000_000, 500_000_000).UTC()}
+	var err error
 	domain := job.Jobs(big.NewInt(31337), common.HexToAddress("0xA1"))
 	cfg := ingest.DefaultConfig()
+	cfg.PricingAuthority = addressOf(key(t, "prices"))
 	cfg.CreditAuthority, cfg.BalanceAuthority = addressOf(key(t, "credits")), []string{addressOf(key(t, "balances"))}
 	if n.pipe, err = ingest.New(cfg, domain, n.db, silence{}, n.files, nil, prometheus.NewRegistry(), log); err != nil {
 		t.Fatal(err)
 	}
-	p := ccn.Parts{DB: n.db, Intake: n.pipe}
+	p := ccn.Parts{DB: n.db, Intake: n.pipe, Prices: n.pipe}
 	for _, fn := range parts {
 		fn(&p)
 	}
-	n.srv = ccn.New(ccn.Self{Version: ccn.DefaultVersion, Topic: "TESTNET"}, p, log)
+	n.self, n.parts = ccn.Self{Version: ccn.DefaultVersion, Topic: "TESTNET"}, p
+	n.srv = ccn.New(n.self, p, log)
 	return n
 }
 

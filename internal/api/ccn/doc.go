@@ -13,5 +13,7 @@
 //     hashes, since clients that do not know the type lose a whole page of others;
 //   - an upload that is refused leaves nothing, also where the reference keeps an
 //     orphan for a day;
-//   - files are served in ranges, and may be brought in pieces: see resume.go.
+//   - files are served in ranges, and may be brought in pieces: see resume.go;
+//   - every filter of a list holds for those who listen live too, and a query that is
+//     wrong closes their socket with a reason.
 package ccn

@@ -94,10 +94,7 @@ func (s *Server) countMore(ctx context.Context, m *metrics) {
 	m.unknown("pyaleph_processing_pending_messages_action_total", "pyaleph_status_sync_messages_reference_total", "pyaleph_status_sync_messages_remaining_total")
 	height("pyaleph_status_chain_eth_height_reference_total", newest)
 	height("pyaleph_status_chain_eth_height_remaining_total", max(newest-read, 0))
-	var c Counters
-	if s.parts.Counters != nil {
-		c = s.parts.Counters()
-	}
+	c := s.live.counters()
 	m.add("pyaleph_ws_messages_connections_active", c.MessagesActive)
 	m.add("pyaleph_ws_messages_connections_max", c.MessagesMax)
 	m.add("pyaleph_ws_status_connections_active", c.StatusActive)

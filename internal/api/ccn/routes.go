@@ -38,7 +38,7 @@ func routes() []route {
 	}
 	const (
 		accepted, bad, missing, gone, invalid = http.StatusAccepted, http.StatusBadRequest, http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity
-		away                                  = http.StatusServiceUnavailable
+		away, switching, upgrade              = http.StatusServiceUnavailable, http.StatusSwitchingProtocols, http.StatusUpgradeRequired
 	)
 	return append(fileRoutes(), []route{
 		get("/{$}", "What this node is, for people", "", (*Server).index),
@@ -47,6 +47,9 @@ func routes() []route {
 		get("/metrics.json", "Numbers of the node", "", (*Server).metricsJSON),
 		get("/api/v0/info/public.json", "Addresses at which other nodes reach this one", "", (*Server).publicInfo),
 		get("/api/ccn/openapi.json", "This document", "", (*Server).openAPI),
+
+		get("/api/ws0/messages", "Listen to messages, over a WebSocket", filterNames+" contentFormat excludeContent history", (*Server).listenMessages, switching, bad, upgrade),
+		get("/api/ws0/status", "Listen to the numbers of the node, over a WebSocket", "", (*Server).listenStatus, switching, bad, upgrade),
 
 		post("/api/v0/messages", "Hand in a message", (*Server).postMessage, accepted, gone, invalid, away),
 		post("/api/v0/ipfs/pubsub/pub", "Hand in a message, the older way", (*Server).publish, http.StatusForbidden, invalid, away),
@@ -81,6 +84,13 @@ func routes() []route {
 		get("/api/v0/balances", "The tokens of all addresses", "chains min_balance "+pageNames, (*Server).balances, invalid),
 		get("/api/v0/credit_balances", "The credits of all addresses", "min_balance "+pageNames, (*Server).creditBalances, invalid),
 		get("/api/v0/programs/on/message", "The programs that messages start", "sort_order", (*Server).programsOnMessage, bad, invalid),
+		get("/api/v0/price/{item_hash}", "What a message costs", "include_size", (*Server).price, bad, missing, gone),
+		post("/api/v0/price/estimate", "What a message would cost", (*Server).estimatePrice, invalid),
+		post("/api/v0/price/estimate/instance", "What a machine would cost", (*Server).estimateInstance, invalid),
+		post("/api/v0/price/recalculate", "Compute all costs again, for the operator", (*Server).reprice, http.StatusUnauthorized, away),
+		post("/api/v0/price/{item_hash}/recalculate", "Compute a cost again, for the operator", (*Server).reprice, bad, http.StatusUnauthorized, missing, away),
+		get("/api/v0/costs", "What resources cost and have burnt", "address item_hash payment_type include_details include_size pagination page", (*Server).listCosts, invalid),
+
 		get("/api/v0/channels/list.json", "The channels that anybody has used", "", (*Server).listChannels),
 	}...)
 }

@@ -2,10 +2,14 @@ package ccn
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
+
+	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
@@ -18,21 +22,36 @@ type Self struct {
 	Version string
 	// Topic is the one on which messages travel.
 	Topic string
+	// OperatorKey is the public key of who may have costs computed again.
+	OperatorKey string
 }
 
 // Config says how the node names itself to the message network.
 type Config struct {
-	Version string `toml:"version"` // Release of the reference whose interface this is; who rates nodes compares it with the newest one.
-	Topic   string `toml:"topic"`   // Topic on which the messages of the network travel.
+	Version     string `toml:"version"`      // Release of the reference whose interface this is; who rates nodes compares it with the newest one.
+	Topic       string `toml:"topic"`        // Topic on which the messages of the network travel.
+	OperatorKey string `toml:"operator_key"` // Public key, secp256k1 in hex, of who may have costs computed again; "" = nobody.
 }
 
 // DefaultConfig is that of the public network.
-func DefaultConfig() Config { return Config{Version: "0.10.2", Topic: "ALEPH-TEST"} }
+func DefaultConfig() Config {
+	return Config{Version: "0.10.2", Topic: "ALEPH-TEST", OperatorKey: "0209fe82e08ec3c5c3ee4904fa147a11d49c7130579066c8a452d279d539959389"}
+}
 
 // Validate reports the first setting that cannot work.
 func (c Config) Validate() error {
 	if c.Version == "" || c.Topic == "" {
 		return errors.New("version and topic may not be empty")
+	}
+	if c.OperatorKey == "" {
+		return nil
+	}
+	raw, err := hex.DecodeString(c.OperatorKey)
+	if err == nil {
+		_, err = crypto.DecompressPubkey(raw)
+	}
+	if err != nil {
+		return fmt.Errorf("operator_key is %q, want a compressed public key of secp256k1 in hex: %w", c.OperatorKey, err)
 	}
 	return nil
 }
@@ -67,16 +86,16 @@ type Counters struct {
 // Parts are what the endpoints work with. All but DB and Intake may be nil: their
 // numbers are then not known.
 type Parts struct {
-	DB       *state.DB
-	Intake   Intake
-	Peers    Peers
-	Heights  Heights
-	Purse    Purse
-	Counters func() Counters
-	Storage  *Storage // Without it there are no files.
+	DB      *state.DB
+	Intake  Intake
+	Peers   Peers
+	Heights Heights
+	Purse   Purse
+	Prices  Prices
+	Storage *Storage // Without it there are no files.
 }
 
-// Server answers for a node. Use New.
+// Server answers for a node. Use New, then Run for those who listen live.
 type Server struct {
 	self  Self
 	parts Parts
@@ -84,20 +103,22 @@ type Server struct {
 	mux   *http.ServeMux
 	table []route
 
-	long    chan struct{} // Lists that are written while they are read.
-	waiting chan struct{} // Senders that wait for what becomes of a message.
-	uploads chan struct{} // Clients that bring files.
-
-	channels kept[[]byte]
-	numbers  kept[metrics]
+	long      chan struct{} // Lists that are written while they are read.
+	waiting   chan struct{} // Senders that wait for what becomes of a message.
+	uploads   chan struct{} // Clients that bring files.
+	live      *hub
+	repricing chan struct{}
+	channels  kept[[]byte]
+	numbers   kept[metrics]
 }
 
 // New returns the interface of a node.
 func New(self Self, parts Parts, log *slog.Logger) *Server {
 	s := &Server{
 		self: self, parts: parts, log: log, mux: http.NewServeMux(), table: routes(),
-		long: make(chan struct{}, longMax), waiting: make(chan struct{}, waitingMax), uploads: make(chan struct{}, uploadsMax),
+		long: make(chan struct{}, longMax), waiting: make(chan struct{}, waitingMax), uploads: make(chan struct{}, uploadsMax), repricing: make(chan struct{}, repricesMax),
 	}
+	s.live = newHub(parts.DB, s.Metrics, log)
 	s.channels.last, s.numbers.last = channelsKept, numbersKept
 	for pattern, same := range patterns(s.table) {
 		s.mux.Handle(pattern, s.dispatch(same))

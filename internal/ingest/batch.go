@@ -69,7 +69,6 @@ func (b *batch) take(ctx context.Context, it *item) (*Verdict, error) {
 	switch {
 	case errors.As(err, &ended):
 		v.Status = ended.status
-		err = nil
 	case err != nil && !errors.As(err, &v.Refusal):
 		return nil, fmt.Errorf("judge message %s: %w", it.env.ItemHash, err)
 	case err != nil:
@@ -218,8 +217,13 @@ func (b *batch) putPending(ctx context.Context, it *item, v *Verdict, attempts i
 	pause := min(time.Second<<min(attempts, 20), backoffMax)
 	return b.tx.PutPending(ctx, state.Pending{
 		Key: state.PendingKey(it.env), Hash: it.env.ItemHash, Type: it.env.Type, Owner: ownerOf(it), Envelope: it.raw, Origin: it.origin, ReceivedAt: it.receivedAt,
-		RetryAt: b.now.Add(time.Duration(rand.Int64N(int64(pause)))), Attempts: attempts, Code: v.Refusal.Code, Details: v.Refusal.Details(), WaitsFor: things,
+		RetryAt: b.now.Add(spread(pause)), Attempts: attempts, Code: v.Refusal.Code, Details: v.Refusal.Details(), WaitsFor: things,
 	})
+}
+
+// spread is a part of a pause, so that not all come back at once.
+func spread(pause time.Duration) time.Duration {
+	return time.Duration(rand.Int64N(int64(pause))) //nolint:gosec // Nobody gains by guessing it.
 }
 
 // ownerCharsMax bounds the owners that refusals are found by; no address is longer.

@@ -209,8 +209,7 @@ func (p *Pipeline) Runway(ctx context.Context, owner string) (*big.Rat, error) {
 // findRunway asks for the runway of the owner of a message that is paid by credit,
 // before anything waits for the answer. Without one the ledger alone counts.
 func (p *Pipeline) findRunway(ctx context.Context, it *item) {
-	switch it.env.Type {
-	case message.TypePost, message.TypeAggregate, message.TypeForget:
+	if t := it.env.Type; t == message.TypePost || t == message.TypeAggregate || t == message.TypeForget {
 		return // Nobody pays for them.
 	}
 	if it.env.ItemType != message.Inline || it.sigErr != nil {

@@ -27,8 +27,7 @@ const (
 // bank is a node with authorities whose keys the test has.
 type bank struct {
 	*node
-	t  *testing.T
-	at int64
+	t *testing.T
 }
 
 func openBank(t *testing.T) *bank {

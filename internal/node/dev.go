@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"math/big"
 	"net/http"
@@ -292,7 +291,7 @@ func (w *devWorld) preset(ctx context.Context, o DevOptions) error {
 // nobody is a network without anybody else.
 type nobody struct{}
 
-var errNobody = errs.New(errs.Unavailable, "this node has no peers") //nolint:gochecknoglobals // A constant.
+var errNobody = errs.New(errs.Unavailable, "this node has no peers")
 
 func (nobody) Publish(context.Context, string, []byte) error { return nil }
 func (nobody) Subscribe(string, p2p.Validator, func(context.Context, p2p.Gossip)) error {
@@ -320,7 +319,7 @@ func (d *Dev) Reset(ctx context.Context, snapshot string) error {
 		if snapshot == "" {
 			return nil
 		}
-		return copyTree(from, d.current())
+		return os.CopyFS(d.current(), os.DirFS(from))
 	})
 }
 
@@ -334,7 +333,7 @@ func (d *Dev) Snapshot(ctx context.Context, name string) error {
 		if err := os.RemoveAll(to); err != nil {
 			return fmt.Errorf("remove snapshot: %w", err)
 		}
-		return copyTree(d.current(), to)
+		return os.CopyFS(to, os.DirFS(d.current()))
 	})
 }
 
@@ -361,7 +360,7 @@ func (d *Dev) change(ctx context.Context, fn func() error) error {
 }
 
 // snapshotName is what a snapshot may be called.
-var snapshotName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`) //nolint:gochecknoglobals // A constant.
+var snapshotName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func (d *Dev) snapshotDir(name string, fresh bool) (string, error) {
 	if name == "" && !fresh {
@@ -375,32 +374,4 @@ func (d *Dev) snapshotDir(name string, fresh bool) (string, error) {
 		return "", errs.New(errs.NotFound, "there is no snapshot %s", name)
 	}
 	return dir, nil
-}
-
-// copyTree copies a directory. What is named by its hash never changes, so such files
-// are linked.
-func copyTree(from, to string) error {
-	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(to, rel)
-		switch {
-		case entry.IsDir():
-			return os.MkdirAll(target, 0o700)
-		case !entry.Type().IsRegular():
-			return nil
-		case len(entry.Name()) == 64:
-			return os.Link(path, target)
-		}
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(target, raw, 0o600)
-	})
 }

@@ -138,7 +138,7 @@ func (q *MessageQuery) byHeight() bool { return q.ByTx || q.FromHeight > 0 || q.
 
 // inWindow reports whether the times of messages matter in the order of
 // confirmations, which no catalogue has: such queries are read whole.
-func (q *MessageQuery) inWindow() bool { return q.byHeight() && !(q.From.IsZero() && q.To.IsZero()) }
+func (q *MessageQuery) inWindow() bool { return q.byHeight() && (!q.From.IsZero() || !q.To.IsZero()) }
 
 // segments are the parts of a query. The order of confirmations is that of two
 // catalogues: of those that have one, and of the others.

@@ -44,6 +44,7 @@ func made(tb testing.TB, typ message.Type, second int64, content map[string]any)
 }
 
 func post(tb testing.TB, owner string, second int64, fields ...any) *state.Message {
+	tb.Helper()
 	content := map[string]any{"address": owner, "type": "t", "content": map[string]any{"n": second}}
 	for i := 0; i < len(fields); i += 2 {
 		content[fields[i].(string)] = fields[i+1]
@@ -519,8 +520,11 @@ func TestAggregatesAreListed(t *testing.T) {
 		q    state.AggregateQuery
 		want string
 	}{
-		{state.AggregateQuery{}, "Bk Bm Ak Al"}, {state.AggregateQuery{Oldest: true, ByCreated: true}, "Ak Al Bk Bm"}, {state.AggregateQuery{Owners: []string{"A"}}, "Ak Al"},
-		{state.AggregateQuery{Keys: []string{"k", "m"}}, "Bk Bm Ak"}, {state.AggregateQuery{Owners: []string{}}, ""},
+		{state.AggregateQuery{}, "Bk Bm Ak Al"},
+		{state.AggregateQuery{Oldest: true, ByCreated: true}, "Ak Al Bk Bm"},
+		{state.AggregateQuery{Owners: []string{"A"}}, "Ak Al"},
+		{state.AggregateQuery{Keys: []string{"k", "m"}}, "Bk Bm Ak"},
+		{state.AggregateQuery{Owners: []string{}}, ""},
 		{state.AggregateQuery{After: &state.AggregatePlace{At: time.Unix(2, 0), Owner: "B", Key: "k"}}, "Bm Ak Al"},
 	} {
 		found, _, err := db.Aggregates(ctx, tt.q, 0, 0)
@@ -628,9 +632,12 @@ func TestSkeletonsAndReceptionsAreListed(t *testing.T) {
 		q    state.SkeletonQuery
 		want string
 	}{
-		{state.SkeletonQuery{Status: state.MessageForgotten}, "31"}, {state.SkeletonQuery{Status: state.MessageForgotten, Oldest: true, Owners: []string{"A"}}, "13"},
-		{state.SkeletonQuery{Status: state.MessageRemoved, Channels: []string{"C"}, Types: []string{"POST"}}, "2"}, {state.SkeletonQuery{Status: state.MessageForgotten, From: at(11)}, "3"},
-		{state.SkeletonQuery{Status: state.MessageForgotten, Hashes: []message.ItemHash{hash("1")}, Payments: []string{"hold"}}, "1"}, {state.SkeletonQuery{Status: state.MessageForgotten, Senders: []string{}}, ""},
+		{state.SkeletonQuery{Status: state.MessageForgotten}, "31"},
+		{state.SkeletonQuery{Status: state.MessageForgotten, Oldest: true, Owners: []string{"A"}}, "13"},
+		{state.SkeletonQuery{Status: state.MessageRemoved, Channels: []string{"C"}, Types: []string{"POST"}}, "2"},
+		{state.SkeletonQuery{Status: state.MessageForgotten, From: at(11)}, "3"},
+		{state.SkeletonQuery{Status: state.MessageForgotten, Hashes: []message.ItemHash{hash("1")}, Payments: []string{"hold"}}, "1"},
+		{state.SkeletonQuery{Status: state.MessageForgotten, Senders: []string{}}, ""},
 	} {
 		found, total, err := db.Skeletons(ctx, tt.q, 0, 0)
 		names := ""

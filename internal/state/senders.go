@@ -43,13 +43,20 @@ func (tx *Tx) countSenders(ctx context.Context, all []*Message, by int64) error 
 			counts[m.Envelope.Sender], rows = row, append(rows, row)
 		}
 		at := 2 + slices.Index(types, m.Envelope.Type)
-		row[1], row[at] = row[1].(int64)+by, row[at].(int64)+by //nolint:forcetypeassert // Made so above.
+		counts[m.Envelope.Sender][1] = plus(row[1], by)
+		counts[m.Envelope.Sender][at] = plus(row[at], by)
 	}
 	sets := make([]string, 0, 1+len(types))
 	for _, column := range strings.Split(senderColumns, ", ")[1:] {
 		sets = append(sets, column+" = senders."+column+" + excluded."+column)
 	}
 	return tx.insert(ctx, "senders ("+senderColumns+")", rows, " ON CONFLICT (pk) DO UPDATE SET "+strings.Join(sets, ", "))
+}
+
+// plus adds to a count as a row has it.
+func plus(count any, by int64) int64 {
+	n, _ := count.(int64) // Made so by the caller.
+	return n + by
 }
 
 // SenderQuery says which senders, in the order of a count and then of their

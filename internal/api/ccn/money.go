@@ -36,14 +36,15 @@ func (s *Server) balance(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	address, at := r.PathValue("address"), time.Now()
-	runway := s.runway(r.Context(), address)
+	ctx := r.Context()
+	runway := s.runway(ctx, address)
 	var o *object
-	err := s.parts.DB.View(r.Context(), func(v *state.View) (err error) {
-		o, err = s.balanceOf(r.Context(), v, address, message.Chain(chain), at, runway)
+	err := s.parts.DB.View(ctx, func(v *state.View) (err error) {
+		o, err = s.balanceOf(ctx, v, address, message.Chain(chain), at, runway)
 		if err != nil || !detailed {
 			return err
 		}
-		parts, err := v.CreditParts(r.Context(), address, at)
+		parts, err := v.CreditParts(ctx, address, at)
 		o.creditParts(parts)
 		return err
 	})
@@ -405,7 +406,7 @@ func fillHistory(ctx context.Context, v *state.View, st *stream, q state.CreditQ
 	}
 	end := &object{buf: []byte("]"), begun: true}
 	end.integer("pagination_page", pg.number)
-	end.integer("pagination_total", int64(sum.Entries))
+	end.integer("pagination_total", sum.Entries)
 	end.integer("pagination_per_page", pg.per)
 	return st.text(string(end.end()))
 }
@@ -504,7 +505,7 @@ func (s *Server) creditSummary(w http.ResponseWriter, r *http.Request) error {
 	}
 	o := newObject(nil)
 	o.text("address", f.Address)
-	o.integer("entry_count", int64(sum.Entries))
+	o.integer("entry_count", sum.Entries)
 	o.integer("total_amount", sum.Total)
 	o.integer("total_incoming", sum.Incoming)
 	o.integer("total_outgoing", sum.Outgoing)

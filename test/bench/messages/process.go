@@ -47,7 +47,7 @@ func start(ctx context.Context, port, path, log string, command string, args ...
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for time.Since(began) < startMax {
-		answer, err := http.Get(p.url + path)
+		answer, err := ask(ctx, p.url+path)
 		if err == nil {
 			took := time.Since(began)
 			if err := answer.Body.Close(); err != nil {
@@ -68,6 +68,14 @@ func start(ctx context.Context, port, path, log string, command string, args ...
 	return nil, 0, errors.Join(fmt.Errorf("%s did not answer in %v; see %s", command, startMax, log), p.stop())
 }
 
+func ask(ctx context.Context, url string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	return http.DefaultClient.Do(request)
+}
+
 // stop ends the server and waits for it.
 func (p *process) stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -78,8 +86,9 @@ func (p *process) stop() error {
 }
 
 // freePort is a port that nobody listens on.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freePort(ctx context.Context) (string, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}

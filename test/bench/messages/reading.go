@@ -36,10 +36,10 @@ func stored(number int) (*state.Message, error) {
 		"address": owner, "time": at, "type": fmt.Sprint("kind", number%30), "ref": fmt.Sprint("thread-", number%50_000),
 		"content": map[string]any{"body": fmt.Sprintf("%0300d", number), "tags": []string{fmt.Sprint("tag", number%200)}},
 	}
-	switch {
-	case number%10 == 7:
+	switch number % 10 {
+	case 7:
 		typ, content = message.TypeAggregate, map[string]any{"address": owner, "time": at, "key": fmt.Sprint("key", number%300), "content": map[string]any{fmt.Sprint("n", number%20): number}}
-	case number%10 == 8:
+	case 8:
 		typ, content = message.TypeStore, map[string]any{
 			"address": owner, "time": at, "item_type": "storage", "item_hash": message.HashOf(fmt.Append(nil, number%100_000)), "payment": map[string]any{"type": "credit"},
 		}
@@ -78,10 +78,10 @@ func (b *bench) fill(ctx context.Context, dir string, from, n int) (err error) {
 				return err
 			}
 			all = append(all, m)
-			switch m.Envelope.Type {
-			case message.TypePost:
+			if m.Envelope.Type == message.TypePost {
 				posts = append(posts, m)
-			case message.TypeAggregate:
+			}
+			if m.Envelope.Type == message.TypeAggregate {
 				elements = append(elements, m)
 			}
 		}
@@ -127,17 +127,33 @@ func queries() []query {
 		return m.Envelope.ItemHash
 	}
 	return []query{
-		{"all", list("")}, {"addresses", list("addresses=%s", owner)}, {"owners", list("owners=%s", owner)}, {"msgType", list("msgType=STORE")},
-		{"msgTypes", list("msgTypes=POST,AGGREGATE")}, {"msgStatuses", list("msgStatuses=processed")}, {"refs", list("refs=thread-%d", upTo(50_000))},
+		{"all", list("")},
+		{"addresses", list("addresses=%s", owner)},
+		{"owners", list("owners=%s", owner)},
+		{"msgType", list("msgType=STORE")},
+		{"msgTypes", list("msgTypes=POST,AGGREGATE")},
+		{"msgStatuses", list("msgStatuses=processed")},
+		{"refs", list("refs=thread-%d", upTo(50_000))},
 		{"contentHashes", list("contentHashes=%s", func(r *rand.Rand, _ int) any { return message.HashOf(fmt.Append(nil, r.IntN(10_000)*10+8)) })},
-		{"contentKeys", list("contentKeys=key%d", upTo(300))}, {"contentTypes", list("contentTypes=kind%d", upTo(30))}, {"chains", list("chains=SOL")},
-		{"channels", list("channels=CHANNEL%d", upTo(80))}, {"tags", list("tags=tag%d,tag%d", upTo(200), upTo(200))}, {"hashes", list("hashes=%s,%s", hash, hash)},
-		{"paymentTypes", list("paymentTypes=credit")}, {"startDate", list("startDate=%d", second)}, {"endDate", list("endDate=%d", second)},
-		{"startBlock", list("startBlock=100")}, {"endBlock", list("endBlock=100")}, {"oldest first", list("sortOrder=1")}, {"tx-time", list("sortBy=tx-time")},
+		{"contentKeys", list("contentKeys=key%d", upTo(300))},
+		{"contentTypes", list("contentTypes=kind%d", upTo(30))},
+		{"chains", list("chains=SOL")},
+		{"channels", list("channels=CHANNEL%d", upTo(80))},
+		{"tags", list("tags=tag%d,tag%d", upTo(200), upTo(200))},
+		{"hashes", list("hashes=%s,%s", hash, hash)},
+		{"paymentTypes", list("paymentTypes=credit")},
+		{"startDate", list("startDate=%d", second)},
+		{"endDate", list("endDate=%d", second)},
+		{"startBlock", list("startBlock=100")},
+		{"endBlock", list("endBlock=100")},
+		{"oldest first", list("sortOrder=1")},
+		{"tx-time", list("sortBy=tx-time")},
 		{"type, channel, chain", list("msgType=POST&channels=CHANNEL%d&chains=ETH", upTo(80))},
 		{"owner, type, dates", list("owners=%s&msgType=POST&startDate=%d&endDate=%d", owner, func(*rand.Rand, int) any { return firstSecond }, second2)},
 		{"tag, content type, channel", list("tags=tag%d&contentTypes=kind%d&channels=CHANNEL%d", upTo(200), upTo(30), upTo(80))},
-		{"page 1000", list("page=1000")}, {"page 100 of a type", list("msgType=POST&page=100")}, {"cursor", list("cursor=")},
+		{"page 1000", list("page=1000")},
+		{"page 100 of a type", list("msgType=POST&page=100")},
+		{"cursor", list("cursor=")},
 		{"posts of an owner", func(r *rand.Rand, n int) string { return "/api/v1/posts.json?addresses=" + fmt.Sprint(owner(r, n)) }},
 		{"posts by tag", func(r *rand.Rand, _ int) string { return fmt.Sprint("/api/v0/posts.json?tags=tag", r.IntN(200)) }},
 		{"one message", func(r *rand.Rand, n int) string { return fmt.Sprint("/api/v0/messages/", hash(r, n)) }},
@@ -237,7 +253,7 @@ func (b *bench) measureSize(ctx context.Context, dir string, n int, last bool) e
 func (b *bench) readMany(ctx context.Context, p *process, q query, n int) ([]time.Duration, error) {
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
-	r := rand.New(rand.NewPCG(1, uint64(n)))
+	r := rand.New(rand.NewPCG(1, uint64(n))) //nolint:gosec // The same reads each time.
 	times := make([]time.Duration, 0, b.reads)
 	for i := range b.reads + 5 {
 		took, err := read(ctx, client, p.url+q.path(r, n))
@@ -272,7 +288,7 @@ func (b *bench) measureBoth(ctx context.Context, p *process, n int) error {
 		wg.Go(func() {
 			client := &http.Client{}
 			defer client.CloseIdleConnections()
-			r := rand.New(rand.NewPCG(2, uint64(i)))
+			r := rand.New(rand.NewPCG(2, uint64(i))) //nolint:gosec // The same reads each time.
 			tick := time.NewTicker(pause)
 			defer tick.Stop()
 			for {

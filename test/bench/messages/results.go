@@ -113,7 +113,7 @@ func (b *bench) write(dir string) error {
 		return err
 	}
 	for file, content := range map[string][]byte{name + ".json": append(raw, '\n'), name + ".md": []byte(b.table(name)), name + ".svg": []byte(b.plot())} {
-		if err := os.WriteFile(filepath.Join(dir, file), content, 0o644); err != nil { //nolint:gosec // Everybody may read it.
+		if err := os.WriteFile(filepath.Join(dir, file), content, 0o644); err != nil {
 			return err
 		}
 	}

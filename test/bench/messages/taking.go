@@ -143,7 +143,7 @@ func postOne(ctx context.Context, client *http.Client, url string, body []byte) 
 
 // startNode starts a node on the databases in dir.
 func (b *bench) startNode(ctx context.Context, dir string) (*process, time.Duration, error) {
-	port, err := freePort()
+	port, err := freePort(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -155,7 +155,7 @@ func (b *bench) startNode(ctx context.Context, dir string) (*process, time.Durat
 }
 
 func startBare(ctx context.Context, dir string) (*process, error) {
-	port, err := freePort()
+	port, err := freePort(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -59,6 +59,7 @@ test: ## install what is missing, build everything, run every test
 		"guest image" "$(MAKE) --no-print-directory image" \
 		"contract tests" "$(MAKE) --no-print-directory contracts-test contracts-gas bindings-check" \
 		"unit tests" "$(MAKE) --no-print-directory unit" \
+		"conformance tests" "$(MAKE) --no-print-directory test-conformance" \
 		"end-to-end tests" "$(MAKE) --no-print-directory e2e"
 
 check: ## what a commit must pass: lint, format, generated files, every test
@@ -102,6 +103,24 @@ unit: check-go ## unit tests of the Go code, with real machines where packages n
 e2e: build image ## tests with the real binaries, chain and machines
 	@$(SETUP) test
 	@go test -tags e2e -count=1 -timeout 60m ./test/e2e/... $(ARGS)
+
+CONFORMANCE := test/conformance
+CONFORMANCE_DEPS := $(CONFORMANCE)/node_modules/.package-lock.json
+
+.PHONY: test-conformance conformance-deps
+
+test-conformance: check-go $(CONFORMANCE_DEPS) ## published clients of the message network, and its numbered cases, against a node
+	@go test -tags conformance -count=1 -timeout 10m ./$(CONFORMANCE)/...
+
+conformance-deps: $(CONFORMANCE_DEPS) ## install the clients of test/conformance/package-lock.json
+
+$(CONFORMANCE_DEPS): $(CONFORMANCE)/package-lock.json
+	@$(CHECK) node npm
+	@echo "conformance: installing from the npm registry into $(CONFORMANCE)/node_modules (about 250 MB):"
+	@node -p "const p = require('./$(CONFORMANCE)/package.json'); Object.entries(p.dependencies).map(([n, v]) => '  ' + n + ' ' + v).join('\n')"
+	@cd $(CONFORMANCE) && npm ci --ignore-scripts --no-audit --no-fund || { \
+		echo "conformance: npm could not install; check that the npm registry can be reached, then run 'make conformance-deps' again." >&2; exit 1; }
+	@touch $@
 
 race: check-go ## unit tests under the race detector
 	@$(CHECK) cc

@@ -1,0 +1,145 @@
+//go:build conformance
+
+// Package conformance_test asks a node whether clients of the message network,
+// written by others, can work with it.
+//
+// TestSDK runs the published TypeScript packages, unchanged, against the node: its
+// tests are in sdk, a file per theme. The other tests are the numbered cases of the
+// protocol's black-box table, each with its number in its name; they see the node
+// over HTTP only, but may sign as those whose posts the node believes.
+package conformance_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"encoding/hex"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/deploy"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/devchain"
+	"github.com/aleph-onchain/aleph-onchain/internal/config"
+	"github.com/aleph-onchain/aleph-onchain/internal/keystore"
+	"github.com/aleph-onchain/aleph-onchain/internal/node"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+)
+
+// sdkMax bounds the clients' tests, which take some ten seconds.
+const sdkMax = 5 * time.Minute
+
+// key is a key of ours, the same for the same name.
+func key(name string) *ecdsa.PrivateKey {
+	k, err := crypto.ToECDSA(crypto.Keccak256([]byte("conformance " + name)))
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return k
+}
+
+func addressOf(k *ecdsa.PrivateKey) string { return crypto.PubkeyToAddress(k.PublicKey).Hex() }
+
+// Keys of those whose posts the node believes.
+const (
+	credits  = "credits"
+	balances = "balances"
+	prices   = "prices"
+)
+
+// start runs a coordinator with nothing in it on loopback, until the test ends, and
+// returns the base URL of its HTTP interface.
+func start(t *testing.T) string {
+	t.Helper()
+	n := chaintest.Start(t)
+	cfg := config.Default()
+	cfg.Node.DataDir = filepath.Join(t.TempDir(), "node")
+	cfg.Chain.RPCURL, cfg.Chain.ChainID, cfg.Chain.Contracts = n.Chain.URL(), devchain.ChainID, n.Deployment.Contracts
+	cfg.Chain.FromBlock, cfg.Chain.PollInterval = n.Deployment.FromBlock, 50*time.Millisecond
+	cfg.API.Bind = "127.0.0.1:0"
+	cfg.Ingest.RetryInterval = 100 * time.Millisecond
+	cfg.Ingest.CreditAuthority = addressOf(key(credits))
+	cfg.Ingest.BalanceAuthority = []string{addressOf(key(balances))}
+	cfg.Ingest.PricingAuthority = addressOf(key(prices))
+	join(t, n, cfg.Node.DataDir)
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	log := io.Discard
+	if path := os.Getenv("CONFORMANCE_LOG"); path != "" {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = f.Close() })
+		log = f
+	}
+	ran, err := node.New(t.Context(), cfg, slog.New(slog.NewTextHandler(log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- ran.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("node ended: %v", err)
+		}
+		if err := ran.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return ran.URL()
+}
+
+// join lets the node of a data directory join the chain.
+func join(t *testing.T, n *chaintest.Net, dir string) {
+	t.Helper()
+	keys, err := keystore.Open(dir, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := p2p.PeerIDOf(keys.Identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := n.Run(t)
+	defer stop()
+	me := deploy.Node{Owner: n.Owner.Key, Signer: keys.Signer, Kind: job.KindCoordinator, PeerID: peer.Bytes(), EtherWei: chaintest.Aleph(1)}
+	if _, err := deploy.Join(t.Context(), n.Client, n.Deployment.Contracts, me); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSDK runs every file of sdk against one node.
+func TestSDK(t *testing.T) {
+	files, err := filepath.Glob("sdk/*.test.js")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no tests of clients: %v", err)
+	}
+	if only := os.Getenv("CONFORMANCE_ONLY"); only != "" {
+		files = []string{filepath.Join("sdk", only+".test.js")}
+	}
+	if _, err := os.Stat("node_modules/.package-lock.json"); err != nil {
+		t.Fatal("the clients are not installed; run make conformance-deps")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), sdkMax)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "node", append([]string{"--test", "--test-reporter=spec"}, files...)...)
+	cmd.Env = append(os.Environ(), "CONFORMANCE_NODE="+start(t), "CONFORMANCE_CREDITS="+hex.EncodeToString(crypto.FromECDSA(key(credits))),
+		"CONFORMANCE_BALANCES="+hex.EncodeToString(crypto.FromECDSA(key(balances))))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("node --test: %v\n%s", err, out)
+		return
+	}
+	t.Logf("node --test:\n%s", out)
+}

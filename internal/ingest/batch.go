@@ -137,8 +137,16 @@ func (b *batch) confirm(ctx context.Context, it *item) error {
 	if err != nil {
 		return err
 	}
-	_, err = b.tx.PutConfirmation(ctx, m, *it.origin.Tx)
-	return err
+	news, err := b.tx.PutConfirmation(ctx, m, *it.origin.Tx)
+	if err != nil || !news {
+		return err
+	}
+	for _, payment := range []message.PaymentType{message.PayHold, message.PayCredit} {
+		if err := b.tx.ReviewPayers(ctx, payment, []string{m.Owner}); err != nil {
+			return err // Only what is confirmed is charged.
+		}
+	}
+	return nil
 }
 
 // waitError is a refusal that may end when one of the things comes.

@@ -16,4 +16,6 @@
 // A refusal carries the protocol's numeric code and is kept with the message.
 // The same message may come any number of times; one that was refused gets
 // another chance when somebody posts it again.
+//
+// What a Pipeline took in, a Remover ends when nobody pays for it any more.
 package ingest

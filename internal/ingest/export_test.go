@@ -2,7 +2,10 @@ package ingest
 
 import (
 	"context"
+	"encoding/json"
 	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
 )
 
 // WaitingOffersMax bounds a payer's offers that are not jobs yet.
@@ -36,4 +39,14 @@ func (p *Pipeline) Settle(ctx context.Context) error {
 		}
 	}
 	return context.DeadlineExceeded
+}
+
+// Confirm takes in a copy of a message that came with a transaction.
+func (p *Pipeline) Confirm(ctx context.Context, raw json.RawMessage, tx state.Transaction) (*Verdict, error) {
+	it, err := p.read(ctx, raw, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	it.origin.Tx = &tx
+	return p.write(ctx, it)
 }

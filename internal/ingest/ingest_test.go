@@ -505,6 +505,7 @@ func TestConfigValidate(t *testing.T) {
 	}
 	for want, c := range map[string]ingest.Config{
 		"retry_interval": {}, "retries_max": {RetryInterval: time.Second, RetriesMax: -1}, "grace_period": {RetryInterval: time.Second},
+		"removal_interval": {RetryInterval: time.Second, GracePeriod: time.Hour}, "removal_grace": {RetryInterval: time.Second, GracePeriod: time.Hour, RemovalInterval: time.Hour},
 	} {
 		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("Validate: %v, want it to name %s", err, want)

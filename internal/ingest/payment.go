@@ -152,6 +152,11 @@ func (b *batch) putCost(ctx context.Context, m *state.Message, payment message.P
 	if err != nil {
 		return fmt.Errorf("encode cost of message %s: %w", m.Envelope.ItemHash, err)
 	}
+	if payment == message.PayHold || payment == message.PayCredit {
+		if err := b.tx.PutReview(ctx, payment, m.Owner); err != nil {
+			return err
+		}
+	}
 	return b.tx.PutCost(ctx, state.Cost{
 		Message: m.Envelope.ItemHash, ID: m.ID, Owner: m.Owner, Payment: payment, Hold: cost.Hold.String(), Stream: cost.Stream.String(),
 		Credit: cost.Credit.String(), Lines: lines,
@@ -244,6 +249,9 @@ func (b *batch) enterBalances(ctx context.Context, m *state.Message, what *credi
 	if err != nil {
 		return err
 	}
+	if err := b.tx.ReviewPayers(ctx, message.PayHold, changed); err != nil {
+		return err
+	}
 	return b.retryPoor(ctx, changed, m.MadeAt)
 }
 
@@ -267,6 +275,9 @@ func (b *batch) coverTransfer(ctx context.Context, e *credit.Event) error {
 func (b *batch) enterCredits(ctx context.Context, m *state.Message, e *credit.Event) error {
 	changed, err := b.tx.ApplyCredit(ctx, e)
 	if err != nil {
+		return err
+	}
+	if err := b.tx.ReviewPayers(ctx, message.PayCredit, changed); err != nil {
 		return err
 	}
 	for _, address := range changed {

@@ -27,6 +27,8 @@ type Config struct {
 	RetriesMax       int           `toml:"retries_max"`       // Looks after the first at which a message that still waits is refused; it is taken up again when what it lacks comes.
 	KeepFiles        bool          `toml:"keep_files"`        // Fetch and keep every file that a STORE message names.
 	GracePeriod      time.Duration `toml:"grace_period"`      // Time that a file is kept that nothing wants any more, or nothing yet.
+	RemovalInterval  time.Duration `toml:"removal_interval"`  // Time between two looks of a coordinator for what nobody pays for any more.
+	RemovalGrace     time.Duration `toml:"removal_grace"`     // Time in which the owner of such a thing can pay again before it is removed.
 	PricingAuthority string        `toml:"pricing_authority"` // Address whose aggregates pricing and settings are the network's prices.
 	CreditAuthority  string        `toml:"credit_authority"`  // Address whose posts give and take credits.
 	BalanceAuthority []string      `toml:"balance_authority"` // Addresses whose posts say who holds how many tokens.
@@ -37,7 +39,8 @@ func DefaultConfig() Config {
 	rules := credit.Network()
 	return Config{
 		CreditAuthority: rules.Authority, BalanceAuthority: rules.BalanceOwners,
-		RetryInterval: time.Second, RetriesMax: 10, KeepFiles: true, GracePeriod: 24 * time.Hour, PricingAuthority: "0xFba561a84A537fCaa567bb7A2257e7142701ae2A",
+		RetryInterval: time.Second, RetriesMax: 10, KeepFiles: true, GracePeriod: 24 * time.Hour,
+		RemovalInterval: 30 * time.Minute, RemovalGrace: 25 * time.Hour, PricingAuthority: "0xFba561a84A537fCaa567bb7A2257e7142701ae2A",
 	}
 }
 
@@ -51,6 +54,12 @@ func (c Config) Validate() error {
 	}
 	if c.GracePeriod < time.Minute {
 		return fmt.Errorf("grace_period is %v, want at least 1m", c.GracePeriod)
+	}
+	if c.RemovalInterval < time.Minute {
+		return fmt.Errorf("removal_interval is %v, want at least 1m", c.RemovalInterval)
+	}
+	if c.RemovalGrace < removalIdleMax {
+		return fmt.Errorf("removal_grace is %v, want at least %v, which a node may be away", c.RemovalGrace, removalIdleMax)
 	}
 	return nil
 }

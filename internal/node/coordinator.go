@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	v1 "github.com/aleph-onchain/aleph-onchain/internal/api/v1"
+	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
 	"github.com/aleph-onchain/aleph-onchain/internal/settlement"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
@@ -29,6 +30,7 @@ func (n *Node) addCoordinator() error {
 		return fmt.Errorf("build collector: %w", err)
 	}
 	n.add("collector", collector.Run)
+	n.add("remover", ingest.NewRemover(n.ingest, n.mirror).Run)
 	n.add("scheduler", planner.Run)
 	n.add("settlement", settler.Run)
 	n.serve(v1.Coordinator, v1.Parts{

@@ -186,6 +186,9 @@ func (tx *Tx) RemoveMessage(ctx context.Context, m *Message) error {
 	if _, err := tx.tx.ExecContext(ctx, "DELETE FROM messages WHERE id = ?", m.ID); err != nil {
 		return fmt.Errorf("delete message %s: %w", m.Envelope.ItemHash, err)
 	}
+	if err := tx.forgetRemoval(ctx, m.Envelope.ItemHash); err != nil {
+		return err
+	}
 	tx.touch("messages")
 	return tx.countSenders(ctx, []*Message{m}, -1)
 }

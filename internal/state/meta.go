@@ -23,6 +23,7 @@ func metas() table[meta] {
 const (
 	metaParams   = "params"
 	metaIdentity = "identity"
+	metaLooked   = "looked:" // And a payment.
 )
 
 // Params are the parameters of the contracts that the node acts on, as of the

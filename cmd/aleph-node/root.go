@@ -64,7 +64,8 @@ func (a *app) root() *cobra.Command {
 		Use:   "aleph-node",
 		Short: "Run a node of the decentralized cloud",
 		Long: "Run a node of the decentralized cloud: a coordinator, which takes messages and offers and gives jobs\n" +
-			"to nodes, or a compute node, which runs the virtual machines of jobs.\n\n" +
+			"to nodes, or a compute node, which runs the virtual machines of jobs. A process of the role api serves the\n" +
+			"PostgreSQL database of a coordinator beside it.\n\n" +
 			"Settings come from the file, then from ALEPH_<SECTION>_<KEY> of the environment, then from flags.\n" +
 			"'aleph-node config show' prints all of them.",
 		Example:      "aleph-node --config config.toml --role compute",
@@ -80,7 +81,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	f := root.PersistentFlags()
 	f.StringVar(&a.configPath, "config", "", "configuration file")
-	f.StringVar(&a.role, "role", "", "coordinator or compute")
+	f.StringVar(&a.role, "role", "", "coordinator, compute or api")
 	root.AddCommand(a.devnetCommand(), a.devCommand(), a.contractsCommand(), a.configCommand(), a.identityCommand(), a.stateCommand(), a.versionCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})

@@ -36,6 +36,7 @@ import (
 const (
 	Coordinator = "coordinator"
 	Compute     = "compute"
+	API         = "api" // A process that serves the database of a coordinator.
 )
 
 // engineEmbedded is the storage engine inside the process.
@@ -64,10 +65,11 @@ type Config struct {
 
 // Node says what the node is.
 type Node struct {
-	Role      string `toml:"role"`       // coordinator or compute.
+	Role      string `toml:"role"`       // coordinator, compute, or api: a process that serves the database of a coordinator.
 	DataDir   string `toml:"data_dir"`   // Directory of everything that the node keeps.
 	PublicURL string `toml:"public_url"` // Base URL under which others reach the HTTP interface; "" = the address it listens on.
 	PublicIP  string `toml:"public_ip"`  // Address under which others reach forwarded ports; "" = the one they listen on.
+	OwnerURL  string `toml:"owner_url"`  // Of an API process: base URL of the coordinator, which gets what needs files or the chain; "" = that is refused.
 }
 
 // Storage says how the node keeps bytes and rows.
@@ -121,12 +123,16 @@ func readFile(path string) ([]byte, error) {
 
 // Validate reports the first setting that cannot work, by section and key.
 func (c Config) Validate() error {
+	validateChain := c.Chain.Validate
+	if c.Node.Role == API {
+		validateChain = func() error { return nil } // It has none.
+	}
 	for _, s := range []struct {
 		name  string
 		check func() error
 	}{
 		{"node", c.Node.validate},
-		{"chain", c.Chain.Validate},
+		{"chain", validateChain},
 		{"storage", c.Storage.validate},
 		{"ipfs", c.IPFS.Validate},
 		{"state", c.State.Validate},
@@ -147,7 +153,18 @@ func (c Config) Validate() error {
 			return errs.New(errs.Invalid, "[%s] %w", s.name, err)
 		}
 	}
+	if c.Node.Role == API {
+		return c.validateAPI()
+	}
 	return c.validateReach()
+}
+
+// validateAPI reports what an API process cannot be without.
+func (c Config) validateAPI() error {
+	if c.State.URL == "" {
+		return errs.New(errs.Invalid, "[state] url is empty, and an API process has no database of its own: name that of its coordinator")
+	}
+	return nil
 }
 
 // validateReach reports an address that others could not use.
@@ -162,13 +179,16 @@ func (c Config) validateReach() error {
 }
 
 func (n Node) validate() error {
-	if !slices.Contains([]string{Coordinator, Compute}, n.Role) {
-		return errs.New(errs.Invalid, "role is %q, want coordinator or compute", n.Role)
+	if !slices.Contains([]string{Coordinator, Compute, API}, n.Role) {
+		return errs.New(errs.Invalid, "role is %q, want coordinator, compute or api", n.Role)
 	}
 	if n.DataDir == "" {
 		return errs.New(errs.Invalid, "data_dir is empty, want a directory")
 	}
-	if err := checkURL(n.PublicURL); err != nil {
+	if err := checkURL("public_url", n.PublicURL); err != nil {
+		return err
+	}
+	if err := checkURL("owner_url", n.OwnerURL); err != nil {
 		return err
 	}
 	return checkIP(n.PublicIP)

@@ -163,7 +163,7 @@ func TestWrongNamesNameTheRightOnes(t *testing.T) {
 		{"[log]\ncolour = true\n", "unknown key [log] colour; there are format, level"},
 		{"[outbox]\nConfirmations = 1\n", "unknown key [outbox] Confirmations; it is [chain] confirmations"},
 		{"[vmnet]\nName = \"x\"\n", "unknown key [vmnet] Name; there are "},
-		{"[node]\nid = 1\n", "unknown key [node] id; there are data_dir, public_ip, public_url, role"},
+		{"[node]\nid = 1\n", "unknown key [node] id; there are data_dir, owner_url, public_ip, public_url, role"},
 	}
 	for _, tt := range tests {
 		t.Run(strings.ReplaceAll(tt.text, "\n", " "), func(t *testing.T) {
@@ -286,7 +286,9 @@ func TestValidateNamesSectionAndKey(t *testing.T) {
 		want   string
 		change func(*config.Config)
 	}{
-		{`[node] role is "miner", want coordinator or compute`, func(c *config.Config) { c.Node.Role = "miner" }},
+		{`[node] role is "miner", want coordinator, compute or api`, func(c *config.Config) { c.Node.Role = "miner" }},
+		{"[state] url is empty, and an API process has no database of its own", func(c *config.Config) { c.Node.Role = config.API }},
+		{`[node] owner_url is "owner:4020", want http:// or https:// and a host`, func(c *config.Config) { c.Node.OwnerURL = "owner:4020" }},
 		{`[node] role is "", want`, func(c *config.Config) { c.Node.Role = "" }},
 		{`[node] role is "Compute", want`, func(c *config.Config) { c.Node.Role = "Compute" }},
 		{"[node] data_dir is empty", func(c *config.Config) { c.Node.DataDir = "" }},

@@ -64,7 +64,7 @@ func TestEverySettingHasAComment(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]string{
-		"node.role":         "coordinator or compute.",
+		"node.role":         "coordinator, compute, or api: a process that serves the database of a coordinator.",
 		"vmnet":             "What machines may use of the host's network.",
 		"vmnet.nameservers": "What guests ask, in tap mode.",
 		"vmnet.user_egress": "Lets guests open connections in user mode. They can then also reach what listens on the host's loopback addresses.",

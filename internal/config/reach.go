@@ -25,13 +25,13 @@ func isUnspecified(host string) bool {
 	return err == nil && a.IsUnspecified()
 }
 
-func checkURL(s string) error {
+func checkURL(key, s string) error {
 	if s == "" {
 		return nil
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return errs.New(errs.Invalid, "public_url is %q, want http:// or https:// and a host", s)
+		return errs.New(errs.Invalid, "%s is %q, want http:// or https:// and a host", key, s)
 	}
 	return nil
 }

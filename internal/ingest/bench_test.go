@@ -28,6 +28,7 @@ func (alone) Subscribe(string, p2p.Validator, func(context.Context, p2p.Gossip))
 	return nil
 }
 func (alone) Connected() []p2p.PeerID                         { return nil }
+func (alone) Listeners(string) []p2p.PeerID                   { return nil }
 func (alone) Ask(context.Context, p2p.PeerID, any, any) error { return nil }
 func (alone) HandleAsk(string, p2p.AskHandler)                {}
 

@@ -80,7 +80,7 @@ func (p *Pipeline) submitOffer(ctx context.Context, raw []byte, o *job.Offer, si
 	if err != nil {
 		return nil, err
 	}
-	p.tell(ctx, it)
+	p.tell(ctx, it.env)
 	return row, nil
 }
 

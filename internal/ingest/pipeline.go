@@ -69,6 +69,7 @@ type Network interface {
 	Publish(ctx context.Context, topic string, data []byte) error
 	Subscribe(topic string, validate p2p.Validator, handle func(context.Context, p2p.Gossip)) error
 	Connected() []p2p.PeerID
+	Listeners(topic string) []p2p.PeerID
 	Ask(ctx context.Context, id p2p.PeerID, request, reply any) error
 	HandleAsk(kind string, fn p2p.AskHandler)
 }
@@ -100,11 +101,13 @@ type Pipeline struct {
 	domain job.Domain
 	db     *state.DB
 	net    Network
-	files  Files
-	funds  Funds
-	table  *pricing.Table
-	rules  credit.Rules
-	log    *slog.Logger
+	// onNetwork is false where others tell of what comes in; see untold.go.
+	onNetwork bool
+	files     Files
+	funds     Funds
+	table     *pricing.Table
+	rules     credit.Rules
+	log       *slog.Logger
 
 	writer writer
 	trims  atomic.Int64 // Refusals since the last look at how many are kept.
@@ -120,7 +123,8 @@ type Pipeline struct {
 }
 
 // New returns a Pipeline that keeps what it accepts in db, and hears what
-// others publish. The domain is JobManager's. funds may be nil on a node that
+// others publish. The domain is JobManager's. net is nil in a process that shares
+// the database of another, which is on the network; funds may be nil on a node that
 // takes no offers.
 func New(cfg Config, domain job.Domain, db *state.DB, net Network, files Files, funds Funds, reg prometheus.Registerer, log *slog.Logger) (*Pipeline, error) {
 	table, err := pricing.Default()
@@ -132,8 +136,12 @@ func New(cfg Config, domain job.Domain, db *state.DB, net Network, files Files, 
 	}
 	rules := credit.Network()
 	rules.Authority, rules.BalanceOwners = cfg.CreditAuthority, cfg.BalanceAuthority
+	onNetwork := net != nil
+	if !onNetwork {
+		net = nobody{}
+	}
 	p := &Pipeline{
-		rules: rules, cfg: cfg, domain: domain, db: db, net: net, files: files, funds: funds, table: table, log: log,
+		rules: rules, cfg: cfg, domain: domain, db: db, net: net, onNetwork: onNetwork, files: files, funds: funds, table: table, log: log,
 		messages:   counter("aleph_ingest_messages_total", "Messages by outcome and, of a refusal, code.", "outcome", "code"),
 		offers:     counter("aleph_ingest_offers_total", "Offers by outcome.", "outcome"),
 		capacities: counter("aleph_ingest_capacity_ads_total", "Capacity ads by outcome.", "outcome"),

@@ -22,18 +22,25 @@ const (
 	fetchParallel = 4
 	// fetchMax bounds the transfer of one file.
 	fetchMax = 30 * time.Minute
+	// tellInterval is how often it is looked whether there are messages to tell of
+	// and somebody who listens; commits say at once that there are.
+	tellInterval = 5 * time.Second
 	// passDelayMax bounds the pause after failed passes.
 	passDelayMax = 30 * time.Second
 )
 
-// Run looks again at messages that wait, until ctx ends; it returns ctx's
-// cause. Those that wait for bytes have a loop of their own, so that the others do
-// not wait for a line.
+// Run looks again at messages that wait, and tells others of what came in through
+// other processes, until ctx ends; it returns ctx's cause. Only the process that
+// owns the database runs it. Messages that wait for bytes have a loop of their own,
+// so that the others do not wait for a line.
 func (p *Pipeline) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
-		_ = loop.Every(ctx, p.log, p.cfg.RetryInterval, passDelayMax, nil, p.fetchPass) // ends with ctx, as the other
+		_ = loop.Every(ctx, p.log, p.cfg.RetryInterval, passDelayMax, nil, p.fetchPass) // ends with ctx, as the others
+	})
+	wg.Go(func() {
+		_ = loop.Every(ctx, p.log, tellInterval, passDelayMax, p.db.Wake("untold"), p.tellPass)
 	})
 	wg.Go(func() {
 		_ = loop.Every(ctx, p.log, tidyEvery, time.Hour, nil, p.tidyPass) // as well

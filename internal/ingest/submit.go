@@ -50,8 +50,8 @@ func (p *Pipeline) Submit(ctx context.Context, s Submission) (*Verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !v.Known && v.Status != state.MessageRejected {
-		p.tell(ctx, it)
+	if p.onNetwork && isNews(v) {
+		p.tell(ctx, it.env)
 	}
 	return v, nil
 }
@@ -126,18 +126,18 @@ func (p *Pipeline) count(status state.MessageStatus, err error) {
 }
 
 // tell publishes a message. A peer that misses it asks for it by name.
-func (p *Pipeline) tell(ctx context.Context, it *item) {
-	raw, err := json.Marshal(it.env)
+func (p *Pipeline) tell(ctx context.Context, env *message.Envelope) {
+	raw, err := json.Marshal(env)
 	if err != nil {
-		p.log.Error("message not published", "item_hash", it.env.ItemHash, "err", err)
+		p.log.Error("message not published", "item_hash", env.ItemHash, "err", err)
 		return
 	}
 	if len(raw) > wire.MaxGossip {
-		p.log.Debug("message too big for gossip", "item_hash", it.env.ItemHash, "bytes", len(raw))
+		p.log.Debug("message too big for gossip", "item_hash", env.ItemHash, "bytes", len(raw))
 		return
 	}
 	if err := p.net.Publish(ctx, wire.TopicMessages, raw); err != nil {
-		p.log.Warn("publish failed", "item_hash", it.env.ItemHash, "err", err)
+		p.log.Warn("publish failed", "item_hash", env.ItemHash, "err", err)
 	}
 }
 

@@ -120,6 +120,9 @@ func (p *Pipeline) writeBatch(ctx context.Context, turns []*turn) error {
 				return err
 			}
 		}
-		return b.finish(ctx)
+		if err := b.finish(ctx); err != nil {
+			return err
+		}
+		return b.noteUntold(ctx, turns)
 	})
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"net/http"
+	"strings"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api/ccn"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
@@ -43,8 +44,12 @@ func (n *Node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		n.handler.ServeHTTP(w, r)
 	case r.URL.Path == "/metrics":
 		n.serveMetrics(w, r)
+	case n.owners != nil && isOwners(r.URL.Path):
+		n.owners.ServeHTTP(w, r)
 	case n.messages.Serves(r):
 		n.messages.Handler().ServeHTTP(w, r)
+	case n.owners != nil && strings.HasPrefix(r.URL.Path, "/api/v1/"):
+		n.owners.ServeHTTP(w, r)
 	default:
 		n.handler.ServeHTTP(w, r)
 	}

@@ -297,6 +297,7 @@ func (nobody) Publish(context.Context, string, []byte) error { return nil }
 func (nobody) Subscribe(string, p2p.Validator, func(context.Context, p2p.Gossip)) error {
 	return nil
 }
+func (nobody) Listeners(string) []p2p.PeerID                   { return nil }
 func (nobody) Connected() []p2p.PeerID                         { return nil }
 func (nobody) Bootstrap() []p2p.PeerID                         { return nil }
 func (nobody) Ask(context.Context, p2p.PeerID, any, any) error { return errNobody }

@@ -12,6 +12,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/storage"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
 )
 
 // Add adds a part.
@@ -19,6 +20,9 @@ func (n *Node) Add(name string, run func(context.Context) error) { n.add(name, r
 
 // DB returns the node's database.
 func (n *Node) DB() *state.DB { return n.db }
+
+// Listeners returns the peers that listen to messages.
+func (n *Node) Listeners() []p2p.PeerID { return n.host.Listeners(wire.TopicMessages) }
 
 // Blobs returns the node's blobs.
 func (n *Node) Blobs() *blob.Store { return n.blobs }

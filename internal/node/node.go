@@ -1,7 +1,8 @@
 // Package node builds and runs a node: it opens what the node holds, gives each
 // part what it needs, and starts and ends them together. What runs in which
 // role is in coordinator.go and compute.go; how parts of different rows fit
-// together is in join.go, and in content.go for IPFS content.
+// together is in join.go, and in content.go for IPFS content. A process beside a
+// coordinator, which serves its database and owns nothing, is in api.go.
 package node
 
 import (
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"sync"
 
@@ -54,7 +56,8 @@ type Node struct {
 	storage *storage.Keeper
 
 	handler  *v1.Server
-	messages *ccn.Server // nil on a node that does not serve the message network
+	messages *ccn.Server  // nil on a node that does not serve the message network
+	owners   http.Handler // Of an API process: answers what only the owner of the database can; nil elsewhere.
 	parts    []part
 	closers  []closer // In the order in which they were opened.
 }
@@ -79,28 +82,35 @@ func New(ctx context.Context, cfg config.Config, log *slog.Logger) (_ *Node, err
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	if err := n.open(ctx); err != nil {
-		return nil, err
+	build := n.build
+	if cfg.Node.Role == config.API {
+		build = n.buildAPI
 	}
-	if cfg.Node.Role == config.Coordinator {
-		if err := n.openContent(); err != nil {
-			return nil, err
-		}
-	}
-	if err := n.addShared(); err != nil {
-		return nil, err
-	}
-	if cfg.Node.Role == config.Compute {
-		err = n.addCompute(ctx)
-	} else {
-		err = n.addCoordinator()
-	}
-	if err != nil {
+	if err := build(ctx); err != nil {
 		return nil, err
 	}
 	n.add("api", func(ctx context.Context) error { return n.api.Serve(ctx, n) })
 	n.add("trim", trimmer(log))
 	return n, nil
+}
+
+// build builds a node that owns its database.
+func (n *Node) build(ctx context.Context) error {
+	if err := n.open(ctx); err != nil {
+		return err
+	}
+	if n.cfg.Node.Role == config.Coordinator {
+		if err := n.openContent(); err != nil {
+			return err
+		}
+	}
+	if err := n.addShared(); err != nil {
+		return err
+	}
+	if n.cfg.Node.Role == config.Compute {
+		return n.addCompute(ctx)
+	}
+	return n.addCoordinator()
 }
 
 // open opens what every node holds.

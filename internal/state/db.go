@@ -134,6 +134,16 @@ func (db *DB) Run(ctx context.Context) error {
 	})
 }
 
+// Owned reports whether a process owns the database now: this one, or, of a
+// replica, another.
+func (db *DB) Owned(ctx context.Context) (bool, error) {
+	held, err := db.e.owned(ctx, db.reader)
+	if err != nil {
+		return false, fmt.Errorf("look for who owns the database: %w", err)
+	}
+	return held, nil
+}
+
 // Close closes the database and frees its directory. Everything committed is on
 // disk already.
 func (db *DB) Close() error { return errors.Join(db.r.Close(), db.e.close(), db.free()) }

@@ -45,6 +45,8 @@ type engine interface {
 	// other processes commit: with nil for all topics. It ends with ctx, or when
 	// the database belongs to another process.
 	run(ctx context.Context, wake func(topics []string)) error
+	// owned reports whether a process owns the database now.
+	owned(ctx context.Context, r reader) (bool, error)
 	// tables is the schema as the database has it, but for what is goose's.
 	tables(ctx context.Context, q querier) ([]tableInfo, error)
 	// where names the database for people, without secrets.

@@ -60,6 +60,9 @@ func OpenFor(tb testing.TB, dir string) (*DB, error) {
 	return OpenAs(tb.Context(), OptionsOf(tb, dir))
 }
 
+// UntoldMax bounds the messages that nobody was told of.
+const UntoldMax = untoldMax
+
 // ChangesMax bounds the change log.
 const ChangesMax = changesMax
 

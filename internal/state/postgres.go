@@ -497,6 +497,13 @@ func (e *server) retake(ctx context.Context, c *pgx.Conn) error {
 	return nil
 }
 
+// owned looks for the owner's lock, whoever holds it.
+func (e *server) owned(ctx context.Context, r reader) (held bool, err error) {
+	err = r.q.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE d.datname = current_database()"+
+		" AND l.locktype = 'advisory' AND l.classid = ? AND l.objid = ? AND l.objsubid = 2 AND l.granted)", lockClass, lockOwner).Scan(&held)
+	return held, err
+}
+
 // listen wakes services until the connection is lost. What was told before it
 // listened is not known, so everybody is woken once.
 func (e *server) listen(ctx context.Context, c *pgx.Conn, wake func([]string)) {

@@ -105,6 +105,9 @@ func (e *embedded) run(ctx context.Context, _ func([]string)) error {
 	return context.Cause(ctx)
 }
 
+// owned: nobody else can have opened it.
+func (e *embedded) owned(context.Context, reader) (bool, error) { return true, nil }
+
 func (e *embedded) close() error {
 	if e.w == nil {
 		return nil

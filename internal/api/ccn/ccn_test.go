@@ -36,7 +36,8 @@ func (silence) Publish(context.Context, string, []byte) error { return nil }
 func (silence) Subscribe(string, p2p.Validator, func(context.Context, p2p.Gossip)) error {
 	return nil
 }
-func (silence) Connected() []p2p.PeerID { return nil }
+func (silence) Connected() []p2p.PeerID       { return nil }
+func (silence) Listeners(string) []p2p.PeerID { return nil }
 func (silence) Ask(context.Context, p2p.PeerID, any, any) error {
 	return errs.New(errs.Unavailable, "nobody is here")
 }

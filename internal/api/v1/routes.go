@@ -17,17 +17,21 @@ func op(id, method, path, summary string, status int, tags ...string) huma.Opera
 	}
 }
 
-// registerShared adds the endpoints of every role.
-func (s *Server) registerShared() {
+// registerOperation adds what whoever runs a process of any role asks it.
+func (s *Server) registerOperation() {
 	handle(s, op("health", http.MethodGet, "/healthz", "Whether the process lives", http.StatusOK, "operation"), s.health)
 	handle(s, op("ready", http.MethodGet, "/readyz", "Whether each part can do its work", http.StatusOK, "operation"), s.ready)
-	handle(s, op("info", http.MethodGet, "/api/v1/info", "Who the node is", http.StatusOK, "node"), s.info)
 	metrics := op("metrics", http.MethodGet, "/metrics", "Prometheus metrics", http.StatusOK, "operation")
 	metrics.Responses = bytesResponse("text/plain", "Metrics in text form")
 	stream(s, metrics, func(w http.ResponseWriter, r *http.Request, _ *struct{}) error {
 		s.metrics().ServeHTTP(w, r)
 		return nil
 	})
+}
+
+// registerShared adds what every node answers.
+func (s *Server) registerShared() {
+	handle(s, op("info", http.MethodGet, "/api/v1/info", "Who the node is", http.StatusOK, "node"), s.info)
 	logs := op("logs", http.MethodGet, "/api/v1/jobs/{spec}/logs", "The console of a job's machine, for its owner", http.StatusOK, "jobs")
 	logs.Errors = append(logs.Errors, http.StatusForbidden)
 	logs.Responses = bytesResponse("text/plain", "What the machine wrote to its console; with follow=1 the answer goes on")

@@ -32,6 +32,7 @@ type Role string
 const (
 	Coordinator Role = "coordinator"
 	Compute     Role = "compute"
+	API         Role = "api" // Serves the database of another process.
 )
 
 // Intake takes in messages and offers; ingest.Pipeline is one.
@@ -88,7 +89,7 @@ type Self struct {
 }
 
 // Parts are what the endpoints work with. A coordinator needs all but Console,
-// a compute node DB, Console, Gatherer and Checks.
+// a compute node DB, Console, Gatherer and Checks, an API process Gatherer and Checks.
 type Parts struct {
 	DB       *state.DB
 	Intake   Intake
@@ -118,11 +119,14 @@ type Server struct {
 func New(self Self, parts Parts, log *slog.Logger) *Server {
 	s := &Server{self: self, parts: parts, log: log, mux: http.NewServeMux(), nonces: newNonces()}
 	s.api = humago.New(s.mux, humaConfig(self.Version))
-	s.registerShared()
+	s.registerOperation()
 	switch self.Role {
+	case API:
 	case Coordinator:
+		s.registerShared()
 		s.registerCoordinator()
 	case Compute:
+		s.registerShared()
 		s.registerCompute()
 	}
 	return s
@@ -172,6 +176,7 @@ func (s *statusOnly) WriteHeader(int) {}
 func Document() ([]byte, error) {
 	s := &Server{self: Self{Version: "1"}, log: slog.New(slog.DiscardHandler), mux: http.NewServeMux(), nonces: newNonces()}
 	s.api = humago.New(s.mux, humaConfig("1"))
+	s.registerOperation()
 	s.registerShared()
 	s.registerCoordinator()
 	s.registerMachines()

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,7 +38,8 @@ func (a *app) devCommand() *cobra.Command {
 		Use: "dev", Short: "Run a core channel node to develop against", Args: noArgs,
 		Long: "Run a core channel node to develop against: one process without a chain, peers or machines, which\n" +
 			"takes in messages, serves files and answers as the clients of the Aleph network expect it. Ten\n" +
-			"accounts whose keys everybody knows have credits and tokens. POST /api/dev/snapshot?name=NAME keeps\n" +
+			"accounts whose keys everybody knows have credits and tokens, and such keys may sign for the\n" +
+			"authorities of prices, credits, balances and nodes. POST /api/dev/snapshot?name=NAME keeps\n" +
 			"what there is, POST /api/dev/reset puts the node back to its beginning, and with ?snapshot=NAME to\n" +
 			"that. Without --data-dir nothing is kept.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -67,13 +71,9 @@ func (a *app) dev(ctx context.Context, o devFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	var table strings.Builder
-	own := len(o.accounts) == 0
-	for i, k := range keys {
-		address := crypto.PubkeyToAddress(k.PublicKey).Hex()
-		fmt.Fprintf(&table, "  (%d) %s  0x%x\n", i, address, crypto.FromECDSA(k))
-		if own {
-			o.accounts = append(o.accounts, address)
+	if len(o.accounts) == 0 {
+		for _, k := range keys {
+			o.accounts = append(o.accounts, crypto.PubkeyToAddress(k.PublicKey).Hex())
 		}
 	}
 	level := telemetry.Config{Level: o.level, Format: "text"}
@@ -87,9 +87,50 @@ func (a *app) dev(ctx context.Context, o devFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	fmt.Fprintf(a.out, "Accounts, with %d credits and tokens each. Everybody knows their keys.\n%s\nready: %s\n", o.balance, table.String(), d.URL())
+	if err := describeDev(a.out, keys, o); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "\nready: %s\n", d.URL())
 	if err := d.Run(ctx); ctx.Err() == nil {
 		return err
 	}
 	return nil
+}
+
+// describeDev prints what a node for developers begins with.
+func describeDev(out io.Writer, keys []*ecdsa.PrivateKey, o devFlags) error {
+	authorities, err := node.DevAuthorities()
+	if err != nil {
+		return err
+	}
+	runtime, err := node.DevRuntime()
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	b.WriteString("Everybody knows these keys. Use them here and nowhere else.\n\nAvailable Accounts\n==================\n")
+	for i, k := range keys {
+		address := crypto.PubkeyToAddress(k.PublicKey).Hex()
+		has := int64(0)
+		if slices.Contains(o.accounts, address) {
+			has = o.balance
+		}
+		fmt.Fprintf(&b, "(%d) %s (%d credits, %d ALEPH)\n", i, address, has, has)
+	}
+	for _, address := range o.accounts {
+		if !slices.ContainsFunc(keys, func(k *ecdsa.PrivateKey) bool { return crypto.PubkeyToAddress(k.PublicKey).Hex() == address }) {
+			fmt.Fprintf(&b, "    %s (%d credits, %d ALEPH)\n", address, o.balance, o.balance)
+		}
+	}
+	b.WriteString("\nPrivate Keys\n==================\n")
+	for i, k := range keys {
+		fmt.Fprintf(&b, "(%d) 0x%x\n", i, crypto.FromECDSA(k))
+	}
+	b.WriteString("\nAuthorities, and the keys that may sign for them\n==================\n")
+	for _, a := range authorities {
+		fmt.Fprintf(&b, "%-9s %s by %s 0x%x\n", a.What, a.Address, crypto.PubkeyToAddress(a.Key.PublicKey).Hex(), crypto.FromECDSA(a.Key))
+	}
+	fmt.Fprintf(&b, "\nRuntime for programs\n==================\n%s\n", runtime)
+	_, err = io.WriteString(out, b.String())
+	return err
 }

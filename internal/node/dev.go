@@ -2,9 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +17,6 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/api/ccn"
@@ -32,10 +28,8 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/storage"
 	"github.com/aleph-onchain/aleph-onchain/internal/telemetry"
-	"github.com/aleph-onchain/aleph-onchain/protocol/credit"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
-	"github.com/aleph-onchain/aleph-onchain/protocol/pricing"
 )
 
 // DevOptions says what a node for developers begins with.
@@ -45,22 +39,6 @@ type DevOptions struct {
 	StateURL string   // Of a PostgreSQL database; "" is the embedded one. It cannot be reset.
 	Accounts []string // Addresses that are given something.
 	Balance  int64    // Credits and tokens of each; 0 gives nothing.
-}
-
-// DevKeys returns the keys of the first accounts, which everybody knows: 0xac, zeros,
-// and the account's number.
-func DevKeys(n int) ([]*ecdsa.PrivateKey, error) {
-	out := make([]*ecdsa.PrivateKey, n)
-	for i := range out {
-		var raw [32]byte
-		raw[0] = 0xac
-		binary.BigEndian.PutUint64(raw[24:], uint64(i))
-		var err error
-		if out[i], err = crypto.ToECDSA(raw[:]); err != nil {
-			return nil, fmt.Errorf("make account %d: %w", i, err)
-		}
-	}
-	return out, nil
 }
 
 // Dev is a core channel node for developers: one process without a chain or peers, that
@@ -117,14 +95,34 @@ func (d *Dev) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.answer(w, r, d.Reset(r.Context(), r.URL.Query().Get("snapshot")))
 	case "POST /api/dev/snapshot":
 		d.answer(w, r, d.Snapshot(r.Context(), r.URL.Query().Get("name")))
+	case "GET /metrics":
+		d.within(w, r, d.metrics)
 	default:
-		world := d.world.Load()
-		if world == nil || !world.enter() {
-			api.Refuse(d.log, w, r, errs.New(errs.Unavailable, "the node begins anew; ask again"))
-			return
-		}
-		defer world.requests.Done()
-		world.ccn.Handler().ServeHTTP(w, r)
+		d.within(w, r, func(world *devWorld, w http.ResponseWriter, r *http.Request) { world.ccn.Handler().ServeHTTP(w, r) })
+	}
+}
+
+// within answers a request in the world that there is.
+func (d *Dev) within(w http.ResponseWriter, r *http.Request, fn func(*devWorld, http.ResponseWriter, *http.Request)) {
+	world := d.world.Load()
+	if world == nil || !world.enter() {
+		api.Refuse(d.log, w, r, errs.New(errs.Unavailable, "the node begins anew; ask again"))
+		return
+	}
+	defer world.requests.Done()
+	fn(world, w, r)
+}
+
+// metrics answers with the numbers of the node.
+func (d *Dev) metrics(world *devWorld, w http.ResponseWriter, r *http.Request) {
+	raw, err := world.ccn.AppendMetrics(r.Context(), nil)
+	if err != nil {
+		api.Refuse(d.log, w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	if _, err := w.Write(raw); err != nil {
+		d.log.Debug("answer not written", "path", r.URL.Path, "err", err)
 	}
 }
 
@@ -225,7 +223,7 @@ func (d *Dev) open(ctx context.Context) (_ *devWorld, err error) {
 	if err != nil {
 		return nil, err
 	}
-	w.ccn = ccn.New(ccn.Self(ccn.DefaultConfig()), ccn.Parts{DB: db, Intake: w.pipe, Prices: w.pipe, Storage: &ccn.Storage{
+	w.ccn = ccn.New(ccn.Self(ccn.DefaultConfig()), ccn.Parts{DB: db, Intake: w.pipe, Purse: w.pipe, Prices: w.pipe, Storage: &ccn.Storage{
 		Config: ccn.DefaultFilesConfig(), Blobs: blobs, IPFS: content, Room: keeper, Uploads: w.pipe, Till: w.pipe, Partials: partials,
 	}}, d.log)
 	for _, run := range []func(context.Context) error{w.pipe.Run, partials.Run, w.ccn.Run} {
@@ -234,58 +232,7 @@ func (d *Dev) open(ctx context.Context) (_ *devWorld, err error) {
 	if last, err := db.LastMessage(ctx); err != nil || last >= 0 {
 		return w, err
 	}
-	return w, w.preset(ctx, d.o)
-}
-
-// preset is what a network has that nobody here can sign: its prices, and what its
-// authorities have given the accounts.
-func (w *devWorld) preset(ctx context.Context, o DevOptions) error {
-	now := time.Now()
-	prices, settings := pricing.DefaultContents()
-	cfg, rules := ingest.DefaultConfig(), credit.Network()
-	type said struct {
-		by      string
-		typ     message.Type
-		channel string
-		content map[string]any
-	}
-	all := []said{
-		{cfg.PricingAuthority, message.TypeAggregate, "", map[string]any{"key": "pricing", "content": prices}},
-		{cfg.PricingAuthority, message.TypeAggregate, "", map[string]any{"key": "settings", "content": settings}},
-	}
-	if o.Balance > 0 && len(o.Accounts) > 0 {
-		tokens, credits := map[string]int64{}, []map[string]any{}
-		for _, address := range o.Accounts {
-			tokens[address] = o.Balance
-			credits = append(credits, map[string]any{"address": address, "amount": o.Balance, "price": "0", "tx_hash": "dev", "provider": "DEV"})
-		}
-		all = append(all,
-			said{rules.BalanceOwners[0], message.TypePost, "", map[string]any{"type": credit.TypeBalances, "content": map[string]any{"chain": "ETH", "main_height": 1, "balances": tokens}}},
-			said{rules.Authority, message.TypePost, rules.Channel, map[string]any{"type": credit.TypeDistribution, "content": map[string]any{
-				"distribution": map[string]any{"token": "ALEPH", "chain": "ETH", "credits": credits},
-			}}})
-	}
-	for _, s := range all {
-		s.content["address"], s.content["time"] = s.by, json.Number(message.FormatTime(now))
-		raw, err := json.Marshal(s.content)
-		if err != nil {
-			return fmt.Errorf("encode preset: %w", err)
-		}
-		e := &message.Envelope{
-			Chain: message.Ethereum, Sender: s.by, Type: s.typ, Time: now.UTC().Truncate(time.Microsecond), ItemType: message.Inline, ItemContent: string(raw), ItemHash: message.HashOf(raw),
-		}
-		if s.channel != "" {
-			e.Channel = &s.channel
-		}
-		v, err := w.pipe.Preset(ctx, e, now)
-		if err != nil {
-			return fmt.Errorf("take preset: %w", err)
-		}
-		if v.Status != state.MessageProcessed {
-			return fmt.Errorf("preset of %s is %s: %w", s.by, v.Status, v.Refusal)
-		}
-	}
-	return nil
+	return w, w.preset(ctx, d.o, blobs)
 }
 
 // nobody is a network without anybody else.

@@ -24,7 +24,7 @@ const (
 	queueMax, queueBytesMax = 4096, 16 << 20
 	// writeTimeout bounds how long one message may take to be sent, and
 	// closeTimeout how long a client may take to hear that it is let go.
-	writeTimeout, closeTimeout = 10 * time.Second, time.Second
+	writeTimeout, closeTimeout = 10 * time.Second, 500 * time.Millisecond
 	// pongTimeout is how long a client may take to show that it is there.
 	pongTimeout = 20 * time.Second
 	// saidMax and saidBytesMax bound what a client may send between two pings:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -41,6 +42,26 @@ func (p *Pipeline) Uploaded(ctx context.Context, f state.FileInfo, now time.Time
 	})
 	if err != nil {
 		return fmt.Errorf("record upload %s: %w", f.Hash, err)
+	}
+	return nil
+}
+
+// Settled ends the while for which a file is kept that came with its message, if the
+// message keeps it now. Otherwise the file would have one more who wants it than
+// there are.
+func (p *Pipeline) Settled(ctx context.Context, ref, file message.ItemHash) error {
+	err := p.db.Update(ctx, func(tx *state.Tx) error {
+		pin, err := tx.Pin(ctx, string(ref))
+		if errors.Is(err, errs.NotFound) || err == nil && pin.File != file {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return tx.DropPin(ctx, state.GraceKey(file))
+	})
+	if err != nil {
+		return fmt.Errorf("settle upload %s: %w", file, err)
 	}
 	return nil
 }

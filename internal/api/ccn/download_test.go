@@ -157,7 +157,7 @@ func TestVersionsOfAFileAreFoundByMessageAndRef(t *testing.T) {
 		"/api/v0/storage/by-message-hash/" + string(late):                   want("my-file", message.HashOf([]byte("posted late")), 11),
 		"/api/v0/storage/metadata/" + string(hash1):                         fmt.Sprintf(`{"file_hash":%q,"type":"file","size":3,"download_url":"/api/v0/storage/raw/%s"}`, hash1, hash1),
 		"/api/v0/storage/limits.json":                                       `{"storage":{"max_file_size":3145728,"max_unauthenticated_upload_file_size":1048576},"ipfs":{"max_upload_file_size":4194304,"max_upload_car_size":5242880,"max_unauthenticated_upload_file_size":2097152}}`,
-		"/api/v0/storage/count/" + string(hash1):                            "2", // The message's, and that of the upload.
+		"/api/v0/storage/count/" + string(hash1):                            "1", // The message's.
 	} {
 		same(t, path, k.ok(path).body, text)
 	}

@@ -72,6 +72,8 @@ type Uploads interface {
 	Expect(ctx context.Context, file message.ItemHash, at time.Time) error
 	// Uploaded records that a file is here.
 	Uploaded(ctx context.Context, f state.FileInfo, at time.Time) error
+	// Settled says that the message of a file is taken in, which may keep it from now on.
+	Settled(ctx context.Context, ref, file message.ItemHash) error
 }
 
 // Till knows who can pay for what; ingest.Pipeline is one.

@@ -295,6 +295,7 @@ func TestUploadWithAMessageEntersBoth(t *testing.T) {
 		if _, err := k.db.Pin(t.Context(), string(ref)); err != nil {
 			t.Errorf("%s: the message pins nothing: %v", tt.name, err)
 		}
+		same(t, tt.name+": count", k.ok("/api/v0/storage/count/"+string(hash)).body, "1")
 	}
 }
 

@@ -373,7 +373,8 @@ func (s *Server) store(ctx context.Context, d draft, info state.FileInfo, o *ord
 	if err != nil {
 		return 0, err
 	}
-	return httpStatus(s.standing(ctx, verdict, o.sync)), nil
+	status := s.standing(ctx, verdict, o.sync)
+	return httpStatus(status), st.Uploads.Settled(ctx, verdict.ItemHash, info.Hash)
 }
 
 func answerHash(_ *taken, info state.FileInfo) []byte {

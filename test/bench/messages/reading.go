@@ -191,7 +191,7 @@ func (b *bench) measureReading(ctx context.Context) error {
 	from := 0
 	for i, n := range b.sizes {
 		began := time.Now()
-		if err := b.fill(ctx, dir, from, n); err != nil {
+		if err := b.fill(ctx, filepath.Join(dir, "current"), from, n); err != nil { // Where the node keeps what was not reset.
 			return fmt.Errorf("store %d messages: %w", n, err)
 		}
 		b.say("stored %d messages in %v", n-from, time.Since(began).Round(time.Second))

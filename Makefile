@@ -107,10 +107,22 @@ e2e: build image ## tests with the real binaries, chain and machines
 CONFORMANCE := test/conformance
 CONFORMANCE_DEPS := $(CONFORMANCE)/node_modules/.package-lock.json
 
-.PHONY: test-conformance conformance-deps
+.PHONY: test-conformance test-conformance-python conformance-deps
 
 test-conformance: check-go $(CONFORMANCE_DEPS) ## published clients of the message network, and its numbered cases, against a node
 	@go test -tags conformance -count=1 -timeout 10m ./$(CONFORMANCE)/...
+
+# Not in make test: it needs Python, and nothing else here does.
+CONFORMANCE_PYTHON := build/python
+
+test-conformance-python: check-go $(CONFORMANCE_PYTHON)/.installed ## the Python client of the message network against a node (needs Python 3.11 with venv)
+	@CONFORMANCE_PYTHON=$(abspath $(CONFORMANCE_PYTHON)) go test -tags conformance -count=1 -timeout 10m -run TestPython ./$(CONFORMANCE)/...
+
+$(CONFORMANCE_PYTHON)/.installed: $(CONFORMANCE)/python/requirements.txt
+	@echo "conformance: installing from the Python package index into $(CONFORMANCE_PYTHON) (about 220 MB) what $< lists"
+	@python3 -m venv $(CONFORMANCE_PYTHON) && $(CONFORMANCE_PYTHON)/bin/pip install -q -r $< || { \
+		echo "conformance: Python's packages could not be installed; check that python3 and python3-venv are there and the index can be reached." >&2; exit 1; }
+	@touch $@
 
 conformance-deps: $(CONFORMANCE_DEPS) ## install the clients of test/conformance/package-lock.json
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -30,7 +32,10 @@ func (db *DB) Check(ctx context.Context) (out Checked, err error) {
 		for _, step := range []func(context.Context) error{
 			c.catalogues, c.messages, c.countSenders, c.aggregates, c.orphans,
 		} {
-			if err := step(ctx); err != nil {
+			// Rows that contradict each other are what is looked for.
+			if err := step(ctx); errors.Is(err, errs.Internal) {
+				c.differ("%v", err)
+			} else if err != nil {
 				return err
 			}
 		}
@@ -102,9 +107,9 @@ func (c *checker) catalogues(ctx context.Context) error {
 
 func (c *checker) catalogue(ctx context.Context, cat catalogue, has documents) error {
 	var blocks []block
-	err := c.v.each(ctx, "SELECT block, n, min_at, max_at FROM "+cat.name+"_blocks ORDER BY block", nil, func(scan func(...any) error) error {
+	err := c.v.each(ctx, "SELECT block, n, marked, min_at, max_at FROM "+cat.name+"_blocks ORDER BY block", nil, func(scan func(...any) error) error {
 		var b block
-		err := scan(&b.number, &b.n, &b.min, &b.max)
+		err := scan(&b.number, &b.n, &b.marked, &b.min, &b.max)
 		blocks = append(blocks, b)
 		return err
 	})
@@ -115,6 +120,9 @@ func (c *checker) catalogue(ctx context.Context, cat catalogue, has documents) e
 	for i, b := range blocks {
 		if b.number != int64(i) || b.n < 1 || b.n > blockSize || b.n < blockSize && i+1 < len(blocks) {
 			c.differ("block %d of %ss, with %d documents, is number %d", b.number, cat.name, b.n, i)
+		}
+		if b.marked < 0 || b.marked > b.n || b.n-b.marked >= tailMax || b.n == blockSize && b.marked < b.n {
+			c.differ("block %d of %ss has %d documents, and %d of them in the sets of their terms", b.number, cat.name, b.n, b.marked)
 		}
 		if b.n < blockSize {
 			open += int64(b.n)
@@ -159,6 +167,9 @@ func (c *checker) block(ctx context.Context, cat catalogue, b block, has documen
 			c.differ("%s %d has the time %d, the catalogue another", cat.name, id, d.at)
 		}
 		for _, t := range append([]term{everything}, d.terms...) {
+			if i >= b.marked && !t.atOnce() {
+				continue // Its own row has it.
+			}
 			key := t.key()
 			if want[key] == nil {
 				want[key] = new(bitset)
@@ -166,7 +177,45 @@ func (c *checker) block(ctx context.Context, cat catalogue, b block, has documen
 			want[key].set(i)
 		}
 	}
+	if err := c.tail(ctx, cat, b, docs); err != nil {
+		return err
+	}
 	return c.sets(ctx, cat, b, want)
+}
+
+// tail compares the terms that the documents of a tail have in their own rows.
+func (c *checker) tail(ctx context.Context, cat catalogue, b block, docs map[int64]document) error {
+	if b.marked == b.n {
+		return nil
+	}
+	t, err := cat.readTail(ctx, reader{q: c.v.q}, tail{block: b.number}, b)
+	if err != nil {
+		c.differ("%v", err)
+		return nil
+	}
+	for i := max(b.marked, 0); i < b.n; i++ {
+		d, ok := docs[b.first()+int64(i)]
+		if !ok {
+			continue // It was taken out, which its row does not tell.
+		}
+		want := map[[16]byte]bool{}
+		for _, t := range d.terms {
+			if !t.atOnce() {
+				want[t.key()] = true
+			}
+		}
+		got := maps.Collect(func(yield func([16]byte, bool) bool) {
+			for key := range keysOf(t.terms[i]) {
+				if !yield(key, true) {
+					return
+				}
+			}
+		})
+		if !maps.Equal(got, want) {
+			c.differ("the row of %s %d has %d terms, want %d, or others", cat.name, b.first()+int64(i), len(got), len(want))
+		}
+	}
+	return nil
 }
 
 // sets compares the sets of a block.

@@ -125,8 +125,12 @@ func (p *Pipeline) count(status state.MessageStatus, err error) {
 	p.messages.WithLabelValues(string(status), strconv.Itoa(code)).Inc()
 }
 
-// tell publishes a message. A peer that misses it asks for it by name.
+// tell publishes a message, if there is anybody to tell. A peer that misses it asks
+// for it by name.
 func (p *Pipeline) tell(ctx context.Context, env *message.Envelope) {
+	if len(p.net.Listeners(wire.TopicMessages)) == 0 {
+		return
+	}
 	raw, err := json.Marshal(env)
 	if err != nil {
 		p.log.Error("message not published", "item_hash", env.ItemHash, "err", err)

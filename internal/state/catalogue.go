@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	mathbits "math/bits"
 	"slices"
 	"strings"
 )
@@ -290,18 +291,21 @@ func (c catalogue) remove(ctx context.Context, tx *Tx, id int64, terms []term) e
 // rowsMax is how many rows or values one statement has; both engines take more.
 const rowsMax = 200
 
-// insert writes rows of the same width, many with one statement.
+// insert writes rows of the same width, many with one statement: as many as a
+// power of two, so that any number of rows makes few statements.
 func (tx *Tx) insert(ctx context.Context, into string, rows [][]any, conflict string) error {
-	for chunk := range chunks(rows) {
-		width := len(chunk[0])
-		args := make([]any, 0, width*len(chunk))
-		for _, row := range chunk {
+	for len(rows) > 0 {
+		n := 1 << (mathbits.Len(uint(min(len(rows), rowsMax))) - 1)
+		width := len(rows[0])
+		args := make([]any, 0, width*n)
+		for _, row := range rows[:n] {
 			args = append(args, row...)
 		}
-		values := strings.TrimSuffix(strings.Repeat(marks(width)+", ", len(chunk)), ", ")
+		values := strings.TrimSuffix(strings.Repeat(marks(width)+", ", n), ", ")
 		if _, err := tx.tx.ExecContext(ctx, "INSERT INTO "+into+" VALUES "+values+conflict, args...); err != nil {
 			return fmt.Errorf("insert into %s: %w", into, err)
 		}
+		rows = rows[n:]
 	}
 	return nil
 }

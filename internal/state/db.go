@@ -283,7 +283,9 @@ type reader struct {
 
 // each runs fn with the scan function of every row that a query has.
 func (r reader) each(ctx context.Context, query string, args []any, fn func(scan func(...any) error) error) error {
-	rows, err := r.q.QueryContext(ctx, query, args...)
+	q, free := r.q.hold(ctx, query)
+	defer free()
+	rows, err := r.q.rows(ctx, q, query, args)
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ type querier interface {
 
 // writing is a transaction that writes, the only one.
 type writing struct {
-	tx     *sql.Tx
+	tx     querier
 	commit func() error
 	end    func() // Rolls back what was not committed.
 }
@@ -82,11 +82,16 @@ type conn struct {
 // QueryContext runs a query that gives rows. It is asked once more, on a new
 // connection, if the first was lost and nothing of it was read.
 func (c *conn) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return c.rows(ctx, c.q, query, args)
+}
+
+// rows is QueryContext, by c.q or by what it gave out to hold.
+func (c *conn) rows(ctx context.Context, q querier, query string, args []any) (*sql.Rows, error) {
 	if err := checkTexts(args); err != nil {
 		return nil, err
 	}
 	query = c.e.bind(query)
-	rows, err := c.q.QueryContext(ctx, query, args...)
+	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil && c.renew != nil && c.e.lost(err) && ctx.Err() == nil {
 		var q querier
 		if q, err = c.renew(ctx); err == nil {
@@ -102,21 +107,37 @@ func (c *conn) QueryContext(ctx context.Context, query string, args ...any) (*sq
 	return rows, c.e.judge(err)
 }
 
+// holder is a querier that has some queries compiled, each for one reader of rows
+// at a time: until free is called others have it compiled for them anew.
+type holder interface {
+	hold(ctx context.Context, query string) (q querier, free func())
+}
+
+func (c *conn) hold(ctx context.Context, query string) (q querier, free func()) {
+	if h, ok := c.q.(holder); ok {
+		return h.hold(ctx, c.e.bind(query))
+	}
+	return c.q, func() {}
+}
+
 // row is the one row of a query, or why there is none.
 type row struct {
 	rows *sql.Rows
+	free func()
 	e    engine
 	err  error
 }
 
 // QueryRowContext runs a query that gives one row at most.
 func (c *conn) QueryRowContext(ctx context.Context, query string, args ...any) row {
-	rows, err := c.QueryContext(ctx, query, args...) //nolint:rowserrcheck // Scan does.
-	return row{rows: rows, e: c.e, err: err}
+	q, free := c.hold(ctx, query)
+	rows, err := c.rows(ctx, q, query, args) //nolint:rowserrcheck // Scan does.
+	return row{rows: rows, free: free, e: c.e, err: err}
 }
 
 // Scan reads the row, or returns sql.ErrNoRows.
 func (r row) Scan(into ...any) error {
+	defer r.free()
 	if r.err != nil {
 		return r.err
 	}

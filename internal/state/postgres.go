@@ -345,9 +345,10 @@ func (e *server) begin(ctx context.Context) (_ *writing, err error) {
 	// which nobody knows whether it happened.
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w := &writing{}
+	var tx *sql.Tx
 	w.end = func() {
-		if w.tx != nil {
-			_ = w.tx.Rollback() // Nothing is left of it, or its connection is lost and nothing will be.
+		if tx != nil {
+			_ = tx.Rollback() // Nothing is left of it, or its connection is lost and nothing will be.
 		}
 		cancel()
 		_ = c.Close()
@@ -357,11 +358,12 @@ func (e *server) begin(ctx context.Context) (_ *writing, err error) {
 			w.end()
 		}
 	}()
-	if w.tx, err = c.BeginTx(inner, nil); err != nil {
+	if tx, err = c.BeginTx(inner, nil); err != nil {
 		return nil, err
 	}
+	w.tx = tx
 	var epoch int64
-	if err := w.tx.QueryRowContext(ctx, "SELECT epoch FROM fence WHERE pk = 'owner' FOR NO KEY UPDATE").Scan(&epoch); err != nil {
+	if err := tx.QueryRowContext(ctx, "SELECT epoch FROM fence WHERE pk = 'owner' FOR NO KEY UPDATE").Scan(&epoch); err != nil {
 		return nil, err
 	}
 	if !e.replica && epoch != e.epoch {
@@ -373,7 +375,7 @@ func (e *server) begin(ctx context.Context) (_ *writing, err error) {
 		}
 		late := time.AfterFunc(commitMax, cancel)
 		defer late.Stop()
-		return e.outcome(w.tx.Commit())
+		return e.outcome(tx.Commit())
 	}
 	return w, nil
 }

@@ -32,6 +32,7 @@ const (
 type embedded struct {
 	dir string
 	w   *sql.DB // nil if it is only read
+	all statements
 }
 
 // openSQLite opens the database in dir, which this process has locked.
@@ -42,7 +43,7 @@ func openSQLite(ctx context.Context, dir string) (engine, *sql.DB, error) {
 		return nil, nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	w.SetMaxOpenConns(1)
-	e := &embedded{dir: dir, w: w}
+	e := &embedded{dir: dir, w: w, all: statements{db: w}}
 	if err := migrate(ctx, e, w); err != nil {
 		return nil, nil, errors.Join(err, w.Close())
 	}
@@ -87,13 +88,16 @@ func (e *embedded) lost(error) bool { return false }
 func (e *embedded) snapshot() sql.IsolationLevel { return sql.LevelDefault }
 
 func (e *embedded) begin(ctx context.Context) (*writing, error) {
+	if err := e.all.compile(ctx); err != nil {
+		return nil, err
+	}
 	tx, err := e.w.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
 	// After a commit there is nothing to roll back, nor when the engine has done
 	// so already, which it does when the disk is full.
-	return &writing{tx: tx, commit: tx.Commit, end: func() { _ = tx.Rollback() }}, nil
+	return &writing{tx: &compiledTx{tx, &e.all, map[string]*sql.Stmt{}, map[string]bool{}}, commit: tx.Commit, end: func() { _ = tx.Rollback() }}, nil
 }
 
 func (e *embedded) tell(map[string]bool) (string, []any) { return "0", nil }

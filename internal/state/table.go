@@ -172,7 +172,8 @@ func tables() map[string]restorer {
 }
 
 // in returns "(?, ?, ...)" and the values as arguments; of none, what nothing is
-// in.
+// in. The last value is there more than once, so that lists of many lengths make
+// few queries.
 func in[S ~string](values []S) (clause string, args []any) {
 	if len(values) == 0 {
 		return "(NULL)", nil
@@ -180,7 +181,10 @@ func in[S ~string](values []S) (clause string, args []any) {
 	for _, v := range values {
 		args = append(args, string(v))
 	}
-	return marks(len(values)), args
+	for len(args)&(len(args)-1) != 0 {
+		args = append(args, args[len(args)-1])
+	}
+	return marks(len(args)), args
 }
 
 // marks is "(?, ?, ...)".

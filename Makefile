@@ -32,7 +32,7 @@ ARGS ?=
 
 include contracts/contracts.mk
 
-.PHONY: help build image test check demo devnet bench bench-messages unit e2e race cover fuzz lint fmt generate check-generated clean check-go
+.PHONY: help build image test check demo devnet bench bench-messages unit e2e race faults-messages cover fuzz lint fmt generate check-generated clean check-go
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,10 +107,22 @@ e2e: build image ## tests with the real binaries, chain and machines
 CONFORMANCE := test/conformance
 CONFORMANCE_DEPS := $(CONFORMANCE)/node_modules/.package-lock.json
 
-.PHONY: test-conformance conformance-deps
+.PHONY: test-conformance test-conformance-python conformance-deps
 
 test-conformance: check-go $(CONFORMANCE_DEPS) ## published clients of the message network, and its numbered cases, against a node
 	@go test -tags conformance -count=1 -timeout 10m ./$(CONFORMANCE)/...
+
+# Not in make test: it needs Python, and nothing else here does.
+CONFORMANCE_PYTHON := build/python
+
+test-conformance-python: check-go $(CONFORMANCE_PYTHON)/.installed ## the Python client of the message network against a node (needs Python 3.11 with venv)
+	@CONFORMANCE_PYTHON=$(abspath $(CONFORMANCE_PYTHON)) go test -tags conformance -count=1 -timeout 10m -run TestPython ./$(CONFORMANCE)/...
+
+$(CONFORMANCE_PYTHON)/.installed: $(CONFORMANCE)/python/requirements.txt
+	@echo "conformance: installing from the Python package index into $(CONFORMANCE_PYTHON) (about 220 MB) what $< lists"
+	@python3 -m venv $(CONFORMANCE_PYTHON) && $(CONFORMANCE_PYTHON)/bin/pip install -q -r $< || { \
+		echo "conformance: Python's packages could not be installed; check that python3 and python3-venv are there and the index can be reached." >&2; exit 1; }
+	@touch $@
 
 conformance-deps: $(CONFORMANCE_DEPS) ## install the clients of test/conformance/package-lock.json
 
@@ -126,6 +138,12 @@ race: check-go ## unit tests under the race detector
 	@$(CHECK) cc
 	@$(SETUP) test
 	@CGO_ENABLED=1 go test -race -timeout 40m ./...
+
+# How often make faults-messages kills a process on each engine.
+KILLS ?= 200
+faults-messages: build ## kill nodes while messages come in, KILLS (200) times on each engine, and count what is lost
+	@$(SETUP) test
+	@go test -tags e2e -count=1 -timeout 120m -v -run 'TestKilledNodes|TestFullDisk' ./test/e2e/messages -kills $(KILLS) $(ARGS)
 
 # Binaries that record coverage are apart from bin, and tell of what e2e ran.
 COVER := build/cover

@@ -7,12 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 )
 
 func (a *app) stateCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "state", Short: "Move the node's rows to another database", SuggestionsMinimumDistance: 2,
+		Use: "state", Short: "Move the node's rows to another database, or check them", SuggestionsMinimumDistance: 2,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -21,7 +22,7 @@ func (a *app) stateCommand() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(a.stateCopyCommand())
+	cmd.AddCommand(a.stateCopyCommand(), a.stateCheckCommand())
 	return cmd
 }
 
@@ -59,5 +60,42 @@ func (a *app) copyState(ctx context.Context, from, to string) error {
 		return nil
 	}
 	fmt.Fprintln(a.err, "The source has not changed since. If no node uses it, set [node] data_dir or [state] url to the copy and start there.")
+	return nil
+}
+
+func (a *app) stateCheckCommand() *cobra.Command {
+	var place string
+	cmd := &cobra.Command{
+		Use: "check", Short: "Compare what is made of messages with the messages", Args: noArgs,
+		Long: "Compute anew what the messages in a database make, and compare it with what is there: lists and their\n" +
+			"counts, posts, aggregates, senders, confirmations and pins. The place is the data directory of a node, for\n" +
+			"the embedded database in it, or the URL of a PostgreSQL database; its node may run. Nothing is changed.\n" +
+			"Differences are printed one a line, and the exit code is 1 if there are any.",
+		Example: "aleph-node state check --from /var/lib/aleph",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if place == "" {
+				return usageError{errors.New("--from is needed: a data directory or a postgres:// URL")}
+			}
+			return a.checkState(cmd.Context(), place)
+		},
+	}
+	cmd.Flags().StringVar(&place, "from", "", "data directory or postgres:// URL of the database")
+	return cmd
+}
+
+func (a *app) checkState(ctx context.Context, place string) error {
+	found, err := state.CheckAt(ctx, state.At(place))
+	if err != nil {
+		return fmt.Errorf("check state: %w", err)
+	}
+	for _, line := range found.Differences {
+		if _, err := fmt.Fprintln(a.out, line); err != nil {
+			return err
+		}
+	}
+	if n := len(found.Differences); n > 0 {
+		return errs.New(errs.Internal, "%s differs from its messages in %d things or more", state.MaskURL(place), n)
+	}
+	fmt.Fprintf(a.err, "%s has what its %d messages make, among it %d posts and %d aggregates.\n", state.MaskURL(place), found.Messages, found.Posts, found.Aggregates)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/state/statetest"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 // TestStateCopy moves rows as an operator does: away from a node that runs, to a
@@ -71,4 +72,30 @@ func TestStateCopy(t *testing.T) {
 		t.Errorf("%d peers, %v, want 300", len(peers), err)
 	}
 	run(exitOK, "The source has not changed since", "--from", dir, "--to", filepath.Join(t.TempDir(), "x")) // Nobody uses it.
+}
+
+func TestStateCheck(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	db, err := state.Open(ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	run := func(code int, want string, args ...string) {
+		t.Helper()
+		var out, words bytes.Buffer
+		got := (&app{out: &out, err: &words}).run(ctx, append([]string{"state", "check"}, args...))
+		if got != code || !strings.Contains(out.String()+words.String(), want) {
+			t.Errorf("%q gives %d, %q and\n%s\nwant %d and %q", args, got, out.String(), words.String(), code, want)
+		}
+	}
+
+	run(exitUsage, "--from is needed")
+	run(exitError, "there is no state.db in", "--from", filepath.Join(dir, "none"))
+	run(exitOK, "has what its 0 messages make", "--from", dir) // While its node runs.
+	count := func(tx *state.Tx) error { return tx.PutUses(ctx, "a machine that is not here", []message.ItemHash{"a file"}) }
+	if err := db.Update(ctx, count); err != nil {
+		t.Fatal(err)
+	}
+	run(exitError, "files that no machine uses: 1, want 0\n", "--from", dir)
 }

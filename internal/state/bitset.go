@@ -21,6 +21,14 @@ type bitset [blockSize / 64]uint64
 func (b *bitset) set(i int)   { b[i>>6] |= 1 << (i & 63) }
 func (b *bitset) clear(i int) { b[i>>6] &^= 1 << (i & 63) }
 
+func (b *bitset) has(i int) bool { return b[i>>6]&(1<<(i&63)) != 0 }
+
+func (b *bitset) setAll(offsets []int) {
+	for _, i := range offsets {
+		b.set(i)
+	}
+}
+
 func (b *bitset) and(o *bitset) {
 	for i := range b {
 		b[i] &= o[i]

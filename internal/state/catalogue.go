@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -10,8 +11,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-
-	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
 
 // A catalogue finds documents by what is said of them, newest or oldest first,
@@ -21,6 +20,10 @@ import (
 // that has it: what several filters leave is the intersection of sets, block by
 // block, and only blocks that can matter for a page are looked at. The times of a
 // block are one row as soon as it is full.
+//
+// The newest documents are the tail: what is said of them is in their own rows, and
+// enters the sets for many at once. A set is so written once for tailMax documents
+// and not with each, and readers keep the tail in memory: see tails.
 //
 // Documents that arrive in about the order of their times make blocks that do not
 // overlap, and pages cost what is on them. Any other order is right as well, and
@@ -51,11 +54,20 @@ type document struct {
 	terms []term
 }
 
-// block is what is kept of a block. The times are nil while it is not full.
+// tailMax bounds the documents that are not in the sets of their terms.
+const tailMax = 1 << 12
+
+// block is what is kept of a block. Documents from the marked-th on are in the tail.
 type block struct {
-	number   int64
-	n        int
-	min, max int64
+	number    int64
+	n, marked int
+	min, max  int64
+}
+
+// at once: what may change while a document is there is in its set from the
+// beginning. All else that is said of it never changes.
+func (t term) atOnce() bool {
+	return t.kind == everything.kind || t.kind == termRemoving || t.kind == termConfirmed
 }
 
 // first is the number of the block's first document.
@@ -83,8 +95,8 @@ func (c catalogue) add(ctx context.Context, tx *Tx, docs []document) ([]int64, e
 
 // open returns the block that is not full.
 func (c catalogue) open(ctx context.Context, tx *Tx) (b block, err error) {
-	row := tx.q.QueryRowContext(ctx, "SELECT block, n, min_at, max_at FROM "+c.name+"_blocks ORDER BY block DESC LIMIT 1")
-	err = row.Scan(&b.number, &b.n, &b.min, &b.max)
+	row := tx.q.QueryRowContext(ctx, "SELECT block, n, marked, min_at, max_at FROM "+c.name+"_blocks ORDER BY block DESC LIMIT 1")
+	err = row.Scan(&b.number, &b.n, &b.marked, &b.min, &b.max)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return block{}, nil
@@ -98,93 +110,136 @@ func (c catalogue) open(ctx context.Context, tx *Tx) (b block, err error) {
 
 // fill enters documents that fit into a block.
 func (c catalogue) fill(ctx context.Context, tx *Tx, b block, docs []document) error {
-	sets := map[[16]byte][]int{}
-	put := func(t term, at int) {
-		key := t.key()
-		if had := sets[key]; len(had) == 0 || had[len(had)-1] != at { // Said twice of one is said once.
-			sets[key] = append(had, at)
-		}
-	}
+	now := sets{}
 	rows := make([][]any, len(docs))
 	for i, d := range docs {
 		at := b.n + i
-		put(everything, at)
+		now.put(everything.key(), at)
+		terms := make([]byte, 0, keyBytes*len(d.terms))
 		for _, t := range d.terms {
-			put(t, at)
+			key := t.key()
+			if t.atOnce() {
+				now.put(key, at)
+			} else {
+				terms = append(terms, key[:]...)
+			}
 		}
 		if at == 0 {
 			b.min, b.max = d.at, d.at
 		}
 		b.min, b.max = min(b.min, d.at), max(b.max, d.at)
-		rows[i] = []any{b.first() + int64(at), d.at}
+		rows[i] = []any{b.first() + int64(at), d.at, terms}
 	}
-	if err := tx.insert(ctx, c.name+"_times (id, at)", rows, ""); err != nil {
+	if err := tx.insert(ctx, c.name+"_times (id, at, terms)", rows, ""); err != nil {
 		return err
 	}
-	if err := c.mark(ctx, tx, b.number, sets); err != nil {
-		return err
+	for key, offsets := range now {
+		if err := c.change(ctx, tx, key, b.number, func(b *bitset) { b.setAll(offsets) }); err != nil {
+			return err
+		}
 	}
 	b.n += len(docs)
+	if b.n-b.marked >= tailMax || b.n == blockSize {
+		if err := c.markTail(ctx, tx, b); err != nil {
+			return err
+		}
+		b.marked = b.n
+	}
 	return c.keep(ctx, tx, b)
+}
+
+// sets are documents of a block by the keys of their terms, ascending.
+type sets map[[16]byte][]int
+
+func (s sets) put(key [16]byte, at int) {
+	if had := s[key]; len(had) == 0 || had[len(had)-1] != at { // Said twice of one is said once.
+		s[key] = append(had, at)
+	}
+}
+
+// markTail enters the documents of the tail that are still there into the sets of
+// their terms.
+func (c catalogue) markTail(ctx context.Context, tx *Tx, b block) error {
+	t, err := c.readTail(ctx, tx.reader, tail{block: b.number}, b)
+	if err != nil {
+		return err
+	}
+	var there bitset
+	if err := c.read(ctx, tx.reader, everything.key(), b.number, &there); err != nil {
+		return err
+	}
+	of := sets{}
+	for at := b.marked; at < b.n; at++ {
+		if !there.has(at) {
+			continue
+		}
+		for key := range keysOf(t.terms[at]) {
+			of.put(key, at)
+		}
+	}
+	return c.mark(ctx, tx, b.number, of)
 }
 
 // keep writes a block; one that is full gets its times in one row.
 func (c catalogue) keep(ctx context.Context, tx *Tx, b block) error {
 	var times []byte
 	if b.n == blockSize {
-		all, err := c.openTimes(ctx, tx.reader, b, 0)
+		all, err := c.readTail(ctx, tx.reader, tail{block: b.number}, b)
 		if err != nil {
 			return err
 		}
-		times = encodeTimes(all)
+		times = encodeTimes(all.times)
 		if _, err := tx.tx.ExecContext(ctx, "DELETE FROM "+c.name+"_times WHERE id < ?", b.first()+blockSize); err != nil {
 			return fmt.Errorf("pack the times of %ss: %w", c.name, err)
 		}
 	}
-	_, err := tx.tx.ExecContext(ctx, "INSERT INTO "+c.name+"_blocks (block, n, min_at, max_at, times) VALUES (?, ?, ?, ?, ?)"+
-		" ON CONFLICT (block) DO UPDATE SET n = excluded.n, min_at = excluded.min_at, max_at = excluded.max_at, times = excluded.times",
-		b.number, b.n, b.min, b.max, times)
+	_, err := tx.tx.ExecContext(ctx, "INSERT INTO "+c.name+"_blocks (block, n, marked, min_at, max_at, times) VALUES (?, ?, ?, ?, ?, ?)"+
+		" ON CONFLICT (block) DO UPDATE SET n = excluded.n, marked = excluded.marked, min_at = excluded.min_at, max_at = excluded.max_at, times = excluded.times",
+		b.number, b.n, b.marked, b.min, b.max, times)
 	if err != nil {
 		return fmt.Errorf("write block %d of %ss: %w", b.number, c.name, err)
 	}
 	return nil
 }
 
-// mark adds documents to the sets of their terms in a block. Sets that stay lists
-// grow at their end without being read; the others are read and written whole.
-func (c catalogue) mark(ctx context.Context, tx *Tx, number int64, sets map[[16]byte][]int) error {
-	had := map[[16]byte]int{}
-	for chunk := range chunks(arguments(maps.Keys(sets))) {
-		err := tx.each(ctx, "SELECT term, n FROM "+c.name+"_postings WHERE block = ? AND term IN "+marks(len(chunk)), append([]any{number}, chunk...),
-			func(scan func(...any) error) error {
-				var key []byte
-				var n int
-				if err := scan(&key, &n); err != nil {
-					return err
-				}
-				had[[16]byte(key)] = n
-				return nil
-			})
+// mark adds documents to the sets of their terms in a block, in the order of the
+// table. Sets that stay lists grow at their end without being read; the others are
+// read and written whole.
+func (c catalogue) mark(ctx context.Context, tx *Tx, number int64, of sets) error {
+	keys := slices.SortedFunc(maps.Keys(of), func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
+	for chunk := range chunks(keys) {
+		had := map[[16]byte]int{}
+		args := append([]any{number}, arguments(slices.Values(chunk))...)
+		err := tx.each(ctx, "SELECT term, n FROM "+c.name+"_postings WHERE block = ? AND term IN "+marks(len(chunk)), args, func(scan func(...any) error) error {
+			var key []byte
+			var n int
+			if err := scan(&key, &n); err != nil {
+				return err
+			}
+			had[[16]byte(key)] = n
+			return nil
+		})
 		if err != nil {
 			return fmt.Errorf("read sets of %ss: %w", c.name, err)
 		}
-	}
-	var short [][]any
-	for key, offsets := range sets {
-		if had[key]+len(offsets) <= listMax {
-			short = append(short, []any{key[:], number, len(offsets), encodeList(offsets)})
-			continue
-		}
-		if err := c.change(ctx, tx, key, number, func(b *bitset) {
-			for _, at := range offsets {
-				b.set(at)
+		var short [][]any
+		for _, key := range chunk {
+			offsets := of[key]
+			if had[key]+len(offsets) <= listMax {
+				short = append(short, []any{key[:], number, len(offsets), encodeList(offsets)})
+				continue
 			}
-		}); err != nil {
+			if err := c.change(ctx, tx, key, number, func(b *bitset) { b.setAll(offsets) }); err != nil {
+				return err
+			}
+		}
+		err = tx.insert(ctx, c.name+"_postings (term, block, n, bits)", short,
+			" ON CONFLICT (term, block) DO UPDATE SET n = "+c.name+"_postings.n + excluded.n, bits = "+tx.q.e.concat(c.name+"_postings.bits", "excluded.bits"))
+		if err != nil {
 			return err
 		}
 	}
-	return tx.insert(ctx, c.name+"_postings (term, block, n, bits)", short,
-		" ON CONFLICT (term, block) DO UPDATE SET n = "+c.name+"_postings.n + excluded.n, bits = "+tx.q.e.concat(c.name+"_postings.bits", "excluded.bits"))
+	return nil
 }
 
 // change reads a set and writes what fn makes of it.
@@ -221,7 +276,8 @@ func (c catalogue) read(ctx context.Context, r reader, key [16]byte, number int6
 	return b.add(raw)
 }
 
-// remove takes a document out: its number finds nothing any more.
+// remove takes a document out: its number finds nothing any more. One of the tail
+// will not enter the sets that it is not in yet.
 func (c catalogue) remove(ctx context.Context, tx *Tx, id int64, terms []term) error {
 	for _, t := range append([]term{everything}, terms...) {
 		if err := c.change(ctx, tx, t.key(), id/blockSize, func(b *bitset) { b.clear(int(id % blockSize)) }); err != nil {
@@ -229,26 +285,6 @@ func (c catalogue) remove(ctx context.Context, tx *Tx, id int64, terms []term) e
 		}
 	}
 	return nil
-}
-
-// openTimes reads the times of a block that is not full, from the from-th on.
-func (c catalogue) openTimes(ctx context.Context, r reader, b block, from int) (out []int64, err error) {
-	err = r.each(ctx, "SELECT at FROM "+c.name+"_times WHERE id >= ? AND id < ? ORDER BY id", []any{b.first() + int64(from), b.first() + int64(b.n)},
-		func(scan func(...any) error) error {
-			var at int64
-			if err := scan(&at); err != nil {
-				return err
-			}
-			out = append(out, at)
-			return nil
-		})
-	if err != nil {
-		return nil, fmt.Errorf("read times of %ss: %w", c.name, err)
-	}
-	if len(out) != b.n-from {
-		return nil, errs.New(errs.Internal, "block %d of %ss has %d documents and %d times", b.number, c.name, b.n, from+len(out))
-	}
-	return out, nil
 }
 
 // rowsMax is how many rows or values one statement has; both engines take more.

@@ -52,6 +52,9 @@ type search struct {
 
 	ahead  int // How many blocks are read at once, the next time.
 	loaded map[int64]*bitset
+
+	tail     block // The block that has a tail, if it is among the blocks,
+	tailSets sets  // and which documents of the tail have what the filters name.
 }
 
 // aheadMax bounds the sets that are held at once: each is 4 KiB.
@@ -155,17 +158,39 @@ func (c catalogue) search(ctx context.Context, r reader, q query) (*search, erro
 // choose reads the blocks that every filter has and that are in time, in the order
 // of the query.
 func (s *search) choose(ctx context.Context) error {
+	err := s.r.each(ctx, "SELECT block, n, marked, min_at, max_at FROM "+s.name+"_blocks WHERE max_at >= ? AND min_at < ?", []any{s.from, s.to}, func(scan func(...any) error) error {
+		var b block
+		err := scan(&b.number, &b.n, &b.marked, &b.min, &b.max)
+		s.blocks = append(s.blocks, b)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read blocks of %ss: %w", s.name, err)
+	}
+	if i := slices.IndexFunc(s.blocks, func(b block) bool { return b.marked < b.n }); i >= 0 {
+		if err := s.inTail(ctx, s.blocks[i]); err != nil {
+			return err
+		}
+	}
 	seen := map[int64]int{}
 	for i, keys := range s.filters {
+		see := func(number int64) {
+			if seen[number] == i { // Every filter before has it, and this one has it for the first time.
+				seen[number]++
+			}
+		}
+		for _, key := range keys {
+			if len(s.tailSets[key]) > 0 {
+				see(s.tail.number)
+			}
+		}
 		for chunk := range chunks(arguments(slices.Values(keys))) {
 			err := s.r.each(ctx, "SELECT DISTINCT block FROM "+s.name+"_postings WHERE term IN "+marks(len(chunk)), chunk, func(scan func(...any) error) error {
 				var number int64
 				if err := scan(&number); err != nil {
 					return err
 				}
-				if seen[number] == i { // Every filter before has it, and this one has it for the first time.
-					seen[number]++
-				}
+				see(number)
 				return nil
 			})
 			if err != nil {
@@ -173,19 +198,7 @@ func (s *search) choose(ctx context.Context) error {
 			}
 		}
 	}
-	err := s.r.each(ctx, "SELECT block, n, min_at, max_at FROM "+s.name+"_blocks WHERE max_at >= ? AND min_at < ?", []any{s.from, s.to}, func(scan func(...any) error) error {
-		var b block
-		if err := scan(&b.number, &b.n, &b.min, &b.max); err != nil {
-			return err
-		}
-		if seen[b.number] == len(s.filters) {
-			s.blocks = append(s.blocks, b)
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read blocks of %ss: %w", s.name, err)
-	}
+	s.blocks = slices.DeleteFunc(s.blocks, func(b block) bool { return seen[b.number] < len(s.filters) })
 	slices.SortFunc(s.blocks, func(a, b block) int {
 		if s.oldest {
 			return cmp.Or(cmp.Compare(a.min, b.min), cmp.Compare(a.number, b.number))
@@ -201,7 +214,7 @@ func (s *search) countTerm(ctx context.Context, key [16]byte) (n int64, err erro
 	if err != nil {
 		return 0, fmt.Errorf("count %ss: %w", s.name, err)
 	}
-	return n, nil
+	return n + int64(len(s.tailSets[key])), nil
 }
 
 func (s *search) countIn(ctx context.Context, b block) (int, error) {
@@ -263,9 +276,14 @@ func (s *search) load(ctx context.Context, blocks []block) error {
 
 // union reads what has one of some terms, of blocks that lie between two.
 func (s *search) union(ctx context.Context, keys [][16]byte, blocks []block, low, high int64) (map[int64]*bitset, error) {
-	sets := make(map[int64]*bitset, len(blocks))
+	out := make(map[int64]*bitset, len(blocks))
 	for _, b := range blocks {
-		sets[b.number] = new(bitset)
+		out[b.number] = new(bitset)
+	}
+	if set := out[s.tail.number]; set != nil {
+		for _, key := range keys {
+			set.setAll(s.tailSets[key])
+		}
 	}
 	for chunk := range chunks(arguments(slices.Values(keys))) {
 		query := "SELECT block, bits FROM " + s.name + "_postings WHERE term IN " + marks(len(chunk)) + " AND block BETWEEN ? AND ?"
@@ -275,7 +293,7 @@ func (s *search) union(ctx context.Context, keys [][16]byte, blocks []block, low
 			if err := scan(&number, &raw); err != nil {
 				return err
 			}
-			if set := sets[number]; set != nil {
+			if set := out[number]; set != nil {
 				return set.add(raw)
 			}
 			return nil
@@ -284,7 +302,7 @@ func (s *search) union(ctx context.Context, keys [][16]byte, blocks []block, low
 			return nil, fmt.Errorf("read sets of %ss: %w", s.name, err)
 		}
 	}
-	return sets, nil
+	return out, nil
 }
 
 // find returns the documents of a block, in no order.

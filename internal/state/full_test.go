@@ -93,7 +93,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("while it runs", func(t *testing.T) {
-		dir := mount(t, "size=2m") // Tables without rows take a half of it.
+		dir := mount(t, "size=2m")
 		ballast := filepath.Join(dir, "ballast")
 		if err := os.WriteFile(ballast, make([]byte, 200_000), 0o600); err != nil {
 			t.Fatal(err)

@@ -4,7 +4,9 @@
 // written by others, can work with it.
 //
 // TestSDK runs the published TypeScript packages, unchanged, against the node: its
-// tests are in sdk, a file per theme. The other tests are the numbered cases of the
+// tests are in sdk, a file per theme. A test whose name has the word defect shows what
+// a package does wrong, to the byte, and what the node answers. TestPython does the
+// same in short with the Python packages. The others are the numbered cases of the
 // protocol's black-box table, each with its number in its name; they see the node
 // over HTTP only, but may sign as those whose posts the node believes.
 package conformance_test
@@ -13,11 +15,11 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"encoding/hex"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,7 +60,13 @@ const (
 // returns the base URL of its HTTP interface.
 func start(t *testing.T) string {
 	t.Helper()
-	n := chaintest.Start(t)
+	url, _ := run(t, settings(t, chaintest.Start(t)))
+	return url
+}
+
+// settings are those of a coordinator that has joined the chain.
+func settings(t *testing.T, n *chaintest.Net) config.Config {
+	t.Helper()
 	cfg := config.Default()
 	cfg.Node.DataDir = filepath.Join(t.TempDir(), "node")
 	cfg.Chain.RPCURL, cfg.Chain.ChainID, cfg.Chain.Contracts = n.Chain.URL(), devchain.ChainID, n.Deployment.Contracts
@@ -72,23 +80,20 @@ func start(t *testing.T) string {
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	log := io.Discard
-	if path := os.Getenv("CONFORMANCE_LOG"); path != "" {
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = f.Close() })
-		log = f
-	}
-	ran, err := node.New(t.Context(), cfg, slog.New(slog.NewTextHandler(log, nil)))
+	return cfg
+}
+
+// run runs a node until the test ends or end is called.
+func run(t *testing.T, cfg config.Config) (url string, end func()) {
+	t.Helper()
+	ran, err := node.New(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- ran.Run(ctx) }()
-	t.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("node ended: %v", err)
@@ -97,7 +102,8 @@ func start(t *testing.T) string {
 			t.Error(err)
 		}
 	})
-	return ran.URL()
+	t.Cleanup(end)
+	return ran.URL(), end
 }
 
 // join lets the node of a data directory join the chain.
@@ -121,20 +127,45 @@ func join(t *testing.T, n *chaintest.Net, dir string) {
 
 // TestSDK runs every file of sdk against one node.
 func TestSDK(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("sdk/*.test.js")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no tests of clients: %v", err)
 	}
-	if only := os.Getenv("CONFORMANCE_ONLY"); only != "" {
-		files = []string{filepath.Join("sdk", only+".test.js")}
+	sdk(t, start(t), files...)
+}
+
+// TestSDKOnANodeForDevelopers runs what needs no word of an authority against a node
+// as aleph-node dev runs it.
+func TestSDKOnANodeForDevelopers(t *testing.T) {
+	t.Parallel()
+	d, err := node.NewDev(t.Context(), node.DevOptions{Bind: "127.0.0.1:0", Dir: t.TempDir()}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	sdk(t, d.URL(), "sdk/posts.test.js", "sdk/aggregates.test.js", "sdk/store.test.js", "sdk/forget.test.js", "sdk/messages.test.js", "sdk/watch.test.js")
+}
+
+// sdk runs files of tests of the clients against a node.
+func sdk(t *testing.T, url string, files ...string) {
+	t.Helper()
 	if _, err := os.Stat("node_modules/.package-lock.json"); err != nil {
 		t.Fatal("the clients are not installed; run make conformance-deps")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), sdkMax)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", append([]string{"--test", "--test-reporter=spec"}, files...)...)
-	cmd.Env = append(os.Environ(), "CONFORMANCE_NODE="+start(t), "CONFORMANCE_CREDITS="+hex.EncodeToString(crypto.FromECDSA(key(credits))),
+	cmd.Env = append(os.Environ(), "CONFORMANCE_NODE="+url, "CONFORMANCE_CREDITS="+hex.EncodeToString(crypto.FromECDSA(key(credits))),
 		"CONFORMANCE_BALANCES="+hex.EncodeToString(crypto.FromECDSA(key(balances))))
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -49,8 +49,8 @@ CREATE TABLE confirmations (message TEXT COLLATE "C" NOT NULL, tx TEXT COLLATE "
 -- The catalogue of messages by the time of their first confirmation.
 CREATE TABLE confirmed (id BIGINT PRIMARY KEY, message BIGINT NOT NULL, at BIGINT NOT NULL, height BIGINT NOT NULL);
 CREATE UNIQUE INDEX confirmed_message ON confirmed (message);
-CREATE TABLE confirmed_blocks (block BIGINT PRIMARY KEY, n BIGINT NOT NULL, min_at BIGINT NOT NULL, max_at BIGINT NOT NULL, times BYTEA);
-CREATE TABLE confirmed_times (id BIGINT PRIMARY KEY, at BIGINT NOT NULL);
+CREATE TABLE confirmed_blocks (block BIGINT PRIMARY KEY, n BIGINT NOT NULL, marked BIGINT NOT NULL, min_at BIGINT NOT NULL, max_at BIGINT NOT NULL, times BYTEA);
+CREATE TABLE confirmed_times (id BIGINT PRIMARY KEY, at BIGINT NOT NULL, terms BYTEA NOT NULL);
 CREATE TABLE confirmed_postings (term BYTEA NOT NULL, block BIGINT NOT NULL, n BIGINT NOT NULL, bits BYTEA NOT NULL, PRIMARY KEY (term, block));
 
 -- Posts by their place in their own catalogue; original and latest are messages.
@@ -58,8 +58,8 @@ CREATE TABLE posts (id BIGINT PRIMARY KEY, original BIGINT NOT NULL, latest BIGI
 CREATE UNIQUE INDEX posts_original ON posts (original);
 CREATE TABLE amends (message BIGINT PRIMARY KEY, original BIGINT NOT NULL, at BIGINT NOT NULL);
 CREATE INDEX amends_original ON amends (original, at);
-CREATE TABLE post_blocks (block BIGINT PRIMARY KEY, n BIGINT NOT NULL, min_at BIGINT NOT NULL, max_at BIGINT NOT NULL, times BYTEA);
-CREATE TABLE post_times (id BIGINT PRIMARY KEY, at BIGINT NOT NULL);
+CREATE TABLE post_blocks (block BIGINT PRIMARY KEY, n BIGINT NOT NULL, marked BIGINT NOT NULL, min_at BIGINT NOT NULL, max_at BIGINT NOT NULL, times BYTEA);
+CREATE TABLE post_times (id BIGINT PRIMARY KEY, at BIGINT NOT NULL, terms BYTEA NOT NULL);
 CREATE TABLE post_postings (term BYTEA NOT NULL, block BIGINT NOT NULL, n BIGINT NOT NULL, bits BYTEA NOT NULL, PRIMARY KEY (term, block));
 
 -- Each name of an aggregate's content has the newest element's value.
@@ -108,6 +108,8 @@ CREATE TABLE words (kind TEXT COLLATE "C" NOT NULL, owner TEXT COLLATE "C" NOT N
 DELETE FROM message_postings;
 DELETE FROM message_times;
 DELETE FROM message_blocks;
+ALTER TABLE message_blocks ADD COLUMN marked BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE message_times ADD COLUMN terms BYTEA NOT NULL DEFAULT '';
 INSERT INTO pending (pk, message, type, owner, envelope, origin, received_at, retry_at, attempts, code, details)
     SELECT pk, pk, type, COALESCE(doc::json ->> 'owner', ''), doc::json ->> 'envelope', 'stored', received_at, 0, 0, 0, '' FROM old_messages WHERE status <> 'rejected';
 INSERT INTO rejected (pk, owner, envelope, origin, received_at, made_at, code, details, size)
@@ -156,5 +158,7 @@ DROP TABLE new_messages;
 DELETE FROM message_postings;
 DELETE FROM message_times;
 DELETE FROM message_blocks;
+ALTER TABLE message_blocks DROP COLUMN marked;
+ALTER TABLE message_times DROP COLUMN terms;
 CREATE TABLE files (pk TEXT COLLATE "C" PRIMARY KEY, file_hash TEXT COLLATE "C" NOT NULL, owner TEXT COLLATE "C" NOT NULL, doc TEXT COLLATE "C" NOT NULL);
 CREATE INDEX files_hash ON files (file_hash);

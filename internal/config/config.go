@@ -18,6 +18,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/api/ccn"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
+	"github.com/aleph-onchain/aleph-onchain/internal/corechannel"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
@@ -44,23 +45,24 @@ const engineEmbedded = "embedded"
 
 // Config is every setting of a node.
 type Config struct {
-	Node       Node              `toml:"node"`
-	Chain      chain.Config      `toml:"chain"`
-	Storage    Storage           `toml:"storage"`
-	IPFS       ipfs.Config       `toml:"ipfs"`
-	State      state.Config      `toml:"state"`
-	Network    p2p.Config        `toml:"network"`
-	API        api.Config        `toml:"api"`
-	CCN        ccn.Config        `toml:"ccn"`
-	Files      ccn.FilesConfig   `toml:"files"`
-	Log        telemetry.Config  `toml:"log"`
-	Ingest     ingest.Config     `toml:"ingest"`
-	Outbox     outbox.Config     `toml:"outbox"`
-	Scheduler  scheduler.Config  `toml:"scheduler"`
-	Executor   executor.Config   `toml:"executor"`
-	Settlement settlement.Config `toml:"settlement"`
-	VMNet      vmnet.Config      `toml:"vmnet"`
-	QEMU       qemu.Config       `toml:"qemu"`
+	Node       Node               `toml:"node"`
+	Chain      chain.Config       `toml:"chain"`
+	Storage    Storage            `toml:"storage"`
+	IPFS       ipfs.Config        `toml:"ipfs"`
+	State      state.Config       `toml:"state"`
+	Network    p2p.Config         `toml:"network"`
+	API        api.Config         `toml:"api"`
+	CCN        ccn.Config         `toml:"ccn"`
+	Files      ccn.FilesConfig    `toml:"files"`
+	Log        telemetry.Config   `toml:"log"`
+	Ingest     ingest.Config      `toml:"ingest"`
+	Outbox     outbox.Config      `toml:"outbox"`
+	Scheduler  scheduler.Config   `toml:"scheduler"`
+	Executor   executor.Config    `toml:"executor"`
+	Settlement settlement.Config  `toml:"settlement"`
+	Nodes      corechannel.Config `toml:"corechannel"`
+	VMNet      vmnet.Config       `toml:"vmnet"`
+	QEMU       qemu.Config        `toml:"qemu"`
 }
 
 // Node says what the node is.
@@ -85,7 +87,7 @@ func Default() Config {
 		Node: Node{Role: Coordinator, DataDir: "aleph-data"}, Chain: chain.DefaultConfig(),
 		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, IPFS: ipfs.DefaultConfig(), State: state.DefaultConfig(), Network: p2p.DefaultConfig(), API: api.DefaultConfig(), CCN: ccn.DefaultConfig(),
 		Files: ccn.DefaultFilesConfig(), Log: telemetry.DefaultConfig(), Ingest: ingest.DefaultConfig(), Outbox: outbox.DefaultConfig(), Scheduler: scheduler.DefaultConfig(),
-		Executor: executor.DefaultConfig(), Settlement: settlement.DefaultConfig(), VMNet: vmnet.DefaultConfig(), QEMU: qemu.Config{},
+		Executor: executor.DefaultConfig(), Settlement: settlement.DefaultConfig(), Nodes: corechannel.DefaultConfig(), VMNet: vmnet.DefaultConfig(), QEMU: qemu.Config{},
 	}
 }
 
@@ -146,6 +148,7 @@ func (c Config) Validate() error {
 		{"scheduler", c.Scheduler.Validate},
 		{"executor", c.Executor.Validate},
 		{"settlement", c.Settlement.Validate},
+		{"corechannel", c.Nodes.Validate},
 		{"vmnet", c.VMNet.Validate},
 		{"qemu", c.QEMU.Validate},
 	} {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/devchain"
 	"github.com/aleph-onchain/aleph-onchain/internal/config"
+	"github.com/aleph-onchain/aleph-onchain/internal/corechannel"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
@@ -64,6 +65,8 @@ func (m *member) configure(n *Network) error {
 		"network": {"listen_addr": fmt.Sprintf("/ip4/%s/tcp/%d", loopback, m.p2p)},
 		"api":     {"bind": net.JoinHostPort(loopback, strconv.Itoa(m.api))},
 		"outbox":  {"interval": pollInterval},
+		// Nobody publishes the list of nodes of such a network.
+		"corechannel": {"serve": corechannel.ServeOwn, "interval": "1s"},
 	}
 	if n.opts.LogLevel != "" {
 		file["log"] = table{"level": n.opts.LogLevel}

@@ -16,6 +16,7 @@ import (
 type block struct {
 	tx        *state.Tx
 	header    *chain.Header
+	index     uint // Of the event in the block.
 	contracts chain.Contracts
 	names     map[common.Address]string // Of contracts, when first asked for.
 	counts    map[string]int
@@ -41,9 +42,9 @@ func handlers() map[string]map[string]handler {
 		"NodeRegistry": shared(map[string]handler{
 			"NodeOwnerChanged":      (*block).nodeOwnerChanged,
 			"NodeTransferScheduled": nil, // Only the change itself matters.
-			"NodeLinked":            nil, // Which coordinator pays is not asked yet.
-			"NodeUnlinked":          nil, // The same.
-			"NodeLockSet":           nil, // The same.
+			"NodeLinked":            (*block).nodeLinked,
+			"NodeUnlinked":          (*block).nodeUnlinked,
+			"NodeLockSet":           (*block).nodeLockSet,
 			"NodeJailed":            nil, // NodeStatusChanged tells the effect.
 			"CoordinatorsSnapshot":  nil, // Who signs asks the contract.
 			"Heartbeats":            nil, // Read where they are made.
@@ -64,16 +65,16 @@ func handlers() map[string]map[string]handler {
 		"StakingManager": shared(map[string]handler{
 			"Slashed":               (*block).slashed,
 			"Frozen":                nil, // Withdrawals are refused by simulation.
-			"Delegated":             nil, // Nodes act on what owners stake; delegators ask the lens.
-			"Undelegated":           nil, // The same.
-			"UndelegationCancelled": nil, // The same.
-			"Withdrawn":             nil, // The same.
-			"RewardsAdded":          nil, // The same.
-			"LeftToOwner":           nil, // The same.
-			"CommissionSet":         nil, // The same.
+			"Delegated":             (*block).delegated,
+			"Undelegated":           (*block).undelegated,
+			"UndelegationCancelled": (*block).undelegationCancelled,
+			"PoolReset":             (*block).poolReset,
+			"Withdrawn":             nil, // It went down when it was taken out.
+			"RewardsAdded":          nil, // The next event tells the pool with them; delegators ask the lens.
+			"LeftToOwner":           nil, // Undelegated tells that the pool is empty.
+			"CommissionSet":         nil, // Owners ask the lens.
 			"OwnerPaid":             nil, // The same.
-			"PoolReset":             nil, // The same.
-			"UnbondingReset":        nil, // The same.
+			"UnbondingReset":        nil, // What waits is not delegated any more.
 			"TotalRequirementSet":   nil, // The registry's status events tell the effect.
 			"DelegateChanged":       nil, // Votes are counted by the governor.
 			"DelegateVotesChanged":  nil, // The same.
@@ -268,6 +269,7 @@ func (b *block) foldLog(ctx context.Context, all map[string]map[string]handler, 
 	if handle == nil {
 		return nil
 	}
+	b.index = l.Index
 	if err := handle(b, ctx, l); err != nil {
 		return fmt.Errorf("fold %s.%s (log %d of %s): %w", name, event.Name, l.Index, l.TxHash, err)
 	}

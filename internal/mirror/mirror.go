@@ -87,6 +87,7 @@ type Syncer struct {
 
 // word is what passes say of the rows.
 type word struct {
+	head      uint64    // Number of the chain's newest block when that was last known.
 	reachedAt time.Time // When they were last known to be those of the chain's head; zero after a pass that failed.
 	doubt     error     // Why that is not known now.
 }
@@ -132,17 +133,18 @@ func (s *Syncer) Run(ctx context.Context) error {
 
 // reach notes how a pass ended.
 func (s *Syncer) reach(now time.Time, at sight, err error) {
+	last := s.word.Load()
+	if last == nil {
+		last = &word{}
+	}
 	if err != nil {
-		s.word.Store(&word{})
+		s.word.Store(&word{head: last.head})
 		return
 	}
-	next := &word{reachedAt: now, doubt: s.doubt(now, at)}
+	next := &word{head: at.head.Number, reachedAt: now, doubt: s.doubt(now, at)}
 	if next.doubt != nil {
-		next.reachedAt = time.Time{}
 		// One RPC of several may lag behind the one that was asked before.
-		if last := s.word.Load(); last != nil {
-			next.reachedAt = last.reachedAt
-		}
+		next.reachedAt, next.head = last.reachedAt, max(last.head, next.head)
 	}
 	s.word.Store(next)
 }
@@ -177,6 +179,24 @@ func (s *Syncer) Ready(context.Context) error {
 		return w.doubt
 	}
 	return errs.New(errs.Unavailable, "the rows are behind the chain")
+}
+
+// Heights returns the number of the newest block in the database and that of the
+// chain's, as far as it is known; known is false before the first block is in the
+// database.
+func (s *Syncer) Heights(ctx context.Context) (read, newest int64, known bool, err error) {
+	rows, err := s.db.Head(ctx)
+	if errs.KindOf(err) == errs.NotFound {
+		return 0, 0, false, nil
+	}
+	if err != nil {
+		return 0, 0, false, err
+	}
+	head := rows.Number
+	if w := s.word.Load(); w != nil {
+		head = max(head, w.head)
+	}
+	return int64(rows.Number), int64(head), true, nil
 }
 
 // fatal is an error after which no row can be trusted.

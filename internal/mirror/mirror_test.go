@@ -67,6 +67,8 @@ func rows(t *testing.T, db *state.DB) string {
 	}
 	nodes, err := db.Nodes(ctx, "")
 	note("nodes", nodes, err)
+	changes, err := db.RegistryChanges(ctx)
+	note("registry", changes, err)
 	jobs, err := db.JobsWith(ctx, state.JobAssigned, state.JobRunning, state.JobStopped, state.JobCompleted, state.JobFailed, state.JobExpired)
 	note("jobs", jobs, err)
 	accounts, err := db.Accounts(ctx, false)

@@ -24,11 +24,11 @@ func (b *block) nodeRegistered(ctx context.Context, l *types.Log) error {
 	if err != nil {
 		return err
 	}
-	return b.tx.PutNode(ctx, state.Node{
+	return b.putNode(ctx, state.Node{
 		ID: e.NodeId, Kind: kind, Status: state.NodePending, Owner: e.Owner, Signer: e.Signer, Payout: e.Owner,
 		PeerIDHash: crypto.Keccak256Hash(e.PeerId), MetaHash: e.MetaHash, Features: e.Features, Region: e.Region,
-		SelfStake: new(big.Int), SinceAt: b.header.Time, Block: b.header.Number,
-	})
+		SelfStake: new(big.Int), SinceAt: b.header.Time, MadeAt: b.header.Time, Block: b.header.Number,
+	}, nil)
 }
 
 func (b *block) nodeMetaUpdated(ctx context.Context, l *types.Log) error {
@@ -95,7 +95,85 @@ func (b *block) slashed(ctx context.Context, l *types.Log) error {
 	}
 	return b.changeNode(ctx, e.NodeId, func(n *state.Node) {
 		n.SelfStake = new(big.Int).Sub(n.SelfStake, e.SelfPart)
+		if n.PoolShares == nil || n.PoolShares.Sign() == 0 {
+			return // PoolReset told of it.
+		}
+		n.PoolTokens = new(big.Int).Sub(n.PoolTokens, e.PoolPart)
+		if n.PoolTokens.Sign() < 0 {
+			n.PoolTokens.SetInt64(0) // A part of it had dripped, which nothing tells.
+		}
 	})
+}
+
+func (b *block) nodeLinked(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewNodeRegistry().UnpackNodeLinkedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeNode(ctx, e.NodeId, func(n *state.Node) { n.Linked = e.CoordId })
+}
+
+func (b *block) nodeUnlinked(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewNodeRegistry().UnpackNodeUnlinkedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeNode(ctx, e.NodeId, func(n *state.Node) { n.Linked = 0 })
+}
+
+func (b *block) nodeLockSet(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewNodeRegistry().UnpackNodeLockSetEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.changeNode(ctx, e.NodeId, func(n *state.Node) { n.Locked = e.Locked })
+}
+
+func (b *block) delegated(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewStakingManager().UnpackDelegatedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.delegate(ctx, e.NodeId, e.Delegator, e.Shares, e.PoolTokens, e.PoolShares)
+}
+
+func (b *block) undelegated(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewStakingManager().UnpackUndelegatedEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.delegate(ctx, e.NodeId, e.Delegator, new(big.Int).Neg(e.Shares), e.PoolTokens, e.PoolShares)
+}
+
+func (b *block) undelegationCancelled(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewStakingManager().UnpackUndelegationCancelledEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	return b.delegate(ctx, e.NodeId, e.Delegator, e.Shares, e.PoolTokens, e.PoolShares)
+}
+
+// delegate notes that somebody has more of a pool, or less.
+func (b *block) delegate(ctx context.Context, id uint32, who common.Address, shares, poolTokens, poolShares *big.Int) error {
+	n, err := b.tx.Node(ctx, id)
+	if err != nil {
+		return missed(err)
+	}
+	n.PoolTokens, n.PoolShares = poolTokens, poolShares
+	return b.putNode(ctx, *n, func(c *state.RegistryChange) { c.Delegator, c.Shares = who, shares })
+}
+
+func (b *block) poolReset(ctx context.Context, l *types.Log) error {
+	e, err := bindings.NewStakingManager().UnpackPoolResetEvent(l)
+	if err != nil {
+		return malformed(err)
+	}
+	n, err := b.tx.Node(ctx, e.NodeId)
+	if err != nil {
+		return missed(err)
+	}
+	n.PoolTokens, n.PoolShares = new(big.Int), new(big.Int)
+	return b.putNode(ctx, *n, func(c *state.RegistryChange) { c.Void = true })
 }
 
 func (b *block) nodeOwnerChanged(ctx context.Context, l *types.Log) error {
@@ -113,8 +191,21 @@ func (b *block) changeNode(ctx context.Context, id uint32, change func(*state.No
 		return missed(err)
 	}
 	change(n)
+	return b.putNode(ctx, *n, nil)
+}
+
+// putNode writes a node's row, and what the event that is being folded has changed
+// with it.
+func (b *block) putNode(ctx context.Context, n state.Node, add func(*state.RegistryChange)) error {
 	n.Block = b.header.Number
-	return b.tx.PutNode(ctx, *n)
+	if err := b.tx.PutNode(ctx, n); err != nil {
+		return err
+	}
+	c := state.RegistryChange{Block: b.header.Number, Index: b.index, At: b.header.Time, Node: n}
+	if add != nil {
+		add(&c)
+	}
+	return b.tx.PutRegistryChange(ctx, c)
 }
 
 // missed is the error of a change to something that was never made: from_block

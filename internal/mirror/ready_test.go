@@ -87,6 +87,28 @@ func TestOldWordIsNone(t *testing.T) {
 	}
 }
 
+func TestHeightsAreThoseOfRowsAndOfTheChain(t *testing.T) {
+	n := chaintest.Start(t)
+	c := &mainnet{Chain: n.Client, id: devchain.ChainID}
+	s, _ := syncer(n, open(t, t.TempDir()), c)
+	want := func(when string, rows, head int64, known bool) {
+		t.Helper()
+		if r, h, k, err := s.Heights(t.Context()); err != nil || r != rows || h != head || k != known {
+			t.Errorf("%s: heights are %d and %d, %t, %v, want %d and %d, %t", when, r, h, k, err, rows, head, known)
+		}
+	}
+	want("before the first pass", 0, 0, false)
+	s.Look(t.Context(), time.Now())
+	at := int64(n.Head(t).Number)
+	want("after it", at, at, true)
+	c.head = &chain.Header{Number: uint64(at) - 1, Time: n.Head(t).Time}
+	s.Look(t.Context(), time.Now())
+	want("an RPC that is behind", at, at, true)
+	c.head = &chain.Header{Number: uint64(at) + 5, Time: n.Head(t).Time}
+	s.Look(t.Context(), time.Now()) // The blocks cannot be read.
+	want("after a pass that failed", at, at, true)
+}
+
 func TestAHeadThatStandsStillIsNotBelieved(t *testing.T) {
 	n := chaintest.Start(t)
 	c := &mainnet{Chain: n.Client, id: 42161}

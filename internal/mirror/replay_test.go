@@ -44,7 +44,8 @@ func nodeRow(t *testing.T, n *chaintest.Net, row state.Node) state.Node {
 		ID: row.ID, Kind: kinds[v.Kind], Status: statuses[v.Status], Owner: v.Owner, Signer: v.Signer, Payout: v.Payout,
 		PeerIDHash: v.PeerIdHash, MetaHash: v.MetaHash, Features: v.Features, Region: v.Region, SinceAt: v.StatusSince.Uint64(),
 		SelfStake: ask(t, n, at.StakingManager, staking.PackStakeOf(row.ID), staking.UnpackStakeOf).Arg0,
-		Block:     row.Block, // No view tells.
+		Linked:    v.LinkedTo, Locked: v.Locked, PoolTokens: row.PoolTokens, PoolShares: row.PoolShares, // See delegations.
+		Block: row.Block, MadeAt: row.MadeAt, // No view tells.
 	}
 }
 
@@ -165,6 +166,7 @@ func compareRows(t *testing.T, n *chaintest.Net, db *state.DB) {
 			t.Errorf("node %d (-contract +row):\n%s", row.ID, diff)
 		}
 	}
+	compareDelegations(t, n, db)
 	jobs, err := db.JobsWith(ctx, state.JobAssigned, state.JobRunning, state.JobStopped, state.JobCompleted, state.JobFailed, state.JobExpired)
 	if err != nil {
 		t.Fatal(err)
@@ -186,6 +188,50 @@ func compareRows(t *testing.T, n *chaintest.Net, db *state.DB) {
 	compareParams(t, n, db)
 	if len(nodes) < 2 || len(jobs) == 0 || len(accounts) == 0 {
 		t.Errorf("%d nodes, %d jobs and %d accounts prove nothing", len(nodes), len(jobs), len(accounts))
+	}
+}
+
+// compareDelegations compares what the changes of the registry come to with what
+// the contracts say: the nodes as they are, and who has which shares of them.
+func compareDelegations(t *testing.T, n *chaintest.Net, db *state.DB) {
+	t.Helper()
+	changes, err := db.RegistryChanges(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	staking, at := bindings.NewStakingManager(), n.Deployment.Contracts.StakingManager
+	shares, nodes := map[uint32]map[common.Address]*big.Int{}, map[uint32]state.Node{}
+	for _, c := range changes {
+		nodes[c.Node.ID] = c.Node
+		if shares[c.Node.ID] == nil || c.Void {
+			shares[c.Node.ID] = map[common.Address]*big.Int{}
+		}
+		if c.Shares != nil {
+			mine := shares[c.Node.ID]
+			if mine[c.Delegator] == nil {
+				mine[c.Delegator] = new(big.Int)
+			}
+			mine[c.Delegator].Add(mine[c.Delegator], c.Shares)
+		}
+	}
+	delegations := 0
+	for id, row := range nodes {
+		if diff := cmp.Diff(nodeRow(t, n, row), row, amounts); diff != "" {
+			t.Errorf("node %d by its changes (-contract +row):\n%s", id, diff)
+		}
+		pool := ask(t, n, at, staking.PackPool(id), staking.UnpackPool)
+		if row.PoolShares != nil && (row.PoolShares.Cmp(pool.Arg1) != 0 || row.PoolTokens.Cmp(pool.Arg0) > 0) {
+			t.Errorf("the pool of node %d has %v shares of %v wei, the contract says %v of %v", id, row.PoolShares, row.PoolTokens, pool.Arg1, pool.Arg0)
+		}
+		for who, have := range shares[id] {
+			delegations++
+			if want := ask(t, n, at, staking.PackPositionValue(id, who), staking.UnpackPositionValue).Arg1; have.Cmp(want) != 0 {
+				t.Errorf("%s has %v shares of node %d, the contract says %v", who, have, id, want)
+			}
+		}
+	}
+	if delegations == 0 {
+		t.Error("nobody has delegated, which proves nothing")
 	}
 }
 

@@ -19,7 +19,7 @@ func (n *Node) serveMessages() error {
 	}
 	n.add("partials", partials.Run)
 	n.messages = ccn.New(ccn.Self(n.cfg.CCN), ccn.Parts{
-		DB: n.db, Intake: n.ingest, Purse: n.ingest, Prices: n.ingest, Peers: peersOf{n.host}, Storage: &ccn.Storage{
+		DB: n.db, Intake: n.ingest, Purse: n.ingest, Prices: n.ingest, Heights: n.mirror, Peers: peersOf{n.host}, Storage: &ccn.Storage{
 			Config: n.cfg.Files, Blobs: n.blobs, IPFS: n.content, Room: n.storage, Uploads: n.ingest, Till: n.ingest, Partials: partials,
 		},
 	}, n.part("ccn"))

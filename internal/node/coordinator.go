@@ -33,6 +33,9 @@ func (n *Node) addCoordinator() error {
 	n.add("remover", ingest.NewRemover(n.ingest, n.mirror).Run)
 	n.add("scheduler", planner.Run)
 	n.add("settlement", settler.Run)
+	if err := n.addCorechannel(); err != nil {
+		return err
+	}
 	n.serve(v1.Coordinator, v1.Parts{
 		Intake: n.ingest, Planner: planner, Peers: n.host, Funds: n.mirror, Ether: n.chain, Blobs: n.blobs, Room: n.storage,
 	})

@@ -53,8 +53,8 @@ func (tx *Tx) addElement(ctx context.Context, m *Message) error {
 		" created = CASE WHEN excluded.created < aggregates.created THEN excluded.created ELSE aggregates.created END,"+
 		" first = CASE WHEN excluded.created < aggregates.created OR excluded.created = aggregates.created AND excluded.first < aggregates.first THEN excluded.first ELSE aggregates.first END,"+
 		" updated = CASE WHEN excluded.updated > aggregates.updated THEN excluded.updated ELSE aggregates.updated END,"+
-		" last = CASE WHEN excluded.updated > aggregates.updated OR excluded.updated = aggregates.updated AND excluded.last > aggregates.last THEN excluded.last ELSE aggregates.last END"+
-		" RETURNING id", pk, m.Owner, key, at, at, hash, hash).Scan(&id)
+		" last = CASE WHEN excluded.updated > aggregates.updated OR excluded.updated = aggregates.updated AND excluded.last > aggregates.last THEN excluded.last ELSE aggregates.last END,"+
+		" changes = aggregates.changes + 1 RETURNING id", pk, m.Owner, key, at, at, hash, hash).Scan(&id)
 	if err != nil {
 		return fmt.Errorf("write aggregate %.80q of %s: %w", key, m.Owner, err)
 	}
@@ -126,7 +126,7 @@ func (tx *Tx) RemoveElement(ctx context.Context, m *Message) error {
 		}
 	}
 	first, last := rest[0], rest[len(rest)-1]
-	_, err = tx.tx.ExecContext(ctx, "UPDATE aggregates SET created = ?, first = ?, updated = ?, last = ? WHERE id = ?", first.MadeAt.UnixMicro(),
+	_, err = tx.tx.ExecContext(ctx, "UPDATE aggregates SET created = ?, first = ?, updated = ?, last = ?, changes = changes + 1 WHERE id = ?", first.MadeAt.UnixMicro(),
 		string(first.Envelope.ItemHash), last.MadeAt.UnixMicro(), string(last.Envelope.ItemHash), id)
 	return err
 }

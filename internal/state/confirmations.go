@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -205,4 +206,15 @@ func (q *MessageQuery) heights() []filter {
 		from, to = from/fan, to/fan
 	}
 	return []filter{{kind: termHeight, values: values}}
+}
+
+// ConfirmedHeight returns the height at which a chain has first confirmed anything
+// at a time or later; 0 if it has not yet. What happened at that time elsewhere
+// comes before what is confirmed from that height on, and after all else.
+func (r reader) ConfirmedHeight(ctx context.Context, chain message.Chain, at time.Time) (height int64, err error) {
+	err = r.q.QueryRowContext(ctx, "SELECT height FROM confirmations WHERE chain = ? AND at >= ? ORDER BY at, height LIMIT 1", string(chain), at.UnixMicro()).Scan(&height)
+	if err != nil && !isMissing(err) {
+		return 0, fmt.Errorf("find height at %v: %w", at, err)
+	}
+	return height, nil
 }

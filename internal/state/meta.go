@@ -24,6 +24,7 @@ const (
 	metaParams   = "params"
 	metaIdentity = "identity"
 	metaLooked   = "looked:" // And a payment.
+	metaMeasured = "measured"
 )
 
 // Params are the parameters of the contracts that the node acts on, as of the

@@ -44,8 +44,13 @@ type Node struct {
 	MetaHash   common.Hash    `json:"meta_hash"`
 	Features   uint64         `json:"features"`
 	Region     uint16         `json:"region"`
-	SelfStake  *big.Int       `json:"self_stake"` // ALEPH wei.
-	SinceAt    uint64         `json:"since_at"`   // Chain time of the last status change.
+	SelfStake  *big.Int       `json:"self_stake"`            // ALEPH wei.
+	SinceAt    uint64         `json:"since_at"`              // Chain time of the last status change.
+	MadeAt     uint64         `json:"made_at"`               // Chain time of the registration.
+	Linked     uint32         `json:"linked"`                // Id of the coordinator that links it; 0 is none.
+	Locked     bool           `json:"locked"`                // No coordinator may link it.
+	PoolTokens *big.Int       `json:"pool_tokens,omitempty"` // What others have delegated, in ALEPH wei, as events tell it: rewards that drip are in it with the next one.
+	PoolShares *big.Int       `json:"pool_shares,omitempty"` // What they have of it in all.
 	Block      uint64         `json:"block"`
 }
 

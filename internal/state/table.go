@@ -164,6 +164,7 @@ func tables() map[string]restorer {
 	return map[string]restorer{
 		blocks().name:   blocks(),
 		nodes().name:    nodes(),
+		registry().name: registry(),
 		jobs().name:     jobs(),
 		accounts().name: accounts(),
 		payments().name: payments(),

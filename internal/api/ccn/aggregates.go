@@ -2,6 +2,7 @@ package ccn
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 )
@@ -19,11 +20,20 @@ func (s *Server) addressAggregates(w http.ResponseWriter, r *http.Request) error
 		return err
 	}
 	address := r.PathValue("address")
+	if len(keys) == 1 && !info && !bare {
+		if done, err := s.answerOne(w, r, address, keys[0]); done || err != nil {
+			return err
+		}
+	}
 	q := state.AggregateQuery{Owners: []string{address}, Keys: keys, ByCreated: true, Oldest: true}
 	ctx := r.Context()
 	var found []state.Aggregate
 	err := s.parts.DB.View(ctx, func(v *state.View) (err error) {
-		found, _, err = v.Aggregates(ctx, q, 0, ownAggregatesMax)
+		if found, _, err = v.Aggregates(ctx, q, 0, ownAggregatesMax); err != nil {
+			return err
+		}
+		own, err := v.OwnAggregates(ctx, address)
+		found = overlay(found, own, keys)
 		return err
 	})
 	if err != nil {
@@ -35,6 +45,24 @@ func (s *Server) addressAggregates(w http.ResponseWriter, r *http.Request) error
 	if bare && len(keys) == 1 {
 		return s.answerJSON(w, r, http.StatusOK, found[0].Content)
 	}
+	return s.answerJSON(w, r, http.StatusOK, showAggregates(address, found, info))
+}
+
+// overlay puts the aggregates that this node makes in the place of those that were
+// published.
+func overlay(found, own []state.Aggregate, keys []string) []state.Aggregate {
+	for _, a := range own {
+		if keys != nil && !slices.Contains(keys, a.Key) {
+			continue
+		}
+		found = slices.DeleteFunc(found, func(f state.Aggregate) bool { return f.Key == a.Key })
+		found = append(found, a)
+	}
+	return found
+}
+
+// showAggregates is the answer with the aggregates of an address.
+func showAggregates(address string, found []state.Aggregate, info bool) []byte {
 	data, about := newObject(nil), newObject(nil)
 	for i := range found {
 		a := &found[i]
@@ -47,7 +75,7 @@ func (s *Server) addressAggregates(w http.ResponseWriter, r *http.Request) error
 	o.text("address", address)
 	o.raw("data", data.end())
 	o.raw("info", about.end())
-	return s.answerJSON(w, r, http.StatusOK, o.end())
+	return o.end()
 }
 
 // aboutAggregate says which messages made an aggregate. The reference names the

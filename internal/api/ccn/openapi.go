@@ -35,7 +35,7 @@ func parameters() map[string]schema {
 	return map[string]schema{
 		"pagination": numberSchema(0, nil), "page": numberSchema(1, 1), "startBlock": numberSchema(0, 0), "endBlock": numberSchema(0, 0),
 		"cursor":    {"type": "string", "description": "Where the list goes on, as the last answer said; empty for its beginning. The answer then has next_cursor instead of totals."},
-		"startDate": seconds, "endDate": seconds,
+		"startDate": seconds, "endDate": seconds, "start_date": seconds, "end_date": seconds, "sort": wordSchema("ASC", "DESC"),
 		"sortBy": textSchema(), "sortOrder": wordSchema("-1", "1"), "sort_order": wordSchema("-1", "1"),
 		"msgType":     {"type": "string", "deprecated": true},
 		"msgTypes":    listSchema("types of messages. V-PROGRAM messages are in a list only if they are named here or by their hashes."),

@@ -83,6 +83,8 @@ func routes() []route {
 		get("/api/v0/addresses/{address}/credit_history/summary", "The sums of that history", historyNames, (*Server).creditSummary, invalid),
 		get("/api/v0/balances", "The tokens of all addresses", "chains min_balance "+pageNames, (*Server).balances, invalid),
 		get("/api/v0/credit_balances", "The credits of all addresses", "min_balance "+pageNames, (*Server).creditBalances, invalid),
+		get("/api/v0/core/{node_id}/metrics", "What was measured of a core channel node", "start_date end_date sort", (*Server).coreMetrics, missing, invalid),
+		get("/api/v0/compute/{node_id}/metrics", "What was measured of a compute node", "start_date end_date sort", (*Server).computeMetrics, missing, invalid),
 		get("/api/v0/programs/on/message", "The programs that messages start", "sort_order", (*Server).programsOnMessage, bad, invalid),
 		get("/api/v0/price/{item_hash}", "What a message costs", "include_size", (*Server).price, bad, missing, gone),
 		post("/api/v0/price/estimate", "What a message would cost", (*Server).estimatePrice, invalid),

@@ -109,6 +109,7 @@ type Server struct {
 	live      *hub
 	repricing chan struct{}
 	channels  kept[[]byte]
+	large     large
 	numbers   kept[metrics]
 }
 

@@ -18,7 +18,7 @@ import (
 
 // example is a path that a documented one stands for.
 func example(path string) string {
-	return strings.NewReplacer("{page}", "1", "{item_hash}", string(message.HashOf([]byte("absent"))), "{address}", "0xA").Replace(path)
+	return strings.NewReplacer("{page}", "1", "{item_hash}", string(message.HashOf([]byte("absent"))), "{address}", "0xA", "{node_id}", "absent").Replace(path)
 }
 
 type document struct {

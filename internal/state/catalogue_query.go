@@ -57,6 +57,9 @@ type search struct {
 	tailSets sets  // and which documents of the tail have what the filters name.
 }
 
+// sampleSize is of how many documents a bound is guessed.
+const sampleSize = 128
+
 // aheadMax bounds the sets that are held at once: each is 4 KiB.
 const aheadMax = 32
 
@@ -120,7 +123,11 @@ func (c catalogue) page(ctx context.Context, r reader, q query, offset, limit in
 		if err != nil {
 			return nil, 0, err
 		}
-		pool = s.sorted(append(pool, found...))
+		pool = append(pool, found...)
+		if limit != 0 {
+			pool = s.first(pool, offset+limit)
+		}
+		pool = s.sorted(pool)
 		done := s.settled(pool, i)
 		hits = append(hits, pool[:done]...)
 		pool = pool[done:]
@@ -358,13 +365,48 @@ func (s *search) settled(pool []hit, i int) int {
 	return n
 }
 
+func (s *search) compare(a, b hit) int {
+	if s.oldest {
+		return cmp.Compare(a.at, b.at)
+	}
+	return cmp.Compare(b.at, a.at)
+}
+
 func (s *search) sorted(hits []hit) []hit {
-	slices.SortFunc(hits, func(a, b hit) int {
-		if s.oldest {
-			return cmp.Compare(a.at, b.at)
+	slices.SortFunc(hits, s.compare)
+	return hits
+}
+
+// first leaves out documents that n or more others come before, if there are many:
+// a page needs few of a block, and to order all of it takes longer than the rest.
+func (s *search) first(hits []hit, n int64) []hit {
+	const many = 4
+	for int64(len(hits)) > many*n {
+		// What is before the middle of some is about an n-th of all: a few rounds leave
+		// a few times n.
+		sample := make([]hit, 0, sampleSize)
+		for i := range sampleSize {
+			sample = append(sample, hits[i*len(hits)/sampleSize])
 		}
-		return cmp.Compare(b.at, a.at)
-	})
+		slices.SortFunc(sample, s.compare)
+		bound := sample[int64(sampleSize-1)*2*n/int64(len(hits))]
+		kept := 0
+		for _, h := range hits {
+			if s.compare(h, bound) <= 0 {
+				kept++
+			}
+		}
+		if int64(kept) < n || kept == len(hits) {
+			return hits
+		}
+		next := make([]hit, 0, kept)
+		for _, h := range hits {
+			if s.compare(h, bound) <= 0 {
+				next = append(next, h)
+			}
+		}
+		hits = next
+	}
 	return hits
 }
 

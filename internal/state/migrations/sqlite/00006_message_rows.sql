@@ -106,10 +106,10 @@ CREATE TABLE senders (
 CREATE TABLE words (kind TEXT NOT NULL, owner TEXT NOT NULL, pk BLOB NOT NULL, word TEXT NOT NULL, PRIMARY KEY (kind, owner, pk)) WITHOUT ROWID;
 
 DELETE FROM message_postings;
-DELETE FROM message_times;
-DELETE FROM message_blocks;
-ALTER TABLE message_blocks ADD COLUMN marked BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE message_times ADD COLUMN terms BLOB NOT NULL DEFAULT x'';
+DROP TABLE message_times;
+DROP TABLE message_blocks;
+CREATE TABLE message_blocks (block BIGINT PRIMARY KEY, n BIGINT NOT NULL, marked BIGINT NOT NULL, min_at BIGINT NOT NULL, max_at BIGINT NOT NULL, times BLOB);
+CREATE TABLE message_times (id INTEGER PRIMARY KEY, at BIGINT NOT NULL, terms BLOB NOT NULL);
 INSERT INTO pending (pk, message, type, owner, envelope, origin, received_at, retry_at, attempts, code, details)
     SELECT pk, pk, type, COALESCE(json_extract(doc, '$.owner'), ''), json_extract(doc, '$.envelope'), 'stored', received_at, 0, 0, 0, '' FROM old_messages WHERE status <> 'rejected';
 INSERT INTO rejected (pk, owner, envelope, origin, received_at, made_at, code, details, size)
@@ -156,9 +156,9 @@ DROP TABLE waits;
 DROP TABLE pending;
 DROP TABLE new_messages;
 DELETE FROM message_postings;
-DELETE FROM message_times;
-DELETE FROM message_blocks;
-ALTER TABLE message_blocks DROP COLUMN marked;
-ALTER TABLE message_times DROP COLUMN terms;
+DROP TABLE message_times;
+DROP TABLE message_blocks;
+CREATE TABLE message_blocks (block BIGINT PRIMARY KEY, n BIGINT NOT NULL, min_at BIGINT NOT NULL, max_at BIGINT NOT NULL, times BLOB);
+CREATE TABLE message_times (id INTEGER PRIMARY KEY, at BIGINT NOT NULL);
 CREATE TABLE files (pk TEXT PRIMARY KEY, file_hash TEXT NOT NULL, owner TEXT NOT NULL, doc TEXT NOT NULL);
 CREATE INDEX files_hash ON files (file_hash);

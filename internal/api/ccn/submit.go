@@ -32,8 +32,13 @@ const (
 // readBody reads the body of a request, which is one JSON document.
 func readBody(r *http.Request) ([]byte, error) {
 	raw, err := io.ReadAll(r.Body)
-	if err != nil {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
 		return nil, err
+	case err != nil:
+		// The client went away, or what it sent is no HTTP: nothing failed here.
+		return nil, errs.New(errs.Invalid, "body broke off: %w", err)
 	}
 	if !json.Valid(raw) || tooDeep(raw) {
 		return nil, refuse(http.StatusUnprocessableEntity)

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -102,6 +104,22 @@ func TestPostRefusesWhatCannotBeRead(t *testing.T) {
 		a := n.do(http.MethodPost, "/api/v0/messages", []byte(tt.body))
 		if a.status != tt.status || !strings.Contains(a.body, tt.text) {
 			t.Errorf("%s: got %d %s, want %d with %s", tt.name, a.status, a.body, tt.status, tt.text)
+		}
+	}
+}
+
+func TestABodyThatBreaksOffIsTheFaultOfWhoSentIt(t *testing.T) {
+	n := open(t)
+	for _, target := range []string{
+		"/api/v0/messages", "/api/v0/p2p/pubsub/pub", "/api/v0/price/estimate", "/api/v0/price/estimate/instance",
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, target, iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader(`{"message":`))))
+		w := httptest.NewRecorder()
+
+		n.srv.Handler().ServeHTTP(w, r)
+
+		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "body broke off") {
+			t.Errorf("%s: got %d %s, want 400", target, w.Code, w.Body)
 		}
 	}
 }

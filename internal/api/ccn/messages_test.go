@@ -130,7 +130,7 @@ func TestListRefusesQueriesThatAreWrong(t *testing.T) {
 		"startDate=NaN":                          {422, `"loc":["startDate"]`},
 		"startDate=inf":                          {422, `"loc":["startDate"]`},
 		"startDate=soon":                         {422, `"type":"float_parsing"`},
-		"startDate=2&endDate=1":                  {422, "end date cannot be lower than start date."},
+		"startDate=2&endDate=1":                  {422, `"loc":[],"msg":"Value error, end date cannot be lower than start date."`},
 		"startBlock=2&endBlock=1":                {422, "end block cannot be lower than start block."},
 		"startBlock=-1":                          {422, `"loc":["startBlock"]`},
 		"excludeContent=perhaps":                 {422, `"type":"bool_parsing"`},

@@ -92,7 +92,8 @@ func (p *params) errJSON() error {
 }
 
 func (p *params) fail(kind, msg string, input any, loc ...any) {
-	p.wrong = append(p.wrong, wrong{Type: kind, Loc: slices.Concat([]any{}, loc), Msg: msg, Input: input})
+	// What is wrong with the whole has an empty place, and not none.
+	p.wrong = append(p.wrong, wrong{Type: kind, Loc: append([]any{}, loc...), Msg: msg, Input: input})
 }
 
 // text is the value under one of the names.

@@ -29,7 +29,7 @@ func readPosts(r *http.Request) (*postsWanted, error) {
 	q.From, q.To = p.span()
 	q.Oldest = p.oldestFirst()
 	byTx := p.word("time", []string{"time", "tx-time"}, "sortBy", "sort_by") == "tx-time"
-	if byTx && q.cursor != nil && *q.cursor != "" {
+	if byTx && q.cursor != nil { // A first page would name a next one that is refused.
 		p.fail("value_error", "Value error, Cursor pagination is not supported with tx-time sort order.", nil)
 	}
 	if err := p.err(); err != nil {

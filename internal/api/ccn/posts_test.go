@@ -68,7 +68,7 @@ func TestListFiltersPosts(t *testing.T) {
 	}
 	same(t, "page in the path", n.ok("/api/v1/posts/page/3.json?pagination=1").column("posts", "item_hash"), hashes(two))
 	same(t, "page in the path", n.ok("/api/v0/posts/page/3.json?pagination=1").column("posts", "item_hash"), hashes(two))
-	for query, want := range map[string]int{"page=0": 422, "cursor=bad-cursor!": 422, "cursor=dummy&pagination=0": 422, "cursor=x&sortBy=tx-time": 422, "hashes=abc": 422} {
+	for query, want := range map[string]int{"page=0": 422, "cursor=bad-cursor!": 422, "cursor=dummy&pagination=0": 422, "cursor=x&sortBy=tx-time": 422, "cursor=&sortBy=tx-time": 422, "hashes=abc": 422} {
 		same(t, query, n.get("/api/v1/posts.json?"+query).status, want)
 	}
 	same(t, "page x", n.get("/api/v1/posts/page/x.json").status, http.StatusBadRequest)

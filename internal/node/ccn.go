@@ -42,7 +42,7 @@ func (n *Node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case n.messages == nil:
 		n.handler.ServeHTTP(w, r)
-	case r.URL.Path == "/metrics":
+	case r.URL.Path == "/metrics" && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		n.serveMetrics(w, r)
 	case n.owners != nil && isOwners(r.URL.Path):
 		n.owners.ServeHTTP(w, r)
@@ -65,6 +65,7 @@ func (n *Node) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		n.log.Error("numbers of the message network not read", "err", err)
 	}
+	ccn.AllowOrigin(w.Header(), r)
 	for name, values := range own.header {
 		w.Header()[name] = values
 	}

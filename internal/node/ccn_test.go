@@ -79,4 +79,19 @@ func TestCoordinatorAnswersBothInterfaces(t *testing.T) {
 	if code, _ := get(t, n.URL()+"/api/v9/nothing"); code != http.StatusNotFound {
 		t.Errorf("a path of neither: %d", code)
 	}
+	for _, method := range []string{http.MethodOptions, http.MethodHead, http.MethodGet} {
+		r, err := http.NewRequestWithContext(t.Context(), method, n.URL()+"/metrics", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Origin", "https://app.example")
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK || resp.Header.Get("Access-Control-Allow-Origin") != "https://app.example" {
+			t.Errorf("%s /metrics of a page: %d %v", method, resp.StatusCode, resp.Header)
+		}
+	}
 }

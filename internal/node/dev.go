@@ -95,35 +95,20 @@ func (d *Dev) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.answer(w, r, d.Reset(r.Context(), r.URL.Query().Get("snapshot")))
 	case "POST /api/dev/snapshot":
 		d.answer(w, r, d.Snapshot(r.Context(), r.URL.Query().Get("name")))
-	case "GET /metrics":
-		d.within(w, r, d.metrics)
 	default:
-		d.within(w, r, func(world *devWorld, w http.ResponseWriter, r *http.Request) { world.ccn.Handler().ServeHTTP(w, r) })
+		d.within(w, r)
 	}
 }
 
 // within answers a request in the world that there is.
-func (d *Dev) within(w http.ResponseWriter, r *http.Request, fn func(*devWorld, http.ResponseWriter, *http.Request)) {
+func (d *Dev) within(w http.ResponseWriter, r *http.Request) {
 	world := d.world.Load()
 	if world == nil || !world.enter() {
 		api.Refuse(d.log, w, r, errs.New(errs.Unavailable, "the node begins anew; ask again"))
 		return
 	}
 	defer world.requests.Done()
-	fn(world, w, r)
-}
-
-// metrics answers with the numbers of the node.
-func (d *Dev) metrics(world *devWorld, w http.ResponseWriter, r *http.Request) {
-	raw, err := world.ccn.AppendMetrics(r.Context(), nil)
-	if err != nil {
-		api.Refuse(d.log, w, r, err)
-		return
-	}
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	if _, err := w.Write(raw); err != nil {
-		d.log.Debug("answer not written", "path", r.URL.Path, "err", err)
-	}
+	world.ccn.Handler().ServeHTTP(w, r)
 }
 
 func (d *Dev) answer(w http.ResponseWriter, r *http.Request, err error) {

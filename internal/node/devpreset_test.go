@@ -129,6 +129,9 @@ func TestProgramsCanNameTheRuntimeOfDevelopers(t *testing.T) {
 	if status, text := ask("GET", "/metrics", ""); status != 200 || !strings.Contains(text, "pyaleph_status_sync_messages_total ") {
 		t.Errorf("metrics: %d %s", status, text)
 	}
+	if status, text := ask("HEAD", "/metrics", ""); status != 200 || text != "" {
+		t.Errorf("head of the metrics: %d %s", status, text)
+	}
 }
 
 // TestWhoListensHearsThatANodeForDevelopersBeginsAnew resets a node while somebody

@@ -2,9 +2,9 @@ package ccn
 
 import "net/http"
 
-// allowOrigin lets a browser's page of any origin read the answer. There are no
+// AllowOrigin lets a browser's page of any origin read the answer. There are no
 // credentials that it could abuse.
-func allowOrigin(h http.Header, r *http.Request) {
+func AllowOrigin(h http.Header, r *http.Request) {
 	h.Add("Vary", "Origin")
 	origin := r.Header.Get("Origin")
 	if origin == "" {

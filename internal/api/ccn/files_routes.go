@@ -62,8 +62,13 @@ func (rt *route) media() (takes, gives string) {
 	case rt.takesFiles():
 		takes = "multipart/form-data"
 	}
-	if strings.HasPrefix(rt.path, "/api/v0/storage/raw/") || strings.HasPrefix(rt.path, "/ipfs/") {
+	switch {
+	case strings.HasPrefix(rt.path, "/api/v0/storage/raw/") || strings.HasPrefix(rt.path, "/ipfs/"):
 		gives = bytes
+	case rt.path == "/{$}":
+		gives = "text/html"
+	case rt.path == "/metrics":
+		gives = "text/plain"
 	}
 	return takes, gives
 }

@@ -155,3 +155,13 @@ func (s *Server) metricsJSON(w http.ResponseWriter, r *http.Request) error {
 	}
 	return s.answerJSON(w, r, http.StatusOK, m)
 }
+
+// metricsText answers with the numbers of the node for Prometheus.
+func (s *Server) metricsText(w http.ResponseWriter, r *http.Request) error {
+	m, err := s.AppendMetrics(context.WithoutCancel(r.Context()), nil)
+	if err != nil {
+		return err
+	}
+	s.write(w, r, http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", m)
+	return nil
+}

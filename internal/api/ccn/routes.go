@@ -44,6 +44,7 @@ func routes() []route {
 		get("/{$}", "What this node is, for people", "", (*Server).index),
 		get("/version", "Version of the interface", "", (*Server).version),
 		get("/api/v0/version", "Version of the interface", "", (*Server).version),
+		get("/metrics", "Numbers of the node, in Prometheus's text form", "", (*Server).metricsText),
 		get("/metrics.json", "Numbers of the node", "", (*Server).metricsJSON),
 		get("/api/v0/info/public.json", "Addresses at which other nodes reach this one", "", (*Server).publicInfo),
 		get("/api/ccn/openapi.json", "This document", "", (*Server).openAPI),

@@ -154,7 +154,7 @@ func (s *Server) allowed(r *http.Request) string {
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	allowOrigin(w.Header(), r)
+	AllowOrigin(w.Header(), r)
 	switch {
 	case s.serves(r, r.Method):
 		s.mux.ServeHTTP(w, r)

@@ -177,6 +177,10 @@ func TestNodeTellsWhoItIs(t *testing.T) {
 	if !strings.HasPrefix(string(text), "other 1\npyaleph_build_info{python_version=\"3.12\",version=\""+ccn.DefaultVersion+"\"} 1\n") || strings.Contains(string(text), "null") {
 		t.Errorf("text of the metrics is %s", text)
 	}
+	prometheus := n.ok("/metrics")
+	if !strings.HasPrefix(prometheus.header.Get("Content-Type"), "text/plain") || prometheus.body != strings.TrimPrefix(string(text), "other 1\n") {
+		t.Errorf("/metrics is %v %s, want %s", prometheus.header, prometheus.body, text)
+	}
 	page := n.ok("/")
 	if !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") || !strings.Contains(page.body, "pyaleph_status_sync_messages_total") {
 		t.Errorf("index is %s", page.body)

@@ -21,9 +21,9 @@ func fileRoutes() []route {
 	}
 	return []route{
 		post("/api/v0/storage/add_file", "Bring a file, alone or with the STORE message that names it", (*Server).addFile, accepted, bad, unpaid, denied, invalid),
-		post("/api/v0/storage/add_json", "Bring a JSON document", (*Server).addJSON, invalid),
+		post("/api/v0/storage/add_json", "Bring a JSON document", (*Server).addJSON, bad, invalid),
 		post("/api/v0/ipfs/add_file", "Bring a file to IPFS", (*Server).addIPFSFile, accepted, bad, unpaid, denied, invalid),
-		post("/api/v0/ipfs/add_json", "Bring a JSON document to IPFS", (*Server).addIPFSJSON, denied, invalid),
+		post("/api/v0/ipfs/add_json", "Bring a JSON document to IPFS", (*Server).addIPFSJSON, bad, denied, invalid),
 		post("/api/v0/ipfs/add_car", "Bring an IPFS directory as an archive, with the STORE message that names it", (*Server).addCAR, accepted, bad, unpaid, denied, invalid, backend),
 		get("/api/v0/storage/limits.json", "How much may be brought", (*Server).storageLimits),
 		get("/api/v0/storage/{hash}", "A file in JSON", (*Server).fileJSON, bad, missing, large),

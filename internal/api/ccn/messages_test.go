@@ -442,6 +442,13 @@ func TestLongListsOfSlowClientsAreBounded(t *testing.T) {
 	}
 
 	same(t, "another long list", n.get(list).status, http.StatusServiceUnavailable)
+	for path, operations := range openAPI(n).Paths {
+		for _, p := range operations["get"].Parameters {
+			if p.Name == "cursor" && operations["get"].Responses["503"] == nil {
+				t.Errorf("%s: 503 of a long list is not documented", path)
+			}
+		}
+	}
 	same(t, "a short list", n.get(list+"pagination=1").status, http.StatusOK)
 	close(client.read)
 	wg.Wait()

@@ -34,7 +34,7 @@ func routes() []route {
 		return route{http.MethodGet, path, summary, query, also, handle}
 	}
 	post := func(path, summary string, handle func(*Server, http.ResponseWriter, *http.Request) error, also ...int) route {
-		return route{http.MethodPost, path, summary, "", append(also, http.StatusRequestEntityTooLarge), handle}
+		return route{http.MethodPost, path, summary, "", append(also, http.StatusBadRequest, http.StatusRequestEntityTooLarge), handle}
 	}
 	const (
 		accepted, bad, missing, gone, invalid = http.StatusAccepted, http.StatusBadRequest, http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity
@@ -69,30 +69,30 @@ func routes() []route {
 		get("/api/v1/posts/page/{page}.json", "List posts in short", postNames, (*Server).listPostsV1, bad, invalid, away),
 
 		get("/api/v0/aggregates/{address}.json", "The aggregates of an address", "keys limit with_info value_only", (*Server).addressAggregates, missing, invalid),
-		get("/api/v0/aggregates", "List aggregates", "keys addresses "+orderNames+" "+pageNames, (*Server).listAggregates, invalid),
-		get("/api/v0/aggregates.json", "List aggregates", "keys addresses "+orderNames+" "+pageNames, (*Server).listAggregates, invalid),
+		get("/api/v0/aggregates", "List aggregates", "keys addresses "+orderNames+" "+pageNames, (*Server).listAggregates, invalid, away),
+		get("/api/v0/aggregates.json", "List aggregates", "keys addresses "+orderNames+" "+pageNames, (*Server).listAggregates, invalid, away),
 		get("/api/v0/authorizations/granted/{address}.json", "What an address allows others", grantNames+" grantee", (*Server).granted, invalid),
 		get("/api/v0/authorizations/received/{address}.json", "What others allow an address", grantNames+" granter", (*Server).received, invalid),
 
-		get("/api/v0/addresses/stats.json", "How many messages addresses have sent", "addresses[]", (*Server).statsV0),
-		get("/api/v1/addresses/stats.json", "Addresses by how many messages they have sent", "addressContains "+orderNames+" "+pageNames, (*Server).statsV1, invalid),
-		get("/api/v0/addresses/{address}/files", "The files of an address", "file_hash sort_order "+pageNames, (*Server).addressFiles, missing, invalid),
+		get("/api/v0/addresses/stats.json", "How many messages addresses have sent", "addresses[]", (*Server).statsV0, invalid),
+		get("/api/v1/addresses/stats.json", "Addresses by how many messages they have sent", "addressContains "+orderNames+" "+pageNames, (*Server).statsV1, invalid, away),
+		get("/api/v0/addresses/{address}/files", "The files of an address", "file_hash sort_order "+pageNames, (*Server).addressFiles, missing, invalid, away),
 		get("/api/v0/addresses/{address}/post_types", "The types of the posts of an address", "", (*Server).addressPostTypes),
 		get("/api/v0/addresses/{address}/channels", "The channels that an address has used", "", (*Server).addressChannels),
 		get("/api/v0/addresses/{address}/balance", "What an address has, and what is bound by what it keeps", "chain include_credit_details", (*Server).balance, invalid),
-		get("/api/v0/addresses/{address}/credit_history", "What an address was given, and what was taken from it", historyNames+" sort_by sort_order "+pageNames, (*Server).creditHistory, missing, invalid),
+		get("/api/v0/addresses/{address}/credit_history", "What an address was given, and what was taken from it", historyNames+" sort_by sort_order "+pageNames, (*Server).creditHistory, missing, invalid, away),
 		get("/api/v0/addresses/{address}/credit_history/summary", "The sums of that history", historyNames, (*Server).creditSummary, invalid),
-		get("/api/v0/balances", "The tokens of all addresses", "chains min_balance "+pageNames, (*Server).balances, invalid),
-		get("/api/v0/credit_balances", "The credits of all addresses", "min_balance "+pageNames, (*Server).creditBalances, invalid),
+		get("/api/v0/balances", "The tokens of all addresses", "chains min_balance "+pageNames, (*Server).balances, invalid, away),
+		get("/api/v0/credit_balances", "The credits of all addresses", "min_balance "+pageNames, (*Server).creditBalances, invalid, away),
 		get("/api/v0/core/{node_id}/metrics", "What was measured of a core channel node", "start_date end_date sort", (*Server).coreMetrics, missing, invalid),
 		get("/api/v0/compute/{node_id}/metrics", "What was measured of a compute node", "start_date end_date sort", (*Server).computeMetrics, missing, invalid),
-		get("/api/v0/programs/on/message", "The programs that messages start", "sort_order", (*Server).programsOnMessage, bad, invalid),
+		get("/api/v0/programs/on/message", "The programs that messages start", "sort_order", (*Server).programsOnMessage, bad, invalid, away),
 		get("/api/v0/price/{item_hash}", "What a message costs", "include_size", (*Server).price, bad, missing, gone),
 		post("/api/v0/price/estimate", "What a message would cost", (*Server).estimatePrice, invalid),
 		post("/api/v0/price/estimate/instance", "What a machine would cost", (*Server).estimateInstance, invalid),
 		post("/api/v0/price/recalculate", "Compute all costs again, for the operator", (*Server).reprice, http.StatusUnauthorized, away),
 		post("/api/v0/price/{item_hash}/recalculate", "Compute a cost again, for the operator", (*Server).reprice, bad, http.StatusUnauthorized, missing, away),
-		get("/api/v0/costs", "What resources cost and have burnt", "address item_hash payment_type include_details include_size pagination page", (*Server).listCosts, invalid),
+		get("/api/v0/costs", "What resources cost and have burnt", "address item_hash payment_type include_details include_size pagination page", (*Server).listCosts, invalid, away),
 
 		get("/api/v0/channels/list.json", "The channels that anybody has used", "", (*Server).listChannels),
 	}...)

@@ -121,6 +121,9 @@ func TestABodyThatBreaksOffIsTheFaultOfWhoSentIt(t *testing.T) {
 		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "body broke off") {
 			t.Errorf("%s: got %d %s, want 400", target, w.Code, w.Body)
 		}
+		if openAPI(n).Paths[target]["post"].Responses["400"] == nil {
+			t.Errorf("%s: 400 is not documented", target)
+		}
 	}
 }
 

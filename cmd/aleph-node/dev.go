@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"slices"
@@ -46,6 +47,9 @@ func (a *app) devCommand() *cobra.Command {
 			if a.configPath != "" || a.role != "" {
 				return usageError{errors.New("--config and --role are for a node of a network; this one needs neither")}
 			}
+			if err := o.validate(); err != nil {
+				return usageError{err}
+			}
 			return a.dev(cmd.Context(), o)
 		},
 	}
@@ -58,6 +62,20 @@ func (a *app) devCommand() *cobra.Command {
 	f.Int64Var(&o.balance, "balance", devBalance, "credits and tokens of each; 0 gives nothing")
 	f.StringVar(&o.level, "log-level", "info", "level of the log: debug, info, warn or error")
 	return cmd
+}
+
+// validate reports the first flag that cannot work: the network would refuse what
+// is made of it, in words that name no flag.
+func (o *devFlags) validate() error {
+	switch {
+	case o.balance < 0:
+		return fmt.Errorf("--balance is %d, want 0 or more", o.balance)
+	case slices.Contains(o.accounts, ""):
+		return errors.New("--accounts has an address that is empty")
+	case o.port < 0 || o.port > math.MaxUint16:
+		return fmt.Errorf("--port is %d, want from 0 to %d", o.port, math.MaxUint16)
+	}
+	return nil
 }
 
 func (a *app) dev(ctx context.Context, o devFlags) (err error) {

@@ -117,15 +117,14 @@ func (p *preset) envelope() (*message.Envelope, error) {
 	return e, signature.SignEVM(p.key, e)
 }
 
-// runtimePreset is the STORE message of the runtime, of the first account.
+// runtimePreset is the STORE message of the runtime, of the first account. It has no
+// ref: only then is its hash the name of the latest version too.
 func runtimePreset() (preset, error) {
 	k, err := devKey(accountByte, 0)
 	if err != nil {
 		return preset{}, err
 	}
-	content := map[string]any{
-		"item_type": string(message.Storage), "item_hash": string(message.HashOf([]byte(devRuntime))), "ref": "dev-runtime",
-	}
+	content := map[string]any{"item_type": string(message.Storage), "item_hash": string(message.HashOf([]byte(devRuntime)))}
 	return preset{owner: crypto.PubkeyToAddress(k.PublicKey).Hex(), typ: message.TypeStore, content: content, key: k}, nil
 }
 

@@ -114,14 +114,18 @@ func TestProgramsCanNameTheRuntimeOfDevelopers(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask, _ := dev(t, dir) // With what is there.
-	hash, body := signedFor(t, keys[0], owner, message.TypeProgram, "", map[string]any{
-		"type": "vm-function", "allow_amend": false, "payment": map[string]any{"chain": "ETH", "type": "credit"},
-		"code":        map[string]any{"encoding": "zip", "entrypoint": "main:app", "ref": runtime},
-		"runtime":     map[string]any{"ref": runtime, "comment": "", "use_latest": false},
-		"environment": map[string]any{}, "resources": map[string]any{"vcpus": 1, "memory": 128, "seconds": 30}, "on": map[string]any{"http": true},
-	})
-	if status, text := ask("POST", "/api/v0/messages", body); status != 200 || !strings.Contains(text, `"processed"`) {
-		t.Fatalf("program: %d %s", status, text)
+	var hash message.ItemHash
+	for _, latest := range []bool{false, true} { // Clients follow the versions of a runtime unless they are told not to.
+		var body string
+		hash, body = signedFor(t, keys[0], owner, message.TypeProgram, "", map[string]any{
+			"type": "vm-function", "allow_amend": false, "payment": map[string]any{"chain": "ETH", "type": "credit"},
+			"code":        map[string]any{"encoding": "zip", "entrypoint": "main:app", "ref": runtime},
+			"runtime":     map[string]any{"ref": runtime, "comment": "", "use_latest": latest},
+			"environment": map[string]any{}, "resources": map[string]any{"vcpus": 1, "memory": 128, "seconds": 30}, "on": map[string]any{"http": true},
+		})
+		if status, text := ask("POST", "/api/v0/messages", body); status != 200 || !strings.Contains(text, `"processed"`) {
+			t.Fatalf("program, latest runtime %v: %d %s", latest, status, text)
+		}
 	}
 	if status, text := ask("GET", "/api/v0/price/"+string(hash), ""); status != 200 || !strings.Contains(text, `"payment_type":"credit"`) {
 		t.Errorf("price: %d %s", status, text)

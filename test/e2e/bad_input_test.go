@@ -191,7 +191,7 @@ func nodeRefuses(t *testing.T, n *network) {
 			"a value is out of bounds", func(s settings) { s["storage"] = map[string]any{"max_size_gb": -1} }, "",
 			[]string{"[storage] max_size_gb is -1, want more than 0"},
 		},
-		{"its role is unknown", func(s settings) { s["node"]["role"] = "miner" }, "", []string{`[node] role is "miner", want coordinator or compute`}},
+		{"its role is unknown", func(s settings) { s["node"]["role"] = "miner" }, "", []string{`[node] role is "miner", want coordinator, compute or api`}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

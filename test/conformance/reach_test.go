@@ -162,3 +162,10 @@ func TestCase33TwoNodesShowTheSame(t *testing.T) {
 	}
 	a.eventually(b.note(key("b"), fields{"content": "from the second"}), "processed")
 }
+
+func TestCase33ANodeThatWasAwayCatchesUp(t *testing.T) {
+	a, _, end, again := two(t)
+	end()
+	missed := a.note(key("a"), fields{"content": "while the other is away"})
+	again().eventually(missed, "processed")
+}

@@ -18,6 +18,9 @@ const (
 	AskStatus  AskKind = "status"  // how is the machine of this job?
 	AskLogs    AskKind = "logs"    // the owner wants the console of this job
 	AskMessage AskKind = "message" // give me this message
+
+	AskHistory  AskKind = "history"  // which messages have you processed, from a place on?
+	AskMessages AskKind = "messages" // give me these messages, of those that you have processed
 )
 
 // Bounds of an ask.
@@ -48,8 +51,17 @@ type Ask struct {
 	Method        string `json:"method,omitempty"`
 	Target        string `json:"target,omitempty"` // path and query
 
-	// AskMessage.
+	// AskMessage. AskHistory: the message at the place before From.
 	ItemHash message.ItemHash `json:"item_hash,omitempty"`
+
+	// AskHistory: the first place that is wanted, of which database, and how many.
+	// The places before it were read already.
+	From     int64  `json:"from,omitempty"`
+	Database string `json:"database,omitempty"`
+	Limit    int    `json:"limit,omitempty"`
+
+	// AskMessages.
+	ItemHashes []message.ItemHash `json:"item_hashes,omitempty"`
 }
 
 // Reply is the answer to an Ask. Error is set if the question could not be
@@ -60,6 +72,8 @@ type Reply struct {
 	Reason    string            `json:"reason,omitempty"`    // AskAccept: why not
 	VM        *VM               `json:"vm,omitempty"`        // AskStatus
 	Message   *message.Envelope `json:"message,omitempty"`   // AskMessage
+	History   *History          `json:"history,omitempty"`   // AskHistory
+	Messages  *Messages         `json:"messages,omitempty"`  // AskMessages
 	Error     string            `json:"error,omitempty"`
 	ErrorKind string            `json:"error_kind,omitempty"`
 }
@@ -113,6 +127,10 @@ func (a *Ask) check() error {
 			return fmt.Errorf("item_hash is missing")
 		}
 		return nil
+	case AskHistory:
+		return a.checkHistory()
+	case AskMessages:
+		return a.checkMessages()
 	default:
 		return fmt.Errorf("unknown kind %.40q", a.Kind)
 	}

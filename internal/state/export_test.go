@@ -60,6 +60,9 @@ func OpenFor(tb testing.TB, dir string) (*DB, error) {
 	return OpenAs(tb.Context(), OptionsOf(tb, dir))
 }
 
+// ReadingsMax bounds the nodes of which it is known how far they were read.
+const ReadingsMax = readingsMax
+
 // UntoldMax bounds the messages that nobody was told of.
 const UntoldMax = untoldMax
 

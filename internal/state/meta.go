@@ -25,6 +25,8 @@ const (
 	metaIdentity = "identity"
 	metaLooked   = "looked:" // And a payment.
 	metaMeasured = "measured"
+	metaDatabase = "database"
+	metaReading  = "reading:" // And a peer.
 )
 
 // Params are the parameters of the contracts that the node acts on, as of the
@@ -58,9 +60,13 @@ func oneMeta[T any](ctx context.Context, r reader, name string) (*T, error) {
 	if err != nil {
 		return nil, err
 	}
+	return decodeMeta[T](m)
+}
+
+func decodeMeta[T any](m *meta) (*T, error) {
 	var v T
 	if err := json.Unmarshal(m.Value, &v); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", name, err)
+		return nil, fmt.Errorf("decode %s: %w", m.Name, err)
 	}
 	return &v, nil
 }

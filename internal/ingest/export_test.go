@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 )
 
@@ -50,3 +51,21 @@ func (p *Pipeline) Confirm(ctx context.Context, raw json.RawMessage, tx state.Tr
 	it.origin.Tx = &tx
 	return p.write(ctx, it)
 }
+
+// Catcher reads the histories of peers.
+type Catcher struct{ c *catcher }
+
+// NewCatcher returns a Catcher of the pipeline.
+func NewCatcher(p *Pipeline) *Catcher { return &Catcher{p.newCatcher()} }
+
+// Turn visits a peer, and returns after which pause it would be visited again.
+func (c *Catcher) Turn(ctx context.Context, id p2p.PeerID) (time.Duration, error) {
+	if c.c.peers[id] == nil {
+		c.c.peers[id] = &turnOf{}
+	}
+	err := c.c.turn(ctx, id)
+	return time.Until(c.c.peers[id].due), err
+}
+
+// Pass visits those whose turn it is.
+func (c *Catcher) Pass(ctx context.Context) error { return c.c.pass(ctx) }

@@ -15,18 +15,18 @@ import (
 )
 
 // forget judges a FORGET and ends its targets: all of them, or none.
-func (b *batch) forget(ctx context.Context, m *state.Message, f *message.Forget) error {
+func (b *batch) forget(ctx context.Context, it *item, m *state.Message, f *message.Forget) error {
 	if err := f.CheckTargets(); err != nil {
 		return err
 	}
 	if err := b.flush(ctx); err != nil {
 		return err
 	}
-	targets, over, err := b.targets(ctx, m, f)
+	targets, over, err := b.targets(ctx, it, m, f)
 	if err != nil {
 		return err
 	}
-	elements, err := b.forgottenElements(ctx, m, f)
+	elements, err := b.forgottenElements(ctx, it, m, f)
 	if err != nil {
 		return err
 	}
@@ -44,6 +44,10 @@ func (b *batch) forget(ctx context.Context, m *state.Message, f *message.Forget)
 	for _, s := range over {
 		if err := b.forgetMore(ctx, s, by); err != nil {
 			return err
+		}
+		if it.processed { // It may never have been here.
+			b.standings[s.Envelope.ItemHash] = state.Standing{Status: state.MessageForgotten, Signature: s.Envelope.Signature}
+			b.things = append(b.things, thingMessage(s.Envelope.ItemHash))
 		}
 	}
 	for _, key := range f.Aggregates {
@@ -144,13 +148,19 @@ func ownersOf(targets []*state.Message, over []*state.Skeleton) (out []string) {
 }
 
 // targets finds the messages that a FORGET may end, and those that ended before.
-func (b *batch) targets(ctx context.Context, m *state.Message, f *message.Forget) (targets []*state.Message, over []*state.Skeleton, err error) {
+func (b *batch) targets(ctx context.Context, it *item, m *state.Message, f *message.Forget) (targets []*state.Message, over []*state.Skeleton, err error) {
 	hashes := slices.Clone(f.Hashes)
 	slices.Sort(hashes)
 	for _, hash := range slices.Compact(hashes) {
 		t, err := b.tx.Message(ctx, hash)
 		if errors.Is(err, errs.NotFound) {
 			s, err := b.tx.Skeleton(ctx, hash)
+			if errors.Is(err, errs.NotFound) {
+				if s = it.endedBefore(hash); s != nil {
+					over = append(over, s)
+					continue
+				}
+			}
 			if errors.Is(err, errs.NotFound) || err == nil && s.Status != state.MessageForgotten {
 				return nil, nil, waitFor(message.RejectForgetTarget(hash), thingMessage(hash))
 			}
@@ -223,7 +233,7 @@ func (b *batch) permitForget(ctx context.Context, m *state.Message, target messa
 }
 
 // forgottenElements are the elements of the aggregates that a FORGET names.
-func (b *batch) forgottenElements(ctx context.Context, m *state.Message, f *message.Forget) (out []*state.Message, err error) {
+func (b *batch) forgottenElements(ctx context.Context, it *item, m *state.Message, f *message.Forget) (out []*state.Message, err error) {
 	for _, key := range f.Aggregates {
 		all, err := b.tx.Elements(ctx, m.Owner, string(key))
 		if err != nil {
@@ -233,7 +243,9 @@ func (b *batch) forgottenElements(ctx context.Context, m *state.Message, f *mess
 		if err != nil {
 			return nil, err
 		}
-		if len(all) == 0 && len(by) == 0 {
+		// Where another node has processed it, there were elements, which were forgotten
+		// before they came here; what comes of them later ends at once.
+		if len(all) == 0 && len(by) == 0 && !it.processed {
 			return nil, waitFor(message.RejectForgetAggregate(string(key)), thingAggregate(m.Owner, string(key)))
 		}
 		for _, e := range all {

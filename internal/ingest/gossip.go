@@ -33,6 +33,8 @@ func (p *Pipeline) listen() error {
 		return err
 	}
 	p.net.HandleAsk(string(job.AskMessage), p.answerMessage)
+	p.net.HandleAsk(string(job.AskHistory), p.answerHistory)
+	p.net.HandleAsk(string(job.AskMessages), p.answerMessages)
 	return nil
 }
 

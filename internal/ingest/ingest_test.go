@@ -55,7 +55,7 @@ type node struct {
 
 func config(keepFiles bool) ingest.Config {
 	cfg := ingest.DefaultConfig()
-	cfg.RetryInterval, cfg.KeepFiles = 20*time.Millisecond, keepFiles
+	cfg.RetryInterval, cfg.KeepFiles, cfg.CatchUpInterval = 20*time.Millisecond, keepFiles, 0
 	return cfg
 }
 
@@ -504,7 +504,7 @@ func TestConfigValidate(t *testing.T) {
 		t.Errorf("the default: %v", err)
 	}
 	for want, c := range map[string]ingest.Config{
-		"retry_interval": {}, "retries_max": {RetryInterval: time.Second, RetriesMax: -1}, "grace_period": {RetryInterval: time.Second},
+		"retry_interval": {}, "catch_up_interval": {RetryInterval: time.Second, CatchUpInterval: 1}, "retries_max": {RetryInterval: time.Second, RetriesMax: -1}, "grace_period": {RetryInterval: time.Second},
 		"removal_interval": {RetryInterval: time.Second, GracePeriod: time.Hour}, "removal_grace": {RetryInterval: time.Second, GracePeriod: time.Hour, RemovalInterval: time.Hour},
 	} {
 		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), want) {

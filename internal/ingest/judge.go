@@ -40,7 +40,7 @@ func (b *batch) judge(ctx context.Context, it *item) error {
 	case *message.Store:
 		err = b.store(ctx, it, m, c)
 	case *message.Forget:
-		err = b.forget(ctx, m, c)
+		err = b.forget(ctx, it, m, c)
 	default:
 		err = b.machine(ctx, it, m)
 	}

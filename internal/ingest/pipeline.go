@@ -26,6 +26,7 @@ type Config struct {
 	RetryInterval    time.Duration `toml:"retry_interval"`    // Time between two looks for pending messages that are due.
 	RetriesMax       int           `toml:"retries_max"`       // Looks after the first at which a message that still waits is refused; it is taken up again when what it lacks comes.
 	KeepFiles        bool          `toml:"keep_files"`        // Fetch and keep every file that a STORE message names.
+	CatchUpInterval  time.Duration `toml:"catch_up_interval"` // Time between two questions of a coordinator to a peer for what it has processed meanwhile, beyond the one when they meet; "0s" = never ask.
 	GracePeriod      time.Duration `toml:"grace_period"`      // Time that a file is kept that nothing wants any more, or nothing yet.
 	RemovalInterval  time.Duration `toml:"removal_interval"`  // Time between two looks of a coordinator for what nobody pays for any more.
 	RemovalGrace     time.Duration `toml:"removal_grace"`     // Time in which the owner of such a thing can pay again before it is removed.
@@ -39,7 +40,7 @@ func DefaultConfig() Config {
 	rules := credit.Network()
 	return Config{
 		CreditAuthority: rules.Authority, BalanceAuthority: rules.BalanceOwners,
-		RetryInterval: time.Second, RetriesMax: 10, KeepFiles: true, GracePeriod: 24 * time.Hour,
+		RetryInterval: time.Second, RetriesMax: 10, KeepFiles: true, CatchUpInterval: time.Minute, GracePeriod: 24 * time.Hour,
 		RemovalInterval: 30 * time.Minute, RemovalGrace: 25 * time.Hour, PricingAuthority: "0xFba561a84A537fCaa567bb7A2257e7142701ae2A",
 	}
 }
@@ -51,6 +52,9 @@ func (c Config) Validate() error {
 	}
 	if c.RetriesMax < 0 {
 		return fmt.Errorf("retries_max is %d, want at least 0", c.RetriesMax)
+	}
+	if c.CatchUpInterval != 0 && c.CatchUpInterval < 10*time.Millisecond {
+		return fmt.Errorf("catch_up_interval is %v, want at least 10ms, or 0s", c.CatchUpInterval)
 	}
 	if c.GracePeriod < time.Minute {
 		return fmt.Errorf("grace_period is %v, want at least 1m", c.GracePeriod)
@@ -120,6 +124,7 @@ type Pipeline struct {
 	messages   *prometheus.CounterVec // outcome, code
 	offers     *prometheus.CounterVec // outcome
 	capacities *prometheus.CounterVec // outcome
+	visits     *prometheus.CounterVec // outcome
 }
 
 // New returns a Pipeline that keeps what it accepts in db, and hears what
@@ -145,8 +150,9 @@ func New(cfg Config, domain job.Domain, db *state.DB, net Network, files Files, 
 		messages:   counter("aleph_ingest_messages_total", "Messages by outcome and, of a refusal, code.", "outcome", "code"),
 		offers:     counter("aleph_ingest_offers_total", "Offers by outcome.", "outcome"),
 		capacities: counter("aleph_ingest_capacity_ads_total", "Capacity ads by outcome.", "outcome"),
+		visits:     catchUpVisits(),
 	}
-	for _, c := range []prometheus.Collector{p.messages, p.offers, p.capacities} {
+	for _, c := range []prometheus.Collector{p.messages, p.offers, p.capacities, p.visits} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

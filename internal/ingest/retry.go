@@ -29,8 +29,8 @@ const (
 	passDelayMax = 30 * time.Second
 )
 
-// Run looks again at messages that wait, and tells others of what came in through
-// other processes, until ctx ends; it returns ctx's cause. Only the process that
+// Run looks again at messages that wait, tells others of what came in through other
+// processes and asks them for what did not come here, until ctx ends; it returns ctx's cause. Only the process that
 // owns the database runs it. Messages that wait for bytes have a loop of their own,
 // so that the others do not wait for a line.
 func (p *Pipeline) Run(ctx context.Context) error {
@@ -45,6 +45,11 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	wg.Go(func() {
 		_ = loop.Every(ctx, p.log, tidyEvery, time.Hour, nil, p.tidyPass) // as well
 	})
+	if p.onNetwork && p.cfg.CatchUpInterval > 0 {
+		wg.Go(func() {
+			_ = loop.Every(ctx, p.log, min(catchUpLook, p.cfg.CatchUpInterval), passDelayMax, nil, p.newCatcher().pass)
+		})
+	}
 	return loop.Every(ctx, p.log, p.cfg.RetryInterval, passDelayMax, p.db.Wake("pending"), p.retryPass)
 }
 

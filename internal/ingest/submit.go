@@ -67,6 +67,9 @@ type item struct {
 	mustPay    bool
 	runway     *big.Rat       // Credits of the owner's wallet; nil if they are not known.
 	waiting    *state.Pending // The row of one that waits; nil if it is new.
+	processed  bool           // Another node says that it has processed it; see catchup.go. Then,
+	// of a FORGET, what it says is left of targets, each signed by its sender.
+	ended map[message.ItemHash]state.Skeleton
 }
 
 // read runs the stages that need nothing but the bytes.
@@ -125,8 +128,8 @@ func (p *Pipeline) count(status state.MessageStatus, err error) {
 	p.messages.WithLabelValues(string(status), strconv.Itoa(code)).Inc()
 }
 
-// tell publishes a message, if there is anybody to tell. A peer that misses it asks
-// for it by name.
+// tell publishes a message, if there is anybody to tell. A peer that misses it finds
+// it in the history; see catchup.go.
 func (p *Pipeline) tell(ctx context.Context, env *message.Envelope) {
 	if len(p.net.Listeners(wire.TopicMessages)) == 0 {
 		return

@@ -160,6 +160,9 @@ func (n *Node) addShared() (err error) {
 	icfg := cfg.Ingest
 	// A compute node keeps the files that its machines need, no others.
 	icfg.KeepFiles = icfg.KeepFiles && cfg.Node.Role == config.Coordinator
+	if cfg.Node.Role != config.Coordinator {
+		icfg.CatchUpInterval = 0 // It asks for the messages of its machines by name.
+	}
 	n.ingest, err = ingest.New(icfg, n.jobDomain(), n.db, n.host, contents{n.storage, n.blobs, n.content}, n.mirror, n.metrics, n.part("ingest"))
 	if err != nil {
 		return fmt.Errorf("build ingest: %w", err)

@@ -15,7 +15,7 @@ type Untold struct {
 }
 
 // untoldMax bounds the messages that wait for somebody to listen. Who comes later
-// than that asks for what it misses by name.
+// than that finds what it misses in the history.
 const untoldMax = 100_000
 
 // PutUntold notes messages that others are to be told of, in this order.

@@ -1,0 +1,146 @@
+package ingest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/authz"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
+)
+
+const (
+	// answerBytes is how large an answer with several messages gets, in bytes.
+	answerBytes = wire.MaxFrame / 2
+	// answerRoom is kept free in the frame for what is around the messages, in bytes.
+	answerRoom = 4096
+)
+
+// answerHistory tells a peer what was processed here from a place on.
+func (p *Pipeline) answerHistory(ctx context.Context, _ p2p.PeerID, raw []byte) (p2p.Answer, error) {
+	ask, err := job.ParseAsk(raw)
+	if err != nil {
+		return p2p.Answer{}, errs.New(errs.Invalid, "%w", err)
+	}
+	name, err := p.databaseName(ctx)
+	if err != nil {
+		return p2p.Answer{}, err
+	}
+	h := &job.History{Database: name}
+	err = p.db.View(ctx, func(v *state.View) error {
+		if ask.From > 0 {
+			same, err := v.Continues(ctx, ask.From-1, ask.ItemHash)
+			if h.Restart = !same || ask.Database != name; err != nil || h.Restart {
+				return err
+			}
+		}
+		places, err := v.History(ctx, ask.From, ask.Limit)
+		for _, at := range places {
+			h.Entries = append(h.Entries, job.Entry{Place: at.ID, ItemHash: at.Message})
+		}
+		return err
+	})
+	if err != nil {
+		return p2p.Answer{}, err
+	}
+	return p2p.Answer{Reply: job.Reply{History: h}}, nil
+}
+
+// databaseName is the name of the rows, which get one when it is first asked for.
+func (p *Pipeline) databaseName(ctx context.Context) (string, error) {
+	name, err := p.db.DatabaseName(ctx)
+	if !errors.Is(err, errs.NotFound) {
+		return name, err
+	}
+	err = p.db.Update(ctx, func(tx *state.Tx) (err error) {
+		name, err = tx.NameDatabase(ctx, rand.Text())
+		return err
+	})
+	return name, err
+}
+
+// answerMessages gives a peer messages that were processed here, as many as fit.
+func (p *Pipeline) answerMessages(ctx context.Context, _ p2p.PeerID, raw []byte) (p2p.Answer, error) {
+	ask, err := job.ParseAsk(raw)
+	if err != nil {
+		return p2p.Answer{}, errs.New(errs.Invalid, "%w", err)
+	}
+	out, size := &job.Messages{}, 0
+	for _, hash := range ask.ItemHashes {
+		raw, forgotten, err := p.recount(ctx, hash)
+		if err != nil {
+			return p2p.Answer{}, err
+		}
+		n := len(raw)
+		for _, f := range forgotten {
+			n += len(f.Message) + 6*len(f.Kind) + len(`{"message":,"inline":true,"kind":""},`)
+		}
+		if out.Done > 0 && (size+n > answerBytes || len(out.Forgotten)+len(forgotten) > job.ForgottenMax) {
+			break
+		}
+		out.Done++
+		if raw == nil || n > wire.MaxFrame-answerRoom {
+			continue
+		}
+		size += n + 1
+		out.Messages, out.Forgotten = append(out.Messages, raw), append(out.Forgotten, forgotten...)
+	}
+	return p2p.Answer{Reply: job.Reply{Messages: out}}, nil
+}
+
+// recount is the envelope of a message that was processed here and, of a FORGET, what
+// is left of its targets. It is nil where there is none, and of what a contract emitted:
+// others must read that from the chain, as nobody signed it.
+func (p *Pipeline) recount(ctx context.Context, hash message.ItemHash) (json.RawMessage, []job.Forgotten, error) {
+	m, err := p.db.Message(ctx, hash)
+	if errors.Is(err, errs.NotFound) || err == nil && m.Envelope.Signature == "" {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	raw, err := json.Marshal(m.Envelope)
+	if err != nil || m.Envelope.Type != message.TypeForget {
+		return raw, nil, err
+	}
+	forgotten, err := p.forgottenBy(ctx, m)
+	return raw, forgotten, err
+}
+
+// forgottenBy is what is left of those targets of a FORGET that others can check: see
+// endedBefore.
+func (p *Pipeline) forgottenBy(ctx context.Context, m *state.Message) (out []job.Forgotten, err error) {
+	body, err := m.Body()
+	if err != nil {
+		return nil, fmt.Errorf("read FORGET %s: %w", m.Envelope.ItemHash, err)
+	}
+	f, ok := body.(*message.Forget)
+	if !ok {
+		return nil, errs.New(errs.Internal, "BUG: the content of FORGET %s is a %T", m.Envelope.ItemHash, body)
+	}
+	for _, hash := range f.Hashes {
+		s, err := p.db.Skeleton(ctx, hash)
+		if errors.Is(err, errs.NotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if s.Status != state.MessageForgotten || s.Envelope.Signature == "" || !authz.Same(s.Envelope.Sender, m.Envelope.Sender) || !authz.Same(s.Owner, s.Envelope.Sender) {
+			continue
+		}
+		left, err := job.NewForgotten(s.Envelope, s.Kind)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, left)
+	}
+	return out, nil
+}

@@ -236,6 +236,11 @@ func (n *member) shown(t *testing.T, tr *traffic, also *member) string {
 
 func same(t *testing.T, tr *traffic, a, b *member) {
 	t.Helper()
+	for _, n := range []*member{a, b} {
+		if c, err := n.db.Check(t.Context()); err != nil || len(c.Differences) > 0 {
+			t.Errorf("the rows of %s: %v, %v", n.port.id, c.Differences, err)
+		}
+	}
 	if diff := cmp.Diff(a.shown(t, tr, b), b.shown(t, tr, a)); diff != "" {
 		t.Errorf("the two nodes differ (-first +second):\n%s", diff)
 	}

@@ -37,7 +37,9 @@ type batch struct {
 	elements []*state.Message // and the elements of aggregates.
 	txOf     map[*state.Message]*state.Transaction
 	things   []string // Came to be.
-	waiting  int      // Rows that wait; -1 until somebody asks.
+	// regranted are the owners whose grants changed, and since when; see rejudgeAll.
+	regranted map[string]time.Time
+	waiting   int // Rows that wait; -1 until somebody asks.
 }
 
 // newBatch looks up what is known of the messages.
@@ -76,7 +78,10 @@ func (b *batch) take(ctx context.Context, it *item) (*Verdict, error) {
 	}
 	b.standings[it.env.ItemHash] = state.Standing{Status: v.Status, Signature: it.env.Signature}
 	b.things = append(b.things, thingMessage(it.env.ItemHash))
-	return v, b.clear(ctx, it, standing.Status)
+	if err := b.clear(ctx, it, standing.Status); err != nil {
+		return nil, err
+	}
+	return v, b.rejudgeAll(ctx)
 }
 
 // clear takes out the rows of a message that came to its end.
@@ -167,6 +172,15 @@ func waitFor(err error, things ...string) error {
 	return &waitError{rejected, things}
 }
 
+// thingsOf are what may end a refusal.
+func thingsOf(err error) []string {
+	var wait *waitError
+	if errors.As(err, &wait) {
+		return wait.things
+	}
+	return nil
+}
+
 // endedError says that the message ended before it began: what it belongs to was
 // forgotten.
 type endedError struct{ status state.MessageStatus }
@@ -175,11 +189,7 @@ func (e *endedError) Error() string { return "message is " + string(e.status) }
 
 // refuse writes the row of a message that waits, or that is rejected.
 func (b *batch) refuse(ctx context.Context, it *item, v *Verdict, why error) error {
-	var wait *waitError
-	var things []string
-	if errors.As(why, &wait) {
-		things = wait.things
-	}
+	things := thingsOf(why)
 	attempts := 0
 	if it.waiting != nil {
 		attempts = it.waiting.Attempts + 1

@@ -93,15 +93,36 @@ func (b *batch) forgetMore(ctx context.Context, s *state.Skeleton, by ...message
 	if all = slices.Compact(all); len(all) == len(s.ForgottenBy) {
 		return nil
 	}
-	var err error
-	s.ForgottenBy = all
-	if s.EndedAt, err = b.forgottenAt(ctx, all); err != nil {
-		return err
-	}
-	if err := b.tx.PutSkeleton(ctx, *s); err != nil {
+	if err := b.setForgottenBy(ctx, s, all); err != nil {
 		return err
 	}
 	return b.forgetAmends(ctx, s)
+}
+
+// setForgottenBy says which FORGETs ended a message, and with it when it ended: as of
+// the first of them, which is also until when it held if it was a grant.
+func (b *batch) setForgottenBy(ctx context.Context, s *state.Skeleton, by []message.ItemHash) error {
+	found, err := b.tx.MessagesByHash(ctx, by)
+	if err != nil {
+		return err
+	}
+	var until time.Time
+	for i, m := range found {
+		if i == 0 || m.Envelope.Time.Before(s.EndedAt) {
+			s.EndedAt = m.Envelope.Time
+		}
+		if i == 0 || m.MadeAt.Before(until) {
+			until = m.MadeAt
+		}
+	}
+	s.ForgottenBy = by
+	if err := b.tx.PutSkeleton(ctx, *s); err != nil {
+		return err
+	}
+	if len(found) == 0 || s.Envelope.Type != message.TypeAggregate || s.Kind == nil || *s.Kind != authz.SecurityKey {
+		return nil
+	}
+	return b.endGrant(ctx, s.Owner, s.Envelope.ItemHash, until)
 }
 
 // forgetAmends adds the FORGETs of a post to those of its amends that ended before.
@@ -225,7 +246,7 @@ func (b *batch) permitForget(ctx context.Context, m *state.Message, target messa
 	if authz.Same(m.Envelope.Sender, owner) {
 		return nil
 	}
-	ok, err := b.granted(ctx, owner, m.MadeAt, func(s authz.Security) bool { return authz.Allowed(s, owner, m.Envelope.Sender, facts) })
+	ok, err := b.granted(ctx, owner, m, func(s authz.Security) bool { return authz.Allowed(s, owner, m.Envelope.Sender, facts) })
 	if err != nil || ok {
 		return err
 	}
@@ -409,7 +430,8 @@ func (b *batch) undoPost(ctx context.Context, m *state.Message, p *message.Post,
 		if how != nil {
 			err = b.end(ctx, a, *how)
 		} else {
-			err = b.revoke(ctx, a, &message.RejectError{Code: message.CodePostAmendNotFound, Detail: "post " + string(m.Envelope.ItemHash) + " does not count"})
+			why := &message.RejectError{Code: message.CodePostAmendNotFound, Detail: "post " + string(m.Envelope.ItemHash) + " does not count"}
+			err = b.revoke(ctx, a, why, []string{thingMessage(m.Envelope.ItemHash)})
 		}
 		if err != nil {
 			return err
@@ -429,22 +451,31 @@ func (b *batch) undoAggregate(ctx context.Context, m *state.Message, a *message.
 		if err := b.tx.DropGrant(ctx, m.Owner, m.Envelope.ItemHash); err != nil {
 			return err
 		}
-		return b.rejudge(ctx, m.Owner, m.MadeAt)
+		b.rejudge(m.Owner, m.MadeAt)
+		return nil
 	}
-	grants, err := b.tx.Grants(ctx, m.Owner)
+	return b.endGrant(ctx, m.Owner, m.Envelope.ItemHash, how.madeAt)
+}
+
+// endGrant sets until when a grant held; nothing happens if it was none.
+func (b *batch) endGrant(ctx context.Context, owner string, hash message.ItemHash, until time.Time) error {
+	grants, err := b.tx.Grants(ctx, owner)
 	if err != nil {
 		return err
 	}
 	for _, g := range grants {
-		if g.Message != m.Envelope.ItemHash {
+		if g.Message != hash || g.Until.Equal(until) {
 			continue
 		}
-		g.Until = how.madeAt
-		if err := b.tx.PutGrant(ctx, g); err != nil {
-			return err
+		from := until
+		if !g.Until.IsZero() && g.Until.Before(until) {
+			from = g.Until
 		}
+		g.Until = until
+		b.rejudge(owner, from)
+		return b.tx.PutGrant(ctx, g)
 	}
-	return b.rejudge(ctx, m.Owner, how.madeAt)
+	return nil
 }
 
 // unpin takes out a pin; a file that nothing pins any more stays for a while.
@@ -518,12 +549,7 @@ func (b *batch) unforget(ctx context.Context, s *state.Skeleton, by message.Item
 	case len(rest) == len(s.ForgottenBy):
 		return nil
 	case len(rest) > 0:
-		var err error
-		s.ForgottenBy = rest
-		if s.EndedAt, err = b.forgottenAt(ctx, rest); err != nil {
-			return err
-		}
-		return b.tx.PutSkeleton(ctx, *s)
+		return b.setForgottenBy(ctx, s, rest)
 	case s.Sealed == nil:
 		b.p.log.Warn("message was forgotten by a FORGET that does not count, and its content is gone", "item_hash", s.Envelope.ItemHash)
 		return nil

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -72,18 +74,18 @@ func (b *batch) permit(ctx context.Context, m *state.Message) error {
 		return nil
 	}
 	facts := authz.FactsOf(e, m.Parsed)
-	ok, err := b.granted(ctx, m.Owner, m.MadeAt, func(s authz.Security) bool { return authz.Allowed(s, m.Owner, e.Sender, facts) })
+	ok, err := b.granted(ctx, m.Owner, m, func(s authz.Security) bool { return authz.Allowed(s, m.Owner, e.Sender, facts) })
 	if err != nil || ok {
 		return err
 	}
 	return waitFor(message.RejectSender(e.Sender, m.Owner), thingGrants(m.Owner))
 }
 
-// granted reports whether what an owner allowed at a time allows something that was
-// made then: the newest grant that was not forgotten by then. So all nodes decide
-// alike in whatever order they hear, and neither does a revocation undo what was
-// allowed before it, nor a grant bring back what was not.
-func (b *batch) granted(ctx context.Context, owner string, at time.Time, allows func(authz.Security) bool) (bool, error) {
+// granted reports whether what an owner allowed when a message was made allows it:
+// the newest grant that was not forgotten by then. So all nodes decide alike in
+// whatever order they hear, and neither does a revocation undo what was allowed
+// before it, nor a grant bring back what was not.
+func (b *batch) granted(ctx context.Context, owner string, m *state.Message, allows func(authz.Security) bool) (bool, error) {
 	if len(owner) > ownerCharsMax {
 		return false, nil
 	}
@@ -91,18 +93,32 @@ func (b *batch) granted(ctx context.Context, owner string, at time.Time, allows 
 	if err != nil {
 		return false, err
 	}
-	g := holding(grants, at)
+	g := holding(grants, m)
 	return g != nil && allows(authz.Parse(g.Content)), nil
 }
 
-// holding is the grant that holds at a time, nil if none does.
-func holding(grants []state.Grant, at time.Time) *state.Grant {
+// holding is the grant that holds when a message is made, nil if none does. A
+// message that is a grant itself is judged by those before it, of equal times by
+// hash: nobody prolongs what they are allowed. One that was forgotten holds when its
+// FORGET is made, which may have been allowed by it.
+func holding(grants []state.Grant, m *state.Message) *state.Grant {
+	at, isGrant := m.MadeAt.Truncate(time.Microsecond), isSecurity(m)
 	for i := len(grants) - 1; i >= 0; i-- {
-		if g := &grants[i]; !g.At.After(at) && (g.Until.IsZero() || g.Until.After(at)) {
+		g := &grants[i]
+		if isGrant && g.At.Equal(at) && g.Message >= m.Envelope.ItemHash {
+			continue
+		}
+		if !g.At.After(at) && (g.Until.IsZero() || !g.Until.Before(at)) {
 			return g
 		}
 	}
 	return nil
+}
+
+// isSecurity reports whether a message is an element of its owner's grants.
+func isSecurity(m *state.Message) bool {
+	a, ok := m.Parsed.(*message.Aggregate)
+	return ok && a.Key.String() == authz.SecurityKey
 }
 
 // delegated notes a message that was written for another.
@@ -126,30 +142,48 @@ func (b *batch) grant(ctx context.Context, m *state.Message, a *message.Aggregat
 	if err := b.tx.PutGrant(ctx, state.Grant{Owner: m.Owner, Message: m.Envelope.ItemHash, At: m.MadeAt, Content: a.Content}); err != nil {
 		return err
 	}
-	return b.rejudge(ctx, m.Owner, m.MadeAt)
+	b.rejudge(m.Owner, m.MadeAt)
+	return nil
 }
 
-// rejudge looks again at what others wrote for an owner whose grants changed from
-// a time on: what was refused may be allowed now, and what was made since may not.
-func (b *batch) rejudge(ctx context.Context, owner string, from time.Time) error {
-	if _, err := b.tx.Wake(ctx, b.now, thingGrants(owner)); err != nil {
-		return err
+// rejudge notes that the grants of an owner changed from a time on.
+func (b *batch) rejudge(owner string, from time.Time) {
+	if since, ok := b.regranted[owner]; ok && since.Before(from) {
+		return
 	}
-	written, err := b.tx.Delegated(ctx, owner, from)
-	if err != nil {
-		return err
+	if b.regranted == nil {
+		b.regranted = map[string]time.Time{}
 	}
-	for _, m := range written {
-		if err := b.recheck(ctx, m); err != nil {
+	b.regranted[owner] = from
+}
+
+// rejudgeAll looks again at what others wrote for owners whose grants changed: what
+// was refused may be allowed now, and what was made since may not. What ends so may
+// have been a grant itself, so this goes on until nothing ends any more.
+func (b *batch) rejudgeAll(ctx context.Context) error {
+	for len(b.regranted) > 0 {
+		owner := slices.Min(slices.Collect(maps.Keys(b.regranted)))
+		from := b.regranted[owner]
+		delete(b.regranted, owner)
+		if _, err := b.tx.Wake(ctx, b.now, thingGrants(owner)); err != nil {
 			return err
+		}
+		written, err := b.tx.Delegated(ctx, owner, from)
+		if err != nil {
+			return err
+		}
+		for _, hash := range written {
+			if err := b.recheck(ctx, hash); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
 // recheck ends a message that its sender was not allowed to write.
-func (b *batch) recheck(ctx context.Context, m *state.Message) error {
-	m, err := b.tx.Message(ctx, m.Envelope.ItemHash)
+func (b *batch) recheck(ctx context.Context, hash message.ItemHash) error {
+	m, err := b.tx.Message(ctx, hash)
 	if errors.Is(err, errs.NotFound) {
 		return nil // It ended with another.
 	}
@@ -175,7 +209,7 @@ func (b *batch) recheck(ctx context.Context, m *state.Message) error {
 	if err == nil || !errors.As(err, &refusal) {
 		return err
 	}
-	return b.revoke(ctx, m, refusal)
+	return b.revoke(ctx, m, refusal, thingsOf(err))
 }
 
 // recheckForget wants the targets of a FORGET to be such that it could end them.
@@ -192,8 +226,9 @@ func (b *batch) recheckForget(ctx context.Context, m *state.Message, f *message.
 	return nil
 }
 
-// revoke makes a message a rejected one.
-func (b *batch) revoke(ctx context.Context, m *state.Message, why *message.RejectError) error {
+// revoke makes a message a rejected one, which counts again when one of the things
+// comes.
+func (b *batch) revoke(ctx context.Context, m *state.Message, why *message.RejectError, things []string) error {
 	raw, err := json.Marshal(m.Envelope)
 	if err != nil {
 		return fmt.Errorf("encode message %s: %w", m.Envelope.ItemHash, err)
@@ -205,5 +240,6 @@ func (b *batch) revoke(ctx context.Context, m *state.Message, why *message.Rejec
 	b.p.log.Info("message is not allowed any more", "item_hash", m.Envelope.ItemHash, "sender", m.Envelope.Sender, "owner", m.Owner)
 	return b.tx.PutRejected(ctx, state.Rejected{
 		Hash: m.Envelope.ItemHash, Owner: m.Owner, Envelope: raw, ReceivedAt: m.ReceivedAt, MadeAt: m.MadeAt, Code: why.Code, Details: why.Details(),
+		WaitsFor: things,
 	})
 }

@@ -85,7 +85,7 @@ func (b *batch) permitAmend(ctx context.Context, m *state.Message, target messag
 	a := authz.Amend{Owner: m.Owner, Sender: e.Sender, OriginalOwner: original.Owner, Original: authz.FactsOf(&original.Envelope, post)}
 	allowed := authz.Same(m.Owner, e.Sender)
 	if !allowed {
-		if allowed, err = b.granted(ctx, original.Owner, m.MadeAt, func(s authz.Security) bool { return authz.AllowedAmend(s, a) }); err != nil {
+		if allowed, err = b.granted(ctx, original.Owner, m, func(s authz.Security) bool { return authz.AllowedAmend(s, a) }); err != nil {
 			return nil, err
 		}
 	}

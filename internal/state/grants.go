@@ -75,6 +75,15 @@ func (tx *Tx) DropDelegated(ctx context.Context, m *Message) error {
 
 // Delegated returns the messages that others wrote for an owner whose contents are
 // not older than from, oldest first.
-func (r reader) Delegated(ctx context.Context, owner string, from time.Time) ([]*Message, error) {
-	return r.messages(ctx, "pk IN (SELECT message FROM delegated WHERE owner = ? AND at >= ?) ORDER BY made_at, pk", owner, from.UnixMicro())
+func (r reader) Delegated(ctx context.Context, owner string, from time.Time) (out []message.ItemHash, err error) {
+	err = r.each(ctx, "SELECT message FROM delegated WHERE owner = ? AND at >= ? ORDER BY at, message", []any{owner, from.UnixMicro()}, func(scan func(...any) error) error {
+		var hash message.ItemHash
+		err := scan(&hash)
+		out = append(out, hash)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what others wrote for %s: %w", owner, err)
+	}
+	return out, nil
 }

@@ -1,0 +1,144 @@
+package ingest_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+// permutations calls fn with every order of n things.
+func permutations(n int, fn func(order []int)) {
+	var place func(order []int)
+	place = func(order []int) {
+		if len(order) == n {
+			fn(slices.Clone(order))
+			return
+		}
+		for i := range n {
+			if !slices.Contains(order, i) {
+				place(append(order, i))
+			}
+		}
+	}
+	place(nil)
+}
+
+// TestDelegationsAreJudgedAlikeInAnyOrder delivers a few messages in every order.
+func TestDelegationsAreJudgedAlikeInAnyOrder(t *testing.T) {
+	alice, bob, carol := key(t, "alice"), key(t, "bob"), key(t, "carol")
+	own := addressOf(alice)
+	toCarol := grants(map[string]any{"address": addressOf(carol)})
+	toBob := grants(map[string]any{"address": addressOf(bob)})
+	for _, tt := range []struct {
+		name string
+		say  func(tr *traffic)
+		want map[string]state.MessageStatus
+	}{
+		{
+			"a delegate whose right ended does not prolong it", func(tr *traffic) {
+				tr.aggregate("grant", alice, "security", toCarol)
+				tr.aggregate("revoke", alice, "security", grants())
+				tr.aggregate("own grant", carol, "security", toCarol, "address", own)
+				tr.post("post", carol, "address", own)
+			},
+			map[string]state.MessageStatus{"own grant": state.MessageRejected, "post": state.MessageRejected},
+		},
+		{
+			"a delegate may allow others something and keep nothing", func(tr *traffic) {
+				tr.aggregate("grant", alice, "security", toCarol)
+				tr.aggregate("grant to bob", carol, "security", toBob, "address", own)
+				tr.post("post", bob, "address", own)
+				tr.post("post by carol", carol, "address", own)
+			},
+			map[string]state.MessageStatus{"grant to bob": state.MessageProcessed, "post": state.MessageProcessed, "post by carol": state.MessageRejected},
+		},
+		{
+			"of grants of one time each is judged by those before it", func(tr *traffic) {
+				tr.aggregate("grant", alice, "security", toCarol)
+				at := tr.second + 100
+				theirs := tr.aggregate("own grant", carol, "security", toCarol, "address", own, "time", at)
+				raw, hashes := tr.raw, tr.hashes
+				for salt := 0; ; salt++ {
+					c := grants()
+					c["salt"] = salt
+					if tr.aggregate("revoke", alice, "security", c, "time", at) > theirs {
+						break
+					}
+					tr.raw, tr.hashes = raw, hashes // One that is the newer is wanted.
+				}
+				tr.post("post", carol, "address", own, "time", at)
+			},
+			map[string]state.MessageStatus{"own grant": state.MessageProcessed, "revoke": state.MessageProcessed, "post": state.MessageRejected},
+		},
+		{
+			"what such a delegate allows others goes too", func(tr *traffic) {
+				tr.aggregate("grant", alice, "security", toCarol)
+				tr.aggregate("revoke", alice, "security", grants())
+				tr.aggregate("grant to bob", carol, "security", toBob, "address", own)
+				tr.post("post", bob, "address", own)
+			},
+			map[string]state.MessageStatus{"grant to bob": state.MessageRejected, "post": state.MessageRejected},
+		},
+		{
+			"what was refused after a revocation counts when a grant comes late", func(tr *traffic) {
+				tr.aggregate("grant", alice, "security", toBob)
+				tr.aggregate("revoke", alice, "security", grants())
+				tr.aggregate("grant again", alice, "security", toBob)
+				tr.post("post", bob, "address", own)
+			},
+			map[string]state.MessageStatus{"post": state.MessageProcessed},
+		},
+		{
+			"a grant ends with the first of its FORGETs", func(tr *traffic) {
+				grant := tr.aggregate("grant", alice, "security", toBob)
+				tr.forget("forget", alice, []message.ItemHash{grant})
+				tr.post("post", bob, "address", own)
+				tr.forget("forget later", alice, []message.ItemHash{grant})
+			},
+			map[string]state.MessageStatus{"post": state.MessageRejected},
+		},
+		{
+			"who may forget a grant may do so by that grant", func(tr *traffic) {
+				grant := tr.aggregate("grant", alice, "security", toBob)
+				tr.post("post", bob, "address", own)
+				tr.forget("forget", bob, []message.ItemHash{grant})
+				tr.post("post later", bob, "address", own)
+			},
+			map[string]state.MessageStatus{"forget": state.MessageProcessed, "grant": state.MessageForgotten, "post": state.MessageProcessed, "post later": state.MessageRejected},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tr := &traffic{t: t, names: map[message.ItemHash]string{}, second: 1_700_000_000}
+			tt.say(tr)
+			cfg := config(false)
+			cfg.RetriesMax = 1000
+			var want string
+			permutations(len(tr.raw), func(order []int) {
+				n := open(t, "n", cfg)
+				n.deliver(t, tr, order)
+				got := n.outcome(t, tr)
+				if want == "" {
+					want = got
+					for name, status := range tt.want {
+						if !strings.Contains(got, fmt.Sprintf("%s: %s", name, status)) {
+							t.Errorf("%q should be %s:\n%s", name, status, got)
+						}
+					}
+				}
+				if got != want && !t.Failed() {
+					names := []string{}
+					for _, i := range order {
+						names = append(names, tr.names[tr.hashes[i]])
+					}
+					t.Errorf("order %s (-in order +now):\n%s", strings.Join(names, ", "), cmp.Diff(want, got))
+				}
+			})
+		})
+	}
+}

@@ -215,6 +215,9 @@ func (b *batch) refuse(ctx context.Context, it *item, v *Verdict, why error) err
 	return b.tx.PutRejected(ctx, r)
 }
 
+// errFull turns a message away that would have to wait. Nothing of it is written.
+var errFull = errs.New(errs.Unavailable, "too many messages wait already; try again later")
+
 func (b *batch) putPending(ctx context.Context, it *item, v *Verdict, attempts int, things []string) error {
 	if b.waiting < 0 {
 		var err error
@@ -222,8 +225,8 @@ func (b *batch) putPending(ctx context.Context, it *item, v *Verdict, attempts i
 			return err
 		}
 	}
-	if b.waiting >= pendingRowsMax && it.waiting == nil {
-		return errs.New(errs.Unavailable, "%d messages wait already; try again later", b.waiting)
+	if b.waiting >= b.p.pendingMax && it.waiting == nil {
+		return errFull
 	}
 	b.waiting++
 	if b.standings[it.env.ItemHash].Status == state.MessageRejected {

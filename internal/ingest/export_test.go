@@ -69,3 +69,30 @@ func (c *Catcher) Turn(ctx context.Context, id p2p.PeerID) (time.Duration, error
 
 // Pass visits those whose turn it is.
 func (c *Catcher) Pass(ctx context.Context) error { return c.c.pass(ctx) }
+
+// Outcome is what became of a message that was handed in with others.
+type Outcome struct {
+	Verdict *Verdict
+	Err     error
+}
+
+// SubmitTogether hands in messages that share a transaction.
+func (p *Pipeline) SubmitTogether(ctx context.Context, all ...[]byte) ([]Outcome, error) {
+	turns := make([]*turn, len(all))
+	for i, raw := range all {
+		it, err := p.read(ctx, raw, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		turns[i] = &turn{it: it}
+	}
+	p.writeTurns(ctx, turns)
+	out := make([]Outcome, len(turns))
+	for i, t := range turns {
+		out[i] = Outcome{t.verdict, t.err}
+	}
+	return out, nil
+}
+
+// SetPendingMax sets how many messages may wait.
+func (p *Pipeline) SetPendingMax(n int) { p.pendingMax = n }

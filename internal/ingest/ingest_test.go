@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/big"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
+	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p/p2ptest"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
@@ -51,6 +53,8 @@ type node struct {
 	pipe  *ingest.Pipeline
 	funds *funds
 	stop  func()
+	// broken says that the disk is.
+	broken atomic.Bool
 }
 
 func config(keepFiles bool) ingest.Config {
@@ -80,7 +84,7 @@ func open(t *testing.T, name string, cfg ingest.Config, bootstrap ...string) *no
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n.pipe, err = ingest.New(cfg, domain(), n.db, n.host, contents{keeper, n.blobs}, n.funds, reg, log); err != nil {
+	if n.pipe, err = ingest.New(cfg, domain(), n.db, n.host, contents{keeper, n.blobs, &n.broken}, n.funds, reg, log); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -90,11 +94,15 @@ func open(t *testing.T, name string, cfg ingest.Config, bootstrap ...string) *no
 type contents struct {
 	keeper *storage.Keeper
 	blobs  *blob.Store
+	broken *atomic.Bool
 }
 
 func (c contents) Stat(_ context.Context, hash message.ItemHash) (state.FileInfo, error) {
+	if c.broken != nil && c.broken.Load() {
+		return state.FileInfo{}, errors.New("disk is broken")
+	}
 	if hash.Type() == message.IPFS {
-		return state.FileInfo{}, errs.New(errs.NotFound, "no file %s", hash)
+		return state.FileInfo{}, noContent(hash)
 	}
 	info, err := c.keeper.Stat(hash)
 	return state.FileInfo{Hash: hash, SizeBytes: info.Size}, err
@@ -107,14 +115,25 @@ func (c contents) Fetch(ctx context.Context, hash message.ItemHash) error {
 
 func (c contents) Read(_ context.Context, hash message.ItemHash, limit int64) ([]byte, error) {
 	if hash.Type() == message.IPFS {
-		return nil, errs.New(errs.NotFound, "no content %s", hash)
+		return nil, noContent(hash)
 	}
 	b, err := c.blobs.Open(hash)
 	if err != nil {
 		return nil, err
 	}
 	defer b.Close()
-	return io.ReadAll(io.LimitReader(b, limit))
+	if b.Info.Size > limit {
+		return nil, errs.New(errs.Invalid, "content %s has more than %d bytes", hash, limit)
+	}
+	return io.ReadAll(b)
+}
+
+// noContent says that IPFS content is not here, or cannot be anywhere.
+func noContent(hash message.ItemHash) error {
+	if _, err := ipfs.ParseCID(string(hash)); err != nil {
+		return err
+	}
+	return errs.New(errs.NotFound, "no content %s", hash)
 }
 
 // submit hands in a message that can be read.

@@ -22,6 +22,9 @@ func (b *batch) judge(ctx context.Context, it *item) error {
 	if it.sigErr != nil && !it.origin.Contract {
 		return it.sigErr
 	}
+	if it.contentErr != nil {
+		return it.contentErr
+	}
 	hash := it.env.ItemHash
 	if it.content == nil {
 		return waitFor(message.RejectFile(message.CodeContentUnavailable, hash, ""), thingFile(hash))

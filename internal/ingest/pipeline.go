@@ -113,8 +113,9 @@ type Pipeline struct {
 	rules     credit.Rules
 	log       *slog.Logger
 
-	writer writer
-	trims  atomic.Int64 // Refusals since the last look at how many are kept.
+	writer     writer
+	trims      atomic.Int64 // Refusals since the last look at how many are kept.
+	pendingMax int
 
 	prices struct {
 		sync.Mutex
@@ -146,7 +147,7 @@ func New(cfg Config, domain job.Domain, db *state.DB, net Network, files Files, 
 		net = nobody{}
 	}
 	p := &Pipeline{
-		rules: rules, cfg: cfg, domain: domain, db: db, net: net, onNetwork: onNetwork, files: files, funds: funds, table: table, log: log,
+		rules: rules, cfg: cfg, domain: domain, db: db, net: net, onNetwork: onNetwork, files: files, funds: funds, table: table, log: log, pendingMax: pendingRowsMax,
 		messages:   counter("aleph_ingest_messages_total", "Messages by outcome and, of a refusal, code.", "outcome", "code"),
 		offers:     counter("aleph_ingest_offers_total", "Offers by outcome.", "outcome"),
 		capacities: counter("aleph_ingest_capacity_ads_total", "Capacity ads by outcome.", "outcome"),

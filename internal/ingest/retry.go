@@ -131,18 +131,43 @@ func (p *Pipeline) retry(ctx context.Context, row *state.Pending) error {
 	if row.Attempts == 0 && !row.Origin.Contract {
 		it.sigErr = signature.Verify(env) // Rows of older versions have not been through this.
 	}
-	var err error
-	if env.ItemType == message.Inline {
-		it.content = []byte(env.ItemContent)
-	} else if it.content, err = p.readContent(ctx, env); err != nil {
-		return err
+	var v *Verdict
+	err := p.readWaiting(ctx, it)
+	if err == nil {
+		p.findRunway(ctx, it)
+		v, err = p.write(ctx, it)
 	}
-	p.findRunway(ctx, it)
-	v, err := p.write(ctx, it)
+	if err != nil && ctx.Err() == nil && errs.KindOf(err) == errs.Internal {
+		p.log.Error("message not judged", "item_hash", row.Hash, "err", err)
+		v, err = p.countFailure(ctx, it)
+	}
 	if err == nil && v.Status == state.MessageRejected {
 		p.log.Info("message refused", "item_hash", row.Hash, "err", v.Refusal)
 	}
 	return err
+}
+
+func (p *Pipeline) readWaiting(ctx context.Context, it *item) error {
+	if it.env.ItemType != message.Inline {
+		return p.readContent(ctx, it)
+	}
+	it.content = []byte(it.env.ItemContent)
+	return nil
+}
+
+// countFailure lets a message that this node failed to judge wait longer, and not
+// for ever: it would be due again and again, and delay the others.
+func (p *Pipeline) countFailure(ctx context.Context, it *item) (v *Verdict, err error) {
+	err = p.db.Update(ctx, func(tx *state.Tx) error {
+		b, err := p.newBatch(ctx, tx, []*item{it}, time.Now())
+		if err != nil {
+			return err
+		}
+		why := &message.RejectError{Code: message.CodeInternal, Detail: "this node failed to judge the message"}
+		v = &Verdict{ItemHash: it.env.ItemHash, Refusal: why}
+		return b.refuse(ctx, it, v, why)
+	})
+	return v, err
 }
 
 // obtainMissing asks other nodes for what the message names and is not here.

@@ -103,6 +103,8 @@ func (b *batch) fileOf(ctx context.Context, s *message.Store) (*state.FileInfo, 
 	switch {
 	case err == nil:
 		return &info, nil
+	case errors.Is(err, errs.Invalid): // No file can have such a name.
+		return nil, message.Reject(message.CodeInvalidFormat, "content.item_hash: %v", err)
 	case !errors.Is(err, errs.NotFound):
 		return nil, err
 	case b.p.cfg.KeepFiles:

@@ -62,6 +62,7 @@ type item struct {
 	raw        json.RawMessage // As it was received.
 	content    []byte          // Exact bytes; nil if they are not here.
 	sigErr     error           // *message.RejectError
+	contentErr error           // *message.RejectError: there can be no such content.
 	origin     state.Origin
 	receivedAt time.Time
 	mustPay    bool
@@ -87,8 +88,7 @@ func (p *Pipeline) read(ctx context.Context, raw json.RawMessage, now time.Time)
 		it.content = []byte(env.ItemContent)
 		return it, nil
 	}
-	it.content, err = p.readContent(ctx, env)
-	return it, err
+	return it, p.readContent(ctx, it)
 }
 
 // contentBytesMax bounds a content that is not in its message. It has 16 times as
@@ -97,12 +97,16 @@ const contentBytesMax = 16 * message.MaxInlineChars
 
 // readContent reads the content of a message from the files that are here; nil if
 // it is not among them.
-func (p *Pipeline) readContent(ctx context.Context, env *message.Envelope) ([]byte, error) {
-	content, err := p.files.Read(ctx, env.ItemHash, contentBytesMax)
-	if errors.Is(err, errs.NotFound) {
-		return nil, nil
+func (p *Pipeline) readContent(ctx context.Context, it *item) (err error) {
+	it.content, err = p.files.Read(ctx, it.env.ItemHash, contentBytesMax)
+	switch {
+	case errors.Is(err, errs.NotFound):
+		return nil
+	case errors.Is(err, errs.Invalid):
+		it.contentErr = message.Reject(message.CodeInvalidFormat, "%v", err)
+		return nil
 	}
-	return content, err
+	return err
 }
 
 // checkTexts refuses texts that no database can hold.

@@ -52,7 +52,7 @@ func (b *batch) noteUntold(ctx context.Context, turns []*turn) error {
 	}
 	var news []message.ItemHash
 	for _, t := range turns {
-		if t.it.waiting == nil && isNews(t.verdict) {
+		if t.verdict != nil && t.it.waiting == nil && isNews(t.verdict) {
 			news = append(news, t.it.env.ItemHash)
 		}
 	}

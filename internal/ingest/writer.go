@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -94,9 +95,10 @@ func (p *Pipeline) writeTurns(ctx context.Context, turns []*turn) {
 	if err == nil {
 		return
 	}
-	alone := len(turns) == 1 || errs.KindOf(err) != errs.Internal
+	kind := errs.KindOf(err)
+	alone := len(turns) == 1 || kind == errs.Unavailable || kind == errs.Exhausted
 	for _, t := range turns {
-		t.verdict = nil
+		t.verdict, t.err = nil, nil
 		if alone {
 			t.err = fmt.Errorf("write message %s: %w", t.it.env.ItemHash, err)
 		} else {
@@ -116,7 +118,11 @@ func (p *Pipeline) writeBatch(ctx context.Context, turns []*turn) error {
 			return err
 		}
 		for _, t := range turns {
-			if t.verdict, err = b.take(ctx, t.it); err != nil {
+			t.verdict, err = b.take(ctx, t.it)
+			switch {
+			case errors.Is(err, errFull):
+				t.verdict, t.err = nil, err
+			case err != nil:
 				return err
 			}
 		}

@@ -1,0 +1,110 @@
+package ingest_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p/p2ptest"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/signature"
+)
+
+// noCID looks like the name of IPFS content, and is none.
+const noCID = message.ItemHash("Qm11111111111111111111111111111111111111111111")
+
+// elsewhere is a POST whose content is in a file.
+func elsewhere(t *testing.T, hash message.ItemHash) []byte {
+	t.Helper()
+	e := &message.Envelope{Chain: message.Ethereum, Type: message.TypePost, Time: time.Now(), ItemType: hash.Type(), ItemHash: hash}
+	if err := signature.SignEVM(key(t, "owner"), e); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func post(t *testing.T, text string) []byte {
+	t.Helper()
+	k := key(t, "owner")
+	_, raw := envelope(t, k, message.TypePost, map[string]any{"address": addressOf(k), "time": 1, "type": "t", "content": text})
+	return raw
+}
+
+// TestNamesThatNothingHasAreRefused: they are the sender's fault, not this node's.
+func TestNamesThatNothingHasAreRefused(t *testing.T) {
+	n := open(t, "n", config(true))
+	k := key(t, "owner")
+	_, file := envelope(t, k, message.TypeStore, map[string]any{"address": addressOf(k), "time": 1, "item_type": "ipfs", "item_hash": noCID})
+	for name, raw := range map[string][]byte{"file": file, "content": elsewhere(t, noCID)} {
+		v, err := n.pipe.Submit(t.Context(), ingest.Submission{Raw: raw, At: time.Now()})
+		if err != nil || v.Status != state.MessageRejected || v.Refusal.Code != message.CodeInvalidFormat {
+			t.Errorf("%s: %+v, %v; want it rejected with code 0", name, v, err)
+		}
+	}
+}
+
+// TestContentsThatAreTooLongAreRefused, also when they come late.
+func TestContentsThatAreTooLongAreRefused(t *testing.T) {
+	n := open(t, "n", config(true))
+	content := bytes.Repeat([]byte(" "), 4<<20)
+	hash := message.HashOf(content)
+	if v := n.submit(t, elsewhere(t, hash)); v.Status != state.MessagePending {
+		t.Fatalf("without its content: %+v", v)
+	}
+	if _, err := n.blobs.Put(t.Context(), bytes.NewReader(content), ""); err != nil {
+		t.Fatal(err)
+	}
+	p2ptest.Start(t, n.host)
+	n.run(t)
+	if k := n.waitFor(t, hash, state.MessageRejected); k.Rejected.Code != message.CodeInvalidFormat {
+		t.Errorf("with it: code %d, want 0", k.Rejected.Code)
+	}
+}
+
+// TestOneMessageDoesNotSpoilTheOthers that share its transaction.
+func TestOneMessageDoesNotSpoilTheOthers(t *testing.T) {
+	n := open(t, "n", config(true))
+	n.pipe.SetPendingMax(1)
+	ref := message.HashOf([]byte("missing"))
+	n.submit(t, elsewhere(t, ref)) // Now nothing more can wait.
+
+	got, err := n.pipe.SubmitTogether(t.Context(), post(t, "first"), elsewhere(t, message.HashOf([]byte("missing too"))), post(t, "last"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []int{0, 2} {
+		if got[i].Err != nil || got[i].Verdict.Status != state.MessageProcessed {
+			t.Errorf("message %d: %+v, %v; want it processed", i, got[i].Verdict, got[i].Err)
+		}
+	}
+	if errs.KindOf(got[1].Err) != errs.Unavailable || got[1].Verdict != nil || !strings.Contains(got[1].Err.Error(), "wait already") {
+		t.Errorf("one too many: %+v, %v; want errs.Unavailable", got[1].Verdict, got[1].Err)
+	}
+}
+
+// TestWhatCannotBeJudgedIsNotTriedForEver, as it would delay all that waits.
+func TestWhatCannotBeJudgedIsNotTriedForEver(t *testing.T) {
+	cfg := config(true)
+	cfg.RetriesMax = 1
+	n := open(t, "n", cfg)
+	hash, raw := store(t, key(t, "owner"), message.HashOf([]byte("missing")))
+	if v := n.submit(t, raw); v.Status != state.MessagePending {
+		t.Fatalf("without its file: %+v", v)
+	}
+	n.broken.Store(true)
+	p2ptest.Start(t, n.host)
+	n.run(t)
+
+	if k := n.waitFor(t, hash, state.MessageRejected); k.Rejected.Code != message.CodeInternal {
+		t.Errorf("code %d, want -1", k.Rejected.Code)
+	}
+}

@@ -1,11 +1,13 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -64,6 +66,9 @@ func (b *batch) take(ctx context.Context, it *item) (*Verdict, error) {
 		if v != nil || err != nil {
 			return v, err
 		}
+		if err := b.inherit(ctx, it, standing); err != nil {
+			return nil, err
+		}
 	}
 	err := b.judge(ctx, it)
 	v := &Verdict{ItemHash: it.env.ItemHash, Status: state.MessageProcessed}
@@ -82,6 +87,42 @@ func (b *batch) take(ctx context.Context, it *item) (*Verdict, error) {
 		return nil, err
 	}
 	return v, b.rejudgeAll(ctx)
+}
+
+// inherit takes over what is known of where copies of a message came from that wait
+// or were refused: a transaction that named one of them stays its confirmation.
+func (b *batch) inherit(ctx context.Context, it *item, s state.Standing) error {
+	key := state.PendingKey(it.env)
+	switch s.Status {
+	case state.MessagePending:
+		rows, err := b.tx.PendingFor(ctx, it.env.ItemHash)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			if row.Key == key {
+				it.origin.Tx = cmp.Or(it.origin.Tx, row.Origin.Tx)
+				it.origin.MustPay = it.origin.MustPay && row.Origin.MustPay // Not if another node has asked.
+			}
+		}
+	case state.MessageRejected:
+		if it.waiting != nil {
+			return nil
+		}
+		row, err := b.tx.Rejected(ctx, it.env.ItemHash)
+		if errors.Is(err, errs.NotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		env := new(message.Envelope)
+		if env.UnmarshalJSON(row.Envelope) == nil && state.PendingKey(env) == key {
+			it.origin.Tx = cmp.Or(it.origin.Tx, row.Origin.Tx)
+		}
+	default:
+	}
+	return nil
 }
 
 // clear takes out the rows of a message that came to its end.
@@ -194,11 +235,14 @@ func (b *batch) refuse(ctx context.Context, it *item, v *Verdict, why error) err
 	if it.waiting != nil {
 		attempts = it.waiting.Attempts + 1
 	}
-	if v.Refusal.Code.Retriable() && attempts <= b.p.cfg.RetriesMax {
+	if v.Refusal.Code.Retriable() && attempts < b.p.cfg.RetriesMax {
 		v.Status = state.MessagePending
 		return b.putPending(ctx, it, v, attempts, things)
 	}
 	v.Status = state.MessageRejected
+	if less, err := b.saysLess(ctx, it, v.Refusal.Code); err != nil || less {
+		return err
+	}
 	if err := b.dropWaiting(ctx, it); err != nil {
 		return err
 	}
@@ -213,6 +257,31 @@ func (b *batch) refuse(ctx context.Context, it *item, v *Verdict, why error) err
 	}
 	b.standings[it.env.ItemHash] = state.Standing{Status: state.MessageRejected}
 	return b.tx.PutRejected(ctx, r)
+}
+
+// saysLess reports whether a refusal is about who sent this copy, while another copy
+// waits or was refused for what it says: anybody can spoil a copy.
+func (b *batch) saysLess(ctx context.Context, it *item, code message.Code) (bool, error) {
+	ofSender := func(c message.Code) bool {
+		return c == message.CodeInvalidSignature || c == message.CodePermissionDenied
+	}
+	if it.waiting != nil || !ofSender(code) {
+		return false, nil
+	}
+	hash, key := it.env.ItemHash, state.PendingKey(it.env)
+	switch b.standings[hash].Status {
+	case state.MessagePending:
+		rows, err := b.tx.PendingFor(ctx, hash)
+		return !slices.ContainsFunc(rows, func(p state.Pending) bool { return p.Key == key }), err
+	case state.MessageRejected:
+		row, err := b.tx.Rejected(ctx, hash)
+		if errors.Is(err, errs.NotFound) {
+			return false, nil
+		}
+		return err == nil && !ofSender(row.Code), err
+	default:
+		return false, nil
+	}
 }
 
 // errFull turns a message away that would have to wait. Nothing of it is written.

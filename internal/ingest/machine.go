@@ -43,7 +43,7 @@ func (b *batch) machine(ctx context.Context, it *item, m *state.Message) error {
 	if err != nil {
 		return message.Reject(message.CodeInternal, "%v", err)
 	}
-	if err := b.afford(ctx, it, m, bill{payment: paymentOf(m.Parsed), cost: cost, onDemand: isOnDemand(m.Parsed), offered: !it.mustPay}); err != nil {
+	if err := b.afford(ctx, it, m, bill{payment: paymentOf(m.Parsed), cost: cost, onDemand: isOnDemand(m.Parsed), offered: !it.origin.MustPay}); err != nil {
 		return err
 	}
 	if err := b.delegated(ctx, m); err != nil {

@@ -45,7 +45,7 @@ func (b *batch) afford(ctx context.Context, it *item, m *state.Message, l bill) 
 	if err := checkMethod(m, l, at); err != nil {
 		return err
 	}
-	free := (l.isFile || l.onDemand) && at < freeUntil
+	free := (l.isFile || l.onDemand) && isFree(it, at)
 	small := l.isFile && l.payment == message.PayHold && l.file != nil && l.file.SizeBytes <= freeFileBytes
 	switch {
 	case free, small, l.cost == nil, l.payment == message.PaySuperfluid:
@@ -58,6 +58,15 @@ func (b *batch) afford(ctx context.Context, it *item, m *state.Message, l bill) 
 	default:
 		return b.affordHold(ctx, m, l.cost)
 	}
+}
+
+// isFree reports whether a message is of before files and functions cost anything: by
+// the height of the transaction that names it, or by its time if there is none.
+func isFree(it *item, at int64) bool {
+	if tx := it.origin.Tx; tx != nil && tx.Chain == message.Ethereum {
+		return tx.Height < holdFrom
+	}
+	return at < freeUntil
 }
 
 // checkMethod wants a payment of a kind that the time of the message allows.

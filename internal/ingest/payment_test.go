@@ -223,3 +223,61 @@ func TestPricesAreThoseOfTheTime(t *testing.T) {
 		t.Errorf("after: %s", got)
 	}
 }
+
+// TestWhoMustPayMustPayLater too: when the file has come, and when news of credits
+// that are not enough have.
+func TestWhoMustPayMustPayLater(t *testing.T) {
+	b := openBank(t)
+	k := key(t, "poor")
+	raw := []byte("comes late")
+	file := map[string]any{"item_type": "storage", "item_hash": message.HashOf(raw), "payment": map[string]any{"type": "credit"}}
+	v := b.say(k, message.TypeStore, newTime, file)
+	if v.Status != state.MessagePending {
+		t.Fatalf("without its file: %+v", v)
+	}
+	settled := func() *state.Known {
+		t.Helper()
+		if err := b.pipe.Settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		known, err := b.db.Known(t.Context(), v.ItemHash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return known
+	}
+	if _, err := b.blobs.Put(t.Context(), bytes.NewReader(raw), ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := settled(); got.Status != state.MessageRejected || got.Rejected.Code != message.CodeCreditInsufficient {
+		t.Fatalf("with its file: %+v; want it rejected with code 6", got)
+	}
+
+	b.give(addressOf(k), newTime-1, 1)
+	if got := settled(); got.Status != state.MessageRejected {
+		t.Errorf("with one credit: %s", got.Status)
+	}
+	b.give(addressOf(k), newTime-1, 1_000_000)
+	if got := settled(); got.Status != state.MessageProcessed {
+		t.Errorf("with many credits: %s", got.Status)
+	}
+}
+
+// TestHeightsSayWhatWasFree before times do.
+func TestHeightsSayWhatWasFree(t *testing.T) {
+	b := openBank(t)
+	for i, tt := range []struct {
+		at, height int64
+		status     state.MessageStatus
+	}{
+		{holdTime, 22_195_999, state.MessageProcessed},
+		{oldTime, 22_196_000, state.MessageRejected},
+	} {
+		raw := b.message(key(t, "owner"), message.TypeStore, tt.at, b.file(bigFile+i, "hold"))
+		v, err := b.pipe.Confirm(t.Context(), raw, state.Transaction{Chain: message.Ethereum, Hash: "0x1", Height: tt.height, At: time.Unix(1, 0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.want(v, tt.status, message.CodeBalanceInsufficient)
+	}
+}

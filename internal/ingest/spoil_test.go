@@ -108,3 +108,76 @@ func TestWhatCannotBeJudgedIsNotTriedForEver(t *testing.T) {
 		t.Errorf("code %d, want -1", k.Rejected.Code)
 	}
 }
+
+// TestNobodySpoilsAnothersMessage with a copy of it that does not count.
+func TestNobodySpoilsAnothersMessage(t *testing.T) {
+	for name, retries := range map[string]int{"that waits": 10, "that was refused": 0} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(false)
+			cfg.RetriesMax = retries
+			n := open(t, "n", cfg)
+			tr := &traffic{t: t, names: map[message.ItemHash]string{}, second: 1_700_000_000}
+			original := tr.post("original", key(t, "alice"))
+			amend := tr.post("amend", key(t, "alice"), "type", "amend", "ref", original)
+			var env message.Envelope
+			if err := env.UnmarshalJSON(tr.raw[1]); err != nil {
+				t.Fatal(err)
+			}
+			stranger, forged := env, env
+			if err := signature.SignEVM(key(t, "bob"), &stranger); err != nil {
+				t.Fatal(err)
+			}
+			forged.Signature = stranger.Signature
+			n.submit(t, tr.raw[1])
+			for _, e := range []message.Envelope{stranger, forged} {
+				raw, err := json.Marshal(e)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if v := n.submit(t, raw); v.Status != state.MessageRejected {
+					t.Fatalf("a copy by %s: %+v", e.Sender, v)
+				}
+			}
+			if k, err := n.db.Known(t.Context(), amend); err != nil || k.Rejected != nil && k.Rejected.Code != message.CodePostAmendNotFound {
+				t.Errorf("before its original comes: %+v, %v", k, err)
+			}
+			n.submit(t, tr.raw[0])
+			if err := n.pipe.Settle(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if k, err := n.db.Known(t.Context(), amend); err != nil || k.Status != state.MessageProcessed {
+				t.Errorf("after its original came: %+v, %v; want it processed", k, err)
+			}
+		})
+	}
+}
+
+// TestConfirmationsOutlastTheWait of a message that a transaction names.
+func TestConfirmationsOutlastTheWait(t *testing.T) {
+	for name, retries := range map[string]int{"that waits": 10, "that was refused": 0} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(false)
+			cfg.RetriesMax = retries
+			n := open(t, "n", cfg)
+			tr := &traffic{t: t, names: map[message.ItemHash]string{}, second: 1_700_000_000}
+			original := tr.post("original", key(t, "alice"))
+			amend := tr.post("amend", key(t, "alice"), "type", "amend", "ref", original)
+			tx := state.Transaction{Chain: message.Ethereum, Hash: "0x1", Height: 1, At: time.Unix(1, 0)}
+
+			n.submit(t, tr.raw[1])
+			if _, err := n.pipe.Confirm(t.Context(), tr.raw[1], tx); err != nil {
+				t.Fatal(err)
+			}
+			n.submit(t, tr.raw[1])
+			n.submit(t, tr.raw[0])
+			if err := n.pipe.Settle(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+
+			got, err := n.db.Confirmations(t.Context(), []message.ItemHash{amend})
+			if err != nil || len(got[amend]) != 1 {
+				t.Errorf("confirmations: %v, %v; want one", got, err)
+			}
+		})
+	}
+}

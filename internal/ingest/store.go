@@ -31,7 +31,7 @@ func (b *batch) store(ctx context.Context, it *item, m *state.Message, s *messag
 	if err != nil {
 		return err
 	}
-	if err := b.afford(ctx, it, m, bill{payment: s.PaymentType(), cost: cost, file: info, isFile: true, offered: !it.mustPay}); err != nil {
+	if err := b.afford(ctx, it, m, bill{payment: s.PaymentType(), cost: cost, file: info, isFile: true, offered: !it.origin.MustPay}); err != nil {
 		return err
 	}
 	if err := b.delegated(ctx, m); err != nil {

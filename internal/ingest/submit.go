@@ -44,7 +44,7 @@ func (p *Pipeline) Submit(ctx context.Context, s Submission) (*Verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	it.mustPay = s.MustPay
+	it.origin.MustPay = s.MustPay
 	p.findRunway(ctx, it)
 	v, err := p.write(ctx, it)
 	if err != nil {
@@ -65,7 +65,6 @@ type item struct {
 	contentErr error           // *message.RejectError: there can be no such content.
 	origin     state.Origin
 	receivedAt time.Time
-	mustPay    bool
 	runway     *big.Rat       // Credits of the owner's wallet; nil if they are not known.
 	waiting    *state.Pending // The row of one that waits; nil if it is new.
 	processed  bool           // Another node says that it has processed it; see catchup.go. Then,

@@ -18,6 +18,9 @@ type Origin struct {
 	Tx *Transaction `json:"tx,omitempty"`
 	// Contract: a contract emitted the message, which needs no signature.
 	Contract bool `json:"contract,omitempty"`
+	// MustPay: its sender handed it in here, so what is paid by credit needs the
+	// credits whenever it is judged.
+	MustPay bool `json:"must_pay,omitempty"`
 }
 
 // Transaction is a transaction of a chain that names messages.
@@ -64,7 +67,7 @@ func (tx *Tx) PutPending(ctx context.Context, p Pending) error {
 		p.Attempts, int(p.Code), string(p.Details),
 	}
 	err = tx.insert(ctx, "pending ("+pendingColumns+")", [][]any{row}, " ON CONFLICT (pk) DO UPDATE SET owner = excluded.owner, envelope = excluded.envelope,"+
-		" retry_at = excluded.retry_at, attempts = excluded.attempts, code = excluded.code, details = excluded.details")
+		" origin = excluded.origin, retry_at = excluded.retry_at, attempts = excluded.attempts, code = excluded.code, details = excluded.details")
 	if err != nil {
 		return err
 	}

@@ -1,13 +1,18 @@
 package ingest_test
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -27,6 +32,40 @@ func permutations(n int, fn func(order []int)) {
 		}
 	}
 	place(nil)
+}
+
+// openAlone returns a node that is on no network and has no files.
+func openAlone(t *testing.T, cfg ingest.Config) *node {
+	t.Helper()
+	n := &node{}
+	var err error
+	if n.db, err = state.Open(t.Context(), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if n.pipe, err = ingest.New(cfg, domain(), n.db, nil, noFiles{}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// noFiles has none.
+type noFiles struct{}
+
+func (noFiles) Stat(_ context.Context, hash message.ItemHash) (state.FileInfo, error) {
+	return state.FileInfo{}, errs.New(errs.NotFound, "no file %s", hash)
+}
+
+func (noFiles) Fetch(_ context.Context, hash message.ItemHash) error {
+	return errs.New(errs.NotFound, "no file %s", hash)
+}
+
+func (noFiles) Read(_ context.Context, hash message.ItemHash, _ int64) ([]byte, error) {
+	return nil, errs.New(errs.NotFound, "no file %s", hash)
 }
 
 // TestDelegationsAreJudgedAlikeInAnyOrder delivers a few messages in every order.
@@ -112,6 +151,27 @@ func TestDelegationsAreJudgedAlikeInAnyOrder(t *testing.T) {
 			},
 			map[string]state.MessageStatus{"forget": state.MessageProcessed, "grant": state.MessageForgotten, "post": state.MessageProcessed, "post later": state.MessageRejected},
 		},
+		{
+			"a stranger forgets no aggregate, though its owner did", func(tr *traffic) {
+				whole := string(message.HashOf([]byte("key")))
+				tr.aggregate("element", alice, whole, map[string]any{"a": 1})
+				tr.say("forget", alice, message.TypeForget, map[string]any{"hashes": []string{}, "aggregates": []string{whole}})
+				tr.say("forget by a stranger", bob, message.TypeForget, map[string]any{
+					"address": own, "time": tr.second + 1000, "hashes": []string{}, "aggregates": []string{whole},
+				})
+				tr.aggregate("element later", alice, whole, map[string]any{"b": 1})
+			},
+			map[string]state.MessageStatus{"forget by a stranger": state.MessageRejected, "element": state.MessageForgotten, "element later": state.MessageProcessed},
+		},
+		{
+			"nor one that has only newer elements", func(tr *traffic) {
+				whole := string(message.HashOf([]byte("key")))
+				tr.aggregate("element", alice, whole, map[string]any{"a": 1})
+				tr.say("forget by a stranger", bob, message.TypeForget, map[string]any{"address": own, "time": 1, "hashes": []string{}, "aggregates": []string{whole}})
+				tr.aggregate("oldest element", alice, whole, map[string]any{"b": 1}, "time", 1)
+			},
+			map[string]state.MessageStatus{"forget by a stranger": state.MessageRejected, "element": state.MessageProcessed, "oldest element": state.MessageProcessed},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tr := &traffic{t: t, names: map[message.ItemHash]string{}, second: 1_700_000_000}
@@ -120,7 +180,7 @@ func TestDelegationsAreJudgedAlikeInAnyOrder(t *testing.T) {
 			cfg.RetriesMax = 1000
 			var want string
 			permutations(len(tr.raw), func(order []int) {
-				n := open(t, "n", cfg)
+				n := openAlone(t, cfg)
 				n.deliver(t, tr, order)
 				got := n.outcome(t, tr)
 				if want == "" {

@@ -30,7 +30,11 @@ func (b *batch) forget(ctx context.Context, it *item, m *state.Message, f *messa
 	if err != nil {
 		return err
 	}
-	for _, owner := range ownersOf(slices.Concat(targets, elements), over) {
+	owners := ownersOf(slices.Concat(targets, elements), over)
+	if len(f.Aggregates) > 0 && !slices.Contains(owners, m.Owner) {
+		owners = append(owners, m.Owner)
+	}
+	for _, owner := range owners {
 		if !authz.Same(m.Envelope.Sender, owner) {
 			if err := b.tx.PutDelegated(ctx, owner, m); err != nil {
 				return err
@@ -70,15 +74,13 @@ func (b *batch) forgetAggregate(ctx context.Context, m *state.Message, key strin
 	if err := b.tx.ForgetAggregate(ctx, m.Owner, key, m.MadeAt, m.Envelope.ItemHash); err != nil {
 		return err
 	}
-	before, err := b.tx.SkeletonsOf(ctx, state.ParentAggregate(m.Owner, key))
+	before, err := b.forgottenBefore(ctx, m, key)
 	if err != nil {
 		return err
 	}
 	for i := range before {
-		if s := &before[i]; s.Status == state.MessageForgotten && !s.MadeAt.After(m.MadeAt) {
-			if err := b.forgetMore(ctx, s, m.Envelope.ItemHash); err != nil {
-				return err
-			}
+		if err := b.forgetMore(ctx, &before[i], m.Envelope.ItemHash); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -269,10 +271,12 @@ func (b *batch) forgottenElements(ctx context.Context, it *item, m *state.Messag
 		if len(all) == 0 && len(by) == 0 && !it.processed {
 			return nil, waitFor(message.RejectForgetAggregate(string(key)), thingAggregate(m.Owner, string(key)))
 		}
+		judged := false
 		for _, e := range all {
 			if e.MadeAt.After(m.MadeAt) {
 				continue // It came after, whatever the order here is.
 			}
+			judged = true
 			if err := b.mayForget(ctx, m, e); err != nil {
 				return nil, err
 			}
@@ -280,8 +284,39 @@ func (b *batch) forgottenElements(ctx context.Context, it *item, m *state.Messag
 				out = append(out, e)
 			}
 		}
+		before, err := b.forgottenBefore(ctx, m, string(key))
+		if err != nil {
+			return nil, err
+		}
+		for i := range before {
+			judged = true
+			if err := b.mayForgetMore(ctx, m, &before[i]); err != nil {
+				return nil, err
+			}
+		}
+		if judged {
+			continue
+		}
+		if err := b.permitForgetAggregate(ctx, m, key); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
+}
+
+// forgottenBefore are the elements of an aggregate that were forgotten before, and
+// that a FORGET of all of it ends too.
+func (b *batch) forgottenBefore(ctx context.Context, m *state.Message, key string) ([]state.Skeleton, error) {
+	all, err := b.tx.SkeletonsOf(ctx, state.ParentAggregate(m.Owner, key))
+	return slices.DeleteFunc(all, func(s state.Skeleton) bool { return s.Status != state.MessageForgotten || s.MadeAt.After(m.MadeAt) }), err
+}
+
+// permitForgetAggregate wants the sender of a FORGET to be one who could write to an
+// aggregate, of which it ends no element that is here: some may come late.
+func (b *batch) permitForgetAggregate(ctx context.Context, m *state.Message, key message.ItemHash) error {
+	name := string(key)
+	facts := authz.Facts{Chain: m.Envelope.Chain, Channel: m.Envelope.Channel, Type: message.TypeAggregate, AggregateKey: &name}
+	return b.permitForget(ctx, m, key, m.Owner, facts)
 }
 
 // ending is how a message ends.

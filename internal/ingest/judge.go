@@ -226,6 +226,15 @@ func (b *batch) recheckForget(ctx context.Context, m *state.Message, f *message.
 			return err
 		}
 	}
+	for _, key := range f.Aggregates {
+		parent := state.ParentAggregate(m.Owner, string(key))
+		if slices.ContainsFunc(ended, func(s state.Skeleton) bool { return s.Parent == parent }) {
+			continue
+		}
+		if err := b.permitForgetAggregate(ctx, m, key); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

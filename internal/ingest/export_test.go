@@ -7,6 +7,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 // WaitingOffersMax bounds a payer's offers that are not jobs yet.
@@ -96,3 +97,17 @@ func (p *Pipeline) SubmitTogether(ctx context.Context, all ...[]byte) ([]Outcome
 
 // SetPendingMax sets how many messages may wait.
 func (p *Pipeline) SetPendingMax(n int) { p.pendingMax = n }
+
+// Due returns the messages that the next pass looks at: those that wait for bytes, or
+// for something else.
+func (p *Pipeline) Due(ctx context.Context, bytes bool) ([]state.Pending, error) {
+	return p.due(ctx, bytes)
+}
+
+// DueMax bounds the messages of one pass.
+const DueMax = dueMax
+
+// ObtainMissing asks other nodes for what a message names and is not here.
+func (p *Pipeline) ObtainMissing(ctx context.Context, env *message.Envelope) {
+	p.obtainMissing(ctx, env)
+}

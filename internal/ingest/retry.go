@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -64,21 +65,10 @@ func (p *Pipeline) tidyPass(ctx context.Context) error {
 	})
 }
 
-// needsBytes reports whether a message waits for a file or a content.
-func needsBytes(row *state.Pending) bool {
-	return row.Code == message.CodeFileUnavailable || row.Code == message.CodeContentUnavailable
-}
-
-// due returns the pending messages that are due and that wait for bytes, or for
-// something else.
-func (p *Pipeline) due(ctx context.Context, bytes bool) (out []state.Pending, err error) {
-	all, err := p.db.PendingDue(ctx, time.Now(), dueMax)
-	for _, row := range all {
-		if needsBytes(&row) == bytes {
-			out = append(out, row)
-		}
-	}
-	return out, err
+// due returns the pending messages that are due and that wait for a file or a
+// content, or for something else.
+func (p *Pipeline) due(ctx context.Context, bytes bool) ([]state.Pending, error) {
+	return p.db.PendingDueFor(ctx, time.Now(), dueMax, bytes, message.CodeFileUnavailable, message.CodeContentUnavailable)
 }
 
 // retryPass looks again at what waits for other messages.
@@ -187,7 +177,16 @@ func (p *Pipeline) obtainMissing(ctx context.Context, env *message.Envelope) {
 		}
 		return
 	}
-	for _, part := range partsOf(c) {
+	// One while for all: who names many files that nobody has must not keep the others
+	// waiting. In another order each time, so that none is never asked for.
+	ctx, cancel := context.WithTimeout(ctx, obtainMax)
+	defer cancel()
+	parts := partsOf(c)
+	rand.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] }) //nolint:gosec // Nobody gains by guessing it.
+	for _, part := range parts {
+		if ctx.Err() != nil {
+			return
+		}
 		if _, err := p.db.Pin(ctx, string(part.ref)); !errors.Is(err, errs.NotFound) {
 			continue
 		}

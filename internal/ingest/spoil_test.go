@@ -2,13 +2,19 @@ package ingest_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p/p2ptest"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -179,5 +185,63 @@ func TestConfirmationsOutlastTheWait(t *testing.T) {
 				t.Errorf("confirmations: %v, %v; want one", got, err)
 			}
 		})
+	}
+}
+
+// TestWhoWaitsForBytesDelaysNobodyElse, however many they are.
+func TestWhoWaitsForBytesDelaysNobodyElse(t *testing.T) {
+	n := openAlone(t, config(true))
+	n.update(t, func(ctx context.Context, tx *state.Tx) error {
+		for i := range ingest.DueMax {
+			row := state.Pending{Key: fmt.Sprint(i), RetryAt: time.Unix(1, 0), Code: message.CodeFileUnavailable}
+			if err := tx.PutPending(ctx, row); err != nil {
+				return err
+			}
+		}
+		return tx.PutPending(ctx, state.Pending{Key: "amend", RetryAt: time.Unix(2, 0), Code: message.CodePostAmendNotFound})
+	})
+	for bytes, want := range map[bool]int{true: ingest.DueMax, false: 1} {
+		if due, err := n.pipe.Due(t.Context(), bytes); err != nil || len(due) != want {
+			t.Errorf("for bytes %t: %d due, %v; want %d", bytes, len(due), err, want)
+		}
+	}
+}
+
+// deaf is a network of one peer, which has nothing. It notes until when it was asked.
+type deaf struct {
+	ingest.Network
+	asked []time.Time
+}
+
+func (*deaf) Subscribe(string, p2p.Validator, func(context.Context, p2p.Gossip)) error { return nil }
+func (*deaf) HandleAsk(string, p2p.AskHandler)                                         {}
+func (*deaf) Connected() []p2p.PeerID                                                  { return []p2p.PeerID{"peer"} }
+
+func (d *deaf) Ask(ctx context.Context, _ p2p.PeerID, _, _ any) error {
+	until, _ := ctx.Deadline()
+	d.asked = append(d.asked, until)
+	return errs.New(errs.NotFound, "nothing is here")
+}
+
+// TestOneMessageDoesNotTakeAllTheTime: however many files it names, the peers have one
+// while to answer for all of them.
+func TestOneMessageDoesNotTakeAllTheTime(t *testing.T) {
+	n, net := openAlone(t, config(true)), &deaf{}
+	var err error
+	if n.pipe, err = ingest.New(config(true), domain(), n.db, net, noFiles{}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	_, raw := instance(t, key(t, "owner"), message.HashOf([]byte("root")), func(c map[string]any) {
+		c["volumes"] = []any{map[string]any{"ref": message.HashOf([]byte("1"))}, map[string]any{"ref": message.HashOf([]byte("2"))}}
+	})
+	env, err := message.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	n.pipe.ObtainMissing(t.Context(), env)
+
+	if len(net.asked) != 3 || net.asked[0] != net.asked[2] {
+		t.Errorf("asked until %v, want three times until the same", net.asked)
 	}
 }

@@ -156,6 +156,20 @@ func (r reader) PendingDue(ctx context.Context, now time.Time, limit int) ([]Pen
 	return r.pending(ctx, "retry_at <= ? ORDER BY retry_at, pk LIMIT ?", now.UnixMicro(), limit)
 }
 
+// PendingDueFor is PendingDue of those that wait for one of some reasons, or for none
+// of them.
+func (r reader) PendingDueFor(ctx context.Context, now time.Time, limit int, theirs bool, codes ...message.Code) ([]Pending, error) {
+	of := " AND code IN "
+	if !theirs {
+		of = " AND code NOT IN "
+	}
+	args := []any{now.UnixMicro()}
+	for _, c := range codes {
+		args = append(args, int(c))
+	}
+	return r.pending(ctx, "retry_at <= ?"+of+marks(len(codes))+" ORDER BY retry_at, pk LIMIT ?", append(args, limit)...)
+}
+
 // Pending returns up to limit messages that wait, oldest first.
 func (r reader) Pending(ctx context.Context, limit int) ([]Pending, error) {
 	return r.pending(ctx, "TRUE ORDER BY received_at, pk LIMIT ?", limit)

@@ -457,6 +457,11 @@ func (b *batch) undoPost(ctx context.Context, m *state.Message, p *message.Post,
 	if _, ok := p.Amends(); ok {
 		return b.tx.RemoveAmend(ctx, m)
 	}
+	if how == nil {
+		if err := b.undoCredits(ctx, m, p); err != nil {
+			return err
+		}
+	}
 	amends, err := b.tx.RemovePost(ctx, m)
 	if err != nil {
 		return err

@@ -270,6 +270,10 @@ func (b *batch) coverTransfer(ctx context.Context, e *credit.Event) error {
 	if !e.Spends() {
 		return nil
 	}
+	// That of a message which counts again, after a FORGET that does not, is there.
+	if known, err := b.tx.CreditKnown(ctx, e.Hash); err != nil || known {
+		return err
+	}
 	there, left, err := b.tx.CreditsAt(ctx, e.Owner, e.Place)
 	if err != nil {
 		return err
@@ -293,6 +297,22 @@ func (b *batch) enterCredits(ctx context.Context, m *state.Message, e *credit.Ev
 		b.things = append(b.things, thingCredits(address))
 	}
 	return b.retryPoor(ctx, changed, m.MadeAt)
+}
+
+// undoCredits takes back what a post did to credits that should not have counted.
+func (b *batch) undoCredits(ctx context.Context, m *state.Message, p *message.Post) error {
+	event, err := b.p.rules.Event(credit.PostOf(&m.Envelope, p))
+	if err != nil || event == nil {
+		return nil //nolint:nilerr // It did nothing.
+	}
+	changed, err := b.tx.RevokeCredit(ctx, event)
+	if err != nil {
+		return err
+	}
+	for _, address := range changed {
+		b.things = append(b.things, thingCredits(address))
+	}
+	return b.tx.ReviewPayers(ctx, message.PayCredit, changed)
 }
 
 // retryPoor judges again what was refused to owners for want of what they have been

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/protocol/credit"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 // ApplyCredit enters an event at its place in the ledger of credits, whatever
@@ -41,6 +42,41 @@ func (tx *Tx) ApplyCredit(ctx context.Context, e *credit.Event) ([]string, error
 	changed := append(slices.Collect(maps.Keys(r.open)), e.Addresses()...)
 	slices.Sort(changed)
 	return slices.Compact(changed), nil
+}
+
+// CreditKnown reports whether an event is in the ledger.
+func (r reader) CreditKnown(ctx context.Context, hash message.ItemHash) (bool, error) {
+	var n int
+	if err := r.q.QueryRowContext(ctx, "SELECT COUNT(*) FROM credit_events WHERE pk = ?", string(hash)).Scan(&n); err != nil {
+		return false, fmt.Errorf("look for credit event %s: %w", hash, err)
+	}
+	return n > 0, nil
+}
+
+// RevokeCredit takes an event out of the ledger that should not have counted, as if it
+// had never come, and returns the addresses whose credits or history may have changed.
+func (tx *Tx) RevokeCredit(ctx context.Context, e *credit.Event) ([]string, error) {
+	known, err := tx.CreditKnown(ctx, e.Hash)
+	if err != nil || !known {
+		return nil, err
+	}
+	for _, query := range []string{
+		"DELETE FROM credit_events WHERE pk = ?", "DELETE FROM credit_lots WHERE ref = ?", "DELETE FROM credit_history WHERE ref = ?",
+	} {
+		if _, err := tx.tx.ExecContext(ctx, query, string(e.Hash)); err != nil {
+			return nil, fmt.Errorf("take back credit event %s: %w", e.Hash, err)
+		}
+	}
+	tx.logChange("credit_events", string(e.Hash))
+	r := &creditReplay{tx: tx, late: true, book: credit.Book{}, open: map[string]bool{}, dirty: map[credit.LotKey]bool{}}
+	// No hash is before "", so this gives back what the event itself has drained.
+	if err := r.reopen(ctx, e.Addresses(), credit.Place{At: e.At}); err != nil {
+		return nil, fmt.Errorf("take back credit event %s: %w", e.Hash, err)
+	}
+	if err := r.rest(ctx); err != nil {
+		return nil, fmt.Errorf("take back credit event %s: %w", e.Hash, err)
+	}
+	return slices.Sorted(maps.Keys(r.open)), nil
 }
 
 func (tx *Tx) putCreditEvent(ctx context.Context, e *credit.Event) error {
@@ -81,6 +117,11 @@ func (r *creditReplay) run(ctx context.Context, e *credit.Event) error {
 		return err
 	}
 	r.enter(e, r.book.Spend(e))
+	return r.rest(ctx)
+}
+
+// rest applies again what is in the queue, and writes all.
+func (r *creditReplay) rest(ctx context.Context) error {
 	for len(r.queue) > 0 {
 		next := r.queue[0]
 		r.queue = r.queue[1:]

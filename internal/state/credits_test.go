@@ -189,6 +189,41 @@ func TestCreditsAreThoseOfAReplay(t *testing.T) {
 	})
 }
 
+// TestARevokedEventNeverWas: the others leave the rows that they leave without it.
+func TestARevokedEventNeverWas(t *testing.T) {
+	db, replay := open(t, t.TempDir()), open(t, t.TempDir())
+	rapid.Check(t, func(rt *rapid.T) {
+		emptyLedger(t, db)
+		emptyLedger(t, replay)
+		events := rapid.Permutation(drawCredits(rt)).Draw(rt, "order")
+		apply(t, replay, events[1:]...)
+		apply(t, db, rapid.Permutation(events).Draw(rt, "order with it")...)
+		before := ledgerOf(t, db)
+
+		var changed []string
+		update(t, db, func(tx *state.Tx) (err error) {
+			changed, err = tx.RevokeCredit(t.Context(), events[0])
+			return err
+		})
+
+		if diff := gocmp.Diff(ledgerRows(t, replay), ledgerRows(t, db)); diff != "" {
+			rt.Fatalf("rows without %s (-never there +revoked):\n%s", events[0].Hash, diff)
+		}
+		for address, after := range ledgerOf(t, db) {
+			if before[address] != after && !slices.Contains(changed, address) {
+				rt.Fatalf("%s changed, and only %v were told", address, changed)
+			}
+		}
+		update(t, db, func(tx *state.Tx) (err error) {
+			changed, err = tx.RevokeCredit(t.Context(), events[0])
+			return err
+		})
+		if changed != nil {
+			rt.Fatalf("what was not there changed %v", changed)
+		}
+	})
+}
+
 // micro is a time as a dump has it.
 func micro(t time.Time) string {
 	if t.IsZero() {

@@ -1,7 +1,6 @@
 package ingest_test
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -11,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -51,21 +49,6 @@ func openAlone(t *testing.T, cfg ingest.Config) *node {
 		t.Fatal(err)
 	}
 	return n
-}
-
-// noFiles has none.
-type noFiles struct{}
-
-func (noFiles) Stat(_ context.Context, hash message.ItemHash) (state.FileInfo, error) {
-	return state.FileInfo{}, errs.New(errs.NotFound, "no file %s", hash)
-}
-
-func (noFiles) Fetch(_ context.Context, hash message.ItemHash) error {
-	return errs.New(errs.NotFound, "no file %s", hash)
-}
-
-func (noFiles) Read(_ context.Context, hash message.ItemHash, _ int64) ([]byte, error) {
-	return nil, errs.New(errs.NotFound, "no file %s", hash)
 }
 
 // TestDelegationsAreJudgedAlikeInAnyOrder delivers a few messages in every order.

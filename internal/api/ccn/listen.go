@@ -79,44 +79,53 @@ func (q *liveWanted) matches(n *news) (bool, error) {
 // with each new one that they want.
 func (s *Server) listenMessages(w http.ResponseWriter, r *http.Request) error {
 	want, wrong := readLive(r)
-	k := s.upgrade(w, r, toMessages, want)
-	if k == nil {
-		return nil
-	}
 	if wrong != "" {
-		k.close(farewell{codeInvalid, wrong})
+		if k := s.newSocket(toMessages, nil); s.upgrade(w, r, k) {
+			k.close(farewell{codeInvalid, wrong})
+		}
 		return nil
 	}
-	s.live.serve(context.WithoutCancel(r.Context()), k, s.live.history)
+	s.listen(w, r, s.newSocket(toMessages, want), s.live.history)
 	return nil
 }
 
 // listenStatus answers those who listen to the numbers of the node.
 func (s *Server) listenStatus(w http.ResponseWriter, r *http.Request) error {
-	k := s.upgrade(w, r, toStatus, nil)
-	if k == nil {
-		return nil
-	}
-	s.live.serve(context.WithoutCancel(r.Context()), k, s.live.firstStatus)
+	s.listen(w, r, s.newSocket(toStatus, nil), s.live.firstStatus)
 	return nil
 }
 
-// serve enters a socket, which first sends what begin makes it send. The request
-// ends here, the socket goes on.
-func (h *hub) serve(ctx context.Context, k *socket, begin func(context.Context, *socket) error) {
-	if refusal, ok := h.join(k); !ok {
-		k.close(refusal)
+// listen enters a socket and makes it of the request. What it is to hear first is
+// looked for before the client knows that it listens: all that is processed from
+// then on, by the client's own doing perhaps, it hears. The request ends here, the
+// socket goes on.
+func (s *Server) listen(w http.ResponseWriter, r *http.Request, k *socket, begin func(context.Context, *socket) (rest func(context.Context) error, err error)) {
+	refusal, ok := s.live.join(k)
+	if !ok {
+		if s.upgrade(w, r, k) {
+			k.close(refusal)
+		}
 		return
 	}
+	rest, err := begin(r.Context(), k)
+	if !s.upgrade(w, r, k) {
+		s.live.leave(k)
+		s.live.work.Add(-2)
+		return
+	}
+	ctx := context.WithoutCancel(r.Context())
 	go func() {
-		defer h.work.Done()
+		defer s.live.work.Done()
 		k.read(ctx)
-		h.leave(k)
+		s.live.leave(k)
 	}()
 	go func() {
-		defer h.work.Done()
-		if err := begin(ctx, k); err != nil {
-			h.log.Error("socket failed", "err", err)
+		defer s.live.work.Done()
+		if err == nil {
+			err = rest(ctx)
+		}
+		if err != nil {
+			s.log.Error("socket failed", "err", err)
 			k.drop(ctx, farewell{codeFailed, "internal error"})
 		}
 		k.drain(ctx)
@@ -124,10 +133,10 @@ func (h *hub) serve(ctx context.Context, k *socket, begin func(context.Context, 
 }
 
 // firstStatus sends the numbers of the node as they are.
-func (h *hub) firstStatus(ctx context.Context, k *socket) error {
+func (h *hub) firstStatus(ctx context.Context, k *socket) (rest func(context.Context) error, err error) {
 	numbers, err := h.numbers(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -135,40 +144,46 @@ func (h *hub) firstStatus(ctx context.Context, k *socket) error {
 		k.told = numbers
 		k.push(ctx, numbers, 0)
 	}
-	return nil
+	return func(context.Context) error { return nil }, nil
 }
 
-// history sends the newest of the older messages, oldest first. Which those are is
-// told by one snapshot, and what is newer than it comes live: there is nothing
-// between, and nothing comes twice.
-func (h *hub) history(ctx context.Context, k *socket) error {
+// history finds the newest of the older messages; the rest sends them, oldest
+// first. Which those are is told by one snapshot, and what is newer than it comes
+// live: there is nothing between, and nothing comes twice.
+func (h *hub) history(ctx context.Context, k *socket) (rest func(context.Context) error, err error) {
 	ids, last, err := h.older(ctx, k.want)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	k.pass(last)
-	for _, id := range slices.Backward(ids) {
-		raw, err := h.listed(ctx, id, k.want.format)
-		switch {
-		case errors.Is(err, errs.NotFound):
-			continue // It was forgotten meanwhile.
-		case err != nil:
-			return err
-		case k.ended() || !k.write(ctx, raw):
-			return nil
+	return func(ctx context.Context) error {
+		for _, id := range slices.Backward(ids) {
+			raw, err := h.listed(ctx, id, k.want.format)
+			switch {
+			case errors.Is(err, errs.NotFound):
+				continue // It was forgotten meanwhile.
+			case err != nil:
+				return err
+			case k.ended() || !k.write(ctx, raw):
+				return nil
+			}
 		}
-	}
-	return nil
+		return nil
+	}, nil
 }
 
 // older finds the newest messages of a query, and the last message of all there
 // are. They are read one by one when they are sent: a client that is slow holds one
 // of them, and nothing of the database.
 func (h *hub) older(ctx context.Context, q *liveWanted) (ids []int64, last int64, err error) {
-	h.histories <- struct{}{}
-	defer func() { <-h.histories }()
 	ctx, cancel := context.WithTimeout(ctx, historyTimeout)
 	defer cancel()
+	select {
+	case h.histories <- struct{}{}:
+		defer func() { <-h.histories }()
+	case <-ctx.Done():
+		return nil, 0, context.Cause(ctx)
+	}
 	err = h.db.View(ctx, func(v *state.View) error {
 		if last, err = v.LastMessage(ctx); err != nil || q.history == 0 {
 			return err

@@ -57,13 +57,15 @@ func slow() farewell { return farewell{codeBusy, "Too slow"} }
 // another is there only while something is to be written.
 type socket struct {
 	topic topic
-	turn  int // Second of the pings.
-	conn  *websocket.Conn
-	raw   net.Conn
+	turn  int         // Second of the pings.
 	want  *liveWanted // nil of a socket that listens to the status.
 	told  []byte      // The last status. Guarded by the hub's mu.
 	said  atomic.Int32
 	work  *sync.WaitGroup
+
+	// conn is nil, and raw too, until the request has been upgraded.
+	conn *websocket.Conn
+	raw  net.Conn // Set with mu held.
 
 	mu      sync.Mutex
 	queue   []frame   // guarded by mu
@@ -105,16 +107,25 @@ func (t *takeover) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, bufio.NewReadWriter(bufio.NewReaderSize(conn, readBuffer), bufio.NewWriterSize(conn, writeBuffer)), nil
 }
 
-// upgrade makes a socket of a request. One that cannot be was answered.
-func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, to topic, want *liveWanted) *socket {
+// newSocket returns a socket that has no connection yet.
+func (s *Server) newSocket(to topic, want *liveWanted) *socket {
+	return &socket{topic: to, want: want, work: &s.live.work, writing: true}
+}
+
+// upgrade gives the connection of a request to a socket. If it cannot, it has
+// answered the request and returns false.
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request, k *socket) bool {
 	t := &takeover{ResponseWriter: w}
 	conn, err := websocket.Accept(t, r, &websocket.AcceptOptions{InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
 		s.log.Debug("connection not upgraded", "path", r.URL.Path, "err", err)
-		return nil
+		return false
 	}
 	conn.SetReadLimit(saidBytesMax)
-	return &socket{topic: to, conn: conn, raw: t.raw, want: want, work: &s.live.work, writing: true}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.conn, k.raw = conn, t.raw
+	return true
 }
 
 // close ends the connection with a reason. It takes no longer than closeTimeout.
@@ -135,7 +146,10 @@ func (k *socket) drop(ctx context.Context, f farewell) {
 		return
 	}
 	k.bye = &f
-	if k.writing {
+	switch {
+	case k.raw == nil: // Who upgrades it closes it.
+		return
+	case k.writing:
 		_ = k.raw.SetWriteDeadline(time.Now().Add(closeTimeout))
 		return
 	}
@@ -259,10 +273,16 @@ func (k *socket) read(ctx context.Context) {
 
 // ping asks the client whether it is there, and closes the connection if not.
 func (k *socket) ping(ctx context.Context, within time.Duration) {
+	k.mu.Lock()
+	conn := k.conn
+	k.mu.Unlock()
+	if conn == nil {
+		return
+	}
 	k.said.Store(0)
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	if err := k.conn.Ping(ctx); err != nil {
-		_ = k.conn.CloseNow()
+	if err := conn.Ping(ctx); err != nil {
+		_ = conn.CloseNow()
 	}
 }

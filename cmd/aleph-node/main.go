@@ -17,6 +17,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second Ctrl-C ends the process at once.
 	context.AfterFunc(ctx, stop)
+	paceCollector()
 	a := &app{out: os.Stdout, err: os.Stderr, environ: os.Environ()}
 	code := a.run(ctx, os.Args[1:])
 	stop()

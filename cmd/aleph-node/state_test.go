@@ -93,7 +93,9 @@ func TestStateCheck(t *testing.T) {
 	run(exitUsage, "--from is needed")
 	run(exitError, "there is no state.db in", "--from", filepath.Join(dir, "none"))
 	run(exitOK, "has what its 0 messages make", "--from", dir) // While its node runs.
-	count := func(tx *state.Tx) error { return tx.PutUses(ctx, "a machine that is not here", []message.ItemHash{"a file"}) }
+	count := func(tx *state.Tx) error {
+		return tx.PutUses(ctx, "a machine that is not here", []message.ItemHash{"a file"})
+	}
 	if err := db.Update(ctx, count); err != nil {
 		t.Fatal(err)
 	}

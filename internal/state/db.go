@@ -104,9 +104,10 @@ func hold(dir string) (*os.File, error) {
 
 // pool is how single queries reach the engine, each on its own.
 func pool(e engine, r *sql.DB) *conn {
-	return &conn{e: e, q: r, renew: func(context.Context) (querier, error) {
+	q := e.reads(r)
+	return &conn{e: e, q: q, renew: func(context.Context) (querier, error) {
 		forget(r)
-		return r, nil
+		return q, nil
 	}}
 }
 
@@ -249,11 +250,9 @@ func (db *DB) begin(ctx context.Context) (*writing, error) {
 func (db *DB) View(ctx context.Context, fn func(*View) error) error {
 	c := &conn{e: db.e, pinned: true}
 	var sqlTx *sql.Tx
-	begin := func(ctx context.Context) (_ querier, err error) {
-		// PostgreSQL would move on with each query in any weaker isolation; the
-		// embedded engine has only this one, under its strongest name.
-		sqlTx, err = db.r.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: db.e.snapshot()})
-		return sqlTx, err
+	begin := func(ctx context.Context) (q querier, err error) {
+		q, sqlTx, err = db.e.view(ctx, db.r)
+		return q, err
 	}
 	c.renew = func(ctx context.Context) (querier, error) {
 		_ = sqlTx.Rollback() // Its connection is lost.

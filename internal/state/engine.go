@@ -36,8 +36,10 @@ type engine interface {
 	// begin waits for the transaction to be the only one that writes, and refuses
 	// when this process may write no more.
 	begin(ctx context.Context) (*writing, error)
-	// snapshot is the isolation in which a transaction sees one state.
-	snapshot() sql.IsolationLevel
+	// reads asks the connections that read, each query on its own. It is called once.
+	reads(r *sql.DB) querier
+	// view begins a transaction that reads, and sees one state.
+	view(ctx context.Context, r *sql.DB) (querier, *sql.Tx, error)
 	// tell is an expression, and its arguments, that wakes the other processes if
 	// the transaction commits. It rides on a statement: each is a way to a server.
 	tell(topics map[string]bool) (expression string, args []any)

@@ -276,7 +276,13 @@ func (e *server) bind(query string) string {
 
 func (e *server) concat(a, b string) string { return a + " || " + b }
 
-func (e *server) snapshot() sql.IsolationLevel { return sql.LevelRepeatableRead }
+func (e *server) reads(r *sql.DB) querier { return r }
+
+// view: in any weaker isolation the server would move on with each query.
+func (e *server) view(ctx context.Context, r *sql.DB) (querier, *sql.Tx, error) {
+	tx, err := r.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead})
+	return tx, tx, err
+}
 
 // judge gives an error of the server its kind.
 func (e *server) judge(err error) error {

@@ -31,8 +31,10 @@ const (
 // embedded is SQLite, in a file that this process has for itself.
 type embedded struct {
 	dir string
-	w   *sql.DB // nil if it is only read
-	all statements
+	w   *sql.DB    // nil if it is only read
+	all statements // Of w.
+	// read are those of the connections that read; a server's driver keeps its own.
+	read statements
 }
 
 // openSQLite opens the database in dir, which this process has locked.
@@ -85,7 +87,21 @@ func (e *embedded) judge(err error) error { return full(e.dir, err) }
 
 func (e *embedded) lost(error) bool { return false }
 
-func (e *embedded) snapshot() sql.IsolationLevel { return sql.LevelDefault }
+func (e *embedded) reads(r *sql.DB) querier {
+	e.read.db = r
+	return compiledDB{r, &e.read}
+}
+
+func (e *embedded) view(ctx context.Context, r *sql.DB) (querier, *sql.Tx, error) {
+	if err := e.read.compile(ctx); err != nil {
+		return nil, nil, err
+	}
+	tx, err := r.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return nil, nil, err
+	}
+	return e.read.within(tx), tx, nil
+}
 
 func (e *embedded) begin(ctx context.Context) (*writing, error) {
 	if err := e.all.compile(ctx); err != nil {
@@ -97,7 +113,7 @@ func (e *embedded) begin(ctx context.Context) (*writing, error) {
 	}
 	// After a commit there is nothing to roll back, nor when the engine has done
 	// so already, which it does when the disk is full.
-	return &writing{tx: &compiledTx{tx, &e.all, map[string]*sql.Stmt{}, map[string]bool{}}, commit: tx.Commit, end: func() { _ = tx.Rollback() }}, nil
+	return &writing{tx: e.all.within(tx), commit: tx.Commit, end: func() { _ = tx.Rollback() }}, nil
 }
 
 func (e *embedded) tell(map[string]bool) (string, []any) { return "0", nil }

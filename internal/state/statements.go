@@ -15,9 +15,9 @@ const (
 	askedEnough = 3
 )
 
-// statements are those that transactions on a database with one connection ask for
-// again and again, compiled once. What is asked for in a transaction can only be
-// compiled for the next one, because the connection is taken.
+// statements are those that a database is asked again and again, compiled once for
+// each of its connections. What is asked for in a transaction is compiled for the
+// next one, because there may be no other connection than the one that is taken.
 type statements struct {
 	db *sql.DB
 
@@ -43,15 +43,18 @@ func (s *statements) find(query string) *sql.Stmt {
 	return nil
 }
 
-// compile compiles what was wanted. It waits for the connection.
+// compile compiles what was wanted. It waits for a connection.
 func (s *statements) compile(ctx context.Context) error {
 	s.mu.Lock()
 	wanted := s.wanted
 	s.wanted = nil
 	s.mu.Unlock()
-	for _, query := range wanted {
+	for i, query := range wanted {
 		stmt, err := s.db.PrepareContext(ctx, query) //nolint:sqlclosecheck // It closes with the database.
 		if err != nil {
+			s.mu.Lock()
+			s.wanted = append(s.wanted, wanted[i:]...)
+			s.mu.Unlock()
 			return err
 		}
 		s.mu.Lock()
@@ -62,6 +65,28 @@ func (s *statements) compile(ctx context.Context) error {
 		s.mu.Unlock()
 	}
 	return nil
+}
+
+// compiledDB is a database whose single queries use compiled statements.
+type compiledDB struct {
+	*sql.DB
+	all *statements
+}
+
+// QueryContext implements querier.
+func (d compiledDB) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	if err := d.all.compile(ctx); err != nil {
+		return nil, err
+	}
+	if stmt := d.all.find(query); stmt != nil { //nolint:sqlclosecheck // It closes with the database.
+		return stmt.QueryContext(ctx, args...)
+	}
+	return d.DB.QueryContext(ctx, query, args...)
+}
+
+// within returns a transaction that uses the compiled statements.
+func (s *statements) within(tx *sql.Tx) *compiledTx {
+	return &compiledTx{tx, s, map[string]*sql.Stmt{}, map[string]bool{}}
 }
 
 // compiledTx is a transaction that uses compiled statements.

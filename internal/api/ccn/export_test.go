@@ -1,5 +1,10 @@
 package ccn
 
+import "encoding/json"
+
+// FieldsOf are the fields of a document that is an object.
+func FieldsOf(raw []byte) (map[string]json.RawMessage, bool) { return fieldsOf(raw) }
+
 // LongMax bounds the lists that are written while they are read.
 const LongMax = longMax
 

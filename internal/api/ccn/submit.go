@@ -5,9 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
@@ -31,7 +32,12 @@ const (
 
 // readBody reads the body of a request, which is one JSON document.
 func readBody(r *http.Request) ([]byte, error) {
-	raw, err := io.ReadAll(r.Body)
+	var body bytes.Buffer
+	if r.ContentLength > 0 {
+		body.Grow(int(min(r.ContentLength, bodyMax)) + bytes.MinRead)
+	}
+	_, err := body.ReadFrom(r.Body)
+	raw := body.Bytes()
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
@@ -79,10 +85,10 @@ func readSubmission(r *http.Request) (*submission, error) {
 	if err != nil {
 		return nil, err
 	}
-	fields, ok := fieldsOf(raw)
-	if !ok {
+	if !isObject(raw) {
 		return nil, invalidAnswer([]wrong{{Type: "model_type", Loc: []any{}, Msg: "Input should be a valid dictionary or instance of PubMessageRequest"}}, false)
 	}
+	fields := splitObject(raw)
 	p := &params{}
 	s := &submission{raw: fields["message"]}
 	if s.raw == nil {
@@ -104,10 +110,61 @@ func readSubmission(r *http.Request) (*submission, error) {
 
 // fieldsOf are the fields of a document that is an object.
 func fieldsOf(raw []byte) (fields map[string]json.RawMessage, ok bool) {
-	if !isObject(raw) {
+	if !isObject(raw) || !json.Valid(raw) {
 		return nil, false
 	}
-	return fields, json.Unmarshal(raw, &fields) == nil
+	return splitObject(raw), true
+}
+
+// splitObject are the fields of a valid document that is an object. Of fields with
+// the same name the last one counts.
+func splitObject(raw []byte) map[string]json.RawMessage {
+	fields := map[string]json.RawMessage{}
+	raw = bytes.TrimLeft(raw, " \t\r\n")[1:]
+	for {
+		raw = bytes.TrimLeft(raw, " \t\r\n,")
+		if raw[0] == '}' {
+			return fields
+		}
+		n := valueLen(raw)
+		name := string(raw[1 : n-1])
+		if strings.IndexByte(name, '\\') >= 0 || !utf8.ValidString(name) {
+			_ = json.Unmarshal(raw[:n], &name) // It is valid.
+		}
+		raw = bytes.TrimLeft(raw[n:], " \t\r\n:")
+		n = valueLen(raw)
+		fields[name] = raw[:n:n]
+		raw = raw[n:]
+	}
+}
+
+// valueLen is the length of the value that a valid text begins with.
+func valueLen(raw []byte) int {
+	depth, i := 0, 0
+	for {
+		switch raw[i] {
+		case '"':
+			for i++; raw[i] != '"'; i++ {
+				if raw[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		default:
+			if depth == 0 { // A number or a word.
+				if n := bytes.IndexAny(raw[i:], ",}] \t\r\n"); n >= 0 {
+					return i + n
+				}
+				return len(raw)
+			}
+		}
+		if i++; depth == 0 {
+			return i
+		}
+	}
 }
 
 func isObject(raw []byte) bool { return bytes.HasPrefix(bytes.TrimLeft(raw, " \t\r\n"), []byte("{")) }

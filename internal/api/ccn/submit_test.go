@@ -1,8 +1,10 @@
 package ccn_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/api/ccn"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -225,6 +228,26 @@ func FuzzPostMessage(f *testing.F) {
 			if a.status < 300 && !json.Valid([]byte(a.body)) {
 				t.Errorf("%s: answer is no JSON: %s", target, a.body)
 			}
+		}
+	})
+}
+
+// FuzzFieldsOf compares the fields of documents with those that encoding/json finds.
+func FuzzFieldsOf(f *testing.F) {
+	for _, text := range []string{
+		`{}`, ` { } `, `{"a":1}`, "\t{\"a\" : -1.5e3 ,\n\"b\": [ 1 , {\"a\":\"}\"} ] , \"c\":\"\\\"\"} ", `{"a":1,"a":null}`, `{"\u0061":true,"\\":{}}`, `{"sync":true,"message":{"x":"\\"}}`, `[{"a":1}]`, `{"a":}`, `{"a":1`,
+		"{\"\xff\":1}", `"{"`, `1`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var want map[string]json.RawMessage
+		valid := json.Unmarshal(raw, &want) == nil && want != nil
+
+		got, ok := ccn.FieldsOf(raw)
+
+		if ok != valid || ok && !maps.EqualFunc(got, want, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {
+			t.Errorf("%q is %v %q, want %v %q", raw, ok, got, valid, want)
 		}
 	})
 }

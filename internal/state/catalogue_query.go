@@ -107,19 +107,14 @@ func (c catalogue) page(ctx context.Context, r reader, q query, offset, limit in
 	if err != nil {
 		return nil, 0, err
 	}
-	var pool []hit // What may still come after a document of a later block.
-	for i, b := range s.blocks {
-		if len(pool) == 0 && offset > 0 && s.apart(i) {
-			n, err := s.countIn(ctx, b)
-			if err != nil {
-				return nil, 0, err
-			}
-			if int64(n) <= offset {
-				offset -= int64(n)
-				continue
-			}
-		}
-		found, err := s.find(ctx, b)
+	// pool is what may still come after a document of a later block.
+	from, passed, pool, err := s.pass(ctx, offset)
+	if err != nil {
+		return nil, 0, err
+	}
+	offset -= passed
+	for i := from; i < len(s.blocks); i++ {
+		found, err := s.find(ctx, s.blocks[i])
 		if err != nil {
 			return nil, 0, err
 		}
@@ -335,15 +330,48 @@ func (s *search) find(ctx context.Context, b block) ([]hit, error) {
 	return out, nil
 }
 
-// apart reports whether no block after the i-th has documents among its times.
-func (s *search) apart(i int) bool {
-	if i+1 == len(s.blocks) {
-		return true
+// pass goes past blocks that have no more than offset documents together, without
+// looking at most of them. It returns how many blocks and documents it has passed, and
+// which of those blocks' documents may come after one of a later block.
+func (s *search) pass(ctx context.Context, offset int64) (blocks int, passed int64, left []hit, err error) {
+	for offset > 0 && blocks < len(s.blocks) {
+		n, err := s.countIn(ctx, s.blocks[blocks])
+		if err != nil {
+			return 0, 0, nil, err
+		}
+		if passed+int64(n) > offset {
+			break
+		}
+		passed += int64(n)
+		blocks++
 	}
+	if blocks == len(s.blocks) {
+		return blocks, passed, nil, nil
+	}
+	next := s.blocks[blocks]
+	for _, b := range s.blocks[:blocks] {
+		if s.oldest && b.max < next.min || !s.oldest && b.min > next.max {
+			continue
+		}
+		found, err := s.find(ctx, b)
+		if err != nil {
+			return 0, 0, nil, err
+		}
+		for _, h := range found {
+			if !s.before(h, next) {
+				left = append(left, h)
+			}
+		}
+	}
+	return blocks, passed - int64(len(left)), left, nil
+}
+
+// before reports whether a document comes before all of a block.
+func (s *search) before(h hit, b block) bool {
 	if s.oldest {
-		return s.blocks[i].max < s.blocks[i+1].min
+		return h.at < b.min
 	}
-	return s.blocks[i].min > s.blocks[i+1].max
+	return h.at > b.max
 }
 
 // settled is how many documents come before all of the blocks after the i-th.
@@ -353,11 +381,7 @@ func (s *search) settled(pool []hit, i int) int {
 	}
 	next := s.blocks[i+1]
 	n, _ := slices.BinarySearchFunc(pool, next, func(h hit, next block) int {
-		before := h.at > next.max
-		if s.oldest {
-			before = h.at < next.min
-		}
-		if before {
+		if s.before(h, next) {
 			return -1
 		}
 		return 1
@@ -383,17 +407,21 @@ func (s *search) first(hits []hit, n int64) []hit {
 	const many = 4
 	for int64(len(hits)) > many*n {
 		// What is before the middle of some is about an n-th of all: a few rounds leave
-		// a few times n.
+		// a few times n. The first and the last are no sample: most hits come in about
+		// the order that is asked for, or in the other one.
 		sample := make([]hit, 0, sampleSize)
 		for i := range sampleSize {
-			sample = append(sample, hits[i*len(hits)/sampleSize])
+			sample = append(sample, hits[(2*i+1)*len(hits)/(2*sampleSize)])
 		}
 		slices.SortFunc(sample, s.compare)
-		bound := sample[int64(sampleSize-1)*2*n/int64(len(hits))]
+		var bound hit
 		kept := 0
-		for _, h := range hits {
-			if s.compare(h, bound) <= 0 {
-				kept++
+		for at := int64(sampleSize-1) * 2 * n / int64(len(hits)); int64(kept) < n && at < sampleSize; at = 2*at + 1 {
+			bound, kept = sample[at], 0
+			for _, h := range hits {
+				if s.compare(h, bound) <= 0 {
+					kept++
+				}
 			}
 		}
 		if int64(kept) < n || kept == len(hits) {

@@ -141,7 +141,7 @@ func randomQuery(rng *rand.Rand, most int64) (q query) {
 // documents in the order of their times, in none, and with many of one time.
 func TestCatalogueIsAList(t *testing.T) {
 	t.Parallel()
-	const size = blockSize + blockSize/2
+	const size = 2*blockSize + blockSize/4
 	for name, at := range map[string]func(rng *rand.Rand, i int) int64{
 		"in order":     func(_ *rand.Rand, i int) int64 { return int64(10 * i) },
 		"nearly":       func(rng *rand.Rand, i int) int64 { return int64(10*i) + rng.Int64N(5000) },

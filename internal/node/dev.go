@@ -104,12 +104,17 @@ func (d *Dev) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (d *Dev) within(w http.ResponseWriter, r *http.Request) {
 	world := d.world.Load()
 	if world == nil || !world.enter() {
-		api.Refuse(d.log, w, r, errs.New(errs.Unavailable, "the node begins anew; ask again"))
+		api.Refuse(d.log, w, r, errAnew)
 		return
 	}
 	defer world.requests.Done()
-	world.ccn.Handler().ServeHTTP(w, r)
+	ctx, done := world.during(r.Context())
+	defer done()
+	world.ccn.Handler().ServeHTTP(w, r.WithContext(ctx))
 }
+
+// errAnew is said to who asks while the world changes, or was not answered before.
+var errAnew = errs.New(errs.Unavailable, "the node begins anew; ask again")
 
 func (d *Dev) answer(w http.ResponseWriter, r *http.Request, err error) {
 	if err != nil {
@@ -126,6 +131,8 @@ type devWorld struct {
 	pipe     *ingest.Pipeline
 	closers  []io.Closer
 	stop     context.CancelFunc
+	cut      context.CancelCauseFunc // Ends the requests.
+	during   func(context.Context) (_ context.Context, done context.CancelFunc)
 	loops    sync.WaitGroup
 	mu       sync.Mutex
 	over     bool // guarded by mu
@@ -154,8 +161,9 @@ func (w *devWorld) close() error {
 	go func() { w.requests.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(requestsMax): // Who streams finds the database closed.
+	case <-time.After(requestsMax): // Who streams finds the database closed, and the reason.
 	}
+	w.cut(errAnew)
 	w.loops.Wait()
 	var all error
 	for i := len(w.closers) - 1; i >= 0; i-- {
@@ -171,7 +179,12 @@ func (d *Dev) current() string { return filepath.Join(d.o.Dir, "current") }
 func (d *Dev) open(ctx context.Context) (_ *devWorld, err error) {
 	dir := d.current()
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
-	w := &devWorld{dir: dir, stop: stop}
+	serving, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	w := &devWorld{dir: dir, stop: stop, cut: cut, during: func(ctx context.Context) (context.Context, context.CancelFunc) {
+		ctx, end := context.WithCancelCause(ctx)
+		off := context.AfterFunc(serving, func() { end(context.Cause(serving)) })
+		return ctx, func() { off(); end(nil) }
+	}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close())

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -101,4 +102,33 @@ func TestANodeForDevelopersGoesBackToItsBeginning(t *testing.T) {
 	ask, _ = dev(t, dir) // What was there is there.
 	want("GET", raw, "", 200, `{"a":1}`)
 	want("GET", balance("0xA"), "", 200, `"credit_balance":500`)
+}
+
+func TestAnUploadThatABeginningCutsShortMayBeTriedAgain(t *testing.T) {
+	ctx := t.Context()
+	d, err := node.NewDev(ctx, node.DevOptions{Bind: "127.0.0.1:0", Dir: t.TempDir()}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	body, client := io.Pipe()
+	answer, done := httptest.NewRecorder(), make(chan struct{})
+	go func() {
+		defer close(done)
+		d.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodPost, "/api/v0/storage/add_file", body))
+	}()
+	// A pipe has no buffer: the node is in the middle of the upload when it has read this.
+	if _, err := client.Write([]byte("begun")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Reset(ctx, ""); err != nil {
+		t.Fatal(err)
+	}
+
+	_ = client.Close()
+	<-done
+
+	if text := answer.Body.String(); answer.Code != http.StatusServiceUnavailable || !strings.Contains(text, "ask again") {
+		t.Errorf("the upload was answered %d %s, want 503 and that it may be tried again", answer.Code, text)
+	}
 }

@@ -58,10 +58,14 @@ func refusalOf(err error) *refusal {
 // refuse answers a request with what its failure means, and logs a failure of this
 // node.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+	ended := context.Cause(r.Context())
+	if errors.Is(err, context.Canceled) && errors.Is(ended, context.Canceled) {
 		return // Nobody reads the answer.
 	}
 	a := refusalOf(err)
+	if a.status == http.StatusInternalServerError && errors.Is(ended, errs.Unavailable) {
+		a = refusalOf(ended) // What failed did so because the request was ended.
+	}
 	if a.status == http.StatusInternalServerError {
 		s.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}

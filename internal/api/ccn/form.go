@@ -1,6 +1,7 @@
 package ccn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -148,6 +149,9 @@ type received struct {
 	metadata []byte // nil if there was none.
 }
 
+// unnamed is what the reference calls a file that has no name.
+const unnamed = "file"
+
 // taken is a file that was read and is not kept yet.
 type taken struct {
 	name  string // As the client calls it.
@@ -203,7 +207,7 @@ func (u *upload) takePart(ctx context.Context, part *multipart.Part, limit int64
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return nil, errors.Join(err, file.end())
 	}
-	file.name, file.bytes = part.FileName(), in.n
+	file.name, file.bytes = cmp.Or(part.FileName(), unnamed), in.n
 	return file, nil
 }
 

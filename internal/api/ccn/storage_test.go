@@ -240,7 +240,7 @@ func TestAnonymousUploadsAreKeptForAWhile(t *testing.T) {
 		}, hash, ""},
 		{"body", func() answer { return k.do(http.MethodPost, "/api/v0/storage/add_file", data) }, hash, ""},
 		{"ipfs", func() answer { return k.form("/api/v0/ipfs/add_file", filePart("a.bin", data)) }, id, fmt.Sprintf(`{"status":"success","hash":%q,"name":"a.bin","size":%d}`, id, len(data))},
-		{"ipfs without a name", func() answer { return k.form("/api/v0/ipfs/add_file", partOf("file", data)) }, id, ""},
+		{"ipfs without a name", func() answer { return k.form("/api/v0/ipfs/add_file", partOf("file", data)) }, id, fmt.Sprintf(`{"status":"success","hash":%q,"name":"file","size":%d}`, id, len(data))},
 	}
 	for _, tt := range tests {
 		before := time.Now()

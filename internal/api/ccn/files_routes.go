@@ -52,6 +52,11 @@ func (rt *route) takesFiles() bool {
 	}, rt.path)
 }
 
+// takesDocuments reports whether the body is a file in JSON, which its handler bounds.
+func (rt *route) takesDocuments() bool {
+	return slices.Contains([]string{"/api/v0/storage/add_json", "/api/v0/ipfs/add_json"}, rt.path)
+}
+
 // media are the types of what a route takes and of what it answers.
 func (rt *route) media() (takes, gives string) {
 	const bytes = "application/octet-stream"

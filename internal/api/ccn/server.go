@@ -106,6 +106,7 @@ type Server struct {
 	long      chan struct{} // Lists that are written while they are read.
 	waiting   chan struct{} // Senders that wait for what becomes of a message.
 	uploads   chan struct{} // Clients that bring files.
+	documents chan struct{} // Clients that bring long documents.
 	live      *hub
 	repricing chan struct{}
 	channels  kept[[]byte]
@@ -117,7 +118,8 @@ type Server struct {
 func New(self Self, parts Parts, log *slog.Logger) *Server {
 	s := &Server{
 		self: self, parts: parts, log: log, mux: http.NewServeMux(), table: routes(),
-		long: make(chan struct{}, longMax), waiting: make(chan struct{}, waitingMax), uploads: make(chan struct{}, uploadsMax), repricing: make(chan struct{}, repricesMax),
+		long: make(chan struct{}, longMax), waiting: make(chan struct{}, waitingMax), uploads: make(chan struct{}, uploadsMax),
+		documents: make(chan struct{}, documentsMax), repricing: make(chan struct{}, repricesMax),
 	}
 	s.live = newHub(parts.DB, s.Metrics, log)
 	s.channels.last, s.numbers.last = channelsKept, numbersKept
@@ -177,9 +179,11 @@ func (s *Server) dispatch(same []route) http.HandlerFunc {
 				continue
 			}
 			handle := same[i].handle
-			if same[i].takesFiles() {
+			switch {
+			case same[i].takesFiles():
 				handle = inTurn(handle)
-			} else {
+			case same[i].takesDocuments():
+			default:
 				r.Body = http.MaxBytesReader(w, r.Body, bodyMax)
 			}
 			if err := handle(s, w, r); err != nil {

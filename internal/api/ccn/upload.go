@@ -407,7 +407,7 @@ func (s *Server) addJSON(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.takeJSON(w, r, st, st.takeBlob)
+	return s.takeJSON(w, r, st, st.Config.MaxAnonymousMiB*mib, st.takeBlob)
 }
 
 // addIPFSJSON takes a document of the ipfs engine.
@@ -419,12 +419,47 @@ func (s *Server) addIPFSJSON(w http.ResponseWriter, r *http.Request) error {
 	if st.IPFS == nil {
 		return refuseReason(http.StatusForbidden, "IPFS is disabled on this node")
 	}
-	return s.takeJSON(w, r, st, st.takeContent)
+	return s.takeJSON(w, r, st, st.Config.MaxIPFSAnonymousMiB*mib, st.takeContent)
+}
+
+const (
+	// documentsMax bounds the documents longer than other bodies that are held at
+	// once: to bring one into its form takes up to twenty times its length.
+	documentsMax = 2
+	// documentTimeout is how long one may wait for its turn.
+	documentTimeout = 30 * time.Second
+)
+
+// inDocumentTurn lets a document be read to its end, as a file may be that comes
+// without a message. One longer than other bodies has to wait for its turn.
+func (s *Server) inDocumentTurn(w http.ResponseWriter, r *http.Request, limit int64) (done func(), err error) {
+	body, head := http.MaxBytesReader(w, r.Body, max(limit, bodyMax)), new(bytes.Buffer)
+	_, err = io.CopyN(head, body, bodyMax+1)
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(head, body), body}
+	if err != nil {
+		return func() {}, nil // It ends here; who reads it finds out how.
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), documentTimeout)
+	defer cancel()
+	select {
+	case s.documents <- struct{}{}:
+		return func() { <-s.documents }, nil
+	case <-ctx.Done():
+		return nil, errs.New(errs.Unavailable, "%d long documents are being brought already; try again", documentsMax)
+	}
 }
 
 // takeJSON takes a document. Its hash is not that of the bytes that came, but of
 // the one form that the reference gives every document.
-func (s *Server) takeJSON(w http.ResponseWriter, r *http.Request, st *Storage, take func(context.Context, io.Reader) (*taken, error)) error {
+func (s *Server) takeJSON(w http.ResponseWriter, r *http.Request, st *Storage, limit int64, take func(context.Context, io.Reader) (*taken, error)) error {
+	done, err := s.inDocumentTurn(w, r, limit)
+	if err != nil {
+		return err
+	}
+	defer done()
 	raw, err := readBody(r)
 	if err != nil {
 		return err

@@ -385,9 +385,6 @@ func fillHistory(ctx context.Context, v *state.View, st *stream, q state.CreditQ
 	if err != nil {
 		return err
 	}
-	if sum.Entries == 0 {
-		return refuseText(http.StatusNotFound, "No credit history found for this address")
-	}
 	head := newObject(nil)
 	head.text("address", q.Address)
 	head.key("credit_history")
@@ -397,6 +394,9 @@ func fillHistory(ctx context.Context, v *state.View, st *stream, q state.CreditQ
 	last, more, err := st.entries(ctx, v, q, &pg)
 	if err != nil {
 		return err
+	}
+	if last.Hash == "" { // Of the page, not of the history: so clients find its end.
+		return refuseText(http.StatusNotFound, "No credit history found for this address")
 	}
 	if pg.cursor != nil {
 		return st.endCursor(pg, more, func() any {

@@ -139,6 +139,11 @@ func TestCreditHistory(t *testing.T) {
 	if got := n.get("/api/v0/addresses/nobody/credit_history"); got.status != http.StatusNotFound {
 		t.Errorf("of nobody: %d %s", got.status, got.body)
 	}
+	for _, query := range []string{"?pagination=2&page=3", "?token=none"} { // Who walks through pages ends where there is none.
+		if got := n.get(fmt.Sprintf("/api/v0/addresses/%s/credit_history%s", a, query)); got.status != http.StatusNotFound || got.body != "No credit history found for this address" {
+			t.Errorf("%s = %d %s, want 404", query, got.status, got.body)
+		}
+	}
 	if got := n.get(fmt.Sprintf("/api/v0/addresses/%s/credit_history?sort_by=color", a)); got.status != http.StatusUnprocessableEntity {
 		t.Errorf("in no order: %d %s", got.status, got.body)
 	}

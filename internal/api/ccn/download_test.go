@@ -149,15 +149,16 @@ func TestVersionsOfAFileAreFoundByMessageAndRef(t *testing.T) {
 	late, _ := put("posted late", fields{"ref": "my-file", "time": 1_600_000_000})
 
 	for path, text := range map[string]string{
-		"/api/v0/storage/by-message-hash/" + string(first):                  want(string(first), hash1, 3),
-		"/api/v0/storage/by-message-hash/" + string(second):                 want(string(first), hash2, 6),
-		"/api/v0/storage/by-ref/" + string(first):                           want(string(first), hash2, 6),
-		"/api/v0/storage/by-ref/" + addressOf(signer) + "/" + string(first): want(string(first), hash2, 6),
-		"/api/v0/storage/by-ref/" + addressOf(signer) + "/my-file":          want("my-file", tagged, 6),
-		"/api/v0/storage/by-message-hash/" + string(late):                   want("my-file", message.HashOf([]byte("posted late")), 11),
-		"/api/v0/storage/metadata/" + string(hash1):                         fmt.Sprintf(`{"file_hash":%q,"type":"file","size":3,"download_url":"/api/v0/storage/raw/%s"}`, hash1, hash1),
-		"/api/v0/storage/limits.json":                                       `{"storage":{"max_file_size":3145728,"max_unauthenticated_upload_file_size":1048576},"ipfs":{"max_upload_file_size":4194304,"max_upload_car_size":5242880,"max_unauthenticated_upload_file_size":2097152}}`,
-		"/api/v0/storage/count/" + string(hash1):                            "1", // The message's.
+		"/api/v0/storage/by-message-hash/" + string(first):                                   want(string(first), hash1, 3),
+		"/api/v0/storage/by-message-hash/" + string(second):                                  want(string(first), hash2, 6),
+		"/api/v0/storage/by-ref/" + string(first):                                            want(string(first), hash2, 6),
+		"/api/v0/storage/by-ref/" + addressOf(signer) + "/" + string(first):                  want(string(first), hash2, 6),
+		"/api/v0/storage/by-ref/" + strings.ToLower(addressOf(signer)) + "/" + string(first): want(string(first), hash2, 6), // A hash is enough.
+		"/api/v0/storage/by-ref/" + addressOf(signer) + "/my-file":                           want("my-file", tagged, 6),
+		"/api/v0/storage/by-message-hash/" + string(late):                                    want("my-file", message.HashOf([]byte("posted late")), 11),
+		"/api/v0/storage/metadata/" + string(hash1):                                          fmt.Sprintf(`{"file_hash":%q,"type":"file","size":3,"download_url":"/api/v0/storage/raw/%s"}`, hash1, hash1),
+		"/api/v0/storage/limits.json":                                                        `{"storage":{"max_file_size":3145728,"max_unauthenticated_upload_file_size":1048576},"ipfs":{"max_upload_file_size":4194304,"max_upload_car_size":5242880,"max_unauthenticated_upload_file_size":2097152}}`,
+		"/api/v0/storage/count/" + string(hash1):                                             "1", // The message's.
 	} {
 		same(t, path, k.ok(path).body, text)
 	}

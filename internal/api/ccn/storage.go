@@ -249,18 +249,14 @@ func (s *Server) fileOfRef(w http.ResponseWriter, r *http.Request) error {
 }
 
 // fileOfOwnersRef answers with the latest version of a file that has a ref of its
-// owner's choice.
+// owner's choice. One that is a hash names the file alone, whosever address is with
+// it, as with the reference.
 func (s *Server) fileOfOwnersRef(w http.ResponseWriter, r *http.Request) error {
-	owner, tag := r.PathValue("address"), r.PathValue("ref")
-	_, err := message.ParseItemHash(tag)
-	isHash := err == nil
-	if !isHash {
-		tag = owner + "/" + tag
+	tag := r.PathValue("ref")
+	if _, err := message.ParseItemHash(tag); err != nil {
+		tag = r.PathValue("address") + "/" + tag
 	}
 	pin, err := s.parts.DB.Tagged(r.Context(), tag)
-	if err == nil && isHash && pin.Owner != owner {
-		err = errNoFile()
-	}
 	return s.answerPin(w, r, pin, err)
 }
 

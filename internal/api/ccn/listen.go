@@ -34,7 +34,9 @@ type liveWanted struct {
 func readLive(r *http.Request) (want *liveWanted, wrong string) {
 	p := readParams(r)
 	q := &liveWanted{MessageQuery: p.filters(), format: p.format(), history: p.integer(historyUsual, 0, historyMax, "history")}
-	q.brief = q.format != message.ContentFull
+	if q.brief = q.format != message.ContentFull; q.brief {
+		q.format = message.ContentNone // A socket knows no headers: what is older is like what is new.
+	}
 	p.oldestFirst() // Lists have these two, and who listens may not ask for what they do not know either.
 	p.word("time", []string{"time", "tx-time"}, "sortBy", "sort_by")
 	if len(p.wrong) == 0 {

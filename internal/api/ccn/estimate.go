@@ -1,14 +1,17 @@
 package ccn
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/pricing"
@@ -35,7 +38,7 @@ func (s *Server) estimatePrice(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return invalidDraft("message is not a dictionary")
 	}
-	d, err := readProposal(envelope)
+	d, err := s.readProposal(r.Context(), envelope)
 	if err != nil {
 		return err
 	}
@@ -56,26 +59,76 @@ func (s *Server) estimateInstance(w http.ResponseWriter, r *http.Request) error 
 }
 
 // readProposal reads an envelope that may lack who sends it, when and the signature.
-func readProposal(envelope map[string]json.RawMessage) (*proposal, error) {
-	var typ, content, hash string
+func (s *Server) readProposal(ctx context.Context, envelope map[string]json.RawMessage) (*proposal, error) {
+	var typ string
 	_ = json.Unmarshal(envelope["type"], &typ)
 	d := &proposal{typ: message.Type(typ)}
 	if !slices.Contains([]message.Type{message.TypeInstance, message.TypeProgram, message.TypeStore, message.TypeVProgram}, d.typ) {
 		return nil, invalidDraft("Invalid message_type: '" + typ + "'; INSTANCE, PROGRAM, STORE and V-PROGRAM messages have prices")
 	}
+	content, err := s.proposedContent(ctx, envelope, d)
+	if err != nil {
+		return nil, err
+	}
+	return d, d.read(content, envelope)
+}
+
+// proposedContent is the content of a proposal, in its envelope or where the client
+// has brought it.
+func (s *Server) proposedContent(ctx context.Context, envelope map[string]json.RawMessage, d *proposal) ([]byte, error) {
+	var kind, content, hash string
+	_ = json.Unmarshal(envelope["item_type"], &kind)
+	_ = json.Unmarshal(envelope["item_hash"], &hash)
+	if kind == string(message.Storage) || kind == string(message.IPFS) {
+		d.hash = message.ItemHash(hash)
+		return s.broughtContent(ctx, d.hash)
+	}
 	if err := json.Unmarshal(envelope["item_content"], &content); err != nil {
-		return nil, invalidDraft("item_content is not a text: the price of what is not in its message is not estimated")
+		return nil, invalidDraft("item_content is not a text")
 	}
 	if n := utf8.RuneCountInString(content); n > message.MaxInlineChars || tooDeep([]byte(content)) || !json.Valid([]byte(content)) {
 		return nil, invalidDraft("item_content is too long, or no JSON")
 	}
-	if raw := envelope["item_hash"]; raw != nil && string(raw) != "null" {
-		if err := json.Unmarshal(raw, &hash); err != nil || message.ItemHash(hash) != message.HashOf([]byte(content)) {
-			return nil, invalidDraft("item_hash is not that of item_content")
-		}
-	}
 	d.hash = message.HashOf([]byte(content))
-	return d, d.read([]byte(content), envelope)
+	if raw := envelope["item_hash"]; raw != nil && string(raw) != "null" && message.ItemHash(hash) != d.hash {
+		return nil, invalidDraft("item_hash is not that of item_content")
+	}
+	return []byte(content), nil
+}
+
+// broughtContent is a content that a client has brought as a document, because it
+// is too long for its message.
+func (s *Server) broughtContent(ctx context.Context, hash message.ItemHash) ([]byte, error) {
+	st, err := s.storage()
+	if err != nil {
+		return nil, err
+	}
+	absent := invalidDraft("item_hash names no content that is here")
+	if _, err := message.ParseItemHash(string(hash)); err != nil {
+		return nil, absent
+	}
+	info, err := s.parts.DB.FileInfo(ctx, hash)
+	switch {
+	case errors.Is(err, errs.NotFound) || err == nil && info.Directory:
+		return nil, absent
+	case err != nil:
+		return nil, err
+	case info.SizeBytes > bodyMax:
+		return nil, invalidDraft("content is too long")
+	}
+	f, _, err := st.openFile(hash)
+	if kind := errs.KindOf(err); err != nil && (kind == errs.NotFound || kind == errs.Invalid) {
+		return nil, absent
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, bodyMax))
+	if err == nil && (!json.Valid(content) || tooDeep(content)) {
+		err = invalidDraft("content is no JSON")
+	}
+	return content, err
 }
 
 // The sizes that a content may say of files that are nowhere yet.

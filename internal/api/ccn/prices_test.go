@@ -198,6 +198,29 @@ func TestEstimatesOfWhatIsWrongAreRefused(t *testing.T) {
 	}
 }
 
+func TestEstimatesReadContentsThatWereBrought(t *testing.T) {
+	k := keeping(t, 1e9)
+	raw := []byte(`{"item_hash":"` + string(message.HashOf([]byte("nowhere"))) + `","item_type":"storage","estimated_size_mib":30}`)
+	want := k.post("/api/v0/price/estimate", unsigned(t, message.TypeStore, fields{"item_type": "storage", "item_hash": message.HashOf([]byte("nowhere")), "estimated_size_mib": 30}))
+	for _, engine := range []message.ItemType{message.Storage, message.IPFS} {
+		brought := k.do(http.MethodPost, "/api/v0/"+string(engine)+"/add_json", raw)
+		envelope := func(hash any) fields {
+			return fields{"message": fields{"type": "STORE", "chain": "ETH", "item_type": engine, "item_hash": hash, "item_content": nil}}
+		}
+
+		a := k.post("/api/v0/price/estimate", envelope(brought.field("hash")))
+
+		if a.status != http.StatusOK || a.body != want.body {
+			t.Errorf("%s: %d %s, want %s", engine, a.status, a.body, want.body)
+		}
+		for _, hash := range []any{nil, "x", message.HashOf([]byte("absent"))} {
+			if a := k.post("/api/v0/price/estimate", envelope(hash)); a.status != http.StatusUnprocessableEntity {
+				t.Errorf("%s %v: %d %s, want 422", engine, hash, a.status, a.body)
+			}
+		}
+	}
+}
+
 // kept keeps a file for an owner.
 func (n *node) kept(k *ecdsa.PrivateKey, sizeMiB float64, more ...fields) message.ItemHash {
 	n.t.Helper()

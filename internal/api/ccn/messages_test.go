@@ -423,8 +423,11 @@ func (s slow) Write(p []byte) (int, error) {
 	return s.ResponseWriter.Write(p)
 }
 
-func TestLongListsOfSlowClientsAreBounded(t *testing.T) {
-	n := open(t)
+// crowded is a node of which slow clients read as many long lists as they may, until
+// done is called.
+func crowded(t *testing.T) (n *node, done func()) {
+	t.Helper()
+	n = open(t)
 	for i := range 12 {
 		n.sendPost(key(t, "a"), "note", fields{"i": i, "text": strings.Repeat("x", 100_000)}, nil)
 	}
@@ -440,6 +443,12 @@ func TestLongListsOfSlowClientsAreBounded(t *testing.T) {
 	for range ccn.LongMax {
 		<-client.began
 	}
+	return n, func() { close(client.read); wg.Wait() }
+}
+
+func TestLongListsOfSlowClientsAreBounded(t *testing.T) {
+	n, done := crowded(t)
+	n.srv.WaitForLong(time.Millisecond)
 
 	same(t, "another long list", n.get(list).status, http.StatusServiceUnavailable)
 	for path, operations := range openAPI(n).Paths {
@@ -450,9 +459,31 @@ func TestLongListsOfSlowClientsAreBounded(t *testing.T) {
 		}
 	}
 	same(t, "a short list", n.get(list+"pagination=1").status, http.StatusOK)
-	close(client.read)
-	wg.Wait()
+	done()
 	same(t, "a long list afterwards", n.get(list).status, http.StatusOK)
+}
+
+func TestALongListWaitsForItsTurn(t *testing.T) {
+	n, done := crowded(t)
+	const waiting = 20 // More than there are readers of the database.
+	answers := make(chan answer, waiting)
+	for range waiting {
+		go func() { answers <- n.get(list) }()
+	}
+
+	same(t, "a short list meanwhile", n.get(list+"pagination=1").status, http.StatusOK)
+	select {
+	case a := <-answers:
+		t.Fatalf("a long list was answered %d %s, want it to wait", a.status, a.body)
+	case <-time.After(100 * time.Millisecond):
+	}
+	done()
+
+	for range waiting {
+		if a := <-answers; a.status != http.StatusOK || len(a.column("messages", "item_hash")) != 12 {
+			t.Errorf("a long list that has waited: %d, %d bytes; want all of it", a.status, len(a.body))
+		}
+	}
 }
 
 func unzip(t *testing.T, body string) string {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/ethereum/go-ethereum/crypto"
 
@@ -104,6 +105,7 @@ type Server struct {
 	table []route
 
 	long      chan struct{} // Lists that are written while they are read.
+	longWait  time.Duration // How long one may wait to be one of them.
 	waiting   chan struct{} // Senders that wait for what becomes of a message.
 	uploads   chan struct{} // Clients that bring files.
 	documents chan struct{} // Clients that bring long documents.
@@ -118,7 +120,7 @@ type Server struct {
 func New(self Self, parts Parts, log *slog.Logger) *Server {
 	s := &Server{
 		self: self, parts: parts, log: log, mux: http.NewServeMux(), table: routes(),
-		long: make(chan struct{}, longMax), waiting: make(chan struct{}, waitingMax), uploads: make(chan struct{}, uploadsMax),
+		long: make(chan struct{}, longMax), longWait: longWait, waiting: make(chan struct{}, waitingMax), uploads: make(chan struct{}, uploadsMax),
 		documents: make(chan struct{}, documentsMax), repricing: make(chan struct{}, repricesMax),
 	}
 	s.live = newHub(parts.DB, s.Metrics, log)

@@ -3,6 +3,8 @@ package ccn
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -19,6 +21,8 @@ const (
 	heldMax = 1 << 20
 	// longMax bounds such answers: there are more readers than that.
 	longMax = 3
+	// longWait is how long one may wait for its turn.
+	longWait = 30 * time.Second
 	// chunkMax is how much of a long answer is written at once, within chunkTimeout,
 	// and longTimeout bounds the whole of it.
 	chunkMax     = 64 << 10
@@ -35,6 +39,7 @@ type stream struct {
 	out   io.Writer // Of a long answer.
 	zip   *gzip.Writer
 	buf   []byte
+	turn  bool // To be long.
 	long  bool
 	until time.Time
 	may   bool // Be compressed, for who reads that.
@@ -45,20 +50,47 @@ type stream struct {
 // the answer may be compressed.
 func (s *Server) list(w http.ResponseWriter, r *http.Request, zipped bool, fn func(*state.View, *stream) error) error {
 	st := &stream{s: s, w: w, r: r, may: zipped, wants: zipped && acceptsGzip(r)}
-	err := s.parts.DB.View(r.Context(), func(v *state.View) error { return fn(v, st) })
-	if err == nil {
-		err = st.finish()
+	err := st.read(fn)
+	if errors.Is(err, errCrowded) {
+		// Who waits keeps no reader of the database from others, and reads anew then.
+		st.buf = nil
+		if err = s.inLongTurn(r.Context()); err == nil {
+			st.turn = true
+			err = st.read(fn)
+		}
 	}
-	if !st.long {
-		return err
+	if st.turn {
+		<-s.long
 	}
-	<-s.long
 	if err != nil && st.out != nil {
 		// The connection is broken, so that nobody takes the answer for whole.
 		s.log.Debug("long answer broken off", "path", r.URL.Path, "err", err)
 		panic(http.ErrAbortHandler)
 	}
 	return err
+}
+
+// read makes the answer of what fn reads.
+func (st *stream) read(fn func(*state.View, *stream) error) error {
+	if err := st.s.parts.DB.View(st.r.Context(), func(v *state.View) error { return fn(v, st) }); err != nil {
+		return err
+	}
+	return st.finish()
+}
+
+// errCrowded is what an answer meets that gets long and has no turn.
+var errCrowded = errs.New(errs.Unavailable, "%d long lists are being read already; ask for pages, or try again", longMax)
+
+// inLongTurn waits until an answer may be long.
+func (s *Server) inLongTurn(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.longWait)
+	defer cancel()
+	select {
+	case s.long <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return errCrowded
+	}
 }
 
 // acceptsGzip reports whether a client reads answers that are compressed.
@@ -101,10 +133,13 @@ func (st *stream) text(s string) error {
 
 // begin turns the answer into a long one.
 func (st *stream) begin() error {
-	select {
-	case st.s.long <- struct{}{}:
-	default:
-		return errs.New(errs.Unavailable, "%d long lists are being read already; ask for pages, or try again", longMax)
+	if !st.turn {
+		select {
+		case st.s.long <- struct{}{}:
+			st.turn = true
+		default:
+			return errCrowded
+		}
 	}
 	st.long, st.until = true, time.Now().Add(longTimeout)
 	if err := api.BeginStream(st.w); err != nil {

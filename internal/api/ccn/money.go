@@ -282,15 +282,66 @@ func (pg *page) limits() (offset, limit int) {
 	return int(min(pg.offset(), math.MaxInt)), int(pg.per)
 }
 
-// creditCursor is the cursor of a history: the value that it is sorted by, and the
-// key of the entry.
+// creditCursor is the cursor of a history: its order, the value that it is sorted by,
+// and the key of the entry. Older ones have a time in place of order and value.
 type creditCursor struct {
-	Index  int     `json:"i"`
-	Order  string  `json:"o"`
-	Hash   string  `json:"r"`
-	Sort   string  `json:"s"`
-	Number *int64  `json:"n,omitempty"`
-	Text   *string `json:"v,omitempty"`
+	Index int             `json:"i"`
+	Order int             `json:"o,omitempty"` // -1 or 1.
+	Hash  string          `json:"r"`
+	Sort  string          `json:"s,omitempty"`
+	Time  json.RawMessage `json:"t,omitempty"`
+	Value json.RawMessage `json:"v"`
+}
+
+// byTime reports whether a history is sorted by a time, which cursors have as text.
+func byTime(s state.CreditSort) bool { return s == state.CreditByTime || s == state.CreditByExpiration }
+
+// creditPlace is the cursor of the page after an entry.
+func creditPlace(q *state.CreditQuery, last credit.Entry) creditCursor {
+	after := q.Sort.After(last)
+	c := creditCursor{Index: after.Index, Order: -1, Hash: string(after.Hash), Sort: string(q.Sort)}
+	if q.Ascending {
+		c.Order = 1
+	}
+	switch {
+	case after.Text != nil:
+		c.Value = appendText(nil, *after.Text)
+	case after.Number != nil && byTime(q.Sort):
+		c.Value = appendText(nil, isoTime(time.UnixMicro(*after.Number)))
+	case after.Number != nil:
+		c.Value = strconv.AppendInt(nil, *after.Number, 10)
+	}
+	return c
+}
+
+// after is where a cursor says that a history goes on.
+func (c *creditCursor) after(q *state.CreditQuery) (*state.CreditAfter, error) {
+	out := &state.CreditAfter{Hash: message.ItemHash(plain(c.Hash)), Index: c.Index}
+	if string(c.Value) == "null" && q.Sort != state.CreditByTime && q.Sort != state.CreditByAmount {
+		return out, nil // What has no value is last.
+	}
+	var number int64
+	var text *string
+	switch {
+	case q.Sort == state.CreditByAmount:
+		if json.Unmarshal(c.Value, &number) != nil {
+			return nil, invalidCursor("fields of the wrong type")
+		}
+	case json.Unmarshal(c.Value, &text) != nil || text == nil:
+		return nil, invalidCursor("fields of the wrong type")
+	case byTime(q.Sort):
+		at, err := parseISO(*text)
+		if err != nil {
+			return nil, err
+		}
+		number = at.UnixMicro()
+	default:
+		*text = plain(*text)
+		out.Text = text
+		return out, nil
+	}
+	out.Number = &number
+	return out, nil
 }
 
 // creditFilter reads which entries of an address's history are wanted.
@@ -367,14 +418,16 @@ func (pg *page) credit(q state.CreditQuery) (*state.CreditAfter, error) {
 	if err := decodeCursor(*pg.cursor, &c, "i", "r"); err != nil {
 		return nil, err
 	}
-	if c.Sort != "" && c.Sort != string(q.Sort) {
+	if c.Sort == "" {
+		if c.Time == nil {
+			return nil, invalidCursor("missing required fields")
+		}
+		c.Sort, c.Order, c.Value = string(state.CreditByTime), -1, c.Time
+	}
+	if c.Sort != string(q.Sort) || (c.Order == 1) != q.Ascending {
 		return nil, invalidCursor("it is of a list with another order")
 	}
-	if c.Text != nil {
-		text := plain(*c.Text)
-		c.Text = &text
-	}
-	return &state.CreditAfter{Number: c.Number, Text: c.Text, Hash: message.ItemHash(plain(c.Hash)), Index: c.Index}, nil
+	return c.after(&q)
 }
 
 // entriesMax is how many entries of a history are read at once.
@@ -399,10 +452,7 @@ func fillHistory(ctx context.Context, v *state.View, st *stream, q state.CreditQ
 		return refuseText(http.StatusNotFound, "No credit history found for this address")
 	}
 	if pg.cursor != nil {
-		return st.endCursor(pg, more, func() any {
-			after := q.Sort.After(last)
-			return creditCursor{Index: after.Index, Order: "desc", Hash: string(after.Hash), Sort: string(q.Sort), Number: after.Number, Text: after.Text}
-		})
+		return st.endCursor(pg, more, func() any { return creditPlace(&q, last) })
 	}
 	end := &object{buf: []byte("]"), begun: true}
 	end.integer("pagination_page", pg.number)

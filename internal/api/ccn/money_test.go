@@ -2,11 +2,13 @@ package ccn_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -118,26 +120,60 @@ func TestCreditHistory(t *testing.T) {
 			t.Errorf("no %s in %s", part, body)
 		}
 	}
-	var walked []string
-	for cursor := ""; ; {
-		got, body := history("?pagination=1&sort_by=amount&cursor=" + cursor)
-		walked = append(walked, got...)
-		var next struct {
-			Next *string `json:"next_cursor"`
+	for _, sort := range []string{"message_timestamp", "expiration_date", "payment_method", "amount", "origin", "tx_hash", "provider"} {
+		for _, order := range []string{"1", "-1"} {
+			query := "?sort_by=" + sort + "&sort_order=" + order
+			want, _ := history(query)
+			var walked []string
+			for cursor := ""; ; {
+				got, body := history(query + "&pagination=1&cursor=" + cursor)
+				walked = append(walked, got...)
+				var next struct {
+					Next *string `json:"next_cursor"`
+				}
+				if err := json.Unmarshal([]byte(body), &next); err != nil {
+					t.Fatal(err)
+				}
+				if next.Next == nil {
+					break
+				}
+				cursor = *next.Next
+			}
+			same(t, "walked in the order "+query, walked, want)
 		}
-		if err := json.Unmarshal([]byte(body), &next); err != nil {
-			t.Fatal(err)
-		}
-		if next.Next == nil {
-			break
-		}
-		cursor = *next.Next
-	}
-	if strings.Join(walked, " ") != "1000 500 -300" {
-		t.Errorf("walked over %v", walked)
 	}
 	if got := n.get("/api/v0/addresses/nobody/credit_history"); got.status != http.StatusNotFound {
 		t.Errorf("of nobody: %d %s", got.status, got.body)
+	}
+	// A cursor is that of the reference, also in the form that it had before there were orders.
+	var first struct {
+		Next string `json:"next_cursor"`
+	}
+	if _, body := history("?pagination=1&cursor="); json.Unmarshal([]byte(body), &first) != nil {
+		t.Fatal(body)
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(first.Next)
+	parts := regexp.MustCompile(`^\{"i":(\d+),"o":-1,"r":"(\w+)","s":"message_timestamp","v":"(2\S+\+00:00)"\}$`).FindStringSubmatch(string(raw))
+	if err != nil || parts == nil {
+		t.Fatalf("the cursor is %s, %v", raw, err)
+	}
+	older := base64.RawURLEncoding.EncodeToString([]byte(fmt.Sprintf(`{"i":%s,"r":%q,"t":%q}`, parts[1], parts[2], parts[3])))
+	_, want := history("?pagination=1&cursor=" + first.Next)
+	_, got := history("?pagination=1&cursor=" + older)
+	same(t, "the page after an older cursor", got, want)
+	for _, query := range []string{"&sort_order=1", "&sort_by=amount"} {
+		if got := n.get(fmt.Sprintf("/api/v0/addresses/%s/credit_history?pagination=1&cursor=%s%s", a, first.Next, query)); got.status != http.StatusUnprocessableEntity {
+			t.Errorf("a cursor of another order with %s = %d %s, want 422", query, got.status, got.body)
+		}
+	}
+	for cursor, sort := range map[string]string{
+		`{"i":0,"o":-1,"r":"x","s":"message_timestamp","v":null}`: "message_timestamp", `{"i":0,"o":-1,"r":"x","s":"amount","v":"5"}`: "amount", `{"i":0,"o":-1,"r":"x","s":"amount","v":1e300}`: "amount",
+		`{"i":0,"o":-1,"r":"x","s":"origin","v":5}`: "origin", `{"i":0,"o":-1,"r":"x","s":"expiration_date","v":"soon"}`: "expiration_date", `{"i":0,"r":"x"}`: "message_timestamp",
+	} {
+		query := fmt.Sprintf("?pagination=1&sort_by=%s&cursor=%s", sort, base64.RawURLEncoding.EncodeToString([]byte(cursor)))
+		if got := n.get(fmt.Sprintf("/api/v0/addresses/%s/credit_history%s", a, query)); got.status != http.StatusUnprocessableEntity {
+			t.Errorf("cursor %s = %d %s, want 422", cursor, got.status, got.body)
+		}
 	}
 	for _, query := range []string{"?pagination=2&page=3", "?token=none"} { // Who walks through pages ends where there is none.
 		if got := n.get(fmt.Sprintf("/api/v0/addresses/%s/credit_history%s", a, query)); got.status != http.StatusNotFound || got.body != "No credit history found for this address" {

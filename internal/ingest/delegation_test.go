@@ -155,12 +155,46 @@ func TestDelegationsAreJudgedAlikeInAnyOrder(t *testing.T) {
 			},
 			map[string]state.MessageStatus{"forget by a stranger": state.MessageRejected, "element": state.MessageProcessed, "oldest element": state.MessageProcessed},
 		},
+		{
+			"an amend is judged by its original, which may come after it", func(tr *traffic) {
+				tr.aggregate("grant", alice, "security", grants(map[string]any{"address": addressOf(bob), "post_types": []string{"news"}}))
+				original := tr.post("original", alice)
+				tr.post("amend", bob, "address", own, "type", "amend", "ref", original)
+			},
+			map[string]state.MessageStatus{"amend": state.MessageProcessed},
+		},
+		{
+			"or be forgotten before it", func(tr *traffic) {
+				tr.aggregate("grant", alice, "security", grants(map[string]any{"address": addressOf(bob), "post_types": []string{"news"}}))
+				original := tr.post("original", alice)
+				tr.post("amend", bob, "address", own, "type", "amend", "ref", original)
+				tr.forget("forget", alice, []message.ItemHash{original})
+			},
+			map[string]state.MessageStatus{"amend": state.MessageForgotten},
+		},
+		{
+			"and not by its own type", func(tr *traffic) {
+				tr.aggregate("grant", alice, "security", grants(map[string]any{"address": addressOf(bob), "post_types": []string{"amend"}}))
+				original := tr.post("original", alice)
+				tr.post("amend", bob, "address", own, "type", "amend", "ref", original)
+				tr.forget("forget", alice, []message.ItemHash{original})
+			},
+			map[string]state.MessageStatus{"amend": state.MessageRejected},
+		},
+		{
+			"what is no post has no amends, also when it was forgotten", func(tr *traffic) {
+				element := tr.aggregate("element", alice, "amend", map[string]any{"a": 1})
+				tr.post("amend", alice, "type", "amend", "ref", element)
+				tr.forget("forget", alice, []message.ItemHash{element})
+			},
+			map[string]state.MessageStatus{"amend": state.MessageRejected},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tr := &traffic{t: t, names: map[message.ItemHash]string{}, second: 1_700_000_000}
 			tt.say(tr)
 			cfg := config(false)
-			cfg.RetriesMax = 1000
+			cfg.RetriesMax = 0 // What waits is refused, and judged again when that comes.
 			var want string
 			permutations(len(tr.raw), func(order []int) {
 				n := openAlone(t, cfg)

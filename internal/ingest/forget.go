@@ -232,6 +232,11 @@ func (b *batch) mayForget(ctx context.Context, m, t *state.Message) error {
 
 // mayForgetMore is mayForget for what was forgotten before.
 func (b *batch) mayForgetMore(ctx context.Context, m *state.Message, s *state.Skeleton) error {
+	return b.permitForget(ctx, m, s.Envelope.ItemHash, s.Owner, factsLeft(s))
+}
+
+// factsLeft are the facts of a message that ended.
+func factsLeft(s *state.Skeleton) authz.Facts {
 	facts := authz.Facts{Chain: s.Envelope.Chain, Channel: s.Envelope.Channel, Type: s.Envelope.Type}
 	switch {
 	case facts.Type == message.TypePost && s.Kind != nil:
@@ -239,7 +244,7 @@ func (b *batch) mayForgetMore(ctx context.Context, m *state.Message, s *state.Sk
 	case facts.Type == message.TypeAggregate:
 		facts.AggregateKey = s.Kind
 	}
-	return b.permitForget(ctx, m, s.Envelope.ItemHash, s.Owner, facts)
+	return facts
 }
 
 // permitForget wants the sender of a FORGET to be one who could have written the

@@ -81,39 +81,54 @@ func (b *batch) permitAmend(ctx context.Context, m *state.Message, target messag
 	if _, ok := post.Amends(); ok {
 		return nil, message.Reject(message.CodePostAmendAmend, "message %s is an amend itself", target)
 	}
+	if err := b.permitAmendOf(ctx, m, target, original.Owner, authz.FactsOf(&original.Envelope, post)); err != nil {
+		return nil, err
+	}
+	return original, nil
+}
+
+// permitAmendOf wants the sender of an amend to be allowed to write it for the owner of
+// the original, of which the facts are.
+func (b *batch) permitAmendOf(ctx context.Context, m *state.Message, target message.ItemHash, owner string, facts authz.Facts) error {
 	e := &m.Envelope
-	a := authz.Amend{Owner: m.Owner, Sender: e.Sender, OriginalOwner: original.Owner, Original: authz.FactsOf(&original.Envelope, post)}
 	allowed := authz.Same(m.Owner, e.Sender)
 	if !allowed {
-		if allowed, err = b.granted(ctx, original.Owner, m, func(s authz.Security) bool { return authz.AllowedAmend(s, a) }); err != nil {
-			return nil, err
+		a := authz.Amend{Owner: m.Owner, Sender: e.Sender, OriginalOwner: owner, Original: facts}
+		var err error
+		if allowed, err = b.granted(ctx, owner, m, func(s authz.Security) bool { return authz.AllowedAmend(s, a) }); err != nil {
+			return err
 		}
 	}
 	if !allowed {
-		return nil, waitFor(message.RejectSender(e.Sender, m.Owner), thingGrants(original.Owner))
+		return waitFor(message.RejectSender(e.Sender, m.Owner), thingGrants(owner))
 	}
-	if m.Owner != original.Owner {
-		return nil, message.Reject(message.CodePermissionDenied, "post %s belongs to %s, not to %s", target, original.Owner, m.Owner)
+	if m.Owner != owner {
+		return message.Reject(message.CodePermissionDenied, "post %s belongs to %s, not to %s", target, owner, m.Owner)
 	}
-	return original, nil
+	return nil
 }
 
 // amendOfNone is the verdict on an amend whose original is not here: it comes too
 // late if that was forgotten, with which its amends are too, else too early.
 func (b *batch) amendOfNone(ctx context.Context, m *state.Message, target message.ItemHash) error {
-	if err := b.permit(ctx, m); err != nil {
-		return err
-	}
 	s, err := b.tx.Skeleton(ctx, target)
-	switch {
-	case errors.Is(err, errs.NotFound):
+	if errors.Is(err, errs.NotFound) {
+		if err := b.permit(ctx, m); err != nil {
+			// What the original is may allow more than what the amend is.
+			return waitFor(err, append(thingsOf(err), thingMessage(target))...)
+		}
 		return waitFor(message.Reject(message.CodePostAmendNotFound, "no post %s is known", target), thingMessage(target))
+	}
+	switch {
 	case err != nil:
 		return err
+	case s.Envelope.Type != message.TypePost:
+		return message.Reject(message.CodePostAmendNotFound, "message %s is no POST", target)
 	case s.Kind != nil && *s.Kind == message.PostAmend:
 		return message.Reject(message.CodePostAmendAmend, "message %s is an amend itself", target)
-	case s.Owner != m.Owner:
-		return message.Reject(message.CodePermissionDenied, "post %s belongs to %s, not to %s", target, s.Owner, m.Owner)
+	}
+	if err := b.permitAmendOf(ctx, m, target, s.Owner, factsLeft(s)); err != nil {
+		return err
 	}
 	return b.endAtOnce(ctx, m, s.ForgottenBy)
 }

@@ -61,8 +61,8 @@ type Amend struct {
 // amend must be for that owner.
 //
 // Whether the owner of an amend is the owner of its original to the letter is
-// another rule, which holds for owners too. Of an original that is not known
-// yet, Allowed judges the amend by its own facts.
+// another rule, which holds for owners too. While an original is not known yet,
+// Allowed says of the amend's own facts whether it is worth waiting for.
 func AllowedAmend(s Security, a Amend) bool {
 	if Same(a.Owner, a.Sender) {
 		return true

@@ -10,7 +10,7 @@ import (
 
 // aggregate judges and enters an AGGREGATE.
 func (b *batch) aggregate(ctx context.Context, m *state.Message, a *message.Aggregate) error {
-	if err := b.permit(ctx, m); err != nil {
+	if err := b.permitAnew(ctx, m); err != nil {
 		return err
 	}
 	by, err := b.tx.AggregateForgotten(ctx, m.Owner, a.Key.String(), m.MadeAt)

@@ -79,6 +79,9 @@ func (b *batch) take(ctx context.Context, it *item) (*Verdict, error) {
 	case err != nil && !errors.As(err, &v.Refusal):
 		return nil, fmt.Errorf("judge message %s: %w", it.env.ItemHash, err)
 	case err != nil:
+		if err := b.rejudgeAll(ctx); err != nil { // First, so that it does not wake this one.
+			return nil, err
+		}
 		return v, b.refuse(ctx, it, v, err)
 	}
 	b.standings[it.env.ItemHash] = state.Standing{Status: v.Status, Signature: it.env.Signature}

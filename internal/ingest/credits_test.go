@@ -58,4 +58,14 @@ func TestCreditsAreThoseOfWhatCounts(t *testing.T) {
 	n := openAlone(t, cfg)
 	n.deliver(t, tr, []int{0, 1, 2, 4, 3})
 	check(n, moved, state.MessageProcessed, 0, all)
+
+	tr = &traffic{t: t, names: map[message.ItemHash]string{}, second: newTime, channel: "ALEPH_CREDIT"}
+	give(tr)
+	tr.aggregate("grant", alice, "security", grants(map[string]any{"address": addressOf(bob)}))
+	tr.aggregate("revoke", alice, "security", grants())
+	moved = tr.post("transfer", bob, "address", own, "type", "aleph_credit_transfer", "content", transfer)
+	tr.forget("forget", alice, []message.ItemHash{moved})
+	n = openAlone(t, cfg)
+	n.deliver(t, tr, []int{0, 1, 3, 4, 2})
+	check(n, moved, state.MessageRejected, all, 0)
 }

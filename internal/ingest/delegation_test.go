@@ -189,6 +189,46 @@ func TestDelegationsAreJudgedAlikeInAnyOrder(t *testing.T) {
 			},
 			map[string]state.MessageStatus{"amend": state.MessageRejected},
 		},
+		{
+			"what its delegate was not allowed to write is refused, though it was forgotten", func(tr *traffic) {
+				tr.aggregate("grant", alice, "security", toBob)
+				tr.aggregate("revoke", alice, "security", grants())
+				post := tr.post("post", bob, "address", own)
+				tr.forget("forget", alice, []message.ItemHash{post})
+			},
+			map[string]state.MessageStatus{"post": state.MessageRejected, "forget": state.MessageRejected},
+		},
+		{
+			"and allowed nobody anything", func(tr *traffic) {
+				tr.aggregate("grant", alice, "security", toBob)
+				tr.aggregate("revoke", alice, "security", grants())
+				theirs := tr.aggregate("grant to carol", bob, "security", toCarol, "address", own)
+				tr.post("post", carol, "address", own)
+				tr.forget("forget", alice, []message.ItemHash{theirs})
+			},
+			map[string]state.MessageStatus{"grant to carol": state.MessageRejected, "post": state.MessageRejected, "forget": state.MessageRejected},
+		},
+		{
+			"an amend that was not allowed is refused, though its post was forgotten", func(tr *traffic) {
+				tr.aggregate("grant", alice, "security", toBob)
+				tr.aggregate("revoke", alice, "security", grants())
+				original := tr.post("original", alice)
+				tr.post("amend", bob, "address", own, "type", "amend", "ref", original)
+				tr.forget("forget", alice, []message.ItemHash{original})
+			},
+			map[string]state.MessageStatus{"original": state.MessageForgotten, "amend": state.MessageRejected, "forget": state.MessageProcessed},
+		},
+		{
+			"and an element, though its aggregate was", func(tr *traffic) {
+				whole := string(message.HashOf([]byte("key")))
+				tr.aggregate("grant", alice, "security", toBob)
+				tr.aggregate("revoke", alice, "security", grants())
+				tr.aggregate("element", alice, whole, map[string]any{"a": 1})
+				tr.aggregate("element by bob", bob, whole, map[string]any{"b": 1}, "address", own)
+				tr.say("forget", alice, message.TypeForget, map[string]any{"hashes": []string{}, "aggregates": []string{whole}})
+			},
+			map[string]state.MessageStatus{"element": state.MessageForgotten, "element by bob": state.MessageRejected, "forget": state.MessageProcessed},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tr := &traffic{t: t, names: map[message.ItemHash]string{}, second: 1_700_000_000}

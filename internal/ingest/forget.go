@@ -353,6 +353,9 @@ func (b *batch) end(ctx context.Context, m *state.Message, how ending) error {
 	if err := b.tx.PutSkeleton(ctx, *s); err != nil {
 		return err
 	}
+	if err := b.delegated(ctx, m); err != nil {
+		return err // It may turn out that it should have been refused; see recheckEnded.
+	}
 	return b.forgetAmends(ctx, s)
 }
 
@@ -363,6 +366,9 @@ func (b *batch) endAtOnce(ctx context.Context, m *state.Message, by []message.It
 		return err
 	}
 	if err := b.tx.PutSkeleton(ctx, *s); err != nil {
+		return err
+	}
+	if err := b.delegated(ctx, m); err != nil {
 		return err
 	}
 	return &endedError{state.MessageForgotten}
@@ -493,11 +499,7 @@ func (b *batch) undoAggregate(ctx context.Context, m *state.Message, a *message.
 		return nil
 	}
 	if how == nil {
-		if err := b.tx.DropGrant(ctx, m.Owner, m.Envelope.ItemHash); err != nil {
-			return err
-		}
-		b.rejudge(m.Owner, m.MadeAt)
-		return nil
+		return b.ungrant(ctx, m)
 	}
 	return b.endGrant(ctx, m.Owner, m.Envelope.ItemHash, how.madeAt)
 }
@@ -599,8 +601,16 @@ func (b *batch) unforget(ctx context.Context, s *state.Skeleton, by message.Item
 		b.p.log.Warn("message was forgotten by a FORGET that does not count, and its content is gone", "item_hash", s.Envelope.ItemHash)
 		return nil
 	}
+	return b.unseal(ctx, s)
+}
+
+// unseal lets a message wait again that was forgotten, to be judged once more.
+func (b *batch) unseal(ctx context.Context, s *state.Skeleton) error {
 	hash := s.Envelope.ItemHash
 	if err := b.tx.DropSkeleton(ctx, hash); err != nil {
+		return err
+	}
+	if err := b.tx.DropDelegated(ctx, remains(s)); err != nil {
 		return err
 	}
 	env := new(message.Envelope)

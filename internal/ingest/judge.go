@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -82,6 +83,20 @@ func (b *batch) permit(ctx context.Context, m *state.Message) error {
 		return err
 	}
 	return waitFor(message.RejectSender(e.Sender, m.Owner), thingGrants(m.Owner))
+}
+
+// permitAnew is permit for a message that may have been forgotten before, of which
+// something is left then that a refusal takes back.
+func (b *batch) permitAnew(ctx context.Context, m *state.Message) error {
+	err := b.permit(ctx, m)
+	var refusal *message.RejectError
+	if !errors.As(err, &refusal) {
+		return err
+	}
+	if failed := b.disown(ctx, m); failed != nil {
+		return failed
+	}
+	return err
 }
 
 // granted reports whether what an owner allowed when a message was made allows it:
@@ -188,7 +203,7 @@ func (b *batch) rejudgeAll(ctx context.Context) error {
 func (b *batch) recheck(ctx context.Context, hash message.ItemHash) error {
 	m, err := b.tx.Message(ctx, hash)
 	if errors.Is(err, errs.NotFound) {
-		return nil // It ended with another.
+		return b.recheckEnded(ctx, hash)
 	}
 	if err != nil {
 		return err
@@ -213,6 +228,125 @@ func (b *batch) recheck(ctx context.Context, hash message.ItemHash) error {
 		return err
 	}
 	return b.revoke(ctx, m, refusal, thingsOf(err))
+}
+
+// recheckEnded lets a message wait for its verdict that was forgotten, and that its
+// sender was not allowed to write. It should have been refused when it came, and then
+// no FORGET could have named it.
+func (b *batch) recheckEnded(ctx context.Context, hash message.ItemHash) error {
+	s, err := b.tx.Skeleton(ctx, hash)
+	if errors.Is(err, errs.NotFound) || err == nil && s.Status != state.MessageForgotten {
+		return nil // It ended with another, or unpaid.
+	}
+	if err != nil {
+		return err
+	}
+	var refusal *message.RejectError
+	if err := b.permitEnded(ctx, s); err == nil || !errors.As(err, &refusal) {
+		return err
+	}
+	if s.Sealed == nil {
+		b.p.log.Warn("forgotten message is not allowed any more, and its content is gone", "item_hash", hash)
+		return b.disown(ctx, remains(s))
+	}
+	for _, by := range s.ForgottenBy {
+		f, err := b.tx.Message(ctx, by)
+		if errors.Is(err, errs.NotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		body, err := f.Body()
+		if err != nil {
+			return err
+		}
+		if c, ok := body.(*message.Forget); !ok || !slices.Contains(c.Hashes, hash) {
+			continue // It named what this belonged to.
+		}
+		why := message.RejectForgetTarget(hash)
+		if !errors.As(why, &refusal) {
+			return why
+		}
+		if err := b.revoke(ctx, f, refusal, []string{thingMessage(hash)}); err != nil {
+			return err
+		}
+	}
+	s, err = b.tx.Skeleton(ctx, hash)
+	if errors.Is(err, errs.NotFound) {
+		return nil // With the last FORGET.
+	}
+	if err != nil {
+		return err
+	}
+	return b.unseal(ctx, s)
+}
+
+// permitEnded is permit for a message that was forgotten.
+func (b *batch) permitEnded(ctx context.Context, s *state.Skeleton) error {
+	m := remains(s)
+	target, ok := strings.CutPrefix(s.Parent, state.ParentPost(""))
+	if !ok {
+		return b.permit(ctx, m)
+	}
+	original, err := b.tx.Message(ctx, message.ItemHash(target))
+	if err == nil {
+		body, err := original.Body()
+		if err != nil {
+			return err
+		}
+		return b.permitAmendOf(ctx, m, original.Envelope.ItemHash, original.Owner, authz.FactsOf(&original.Envelope, body))
+	}
+	if !errors.Is(err, errs.NotFound) {
+		return err
+	}
+	gone, err := b.tx.Skeleton(ctx, message.ItemHash(target))
+	if errors.Is(err, errs.NotFound) {
+		return nil // The original is judged again itself.
+	}
+	if err != nil {
+		return err
+	}
+	return b.permitAmendOf(ctx, m, gone.Envelope.ItemHash, gone.Owner, factsLeft(gone))
+}
+
+// remains is a message that ended, with as much of its content as grants look at.
+func remains(s *state.Skeleton) *state.Message {
+	m := &state.Message{Envelope: s.Envelope, Owner: s.Owner, MadeAt: s.MadeAt}
+	facts := factsLeft(s)
+	switch {
+	case facts.Type == message.TypePost:
+		m.Parsed = &message.Post{Type: facts.PostType}
+	case facts.AggregateKey != nil:
+		m.Parsed = &message.Aggregate{Key: message.AggregateKey{Name: *facts.AggregateKey}}
+	}
+	return m
+}
+
+// disown takes back what stays of a message when it is forgotten: it should not have
+// counted.
+func (b *batch) disown(ctx context.Context, m *state.Message) error {
+	switch c := m.Parsed.(type) {
+	case *message.Post:
+		return b.undoCredits(ctx, m, c)
+	case *message.Aggregate:
+		if isSecurity(m) {
+			return b.ungrant(ctx, m)
+		}
+	}
+	return nil
+}
+
+// ungrant takes back what a message has allowed others.
+func (b *batch) ungrant(ctx context.Context, m *state.Message) error {
+	was, err := b.tx.DropGrant(ctx, m.Owner, m.Envelope.ItemHash)
+	if err != nil {
+		return err
+	}
+	if was {
+		b.rejudge(m.Owner, m.MadeAt)
+	}
+	return nil
 }
 
 // recheckForget wants the targets of a FORGET to be such that it could end them.

@@ -18,7 +18,7 @@ func (b *batch) post(ctx context.Context, m *state.Message, p *message.Post) err
 	if p.Type == message.PostAmend {
 		return message.Reject(message.CodePostAmendNoTarget, "content.ref names no message")
 	}
-	if err := b.permit(ctx, m); err != nil {
+	if err := b.permitAnew(ctx, m); err != nil {
 		return err
 	}
 	balances, event, err := b.spending(m, p)

@@ -31,12 +31,17 @@ func (tx *Tx) PutGrant(ctx context.Context, g Grant) error {
 		" ON CONFLICT (owner, message) DO UPDATE SET until = excluded.until")
 }
 
-// DropGrant takes out a grant that never was one.
-func (tx *Tx) DropGrant(ctx context.Context, owner string, hash message.ItemHash) error {
-	if _, err := tx.tx.ExecContext(ctx, "DELETE FROM grants WHERE owner = ? AND message = ?", owner, string(hash)); err != nil {
-		return fmt.Errorf("drop grant %s: %w", hash, err)
+// DropGrant takes out a grant that never was one, and reports whether it was there.
+func (tx *Tx) DropGrant(ctx context.Context, owner string, hash message.ItemHash) (bool, error) {
+	res, err := tx.tx.ExecContext(ctx, "DELETE FROM grants WHERE owner = ? AND message = ?", owner, string(hash))
+	if err != nil {
+		return false, fmt.Errorf("drop grant %s: %w", hash, err)
 	}
-	return nil
+	n, err := res.RowsAffected()
+	if err != nil {
+		return false, fmt.Errorf("drop grant %s: %w", hash, err)
+	}
+	return n > 0, nil
 }
 
 // Grants returns all that an owner has ever allowed, oldest first.

@@ -734,7 +734,14 @@ func TestGrantsAreKept(t *testing.T) {
 	a := state.Grant{Owner: "A", Message: hash("2"), At: at(1).UTC(), Content: json.RawMessage(`{}`)}
 	b := state.Grant{Owner: "A", Message: hash("1"), At: at(2).UTC(), Until: at(3).UTC(), Content: json.RawMessage(`{}`)}
 	update(t, db, func(tx *state.Tx) error {
-		return errors.Join(tx.PutGrant(ctx, b), tx.PutGrant(ctx, a), tx.PutGrant(ctx, state.Grant{Owner: "A", Message: hash("3"), At: at(9)}), tx.DropGrant(ctx, "A", hash("3")),
+		drop := func(want bool) error {
+			was, err := tx.DropGrant(ctx, "A", hash("3"))
+			if was != want {
+				t.Errorf("a grant was there: %v, want %v", was, want)
+			}
+			return err
+		}
+		return errors.Join(tx.PutGrant(ctx, b), tx.PutGrant(ctx, a), tx.PutGrant(ctx, state.Grant{Owner: "A", Message: hash("3"), At: at(9)}), drop(true), drop(false),
 			tx.AddMessages(ctx, []*state.Message{m}), tx.PutDelegated(ctx, m.Owner, m))
 	})
 	got, err := db.Grants(ctx, "A")

@@ -245,3 +245,46 @@ func TestOneMessageDoesNotTakeAllTheTime(t *testing.T) {
 		t.Errorf("asked until %v, want three times until the same", net.asked)
 	}
 }
+
+// brokenFiles panics when it is asked for one file.
+type brokenFiles struct {
+	noFiles
+	hash message.ItemHash
+}
+
+func (f brokenFiles) Stat(ctx context.Context, hash message.ItemHash) (state.FileInfo, error) {
+	if hash == f.hash {
+		panic("no such case")
+	}
+	return f.noFiles.Stat(ctx, hash)
+}
+
+// TestAPanicEndsOneMessage, and neither those that come with it nor those that come
+// later.
+func TestAPanicEndsOneMessage(t *testing.T) {
+	bad := message.HashOf([]byte("bad"))
+	n := openAlone(t, config(true))
+	var err error
+	if n.pipe, err = ingest.New(config(true), domain(), n.db, nil, brokenFiles{hash: bad}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	k := key(t, "owner")
+	_, file := envelope(t, k, message.TypeStore, map[string]any{"address": addressOf(k), "time": 1, "item_type": "storage", "item_hash": bad})
+
+	got, err := n.pipe.SubmitTogether(t.Context(), post(t, "with it"), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got[0].Err != nil || got[0].Verdict.Status != state.MessageProcessed {
+		t.Errorf("with it: %+v", got[0])
+	}
+	if errs.KindOf(got[1].Err) != errs.Internal {
+		t.Errorf("the message: %+v, want an internal error", got[1])
+	}
+	if _, err := n.pipe.Submit(t.Context(), ingest.Submission{Raw: file, At: time.Now()}); errs.KindOf(err) != errs.Internal {
+		t.Errorf("the message again: %v, want an internal error", err)
+	}
+	if v := n.submit(t, post(t, "later")); v.Status != state.MessageProcessed {
+		t.Errorf("later: %+v", v)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -107,7 +108,15 @@ func (p *Pipeline) writeTurns(ctx context.Context, turns []*turn) {
 	}
 }
 
-func (p *Pipeline) writeBatch(ctx context.Context, turns []*turn) error {
+// writeBatch gives all turns their verdicts in one transaction. A panic is an error of
+// it: whoever leads would not pass on the others, and who called may survive it.
+func (p *Pipeline) writeBatch(ctx context.Context, turns []*turn) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.log.Error("judgement panicked", "messages", len(turns), "err", v, "stack", string(debug.Stack()))
+			err = errs.New(errs.Internal, "panic: %v", v)
+		}
+	}()
 	return p.db.Update(ctx, func(tx *state.Tx) error {
 		items := make([]*item, len(turns))
 		for i, t := range turns {

@@ -116,6 +116,7 @@ type Pipeline struct {
 	writer     writer
 	trims      atomic.Int64 // Refusals since the last look at how many are kept.
 	pendingMax int
+	fetches    fetches
 
 	prices struct {
 		sync.Mutex

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	defer wg.Wait()
 	wg.Go(func() {
 		_ = loop.Every(ctx, p.log, p.cfg.RetryInterval, passDelayMax, nil, p.fetchPass) // ends with ctx, as the others
+		p.fetches.workers.Wait()
 	})
 	wg.Go(func() {
 		_ = loop.Every(ctx, p.log, tellInterval, passDelayMax, p.db.Wake("untold"), p.tellPass)
@@ -77,23 +79,108 @@ func (p *Pipeline) retryPass(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.retryAll(ctx, due, len(due))
+	return p.retryAll(ctx, due)
 }
 
-// fetchPass fetches bytes and looks again at what waits for them.
+// fetchPass looks again at what waits for bytes: at once if they are here by now, else
+// when there is a line to fetch them. It does not wait for that, as a large file takes
+// long, and others come meanwhile.
 func (p *Pipeline) fetchPass(ctx context.Context) error {
 	due, err := p.due(ctx, true)
 	if err != nil {
 		return err
 	}
-	return p.retryAll(ctx, due, fetchParallel)
+	var here, missing []state.Pending
+	for i := range due {
+		if p.hasBytes(ctx, &due[i]) {
+			here = append(here, due[i])
+		} else {
+			missing = append(missing, due[i])
+		}
+	}
+	for range p.fetches.offer(missing) {
+		p.fetches.workers.Go(func() { p.fetchDue(ctx) })
+	}
+	return p.retryAll(ctx, here)
+}
+
+// hasBytes reports whether what a message waits for is here.
+func (p *Pipeline) hasBytes(ctx context.Context, row *state.Pending) bool {
+	env := new(message.Envelope)
+	if env.UnmarshalJSON(row.Envelope) != nil {
+		return true // To be judged.
+	}
+	hash := env.ItemHash
+	if env.ItemType == message.Inline {
+		c, err := env.Content()
+		s, ok := c.(*message.Store)
+		if err != nil || !ok {
+			return true
+		}
+		hash = s.ItemHash
+	}
+	_, err := p.files.Stat(ctx, hash)
+	return err == nil
+}
+
+// fetchDue fetches bytes for messages until no more wait for a line.
+func (p *Pipeline) fetchDue(ctx context.Context) {
+	for row := p.fetches.next(); row != nil; row = p.fetches.next() {
+		if err := p.retry(ctx, row); err != nil && ctx.Err() == nil {
+			p.log.Warn("message not looked at again", "item_hash", row.Hash, "err", err)
+		}
+		p.fetches.done(row)
+	}
+}
+
+// fetches are the messages for which bytes are being fetched, or will be. It is ready
+// when zero.
+type fetches struct {
+	workers sync.WaitGroup
+	mu      sync.Mutex
+	queue   []state.Pending // guarded by mu
+	busy    map[string]bool // guarded by mu; by key of the row.
+	running int             // guarded by mu; of the workers.
+}
+
+// offer replaces what waits for a line, and returns how many workers are to be started.
+func (f *fetches) offer(rows []state.Pending) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.queue = slices.DeleteFunc(rows, func(r state.Pending) bool { return f.busy[r.Key] })
+	n := min(fetchParallel-f.running, len(f.queue))
+	f.running += n
+	return n
+}
+
+// next is a message whose turn it is; nil ends the worker.
+func (f *fetches) next() *state.Pending {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.queue) == 0 {
+		f.running--
+		return nil
+	}
+	row := f.queue[0]
+	f.queue = f.queue[1:]
+	if f.busy == nil {
+		f.busy = map[string]bool{}
+	}
+	f.busy[row.Key] = true
+	return &row
+}
+
+func (f *fetches) done(row *state.Pending) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.busy, row.Key)
 }
 
 // retryAll looks again at messages, some at the same time, so that they share
 // transactions.
-func (p *Pipeline) retryAll(ctx context.Context, due []state.Pending, parallel int) error {
+func (p *Pipeline) retryAll(ctx context.Context, due []state.Pending) error {
 	var wg sync.WaitGroup
-	turns := make(chan struct{}, max(min(parallel, batchMax), 1))
+	turns := make(chan struct{}, batchMax)
 	failed := make([]error, len(due))
 	for i := range due {
 		turns <- struct{}{}

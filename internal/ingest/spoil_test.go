@@ -288,3 +288,51 @@ func TestAPanicEndsOneMessage(t *testing.T) {
 		t.Errorf("later: %+v", v)
 	}
 }
+
+// slowFiles has one file, and another one takes until nobody wants it any more.
+type slowFiles struct {
+	noFiles
+	quick, slow message.ItemHash
+	asked       chan struct{} // Closed when the slow one is asked for.
+}
+
+func (f slowFiles) Stat(ctx context.Context, hash message.ItemHash) (state.FileInfo, error) {
+	select {
+	case <-f.asked:
+		if hash == f.quick {
+			return state.FileInfo{Hash: hash, SizeBytes: 1}, nil
+		}
+	default:
+	}
+	return f.noFiles.Stat(ctx, hash)
+}
+
+func (f slowFiles) Fetch(ctx context.Context, hash message.ItemHash) error {
+	if hash == f.slow {
+		close(f.asked)
+		<-ctx.Done()
+	}
+	return f.noFiles.Fetch(ctx, hash)
+}
+
+// TestASlowFileDelaysNoOther.
+func TestASlowFileDelaysNoOther(t *testing.T) {
+	files := slowFiles{quick: message.HashOf([]byte("quick")), slow: message.HashOf([]byte("slow")), asked: make(chan struct{})}
+	n := openAlone(t, config(true))
+	var err error
+	if n.pipe, err = ingest.New(config(true), domain(), n.db, nil, files, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	k := key(t, "owner")
+	store := func(file message.ItemHash) (message.ItemHash, []byte) {
+		return envelope(t, k, message.TypeStore, map[string]any{"address": addressOf(k), "time": 1, "item_type": "storage", "item_hash": file})
+	}
+	_, slow := store(files.slow)
+	hash, quick := store(files.quick)
+	n.submit(t, slow)
+	n.run(t)
+	if v := n.submit(t, quick); v.Status == state.MessagePending {
+		<-files.asked
+	}
+	n.waitFor(t, hash, state.MessageProcessed)
+}

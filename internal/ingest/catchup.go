@@ -270,8 +270,9 @@ func (v *visit) page(ctx context.Context) error {
 }
 
 // wanted are those of a peer's messages that may become something here. What was
-// refused may have been refused because of another signature; and a FORGET that waits
-// may lack what the peer can tell of its targets.
+// refused may have been refused because of another signature; what waits for its
+// content may be a stranger's copy, which shows only then; and a FORGET that waits may
+// lack what the peer can tell of its targets.
 func (p *Pipeline) wanted(ctx context.Context, entries []job.Entry) ([]message.ItemHash, error) {
 	hashes := make([]message.ItemHash, len(entries))
 	for i, e := range entries {
@@ -291,7 +292,9 @@ func (p *Pipeline) wanted(ctx context.Context, entries []job.Entry) ([]message.I
 			if err != nil {
 				return nil, err
 			}
-			want = len(rows) > 0 && rows[0].Type == message.TypeForget
+			want = slices.ContainsFunc(rows, func(r state.Pending) bool {
+				return r.Type == message.TypeForget || r.Code == message.CodeContentUnavailable
+			})
 		}
 		if want && !seen[hash] {
 			out = append(out, hash)

@@ -885,3 +885,53 @@ func TestANodeCatchesUpOverTheNetwork(t *testing.T) {
 		t.Errorf("a question without bounds: %v, want errs.Invalid", err)
 	}
 }
+
+// heldFiles has the bytes of one content.
+type heldFiles struct {
+	noFiles
+	content []byte
+}
+
+func (f heldFiles) Read(ctx context.Context, hash message.ItemHash, limit int64) ([]byte, error) {
+	if hash == message.HashOf(f.content) {
+		return f.content, nil
+	}
+	return f.noFiles.Read(ctx, hash, limit)
+}
+
+// hold gives a node the bytes of a content.
+func (n *member) hold(t *testing.T, content []byte) {
+	t.Helper()
+	var err error
+	if n.pipe, err = ingest.New(patient(), domain(), n.db, n.port, heldFiles{content: content}, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestACopyThatWaitsHidesNoMessage: anybody may sign a content whose bytes are not here,
+// and only with them it shows that it was not theirs.
+func TestACopyThatWaitsHidesNoMessage(t *testing.T) {
+	m := newMesh()
+	a, _ := attend(t, m, "a", t.TempDir())
+	b, _ := attend(t, m, "b", t.TempDir())
+	owner := key(t, "owner")
+	content := []byte(fmt.Sprintf(`{"address":%q,"time":1,"type":"t","content":1}`, addressOf(owner)))
+	a.hold(t, content)
+	if v := a.submit(t, elsewhereBy(t, owner, message.HashOf(content))); v.Status != state.MessageProcessed {
+		t.Fatalf("the message: %+v", v)
+	}
+	if v := b.submit(t, elsewhereBy(t, key(t, "stranger"), message.HashOf(content))); v.Status != state.MessagePending {
+		t.Fatalf("the stranger's copy: %+v", v)
+	}
+
+	b.catchUp(t, "a")
+	b.hold(t, content)
+	if err := b.pipe.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	k, err := b.db.Known(t.Context(), message.HashOf(content))
+	if err != nil || k.Status != state.MessageProcessed || k.Message.Envelope.Sender != addressOf(owner) {
+		t.Errorf("the message: %+v, %v; want the owner's processed", k, err)
+	}
+}

@@ -3,6 +3,7 @@ package ingest_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -27,8 +28,13 @@ const noCID = message.ItemHash("Qm11111111111111111111111111111111111111111111")
 // elsewhere is a POST whose content is in a file.
 func elsewhere(t *testing.T, hash message.ItemHash) []byte {
 	t.Helper()
+	return elsewhereBy(t, key(t, "owner"), hash)
+}
+
+func elsewhereBy(t *testing.T, k *ecdsa.PrivateKey, hash message.ItemHash) []byte {
+	t.Helper()
 	e := &message.Envelope{Chain: message.Ethereum, Type: message.TypePost, Time: time.Now(), ItemType: hash.Type(), ItemHash: hash}
-	if err := signature.SignEVM(key(t, "owner"), e); err != nil {
+	if err := signature.SignEVM(k, e); err != nil {
 		t.Fatal(err)
 	}
 	raw, err := json.Marshal(e)

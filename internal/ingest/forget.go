@@ -506,23 +506,20 @@ func (b *batch) undoAggregate(ctx context.Context, m *state.Message, a *message.
 
 // endGrant sets until when a grant held; nothing happens if it was none.
 func (b *batch) endGrant(ctx context.Context, owner string, hash message.ItemHash, until time.Time) error {
-	grants, err := b.tx.Grants(ctx, owner)
+	g, err := b.tx.Grant(ctx, owner, hash)
+	if errors.Is(err, errs.NotFound) || err == nil && g.Until.Equal(until) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	for _, g := range grants {
-		if g.Message != hash || g.Until.Equal(until) {
-			continue
-		}
-		from := until
-		if !g.Until.IsZero() && g.Until.Before(until) {
-			from = g.Until
-		}
-		g.Until = until
-		b.rejudge(owner, from)
-		return b.tx.PutGrant(ctx, g)
+	from := until
+	if !g.Until.IsZero() && g.Until.Before(until) {
+		from = g.Until
 	}
-	return nil
+	g.Until = until
+	b.rejudge(owner, from)
+	return b.tx.PutGrant(ctx, *g)
 }
 
 // unpin takes out a pin; a file that nothing pins any more stays for a while.

@@ -102,35 +102,23 @@ func (b *batch) permitAnew(ctx context.Context, m *state.Message) error {
 // granted reports whether what an owner allowed when a message was made allows it:
 // the newest grant that was not forgotten by then. So all nodes decide alike in
 // whatever order they hear, and neither does a revocation undo what was allowed
-// before it, nor a grant bring back what was not.
+// before it, nor a grant bring back what was not. A message that is a grant itself is
+// judged by those before it, of equal times by hash: nobody prolongs what they are
+// allowed. One that was forgotten holds when its FORGET is made, which may have been
+// allowed by it.
 func (b *batch) granted(ctx context.Context, owner string, m *state.Message, allows func(authz.Security) bool) (bool, error) {
 	if len(owner) > ownerCharsMax {
 		return false, nil
 	}
-	grants, err := b.tx.Grants(ctx, owner)
-	if err != nil {
-		return false, err
+	var before message.ItemHash
+	if isSecurity(m) {
+		before = m.Envelope.ItemHash
 	}
-	g := holding(grants, m)
-	return g != nil && allows(authz.Parse(g.Content)), nil
-}
-
-// holding is the grant that holds when a message is made, nil if none does. A
-// message that is a grant itself is judged by those before it, of equal times by
-// hash: nobody prolongs what they are allowed. One that was forgotten holds when its
-// FORGET is made, which may have been allowed by it.
-func holding(grants []state.Grant, m *state.Message) *state.Grant {
-	at, isGrant := m.MadeAt.Truncate(time.Microsecond), isSecurity(m)
-	for i := len(grants) - 1; i >= 0; i-- {
-		g := &grants[i]
-		if isGrant && g.At.Equal(at) && g.Message >= m.Envelope.ItemHash {
-			continue
-		}
-		if !g.At.After(at) && (g.Until.IsZero() || !g.Until.Before(at)) {
-			return g
-		}
+	g, err := b.tx.GrantAt(ctx, owner, m.MadeAt, before)
+	if errors.Is(err, errs.NotFound) {
+		return false, nil
 	}
-	return nil
+	return err == nil && allows(authz.Parse(g.Content)), err
 }
 
 // isSecurity reports whether a message is an element of its owner's grants.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -27,7 +28,7 @@ func (tx *Tx) PutGrant(ctx context.Context, g Grant) error {
 	if !g.Until.IsZero() {
 		until = g.Until.UnixMicro()
 	}
-	return tx.insert(ctx, "grants (owner, message, at, until, content)", [][]any{{g.Owner, string(g.Message), g.At.UnixMicro(), until, string(g.Content)}},
+	return tx.insert(ctx, "grants ("+grantColumns+")", [][]any{{g.Owner, string(g.Message), g.At.UnixMicro(), until, string(g.Content)}},
 		" ON CONFLICT (owner, message) DO UPDATE SET until = excluded.until")
 }
 
@@ -44,9 +45,46 @@ func (tx *Tx) DropGrant(ctx context.Context, owner string, hash message.ItemHash
 	return n > 0, nil
 }
 
+const grantColumns = "owner, message, at, until, content"
+
 // Grants returns all that an owner has ever allowed, oldest first.
-func (r reader) Grants(ctx context.Context, owner string) (out []Grant, err error) {
-	err = r.each(ctx, "SELECT owner, message, at, until, content FROM grants WHERE owner = ? ORDER BY at, message", []any{owner}, func(scan func(...any) error) error {
+func (r reader) Grants(ctx context.Context, owner string) ([]Grant, error) {
+	return r.grants(ctx, "owner = ? ORDER BY at, message", owner)
+}
+
+// Grant returns what an element of an owner's aggregate allows, or errs.NotFound.
+func (r reader) Grant(ctx context.Context, owner string, hash message.ItemHash) (*Grant, error) {
+	found, err := r.grants(ctx, "owner = ? AND message = ?", owner, string(hash))
+	if err == nil && len(found) == 0 {
+		err = errs.New(errs.NotFound, "message %s allows nobody anything", hash)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &found[0], nil
+}
+
+// GrantAt returns the newest grant of an owner that holds at a time, or errs.NotFound.
+// Of grants of that very time only those before a hash count, unless it is "". It reads
+// one content only: owners may have many grants, and write much into them.
+func (r reader) GrantAt(ctx context.Context, owner string, at time.Time, before message.ItemHash) (*Grant, error) {
+	micros := at.UnixMicro()
+	where, args := "owner = ? AND at <= ? AND until >= ?", []any{owner, owner, micros, micros}
+	if before != "" {
+		where, args = where+" AND (at < ? OR message < ?)", append(args, micros, string(before))
+	}
+	found, err := r.grants(ctx, "owner = ? AND message = (SELECT message FROM grants WHERE "+where+" ORDER BY at DESC, message DESC LIMIT 1)", args...)
+	if err == nil && len(found) == 0 {
+		err = errs.New(errs.NotFound, "%s allows nobody anything at %v", owner, at)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &found[0], nil
+}
+
+func (r reader) grants(ctx context.Context, where string, args ...any) (out []Grant, err error) {
+	err = r.each(ctx, "SELECT "+grantColumns+" FROM grants WHERE "+where, args, func(scan func(...any) error) error {
 		var g Grant
 		var at, until int64
 		var content string
@@ -59,7 +97,7 @@ func (r reader) Grants(ctx context.Context, owner string) (out []Grant, err erro
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read grants of %s: %w", owner, err)
+		return nil, fmt.Errorf("read grants: %w", err)
 	}
 	return out, nil
 }

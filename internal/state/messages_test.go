@@ -748,6 +748,22 @@ func TestGrantsAreKept(t *testing.T) {
 	if err != nil || gocmp.Diff([]state.Grant{a, b}, got) != "" {
 		t.Errorf("grants: %+v, %v", got, err)
 	}
+	for _, tt := range []struct {
+		at     int64
+		before message.ItemHash
+		want   message.ItemHash
+	}{{0, "", ""}, {1, "", a.Message}, {1, hash("2"), ""}, {1, hash("3"), a.Message}, {2, "", b.Message}, {3, "", b.Message}, {4, "", a.Message}} {
+		g, err := db.GrantAt(ctx, "A", at(tt.at), tt.before)
+		if tt.want == "" && !errors.Is(err, errs.NotFound) || tt.want != "" && (err != nil || g.Message != tt.want) {
+			t.Errorf("grant at %d before %q: %+v, %v; want %s", tt.at, tt.before, g, err, tt.want)
+		}
+	}
+	if g, err := db.Grant(ctx, "A", b.Message); err != nil || gocmp.Diff(&b, g) != "" {
+		t.Errorf("grant: %+v, %v", g, err)
+	}
+	if g, err := db.Grant(ctx, "A", hash("3")); !errors.Is(err, errs.NotFound) {
+		t.Errorf("grant that is none: %+v, %v", g, err)
+	}
 	for from, want := range map[int64]int{5: 1, 6: 0} {
 		if found, err := db.Delegated(ctx, "A", time.Unix(from, 0)); err != nil || len(found) != want {
 			t.Errorf("delegated from %d: %v, %v, want %d", from, found, err, want)

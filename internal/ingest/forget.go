@@ -54,7 +54,7 @@ func (b *batch) forget(ctx context.Context, it *item, m *state.Message, f *messa
 			b.things = append(b.things, thingMessage(s.Envelope.ItemHash))
 		}
 	}
-	for _, key := range f.Aggregates {
+	for _, key := range distinct(f.Aggregates) {
 		if err := b.forgetAggregate(ctx, m, string(key)); err != nil {
 			return err
 		}
@@ -170,11 +170,17 @@ func ownersOf(targets []*state.Message, over []*state.Skeleton) (out []string) {
 	return slices.Compact(out)
 }
 
+// distinct are the names of a list, each once: a FORGET may repeat one a thousand times,
+// and what it names may be much to read.
+func distinct(names []message.ItemHash) []message.ItemHash {
+	out := slices.Clone(names)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // targets finds the messages that a FORGET may end, and those that ended before.
 func (b *batch) targets(ctx context.Context, it *item, m *state.Message, f *message.Forget) (targets []*state.Message, over []*state.Skeleton, err error) {
-	hashes := slices.Clone(f.Hashes)
-	slices.Sort(hashes)
-	for _, hash := range slices.Compact(hashes) {
+	for _, hash := range distinct(f.Hashes) {
 		t, err := b.tx.Message(ctx, hash)
 		if errors.Is(err, errs.NotFound) {
 			s, err := b.tx.Skeleton(ctx, hash)
@@ -262,7 +268,7 @@ func (b *batch) permitForget(ctx context.Context, m *state.Message, target messa
 
 // forgottenElements are the elements of the aggregates that a FORGET names.
 func (b *batch) forgottenElements(ctx context.Context, it *item, m *state.Message, f *message.Forget) (out []*state.Message, err error) {
-	for _, key := range f.Aggregates {
+	for _, key := range distinct(f.Aggregates) {
 		all, err := b.tx.Elements(ctx, m.Owner, string(key))
 		if err != nil {
 			return nil, err
@@ -562,7 +568,7 @@ func (b *batch) undoForget(ctx context.Context, m *state.Message, f *message.For
 
 // endedBy are the messages that a FORGET names and that ended.
 func (b *batch) endedBy(ctx context.Context, m *state.Message, f *message.Forget) (out []state.Skeleton, err error) {
-	for _, hash := range f.Hashes {
+	for _, hash := range distinct(f.Hashes) {
 		s, err := b.tx.Skeleton(ctx, hash)
 		if errors.Is(err, errs.NotFound) {
 			continue
@@ -572,7 +578,7 @@ func (b *batch) endedBy(ctx context.Context, m *state.Message, f *message.Forget
 		}
 		out = append(out, *s)
 	}
-	for _, key := range f.Aggregates {
+	for _, key := range distinct(f.Aggregates) {
 		elements, err := b.tx.SkeletonsOf(ctx, state.ParentAggregate(m.Owner, string(key)))
 		if err != nil {
 			return nil, err

@@ -125,7 +125,7 @@ func (p *Pipeline) forgottenBy(ctx context.Context, m *state.Message) (out []job
 	if !ok {
 		return nil, errs.New(errs.Internal, "BUG: the content of FORGET %s is a %T", m.Envelope.ItemHash, body)
 	}
-	for _, hash := range f.Hashes {
+	for _, hash := range distinct(f.Hashes) {
 		s, err := p.db.Skeleton(ctx, hash)
 		if errors.Is(err, errs.NotFound) {
 			continue

@@ -348,7 +348,7 @@ func (b *batch) recheckForget(ctx context.Context, m *state.Message, f *message.
 			return err
 		}
 	}
-	for _, key := range f.Aggregates {
+	for _, key := range distinct(f.Aggregates) {
 		parent := state.ParentAggregate(m.Owner, string(key))
 		if slices.ContainsFunc(ended, func(s state.Skeleton) bool { return s.Parent == parent }) {
 			continue

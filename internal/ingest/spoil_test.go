@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -341,4 +342,31 @@ func TestASlowFileDelaysNoOther(t *testing.T) {
 		<-files.asked
 	}
 	n.waitFor(t, hash, state.MessageProcessed)
+}
+
+// TestWhatAForgetRepeatsIsReadOnce: each reading of this aggregate takes its time.
+func TestWhatAForgetRepeatsIsReadOnce(t *testing.T) {
+	const elements = 100
+	n, alice := openAlone(t, config(false)), key(t, "alice")
+	tr := &traffic{t: t, names: map[message.ItemHash]string{}, second: 1_700_000_000}
+	whole := string(message.HashOf([]byte("key")))
+	for range elements {
+		tr.aggregate("element", alice, whole, map[string]any{"a": strings.Repeat("x", 100_000), "b": tr.second})
+	}
+	tr.say("forget", alice, message.TypeForget, map[string]any{
+		"hashes": slices.Repeat([]message.ItemHash{tr.hashes[0]}, message.MaxForgetTargets), "aggregates": slices.Repeat([]string{whole}, message.MaxForgetTargets),
+	})
+	if _, err := n.pipe.SubmitTogether(t.Context(), tr.raw[:elements]...); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if out, err := n.pipe.SubmitTogether(ctx, tr.raw[elements]); err != nil || out[0].Err != nil {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	for _, hash := range tr.hashes[:elements] {
+		if k, err := n.db.Known(t.Context(), hash); err != nil || k.Status != state.MessageForgotten || len(k.Skeleton.ForgottenBy) != 1 {
+			t.Fatalf("element: %+v, %v; want it forgotten once", k, err)
+		}
+	}
 }

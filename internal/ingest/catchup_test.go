@@ -935,3 +935,28 @@ func TestACopyThatWaitsHidesNoMessage(t *testing.T) {
 		t.Errorf("the message: %+v, %v; want the owner's processed", k, err)
 	}
 }
+
+// TestOneQuestionReadsFewTargets, also of FORGETs of which nothing is told.
+func TestOneQuestionReadsFewTargets(t *testing.T) {
+	m := newMesh()
+	a, _ := attend(t, m, "a", t.TempDir())
+	b := m.join("b")
+	alice, bob := key(t, "alice"), key(t, "bob")
+	tr := &traffic{t: t, names: map[message.ItemHash]string{}, second: 1_700_000_000}
+	tr.aggregate("grant", alice, "security", grants(map[string]any{"address": addressOf(bob)}))
+	for i := range message.MaxForgetTargets {
+		tr.post(fmt.Sprint("post ", i), bob, "address", addressOf(alice))
+	}
+	forget := tr.forget("forget", alice, tr.hashes[1:])
+	if out, err := a.pipe.SubmitTogether(t.Context(), tr.raw...); err != nil || out[len(out)-1].Verdict == nil || out[len(out)-1].Verdict.Status != state.MessageProcessed {
+		t.Fatalf("FORGET: %+v, %v", out[len(out)-1], err)
+	}
+
+	var reply job.Reply
+	if err := b.Ask(t.Context(), "a", job.Ask{Kind: job.AskMessages, ItemHashes: slices.Repeat([]message.ItemHash{forget}, job.MessagesMax)}, &reply); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := reply.Messages.Done, job.ForgottenMax/message.MaxForgetTargets; got != want {
+		t.Errorf("%d FORGETs of %d targets were read for one answer, want %d", got, message.MaxForgetTargets, want)
+	}
+}

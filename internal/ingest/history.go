@@ -21,6 +21,9 @@ const (
 	answerBytes = wire.MaxFrame / 2
 	// answerRoom is kept free in the frame for what is around the messages, in bytes.
 	answerRoom = 4096
+	// targetsMax bounds the targets of FORGETs that are looked up for one answer, but for
+	// those of its last FORGET.
+	targetsMax = job.ForgottenMax
 )
 
 // answerHistory tells a peer what was processed here from a place on.
@@ -72,12 +75,16 @@ func (p *Pipeline) answerMessages(ctx context.Context, _ p2p.PeerID, raw []byte)
 	if err != nil {
 		return p2p.Answer{}, errs.New(errs.Invalid, "%w", err)
 	}
-	out, size := &job.Messages{}, 0
+	out, size, targets := &job.Messages{}, 0, 0
 	for _, hash := range ask.ItemHashes {
-		raw, forgotten, err := p.recount(ctx, hash)
+		if targets >= targetsMax {
+			break
+		}
+		raw, forgotten, looked, err := p.recount(ctx, hash)
 		if err != nil {
 			return p2p.Answer{}, err
 		}
+		targets += looked
 		n := len(raw)
 		for _, f := range forgotten {
 			n += len(f.Message) + 6*len(f.Kind) + len(`{"message":,"inline":true,"kind":""},`)
@@ -96,51 +103,52 @@ func (p *Pipeline) answerMessages(ctx context.Context, _ p2p.PeerID, raw []byte)
 }
 
 // recount is the envelope of a message that was processed here and, of a FORGET, what
-// is left of its targets. It is nil where there is none, and of what a contract emitted:
-// others must read that from the chain, as nobody signed it.
-func (p *Pipeline) recount(ctx context.Context, hash message.ItemHash) (json.RawMessage, []job.Forgotten, error) {
+// is left of its targets, and how many were looked up. It is nil where there is none, and
+// of what a contract emitted: others must read that from the chain, as nobody signed it.
+func (p *Pipeline) recount(ctx context.Context, hash message.ItemHash) (raw json.RawMessage, forgotten []job.Forgotten, targets int, err error) {
 	m, err := p.db.Message(ctx, hash)
 	if errors.Is(err, errs.NotFound) || err == nil && m.Envelope.Signature == "" {
-		return nil, nil, nil
+		return nil, nil, 0, nil
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
-	raw, err := json.Marshal(m.Envelope)
+	raw, err = json.Marshal(m.Envelope)
 	if err != nil || m.Envelope.Type != message.TypeForget {
-		return raw, nil, err
+		return raw, nil, 0, err
 	}
-	forgotten, err := p.forgottenBy(ctx, m)
-	return raw, forgotten, err
+	forgotten, targets, err = p.forgottenBy(ctx, m)
+	return raw, forgotten, targets, err
 }
 
-// forgottenBy is what is left of those targets of a FORGET that others can check: see
-// endedBefore.
-func (p *Pipeline) forgottenBy(ctx context.Context, m *state.Message) (out []job.Forgotten, err error) {
+// forgottenBy is what is left of those targets of a FORGET that others can check, see
+// endedBefore, and how many targets it has.
+func (p *Pipeline) forgottenBy(ctx context.Context, m *state.Message) (out []job.Forgotten, targets int, err error) {
 	body, err := m.Body()
 	if err != nil {
-		return nil, fmt.Errorf("read FORGET %s: %w", m.Envelope.ItemHash, err)
+		return nil, 0, fmt.Errorf("read FORGET %s: %w", m.Envelope.ItemHash, err)
 	}
 	f, ok := body.(*message.Forget)
 	if !ok {
-		return nil, errs.New(errs.Internal, "BUG: the content of FORGET %s is a %T", m.Envelope.ItemHash, body)
+		return nil, 0, errs.New(errs.Internal, "BUG: the content of FORGET %s is a %T", m.Envelope.ItemHash, body)
 	}
-	for _, hash := range distinct(f.Hashes) {
+	hashes := distinct(f.Hashes)
+	for _, hash := range hashes {
 		s, err := p.db.Skeleton(ctx, hash)
 		if errors.Is(err, errs.NotFound) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if s.Status != state.MessageForgotten || s.Envelope.Signature == "" || !authz.Same(s.Envelope.Sender, m.Envelope.Sender) || !authz.Same(s.Owner, s.Envelope.Sender) {
 			continue
 		}
 		left, err := job.NewForgotten(s.Envelope, s.Kind)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		out = append(out, left)
 	}
-	return out, nil
+	return out, len(hashes), nil
 }

@@ -3,15 +3,17 @@
 //
 // A message goes through these stages, and the first that refuses it ends it:
 //
-//  1. parse: form, content rules, hash (protocol/message);
-//  2. signature: the sender's key signed it. Until here nothing is stored, as
-//     nobody vouches for the bytes;
-//  3. the message becomes a pending row, durable before anything else happens;
-//  4. permission: the sender is the address that the content names;
+//  1. parse: form, content rules, hash (protocol/message). Of what fails here
+//     nothing is stored;
+//  2. signature: the sender's key signed it;
+//  3. content: the bytes are here, if they are not in the message;
+//  4. permission: the sender is the address that the content names, or one that
+//     it allows this (protocol/authz);
 //  5. references: what the content names is known here. What is not known yet
-//     may come, so the message stays pending and is looked at again, until it
-//     is too old;
-//  6. the message, and what it makes, become state together.
+//     may come, so the message becomes a pending row and is looked at again, until
+//     it has been often enough;
+//  6. payment: the owner has what it costs;
+//  7. the message, and what it makes, become state together.
 //
 // A refusal carries the protocol's numeric code and is kept with the message.
 // The same message may come any number of times; one that was refused gets

@@ -24,13 +24,13 @@ type Checked struct {
 
 // Check computes anew what the rows of messages make, and reports where the
 // database has something else: catalogues and their counts, posts, aggregates,
-// senders, words, confirmations and pins. It reads one snapshot, message by
-// message, and changes nothing.
+// senders, words, confirmations, pins, grants and the ledger of credits. It reads
+// one snapshot, message by message, and changes nothing.
 func (db *DB) Check(ctx context.Context) (out Checked, err error) {
 	err = db.View(ctx, func(v *View) error {
-		c := &checker{v: v, senders: map[string]*Sender{}, words: map[word]bool{}}
+		c := &checker{v: v, senders: map[string]*Sender{}, words: map[word]bool{}, authority: map[string]bool{}}
 		for _, step := range []func(context.Context) error{
-			c.catalogues, c.messages, c.countSenders, c.aggregates, c.orphans,
+			c.authorities, c.catalogues, c.messages, c.countSenders, c.aggregates, c.grantsThatEnded, c.ledger, c.orphans,
 		} {
 			// Rows that contradict each other are what is looked for.
 			if err := step(ctx); errors.Is(err, errs.Internal) {
@@ -61,6 +61,8 @@ type checker struct {
 	out     Checked
 	senders map[string]*Sender
 	words   map[word]bool // Those that are there.
+	// authority are those whose posts give and take credits; see authorities.
+	authority map[string]bool
 
 	originals, amends, elements, stores, confirmed, values int64
 }

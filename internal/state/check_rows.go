@@ -39,6 +39,8 @@ func (c *checker) messages(ctx context.Context) error {
 		for _, step := range []func() error{
 			func() error { return c.posts(ctx, posts) }, func() error { return c.elementsOf(ctx, elements) },
 			func() error { return c.pins(ctx, stores) }, func() error { return c.confirmations(ctx, all) },
+			func() error { return c.creditPosts(ctx, posts) }, func() error { return c.grants(ctx, elements) },
+			func() error { return c.delegated(ctx, all) },
 		} {
 			if err := step(); err != nil {
 				return err
@@ -351,6 +353,7 @@ func (c *checker) orphans(ctx context.Context) error {
 		"things that no message waits for": "SELECT COUNT(*) FROM waits w WHERE NOT EXISTS (SELECT 1 FROM pending p WHERE p.pk = w.pk) AND NOT EXISTS (SELECT 1 FROM rejected r WHERE r.pk = w.pk)",
 		"costs of no message":              "SELECT COUNT(*) FROM costs c WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.pk = c.pk AND m.id = c.id)",
 		"files that no machine uses":       "SELECT COUNT(*) FROM uses u WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.pk = u.machine)",
+		"events of the ledger of no post":  "SELECT COUNT(*) FROM credit_events e WHERE NOT EXISTS (SELECT 1 FROM messages m WHERE m.pk = e.pk) AND NOT EXISTS (SELECT 1 FROM skeletons s WHERE s.pk = e.pk) AND NOT EXISTS (SELECT 1 FROM pending p WHERE p.message = e.pk)",
 		"amends of no post":                "SELECT COUNT(*) FROM amends a WHERE NOT EXISTS (SELECT 1 FROM posts p WHERE p.original = a.original)",
 	} {
 		n, err := c.number(ctx, query)

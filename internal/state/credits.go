@@ -80,16 +80,28 @@ func (tx *Tx) RevokeCredit(ctx context.Context, e *credit.Event) ([]string, erro
 }
 
 func (tx *Tx) putCreditEvent(ctx context.Context, e *credit.Event) error {
+	row, err := eventRow(e)
+	if err != nil {
+		return err
+	}
+	tx.logChange("credit_events", string(e.Hash))
+	return tx.insert(ctx, "credit_events ("+eventColumns+")", [][]any{row}, "")
+}
+
+// eventColumns are the columns of an event.
+const eventColumns = "pk, at, spender, doc"
+
+// eventRow is an event. Of those that spend nothing all else is in their entries.
+func eventRow(e *credit.Event) ([]any, error) {
 	row := []any{string(e.Hash), e.At.UnixMicro(), nil, nil}
 	if e.Spends() {
 		doc, err := json.Marshal(e)
 		if err != nil {
-			return fmt.Errorf("encode credit event %s: %w", e.Hash, err)
+			return nil, fmt.Errorf("encode credit event %s: %w", e.Hash, err)
 		}
 		row[2], row[3] = e.Owner, string(doc)
 	}
-	tx.logChange("credit_events", string(e.Hash))
-	return tx.insert(ctx, "credit_events (pk, at, spender, doc)", [][]any{row}, "")
+	return row, nil
 }
 
 // creditReplay applies one event, and after it what depends on it. Of an address
@@ -140,7 +152,7 @@ func (r *creditReplay) enter(e *credit.Event, does credit.Effect) {
 	}
 	for _, d := range does.Drains {
 		r.dirty[d.Lot] = true
-		r.drains = append(r.drains, []any{string(e.Hash), string(d.Lot.Hash), d.Lot.Index, d.Address, e.At.UnixMicro(), d.Amount})
+		r.drains = append(r.drains, drainRow(e.Place, &d))
 	}
 	r.entries = append(r.entries, does.Entries...)
 }
@@ -284,31 +296,51 @@ func (r *creditReplay) write(ctx context.Context) error {
 	for _, address := range slices.Sorted(maps.Keys(r.book)) {
 		for _, l := range r.book[address] {
 			if r.dirty[l.Key()] {
-				lots = append(lots, []any{string(l.Hash), l.Index, l.Address, l.At.UnixMicro(), l.Amount, l.Remaining, timeOrNull(l.ExpiresAt)})
+				lots = append(lots, lotRow(&l))
 			}
 		}
 	}
 	var entries [][]any
-	for _, e := range r.entries {
-		entries = append(entries, []any{
-			string(e.Hash), e.Index, e.At.UnixMicro(), e.Address, e.Amount, decimalOrNull(e.Price), numberOrNull(e.Bonus), textOrNull(e.TxHash),
-			textOrNull(e.Token), textOrNull(e.Chain), textOrNull(e.Provider), textOrNull(e.Origin), textOrNull(e.OriginRef), textOrNull(e.Method),
-			timeOrNull(e.ExpiresAt), numberOrNull(e.Count), decimalOrNull(e.SizeMiB), textOrNull(e.Resource()),
-		})
+	for i := range r.entries {
+		entries = append(entries, entryRow(&r.entries[i]))
 	}
-	if err := r.tx.insert(ctx, "credit_lots (ref, idx, address, at, amount, remaining, expires_at)", lots,
+	if err := r.tx.insert(ctx, "credit_lots ("+lotColumns+")", lots,
 		" ON CONFLICT (ref, idx) DO UPDATE SET remaining = excluded.remaining"); err != nil {
 		return err
 	}
-	if err := r.tx.insert(ctx, "credit_drains (ref, lot_ref, lot_idx, address, at, amount)", r.drains, ""); err != nil {
+	if err := r.tx.insert(ctx, "credit_drains ("+drainColumns+")", r.drains, ""); err != nil {
 		return err
 	}
 	return r.tx.insert(ctx, "credit_history ("+entryColumns+", resource)", entries, "")
 }
 
+// The columns of lots and of drains.
+const (
+	lotColumns   = "ref, idx, address, at, amount, remaining, expires_at"
+	drainColumns = "ref, lot_ref, lot_idx, address, at, amount"
+)
+
+func lotRow(l *credit.Lot) []any {
+	return []any{string(l.Hash), l.Index, l.Address, l.At.UnixMicro(), l.Amount, l.Remaining, timeOrNull(l.ExpiresAt)}
+}
+
+// drainRow is what an event at a place took of a lot.
+func drainRow(p credit.Place, d *credit.Drain) []any {
+	return []any{string(p.Hash), string(d.Lot.Hash), d.Lot.Index, d.Address, p.At.UnixMicro(), d.Amount}
+}
+
+// entryRow is an entry, with the resource that it is found by.
+func entryRow(e *credit.Entry) []any {
+	return []any{
+		string(e.Hash), e.Index, e.At.UnixMicro(), e.Address, e.Amount, decimalOrNull(e.Price), numberOrNull(e.Bonus), textOrNull(e.TxHash),
+		textOrNull(e.Token), textOrNull(e.Chain), textOrNull(e.Provider), textOrNull(e.Origin), textOrNull(e.OriginRef), textOrNull(e.Method),
+		timeOrNull(e.ExpiresAt), numberOrNull(e.Count), decimalOrNull(e.SizeMiB), textOrNull(e.Resource()),
+	}
+}
+
 // creditLots returns the lots for which where holds.
 func (r reader) creditLots(ctx context.Context, where string, args ...any) (out []credit.Lot, err error) {
-	err = r.each(ctx, "SELECT ref, idx, address, at, amount, remaining, expires_at FROM credit_lots WHERE "+where, args, func(scan func(...any) error) error {
+	err = r.each(ctx, "SELECT "+lotColumns+" FROM credit_lots WHERE "+where, args, func(scan func(...any) error) error {
 		var l credit.Lot
 		var at int64
 		var expires *int64

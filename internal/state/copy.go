@@ -49,6 +49,7 @@ func Copy(ctx context.Context, from, to Options, say func(string)) (_ Copied, er
 		return Copied{}, fmt.Errorf("open source: %w", err)
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
+	to.patient = true // It waits while tables of the source are read.
 	dst, err := OpenAs(ctx, to)
 	if err != nil {
 		return Copied{}, fmt.Errorf("open target: %w", err)
@@ -77,7 +78,7 @@ func Copy(ctx context.Context, from, to Options, say func(string)) (_ Copied, er
 // openSource opens a database to read from it, whoever owns it.
 func openSource(ctx context.Context, o Options) (*DB, error) {
 	if o.URL != "" {
-		o.Replica = true
+		o.Replica, o.patient = true, true
 		return OpenAs(ctx, o)
 	}
 	if _, err := os.Stat(filepath.Join(o.Dir, fileName)); err != nil {

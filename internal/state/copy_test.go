@@ -228,6 +228,33 @@ func TestCopiesThatAreRefused(t *testing.T) {
 	}
 }
 
+// TestACopyTakesWhatItTakes: a table that takes longer to read than statements of a
+// node may is copied and checked all the same.
+func TestACopyTakesWhatItTakes(t *testing.T) {
+	if !state.OnServer() {
+		t.Skip("the embedded engine ends no statements")
+	}
+	from, to := state.OptionsOf(t, t.TempDir()), state.Options{Dir: t.TempDir()}
+	src := openAs(t, from)
+	const large = 200_000 // So that the server cannot send all rows at once.
+	update(t, src, func(tx *state.Tx) error {
+		for i := range 100 {
+			if err := tx.PutPeer(t.Context(), state.Peer{ID: fmt.Sprint(i), Addrs: []string{strings.Repeat("x", large)}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	from.URL += "&statement_timeout=20"
+
+	if _, err := state.Copy(t.Context(), from, to, func(string) {}); err != nil {
+		t.Error(err)
+	}
+	if _, err := state.CheckAt(t.Context(), from); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestACopyIsWholeOrNothing: one that is broken off leaves the target empty.
 func TestACopyIsWholeOrNothing(t *testing.T) {
 	for name, way := range directions(t) {

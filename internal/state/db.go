@@ -48,6 +48,9 @@ type Options struct {
 	// Replica says that another process owns the database: this one reads it and
 	// commits to it, and neither changes its schema nor keeps others out.
 	Replica bool
+	// patient says that statements may take what they take, and transactions wait:
+	// whole tables are read.
+	patient bool
 }
 
 // DB is the node's database. Use Open. It is safe for concurrent use.
@@ -81,7 +84,7 @@ func OpenAs(ctx context.Context, o Options) (_ *DB, err error) {
 	if o.URL == "" {
 		db.e, db.r, err = openSQLite(ctx, o.Dir)
 	} else {
-		db.e, db.r, err = openPostgres(ctx, o.URL, o.Replica)
+		db.e, db.r, err = openPostgres(ctx, o)
 	}
 	if err != nil {
 		return nil, errors.Join(err, db.free())

@@ -77,16 +77,20 @@ type server struct {
 }
 
 // openPostgres opens the database that a URL names.
-func openPostgres(ctx context.Context, rawURL string, replica bool) (engine, *sql.DB, error) {
-	cfg, err := parseURL(rawURL)
+func openPostgres(ctx context.Context, o Options) (engine, *sql.DB, error) {
+	cfg, err := parseURL(o.URL)
 	if err != nil {
 		return nil, nil, err
 	}
-	e := &server{cfg: cfg, id: rand.Text(), replica: replica}
+	idle := idleMax
+	if o.patient {
+		idle, cfg.RuntimeParams["statement_timeout"] = 0, "0"
+	}
+	e := &server{cfg: cfg, id: rand.Text(), replica: o.Replica}
 	if err := e.own(ctx); err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("open %s: %w", e.where(), e.judge(err)), e.close()) //nolint:contextcheck // It closes though ctx may have ended.
 	}
-	e.w = e.pool(1, map[string]string{"idle_in_transaction_session_timeout": millis(idleMax)})
+	e.w = e.pool(1, map[string]string{"idle_in_transaction_session_timeout": millis(idle)})
 	return e, e.pool(readersMax, nil), nil
 }
 

@@ -114,8 +114,13 @@ func (c contents) Read(_ context.Context, hash message.ItemHash, limit int64) (_
 		if err != nil {
 			return nil, err
 		}
-	} else if b, err = c.blobs.Open(hash); err != nil {
-		return nil, err
+	} else {
+		if _, err := c.keeper.Stat(hash); err != nil { // Its message pins it later.
+			return nil, err
+		}
+		if b, err = c.blobs.Open(hash); err != nil {
+			return nil, err
+		}
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	raw, err := io.ReadAll(io.LimitReader(b, limit+1))

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
 	"github.com/aleph-onchain/aleph-onchain/internal/config"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -88,6 +89,41 @@ func TestContentOutlivesRestartAndReclaim(t *testing.T) {
 	}
 	if err := n.Images().MakeRoom(t.Context(), 900_000); err != nil {
 		t.Errorf("room after content was deleted: %v", err)
+	}
+}
+
+// TestWhatAMessageIsJudgedByStays: a blob that a message was just found to name, or
+// to be in, is not deleted for want of room before the message pins it.
+func TestWhatAMessageIsJudgedByStays(t *testing.T) {
+	cfg, _ := join(t, chaintest.Start(t), config.Coordinator)
+	cfg.Storage.MaxSizeGB = 0.001
+	n, _ := begin(t, cfg)
+	for what, look := range map[string]func(message.ItemHash) error{
+		"its file": func(hash message.ItemHash) error { _, err := n.Contents().Stat(t.Context(), hash); return err },
+		"its content": func(hash message.ItemHash) error {
+			_, err := n.Contents().Read(t.Context(), hash, 1_000_000)
+			return err
+		},
+	} {
+		info, err := n.Blobs().Put(t.Context(), strings.NewReader(strings.Repeat(what, 80_000)), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Blobs().Use(info.Hash, time.Now().Add(-2*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+
+		_ = n.Blobs().MakeRoom(500_000, func() (blob.Keep, error) {
+			needed, err := node.Files(n.DB(), func(message.ItemHash) (bool, error) { return false, nil }).Needed(t.Context())
+			return needed, errors.Join(err, look(info.Hash)) // The pin comes after the question.
+		})
+
+		if !n.Blobs().Has(info.Hash) {
+			t.Errorf("%s was deleted while the message was judged", what)
+		}
+		if err := n.Blobs().Delete(info.Hash); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
@@ -32,6 +33,9 @@ func (n *Node) Messages() executor.Messages { return messages{n.ingest} }
 
 // Images returns what gets files for an executor.
 func (n *Node) Images() executor.Images { return images{n.storage, n.blobs} }
+
+// Contents returns what has the bytes that messages name.
+func (n *Node) Contents() ingest.Files { return contents{n.storage, n.blobs, n.content} }
 
 // Content returns the IPFS content of a coordinator.
 func (n *Node) Content() *ipfs.Store { return n.content }

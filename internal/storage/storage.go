@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -64,8 +65,10 @@ func New(blobs *blob.Store, net Network, reg prometheus.Registerer, log *slog.Lo
 	return k, nil
 }
 
-// Stat returns the length of a blob that is here, or errs.NotFound.
-func (k *Keeper) Stat(hash message.ItemHash) (blob.Info, error) { return k.blobs.Stat(hash) }
+// Stat returns the length of a blob that is here, or errs.NotFound. Who asks counts
+// on it and may be about to say that it must stay, so this is a use: see
+// blob.Store.MakeRoom.
+func (k *Keeper) Stat(hash message.ItemHash) (blob.Info, error) { return k.blobs.Use(hash, time.Now()) }
 
 // serve opens a blob for a peer.
 func (k *Keeper) serve(_ context.Context, _ p2p.PeerID, hash message.ItemHash) (io.ReadSeekCloser, int64, error) {

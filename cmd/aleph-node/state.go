@@ -68,7 +68,7 @@ func (a *app) stateCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "check", Short: "Compare what is made of messages with the messages", Args: noArgs,
 		Long: "Compute anew what the messages in a database make, and compare it with what is there: lists and their\n" +
-			"counts, posts, aggregates, senders, confirmations, pins, grants and the ledger of credits. The place is the\n" +
+			"counts, posts, aggregates, senders, confirmations, pins, grants, balances and the ledger of credits. The place is the\n" +
 			"data directory of a node, for the embedded database in it, or the URL of a PostgreSQL database; its node may\n" +
 			"run. Nothing is changed.\n" +
 			"Differences are printed one a line, and the exit code is 1 if there are any.",

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/protocol/credit"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -24,13 +25,14 @@ type Checked struct {
 
 // Check computes anew what the rows of messages make, and reports where the
 // database has something else: catalogues and their counts, posts, aggregates,
-// senders, words, confirmations, pins, grants and the ledger of credits. It reads
-// one snapshot, message by message, and changes nothing.
+// senders, words, confirmations, pins, grants, balances and the ledger of credits. It
+// reads one snapshot, message by message, and changes nothing.
 func (db *DB) Check(ctx context.Context) (out Checked, err error) {
 	err = db.View(ctx, func(v *View) error {
-		c := &checker{v: v, senders: map[string]*Sender{}, words: map[word]bool{}, authority: map[string]bool{}}
+		c := &checker{v: v, senders: map[string]*Sender{}, words: map[word]bool{}, authority: map[string]bool{}, rules: credit.Network(), balances: map[balanceKey]saying{}}
+		c.rules.BalanceOwners = nil // See balanceOwners.
 		for _, step := range []func(context.Context) error{
-			c.authorities, c.catalogues, c.messages, c.countSenders, c.aggregates, c.grantsThatEnded, c.ledger, c.orphans,
+			c.authorities, c.balanceOwners, c.catalogues, c.messages, c.countSenders, c.aggregates, c.grantsThatEnded, c.ledger, c.sayings, c.orphans,
 		} {
 			// Rows that contradict each other are what is looked for.
 			if err := step(ctx); errors.Is(err, errs.Internal) {
@@ -63,6 +65,8 @@ type checker struct {
 	words   map[word]bool // Those that are there.
 	// authority are those whose posts give and take credits; see authorities.
 	authority map[string]bool
+	rules     credit.Rules
+	balances  map[balanceKey]saying // What messages say.
 
 	originals, amends, elements, stores, confirmed, values int64
 }

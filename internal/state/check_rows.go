@@ -39,7 +39,8 @@ func (c *checker) messages(ctx context.Context) error {
 		for _, step := range []func() error{
 			func() error { return c.posts(ctx, posts) }, func() error { return c.elementsOf(ctx, elements) },
 			func() error { return c.pins(ctx, stores) }, func() error { return c.confirmations(ctx, all) },
-			func() error { return c.creditPosts(ctx, posts) }, func() error { return c.grants(ctx, elements) },
+			func() error { return c.creditPosts(ctx, posts) }, func() error { return c.balancePosts(ctx, posts) },
+			func() error { return c.grants(ctx, elements) },
 			func() error { return c.delegated(ctx, all) },
 		} {
 			if err := step(); err != nil {

@@ -96,6 +96,37 @@ func financed(t *testing.T) *state.DB {
 	return db
 }
 
+// held adds what posts of two accounts say of balances, the last of which was forgotten.
+func held(t *testing.T) *state.DB {
+	t.Helper()
+	db, ctx := furnished(t), t.Context()
+	rules := credit.Network()
+	rules.BalanceOwners = []string{"one", "two"}
+	say := func(owner string, second, height int64, of map[string]any) (*state.Message, *credit.Balances) {
+		m := post(t, owner, second, "type", credit.TypeBalances, "content", map[string]any{"chain": "ETH", "main_height": height, "balances": of})
+		b, err := rules.Balances(credit.PostOf(&m.Envelope, m.Parsed.(*message.Post)))
+		if err != nil || b == nil {
+			t.Fatalf("the balances of a post are %v, %v", b, err)
+		}
+		return m, b
+	}
+	old, newer, gone := map[string]any{"A": 1, "B": 2.5, "E": 1}, map[string]any{"A": 3, "F": 1}, map[string]any{"C": 4}
+	first, firstSays := say("one", 3000, 10, old)
+	second, secondSays := say("two", 2999, 20, newer)
+	third, thirdSays := say("one", 3001, 30, gone)
+	update(t, db, func(tx *state.Tx) error {
+		err := errors.Join(tx.AddMessages(ctx, []*state.Message{first, second}), tx.AddPosts(ctx, []*state.Message{first, second}),
+			tx.PutSkeleton(ctx, state.Skeleton{Envelope: third.Envelope, Status: state.MessageForgotten, Owner: "one", MadeAt: third.MadeAt}))
+		for _, b := range []*credit.Balances{secondSays, firstSays, thirdSays} {
+			if err == nil {
+				_, err = tx.PutBalances(ctx, b)
+			}
+		}
+		return err
+	})
+	return db
+}
+
 // permissive adds an owner who allows something, has forgotten something that was
 // allowed before, and something that was written for them.
 func permissive(t *testing.T) *state.DB {
@@ -125,12 +156,12 @@ func permissive(t *testing.T) *state.DB {
 }
 
 func TestCheckFindsNothingInWhatWasWritten(t *testing.T) {
-	for name, db := range map[string]*state.DB{"furnished": furnished(t), "financed": financed(t), "permissive": permissive(t)} {
+	for name, db := range map[string]*state.DB{"furnished": furnished(t), "financed": financed(t), "permissive": permissive(t), "held": held(t)} {
 		got, err := db.Check(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := map[string]state.Checked{"furnished": {Messages: 6, Posts: 2, Aggregates: 1}, "financed": {Messages: 11, Posts: 7, Aggregates: 1}, "permissive": {Messages: 11, Posts: 3, Aggregates: 2}}[name]
+		want := map[string]state.Checked{"furnished": {Messages: 6, Posts: 2, Aggregates: 1}, "financed": {Messages: 11, Posts: 7, Aggregates: 1}, "held": {Messages: 8, Posts: 4, Aggregates: 1}, "permissive": {Messages: 11, Posts: 3, Aggregates: 2}}[name]
 		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Errorf("what was checked of the %s (-want +got):\n%s", name, diff)
 		}
@@ -238,6 +269,19 @@ func TestCheckFindsWrongGrants(t *testing.T) {
 		"DELETE FROM skeletons",
 		"DELETE FROM delegated",
 		"UPDATE delegated SET at = at + 1",
+	)
+}
+
+func TestCheckFindsWrongBalances(t *testing.T) {
+	wantFound(t, held,
+		"DELETE FROM token_balances WHERE address = 'B'",
+		"UPDATE token_balances SET tokens = '2' WHERE address = 'B'",
+		"UPDATE token_balances SET whole = 3 WHERE address = 'B'",
+		"UPDATE token_balances SET tokens = 'many' WHERE address = 'B'",
+		"UPDATE token_balances SET address = 'D' WHERE address = 'B'",
+		"UPDATE token_balances SET height = height + 1 WHERE address = 'A'",
+		"UPDATE token_balances SET tokens = '1', whole = 1, height = 10, at = 3000000000, ref = (SELECT ref FROM token_balances WHERE address = 'B') WHERE address = 'A'",
+		"INSERT INTO token_balances (address, chain, dapp, tokens, whole, height, at, ref) SELECT 'D', chain, dapp, tokens, whole, height, at, ref FROM token_balances WHERE address = 'B'",
 	)
 }
 

@@ -50,13 +50,13 @@ type stream struct {
 // the answer may be compressed.
 func (s *Server) list(w http.ResponseWriter, r *http.Request, zipped bool, fn func(*state.View, *stream) error) error {
 	st := &stream{s: s, w: w, r: r, may: zipped, wants: zipped && acceptsGzip(r)}
-	err := st.read(fn)
+	err := st.read(r.Context(), fn)
 	if errors.Is(err, errCrowded) {
 		// Who waits keeps no reader of the database from others, and reads anew then.
 		st.buf = nil
 		if err = s.inLongTurn(r.Context()); err == nil {
 			st.turn = true
-			err = st.read(fn)
+			err = st.read(r.Context(), fn)
 		}
 	}
 	if st.turn {
@@ -71,8 +71,8 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, zipped bool, fn fu
 }
 
 // read makes the answer of what fn reads.
-func (st *stream) read(fn func(*state.View, *stream) error) error {
-	if err := st.s.parts.DB.View(st.r.Context(), func(v *state.View) error { return fn(v, st) }); err != nil {
+func (st *stream) read(ctx context.Context, fn func(*state.View, *stream) error) error {
+	if err := st.s.parts.DB.View(ctx, func(v *state.View) error { return fn(v, st) }); err != nil {
 		return err
 	}
 	return st.finish()

@@ -4,7 +4,7 @@
 // messages stored; how long a start takes, and how much memory a node holds. It
 // writes messages.json, messages.md and messages.svg.
 //
-//	messages -bin bin -out bench -sizes 10000,100000,1000000
+//	messages -bin bin -out bench -sizes 10000,100000,1000000,5000000
 package main
 
 import (
@@ -55,7 +55,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	b := &bench{}
 	bin := flags.String("bin", "bin", "directory of the built programs")
 	out := flags.String("out", "bench", "directory of the results")
-	sizes := flags.String("sizes", "10000,100000,1000000", "numbers of stored messages to measure at, ascending")
+	sizes := flags.String("sizes", "10000,100000,1000000,5000000", "numbers of stored messages to measure at, ascending")
 	flags.StringVar(&b.dir, "dir", "", "directory to keep databases in; a temporary one if it is empty")
 	flags.StringVar(&b.url, "state", "", "URL of an empty PostgreSQL database to measure in place of the embedded one")
 	flags.IntVar(&b.posts, "posts", 20_000, "messages of one round of posting")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -19,6 +20,9 @@ const (
 	// pendingRowsMax bounds the messages that wait, which cost their senders
 	// nothing.
 	pendingRowsMax = 100_000
+	// pendingShare is which part of them one sender may have: a tenth, so that no key
+	// keeps others from waiting.
+	pendingShare = 10
 	// backoffMax bounds the pause before a message that waits is looked at again.
 	backoffMax = 300 * time.Second
 	// trimEvery is after how many refusals it is looked how many are kept.
@@ -41,7 +45,8 @@ type batch struct {
 	things   []string // Came to be.
 	// regranted are the owners whose grants changed, and since when; see rejudgeAll.
 	regranted map[string]time.Time
-	waiting   int // Rows that wait; -1 until somebody asks.
+	waiting   int            // Rows that wait; -1 until somebody asks.
+	waitingOf map[string]int // And of a sender.
 }
 
 // newBatch looks up what is known of the messages.
@@ -54,7 +59,7 @@ func (p *Pipeline) newBatch(ctx context.Context, tx *state.Tx, items []*item, no
 	if err != nil {
 		return nil, err
 	}
-	return &batch{p: p, tx: tx, now: now, standings: standings, txOf: map[*state.Message]*state.Transaction{}, waiting: -1}, nil
+	return &batch{p: p, tx: tx, now: now, standings: standings, txOf: map[*state.Message]*state.Transaction{}, waiting: -1, waitingOf: map[string]int{}}, nil
 }
 
 // take gives one message its verdict. Its error is this node's, and spoils the
@@ -102,8 +107,9 @@ func (b *batch) inherit(ctx context.Context, it *item, s state.Standing) error {
 		if err != nil {
 			return err
 		}
-		for _, row := range rows {
+		for i, row := range rows {
 			if row.Key == key {
+				it.again = &rows[i]
 				it.origin.Tx = cmp.Or(it.origin.Tx, row.Origin.Tx)
 				it.origin.MustPay = it.origin.MustPay && row.Origin.MustPay // Not if another node has asked.
 			}
@@ -235,12 +241,23 @@ func (e *endedError) Error() string { return "message is " + string(e.status) }
 func (b *batch) refuse(ctx context.Context, it *item, v *Verdict, why error) error {
 	things := thingsOf(why)
 	attempts := 0
-	if it.waiting != nil {
+	switch {
+	case it.waiting != nil:
 		attempts = it.waiting.Attempts + 1
+	case it.again != nil:
+		attempts = it.again.Attempts // Who hands it in again neither wins nor loses looks.
 	}
 	if v.Refusal.Code.Retriable() && attempts < b.p.cfg.RetriesMax {
-		v.Status = state.MessagePending
-		return b.putPending(ctx, it, v, attempts, things)
+		err := b.haveRoom(ctx, it, v.Refusal.Code)
+		switch {
+		case err == nil:
+			v.Status = state.MessagePending
+			return b.putPending(ctx, it, v, attempts, things)
+		case !it.processed || !errors.Is(err, errSenderFull):
+			return err
+		}
+		// A peer tells it once, and its history must go on: as a refusal it is taken up
+		// when what it lacks comes.
 	}
 	v.Status = state.MessageRejected
 	if less, err := b.saysLess(ctx, it, v.Refusal.Code); err != nil || less {
@@ -287,30 +304,70 @@ func (b *batch) saysLess(ctx context.Context, it *item, code message.Code) (bool
 	}
 }
 
-// errFull turns a message away that would have to wait. Nothing of it is written.
-var errFull = errs.New(errs.Unavailable, "too many messages wait already; try again later")
+// What turns a message away that would have to wait. Nothing of it is written.
+var (
+	errFull       = errs.New(errs.Unavailable, "too many messages wait already; try again later")
+	errSenderFull = errs.New(errs.Unavailable, "too many messages of this sender wait already; try again later")
+)
 
-func (b *batch) putPending(ctx context.Context, it *item, v *Verdict, attempts int, things []string) error {
+// haveRoom wants that one more message may wait, and one more of its sender. One that
+// waits already needs no more room. What a contract emitted cost its sender something,
+// and a peer's history ends by itself when too many of its messages wait for bytes: these
+// count, but are bounded only together with all others.
+func (b *batch) haveRoom(ctx context.Context, it *item, code message.Code) (err error) {
+	if it.waiting != nil || it.again != nil {
+		return nil
+	}
 	if b.waiting < 0 {
-		var err error
 		if b.waiting, _, err = b.tx.CountPending(ctx); err != nil {
 			return err
 		}
 	}
-	if b.waiting >= b.p.pendingMax && it.waiting == nil {
+	if b.waiting >= b.p.pendingMax {
 		return errFull
 	}
-	b.waiting++
+	if it.origin.Contract || it.processed && lacksBytes(code) {
+		return nil
+	}
+	sender := strings.ToLower(it.env.Sender)
+	if _, known := b.waitingOf[sender]; !known {
+		if b.waitingOf[sender], err = b.tx.PendingOf(ctx, sender); err != nil {
+			return err
+		}
+	}
+	if b.waitingOf[sender] >= max(b.p.pendingMax/pendingShare, 1) {
+		return errSenderFull
+	}
+	return nil
+}
+
+// lacksBytes reports whether a message waits for a file or its content.
+func lacksBytes(code message.Code) bool {
+	return code == message.CodeFileUnavailable || code == message.CodeContentUnavailable
+}
+
+func (b *batch) putPending(ctx context.Context, it *item, v *Verdict, attempts int, things []string) error {
+	pause := min(time.Second<<min(attempts, 20), backoffMax)
+	retryAt := b.now.Add(spread(pause))
+	switch {
+	case it.waiting != nil:
+	case it.again != nil:
+		retryAt = it.again.RetryAt
+	default:
+		b.waiting++
+		if n, known := b.waitingOf[strings.ToLower(it.env.Sender)]; known {
+			b.waitingOf[strings.ToLower(it.env.Sender)] = n + 1
+		}
+	}
 	if b.standings[it.env.ItemHash].Status == state.MessageRejected {
 		if err := b.tx.DropRejected(ctx, it.env.ItemHash); err != nil {
 			return err
 		}
 	}
 	b.standings[it.env.ItemHash] = state.Standing{Status: state.MessagePending}
-	pause := min(time.Second<<min(attempts, 20), backoffMax)
 	return b.tx.PutPending(ctx, state.Pending{
-		Key: state.PendingKey(it.env), Hash: it.env.ItemHash, Type: it.env.Type, Owner: ownerOf(it), Envelope: it.raw, Origin: it.origin, ReceivedAt: it.receivedAt,
-		RetryAt: b.now.Add(spread(pause)), Attempts: attempts, Code: v.Refusal.Code, Details: v.Refusal.Details(), WaitsFor: things,
+		Key: state.PendingKey(it.env), Hash: it.env.ItemHash, Type: it.env.Type, Sender: it.env.Sender, Owner: ownerOf(it), Envelope: it.raw, Origin: it.origin,
+		ReceivedAt: it.receivedAt, RetryAt: retryAt, Attempts: attempts, Code: v.Refusal.Code, Details: v.Refusal.Details(), WaitsFor: things,
 	})
 }
 

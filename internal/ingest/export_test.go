@@ -95,6 +95,19 @@ func (p *Pipeline) SubmitTogether(ctx context.Context, all ...[]byte) ([]Outcome
 	return out, nil
 }
 
+// Hear takes in a message that a peer says it has processed.
+func (p *Pipeline) Hear(ctx context.Context, raw []byte) (*Verdict, error) {
+	it, err := p.read(ctx, raw, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	it.processed = true
+	return p.write(ctx, it)
+}
+
+// Retry looks again at a message that waits.
+func (p *Pipeline) Retry(ctx context.Context, row *state.Pending) error { return p.retry(ctx, row) }
+
 // SetPendingMax sets how many messages may wait.
 func (p *Pipeline) SetPendingMax(n int) { p.pendingMax = n }
 

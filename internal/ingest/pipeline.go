@@ -124,6 +124,7 @@ type Pipeline struct {
 	}
 
 	messages   *prometheus.CounterVec // outcome, code
+	turnedAway *prometheus.CounterVec // bound
 	offers     *prometheus.CounterVec // outcome
 	capacities *prometheus.CounterVec // outcome
 	visits     *prometheus.CounterVec // outcome
@@ -150,11 +151,12 @@ func New(cfg Config, domain job.Domain, db *state.DB, net Network, files Files, 
 	p := &Pipeline{
 		rules: rules, cfg: cfg, domain: domain, db: db, net: net, onNetwork: onNetwork, files: files, funds: funds, table: table, log: log, pendingMax: pendingRowsMax,
 		messages:   counter("aleph_ingest_messages_total", "Messages by outcome and, of a refusal, code.", "outcome", "code"),
+		turnedAway: counter("aleph_ingest_messages_turned_away_total", "Messages that would have to wait, of which too many do, by whose bound: of all messages, or of one sender.", "bound"),
 		offers:     counter("aleph_ingest_offers_total", "Offers by outcome.", "outcome"),
 		capacities: counter("aleph_ingest_capacity_ads_total", "Capacity ads by outcome.", "outcome"),
 		visits:     catchUpVisits(),
 	}
-	for _, c := range []prometheus.Collector{p.messages, p.offers, p.capacities, p.visits} {
+	for _, c := range []prometheus.Collector{p.messages, p.turnedAway, p.offers, p.capacities, p.visits} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

@@ -370,3 +370,72 @@ func TestWhatAForgetRepeatsIsReadOnce(t *testing.T) {
 		}
 	}
 }
+
+// amendsOfNothing are amends by one sender, whose originals nobody has.
+func amendsOfNothing(t *testing.T, k *ecdsa.PrivateKey, n int) (out [][]byte) {
+	t.Helper()
+	for i := range n {
+		_, raw := envelope(t, k, message.TypePost, map[string]any{
+			"address": addressOf(k), "time": 1, "type": "amend", "content": "x", "ref": message.HashOf([]byte(fmt.Sprint("nothing", i))),
+		})
+		out = append(out, raw)
+	}
+	return out
+}
+
+// TestOneSenderHasAShareOfWhatWaits, so that others can wait too.
+func TestOneSenderHasAShareOfWhatWaits(t *testing.T) {
+	n := openAlone(t, config(false))
+	n.pipe.SetPendingMax(20) // Two of one sender.
+	amends := amendsOfNothing(t, key(t, "greedy"), 3)
+	n.submit(t, amends[0])
+	together, err := n.pipe.SubmitTogether(t.Context(), amends[1], amends[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if together[0].Err != nil || together[0].Verdict.Status != state.MessagePending {
+		t.Errorf("the second: %+v, want it to wait", together[0])
+	}
+	if err := together[1].Err; errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), "of this sender") {
+		t.Errorf("one too many: %v, want errs.Unavailable for the sender's sake", err)
+	}
+	if v := n.submit(t, amendsOfNothing(t, key(t, "other"), 1)[0]); v.Status != state.MessagePending {
+		t.Errorf("somebody else's: %+v, want it to wait", v)
+	}
+	if got, err := n.pipe.Hear(t.Context(), amends[2]); err != nil || got.Status != state.MessageRejected {
+		t.Errorf("one too many that a peer has processed: %+v, %v; want it refused, and the history goes on", got, err)
+	}
+	if got, err := n.pipe.Hear(t.Context(), elsewhereBy(t, key(t, "greedy"), message.HashOf([]byte("missing")))); err != nil || got.Status != state.MessagePending {
+		t.Errorf("one that a peer has processed and that lacks bytes: %+v, %v; want it to wait", got, err)
+	}
+}
+
+// TestWhatWaitsMayBeHandedInAgain, also when nothing more may wait; it keeps its looks.
+func TestWhatWaitsMayBeHandedInAgain(t *testing.T) {
+	n := openAlone(t, config(false))
+	n.pipe.SetPendingMax(1)
+	raw := amendsOfNothing(t, key(t, "owner"), 1)[0]
+	hash := n.submit(t, raw).ItemHash
+	for range 3 {
+		rows, err := n.db.PendingFor(t.Context(), hash)
+		if err != nil || len(rows) != 1 {
+			t.Fatal(rows, err)
+		}
+		if err := n.pipe.Retry(t.Context(), &rows[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := n.db.PendingFor(t.Context(), hash)
+	if err != nil || before[0].Attempts != 3 {
+		t.Fatal(before, err)
+	}
+
+	if v := n.submit(t, raw); v.Status != state.MessagePending {
+		t.Errorf("again: %+v, want it to wait still", v)
+	}
+
+	after, err := n.db.PendingFor(t.Context(), hash)
+	if err != nil || len(after) != 1 || after[0].Attempts != 3 || !after[0].RetryAt.Equal(before[0].RetryAt) {
+		t.Errorf("row %+v, %v; want it as it was: %+v", after, err, before)
+	}
+}

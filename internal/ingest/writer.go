@@ -63,8 +63,13 @@ func (p *Pipeline) lead(ctx context.Context) {
 
 	p.writeTurns(ctx, turns)
 	for _, t := range turns {
-		if t.verdict != nil {
+		switch {
+		case t.verdict != nil:
 			p.count(t.verdict.Status, refusalOf(t.verdict))
+		case errors.Is(t.err, errFull):
+			p.turnedAway.WithLabelValues("all").Inc()
+		case errors.Is(t.err, errSenderFull):
+			p.turnedAway.WithLabelValues("sender").Inc()
 		}
 	}
 
@@ -129,7 +134,7 @@ func (p *Pipeline) writeBatch(ctx context.Context, turns []*turn) (err error) {
 		for _, t := range turns {
 			t.verdict, err = b.take(ctx, t.it)
 			switch {
-			case errors.Is(err, errFull):
+			case errors.Is(err, errFull), errors.Is(err, errSenderFull):
 				t.verdict, t.err = nil, err
 			case err != nil:
 				return err

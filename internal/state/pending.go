@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -37,6 +38,7 @@ type Pending struct {
 	Key        string // Of the row; see PendingKey.
 	Hash       message.ItemHash
 	Type       message.Type
+	Sender     string // Who signed; see PendingOf. Written, not read.
 	Owner      string
 	Envelope   json.RawMessage
 	Origin     Origin
@@ -64,9 +66,9 @@ func (tx *Tx) PutPending(ctx context.Context, p Pending) error {
 	}
 	row := []any{
 		p.Key, string(p.Hash), string(p.Type), p.Owner, string(p.Envelope), string(origin), p.ReceivedAt.UnixMicro(), p.RetryAt.UnixMicro(),
-		p.Attempts, int(p.Code), string(p.Details),
+		p.Attempts, int(p.Code), string(p.Details), senderKey(p.Sender),
 	}
-	err = tx.insert(ctx, "pending ("+pendingColumns+")", [][]any{row}, " ON CONFLICT (pk) DO UPDATE SET owner = excluded.owner, envelope = excluded.envelope,"+
+	err = tx.insert(ctx, "pending ("+pendingColumns+", sender)", [][]any{row}, " ON CONFLICT (pk) DO UPDATE SET owner = excluded.owner, envelope = excluded.envelope,"+
 		" origin = excluded.origin, retry_at = excluded.retry_at, attempts = excluded.attempts, code = excluded.code, details = excluded.details")
 	if err != nil {
 		return err
@@ -187,6 +189,18 @@ func (r reader) CountPending(ctx context.Context) (n int, next time.Time, err er
 	}
 	return n, next, nil
 }
+
+// PendingOf returns how many messages wait that a sender signed, whatever the case of
+// the letters.
+func (r reader) PendingOf(ctx context.Context, sender string) (n int, err error) {
+	if err := r.q.QueryRowContext(ctx, "SELECT COUNT(*) FROM pending WHERE sender = ?", senderKey(sender)).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count pending messages of %s: %w", sender, err)
+	}
+	return n, nil
+}
+
+// senderKey is what the spellings of an address have in common.
+func senderKey(sender string) string { return strings.ToLower(sender) }
 
 // Wake makes messages due now that wait for one of the things, those too that
 // were refused since, and returns how many.
@@ -325,7 +339,7 @@ func (tx *Tx) Retry(ctx context.Context, r Rejected, now time.Time) error {
 		return err
 	}
 	return tx.PutPending(ctx, Pending{
-		Key: PendingKey(&e), Hash: r.Hash, Type: e.Type, Owner: r.Owner, Envelope: r.Envelope, Origin: r.Origin, ReceivedAt: r.ReceivedAt, RetryAt: now,
+		Key: PendingKey(&e), Hash: r.Hash, Type: e.Type, Sender: e.Sender, Owner: r.Owner, Envelope: r.Envelope, Origin: r.Origin, ReceivedAt: r.ReceivedAt, RetryAt: now,
 		Code: r.Code, Details: r.Details,
 	})
 }

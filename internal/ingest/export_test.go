@@ -117,6 +117,12 @@ func (p *Pipeline) Due(ctx context.Context, bytes bool) ([]state.Pending, error)
 	return p.due(ctx, bytes)
 }
 
+// FetchPass looks again at what waits for bytes.
+func (p *Pipeline) FetchPass(ctx context.Context) error { return p.fetchPass(ctx) }
+
+// StopFetching lets nobody fetch bytes any more.
+func (p *Pipeline) StopFetching() { p.fetches.running = fetchParallel }
+
 // DueMax bounds the messages of one pass.
 const DueMax = dueMax
 

@@ -622,7 +622,7 @@ func (b *batch) unseal(ctx context.Context, s *state.Skeleton) error {
 	}
 	delete(b.standings, hash)
 	return b.tx.PutPending(ctx, state.Pending{
-		Key: state.PendingKey(env), Hash: hash, Type: env.Type, Sender: env.Sender, Owner: s.Owner, Envelope: s.Sealed, ReceivedAt: s.ReceivedAt, RetryAt: b.now,
+		Key: state.PendingKey(env), Hash: hash, Type: env.Type, Sender: env.Sender, Owner: s.Owner, Envelope: s.Sealed, ReceivedAt: s.ReceivedAt, RetryAt: b.now, Woken: true,
 		Origin: state.Origin{Contract: env.Signature == ""},
 	})
 }

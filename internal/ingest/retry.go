@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	// dueMax bounds the messages of one pass; the rest wait for the next.
+	// dueMax bounds the messages of one pass, those that were woken and the others each;
+	// the rest wait for the next.
 	dueMax = 500
 	// fetchParallel bounds the files that are fetched at the same time, as
 	// each takes the whole line.
@@ -68,9 +69,18 @@ func (p *Pipeline) tidyPass(ctx context.Context) error {
 }
 
 // due returns the pending messages that are due and that wait for a file or a
-// content, or for something else.
-func (p *Pipeline) due(ctx context.Context, bytes bool) ([]state.Pending, error) {
-	return p.db.PendingDueFor(ctx, time.Now(), dueMax, bytes, message.CodeFileUnavailable, message.CodeContentUnavailable)
+// content, or for something else. Those that were woken come first, as many as others:
+// however many wait for what does not come, they delay none for which it came.
+func (p *Pipeline) due(ctx context.Context, bytes bool) (out []state.Pending, err error) {
+	now := time.Now()
+	for _, woken := range []bool{true, false} {
+		rows, err := p.db.PendingDueFor(ctx, now, dueMax, woken, bytes, message.CodeFileUnavailable, message.CodeContentUnavailable)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, rows...)
+	}
+	return out, nil
 }
 
 // retryPass looks again at what waits for other messages.
@@ -91,11 +101,20 @@ func (p *Pipeline) fetchPass(ctx context.Context) error {
 		return err
 	}
 	var here, missing []state.Pending
+	var inVain []string
 	for i := range due {
 		if p.hasBytes(ctx, &due[i]) {
 			here = append(here, due[i])
-		} else {
-			missing = append(missing, due[i])
+			continue
+		}
+		missing = append(missing, due[i])
+		if due[i].Woken {
+			inVain = append(inVain, due[i].Key)
+		}
+	}
+	if len(inVain) > 0 { // They have had their turn.
+		if err := p.db.Update(ctx, func(tx *state.Tx) error { return tx.Unwake(ctx, inVain) }); err != nil {
+			return err
 		}
 	}
 	for range p.fetches.offer(missing) {

@@ -214,6 +214,37 @@ func TestWhoWaitsForBytesDelaysNobodyElse(t *testing.T) {
 	}
 }
 
+// TestWhatWasWokenComesFirst, however many wait longer for what does not come; and if
+// it was woken in vain it delays no other that was.
+func TestWhatWasWokenComesFirst(t *testing.T) {
+	n := openAlone(t, config(true))
+	hash, raw := store(t, key(t, "owner"), message.HashOf([]byte("file")))
+	v := n.submit(t, raw)
+	n.update(t, func(ctx context.Context, tx *state.Tx) error {
+		for i := range ingest.DueMax + 1 {
+			row := state.Pending{Key: fmt.Sprint(i), RetryAt: time.Unix(1, 0), Code: message.CodeFileUnavailable, Envelope: raw}
+			if err := tx.PutPending(ctx, row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := n.pipe.Uploaded(t.Context(), state.FileInfo{Hash: message.HashOf([]byte("file")), SizeBytes: 1}, time.Now()); err != nil || v.Status != state.MessagePending {
+		t.Fatal(v, err)
+	}
+	due, err := n.pipe.Due(t.Context(), true)
+	if err != nil || len(due) == 0 || due[0].Hash != hash || !due[0].Woken {
+		t.Fatalf("%d due, %v; want the one that was woken before all others", len(due), err)
+	}
+	n.pipe.StopFetching()
+	if err := n.pipe.FetchPass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if due, err := n.pipe.Due(t.Context(), true); err != nil || len(due) != ingest.DueMax || due[0].Woken {
+		t.Errorf("%d due, %v; want none to be woken any more, as the bytes are not here", len(due), err)
+	}
+}
+
 // deaf is a network of one peer, which has nothing. It notes until when it was asked.
 type deaf struct {
 	ingest.Network

@@ -590,6 +590,12 @@ func TestPendingMessagesAreWokenByWhatTheyWaitFor(t *testing.T) {
 	if err != nil || len(due) != 1 && len(due) != 2 {
 		t.Errorf("due: %+v, %v", due, err)
 	}
+	for _, woken := range []bool{true, false} {
+		got, err := db.PendingDueFor(ctx, at(50), 9, woken, false, message.CodeFileUnavailable)
+		if err != nil || woken != (len(got) > 0) {
+			t.Errorf("woken %t: %+v, %v; want all that are due to be woken", woken, got, err)
+		}
+	}
 	if _, err := db.Rejected(ctx, hash("b")); !errors.Is(err, errs.NotFound) {
 		t.Errorf("a refusal that waits again is still one: %v", err)
 	}

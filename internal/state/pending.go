@@ -44,6 +44,7 @@ type Pending struct {
 	Origin     Origin
 	ReceivedAt time.Time
 	RetryAt    time.Time
+	Woken      bool // What it waits for came since it was judged.
 	Attempts   int
 	Code       message.Code    // Why it waits.
 	Details    json.RawMessage // Of the reason; may be nil.
@@ -56,7 +57,7 @@ func PendingKey(e *message.Envelope) string {
 	return fmt.Sprintf("%s-%x", e.ItemHash, digest(e.Sender, e.Signature))
 }
 
-const pendingColumns = "pk, message, type, owner, envelope, origin, received_at, retry_at, attempts, code, details"
+const pendingColumns = "pk, message, type, owner, envelope, origin, received_at, retry_at, woken, attempts, code, details"
 
 // PutPending writes the row of a message that waits.
 func (tx *Tx) PutPending(ctx context.Context, p Pending) error {
@@ -66,10 +67,10 @@ func (tx *Tx) PutPending(ctx context.Context, p Pending) error {
 	}
 	row := []any{
 		p.Key, string(p.Hash), string(p.Type), p.Owner, string(p.Envelope), string(origin), p.ReceivedAt.UnixMicro(), p.RetryAt.UnixMicro(),
-		p.Attempts, int(p.Code), string(p.Details), senderKey(p.Sender),
+		number(p.Woken), p.Attempts, int(p.Code), string(p.Details), senderKey(p.Sender),
 	}
 	err = tx.insert(ctx, "pending ("+pendingColumns+", sender)", [][]any{row}, " ON CONFLICT (pk) DO UPDATE SET owner = excluded.owner, envelope = excluded.envelope,"+
-		" origin = excluded.origin, retry_at = excluded.retry_at, attempts = excluded.attempts, code = excluded.code, details = excluded.details")
+		" origin = excluded.origin, retry_at = excluded.retry_at, woken = excluded.woken, attempts = excluded.attempts, code = excluded.code, details = excluded.details")
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func (r reader) pending(ctx context.Context, where string, args ...any) (out []P
 		var p Pending
 		var envelope, origin, details string
 		var receivedAt, retryAt int64
-		err := scan(&p.Key, &p.Hash, &p.Type, &p.Owner, &envelope, &origin, &receivedAt, &retryAt, &p.Attempts, &p.Code, &details)
+		err := scan(&p.Key, &p.Hash, &p.Type, &p.Owner, &envelope, &origin, &receivedAt, &retryAt, &p.Woken, &p.Attempts, &p.Code, &details)
 		if err != nil {
 			return err
 		}
@@ -159,17 +160,29 @@ func (r reader) PendingDue(ctx context.Context, now time.Time, limit int) ([]Pen
 }
 
 // PendingDueFor is PendingDue of those that wait for one of some reasons, or for none
-// of them.
-func (r reader) PendingDueFor(ctx context.Context, now time.Time, limit int, theirs bool, codes ...message.Code) ([]Pending, error) {
+// of them, and of those only that were woken, or that were not.
+func (r reader) PendingDueFor(ctx context.Context, now time.Time, limit int, woken, theirs bool, codes ...message.Code) ([]Pending, error) {
 	of := " AND code IN "
 	if !theirs {
 		of = " AND code NOT IN "
 	}
-	args := []any{now.UnixMicro()}
+	args := []any{number(woken), now.UnixMicro()}
 	for _, c := range codes {
 		args = append(args, int(c))
 	}
-	return r.pending(ctx, "retry_at <= ?"+of+marks(len(codes))+" ORDER BY retry_at, pk LIMIT ?", append(args, limit)...)
+	return r.pending(ctx, "woken = ? AND retry_at <= ?"+of+marks(len(codes))+" ORDER BY retry_at, pk LIMIT ?", append(args, limit)...)
+}
+
+// Unwake lets messages be due like those that were not woken: what they were woken for
+// does not end their wait.
+func (tx *Tx) Unwake(ctx context.Context, keys []string) error {
+	for chunk := range chunks(keys) {
+		clause, args := in(chunk)
+		if _, err := tx.tx.ExecContext(ctx, "UPDATE pending SET woken = 0 WHERE pk IN "+clause, args...); err != nil {
+			return fmt.Errorf("unwake messages: %w", err)
+		}
+	}
+	return nil
 }
 
 // Pending returns up to limit messages that wait, oldest first.
@@ -211,7 +224,7 @@ func (tx *Tx) Wake(ctx context.Context, now time.Time, things ...string) (n int6
 			args[i] = digest(thing)
 		}
 		where := "pk IN (SELECT pk FROM waits WHERE thing IN " + marks(len(chunk)) + ")"
-		res, err := tx.tx.ExecContext(ctx, "UPDATE pending SET retry_at = ? WHERE "+where, append([]any{now.UnixMicro()}, args...)...)
+		res, err := tx.tx.ExecContext(ctx, "UPDATE pending SET retry_at = ?, woken = 1 WHERE "+where, append([]any{now.UnixMicro()}, args...)...)
 		if err != nil {
 			return n, fmt.Errorf("wake messages: %w", err)
 		}
@@ -340,7 +353,7 @@ func (tx *Tx) Retry(ctx context.Context, r Rejected, now time.Time) error {
 	}
 	return tx.PutPending(ctx, Pending{
 		Key: PendingKey(&e), Hash: r.Hash, Type: e.Type, Sender: e.Sender, Owner: r.Owner, Envelope: r.Envelope, Origin: r.Origin, ReceivedAt: r.ReceivedAt, RetryAt: now,
-		Code: r.Code, Details: r.Details,
+		Woken: true, Code: r.Code, Details: r.Details,
 	})
 }
 

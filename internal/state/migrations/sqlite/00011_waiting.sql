@@ -3,7 +3,14 @@
 ALTER TABLE pending ADD COLUMN sender TEXT NOT NULL DEFAULT '';
 UPDATE pending SET sender = LOWER(COALESCE(json_extract(envelope, '$.sender'), ''));
 CREATE INDEX pending_sender ON pending (sender);
+-- Whether what it waits for came: those are looked at first.
+ALTER TABLE pending ADD COLUMN woken BIGINT NOT NULL DEFAULT 0;
+DROP INDEX pending_due;
+CREATE INDEX pending_due ON pending (woken, retry_at);
 
 -- +goose Down
+DROP INDEX pending_due;
+CREATE INDEX pending_due ON pending (retry_at);
+ALTER TABLE pending DROP COLUMN woken;
 DROP INDEX pending_sender;
 ALTER TABLE pending DROP COLUMN sender;

@@ -462,6 +462,6 @@ func (b *batch) finish(ctx context.Context) error {
 	if err != nil || !waits {
 		return err
 	}
-	_, err = b.tx.Wake(ctx, b.now, b.things...)
+	_, err = b.tx.Wake(ctx, b.now, b.p.pendingMax, b.things...)
 	return err
 }

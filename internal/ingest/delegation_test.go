@@ -259,3 +259,30 @@ func TestDelegationsAreJudgedAlikeInAnyOrder(t *testing.T) {
 		})
 	}
 }
+
+// TestAGrantWakesManyRefusalsInPortions, the rest of them by a node that starts later.
+func TestAGrantWakesManyRefusalsInPortions(t *testing.T) {
+	const all = 600
+	cfg := config(false)
+	cfg.RetriesMax = 0
+	n, alice, bob := openAlone(t, cfg), key(t, "alice"), key(t, "bob")
+	tr := &traffic{t: t, names: map[message.ItemHash]string{}, second: 1_700_000_000}
+	tr.aggregate("grant", alice, "security", grants(map[string]any{"address": addressOf(bob)}))
+	for range all {
+		tr.post("post", bob, "address", addressOf(alice))
+	}
+	if _, err := n.pipe.SubmitTogether(t.Context(), tr.raw[1:]...); err != nil {
+		t.Fatal(err)
+	}
+	n.submit(t, tr.raw[0])
+	if waiting, _, err := n.db.CountPending(t.Context()); err != nil || waiting > all/2 {
+		t.Errorf("%d wait after the grant, %v; want a portion of %d", waiting, err, all)
+	}
+	n.run(t)
+	for _, hash := range tr.hashes[1:] {
+		n.waitFor(t, hash, state.MessageProcessed)
+	}
+	if more, err := n.db.Wakes(t.Context()); err != nil || more {
+		t.Errorf("something is still to be woken: %t, %v", more, err)
+	}
+}

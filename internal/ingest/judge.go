@@ -171,7 +171,7 @@ func (b *batch) rejudgeAll(ctx context.Context) error {
 		owner := slices.Min(slices.Collect(maps.Keys(b.regranted)))
 		from := b.regranted[owner]
 		delete(b.regranted, owner)
-		if _, err := b.tx.Wake(ctx, b.now, thingGrants(owner)); err != nil {
+		if _, err := b.tx.Wake(ctx, b.now, b.p.pendingMax, thingGrants(owner)); err != nil {
 			return err
 		}
 		written, err := b.tx.Delegated(ctx, owner, from)

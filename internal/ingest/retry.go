@@ -85,11 +85,26 @@ func (p *Pipeline) due(ctx context.Context, bytes bool) (out []state.Pending, er
 
 // retryPass looks again at what waits for other messages.
 func (p *Pipeline) retryPass(ctx context.Context) error {
+	if err := p.wakeRest(ctx); err != nil {
+		return err
+	}
 	due, err := p.due(ctx, false)
 	if err != nil {
 		return err
 	}
 	return p.retryAll(ctx, due)
+}
+
+// wakeRest wakes a portion of those of whom too many waited for one thing to be woken
+// when it came. The next pass follows at once.
+func (p *Pipeline) wakeRest(ctx context.Context) error {
+	if more, err := p.db.Wakes(ctx); err != nil || !more {
+		return err
+	}
+	return p.db.Update(ctx, func(tx *state.Tx) error {
+		_, err := tx.WakeRest(ctx, time.Now(), p.pendingMax)
+		return err
+	})
 }
 
 // fetchPass looks again at what waits for bytes: at once if they are here by now, else

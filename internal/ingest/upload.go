@@ -37,7 +37,7 @@ func (p *Pipeline) Uploaded(ctx context.Context, f state.FileInfo, now time.Time
 		if err := tx.PutPin(ctx, p.grace(f.Hash, now)); err != nil {
 			return err
 		}
-		_, err := tx.Wake(ctx, now, thingFile(f.Hash))
+		_, err := tx.Wake(ctx, now, p.pendingMax, thingFile(f.Hash))
 		return err
 	})
 	if err != nil {

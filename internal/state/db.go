@@ -208,6 +208,7 @@ type Tx struct {
 	changes []Change // not in the change log yet
 	known   *wordSet // of commits
 	learned []word   // known after the commit
+	woken   int      // messages; see Wake
 }
 
 // Update runs fn in a transaction: all of fn's writes happen, or none does and

@@ -569,7 +569,7 @@ func TestPendingMessagesAreWokenByWhatTheyWaitFor(t *testing.T) {
 		t.Errorf("reason %q, want %q", got[0].Reason(), want)
 	}
 	update(t, db, func(tx *state.Tx) error {
-		n, err := tx.Wake(ctx, at(50), "message:3")
+		n, err := tx.Wake(ctx, at(50), 9, "message:3")
 		if n != 0 {
 			t.Errorf("%d woken for nothing", n)
 		}
@@ -580,7 +580,7 @@ func TestPendingMessagesAreWokenByWhatTheyWaitFor(t *testing.T) {
 		t.Errorf("refusals since: %+v, %v", old, err)
 	}
 	update(t, db, func(tx *state.Tx) error {
-		n, err := tx.Wake(ctx, at(50), "message:2")
+		n, err := tx.Wake(ctx, at(50), 9, "message:2")
 		if n != 2 {
 			t.Errorf("%d woken, want 2", n)
 		}
@@ -607,6 +607,71 @@ func TestPendingMessagesAreWokenByWhatTheyWaitFor(t *testing.T) {
 	})
 	if waits, err := db.Waits(ctx); err != nil || waits {
 		t.Errorf("somebody waits: %v, %v", waits, err)
+	}
+}
+
+// TestManyAreWokenInPortions, each in a transaction of its own, and no more than may wait.
+func TestManyAreWokenInPortions(t *testing.T) {
+	const all, room = 1100, 700
+	dir := t.TempDir()
+	db := open(t, dir)
+	ctx := t.Context()
+	update(t, db, func(tx *state.Tx) error {
+		for i := range all {
+			m := post(t, "A", int64(i))
+			raw, err := json.Marshal(m.Envelope)
+			if err != nil {
+				return err
+			}
+			r := state.Rejected{Hash: m.Envelope.ItemHash, Owner: "A", Envelope: raw, Code: 2, WaitsFor: []string{"many"}}
+			if err := tx.PutRejected(ctx, r); err != nil {
+				return err
+			}
+		}
+		return tx.PutPending(ctx, state.Pending{Key: "one", RetryAt: at(100), WaitsFor: []string{"few"}})
+	})
+	wake := func(thing string, want int) {
+		t.Helper()
+		update(t, db, func(tx *state.Tx) error {
+			if n, err := tx.Wake(ctx, at(50), room, thing); err != nil || n != want {
+				t.Errorf("%s: %d woken, %v; want %d", thing, n, err, want)
+			}
+			return nil
+		})
+	}
+	rest := func(most int) (changed bool) {
+		t.Helper()
+		update(t, db, func(tx *state.Tx) (err error) {
+			changed, err = tx.WakeRest(ctx, at(50), most)
+			return err
+		})
+		return changed
+	}
+	waiting := func(want int) {
+		t.Helper()
+		if n, _, err := db.CountPending(ctx); err != nil || n != want {
+			t.Errorf("%d wait, %v; want %d", n, err, want)
+		}
+	}
+	wake("many", 0)
+	wake("few", 1)
+	waiting(1)
+	rest(room)
+	waiting(501)
+	rest(room)
+	waiting(room)
+	if rest(room) {
+		t.Error("more were woken than may wait")
+	}
+	waiting(room)
+	for more, err := true, error(nil); more; more, err = db.Wakes(ctx) {
+		if changed := rest(2 * all); err != nil || !changed {
+			t.Fatalf("changed %t, %v; want another portion", changed, err)
+		}
+	}
+	waiting(all + 1)
+	if waits, err := db.RejectedOf(ctx, "A", at(0).Add(-time.Hour*1e6), 2); err != nil || len(waits) != 0 {
+		t.Errorf("%d are refused still, %v", len(waits), err)
 	}
 }
 

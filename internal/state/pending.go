@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -215,46 +216,143 @@ func (r reader) PendingOf(ctx context.Context, sender string) (n int, err error)
 // senderKey is what the spellings of an address have in common.
 func senderKey(sender string) string { return strings.ToLower(sender) }
 
+// wakeMax bounds the messages that one transaction wakes.
+const wakeMax = 500
+
 // Wake makes messages due now that wait for one of the things, those too that
-// were refused since, and returns how many.
-func (tx *Tx) Wake(ctx context.Context, now time.Time, things ...string) (n int64, err error) {
+// were refused since, and returns how many. If that are too many for one transaction, or
+// if more would wait then than pendingMax, WakeRest is to wake them, in portions.
+func (tx *Tx) Wake(ctx context.Context, now time.Time, pendingMax int, things ...string) (n int, err error) {
 	for chunk := range chunks(things) {
 		args := make([]any, len(chunk))
 		for i, thing := range chunk {
 			args[i] = digest(thing)
 		}
-		where := "pk IN (SELECT pk FROM waits WHERE thing IN " + marks(len(chunk)) + ")"
-		res, err := tx.tx.ExecContext(ctx, "UPDATE pending SET retry_at = ?, woken = 1 WHERE "+where, append([]any{now.UnixMicro()}, args...)...)
-		if err != nil {
-			return n, fmt.Errorf("wake messages: %w", err)
-		}
-		woken, err := res.RowsAffected()
-		if err != nil {
-			return n, fmt.Errorf("wake messages: %w", err)
-		}
-		refused, err := tx.rejected(ctx, where, args...)
+		of := "FROM waits WHERE thing IN " + marks(len(chunk))
+		left := wakeMax - tx.woken
+		keys, err := tx.keys(ctx, "SELECT DISTINCT pk "+of+" ORDER BY pk LIMIT ?", append(args, left+1)...)
 		if err != nil {
 			return n, err
 		}
-		for _, r := range refused {
-			if err := tx.Retry(ctx, r, now); err != nil {
+		woken := 0
+		if len(keys) <= left {
+			if woken, err = tx.wakeRows(ctx, now, pendingMax, keys); err != nil {
 				return n, err
 			}
+			n += woken
 		}
-		n += woken + int64(len(refused))
-	}
-	if n > 0 {
+		if woken == len(keys) {
+			continue
+		}
+		// From the start: what was woken before the thing came once more may lack it still.
+		_, err = tx.tx.ExecContext(ctx, "INSERT INTO wakes (thing, upto, turn) SELECT DISTINCT thing, '', (SELECT COALESCE(MAX(turn), 0) + 1 FROM wakes) "+of+" ON CONFLICT (thing) DO UPDATE SET upto = ''", args[:len(chunk)]...)
+		if err != nil {
+			return n, fmt.Errorf("leave messages to be woken: %w", err)
+		}
 		tx.touch("pending")
 	}
 	return n, nil
 }
 
+// WakeRest wakes a portion of what Wake left, and returns whether that changed anything.
+// The things take turns, so that one for which many wait delays no other.
+func (tx *Tx) WakeRest(ctx context.Context, now time.Time, pendingMax int) (bool, error) {
+	var thing []byte
+	var upto string
+	err := tx.q.QueryRowContext(ctx, "SELECT thing, upto FROM wakes ORDER BY turn, thing LIMIT 1").Scan(&thing, &upto)
+	if isMissing(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for messages to be woken: %w", err)
+	}
+	keys, err := tx.keys(ctx, "SELECT pk FROM waits WHERE thing = ? AND pk > ? ORDER BY pk LIMIT ?", thing, upto, wakeMax)
+	if err != nil {
+		return false, err
+	}
+	n, err := tx.wakeRows(ctx, now, pendingMax, keys)
+	switch {
+	case err != nil:
+		return false, err
+	case n == 0 && len(keys) > 0:
+		return false, nil // There is no room.
+	case n == len(keys) && n < wakeMax:
+		_, err = tx.tx.ExecContext(ctx, "DELETE FROM wakes WHERE thing = ?", thing)
+	default:
+		_, err = tx.tx.ExecContext(ctx, "UPDATE wakes SET upto = ?, turn = (SELECT MAX(turn) + 1 FROM wakes) WHERE thing = ?", keys[n-1], thing)
+	}
+	if err != nil {
+		return false, fmt.Errorf("note which messages were woken: %w", err)
+	}
+	tx.touch("pending")
+	return true, nil
+}
+
+// Wakes reports whether there is something for WakeRest.
+func (r reader) Wakes(ctx context.Context) (bool, error) { return r.hasRows(ctx, "wakes") }
+
+// wakeRows wakes messages in their order, and returns how many: up to the first that was
+// refused and can not wait, as pendingMax do already.
+func (tx *Tx) wakeRows(ctx context.Context, now time.Time, pendingMax int, keys []string) (int, error) {
+	if len(keys) == 0 {
+		return 0, nil
+	}
+	where, args := in(keys)
+	refused, err := tx.rejected(ctx, "pk IN "+where+" ORDER BY pk", args...)
+	if err != nil {
+		return 0, err
+	}
+	if len(refused) > 0 {
+		waiting, _, err := tx.CountPending(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if room := max(pendingMax-waiting, 0); room < len(refused) {
+			keys = keys[:slices.Index(keys, string(refused[room].Hash))]
+			if refused = refused[:room]; len(keys) == 0 {
+				return 0, nil
+			}
+			where, args = in(keys)
+		}
+	}
+	_, err = tx.tx.ExecContext(ctx, "UPDATE pending SET retry_at = ?, woken = 1 WHERE pk IN "+where, append([]any{now.UnixMicro()}, args...)...)
+	if err != nil {
+		return 0, fmt.Errorf("wake messages: %w", err)
+	}
+	for _, r := range refused {
+		if err := tx.Retry(ctx, r, now); err != nil {
+			return 0, err
+		}
+	}
+	tx.woken += len(keys)
+	tx.touch("pending")
+	return len(keys), nil
+}
+
+// keys are the keys of rows that a query selects.
+func (r reader) keys(ctx context.Context, query string, args ...any) (out []string, err error) {
+	err = r.each(ctx, query, args, func(scan func(...any) error) error {
+		var key string
+		err := scan(&key)
+		out = append(out, key)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read keys: %w", err)
+	}
+	return out, nil
+}
+
 // Waits reports whether any message waits for a thing.
 func (r reader) Waits(ctx context.Context) (bool, error) {
+	return r.hasRows(ctx, "waits")
+}
+
+func (r reader) hasRows(ctx context.Context, table string) (bool, error) {
 	var one int
-	err := r.q.QueryRowContext(ctx, "SELECT 1 FROM waits LIMIT 1").Scan(&one)
+	err := r.q.QueryRowContext(ctx, "SELECT 1 FROM "+table+" LIMIT 1").Scan(&one)
 	if err != nil && !isMissing(err) {
-		return false, fmt.Errorf("look for messages that wait: %w", err)
+		return false, fmt.Errorf("look into %s: %w", table, err)
 	}
 	return err == nil, nil
 }

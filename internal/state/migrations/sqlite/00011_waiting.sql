@@ -7,8 +7,12 @@ CREATE INDEX pending_sender ON pending (sender);
 ALTER TABLE pending ADD COLUMN woken BIGINT NOT NULL DEFAULT 0;
 DROP INDEX pending_due;
 CREATE INDEX pending_due ON pending (woken, retry_at);
+-- Things that came and for which more messages wait than were woken at once: up to which
+-- row they are, and in which order these things have their turns. See Wake.
+CREATE TABLE wakes (thing BLOB PRIMARY KEY NOT NULL, upto TEXT NOT NULL, turn BIGINT NOT NULL);
 
 -- +goose Down
+DROP TABLE wakes;
 DROP INDEX pending_due;
 CREATE INDEX pending_due ON pending (retry_at);
 ALTER TABLE pending DROP COLUMN woken;

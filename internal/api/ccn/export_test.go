@@ -14,6 +14,9 @@ const LongMax = longMax
 // WaitForLong changes how long a long list may wait for its turn.
 func (s *Server) WaitForLong(d time.Duration) { s.longWait = d }
 
+// WaitForUploads changes how long who brings a file may wait for its turn.
+func (s *Server) WaitForUploads(d time.Duration) { s.uploadWait = d }
+
 // Registered are the methods and paths that the mux of a server has.
 func (s *Server) Registered() (out [][2]string) {
 	for _, rt := range s.table {

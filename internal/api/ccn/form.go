@@ -9,6 +9,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -26,6 +27,10 @@ const (
 	// uploadsMax bounds the clients that bring files at the same time: each has some
 	// buffers, and is slow at will.
 	uploadsMax = 128
+	// uploadWait is how long one may wait for its turn, before anything of it is read,
+	// and uploadsWaitingMax bounds those who do.
+	uploadWait        = 30 * time.Second
+	uploadsWaitingMax = 128
 	// uploadBuffer is how much of a file is read at a time.
 	uploadBuffer = 256 << 10
 	// roomStep is for how many bytes room is made at a time, if the client does not
@@ -38,16 +43,39 @@ func errTooLarge(limit int64) error {
 	return &refusal{status: http.StatusRequestEntityTooLarge, text: "Maximum request body size " + strconv.FormatInt(limit, 10) + " exceeded"}
 }
 
-// inTurn serves as many requests that bring files as there is memory for.
+// inTurn serves as many requests that bring files as there is memory for. The others
+// wait for their turn.
 func inTurn(handle func(*Server, http.ResponseWriter, *http.Request) error) func(*Server, http.ResponseWriter, *http.Request) error {
 	return func(s *Server, w http.ResponseWriter, r *http.Request) error {
-		select {
-		case s.uploads <- struct{}{}:
-			defer func() { <-s.uploads }()
-			return handle(s, w, r)
-		default:
-			return errs.New(errs.Unavailable, "%d files are being brought already; try again", uploadsMax)
+		if err := s.inUploadTurn(r.Context()); err != nil {
+			return err
 		}
+		defer func() { <-s.uploads }()
+		return handle(s, w, r)
+	}
+}
+
+// inUploadTurn waits until a file may be brought.
+func (s *Server) inUploadTurn(ctx context.Context) error {
+	select {
+	case s.uploads <- struct{}{}:
+		return nil
+	default:
+	}
+	crowded := errs.New(errs.Unavailable, "%d files are being brought already; try again", uploadsMax)
+	select {
+	case s.uploadsWaiting <- struct{}{}:
+		defer func() { <-s.uploadsWaiting }()
+	default:
+		return crowded
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.uploadWait)
+	defer cancel()
+	select {
+	case s.uploads <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return crowded
 	}
 }
 

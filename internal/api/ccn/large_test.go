@@ -246,16 +246,38 @@ func TestClientsThatBringFilesAreBounded(t *testing.T) {
 		<-entered
 	}
 
-	a := k.do(http.MethodPost, "/api/v0/storage/add_file", []byte("x"))
-
-	if a.status != http.StatusServiceUnavailable {
+	k.srv.WaitForUploads(time.Millisecond)
+	if a := k.do(http.MethodPost, "/api/v0/storage/add_file", []byte("x")); a.status != http.StatusServiceUnavailable {
 		t.Errorf("one more is answered %d %s, want 503", a.status, a.body)
+	}
+	k.srv.WaitForUploads(time.Minute)
+	waited := make(chan answer, 1)
+	go func() {
+		unread := readFunc(func([]byte) (int, error) {
+			select {
+			case <-release:
+			default:
+				t.Error("a body is read before its turn")
+			}
+			return 0, io.EOF
+		})
+		w := httptest.NewRecorder()
+		k.srv.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/api/v0/storage/add_file", unread))
+		waited <- answer{k.t, w.Code, w.Header(), w.Body.String()}
+	}()
+	select {
+	case a := <-waited:
+		t.Errorf("one more is answered %d %s at once, want it to wait", a.status, a.body)
+	case <-time.After(50 * time.Millisecond):
 	}
 	if a := k.get("/api/v0/storage/limits.json"); a.status != 200 {
 		t.Errorf("what brings no file is answered %d", a.status)
 	}
 	close(release)
 	all.Wait()
+	if a := <-waited; a.status != 200 {
+		t.Errorf("one that has waited: %d %s", a.status, a.body)
+	}
 	if a := k.do(http.MethodPost, "/api/v0/storage/add_file", []byte("x")); a.status != 200 {
 		t.Errorf("after the others: %d %s", a.status, a.body)
 	}

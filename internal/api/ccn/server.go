@@ -104,16 +104,18 @@ type Server struct {
 	mux   *http.ServeMux
 	table []route
 
-	long      chan struct{} // Lists that are written while they are read.
-	longWait  time.Duration // How long one may wait to be one of them.
-	waiting   chan struct{} // Senders that wait for what becomes of a message.
-	uploads   chan struct{} // Clients that bring files.
-	documents chan struct{} // Clients that bring long documents.
-	live      *hub
-	repricing chan struct{}
-	channels  kept[[]byte]
-	large     large
-	numbers   kept[metrics]
+	long           chan struct{} // Lists that are written while they are read.
+	longWait       time.Duration // How long one may wait to be one of them.
+	waiting        chan struct{} // Senders that wait for what becomes of a message.
+	uploads        chan struct{} // Clients that bring files.
+	uploadsWaiting chan struct{} // Those who wait to.
+	uploadWait     time.Duration // How long they may.
+	documents      chan struct{} // Clients that bring long documents.
+	live           *hub
+	repricing      chan struct{}
+	channels       kept[[]byte]
+	large          large
+	numbers        kept[metrics]
 }
 
 // New returns the interface of a node.
@@ -121,6 +123,7 @@ func New(self Self, parts Parts, log *slog.Logger) *Server {
 	s := &Server{
 		self: self, parts: parts, log: log, mux: http.NewServeMux(), table: routes(),
 		long: make(chan struct{}, longMax), longWait: longWait, waiting: make(chan struct{}, waitingMax), uploads: make(chan struct{}, uploadsMax),
+		uploadsWaiting: make(chan struct{}, uploadsWaitingMax), uploadWait: uploadWait,
 		documents: make(chan struct{}, documentsMax), repricing: make(chan struct{}, repricesMax),
 	}
 	s.live = newHub(parts.DB, s.Metrics, log)

@@ -23,11 +23,14 @@ const (
 	longMax = 3
 	// longWait is how long one may wait for its turn.
 	longWait = 30 * time.Second
-	// chunkMax is how much of a long answer is written at once, within chunkTimeout,
-	// and longTimeout bounds the whole of it.
-	chunkMax     = 64 << 10
-	chunkTimeout = 10 * time.Second
-	longTimeout  = 10 * time.Minute
+	// chunkMax is how much of a long answer is written at once, and longTimeout bounds the
+	// time that all of it may take.
+	chunkMax    = 64 << 10
+	longTimeout = 10 * time.Minute
+	// longPace is what a client has to read of a long answer, in bytes a second, and
+	// longPatience is for how long it may read less.
+	longPace     = 32 << 10
+	longPatience = 10 * time.Second
 )
 
 // stream is an answer that grows. Up to heldMax nothing of it is written, so that
@@ -41,7 +44,6 @@ type stream struct {
 	buf   []byte
 	turn  bool // To be long.
 	long  bool
-	until time.Time
 	may   bool // Be compressed, for who reads that.
 	wants bool // That it is.
 }
@@ -141,15 +143,15 @@ func (st *stream) begin() error {
 			return errCrowded
 		}
 	}
-	st.long, st.until = true, time.Now().Add(longTimeout)
+	st.long = true
 	if err := api.BeginStream(st.w); err != nil {
 		return err
 	}
 	st.header()
 	st.w.WriteHeader(http.StatusOK)
-	st.out = st.w
+	st.out = &paced{ResponseWriter: st.w, until: time.Now().Add(longTimeout), patience: longPatience}
 	if st.wants {
-		st.zip = gzip.NewWriter(st.w)
+		st.zip = gzip.NewWriter(st.out)
 		st.out = st.zip
 	}
 	return nil
@@ -165,14 +167,32 @@ func (st *stream) header() {
 	}
 }
 
-// flush writes what there is of a long answer.
-func (st *stream) flush() error {
-	deadline := time.Now().Add(chunkTimeout)
-	if deadline.After(st.until) {
-		deadline = st.until
+// paced writes a long answer to a client that reads at a pace. Only the time counts in
+// which the client is waited for, so a slow database is not its fault; and what it read
+// faster before gives it no more than longPatience.
+type paced struct {
+	http.ResponseWriter
+	until    time.Time // It has all by then.
+	patience time.Duration
+}
+
+// Write implements io.Writer.
+func (p *paced) Write(b []byte) (int, error) {
+	p.patience = min(p.patience+time.Duration(len(b))*time.Second/longPace, longPatience)
+	began := time.Now()
+	deadline := began.Add(p.patience)
+	if deadline.After(p.until) {
+		deadline = p.until
 	}
 	// Who writes to something else than a connection has no deadlines.
-	_ = http.NewResponseController(st.w).SetWriteDeadline(deadline)
+	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(deadline)
+	n, err := p.ResponseWriter.Write(b)
+	p.patience -= time.Since(began)
+	return n, err
+}
+
+// flush writes what there is of a long answer.
+func (st *stream) flush() error {
 	_, err := st.out.Write(st.buf)
 	st.buf = st.buf[:0]
 	return err

@@ -9,8 +9,8 @@ import (
 )
 
 // aggregate judges and enters an AGGREGATE.
-func (b *batch) aggregate(ctx context.Context, m *state.Message, a *message.Aggregate) error {
-	if err := b.permitAnew(ctx, m); err != nil {
+func (b *batch) aggregate(ctx context.Context, it *item, m *state.Message, a *message.Aggregate) error {
+	if err := b.permitAnew(ctx, it, m); err != nil {
 		return err
 	}
 	by, err := b.tx.AggregateForgotten(ctx, m.Owner, a.Key.String(), m.MadeAt)

@@ -45,8 +45,9 @@ type batch struct {
 	things   []string // Came to be.
 	// regranted are the owners whose grants changed, and since when; see rejudgeAll.
 	regranted map[string]time.Time
-	waiting   int            // Rows that wait; -1 until somebody asks.
-	waitingOf map[string]int // And of a sender.
+	unsaid    []message.ItemHash // Posts whose balances should not have counted; see unsay.
+	waiting   int                // Rows that wait; -1 until somebody asks.
+	waitingOf map[string]int     // And of a sender.
 }
 
 // newBatch looks up what is known of the messages.
@@ -112,6 +113,7 @@ func (b *batch) inherit(ctx context.Context, it *item, s state.Standing) error {
 				it.again = &rows[i]
 				it.origin.Tx = cmp.Or(it.origin.Tx, row.Origin.Tx)
 				it.origin.MustPay = it.origin.MustPay && row.Origin.MustPay // Not if another node has asked.
+				it.origin.Counted = it.origin.Counted || row.Origin.Counted
 			}
 		}
 	case state.MessageRejected:

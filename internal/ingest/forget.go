@@ -475,6 +475,7 @@ func (b *batch) undoPost(ctx context.Context, m *state.Message, p *message.Post,
 		return b.tx.RemoveAmend(ctx, m)
 	}
 	if how == nil {
+		b.undoBalances(m, p)
 		if err := b.undoCredits(ctx, m, p); err != nil {
 			return err
 		}
@@ -623,6 +624,6 @@ func (b *batch) unseal(ctx context.Context, s *state.Skeleton) error {
 	delete(b.standings, hash)
 	return b.tx.PutPending(ctx, state.Pending{
 		Key: state.PendingKey(env), Hash: hash, Type: env.Type, Sender: env.Sender, Owner: s.Owner, Envelope: s.Sealed, ReceivedAt: s.ReceivedAt, RetryAt: b.now, Woken: true,
-		Origin: state.Origin{Contract: env.Signature == ""},
+		Origin: state.Origin{Contract: env.Signature == "", Counted: true},
 	})
 }

@@ -40,9 +40,9 @@ func (b *batch) judge(ctx context.Context, it *item) error {
 	}
 	switch c := c.(type) {
 	case *message.Post:
-		err = b.post(ctx, m, c)
+		err = b.post(ctx, it, m, c)
 	case *message.Aggregate:
-		err = b.aggregate(ctx, m, c)
+		err = b.aggregate(ctx, it, m, c)
 	case *message.Store:
 		err = b.store(ctx, it, m, c)
 	case *message.Forget:
@@ -87,10 +87,10 @@ func (b *batch) permit(ctx context.Context, m *state.Message) error {
 
 // permitAnew is permit for a message that may have been forgotten before, of which
 // something is left then that a refusal takes back.
-func (b *batch) permitAnew(ctx context.Context, m *state.Message) error {
+func (b *batch) permitAnew(ctx context.Context, it *item, m *state.Message) error {
 	err := b.permit(ctx, m)
 	var refusal *message.RejectError
-	if !errors.As(err, &refusal) {
+	if !it.origin.Counted || !errors.As(err, &refusal) {
 		return err
 	}
 	if failed := b.disown(ctx, m); failed != nil {
@@ -184,7 +184,7 @@ func (b *batch) rejudgeAll(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	return b.unsay(ctx)
 }
 
 // recheck ends a message that its sender was not allowed to write.
@@ -316,6 +316,7 @@ func remains(s *state.Skeleton) *state.Message {
 func (b *batch) disown(ctx context.Context, m *state.Message) error {
 	switch c := m.Parsed.(type) {
 	case *message.Post:
+		b.undoBalances(m, c)
 		return b.undoCredits(ctx, m, c)
 	case *message.Aggregate:
 		if isSecurity(m) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -262,6 +263,66 @@ func (b *batch) enterBalances(ctx context.Context, m *state.Message, what *credi
 		return err
 	}
 	return b.retryPoor(ctx, changed, m.MadeAt)
+}
+
+// undoBalances notes that what a post said of balances should not have counted.
+func (b *batch) undoBalances(m *state.Message, p *message.Post) {
+	if p.Type == credit.TypeBalances && slices.Contains(b.p.rules.BalanceOwners, m.Owner) {
+		b.unsaid = append(b.unsaid, m.Envelope.ItemHash)
+	}
+}
+
+// unsay takes back the balances that should not have counted, of all posts at once: what
+// holds instead is looked for in all that was ever said.
+func (b *batch) unsay(ctx context.Context) error {
+	if len(b.unsaid) == 0 {
+		return nil
+	}
+	if err := b.flush(ctx); err != nil {
+		return err
+	}
+	changed, err := b.tx.RevokeBalances(ctx, b.p.rules, b.unsaid, func(hear func(*credit.Balances)) error { return b.forgottenBalances(ctx, hear) })
+	if err != nil {
+		return err
+	}
+	b.unsaid = nil
+	if err := b.tx.ReviewPayers(ctx, message.PayHold, changed); err != nil {
+		return err
+	}
+	return b.retryPoor(ctx, changed, time.Time{})
+}
+
+// forgottenBalances reads what posts said of balances that were forgotten since, which
+// holds until a newer one. Their contents are here as long as they may count again.
+func (b *batch) forgottenBalances(ctx context.Context, hear func(*credit.Balances)) error {
+	left, err := b.tx.SealedPosts(ctx, credit.TypeBalances, b.p.rules.BalanceOwners)
+	if err != nil {
+		return err
+	}
+	for i := range left {
+		env := new(message.Envelope)
+		if err := env.UnmarshalJSON(left[i].Sealed); err != nil {
+			return fmt.Errorf("decode message %s that was forgotten: %w", left[i].Envelope.ItemHash, err)
+		}
+		it := &item{env: env}
+		if err := b.p.readWaiting(ctx, it); err != nil {
+			return err
+		}
+		if it.content == nil {
+			b.p.log.Warn("forgotten message said what balances are, and its content is gone", "item_hash", env.ItemHash)
+			continue
+		}
+		c, err := message.ParseContent(env, it.content)
+		if err != nil {
+			return fmt.Errorf("read message %s that was forgotten: %w", env.ItemHash, err)
+		}
+		if p, ok := c.(*message.Post); ok {
+			if said, err := b.p.rules.Balances(credit.PostOf(env, p)); err == nil && said != nil {
+				hear(said)
+			}
+		}
+	}
+	return nil
 }
 
 // coverTransfer wants the credits of a transfer to have been there when it was made,

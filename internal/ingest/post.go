@@ -11,14 +11,14 @@ import (
 )
 
 // post judges and enters a POST.
-func (b *batch) post(ctx context.Context, m *state.Message, p *message.Post) error {
+func (b *batch) post(ctx context.Context, it *item, m *state.Message, p *message.Post) error {
 	if target, ok := p.Amends(); ok {
 		return b.amend(ctx, m, target)
 	}
 	if p.Type == message.PostAmend {
 		return message.Reject(message.CodePostAmendNoTarget, "content.ref names no message")
 	}
-	if err := b.permitAnew(ctx, m); err != nil {
+	if err := b.permitAnew(ctx, it, m); err != nil {
 		return err
 	}
 	balances, event, err := b.spending(m, p)

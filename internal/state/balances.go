@@ -33,6 +33,12 @@ func (s saying) compare(o saying) int {
 	return cmp.Or(cmp.Compare(s.height, o.height), cmp.Compare(s.at, o.at), cmp.Compare(s.ref, o.ref))
 }
 
+// balanceKey names a balance.
+type balanceKey struct{ address, chain, dapp string }
+
+// String shows the key.
+func (k balanceKey) String() string { return fmt.Sprintf("%s on %s %s", k.address, k.chain, k.dapp) }
+
 // PutBalances takes over what a post says of balances, but for what a newer one
 // has said, and returns the addresses that have more or less than before.
 func (tx *Tx) PutBalances(ctx context.Context, b *credit.Balances) (changed []string, err error) {
@@ -62,6 +68,94 @@ func (tx *Tx) PutBalances(ctx context.Context, b *credit.Balances) (changed []st
 	}
 	slices.Sort(changed)
 	return changed, nil
+}
+
+// RevokeBalances takes back what posts say of balances that should not have counted, as
+// if they had never come, and returns the addresses that have more or less than before.
+// What holds instead is read anew from the posts that are here, and from what others are
+// known to say, which is not asked for in vain.
+func (tx *Tx) RevokeBalances(ctx context.Context, rules credit.Rules, posts []message.ItemHash, others func(func(*credit.Balances)) error) (changed []string, err error) {
+	lost, err := tx.dropSayings(ctx, posts)
+	if err != nil || len(lost) == 0 {
+		return nil, err
+	}
+	said := map[balanceKey]saying{}
+	hear := func(b *credit.Balances) {
+		for _, one := range b.Of {
+			key := balanceKey{one.Address, string(b.Chain), b.Dapp}
+			says := saying{b.Height, b.At.UnixMicro(), string(b.Hash), one.Tokens}
+			if _, ok := lost[key]; !ok {
+				continue
+			}
+			if before, ok := said[key]; !ok || says.compare(before) > 0 {
+				said[key] = says
+			}
+		}
+	}
+	q := MessageQuery{Types: []string{string(message.TypePost)}, Kinds: []string{credit.TypeBalances}, Owners: rules.BalanceOwners}
+	err = (&View{tx.reader}).EachMessage(ctx, q, 0, 0, func(m *Message) error {
+		body, err := m.Body()
+		if err != nil {
+			return err
+		}
+		p, ok := body.(*message.Post)
+		if !ok || slices.Contains(posts, m.Envelope.ItemHash) {
+			return nil
+		}
+		if b, err := rules.Balances(credit.PostOf(&m.Envelope, p)); err == nil && b != nil {
+			hear(b)
+		}
+		return nil
+	})
+	if err == nil {
+		err = others(hear)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what else was said of balances: %w", err)
+	}
+	var rows [][]any
+	for key, before := range lost {
+		s, ok := said[key]
+		if ok {
+			rows = append(rows, []any{key.address, key.chain, key.dapp, s.tokens.String(), s.tokens.Floor(), s.height, s.at, s.ref})
+		}
+		if s.tokens.Cmp(before) != 0 {
+			changed = append(changed, key.address)
+		}
+	}
+	slices.Sort(changed)
+	return slices.Compact(changed), tx.insert(ctx, "token_balances (address, chain, dapp, tokens, whole, height, at, ref)", rows, "")
+}
+
+// dropSayings takes out the balances that posts say, and returns them.
+func (tx *Tx) dropSayings(ctx context.Context, posts []message.ItemHash) (map[balanceKey]credit.Decimal, error) {
+	out := map[balanceKey]credit.Decimal{}
+	for chunk := range chunks(posts) {
+		list, args := in(chunk)
+		err := tx.each(ctx, "SELECT address, chain, dapp, tokens FROM token_balances WHERE ref IN "+list, args, func(scan func(...any) error) error {
+			var key balanceKey
+			var tokens string
+			err := scan(&key.address, &key.chain, &key.dapp, &tokens)
+			if err != nil {
+				return err
+			}
+			out[key], err = credit.ParseDecimal(tokens)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read balances: %w", err)
+		}
+		if len(out) == 0 {
+			continue
+		}
+		if _, err := tx.tx.ExecContext(ctx, "DELETE FROM token_balances WHERE ref IN "+list, args...); err != nil {
+			return nil, fmt.Errorf("take back balances: %w", err)
+		}
+		for _, post := range chunk {
+			tx.logChange("token_balances", string(post))
+		}
+	}
+	return out, nil
 }
 
 // sayings reads what is known of the addresses of a post.

@@ -9,9 +9,6 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
-// balanceKey names a balance.
-type balanceKey struct{ address, chain, dapp string }
-
 // balanceOwners finds whose posts say what balances are, which is a setting of the
 // node: those of whom a saying holds. Of others none does.
 func (c *checker) balanceOwners(ctx context.Context) error {
@@ -57,7 +54,8 @@ func (c *checker) balancePosts(_ context.Context, all []*Message) error {
 }
 
 // sayings compares balances with what was said. What was said by a post that is not
-// here any more, as it was forgotten, holds until a newer one.
+// here any more, as it was forgotten, holds until a newer one; not if it was not
+// allowed.
 func (c *checker) sayings(ctx context.Context) error {
 	gone := map[string]balanceKey{} // By the post, with one of its balances.
 	err := c.v.each(ctx, "SELECT address, chain, dapp, height, at, ref, tokens, whole FROM token_balances", nil, func(scan func(...any) error) error {
@@ -87,7 +85,8 @@ func (c *checker) sayings(ctx context.Context) error {
 		return fmt.Errorf("read balances: %w", err)
 	}
 	for ref, key := range gone {
-		n, err := c.number(ctx, "SELECT COUNT(*) FROM messages WHERE pk = ?", ref)
+		n, err := c.number(ctx, "SELECT (SELECT COUNT(*) FROM messages WHERE pk = ?) + (SELECT COUNT(*) FROM rejected WHERE pk = ? AND code = ?)",
+			ref, ref, int(message.CodePermissionDenied))
 		if err != nil {
 			return err
 		}
@@ -98,6 +97,3 @@ func (c *checker) sayings(ctx context.Context) error {
 	}
 	return nil
 }
-
-// String shows the key.
-func (k balanceKey) String() string { return fmt.Sprintf("%s on %s %s", k.address, k.chain, k.dapp) }

@@ -23,6 +23,9 @@ type Origin struct {
 	// MustPay: its sender handed it in here, so what is paid by credit needs the
 	// credits whenever it is judged.
 	MustPay bool `json:"must_pay,omitempty"`
+	// Counted: it was forgotten, by a FORGET that does not count. What it made that a
+	// FORGET leaves is still there.
+	Counted bool `json:"counted,omitempty"`
 }
 
 // Transaction is a transaction of a chain that names messages.
@@ -633,6 +636,14 @@ func (tx *Tx) ForgetSealed(ctx context.Context, before time.Time) error {
 		return fmt.Errorf("drop contents of messages that ended: %w", err)
 	}
 	return nil
+}
+
+// SealedPosts returns what is left of posts of a type that were forgotten, and that may
+// turn out not to be.
+func (r reader) SealedPosts(ctx context.Context, kind string, owners []string) ([]Skeleton, error) {
+	list, args := in(owners)
+	return r.skeletons(ctx, "sealed IS NOT NULL AND status = ? AND type = ? AND kind = ? AND owner IN "+list+" ORDER BY pk",
+		append([]any{string(MessageForgotten), string(message.TypePost), kind}, args...)...)
 }
 
 // SkeletonsOf returns what is left of messages that belonged to a parent, by hash.

@@ -68,4 +68,10 @@ func TestCreditsAreThoseOfWhatCounts(t *testing.T) {
 	n = openAlone(t, cfg)
 	n.deliver(t, tr, []int{0, 1, 3, 4, 2})
 	check(n, moved, state.MessageRejected, all, 0)
+
+	n = openAlone(t, cfg)
+	n.deliver(t, tr, []int{0, 1, 3, 4})
+	n.unsealed(t)
+	n.deliver(t, tr, []int{2})
+	check(n, moved, state.MessageForgotten, all, 0) // Nobody can judge it anew, and it moves nothing.
 }

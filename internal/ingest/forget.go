@@ -476,7 +476,7 @@ func (b *batch) undoPost(ctx context.Context, m *state.Message, p *message.Post,
 	}
 	if how == nil {
 		b.undoBalances(m, p)
-		if err := b.undoCredits(ctx, m, p); err != nil {
+		if err := b.undoCredits(ctx, m); err != nil {
 			return err
 		}
 	}

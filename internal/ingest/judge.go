@@ -317,7 +317,7 @@ func (b *batch) disown(ctx context.Context, m *state.Message) error {
 	switch c := m.Parsed.(type) {
 	case *message.Post:
 		b.undoBalances(m, c)
-		return b.undoCredits(ctx, m, c)
+		return b.undoCredits(ctx, m)
 	case *message.Aggregate:
 		if isSecurity(m) {
 			return b.ungrant(ctx, m)

@@ -360,13 +360,10 @@ func (b *batch) enterCredits(ctx context.Context, m *state.Message, e *credit.Ev
 	return b.retryPoor(ctx, changed, m.MadeAt)
 }
 
-// undoCredits takes back what a post did to credits that should not have counted.
-func (b *batch) undoCredits(ctx context.Context, m *state.Message, p *message.Post) error {
-	event, err := b.p.rules.Event(credit.PostOf(&m.Envelope, p))
-	if err != nil || event == nil {
-		return nil //nolint:nilerr // It did nothing.
-	}
-	changed, err := b.tx.RevokeCredit(ctx, event)
+// undoCredits takes back what a post did to credits that should not have counted; nothing
+// happens if that was nothing.
+func (b *batch) undoCredits(ctx context.Context, m *state.Message) error {
+	changed, err := b.tx.RevokeCredit(ctx, m.Envelope.ItemHash)
 	if err != nil {
 		return err
 	}

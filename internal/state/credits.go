@@ -53,30 +53,62 @@ func (r reader) CreditKnown(ctx context.Context, hash message.ItemHash) (bool, e
 	return n > 0, nil
 }
 
-// RevokeCredit takes an event out of the ledger that should not have counted, as if it
-// had never come, and returns the addresses whose credits or history may have changed.
-func (tx *Tx) RevokeCredit(ctx context.Context, e *credit.Event) ([]string, error) {
-	known, err := tx.CreditKnown(ctx, e.Hash)
-	if err != nil || !known {
+// RevokeCredit takes the event of a post out of the ledger that should not have counted,
+// as if it had never come, and returns the addresses whose credits or history may have
+// changed. What the event did is known from its rows.
+func (tx *Tx) RevokeCredit(ctx context.Context, hash message.ItemHash) ([]string, error) {
+	at, addresses, err := tx.creditTouched(ctx, hash)
+	if err != nil || at.IsZero() {
 		return nil, err
 	}
 	for _, query := range []string{
 		"DELETE FROM credit_events WHERE pk = ?", "DELETE FROM credit_lots WHERE ref = ?", "DELETE FROM credit_history WHERE ref = ?",
 	} {
-		if _, err := tx.tx.ExecContext(ctx, query, string(e.Hash)); err != nil {
-			return nil, fmt.Errorf("take back credit event %s: %w", e.Hash, err)
+		if _, err := tx.tx.ExecContext(ctx, query, string(hash)); err != nil {
+			return nil, fmt.Errorf("take back credit event %s: %w", hash, err)
 		}
 	}
-	tx.logChange("credit_events", string(e.Hash))
+	tx.logChange("credit_events", string(hash))
 	r := &creditReplay{tx: tx, late: true, book: credit.Book{}, open: map[string]bool{}, dirty: map[credit.LotKey]bool{}}
 	// No hash is before "", so this gives back what the event itself has drained.
-	if err := r.reopen(ctx, e.Addresses(), credit.Place{At: e.At}); err != nil {
-		return nil, fmt.Errorf("take back credit event %s: %w", e.Hash, err)
+	if err := r.reopen(ctx, addresses, credit.Place{At: at}); err != nil {
+		return nil, fmt.Errorf("take back credit event %s: %w", hash, err)
 	}
 	if err := r.rest(ctx); err != nil {
-		return nil, fmt.Errorf("take back credit event %s: %w", e.Hash, err)
+		return nil, fmt.Errorf("take back credit event %s: %w", hash, err)
 	}
 	return slices.Sorted(maps.Keys(r.open)), nil
+}
+
+// creditTouched returns when an event was and whose credits or history it changed, each
+// once; the zero time if there is none.
+func (r reader) creditTouched(ctx context.Context, hash message.ItemHash) (at time.Time, addresses []string, err error) {
+	err = r.each(ctx, "SELECT at, spender FROM credit_events WHERE pk = ?", []any{string(hash)}, func(scan func(...any) error) error {
+		var micro int64
+		var spender *string
+		err := scan(&micro, &spender)
+		at = micros(micro)
+		if spender != nil {
+			addresses = append(addresses, *spender)
+		}
+		return err
+	})
+	for _, table := range []string{"credit_lots", "credit_history", "credit_drains"} {
+		if err != nil {
+			break
+		}
+		err = r.each(ctx, "SELECT address FROM "+table+" WHERE ref = ?", []any{string(hash)}, func(scan func(...any) error) error {
+			var address string
+			err := scan(&address)
+			addresses = append(addresses, address)
+			return err
+		})
+	}
+	if err != nil {
+		return time.Time{}, nil, fmt.Errorf("read whom credit event %s touched: %w", hash, err)
+	}
+	slices.Sort(addresses)
+	return at, slices.Compact(addresses), nil
 }
 
 func (tx *Tx) putCreditEvent(ctx context.Context, e *credit.Event) error {

@@ -202,7 +202,7 @@ func TestARevokedEventNeverWas(t *testing.T) {
 
 		var changed []string
 		update(t, db, func(tx *state.Tx) (err error) {
-			changed, err = tx.RevokeCredit(t.Context(), events[0])
+			changed, err = tx.RevokeCredit(t.Context(), events[0].Hash)
 			return err
 		})
 
@@ -215,7 +215,7 @@ func TestARevokedEventNeverWas(t *testing.T) {
 			}
 		}
 		update(t, db, func(tx *state.Tx) (err error) {
-			changed, err = tx.RevokeCredit(t.Context(), events[0])
+			changed, err = tx.RevokeCredit(t.Context(), events[0].Hash)
 			return err
 		})
 		if changed != nil {

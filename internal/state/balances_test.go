@@ -154,3 +154,49 @@ func TestBalancesOfTheNetworkAreTaken(t *testing.T) {
 		t.Errorf("balances (-want +got):\n%s", diff)
 	}
 }
+
+// TestARevokedPostNeverSaidABalance: what the others say holds again, of those that are
+// here and of those that are not.
+func TestARevokedPostNeverSaidABalance(t *testing.T) {
+	db, ctx := open(t, t.TempDir()), t.Context()
+	rules := credit.Network()
+	rules.BalanceOwners = []string{"one", "two"}
+	var all []*state.Message
+	for i, of := range []map[string]any{{"a": 1, "b": 2, "d": 5}, {"a": 3, "b": 2, "c": 1, "e": 7}} {
+		m := post(t, rules.BalanceOwners[i], int64(3000+i), "type", credit.TypeBalances, "content", map[string]any{"chain": "ETH", "main_height": 10 + i, "balances": of})
+		b, err := rules.Balances(credit.PostOf(&m.Envelope, m.Parsed.(*message.Post)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		putBalances(t, db, b)
+		all = append(all, m)
+	}
+	update(t, db, func(tx *state.Tx) error { return errors.Join(tx.AddMessages(ctx, all), tx.AddPosts(ctx, all)) })
+	gone := all[1].Envelope.ItemHash
+	revoke := func() (changed []string) {
+		update(t, db, func(tx *state.Tx) (err error) {
+			changed, err = tx.RevokeBalances(ctx, rules, []message.ItemHash{gone}, func(hear func(*credit.Balances)) error {
+				hear(says(t, placeOf(1, "h1"), "ETH", "", 9, "a=8", "c=9", "d=8"))
+				hear(says(t, placeOf(1, "h1"), "SOL", "", 9, "e=9"))
+				return nil
+			})
+			return err
+		})
+		return changed
+	}
+
+	if changed := revoke(); fmt.Sprint(changed) != "[a c e]" {
+		t.Errorf("%v changed, want a, c and e", changed)
+	}
+	found, err := db.Balances(ctx, state.BalancesQuery{})
+	got := []string{}
+	for _, b := range found {
+		got = append(got, b.Address+"="+b.Tokens.String())
+	}
+	if want := "a=1 b=2 c=9 d=5"; err != nil || strings.Join(got, " ") != want {
+		t.Errorf("balances are %v, %v; want %s", got, err, want)
+	}
+	if changed := revoke(); changed != nil {
+		t.Errorf("what was not there changed %v", changed)
+	}
+}

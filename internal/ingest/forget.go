@@ -407,6 +407,8 @@ func (b *batch) skeleton(ctx context.Context, m *state.Message, how ending) (*st
 		if !c.Key.Object {
 			s.Kind = &c.Key.Name
 		}
+	default:
+		s.Parent = lineOf(m.Envelope.ItemHash, body)
 	}
 	if s.Sealed, err = json.Marshal(m.Envelope); err != nil {
 		return nil, fmt.Errorf("encode message %s: %w", m.Envelope.ItemHash, err)

@@ -32,7 +32,7 @@ func (b *batch) machine(ctx context.Context, it *item, m *state.Message) error {
 	if err != nil {
 		return err
 	}
-	if err := b.mayReplace(ctx, m); err != nil {
+	if err := b.mayReplace(ctx, it, m); err != nil {
 		return err
 	}
 	table, err := b.p.pricesAt(ctx, b.tx, m.MadeAt)
@@ -181,9 +181,23 @@ func replacing(c message.Content) (replaces *string, allowAmend, ok bool) {
 	}
 }
 
+// lineOf is the parent of a machine that ended, from which it is known what may replace
+// it.
+func lineOf(hash message.ItemHash, c message.Content) string {
+	replaces, allowAmend, _ := replacing(c)
+	switch {
+	case replaces != nil:
+		return state.ParentMachine(message.ItemHash(*replaces))
+	case allowAmend:
+		return state.ParentMachine(hash)
+	default:
+		return ""
+	}
+}
+
 // mayReplace wants the machine that this one replaces to be the owner's and to
-// allow it.
-func (b *batch) mayReplace(ctx context.Context, m *state.Message) error {
+// allow it. It may have ended since, or before this one came here.
+func (b *batch) mayReplace(ctx context.Context, it *item, m *state.Message) error {
 	replaces, _, _ := replacing(m.Parsed)
 	if replaces == nil {
 		return nil
@@ -191,7 +205,7 @@ func (b *batch) mayReplace(ctx context.Context, m *state.Message) error {
 	target := message.ItemHash(*replaces)
 	old, err := b.tx.Message(ctx, target)
 	if errors.Is(err, errs.NotFound) {
-		return waitFor(message.Reject(message.CodeVMRefNotFound, "no machine %.128s is known", target), thingMessage(target))
+		return b.mayReplaceEnded(ctx, it, m, target)
 	}
 	if err != nil {
 		return err
@@ -200,16 +214,42 @@ func (b *batch) mayReplace(ctx context.Context, m *state.Message) error {
 	if err != nil {
 		return err
 	}
-	older, allowed, ok := replacing(body)
+	_, _, ok := replacing(body)
+	return mayFollow(m, target, old.Owner, lineOf(target, body), ok)
+}
+
+// mayReplaceEnded is mayReplace for a target that is not here.
+func (b *batch) mayReplaceEnded(ctx context.Context, it *item, m *state.Message, target message.ItemHash) error {
+	unknown := waitFor(message.Reject(message.CodeVMRefNotFound, "no machine %.128s is known", target), thingMessage(target))
+	s, err := b.tx.Skeleton(ctx, target)
+	if errors.Is(err, errs.NotFound) {
+		return unknown
+	}
+	if err != nil {
+		return err
+	}
+	ok := s.Envelope.Type == message.TypeInstance || s.Envelope.Type == message.TypeProgram
+	if ok && s.PaymentType == nil { // Another node told of it, and nobody knows what it said.
+		if it.processed && s.Owner == m.Owner {
+			return nil
+		}
+		return unknown
+	}
+	return mayFollow(m, target, s.Owner, s.Parent, ok)
+}
+
+// mayFollow wants a machine to be one that may replace a target, of which the owner and
+// the line are, and whether it is a machine at all.
+func mayFollow(m *state.Message, target message.ItemHash, owner, line string, ok bool) error {
 	switch {
 	case !ok:
 		return message.Reject(message.CodeVMRefNotFound, "message %s is no machine", target)
-	case older != nil:
-		return message.Reject(message.CodeVMUpdateUpdate, "machine %s replaces another itself; name the first one", target)
-	case !allowed:
+	case line == "":
 		return message.Reject(message.CodeVMAmendNotAllowed, "machine %s does not allow to be replaced", target)
-	case old.Owner != m.Owner:
-		return message.Reject(message.CodePermissionDenied, "machine %s belongs to %s, not to %s", target, old.Owner, m.Owner)
+	case line != state.ParentMachine(target):
+		return message.Reject(message.CodeVMUpdateUpdate, "machine %s replaces another itself; name the first one", target)
+	case owner != m.Owner:
+		return message.Reject(message.CodePermissionDenied, "machine %s belongs to %s, not to %s", target, owner, m.Owner)
 	}
 	return nil
 }

@@ -538,7 +538,7 @@ type Skeleton struct {
 	File        *message.ItemHash // Of a STORE.
 	Ref         *string           // content.ref
 	Kind        *string           // content.type
-	Parent      string            // What it belonged to; see ParentPost and ParentAggregate.
+	Parent      string            // What it belonged to; see ParentPost, ParentAggregate and ParentMachine.
 	MadeAt      time.Time         // content.time
 	// Sealed is the whole message, which nobody is shown: for a while it may turn out
 	// that it should not have ended. nil when that is over.
@@ -553,6 +553,10 @@ func ParentPost(original message.ItemHash) string { return "post:" + string(orig
 func ParentAggregate(owner, key string) string {
 	return fmt.Sprintf("aggregate:%x", digest(owner, key))
 }
+
+// ParentMachine is the parent of a machine that may be replaced, which is itself, and of
+// those that replace it. One that may not be replaced has none.
+func ParentMachine(first message.ItemHash) string { return "machine:" + string(first) }
 
 const skeletonColumns = "pk, status, type, chain, sender, owner, channel, at, item_type, signature, payment, size, ended_at, forgotten_by, reason, received_at, file, ref, kind, parent, made_at, sealed, sealed_at"
 

@@ -113,6 +113,7 @@ func (b *batch) inherit(ctx context.Context, it *item, s state.Standing) error {
 				it.again = &rows[i]
 				it.origin.Tx = cmp.Or(it.origin.Tx, row.Origin.Tx)
 				it.origin.MustPay = it.origin.MustPay && row.Origin.MustPay // Not if another node has asked.
+				it.origin.Processed = it.origin.Processed || row.Origin.Processed
 				it.origin.Counted = it.origin.Counted || row.Origin.Counted
 			}
 		}

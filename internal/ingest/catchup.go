@@ -385,7 +385,7 @@ func (v *visit) readAll(ctx context.Context, m *job.Messages, asked []message.It
 			return nil, misconduct(errs.New(errs.Invalid, "the answer holds message %s, which was not asked for or comes twice", it.env.ItemHash))
 		}
 		delete(open, it.env.ItemHash)
-		it.processed, it.ended = true, ended
+		it.processed, it.ended, it.origin.Processed = true, ended, true
 		items = append(items, it)
 	}
 	return items, nil

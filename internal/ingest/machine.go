@@ -230,7 +230,7 @@ func (b *batch) mayReplaceEnded(ctx context.Context, it *item, m *state.Message,
 	}
 	ok := s.Envelope.Type == message.TypeInstance || s.Envelope.Type == message.TypeProgram
 	if ok && s.PaymentType == nil { // Another node told of it, and nobody knows what it said.
-		if it.processed && s.Owner == m.Owner {
+		if it.origin.Processed && s.Owner == m.Owner {
 			return nil
 		}
 		return unknown

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -80,5 +81,35 @@ func TestAMachineReplacesOneThatWasForgotten(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestAMachineThatReplacedOneIsCaughtUpWith, though nobody has the old one any more.
+func TestAMachineThatReplacedOneIsCaughtUpWith(t *testing.T) {
+	alice := key(t, "alice")
+	for _, order := range [][]int{{0, 1, 2, 3}, {0, 1, 3, 2}} {
+		tr := &traffic{t: t, names: map[message.ItemHash]string{}, second: newTime}
+		machine := instanceContent(addressOf(alice), tr.file("file", alice, "payment", map[string]any{"type": "credit"}))
+		delete(machine, "time")
+		machine["allow_amend"] = true
+		old := tr.say("old", alice, message.TypeInstance, machine)
+		delete(machine, "time")
+		machine["replaces"] = old
+		replacement := tr.say("new", alice, message.TypeInstance, machine)
+		tr.forget("forget", alice, []message.ItemHash{old})
+		m := newMesh()
+		a, _ := attend(t, m, "a", t.TempDir())
+		b, _ := attend(t, m, "b", t.TempDir())
+		a.deliver(t, tr, order)
+
+		b.catchUp(t, "a")
+
+		if err := b.pipe.Settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		k, err := b.db.Known(t.Context(), replacement)
+		if err != nil || k.Status != state.MessageProcessed {
+			t.Errorf("order %v: the new machine is %s, %v; want it processed", order, k.Status, err)
+		}
 	}
 }

@@ -23,6 +23,9 @@ type Origin struct {
 	// MustPay: its sender handed it in here, so what is paid by credit needs the
 	// credits whenever it is judged.
 	MustPay bool `json:"must_pay,omitempty"`
+	// Processed: another node says that it has processed it, which counts also when
+	// what it lacks comes later.
+	Processed bool `json:"processed,omitempty"`
 	// Counted: it was forgotten, by a FORGET that does not count. What it made that a
 	// FORGET leaves is still there.
 	Counted bool `json:"counted,omitempty"`

@@ -107,7 +107,7 @@ e2e: build image ## tests with the real binaries, chain and machines
 CONFORMANCE := test/conformance
 CONFORMANCE_DEPS := $(CONFORMANCE)/node_modules/.package-lock.json
 
-.PHONY: test-conformance test-conformance-python conformance-deps
+.PHONY: test-conformance test-conformance-python test-conformance-rust conformance-deps
 
 test-conformance: check-go $(CONFORMANCE_DEPS) ## published clients of the message network, and its numbered cases, against a node
 	@go test -tags conformance -count=1 -timeout 10m ./$(CONFORMANCE)/...
@@ -123,6 +123,18 @@ $(CONFORMANCE_PYTHON)/.installed: $(CONFORMANCE)/python/requirements.txt
 	@python3 -m venv $(CONFORMANCE_PYTHON) && $(CONFORMANCE_PYTHON)/bin/pip install -q -r $< || { \
 		echo "conformance: Python's packages could not be installed; check that python3 and python3-venv are there and the index can be reached." >&2; exit 1; }
 	@touch $@
+
+# Not in make test either: it needs Rust.
+CONFORMANCE_RUST_VERSION := 0.22.0
+CONFORMANCE_RUST := build/rust-$(CONFORMANCE_RUST_VERSION)/bin/aleph
+
+test-conformance-rust: check-go $(CONFORMANCE_RUST) ## the Rust command line of the message network against a node (needs cargo)
+	@CONFORMANCE_RUST=$(abspath $(CONFORMANCE_RUST)) go test -tags conformance -count=1 -timeout 10m -run TestRust ./$(CONFORMANCE)/...
+
+$(CONFORMANCE_RUST):
+	@echo "conformance: compiling aleph-cli $(CONFORMANCE_RUST_VERSION) from crates.io into $(dir $(CONFORMANCE_RUST)) (some ten minutes, 2 GB while it lasts)"
+	@cargo install aleph-cli --version $(CONFORMANCE_RUST_VERSION) --locked --debug --quiet --root build/rust-$(CONFORMANCE_RUST_VERSION) || { \
+		echo "conformance: aleph-cli could not be installed; check that cargo is there and crates.io can be reached." >&2; exit 1; }
 
 conformance-deps: $(CONFORMANCE_DEPS) ## install the clients of test/conformance/package-lock.json
 

@@ -121,7 +121,7 @@ func describeDev(out io.Writer, keys []*ecdsa.PrivateKey, o devFlags) error {
 	if err != nil {
 		return err
 	}
-	runtime, err := node.DevRuntime()
+	images, err := node.DevImages()
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,10 @@ func describeDev(out io.Writer, keys []*ecdsa.PrivateKey, o devFlags) error {
 	for _, a := range authorities {
 		fmt.Fprintf(&b, "%-9s %s by %s 0x%x\n", a.What, a.Address, crypto.PubkeyToAddress(a.Key.PublicKey).Hex(), crypto.FromECDSA(a.Key))
 	}
-	fmt.Fprintf(&b, "\nRuntime for programs\n==================\n%s\n", runtime)
+	b.WriteString("\nImages that machines and programs can name\n==================\n")
+	for _, m := range images {
+		fmt.Fprintf(&b, "%-9s %-8s %s\n", m.Kind, m.Name, m.Hash)
+	}
 	_, err = io.WriteString(out, b.String())
 	return err
 }

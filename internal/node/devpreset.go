@@ -84,9 +84,61 @@ func DevAuthorities() ([]DevAuthority, error) {
 // have the same hashes there, and before those of anybody else.
 const devAt = 1_770_000_000
 
-// devRuntime is the file of the runtime: programs need one that they can name, and no
-// machine runs here.
-const devRuntime = "A runtime for programs that never run: name it where a program wants one.\n"
+// DevImage is a file that machines and programs can name: clients look for such files
+// in the aggregate vm-images, and no machine runs here.
+type DevImage struct {
+	Kind, Name string           // As clients know it.
+	Hash       message.ItemHash // Of its STORE message.
+	text       string           // The file.
+	store      preset
+}
+
+// The kinds of images, as the aggregate vm-images has them.
+const (
+	imageRootfs   = "rootfs"
+	imageRuntime  = "runtimes"
+	imageFirmware = "firmwares"
+)
+
+// DevImages returns the images of a node for developers, which the first account has
+// stored. Their STORE messages have no ref: only then is a message's hash the name of
+// the latest version too.
+func DevImages() ([]DevImage, error) {
+	k, err := devKey(accountByte, 0)
+	if err != nil {
+		return nil, err
+	}
+	all := []DevImage{
+		{Kind: imageRuntime, Name: "python", text: "A runtime for programs that never run: name it where a program wants one.\n"},
+		{Kind: imageRootfs, Name: "debian12", text: "A disk for machines that never run: name it where a machine wants one.\n"},
+		{Kind: imageFirmware, Name: "ovmf", text: "A firmware for confidential machines that never run: name it where one wants one.\n"},
+	}
+	for i := range all {
+		m := &all[i]
+		content := map[string]any{"item_type": string(message.Storage), "item_hash": string(message.HashOf([]byte(m.text)))}
+		m.store = preset{owner: crypto.PubkeyToAddress(k.PublicKey).Hex(), typ: message.TypeStore, content: content, key: k}
+		e, err := m.store.envelope()
+		if err != nil {
+			return nil, err
+		}
+		m.Hash = e.ItemHash
+	}
+	return all, nil
+}
+
+// vmImages is the content of the aggregate vm-images.
+func vmImages(all []DevImage) map[string]any {
+	kinds := map[string]map[string]any{imageRootfs: {}, imageRuntime: {}, imageFirmware: {}}
+	first := map[string]string{}
+	for _, m := range all {
+		kinds[m.Kind][m.Name] = map[string]any{"hash": m.Hash, "display_name": m.Name}
+		if first[m.Kind] == "" {
+			first[m.Kind] = m.Name
+		}
+	}
+	defaults := map[string]any{"rootfs": first[imageRootfs], "runtime": first[imageRuntime], "firmware": first[imageFirmware]}
+	return map[string]any{imageRootfs: kinds[imageRootfs], imageRuntime: kinds[imageRuntime], imageFirmware: kinds[imageFirmware], "defaults": defaults}
+}
 
 // preset is one message that is there at the beginning.
 type preset struct {
@@ -117,32 +169,8 @@ func (p *preset) envelope() (*message.Envelope, error) {
 	return e, signature.SignEVM(p.key, e)
 }
 
-// runtimePreset is the STORE message of the runtime, of the first account. It has no
-// ref: only then is its hash the name of the latest version too.
-func runtimePreset() (preset, error) {
-	k, err := devKey(accountByte, 0)
-	if err != nil {
-		return preset{}, err
-	}
-	content := map[string]any{"item_type": string(message.Storage), "item_hash": string(message.HashOf([]byte(devRuntime)))}
-	return preset{owner: crypto.PubkeyToAddress(k.PublicKey).Hex(), typ: message.TypeStore, content: content, key: k}, nil
-}
-
-// DevRuntime returns the hash of the message that programs can name as their runtime.
-func DevRuntime() (message.ItemHash, error) {
-	p, err := runtimePreset()
-	if err != nil {
-		return "", err
-	}
-	e, err := p.envelope()
-	if err != nil {
-		return "", err
-	}
-	return e.ItemHash, nil
-}
-
 // presets are what a network has that nobody here has made: its prices, an empty list
-// of nodes, whom its authorities let sign, a runtime, and what the accounts have.
+// of nodes, whom its authorities let sign, images, and what the accounts have.
 func presets(o DevOptions) ([]preset, error) {
 	authorities, err := DevAuthorities()
 	if err != nil {
@@ -160,11 +188,15 @@ func presets(o DevOptions) ([]preset, error) {
 	say(authorities[0].Address, "pricing", prices)
 	say(authorities[0].Address, "settings", settings)
 	say(corechannelAuthority, "corechannel", map[string]any{"nodes": []any{}, "resource_nodes": []any{}})
-	runtime, err := runtimePreset()
+	images, err := DevImages()
 	if err != nil {
 		return nil, err
 	}
-	return append(append(all, runtime), funds(o)...), nil
+	for i := range images {
+		all = append(all, images[i].store)
+	}
+	say(authorities[0].Address, "vm-images", vmImages(images))
+	return append(all, funds(o)...), nil
 }
 
 // funds are what gives every account its tokens and its credits.
@@ -190,8 +222,14 @@ func funds(o DevOptions) []preset {
 
 // preset takes in what is there at the beginning.
 func (w *devWorld) preset(ctx context.Context, o DevOptions, blobs *blob.Store) error {
-	if _, err := blobs.Put(ctx, strings.NewReader(devRuntime), ""); err != nil {
-		return fmt.Errorf("put the runtime: %w", err)
+	images, err := DevImages()
+	if err != nil {
+		return err
+	}
+	for _, m := range images {
+		if _, err := blobs.Put(ctx, strings.NewReader(m.text), ""); err != nil {
+			return fmt.Errorf("put image %s: %w", m.Name, err)
+		}
 	}
 	all, err := presets(o)
 	if err != nil {

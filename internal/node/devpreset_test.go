@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/node"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/signature"
@@ -95,16 +96,17 @@ func TestDevelopersCanSignForTheAuthorities(t *testing.T) {
 	}
 }
 
-func TestProgramsCanNameTheRuntimeOfDevelopers(t *testing.T) {
+func TestProgramsCanNameTheImagesOfDevelopers(t *testing.T) {
 	keys, err := node.DevKeys(1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	owner := crypto.PubkeyToAddress(keys[0].PublicKey).Hex()
-	runtime, err := node.DevRuntime()
+	images, err := node.DevImages()
 	if err != nil {
 		t.Fatal(err)
 	}
+	runtime := images[0].Hash
 	dir := t.TempDir()
 	d, err := node.NewDev(t.Context(), node.DevOptions{Bind: "127.0.0.1:0", Dir: dir, Accounts: []string{owner}, Balance: 1_000_000_000}, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -114,6 +116,12 @@ func TestProgramsCanNameTheRuntimeOfDevelopers(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask, _ := dev(t, dir) // With what is there.
+	_, listed := ask("GET", "/api/v0/aggregates/"+ingest.DefaultConfig().PricingAuthority+".json?keys=vm-images", "")
+	for _, m := range images {
+		if part := fmt.Sprintf(`"display_name":%q,"hash":%q`, m.Name, m.Hash); !strings.Contains(listed, part) {
+			t.Errorf("vm-images is %s, want %s in it", listed, part)
+		}
+	}
 	var hash message.ItemHash
 	for _, latest := range []bool{false, true} { // Clients follow the versions of a runtime unless they are told not to.
 		var body string

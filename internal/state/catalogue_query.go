@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -84,10 +85,17 @@ func (c catalogue) count(ctx context.Context, r reader, q query) (int64, error) 
 		return 0, err
 	}
 	s.ahead = aheadMax // All are counted.
-	if len(s.filters) == 1 && len(s.filters[0]) == 1 && s.from == math.MinInt64 && s.to == math.MaxInt64 {
-		return s.countTerm(ctx, s.filters[0][0])
-	}
 	var sum int64
+	if len(s.filters) == 1 && (len(s.filters[0]) == 1 || oneOf(q.filters[0].kind)) && s.from == math.MinInt64 && s.to == math.MaxInt64 {
+		for _, key := range s.filters[0] {
+			n, err := s.countTerm(ctx, key)
+			if err != nil {
+				return 0, err
+			}
+			sum += n
+		}
+		return sum, nil
+	}
 	for _, b := range s.blocks {
 		n, err := s.countIn(ctx, b)
 		if err != nil {
@@ -96,6 +104,12 @@ func (c catalogue) count(ctx context.Context, r reader, q query) (int64, error) 
 		sum += int64(n)
 	}
 	return sum, nil
+}
+
+// oneOf reports whether no document has two values of a kind, so that those who have
+// one or the other are as many as both together.
+func oneOf(kind uint8) bool {
+	return kind == termSender || kind == termOwner || kind == termType || kind == termChain
 }
 
 // page returns the documents of a query from the offset-th on, limit of them or a
@@ -145,6 +159,8 @@ func (c catalogue) search(ctx context.Context, r reader, q query) (*search, erro
 		for _, v := range f.values {
 			keys = append(keys, term{f.kind, v}.key())
 		}
+		slices.SortFunc(keys, func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
+		keys = slices.Compact(keys) // A value may be asked for twice.
 		if f.not {
 			s.without = append(s.without, keys)
 		} else {

@@ -18,9 +18,9 @@ type model struct {
 }
 
 const (
-	kindA = 1
-	kindB = 2
-	kindC = 3
+	kindA = termSender
+	kindB = termOwner
+	kindC = termTag // A document may have several.
 )
 
 func newModel(t *testing.T) *model {

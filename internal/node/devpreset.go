@@ -89,7 +89,6 @@ const devAt = 1_770_000_000
 type DevImage struct {
 	Kind, Name string           // As clients know it.
 	Hash       message.ItemHash // Of its STORE message.
-	text       string           // The file.
 	store      preset
 }
 
@@ -109,14 +108,14 @@ func DevImages() ([]DevImage, error) {
 		return nil, err
 	}
 	all := []DevImage{
-		{Kind: imageRuntime, Name: "python", text: "A runtime for programs that never run: name it where a program wants one.\n"},
-		{Kind: imageRootfs, Name: "debian12", text: "A disk for machines that never run: name it where a machine wants one.\n"},
-		{Kind: imageFirmware, Name: "ovmf", text: "A firmware for confidential machines that never run: name it where one wants one.\n"},
+		{Kind: imageRuntime, Name: "python", store: preset{file: "A runtime for programs that never run: name it where a program wants one.\n"}},
+		{Kind: imageRootfs, Name: "debian12", store: preset{file: "A disk for machines that never run: name it where a machine wants one.\n"}},
+		{Kind: imageFirmware, Name: "ovmf", store: preset{file: "A firmware for confidential machines that never run: name it where one wants one.\n"}},
 	}
 	for i := range all {
 		m := &all[i]
-		content := map[string]any{"item_type": string(message.Storage), "item_hash": string(message.HashOf([]byte(m.text)))}
-		m.store = preset{owner: crypto.PubkeyToAddress(k.PublicKey).Hex(), typ: message.TypeStore, content: content, key: k}
+		m.store.owner, m.store.typ, m.store.key = crypto.PubkeyToAddress(k.PublicKey).Hex(), message.TypeStore, k
+		m.store.content = map[string]any{"item_type": string(message.Storage), "item_hash": string(message.HashOf([]byte(m.store.file)))}
 		e, err := m.store.envelope()
 		if err != nil {
 			return nil, err
@@ -147,6 +146,7 @@ type preset struct {
 	channel string
 	content map[string]any
 	key     *ecdsa.PrivateKey // nil: nobody here can sign it.
+	file    string            // Of a STORE message; "" of others.
 }
 
 // envelope is the message of a preset.
@@ -222,20 +222,16 @@ func funds(o DevOptions) []preset {
 
 // preset takes in what is there at the beginning.
 func (w *devWorld) preset(ctx context.Context, o DevOptions, blobs *blob.Store) error {
-	images, err := DevImages()
-	if err != nil {
-		return err
-	}
-	for _, m := range images {
-		if _, err := blobs.Put(ctx, strings.NewReader(m.text), ""); err != nil {
-			return fmt.Errorf("put image %s: %w", m.Name, err)
-		}
-	}
 	all, err := presets(o)
 	if err != nil {
 		return err
 	}
 	for i := range all {
+		if all[i].file != "" {
+			if _, err := blobs.Put(ctx, strings.NewReader(all[i].file), ""); err != nil {
+				return fmt.Errorf("put file of preset: %w", err)
+			}
+		}
 		e, err := all[i].envelope()
 		if err != nil {
 			return err

@@ -12,10 +12,10 @@ func FieldsOf(raw []byte) (map[string]json.RawMessage, bool) { return fieldsOf(r
 const LongMax = longMax
 
 // WaitForLong changes how long a long list may wait for its turn.
-func (s *Server) WaitForLong(d time.Duration) { s.longWait = d }
+func (s *Server) WaitForLong(d time.Duration) { s.long.wait = d }
 
 // WaitForUploads changes how long who brings a file may wait for its turn.
-func (s *Server) WaitForUploads(d time.Duration) { s.uploadWait = d }
+func (s *Server) WaitForUploads(d time.Duration) { s.uploads.wait = d }
 
 // Registered are the methods and paths that the mux of a server has.
 func (s *Server) Registered() (out [][2]string) {

@@ -38,6 +38,9 @@ const (
 	roomStep = 16 << 20
 )
 
+// errUploads is said to who brings a file while too many do.
+var errUploads = errs.New(errs.Unavailable, "%d files are being brought already; try again", uploadsMax)
+
 // errTooLarge refuses a file in the words of the reference's server.
 func errTooLarge(limit int64) error {
 	return &refusal{status: http.StatusRequestEntityTooLarge, text: "Maximum request body size " + strconv.FormatInt(limit, 10) + " exceeded"}
@@ -47,35 +50,11 @@ func errTooLarge(limit int64) error {
 // wait for their turn.
 func inTurn(handle func(*Server, http.ResponseWriter, *http.Request) error) func(*Server, http.ResponseWriter, *http.Request) error {
 	return func(s *Server, w http.ResponseWriter, r *http.Request) error {
-		if err := s.inUploadTurn(r.Context()); err != nil {
+		if err := s.uploads.take(r.Context()); err != nil {
 			return err
 		}
-		defer func() { <-s.uploads }()
+		defer s.uploads.leave()
 		return handle(s, w, r)
-	}
-}
-
-// inUploadTurn waits until a file may be brought.
-func (s *Server) inUploadTurn(ctx context.Context) error {
-	select {
-	case s.uploads <- struct{}{}:
-		return nil
-	default:
-	}
-	crowded := errs.New(errs.Unavailable, "%d files are being brought already; try again", uploadsMax)
-	select {
-	case s.uploadsWaiting <- struct{}{}:
-		defer func() { <-s.uploadsWaiting }()
-	default:
-		return crowded
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.uploadWait)
-	defer cancel()
-	select {
-	case s.uploads <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return crowded
 	}
 }
 

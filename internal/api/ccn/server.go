@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/ethereum/go-ethereum/crypto"
 
@@ -104,28 +103,25 @@ type Server struct {
 	mux   *http.ServeMux
 	table []route
 
-	long           chan struct{} // Lists that are written while they are read.
-	longWait       time.Duration // How long one may wait to be one of them.
-	waiting        chan struct{} // Senders that wait for what becomes of a message.
-	uploads        chan struct{} // Clients that bring files.
-	uploadsWaiting chan struct{} // Those who wait to.
-	uploadWait     time.Duration // How long they may.
-	documents      chan struct{} // Clients that bring long documents.
-	live           *hub
-	repricing      chan struct{}
-	channels       kept[[]byte]
-	large          large
-	numbers        kept[metrics]
+	long      *places       // Lists that are written while they are read.
+	waiting   chan struct{} // Senders that wait for what becomes of a message.
+	uploads   *places       // Clients that bring files.
+	documents *places       // Clients that bring long documents.
+	live      *hub
+	repricing chan struct{}
+	channels  kept[[]byte]
+	large     large
+	numbers   kept[metrics]
 }
 
 // New returns the interface of a node.
 func New(self Self, parts Parts, log *slog.Logger) *Server {
 	s := &Server{
 		self: self, parts: parts, log: log, mux: http.NewServeMux(), table: routes(),
-		long: make(chan struct{}, longMax), longWait: longWait, waiting: make(chan struct{}, waitingMax), uploads: make(chan struct{}, uploadsMax),
-		uploadsWaiting: make(chan struct{}, uploadsWaitingMax), uploadWait: uploadWait,
-		documents: make(chan struct{}, documentsMax), repricing: make(chan struct{}, repricesMax),
+		long: newPlaces(longMax, longWait, errCrowded), uploads: newPlaces(uploadsMax, uploadWait, errUploads), documents: newPlaces(documentsMax, documentWait, errDocuments),
+		waiting: make(chan struct{}, waitingMax), repricing: make(chan struct{}, repricesMax),
 	}
+	s.uploads.waiting = make(chan struct{}, uploadsWaitingMax)
 	s.live = newHub(parts.DB, s.Metrics, log)
 	s.channels.last, s.numbers.last = channelsKept, numbersKept
 	for pattern, same := range patterns(s.table) {

@@ -56,13 +56,13 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, zipped bool, fn fu
 	if errors.Is(err, errCrowded) {
 		// Who waits keeps no reader of the database from others, and reads anew then.
 		st.buf = nil
-		if err = s.inLongTurn(r.Context()); err == nil {
+		if err = s.long.take(r.Context()); err == nil {
 			st.turn = true
 			err = st.read(r.Context(), fn)
 		}
 	}
 	if st.turn {
-		<-s.long
+		s.long.leave()
 	}
 	if err != nil && st.out != nil {
 		// The connection is broken, so that nobody takes the answer for whole.
@@ -82,18 +82,6 @@ func (st *stream) read(ctx context.Context, fn func(*state.View, *stream) error)
 
 // errCrowded is what an answer meets that gets long and has no turn.
 var errCrowded = errs.New(errs.Unavailable, "%d long lists are being read already; ask for pages, or try again", longMax)
-
-// inLongTurn waits until an answer may be long.
-func (s *Server) inLongTurn(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.longWait)
-	defer cancel()
-	select {
-	case s.long <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return errCrowded
-	}
-}
 
 // acceptsGzip reports whether a client reads answers that are compressed.
 func acceptsGzip(r *http.Request) bool {
@@ -136,12 +124,10 @@ func (st *stream) text(s string) error {
 // begin turns the answer into a long one.
 func (st *stream) begin() error {
 	if !st.turn {
-		select {
-		case st.s.long <- struct{}{}:
-			st.turn = true
-		default:
+		if !st.s.long.try() {
 			return errCrowded
 		}
+		st.turn = true
 	}
 	st.long = true
 	if err := api.BeginStream(st.w); err != nil {

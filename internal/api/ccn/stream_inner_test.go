@@ -49,7 +49,7 @@ func TestWhoReadsALongListTooSlowlyLosesItsPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client := &reader{ResponseWriter: httptest.NewRecorder()}
-				st := &stream{s: &Server{long: make(chan struct{}, 1)}, w: client, r: httptest.NewRequest(http.MethodGet, "/", nil)}
+				st := &stream{s: &Server{long: newPlaces(1, 0, errCrowded)}, w: client, r: httptest.NewRequest(http.MethodGet, "/", nil)}
 				if err := st.text(strings.Repeat("x", heldMax+1)); err != nil {
 					t.Fatal(err)
 				}

@@ -426,8 +426,8 @@ const (
 	// documentsMax bounds the documents longer than other bodies that are held at
 	// once: to bring one into its form takes up to twenty times its length.
 	documentsMax = 2
-	// documentTimeout is how long one may wait for its turn.
-	documentTimeout = 30 * time.Second
+	// documentWait is how long one may wait for its turn.
+	documentWait = 30 * time.Second
 )
 
 // inDocumentTurn lets a document be read to its end, as a file may be that comes
@@ -440,17 +440,16 @@ func (s *Server) inDocumentTurn(w http.ResponseWriter, r *http.Request, limit in
 		io.Closer
 	}{io.MultiReader(head, body), body}
 	if err != nil {
-		return func() {}, nil // It ends here; who reads it finds out how.
+		return func() {}, nil //nolint:nilerr // It ends here; who reads it finds out how.
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), documentTimeout)
-	defer cancel()
-	select {
-	case s.documents <- struct{}{}:
-		return func() { <-s.documents }, nil
-	case <-ctx.Done():
-		return nil, errs.New(errs.Unavailable, "%d long documents are being brought already; try again", documentsMax)
+	if err := s.documents.take(r.Context()); err != nil {
+		return nil, err
 	}
+	return s.documents.leave, nil
 }
+
+// errDocuments is said to who brings a long document while too many do.
+var errDocuments = errs.New(errs.Unavailable, "%d long documents are being brought already; try again", documentsMax)
 
 // takeJSON takes a document. Its hash is not that of the bytes that came, but of
 // the one form that the reference gives every document.

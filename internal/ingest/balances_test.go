@@ -9,16 +9,20 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
+// saysOf returns what posts say of somebody's balance, at a height.
+func saysOf(address string) func(height int, tokens string) map[string]any {
+	return func(height int, tokens string) map[string]any {
+		return map[string]any{"chain": "ETH", "main_height": height, "balances": map[string]any{address: tokens}}
+	}
+}
+
 // TestBalancesAreThoseOfWhatCounts: what turns out not to have been allowed says
 // nothing of balances, and what others say of them shows again.
 func TestBalancesAreThoseOfWhatCounts(t *testing.T) {
 	alice, bob, carol := key(t, "alice"), key(t, "bob"), key(t, "carol")
-	own := addressOf(alice)
+	own, says := addressOf(alice), saysOf(addressOf(carol))
 	cfg := config(false)
 	cfg.BalanceAuthority, cfg.RetriesMax = []string{own}, 1000
-	says := func(height int, tokens string) map[string]any {
-		return map[string]any{"chain": "ETH", "main_height": height, "balances": map[string]any{addressOf(carol): tokens}}
-	}
 	revoked := func(tr *traffic) message.ItemHash {
 		tr.aggregate("grant", alice, "security", grants(map[string]any{"address": addressOf(bob)}))
 		tr.aggregate("revoke", alice, "security", grants())
@@ -75,12 +79,9 @@ func TestBalancesAreThoseOfWhatCounts(t *testing.T) {
 // TestBalancesOfAForgottenPostEndWithItsRight: so do they when its content is gone.
 func TestBalancesOfAForgottenPostEndWithItsRight(t *testing.T) {
 	alice, bob, carol := key(t, "alice"), key(t, "bob"), key(t, "carol")
-	own := addressOf(alice)
+	own, says := addressOf(alice), saysOf(addressOf(carol))
 	cfg := config(false)
 	cfg.BalanceAuthority, cfg.RetriesMax = []string{own}, 1000
-	says := func(height int, tokens string) map[string]any {
-		return map[string]any{"chain": "ETH", "main_height": height, "balances": map[string]any{addressOf(carol): tokens}}
-	}
 	tr := &traffic{t: t, names: map[message.ItemHash]string{}, second: newTime}
 	tr.post("first", alice, "type", "balances-update", "content", says(1, "3"))
 	tr.aggregate("grant", alice, "security", grants(map[string]any{"address": addressOf(bob)}))

@@ -460,19 +460,16 @@ func TestAPeerThatGoesAwayIsReadOnLater(t *testing.T) {
 	same(t, tr, a, b)
 }
 
-// TestAPeerThatCountsAnewIsReadAnew has a peer lose its rows, and another time get
-// those of a backup.
-func TestAPeerThatCountsAnewIsReadAnew(t *testing.T) {
-	m := newMesh()
-	b, _ := attend(t, m, "b", t.TempDir())
-	tr := many(t, "a", 60)
+// backedUp has a node read twenty messages from a, and returns a backup of a's rows
+// that has the first ten.
+func backedUp(t *testing.T, m *mesh, b *member, tr *traffic) (backup string) {
+	t.Helper()
 	dir := t.TempDir()
-
 	a, end := attend(t, m, "a", dir)
 	a.take(t, tr, upTo(10)...)
 	b.catchUp(t, "a")
 	end()
-	backup := filepath.Join(t.TempDir(), "backup")
+	backup = filepath.Join(t.TempDir(), "backup")
 	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
@@ -482,8 +479,18 @@ func TestAPeerThatCountsAnewIsReadAnew(t *testing.T) {
 	}
 	b.catchUp(t, "a")
 	end()
+	return backup
+}
 
-	a, end = attend(t, m, "a", backup)
+// TestAPeerThatCountsAnewIsReadAnew has a peer lose its rows, and another time get
+// those of a backup.
+func TestAPeerThatCountsAnewIsReadAnew(t *testing.T) {
+	m := newMesh()
+	b, _ := attend(t, m, "b", t.TempDir())
+	tr := many(t, "a", 60)
+	backup := backedUp(t, m, b, tr)
+
+	a, end := attend(t, m, "a", backup)
 	for i := 20; i < 25; i++ { // Fewer than there were.
 		a.take(t, tr, i)
 	}
@@ -512,22 +519,7 @@ func TestABackupThatHasGrownIsFound(t *testing.T) {
 	m := newMesh()
 	b, _ := attend(t, m, "b", t.TempDir())
 	tr := many(t, "a", 60)
-	dir := t.TempDir()
-	a, end := attend(t, m, "a", dir)
-	a.take(t, tr, upTo(10)...)
-	b.catchUp(t, "a")
-	end()
-	backup := filepath.Join(t.TempDir(), "backup")
-	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	a, end = attend(t, m, "a", dir)
-	for i := 10; i < 20; i++ {
-		a.take(t, tr, i)
-	}
-	b.catchUp(t, "a")
-	end()
-	a, _ = attend(t, m, "a", backup)
+	a, _ := attend(t, m, "a", backedUp(t, m, b, tr))
 	for i := 20; i < 60; i++ {
 		a.take(t, tr, i)
 	}

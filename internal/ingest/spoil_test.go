@@ -122,16 +122,21 @@ func TestWhatCannotBeJudgedIsNotTriedForEver(t *testing.T) {
 	}
 }
 
+// amending is a node, and a post and its amend, in this order.
+func amending(t *testing.T, retries int) (n *node, tr *traffic, amend message.ItemHash) {
+	t.Helper()
+	cfg := config(false)
+	cfg.RetriesMax = retries
+	tr = &traffic{t: t, names: map[message.ItemHash]string{}, second: 1_700_000_000}
+	original := tr.post("original", key(t, "alice"))
+	return open(t, "n", cfg), tr, tr.post("amend", key(t, "alice"), "type", "amend", "ref", original)
+}
+
 // TestNobodySpoilsAnothersMessage with a copy of it that does not count.
 func TestNobodySpoilsAnothersMessage(t *testing.T) {
 	for name, retries := range map[string]int{"that waits": 10, "that was refused": 0} {
 		t.Run(name, func(t *testing.T) {
-			cfg := config(false)
-			cfg.RetriesMax = retries
-			n := open(t, "n", cfg)
-			tr := &traffic{t: t, names: map[message.ItemHash]string{}, second: 1_700_000_000}
-			original := tr.post("original", key(t, "alice"))
-			amend := tr.post("amend", key(t, "alice"), "type", "amend", "ref", original)
+			n, tr, amend := amending(t, retries)
 			var env message.Envelope
 			if err := env.UnmarshalJSON(tr.raw[1]); err != nil {
 				t.Fatal(err)
@@ -169,12 +174,7 @@ func TestNobodySpoilsAnothersMessage(t *testing.T) {
 func TestConfirmationsOutlastTheWait(t *testing.T) {
 	for name, retries := range map[string]int{"that waits": 10, "that was refused": 0} {
 		t.Run(name, func(t *testing.T) {
-			cfg := config(false)
-			cfg.RetriesMax = retries
-			n := open(t, "n", cfg)
-			tr := &traffic{t: t, names: map[message.ItemHash]string{}, second: 1_700_000_000}
-			original := tr.post("original", key(t, "alice"))
-			amend := tr.post("amend", key(t, "alice"), "type", "amend", "ref", original)
+			n, tr, amend := amending(t, retries)
 			tx := state.Transaction{Chain: message.Ethereum, Hash: "0x1", Height: 1, At: time.Unix(1, 0)}
 
 			n.submit(t, tr.raw[1])

@@ -20,7 +20,11 @@ import (
 // and blockSize of them are a block. Of each term there is a set for each block
 // that has it: what several filters leave is the intersection of sets, block by
 // block, and only blocks that can matter for a page are looked at. The times of a
-// block are one row as soon as it is full.
+// block are packed into few rows as soon as it is full.
+//
+// The sets of a span of spanBlocks lie together, in the order of their terms. What is
+// written so stays a small part of the database, however much it has, and what is
+// read of a term is a place in each span.
 //
 // The newest documents are the tail: what is said of them is in their own rows, and
 // enters the sets for many at once. A set is so written once for tailMax documents
@@ -70,6 +74,12 @@ type block struct {
 func (t term) atOnce() bool {
 	return t.kind == everything.kind || t.kind == termRemoving || t.kind == termConfirmed
 }
+
+// spanBlocks is how many blocks have their sets together.
+const spanBlocks = 4
+
+// spanOf is the span of a block.
+func spanOf(block int64) int64 { return block / spanBlocks }
 
 // first is the number of the block's first document.
 func (b block) first() int64 { return b.number * blockSize }
@@ -181,22 +191,27 @@ func (c catalogue) markTail(ctx context.Context, tx *Tx, b block) error {
 	return c.mark(ctx, tx, b.number, of)
 }
 
-// keep writes a block; one that is full gets its times in one row.
+// keep writes a block; the times of one that is full are packed.
 func (c catalogue) keep(ctx context.Context, tx *Tx, b block) error {
-	var times []byte
 	if b.n == blockSize {
 		all, err := c.readTail(ctx, tx.reader, tail{block: b.number}, b)
 		if err != nil {
 			return err
 		}
-		times = encodeTimes(all.times)
+		rows := make([][]any, 0, blockSize/partSize)
+		for times := range slices.Chunk(all.times, partSize) {
+			rows = append(rows, []any{b.number, len(rows), encodeTimes(times)})
+		}
+		if err := tx.insert(ctx, c.name+"_packed (block, part, times)", rows, ""); err != nil {
+			return err
+		}
 		if _, err := tx.tx.ExecContext(ctx, "DELETE FROM "+c.name+"_times WHERE id < ?", b.first()+blockSize); err != nil {
 			return fmt.Errorf("pack the times of %ss: %w", c.name, err)
 		}
 	}
-	_, err := tx.tx.ExecContext(ctx, "INSERT INTO "+c.name+"_blocks (block, n, marked, min_at, max_at, times) VALUES (?, ?, ?, ?, ?, ?)"+
-		" ON CONFLICT (block) DO UPDATE SET n = excluded.n, marked = excluded.marked, min_at = excluded.min_at, max_at = excluded.max_at, times = excluded.times",
-		b.number, b.n, b.marked, b.min, b.max, times)
+	_, err := tx.tx.ExecContext(ctx, "INSERT INTO "+c.name+"_blocks (block, n, marked, min_at, max_at) VALUES (?, ?, ?, ?, ?)"+
+		" ON CONFLICT (block) DO UPDATE SET n = excluded.n, marked = excluded.marked, min_at = excluded.min_at, max_at = excluded.max_at",
+		b.number, b.n, b.marked, b.min, b.max)
 	if err != nil {
 		return fmt.Errorf("write block %d of %ss: %w", b.number, c.name, err)
 	}
@@ -210,8 +225,9 @@ func (c catalogue) mark(ctx context.Context, tx *Tx, number int64, of sets) erro
 	keys := slices.SortedFunc(maps.Keys(of), func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
 	for chunk := range chunks(keys) {
 		had := map[[16]byte]int{}
-		args := append([]any{number}, arguments(slices.Values(chunk))...)
-		err := tx.each(ctx, "SELECT term, n FROM "+c.name+"_postings WHERE block = ? AND term IN "+marks(len(chunk)), args, func(scan func(...any) error) error {
+		terms := arguments(chunk)
+		query := "SELECT term, n FROM " + c.name + "_postings WHERE span = ? AND block = ? AND term IN " + marks(len(terms))
+		err := tx.each(ctx, query, append([]any{spanOf(number), number}, terms...), func(scan func(...any) error) error {
 			var key []byte
 			var n int
 			if err := scan(&key, &n); err != nil {
@@ -227,15 +243,15 @@ func (c catalogue) mark(ctx context.Context, tx *Tx, number int64, of sets) erro
 		for _, key := range chunk {
 			offsets := of[key]
 			if had[key]+len(offsets) <= listMax {
-				short = append(short, []any{key[:], number, len(offsets), encodeList(offsets)})
+				short = append(short, []any{spanOf(number), key[:], number, len(offsets), encodeList(offsets)})
 				continue
 			}
 			if err := c.change(ctx, tx, key, number, func(b *bitset) { b.setAll(offsets) }); err != nil {
 				return err
 			}
 		}
-		err = tx.insert(ctx, c.name+"_postings (term, block, n, bits)", short,
-			" ON CONFLICT (term, block) DO UPDATE SET n = "+c.name+"_postings.n + excluded.n, bits = "+tx.q.e.concat(c.name+"_postings.bits", "excluded.bits"))
+		err = tx.insert(ctx, c.name+"_postings (span, term, block, n, bits)", short,
+			" ON CONFLICT (span, term, block) DO UPDATE SET n = "+c.name+"_postings.n + excluded.n, bits = "+tx.q.e.concat(c.name+"_postings.bits", "excluded.bits"))
 		if err != nil {
 			return err
 		}
@@ -253,10 +269,10 @@ func (c catalogue) change(ctx context.Context, tx *Tx, key [16]byte, number int6
 	n := b.count()
 	var err error
 	if n == 0 {
-		_, err = tx.tx.ExecContext(ctx, "DELETE FROM "+c.name+"_postings WHERE term = ? AND block = ?", key[:], number)
+		_, err = tx.tx.ExecContext(ctx, "DELETE FROM "+c.name+"_postings WHERE span = ? AND term = ? AND block = ?", spanOf(number), key[:], number)
 	} else {
-		_, err = tx.tx.ExecContext(ctx, "INSERT INTO "+c.name+"_postings (term, block, n, bits) VALUES (?, ?, ?, ?)"+
-			" ON CONFLICT (term, block) DO UPDATE SET n = excluded.n, bits = excluded.bits", key[:], number, n, b.encode())
+		_, err = tx.tx.ExecContext(ctx, "INSERT INTO "+c.name+"_postings (span, term, block, n, bits) VALUES (?, ?, ?, ?, ?)"+
+			" ON CONFLICT (span, term, block) DO UPDATE SET n = excluded.n, bits = excluded.bits", spanOf(number), key[:], number, n, b.encode())
 	}
 	if err != nil {
 		return fmt.Errorf("write a set of %ss: %w", c.name, err)
@@ -267,7 +283,7 @@ func (c catalogue) change(ctx context.Context, tx *Tx, key [16]byte, number int6
 // read adds a term's set of a block to b.
 func (c catalogue) read(ctx context.Context, r reader, key [16]byte, number int64, b *bitset) error {
 	var raw []byte
-	err := r.q.QueryRowContext(ctx, "SELECT bits FROM "+c.name+"_postings WHERE term = ? AND block = ?", key[:], number).Scan(&raw)
+	err := r.q.QueryRowContext(ctx, "SELECT bits FROM "+c.name+"_postings WHERE span = ? AND term = ? AND block = ?", spanOf(number), key[:], number).Scan(&raw)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil
@@ -314,9 +330,19 @@ func (tx *Tx) insert(ctx context.Context, into string, rows [][]any, conflict st
 func chunks[T any](all []T) iter.Seq[[]T] { return slices.Chunk(all, rowsMax) }
 
 // arguments are keys as a statement takes them.
-func arguments(keys iter.Seq[[16]byte]) (out []any) {
-	for key := range keys {
+func arguments(keys [][16]byte) []any {
+	out := make([]any, 0, 2*len(keys))
+	for _, key := range keys {
 		out = append(out, key[:])
 	}
-	return out
+	return padded(out)
+}
+
+// padded is what a statement looks for, with the last again and again up to a power of
+// two, so that lists of any length make few statements.
+func padded(list []any) []any {
+	for n := len(list); n&(n-1) != 0; n++ {
+		list = append(list, list[len(list)-1])
+	}
+	return list
 }

@@ -46,13 +46,14 @@ type search struct {
 	r       reader
 	from    int64
 	to      int64
-	filters [][][16]byte // Keys, of each filter.
+	filters [][][16]byte // Keys, of each filter; what few documents have is first.
 	without [][][16]byte // Keys of filters that say what a document has not.
 	blocks  []block      // Those that may have documents, in order.
 	oldest  bool
 
-	ahead  int // How many blocks are read at once, the next time.
-	loaded map[int64]*bitset
+	ahead    int               // How many blocks are read at once, the next time.
+	low, top int               // Which of the blocks are loaded, and
+	loaded   map[int64]*bitset // what the filters leave of them, if anything.
 
 	tail     block // The block that has a tail, if it is among the blocks,
 	tailSets sets  // and which documents of the tail have what the filters name.
@@ -87,17 +88,10 @@ func (c catalogue) count(ctx context.Context, r reader, q query) (int64, error) 
 	s.ahead = aheadMax // All are counted.
 	var sum int64
 	if len(s.filters) == 1 && (len(s.filters[0]) == 1 || oneOf(q.filters[0].kind)) && s.from == math.MinInt64 && s.to == math.MaxInt64 {
-		for _, key := range s.filters[0] {
-			n, err := s.countTerm(ctx, key)
-			if err != nil {
-				return 0, err
-			}
-			sum += n
-		}
-		return sum, nil
+		return s.countTerms(ctx, s.filters[0])
 	}
-	for _, b := range s.blocks {
-		n, err := s.countIn(ctx, b)
+	for i := range s.blocks {
+		n, err := s.countIn(ctx, i)
 		if err != nil {
 			return 0, err
 		}
@@ -128,7 +122,7 @@ func (c catalogue) page(ctx context.Context, r reader, q query, offset, limit in
 	}
 	offset -= passed
 	for i := from; i < len(s.blocks); i++ {
-		found, err := s.find(ctx, s.blocks[i])
+		found, err := s.find(ctx, i)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -154,7 +148,8 @@ func (c catalogue) page(ctx context.Context, r reader, q query, offset, limit in
 func (c catalogue) search(ctx context.Context, r reader, q query) (*search, error) {
 	s := &search{catalogue: c, r: r, oldest: q.oldest, ahead: 1}
 	s.from, s.to = q.span()
-	for _, f := range q.filters {
+	filters := slices.SortedStableFunc(slices.Values(q.filters), func(a, b filter) int { return cmp.Compare(rank(a.kind), rank(b.kind)) })
+	for _, f := range filters {
 		keys := make([][16]byte, 0, len(f.values))
 		for _, v := range f.values {
 			keys = append(keys, term{f.kind, v}.key())
@@ -173,50 +168,32 @@ func (c catalogue) search(ctx context.Context, r reader, q query) (*search, erro
 	return s, s.choose(ctx)
 }
 
-// choose reads the blocks that every filter has and that are in time, in the order
-// of the query.
-func (s *search) choose(ctx context.Context) error {
-	err := s.r.each(ctx, "SELECT block, n, marked, min_at, max_at FROM "+s.name+"_blocks WHERE max_at >= ? AND min_at < ?", []any{s.from, s.to}, func(scan func(...any) error) error {
-		var b block
-		err := scan(&b.number, &b.n, &b.marked, &b.min, &b.max)
-		s.blocks = append(s.blocks, b)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("read blocks of %ss: %w", s.name, err)
+// rank orders kinds of terms: the fewer documents are likely to have a term of one,
+// the lesser it is.
+func rank(kind uint8) int {
+	switch kind {
+	case termRef, termFile:
+		return 0
+	case termSender, termOwner:
+		return 1
+	case termKey, termTag, termChannel, termContentType:
+		return 2
 	}
+	return 3
+}
+
+// choose reads the blocks that are in time, in the order of the query.
+func (s *search) choose(ctx context.Context) error {
+	all, err := s.allBlocks(ctx, s.r)
+	if err != nil {
+		return err
+	}
+	s.blocks = slices.DeleteFunc(all, func(b block) bool { return b.max < s.from || b.min >= s.to })
 	if i := slices.IndexFunc(s.blocks, func(b block) bool { return b.marked < b.n }); i >= 0 {
 		if err := s.inTail(ctx, s.blocks[i]); err != nil {
 			return err
 		}
 	}
-	seen := map[int64]int{}
-	for i, keys := range s.filters {
-		see := func(number int64) {
-			if seen[number] == i { // Every filter before has it, and this one has it for the first time.
-				seen[number]++
-			}
-		}
-		for _, key := range keys {
-			if len(s.tailSets[key]) > 0 {
-				see(s.tail.number)
-			}
-		}
-		for chunk := range chunks(arguments(slices.Values(keys))) {
-			err := s.r.each(ctx, "SELECT DISTINCT block FROM "+s.name+"_postings WHERE term IN "+marks(len(chunk)), chunk, func(scan func(...any) error) error {
-				var number int64
-				if err := scan(&number); err != nil {
-					return err
-				}
-				see(number)
-				return nil
-			})
-			if err != nil {
-				return fmt.Errorf("read sets of %ss: %w", s.name, err)
-			}
-		}
-	}
-	s.blocks = slices.DeleteFunc(s.blocks, func(b block) bool { return seen[b.number] < len(s.filters) })
 	slices.SortFunc(s.blocks, func(a, b block) int {
 		if s.oldest {
 			return cmp.Or(cmp.Compare(a.min, b.min), cmp.Compare(a.number, b.number))
@@ -226,62 +203,92 @@ func (s *search) choose(ctx context.Context) error {
 	return nil
 }
 
-// countTerm adds up the sizes of a term's sets.
-func (s *search) countTerm(ctx context.Context, key [16]byte) (n int64, err error) {
-	err = s.r.q.QueryRowContext(ctx, "SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) FROM "+s.name+"_postings WHERE term = ?", key[:]).Scan(&n)
-	if err != nil {
-		return 0, fmt.Errorf("count %ss: %w", s.name, err)
+// spans are those of some blocks, as arguments.
+func spans(blocks []block) (out []any) {
+	seen := map[int64]bool{}
+	for _, b := range blocks {
+		if span := spanOf(b.number); !seen[span] {
+			seen[span] = true
+			out = append(out, span)
+		}
 	}
-	return n + int64(len(s.tailSets[key])), nil
+	return out
 }
 
-func (s *search) countIn(ctx context.Context, b block) (int, error) {
-	if s.from <= b.min && b.max < s.to {
-		set, err := s.set(ctx, b)
-		if err != nil {
+// countTerms adds up the sizes of the sets of terms, in all blocks.
+func (s *search) countTerms(ctx context.Context, keys [][16]byte) (sum int64, err error) {
+	for _, key := range keys {
+		sum += int64(len(s.tailSets[key]))
+	}
+	for terms := range chunks(keys) {
+		terms := arguments(terms)
+		for spans := range chunks(spans(s.blocks)) {
+			spans := padded(spans)
+			query := "SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) FROM " + s.name + "_postings WHERE span IN " + marks(len(spans)) + " AND term IN " + marks(len(terms))
+			var n int64
+			if err := s.r.q.QueryRowContext(ctx, query, slices.Concat(spans, terms)...).Scan(&n); err != nil {
+				return 0, fmt.Errorf("count %ss: %w", s.name, err)
+			}
+			sum += n
+		}
+	}
+	return sum, nil
+}
+
+func (s *search) countIn(ctx context.Context, i int) (int, error) {
+	if b := s.blocks[i]; s.from <= b.min && b.max < s.to {
+		set, err := s.set(ctx, i)
+		if set == nil {
 			return 0, err
 		}
 		return set.count(), nil
 	}
-	found, err := s.find(ctx, b)
+	found, err := s.find(ctx, i)
 	return len(found), err
 }
 
-// set is what the filters leave of a block. Blocks are asked for in their order, so
-// some are read at once, more and more as the search goes on.
-func (s *search) set(ctx context.Context, b block) (*bitset, error) {
-	if set := s.loaded[b.number]; set != nil {
-		return set, nil
+// set is what the filters leave of the i-th block, or nil if that is nothing. Blocks
+// are asked for in their order, so some are read at once, more and more as the search
+// goes on.
+func (s *search) set(ctx context.Context, i int) (*bitset, error) {
+	if i < s.low || i >= s.top {
+		s.low, s.top = i, min(i+s.ahead, len(s.blocks))
+		if err := s.load(ctx, s.blocks[s.low:s.top]); err != nil {
+			s.top = s.low
+			return nil, err
+		}
+		s.ahead = min(2*s.ahead, aheadMax)
 	}
-	from := slices.IndexFunc(s.blocks, func(x block) bool { return x.number == b.number })
-	if err := s.load(ctx, s.blocks[from:min(from+s.ahead, len(s.blocks))]); err != nil {
-		return nil, err
-	}
-	s.ahead = min(2*s.ahead, aheadMax)
-	return s.loaded[b.number], nil
+	return s.loaded[s.blocks[i].number], nil
 }
 
-// load reads the sets of blocks, in place of those that were read before.
+// load reads the sets of blocks, in place of those that were read before. Filters are
+// asked only for what those before them left.
 func (s *search) load(ctx context.Context, blocks []block) error {
-	s.loaded = make(map[int64]*bitset, len(blocks))
-	low, high := blocks[0].number, blocks[0].number
-	for _, b := range blocks {
-		low, high = min(low, b.number), max(high, b.number)
-	}
 	for i, keys := range s.filters {
-		sets, err := s.union(ctx, keys, blocks, low, high)
+		sets, err := s.union(ctx, keys, blocks)
 		if err != nil {
 			return err
 		}
-		for number, set := range sets {
-			if i > 0 {
-				set.and(s.loaded[number])
+		var left []block
+		for _, b := range blocks {
+			set := sets[b.number]
+			if set == nil {
+				continue
 			}
-			s.loaded[number] = set
+			if i > 0 {
+				set.and(s.loaded[b.number])
+			}
+			if set.count() > 0 {
+				left = append(left, b)
+			} else {
+				delete(sets, b.number)
+			}
 		}
+		s.loaded, blocks = sets, left
 	}
 	for _, keys := range s.without {
-		sets, err := s.union(ctx, keys, blocks, low, high)
+		sets, err := s.union(ctx, keys, blocks)
 		if err != nil {
 			return err
 		}
@@ -292,29 +299,45 @@ func (s *search) load(ctx context.Context, blocks []block) error {
 	return nil
 }
 
-// union reads what has one of some terms, of blocks that lie between two.
-func (s *search) union(ctx context.Context, keys [][16]byte, blocks []block, low, high int64) (map[int64]*bitset, error) {
-	out := make(map[int64]*bitset, len(blocks))
-	for _, b := range blocks {
-		out[b.number] = new(bitset)
+// union reads what has one of some terms, of each block where something has.
+func (s *search) union(ctx context.Context, keys [][16]byte, blocks []block) (map[int64]*bitset, error) {
+	if len(blocks) == 0 {
+		return nil, nil
 	}
-	if set := out[s.tail.number]; set != nil {
+	wanted := make(map[int64]bool, len(blocks))
+	low, high := blocks[0].number, blocks[0].number
+	for _, b := range blocks {
+		wanted[b.number] = true
+		low, high = min(low, b.number), max(high, b.number)
+	}
+	out := make(map[int64]*bitset, len(blocks))
+	of := func(number int64) *bitset {
+		if out[number] == nil {
+			out[number] = new(bitset)
+		}
+		return out[number]
+	}
+	if wanted[s.tail.number] {
 		for _, key := range keys {
-			set.setAll(s.tailSets[key])
+			if in := s.tailSets[key]; len(in) > 0 {
+				of(s.tail.number).setAll(in)
+			}
 		}
 	}
-	for chunk := range chunks(arguments(slices.Values(keys))) {
-		query := "SELECT block, bits FROM " + s.name + "_postings WHERE term IN " + marks(len(chunk)) + " AND block BETWEEN ? AND ?"
-		err := s.r.each(ctx, query, append(chunk[:len(chunk):len(chunk)], low, high), func(scan func(...any) error) error {
+	spans := padded(spans(blocks))
+	for terms := range chunks(keys) {
+		terms := arguments(terms)
+		query := "SELECT block, bits FROM " + s.name + "_postings WHERE span IN " + marks(len(spans)) + " AND term IN " + marks(len(terms)) + " AND block BETWEEN ? AND ?"
+		err := s.r.each(ctx, query, slices.Concat(spans, terms, []any{low, high}), func(scan func(...any) error) error {
 			var number int64
 			var raw []byte
 			if err := scan(&number, &raw); err != nil {
 				return err
 			}
-			if set := out[number]; set != nil {
-				return set.add(raw)
+			if !wanted[number] {
+				return nil
 			}
-			return nil
+			return of(number).add(raw)
 		})
 		if err != nil {
 			return nil, fmt.Errorf("read sets of %ss: %w", s.name, err)
@@ -323,17 +346,14 @@ func (s *search) union(ctx context.Context, keys [][16]byte, blocks []block, low
 	return out, nil
 }
 
-// find returns the documents of a block, in no order.
-func (s *search) find(ctx context.Context, b block) ([]hit, error) {
-	set, err := s.set(ctx, b)
-	if err != nil {
+// find returns the documents of the i-th block, in no order.
+func (s *search) find(ctx context.Context, i int) ([]hit, error) {
+	set, err := s.set(ctx, i)
+	if set == nil {
 		return nil, err
 	}
-	offsets := set.offsets()
-	if len(offsets) == 0 {
-		return nil, nil
-	}
-	times, err := s.times(ctx, b)
+	b, offsets := s.blocks[i], set.offsets()
+	times, err := s.times(ctx, b, offsets)
 	if err != nil {
 		return nil, err
 	}
@@ -351,7 +371,7 @@ func (s *search) find(ctx context.Context, b block) ([]hit, error) {
 // which of those blocks' documents may come after one of a later block.
 func (s *search) pass(ctx context.Context, offset int64) (blocks int, passed int64, left []hit, err error) {
 	for offset > 0 && blocks < len(s.blocks) {
-		n, err := s.countIn(ctx, s.blocks[blocks])
+		n, err := s.countIn(ctx, blocks)
 		if err != nil {
 			return 0, 0, nil, err
 		}
@@ -365,11 +385,11 @@ func (s *search) pass(ctx context.Context, offset int64) (blocks int, passed int
 		return blocks, passed, nil, nil
 	}
 	next := s.blocks[blocks]
-	for _, b := range s.blocks[:blocks] {
+	for i, b := range s.blocks[:blocks] {
 		if s.oldest && b.max < next.min || !s.oldest && b.min > next.max {
 			continue
 		}
-		found, err := s.find(ctx, b)
+		found, err := s.find(ctx, i)
 		if err != nil {
 			return 0, 0, nil, err
 		}

@@ -168,6 +168,58 @@ func TestCatalogueIsAList(t *testing.T) {
 	}
 }
 
+// TestCatalogueOfAnOlderVersion: sets and times are the same after they were put
+// where the version before has them, and back.
+func TestCatalogueOfAnOlderVersion(t *testing.T) {
+	t.Parallel()
+	const before, size = 11, spanBlocks*blockSize + blockSize/2 // Full blocks in two spans.
+	rng := rand.New(rand.NewPCG(3, 4))
+	m := newModel(t)
+	m.add(randomDocs(rng, size, func(i int) int64 { return int64(10*i) + rng.Int64N(50_000) }))
+	newest, err := m.db.NewestVersion()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []int64{before, newest} {
+		if err := m.db.Migrate(t.Context(), version); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 20 {
+		m.check(randomQuery(rng, 10*size), rng.Int64N(size), rng.Int64N(50))
+	}
+}
+
+// TestOldSnapshotHasItsOwnBlocks: what others have read since is not in it.
+func TestOldSnapshotHasItsOwnBlocks(t *testing.T) {
+	t.Parallel()
+	const first = blockSize + blockSize/2
+	m, at := newModel(t), func(i int) int64 { return int64(i) }
+	rng := rand.New(rand.NewPCG(5, 6))
+	m.add(randomDocs(rng, first, at))
+	err := m.db.View(t.Context(), func(v *View) error {
+		for _, more := range []int{0, blockSize, 2 * blockSize} {
+			m.add(randomDocs(rng, more, at))
+			m.check(query{}, 0, 1)
+			n, err := m.c.count(t.Context(), v.reader, query{})
+			if err != nil {
+				return err
+			}
+			hits, _, err := m.c.page(t.Context(), v.reader, query{oldest: true}, first-1, 10)
+			if err != nil {
+				return err
+			}
+			if n != first || len(hits) != 1 {
+				t.Errorf("after %d more there are %d documents, the page has %d, want %d and 1", more, n, len(hits), first)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // BenchmarkCatalogue adds documents as messages are, many with one commit.
 func BenchmarkCatalogue(b *testing.B) {
 	ctx := context.Background()

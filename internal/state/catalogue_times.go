@@ -11,17 +11,21 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
 
-// times are those of a block: the encoded row of a full one, or read one by one.
+// partSize is how many times of a full block are one row.
+const partSize = 1 << 10
+
+// times are those of a block, or of the documents that were asked for: parts of a
+// full one, or read one by one.
 type times struct {
-	raw  []byte
-	list []int64
+	parts map[int][]byte
+	list  []int64
 }
 
 func (t times) at(i int) int64 {
-	if t.raw != nil {
-		return int64(binary.BigEndian.Uint64(t.raw[8*i:]))
+	if t.list != nil {
+		return t.list[i]
 	}
-	return t.list[i]
+	return int64(binary.BigEndian.Uint64(t.parts[i/partSize][i%partSize*8:]))
 }
 
 // keyBytes is the length of a term's key.
@@ -49,10 +53,79 @@ type tail struct {
 	of     sets     // Documents from marked on by their terms.
 }
 
-// tails are those of the catalogues, as far as they have been read from commits.
+// tails are those of the catalogues, and their full blocks, which never change, as far
+// as they have been read from commits.
 type tails struct {
-	mu sync.Mutex
-	of map[string]*tail // By catalogue; guarded by mu.
+	mu   sync.Mutex
+	of   map[string]*tail   // By catalogue; guarded by mu.
+	full map[string][]block // By catalogue, from the first on; guarded by mu.
+}
+
+// fullOf are the full blocks of a catalogue that are known.
+func (t *tails) fullOf(name string) []block {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.full[name]
+}
+
+// keepFull takes over those of all blocks that are full.
+func (t *tails) keepFull(name string, all []block) {
+	if t == nil {
+		return
+	}
+	n := 0
+	for n < len(all) && all[n].n == blockSize && all[n].number == int64(n) {
+		n++
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n > len(t.full[name]) {
+		if t.full == nil {
+			t.full = map[string][]block{}
+		}
+		t.full[name] = slices.Clone(all[:n])
+	}
+}
+
+// allBlocks reads the blocks of a catalogue, in order. What is known of them is not read
+// again, but for the last of those: a snapshot that has not that one as it is known is
+// an old one.
+func (c catalogue) allBlocks(ctx context.Context, r reader) ([]block, error) {
+	known := r.tails.fullOf(c.name)
+	if len(known) > 0 {
+		last := known[len(known)-1]
+		all, err := c.blocksFrom(ctx, r, last.number)
+		if err != nil {
+			return nil, err
+		}
+		if len(all) > 0 && all[0] == last {
+			all = slices.Concat(known, all[1:])
+			r.tails.keepFull(c.name, all)
+			return all, nil
+		}
+	}
+	all, err := c.blocksFrom(ctx, r, 0)
+	if err == nil {
+		r.tails.keepFull(c.name, all)
+	}
+	return all, err
+}
+
+func (c catalogue) blocksFrom(ctx context.Context, r reader, number int64) (out []block, err error) {
+	query := "SELECT block, n, marked, min_at, max_at FROM " + c.name + "_blocks WHERE block >= ? ORDER BY block"
+	err = r.each(ctx, query, []any{number}, func(scan func(...any) error) error {
+		var b block
+		err := scan(&b.number, &b.n, &b.marked, &b.min, &b.max)
+		out = append(out, b)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read blocks of %ss: %w", c.name, err)
+	}
+	return out, nil
 }
 
 // readTail reads on from what is known of a block that is not full, as far as b has
@@ -182,18 +255,46 @@ func eachKey(filters [][][16]byte) iter.Seq[[16]byte] {
 	}
 }
 
-// times reads the times of a block.
-func (s *search) times(ctx context.Context, b block) (out times, err error) {
+// partsFew is how many parts are named to be read; of more, all are read.
+const partsFew = 8
+
+// times reads the times of a block, at least those at offsets, which are ascending;
+// nil is all.
+func (s *search) times(ctx context.Context, b block, offsets []int) (out times, err error) {
 	if b.n < blockSize {
 		err := s.tailOf(ctx, b, func(t *tail) { out.list = t.times[:b.n:b.n] })
 		return out, err
 	}
-	err = s.r.q.QueryRowContext(ctx, "SELECT times FROM "+s.name+"_blocks WHERE block = ?", b.number).Scan(&out.raw)
-	if err != nil {
-		return times{}, fmt.Errorf("read the times of block %d of %ss: %w", b.number, s.name, err)
+	var parts []any
+	for _, at := range offsets {
+		if part := at / partSize; len(parts) == 0 || parts[len(parts)-1] != part {
+			parts = append(parts, part)
+		}
 	}
-	if len(out.raw) != 8*blockSize {
-		return times{}, errs.New(errs.Internal, "the times of block %d of %ss are %d bytes, want %d", b.number, s.name, len(out.raw), 8*blockSize)
+	query, args, want := "SELECT part, times FROM "+s.name+"_packed WHERE block = ?", []any{b.number}, blockSize/partSize
+	if 0 < len(parts) && len(parts) <= partsFew {
+		want = len(parts)
+		parts = padded(parts)
+		query, args = query+" AND part IN "+marks(len(parts)), append(args, parts...)
+	}
+	out.parts = make(map[int][]byte, want)
+	err = s.r.each(ctx, query, args, func(scan func(...any) error) error {
+		var part int
+		var raw []byte
+		if err := scan(&part, &raw); err != nil {
+			return err
+		}
+		if len(raw) != 8*partSize || part < 0 || part >= blockSize/partSize {
+			return errs.New(errs.Internal, "part %d of the times of block %d of %ss has %d bytes, want %d", part, b.number, s.name, len(raw), 8*partSize)
+		}
+		out.parts[part] = raw
+		return nil
+	})
+	if err != nil {
+		return times{}, fmt.Errorf("read times of %ss: %w", s.name, err)
+	}
+	if len(out.parts) != want {
+		return times{}, errs.New(errs.Internal, "block %d of %ss has %d parts of times that are looked for, want %d", b.number, s.name, len(out.parts), want)
 	}
 	return out, nil
 }

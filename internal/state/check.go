@@ -112,17 +112,11 @@ func (c *checker) catalogues(ctx context.Context) error {
 }
 
 func (c *checker) catalogue(ctx context.Context, cat catalogue, has documents) error {
-	var blocks []block
-	err := c.v.each(ctx, "SELECT block, n, marked, min_at, max_at FROM "+cat.name+"_blocks ORDER BY block", nil, func(scan func(...any) error) error {
-		var b block
-		err := scan(&b.number, &b.n, &b.marked, &b.min, &b.max)
-		blocks = append(blocks, b)
-		return err
-	})
+	blocks, err := cat.blocksFrom(ctx, c.v.reader, 0)
 	if err != nil {
-		return fmt.Errorf("read blocks of %ss: %w", cat.name, err)
+		return err
 	}
-	var open int64
+	var open, full int64
 	for i, b := range blocks {
 		if b.number != int64(i) || b.n < 1 || b.n > blockSize || b.n < blockSize && i+1 < len(blocks) {
 			c.differ("block %d of %ss, with %d documents, is number %d", b.number, cat.name, b.n, i)
@@ -132,6 +126,8 @@ func (c *checker) catalogue(ctx context.Context, cat catalogue, has documents) e
 		}
 		if b.n < blockSize {
 			open += int64(b.n)
+		} else {
+			full++
 		}
 		if err := c.block(ctx, cat, b, has); err != nil {
 			return err
@@ -142,8 +138,13 @@ func (c *checker) catalogue(ctx context.Context, cat catalogue, has documents) e
 		return err
 	}
 	c.want("times of "+cat.name+"s that are not in a full block", n, open)
-	n, err = c.number(ctx, "SELECT COUNT(*) FROM "+cat.name+"_postings WHERE block < 0 OR block >= ?", len(blocks))
-	c.want("sets of "+cat.name+"s in no block", n, 0)
+	n, err = c.number(ctx, "SELECT COUNT(*) FROM "+cat.name+"_packed")
+	if err != nil {
+		return err
+	}
+	c.want("parts of times of full blocks of "+cat.name+"s", n, full*blockSize/partSize)
+	n, err = c.number(ctx, "SELECT COUNT(*) FROM "+cat.name+"_postings WHERE block < 0 OR block >= ? OR span <> block / ?", len(blocks), spanBlocks)
+	c.want("sets of "+cat.name+"s in no block, or in another span", n, 0)
 	return err
 }
 
@@ -154,7 +155,7 @@ func (c *checker) block(ctx context.Context, cat catalogue, b block, has documen
 		return err
 	}
 	s := &search{catalogue: cat, r: reader{q: c.v.q}}
-	at, err := s.times(ctx, b)
+	at, err := s.times(ctx, b, nil)
 	if err != nil {
 		c.differ("%v", err)
 		return nil
@@ -226,8 +227,8 @@ func (c *checker) tail(ctx context.Context, cat catalogue, b block, docs map[int
 
 // sets compares the sets of a block.
 func (c *checker) sets(ctx context.Context, cat catalogue, b block, want map[[16]byte]*bitset) error {
-	query := "SELECT term, n, bits FROM " + cat.name + "_postings WHERE block = ?"
-	err := c.v.each(ctx, query, []any{b.number}, func(scan func(...any) error) error {
+	query := "SELECT term, n, bits FROM " + cat.name + "_postings WHERE span = ? AND block = ?"
+	err := c.v.each(ctx, query, []any{spanOf(b.number), b.number}, func(scan func(...any) error) error {
 		var key, bits []byte
 		var n int
 		if err := scan(&key, &n, &bits); err != nil {

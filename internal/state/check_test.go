@@ -174,6 +174,8 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		"DELETE FROM messages WHERE id = 1",
 		"DELETE FROM message_postings WHERE n = 6",
 		"UPDATE message_postings SET n = n + 1 WHERE n = 6",
+		"UPDATE message_postings SET span = 1 WHERE n = 6",
+		"INSERT INTO message_packed (block, part, times) SELECT 0, 0, bits FROM message_postings WHERE n = 6",
 		"DELETE FROM message_times WHERE id = 3",
 		"UPDATE message_times SET at = at + 1 WHERE id = 1",
 		"UPDATE message_blocks SET n = n - 1",

@@ -195,7 +195,7 @@ generate: bindings contracts-types contracts-layout contracts-pages ## write ane
 	@go generate ./cmd/... ./internal/...
 
 check-generated: bindings-check ## fail when a generated file is not what its source gives
-	@go test ./cmd/aleph ./cmd/aleph-node ./internal/api/v1 ./internal/chain/bindings ./internal/config
+	@go test ./cmd/aleph ./cmd/aleph-node ./internal/api/... ./internal/chain/bindings ./internal/config
 
 clean: ## remove what was built, but not what was downloaded
 	rm -rf bin build/bin build/cover build/images build/logs build/demo $(CONTRACTS)/out $(CONTRACTS)/cache $(CONTRACTS)/lcov.info

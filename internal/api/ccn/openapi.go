@@ -68,6 +68,8 @@ func (s *Server) openAPI(w http.ResponseWriter, r *http.Request) error {
 	return s.answerJSON(w, r, http.StatusOK, raw)
 }
 
+//go:generate go test . -run ^TestDocumentIsCommitted$ -update
+
 // Document returns the OpenAPI 3.1 document of the interface, made from its table
 // of routes.
 func Document(version string) ([]byte, error) {

@@ -1,10 +1,14 @@
 package ccn_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,6 +42,31 @@ func openAPI(n *node) (d document) {
 		n.t.Fatal(err)
 	}
 	return d
+}
+
+var update = flag.Bool("update", false, "rewrite docs/api/ccn.json")
+
+// TestDocumentIsCommitted holds the committed document to the table of routes. A
+// difference is a change of the interface: look at it, then run the test with -update.
+func TestDocumentIsCommitted(t *testing.T) {
+	path := filepath.Join("..", "..", "..", "docs", "api", "ccn.json")
+	got, err := ccn.Document("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, '\n')
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("docs/api/ccn.json is not the interface's; look at the difference and run this test with -update")
+	}
 }
 
 func TestEveryRouteAnswersWhatIsDocumented(t *testing.T) {

@@ -171,6 +171,8 @@ func (s *statusOnly) Write(p []byte) (int, error) { return len(p), nil }
 // WriteHeader implements http.ResponseWriter.
 func (s *statusOnly) WriteHeader(int) {}
 
+//go:generate go test . -run ^TestDocumentIsCommitted$ -update
+
 // Document returns the OpenAPI 3.1 document of the whole interface as YAML,
 // the endpoints of both roles together.
 func Document() ([]byte, error) {

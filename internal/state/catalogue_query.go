@@ -87,8 +87,11 @@ func (c catalogue) count(ctx context.Context, r reader, q query) (int64, error) 
 	}
 	s.ahead = aheadMax // All are counted.
 	var sum int64
-	if len(s.filters) == 1 && (len(s.filters[0]) == 1 || oneOf(q.filters[0].kind)) && s.from == math.MinInt64 && s.to == math.MaxInt64 {
-		return s.countTerms(ctx, s.filters[0])
+	if len(s.filters) == 1 && (len(s.filters[0]) == 1 || oneOf(q.filters[0].kind)) {
+		if sum, err = s.countTerms(ctx, s.filters[0]); err != nil {
+			return 0, err
+		}
+		s.blocks = slices.DeleteFunc(s.blocks, s.whole)
 	}
 	for i := range s.blocks {
 		n, err := s.countIn(ctx, i)
@@ -215,28 +218,42 @@ func spans(blocks []block) (out []any) {
 	return out
 }
 
-// countTerms adds up the sizes of the sets of terms, in all blocks.
+// whole reports whether all documents of a block are in time.
+func (s *search) whole(b block) bool { return s.from <= b.min && b.max < s.to }
+
+// countTerms adds up the sizes of the sets of terms, in all blocks that are in time as
+// a whole.
 func (s *search) countTerms(ctx context.Context, keys [][16]byte) (sum int64, err error) {
-	for _, key := range keys {
-		sum += int64(len(s.tailSets[key]))
-	}
-	for terms := range chunks(keys) {
-		terms := arguments(terms)
-		for spans := range chunks(spans(s.blocks)) {
-			spans := padded(spans)
-			query := "SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) FROM " + s.name + "_postings WHERE span IN " + marks(len(spans)) + " AND term IN " + marks(len(terms))
+	whole := slices.DeleteFunc(slices.Clone(s.blocks), func(b block) bool { return !s.whole(b) })
+	slices.SortFunc(whole, func(a, b block) int { return cmp.Compare(a.number, b.number) })
+	for len(whole) > 0 {
+		// Blocks that follow each other are counted at once.
+		n := 1
+		for n < len(whole) && n < aheadMax*spanBlocks && whole[n].number == whole[0].number+int64(n) {
+			n++
+		}
+		low, high, spans := whole[0].number, whole[n-1].number, padded(spans(whole[:n]))
+		for terms := range chunks(keys) {
+			terms := arguments(terms)
+			query := "SELECT CAST(COALESCE(SUM(n), 0) AS BIGINT) FROM " + s.name + "_postings WHERE span IN " + marks(len(spans)) + " AND term IN " + marks(len(terms)) + " AND block BETWEEN ? AND ?"
 			var n int64
-			if err := s.r.q.QueryRowContext(ctx, query, slices.Concat(spans, terms)...).Scan(&n); err != nil {
+			if err := s.r.q.QueryRowContext(ctx, query, slices.Concat(spans, terms, []any{low, high})...).Scan(&n); err != nil {
 				return 0, fmt.Errorf("count %ss: %w", s.name, err)
 			}
 			sum += n
 		}
+		for _, key := range keys {
+			if low <= s.tail.number && s.tail.number <= high {
+				sum += int64(len(s.tailSets[key]))
+			}
+		}
+		whole = whole[n:]
 	}
 	return sum, nil
 }
 
 func (s *search) countIn(ctx context.Context, i int) (int, error) {
-	if b := s.blocks[i]; s.from <= b.min && b.max < s.to {
+	if s.whole(s.blocks[i]) {
 		set, err := s.set(ctx, i)
 		if set == nil {
 			return 0, err

@@ -12,7 +12,7 @@ import (
 )
 
 // partSize is how many times of a full block are one row.
-const partSize = 1 << 10
+const partSize = 1 << 8
 
 // times are those of a block, or of the documents that were asked for: parts of a
 // full one, or read one by one.

@@ -8,8 +8,9 @@ CREATE TABLE message_postings (span BIGINT NOT NULL, term BYTEA NOT NULL, block 
 INSERT INTO message_postings (span, term, block, n, bits) SELECT block / 4, term, block, n, bits FROM old_postings ORDER BY block / 4, term, block;
 DROP TABLE old_postings;
 CREATE TABLE message_packed (block BIGINT NOT NULL, part BIGINT NOT NULL, times BYTEA NOT NULL, PRIMARY KEY (block, part));
+ALTER TABLE message_packed ALTER COLUMN times SET STORAGE PLAIN;
 INSERT INTO message_packed (block, part, times)
-    SELECT b.block, p.part, substr(b.times, p.part * 8192 + 1, 8192) FROM message_blocks b CROSS JOIN generate_series(0, 31) AS p (part) WHERE b.times IS NOT NULL;
+    SELECT b.block, p.part, substr(b.times, p.part * 2048 + 1, 2048) FROM message_blocks b CROSS JOIN generate_series(0, 127) AS p (part) WHERE b.times IS NOT NULL;
 ALTER TABLE message_blocks DROP COLUMN times;
 ALTER TABLE confirmed_postings RENAME TO old_postings;
 ALTER TABLE old_postings RENAME CONSTRAINT confirmed_postings_pkey TO old_postings_pkey;
@@ -17,8 +18,9 @@ CREATE TABLE confirmed_postings (span BIGINT NOT NULL, term BYTEA NOT NULL, bloc
 INSERT INTO confirmed_postings (span, term, block, n, bits) SELECT block / 4, term, block, n, bits FROM old_postings ORDER BY block / 4, term, block;
 DROP TABLE old_postings;
 CREATE TABLE confirmed_packed (block BIGINT NOT NULL, part BIGINT NOT NULL, times BYTEA NOT NULL, PRIMARY KEY (block, part));
+ALTER TABLE confirmed_packed ALTER COLUMN times SET STORAGE PLAIN;
 INSERT INTO confirmed_packed (block, part, times)
-    SELECT b.block, p.part, substr(b.times, p.part * 8192 + 1, 8192) FROM confirmed_blocks b CROSS JOIN generate_series(0, 31) AS p (part) WHERE b.times IS NOT NULL;
+    SELECT b.block, p.part, substr(b.times, p.part * 2048 + 1, 2048) FROM confirmed_blocks b CROSS JOIN generate_series(0, 127) AS p (part) WHERE b.times IS NOT NULL;
 ALTER TABLE confirmed_blocks DROP COLUMN times;
 ALTER TABLE post_postings RENAME TO old_postings;
 ALTER TABLE old_postings RENAME CONSTRAINT post_postings_pkey TO old_postings_pkey;
@@ -26,8 +28,9 @@ CREATE TABLE post_postings (span BIGINT NOT NULL, term BYTEA NOT NULL, block BIG
 INSERT INTO post_postings (span, term, block, n, bits) SELECT block / 4, term, block, n, bits FROM old_postings ORDER BY block / 4, term, block;
 DROP TABLE old_postings;
 CREATE TABLE post_packed (block BIGINT NOT NULL, part BIGINT NOT NULL, times BYTEA NOT NULL, PRIMARY KEY (block, part));
+ALTER TABLE post_packed ALTER COLUMN times SET STORAGE PLAIN;
 INSERT INTO post_packed (block, part, times)
-    SELECT b.block, p.part, substr(b.times, p.part * 8192 + 1, 8192) FROM post_blocks b CROSS JOIN generate_series(0, 31) AS p (part) WHERE b.times IS NOT NULL;
+    SELECT b.block, p.part, substr(b.times, p.part * 2048 + 1, 2048) FROM post_blocks b CROSS JOIN generate_series(0, 127) AS p (part) WHERE b.times IS NOT NULL;
 ALTER TABLE post_blocks DROP COLUMN times;
 
 -- +goose Down

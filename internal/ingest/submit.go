@@ -132,12 +132,9 @@ func (p *Pipeline) count(status state.MessageStatus, err error) {
 	p.messages.WithLabelValues(string(status), strconv.Itoa(code)).Inc()
 }
 
-// tell publishes a message, if there is anybody to tell. A peer that misses it finds
-// it in the history; see catchup.go.
+// tell publishes a message. A peer that misses it finds it in the history; see
+// catchup.go.
 func (p *Pipeline) tell(ctx context.Context, env *message.Envelope) {
-	if len(p.net.Listeners(wire.TopicMessages)) == 0 {
-		return
-	}
 	raw, err := json.Marshal(env)
 	if err != nil {
 		p.log.Error("message not published", "item_hash", env.ItemHash, "err", err)

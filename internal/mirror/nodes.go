@@ -265,3 +265,18 @@ func NodeOfSigner(ctx context.Context, c Chain, contracts chain.Contracts, signe
 	}
 	return id, nil
 }
+
+// NodeOfPeer asks the registry for the id of the node with a peer id, whose bytes hash
+// to it; 0 for none.
+func NodeOfPeer(ctx context.Context, c Chain, contracts chain.Contracts, peerID []byte) (uint32, error) {
+	registry := bindings.NewNodeRegistry()
+	out, err := c.Calls(ctx, []chain.Call{{To: contracts.NodeRegistry, Data: registry.PackNodeOfPeer(crypto.Keccak256Hash(peerID))}})
+	if err != nil {
+		return 0, fmt.Errorf("ask the registry for a peer id: %w", err)
+	}
+	id, err := registry.UnpackNodeOfPeer(out[0])
+	if err != nil {
+		return 0, errs.New(errs.Invalid, "there is no NodeRegistry at %s; correct [chain.contracts]: %w", contracts.NodeRegistry, err)
+	}
+	return id, nil
+}

@@ -54,6 +54,9 @@ func (u user) Uses(hash message.ItemHash) (bool, error) { return u(hash) }
 // NewBook returns what keeps peers in db.
 func NewBook(db *state.DB) p2p.Book { return book{db} }
 
+// NewDirectory returns what tells p2p of nodes in db, whose list is the authority's.
+func NewDirectory(db *state.DB, authority string) p2p.Directory { return directory{db, authority} }
+
 // NewAsker returns what asks others for a scheduler.
 func NewAsker(h *p2p.Host) scheduler.Asker { return asker{h} }
 

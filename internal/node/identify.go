@@ -87,17 +87,28 @@ func (n *Node) checkClock(ctx context.Context) error {
 	return err
 }
 
-// register returns the number under which the registry has the signer.
+// register returns the number under which the registry has the signer, and makes sure
+// that it has it with this node's peer id: others would not know this node otherwise.
 func (n *Node) register(ctx context.Context) (uint32, error) {
 	signer := crypto.PubkeyToAddress(n.keys.Signer.PublicKey)
 	id, err := mirror.NodeOfSigner(ctx, n.chain, n.cfg.Chain.Contracts, signer)
-	if err != nil || id != 0 {
-		return id, err
+	if err != nil {
+		return 0, err
 	}
 	peer, err := p2p.PeerIDOf(n.keys.Identity)
 	if err != nil {
 		return 0, err
 	}
-	return 0, errs.New(errs.NotFound, "no node is registered with signer %s: let its owner register it at the NodeRegistry (%s) with peer id %s, then start again",
-		signer, n.cfg.Chain.Contracts.NodeRegistry, peer)
+	if id == 0 {
+		return 0, errs.New(errs.NotFound, "no node is registered with signer %s: let its owner register it at the NodeRegistry (%s) with peer id %s, then start again",
+			signer, n.cfg.Chain.Contracts.NodeRegistry, peer)
+	}
+	switch named, err := mirror.NodeOfPeer(ctx, n.chain, n.cfg.Chain.Contracts, peer.Bytes()); {
+	case err != nil:
+		return 0, err
+	case named != id:
+		return 0, errs.New(errs.Invalid, "node %d of signer %s is registered with another peer id than %s: put its identity key back ([network] identity_path), which nothing can replace",
+			id, signer, peer)
+	}
+	return id, nil
 }

@@ -43,7 +43,7 @@ func (b book) Remember(ctx context.Context, peers []p2p.Peer, at time.Time) erro
 				return err
 			}
 		}
-		return nil
+		return tx.KeepPeers(ctx, metMax)
 	})
 }
 

@@ -142,10 +142,17 @@ func (n *Node) open(ctx context.Context) (err error) {
 		return err
 	}
 	n.opened("api", n.api)
-	if n.host, err = p2p.Open(ctx, cfg.Network, n.keys.Identity, book{n.db}, n.metrics, n.part("p2p")); err != nil {
+	network := cfg.Network
+	// Coordinators are known and have little else to do with their bandwidth.
+	network.RelayService = network.RelayService && cfg.Node.Role == config.Coordinator
+	if n.host, err = p2p.Open(ctx, network, n.keys.Identity, book{n.db}, n.metrics, n.part("p2p")); err != nil {
 		return fmt.Errorf("open network: %w", err)
 	}
 	n.opened("p2p", n.host)
+	n.host.UseDirectory(directory{n.db, cfg.Nodes.Authority})
+	if cfg.Node.PublicURL != "" && cfg.Node.Role == config.Coordinator {
+		n.host.TellHTTP(cfg.Node.PublicURL)
+	}
 	return nil
 }
 
@@ -185,7 +192,7 @@ func (n *Node) jobDomain() job.Domain {
 
 // serve makes the HTTP interface of the node in its role.
 func (n *Node) serve(role v1.Role, parts v1.Parts) {
-	parts.DB, parts.Gatherer = n.db, n.metrics
+	parts.DB, parts.Gatherer, parts.Connections = n.db, n.metrics, n.host
 	parts.Checks = append(parts.Checks, v1.Check{Name: "mirror", Ready: n.mirror.Ready},
 		v1.Check{Name: "p2p", Ready: func(context.Context) error { return n.host.Ready() }})
 	n.handler = v1.New(v1.Self{

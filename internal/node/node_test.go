@@ -307,6 +307,9 @@ func TestNodesThatCannotStartSayWhy(t *testing.T) {
 			"no node is registered with signer " + stranger.Hex(), "let its owner register it at the NodeRegistry (" + good.Chain.Contracts.NodeRegistry.Hex(),
 			"with peer id 12D3KooW", "then start again",
 		}},
+		{"an identity that is not the registered one", func(c *config.Config) { c.Network.IdentityPath = "" }, errs.Invalid, []string{
+			"is registered with another peer id than 12D3KooW", "put its identity key back",
+		}},
 		{"another chain", func(c *config.Config) { c.Chain.ChainID = 42161 }, errs.Invalid, []string{
 			"it serves chain 31337, but chain_id is 42161: correct rpc_url or chain_id",
 		}},
@@ -329,6 +332,7 @@ func TestNodesThatCannotStartSayWhy(t *testing.T) {
 			cfg := good
 			cfg.Node.DataDir = filepath.Join(t.TempDir(), "data") // A first start.
 			cfg.Chain.PrivateKeyPath = filepath.Join(good.Node.DataDir, "signer.key")
+			cfg.Network.IdentityPath = filepath.Join(good.Node.DataDir, "identity.key")
 			tt.change(&cfg)
 
 			refused(t, cfg, tt.kind, tt.wants...)
@@ -436,6 +440,7 @@ func TestSignerThatGetsAnotherNumberIsThatNode(t *testing.T) {
 	end()
 	again, second := join(t, net, config.Compute)
 	cfg.Chain.PrivateKeyPath = filepath.Join(again.Node.DataDir, "signer.key")
+	cfg.Network.IdentityPath = filepath.Join(again.Node.DataDir, "identity.key")
 
 	n, end = begin(t, cfg)
 

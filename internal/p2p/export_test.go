@@ -1,9 +1,27 @@
 package p2p
 
-// The bounds of what is answered.
+import (
+	"context"
+	"crypto/ed25519"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// The bounds of what is answered and published.
 const (
 	BodiesMax        = bodiesMax
 	BodiesPerPeerMax = bodiesPerPeerMax
+	HeldMax          = heldMax
+	AlephMessagesMax = alephMessagesMax
+	LookUpInterval   = lookUpInterval
+	AliveInterval    = aliveInterval
 )
 
 // Bodies counts the bodies that are being streamed.
@@ -14,3 +32,49 @@ func (b *Bodies) Take(to PeerID) error { return b.b.take(to) }
 
 // Give gives the room of one back.
 func (b *Bodies) Give(to PeerID) { b.b.give(to) }
+
+// OpenWith is Open with options of the library over ours, which replace the network.
+func OpenWith(ctx context.Context, cfg Config, key ed25519.PrivateKey, reg prometheus.Registerer, more ...libp2p.Option) (*Host, error) {
+	return open(ctx, cfg, key, nil, reg, slog.New(slog.DiscardHandler), more...)
+}
+
+// Inner returns the library's host.
+func Inner(h *Host) host.Host { return h.host }
+
+// Dial connects a host to an address.
+func Dial(t testing.TB, h *Host, addr string) {
+	t.Helper()
+	info, err := peer.AddrInfoFromString(addr)
+	if err == nil {
+		err = h.host.Connect(t.Context(), *info)
+	}
+	if err != nil {
+		t.Fatalf("dial %s: %v", addr, err)
+	}
+}
+
+// Score returns a peer's standing in gossip, as of the last reading.
+func Score(h *Host, id PeerID) float64 {
+	p, err := peer.Decode(string(id))
+	if err != nil {
+		return 0
+	}
+	return (*h.scored.Load())[p]
+}
+
+// Inspect shows a host a frame of a peer.
+func Inspect(t testing.TB, h *Host, rpc *pubsub.RPC) {
+	t.Helper()
+	if err := h.inspect("peer", rpc); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Held is what was published and nobody has heard.
+type Held struct{ q held }
+
+// Put adds a payload and returns how many had to go for it.
+func (h *Held) Put(data []byte, now time.Time) int { return h.q.put(data, now) }
+
+// Take empties it.
+func (h *Held) Take(now time.Time) ([][]byte, int) { return h.q.take(now) }

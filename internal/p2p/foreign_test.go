@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
 )
 
 func FuzzQuestion(f *testing.F) {
@@ -52,21 +54,26 @@ type bytesBlob struct{ *bytes.Reader }
 
 func (bytesBlob) Close() error { return nil }
 
-// A request gets the rest of the blob from its offset on, or a refusal.
-func FuzzBlobRequest(f *testing.F) {
+// A request gets the rest of the bytes from its offset on, or a refusal.
+func FuzzBulkRequest(f *testing.F) {
 	const data = "some bytes"
 	hash := message.HashOf([]byte(data))
-	f.Add([]byte(`{"hash":"` + string(hash) + `","offset":4}`))
-	f.Add([]byte(`{"hash":"` + string(hash) + `","offset":11}`))
-	f.Add([]byte(`{"hash":"../../etc/passwd","offset":-1}`))
-	serve := func(_ context.Context, _ PeerID, h message.ItemHash) (io.ReadSeekCloser, int64, error) {
+	f.Add([]byte(`{"kind":"blob","name":"` + string(hash) + `","offset":4}`))
+	f.Add([]byte(`{"kind":"blob","name":"` + string(hash) + `","offset":11}`))
+	f.Add([]byte(`{"kind":"blob","name":"../../etc/passwd","offset":-1}`))
+	f.Add([]byte(`{"kind":"none","name":"x"}`))
+	h := &Host{bulks: map[string]BulkHandler{}}
+	h.HandleBlob(func(_ context.Context, _ PeerID, h message.ItemHash) (io.ReadSeekCloser, int64, error) {
 		if h != hash {
 			return nil, 0, errs.New(errs.NotFound, "no blob %s", h)
 		}
 		return bytesBlob{bytes.NewReader([]byte(data))}, int64(len(data)), nil
-	}
+	})
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		body, size, err := openBlob(t.Context(), serve, "peer", raw)
+		kind, body, size, err := h.openBulk(t.Context(), "peer", raw)
+		if kind != "" && kind != wire.BulkBlob {
+			t.Errorf("request %q makes kind %q, which nobody registered", raw, kind)
+		}
 		if err != nil {
 			if !errors.Is(err, errs.Invalid) && !errors.Is(err, errs.NotFound) {
 				t.Errorf("request %q: %v, want errs.Invalid or errs.NotFound", raw, err)
@@ -76,6 +83,23 @@ func FuzzBlobRequest(f *testing.F) {
 		rest, err := io.ReadAll(body)
 		if err != nil || size != int64(len(data)) || !bytes.HasSuffix([]byte(data), rest) {
 			t.Errorf("request %q gives %q of %d bytes, %v", raw, rest, size, err)
+		}
+	})
+}
+
+// What a node says of itself is its own address, or none.
+func FuzzReadAlive(f *testing.F) {
+	const id = "QmZkurbY2G2hWay59yiTgQNaQxHSNzKZFt2jbnwJhQcKgV"
+	f.Add(id, []byte(`{"address":"/ip4/51.159.57.71/tcp/4025/p2p/`+id+`","interests":null,"peer_type":"P2P","version":"v1"}`))
+	f.Add("12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA", []byte(`{"address":"http://a","interests":null,"peer_type":"HTTP","version":""}`))
+	f.Add(id, []byte(`{"address":"/ip4/1.1.1.1/tcp/1/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA","peer_type":"P2P"}`))
+	f.Fuzz(func(t *testing.T, from string, raw []byte) {
+		a, p, err := readAlive(Gossip{From: PeerID(from), Data: raw})
+		if err != nil {
+			return
+		}
+		if a.PeerType == wire.PeerP2P && !strings.Contains(a.Address, "/p2p/") && !strings.Contains(a.Address, "/ipfs/") {
+			t.Errorf("%q of %s is an address of nobody", a.Address, p)
 		}
 	})
 }

@@ -5,16 +5,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/bits"
 	"net"
 	"runtime"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
-	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -25,13 +25,25 @@ const (
 	// outboundQueue and validateQueue hold a burst of messages; with the
 	// library's 32 a burst of a thousand loses half of them.
 	outboundQueue, validateQueue = 1024, 4096
-	// deliverQueue holds what was validated and waits for its handler.
-	deliverQueue = 4096
+	// deliverQueue holds what was validated and waits for its handler. From
+	// deliverHigh on nothing more is judged, so that bursts wait where they can be
+	// dropped without being taken for known; the rest is room for what is on the way
+	// between the two.
+	deliverQueue, deliverHigh = 4096, 3072
+	// behindPoll is how often it is looked whether the handler has caught up.
+	behindPoll = 5 * time.Millisecond
 	// seenTTL is how long a message is known as seen: as long as the reference
 	// network keeps it.
 	seenTTL = 30 * time.Minute
 	// validateMax bounds the judgement of one message.
 	validateMax = 5 * time.Second
+	// graylist is the standing below which a peer is not heard.
+	graylist = -100
+	// scoreInterval is how often scores are read for those who ask.
+	scoreInterval = time.Second
+	// heldMax and heldBytesMax bound what this node has published and nobody has
+	// heard, because nobody listened; heldFor is for how long it is news.
+	heldMax, heldBytesMax, heldFor = 1024, 16 << 20, 10 * time.Minute
 )
 
 // Verdict is what a validator makes of gossip.
@@ -55,17 +67,21 @@ type Gossip struct {
 type Validator func(ctx context.Context, g Gossip) Verdict
 
 type subscription struct {
-	topic  *pubsub.Topic
-	sub    *pubsub.Subscription
-	handle func(context.Context, Gossip)
+	name     string // ours
+	topic    *pubsub.Topic
+	sub      *pubsub.Subscription
+	validate Validator
+	handle   func(context.Context, Gossip)
+	queue    chan Gossip // judged, for the handler
+	held     held
 }
 
-func newGossip(ctx context.Context, h host.Host, log *slog.Logger) (*pubsub.PubSub, error) {
-	params, thresholds := scores()
-	g, err := pubsub.NewGossipSub(ctx, h,
+func (h *Host) newGossip(ctx context.Context) (*pubsub.PubSub, error) {
+	params, thresholds := h.scores()
+	g, err := pubsub.NewGossipSub(ctx, h.host,
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
 		pubsub.WithMessageIdFn(func(m *pb.Message) string { return messageID(m.GetData()) }),
-		pubsub.WithMaxMessageSize(wire.MaxGossip+gossipOverhead),
+		pubsub.WithMaxMessageSize(h.profile.rpcMax),
 		pubsub.WithSeenMessagesTTL(seenTTL),
 		pubsub.WithPeerOutboundQueueSize(outboundQueue),
 		pubsub.WithValidateQueueSize(validateQueue),
@@ -75,7 +91,12 @@ func newGossip(ctx context.Context, h host.Host, log *slog.Logger) (*pubsub.PubS
 		pubsub.WithFloodPublish(true),
 		pubsub.WithPeerExchange(true),
 		pubsub.WithPeerScore(params, thresholds),
-		pubsub.WithLogger(log),
+		pubsub.WithPeerScoreInspect(func(scores map[peer.ID]float64) {
+			h.scored.Store(&scores)
+		}, scoreInterval),
+		pubsub.WithAppSpecificRpcInspector(h.inspect),
+		pubsub.WithRawTracer(tracer{h}),
+		pubsub.WithLogger(h.log),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("start gossip: %w", err)
@@ -83,19 +104,53 @@ func newGossip(ctx context.Context, h host.Host, log *slog.Logger) (*pubsub.PubS
 	return g, nil
 }
 
+// inspect keeps a peer from sending more than it may, before anything is spent on it,
+// and keeps to the limits of the network. It never refuses a frame, whose other parts
+// keep the mesh together.
+func (h *Host) inspect(from peer.ID, rpc *pubsub.RPC) error {
+	if n := len(rpc.Publish); n > 0 {
+		may := h.standings.carry(from, n, time.Now())
+		for _, m := range rpc.Publish[may:] {
+			h.metrics.dropped.WithLabelValues(h.label(m.GetTopic()), dropFlood).Inc()
+		}
+		rpc.Publish = rpc.Publish[:may]
+	}
+	if h.profile.rpcMessagesMax > 0 {
+		// What is asked for at once is answered in one frame, of which the rest would be
+		// lost on the way.
+		left := h.profile.rpcMessagesMax
+		for _, want := range rpc.GetControl().GetIwant() {
+			want.MessageIDs = want.MessageIDs[:min(len(want.MessageIDs), left)]
+			left -= len(want.MessageIDs)
+		}
+	}
+	return nil
+}
+
+// label returns our own name of a topic of the network's, so that peers cannot invent
+// metrics.
+func (h *Host) label(topic string) string {
+	if name, ok := h.byTopic.Load(topic); ok {
+		return name.(string) //nolint:errcheck,forcetypeassert // nothing else is put there
+	}
+	return "other"
+}
+
 // gossipOverhead is room for the signature, key and topic around a payload of
 // full size.
 const gossipOverhead = 4096
 
 // scores makes peers that send what nobody honest sends lose standing until
-// nobody listens to them. Peers of one machine are not held against each other.
-func scores() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
+// nobody listens to them, and gain it back. Peers of one machine are not held against
+// each other.
+func (h *Host) scores() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 	loopback := []*net.IPNet{
 		{IP: net.IPv4(127, 0, 0, 0).To4(), Mask: net.CIDRMask(8, 32)},
 		{IP: net.IPv6loopback, Mask: net.CIDRMask(128, 128)},
 	}
 	params := &pubsub.PeerScoreParams{
-		AppSpecificScore:            func(peer.ID) float64 { return 0 },
+		AppSpecificScore:            h.standings.score,
+		AppSpecificWeight:           1,
 		IPColocationFactorWeight:    -1,
 		IPColocationFactorThreshold: 16, // nodes behind one address
 		IPColocationFactorWhitelist: loopback,
@@ -105,10 +160,11 @@ func scores() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 		DecayInterval:               pubsub.DefaultDecayInterval,
 		DecayToZero:                 pubsub.DefaultDecayToZero,
 		RetainScore:                 time.Hour,
+		SeenMsgTTL:                  seenTTL,
 		Topics:                      map[string]*pubsub.TopicScoreParams{},
 	}
 	return params, &pubsub.PeerScoreThresholds{
-		GossipThreshold: -10, PublishThreshold: -50, GraylistThreshold: -100,
+		GossipThreshold: -10, PublishThreshold: -50, GraylistThreshold: graylist,
 		AcceptPXThreshold: 0, OpportunisticGraftThreshold: 1,
 	}
 }
@@ -126,7 +182,8 @@ func topicScore() *pubsub.TopicScoreParams {
 }
 
 // Subscribe joins a topic: validate judges each payload, and handle, called one
-// at a time, gets those that others published and that were accepted. A topic
+// at a time, gets those that others published and that were accepted. While handle is
+// too slow nothing more is judged, and what then comes is dropped and counted. A topic
 // is subscribed to once, before Run.
 func (h *Host) Subscribe(topic string, validate Validator, handle func(context.Context, Gossip)) error {
 	h.mu.Lock()
@@ -134,52 +191,127 @@ func (h *Host) Subscribe(topic string, validate Validator, handle func(context.C
 	if _, ok := h.topics[topic]; ok || h.running {
 		return errs.New(errs.Internal, "BUG: subscribe to %s twice or after Run", topic)
 	}
-	check := func(ctx context.Context, _ peer.ID, m *pubsub.Message) pubsub.ValidationResult {
-		if len(m.Data) > wire.MaxGossip {
-			return pubsub.ValidationReject
-		}
-		v := validate(ctx, Gossip{From: PeerID(m.GetFrom().String()), Data: m.Data})
+	name := h.profile.topic(topic)
+	h.byTopic.Store(name, topic)
+	s := &subscription{name: topic, validate: validate, handle: handle, queue: make(chan Gossip, deliverQueue)}
+	check := func(ctx context.Context, from peer.ID, m *pubsub.Message) pubsub.ValidationResult {
+		v := h.judge(ctx, s, from, m)
 		h.metrics.gossip.WithLabelValues(topic, v.String()).Inc()
 		return v.result()
 	}
-	if err := h.gossip.RegisterTopicValidator(topic, check, pubsub.WithValidatorTimeout(validateMax)); err != nil {
-		return fmt.Errorf("register validator of %s: %w", topic, err)
+	// Inline: what waits for a worker is not known as seen yet and can come again.
+	if err := h.gossip.RegisterTopicValidator(name, check, pubsub.WithValidatorTimeout(validateMax), pubsub.WithValidatorInline(true)); err != nil {
+		return fmt.Errorf("register validator of %s: %w", name, err)
 	}
-	t, err := h.gossip.Join(topic)
-	if err != nil {
-		return fmt.Errorf("join %s: %w", topic, err)
+	var err error
+	if s.topic, err = h.gossip.Join(name); err != nil {
+		return fmt.Errorf("join %s: %w", name, err)
 	}
-	if err := t.SetScoreParams(topicScore()); err != nil {
-		return fmt.Errorf("set scores of %s: %w", topic, err)
+	if err := s.topic.SetScoreParams(topicScore()); err != nil {
+		return fmt.Errorf("set scores of %s: %w", name, err)
 	}
-	sub, err := t.Subscribe(pubsub.WithBufferSize(deliverQueue))
-	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", topic, err)
+	if s.sub, err = s.topic.Subscribe(pubsub.WithBufferSize(deliverQueue)); err != nil {
+		return fmt.Errorf("subscribe to %s: %w", name, err)
 	}
-	h.topics[topic] = &subscription{topic: t, sub: sub, handle: handle}
+	h.topics[topic] = s
 	return nil
 }
 
-// deliver hands what arrives to the handler until ctx ends.
-func (h *Host) deliver(ctx context.Context, s *subscription) {
+// judge says what becomes of a message. It leaves the payload that was accepted with
+// the message, for deliver.
+func (h *Host) judge(ctx context.Context, s *subscription, from peer.ID, m *pubsub.Message) Verdict {
+	if len(m.Data) > h.profile.dataMax {
+		return Reject
+	}
+	author := m.GetFrom()
+	if author != h.self {
+		if !h.standings.publish(author, from, time.Now()) {
+			h.metrics.dropped.WithLabelValues(s.name, dropFlood).Inc()
+			return Ignore
+		}
+		if !s.hasRoom(ctx) {
+			h.metrics.dropped.WithLabelValues(s.name, dropBehind).Inc()
+			return Ignore
+		}
+	}
+	g := Gossip{From: PeerID(author.String()), Data: m.Data}
+	if h.quotes(s.name) {
+		g.Data = wire.Unquote(m.Data)
+	}
+	v := s.validate(ctx, g)
+	if v != Accept && len(g.Data) != len(m.Data) {
+		// An author who did not know of it meant what stands there.
+		g.Data = m.Data
+		v = s.validate(ctx, g)
+	}
+	if v == Accept {
+		m.ValidatorData = g
+	}
+	return v
+}
+
+// quotes reports whether payloads of the topic are decoded before they are read.
+func (h *Host) quotes(topic string) bool { return h.profile.quoted && topic == wire.TopicMessages }
+
+// hasRoom waits until the handler has caught up, and returns false if it does not
+// before ctx ends.
+func (s *subscription) hasRoom(ctx context.Context) bool {
+	if len(s.queue) < deliverHigh {
+		return true
+	}
+	tick := time.NewTicker(behindPoll)
+	defer tick.Stop()
+	for len(s.queue) >= deliverHigh {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// receive queues what was accepted until ctx ends.
+func (h *Host) receive(ctx context.Context, s *subscription) {
 	for {
 		m, err := s.sub.Next(ctx)
 		if err != nil {
 			return // ctx or the host ended; there is nothing else
 		}
-		if m.GetFrom() == h.host.ID() {
+		g, ok := m.ValidatorData.(Gossip)
+		if m.GetFrom() == h.self || !ok {
 			continue
 		}
-		s.handle(ctx, Gossip{From: PeerID(m.GetFrom().String()), Data: m.Data})
+		select {
+		case s.queue <- g:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// deliver hands what is queued to the handler until ctx ends.
+func deliver(ctx context.Context, s *subscription) {
+	for {
+		select {
+		case g := <-s.queue:
+			s.handle(ctx, g)
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
 // Publish tells the peers that listen to a topic, which must be subscribed to.
-// It returns before anybody has received it. A payload that this node's own
-// validator rejects gives errs.Invalid, one that it ignores errs.Unavailable.
+// It returns before anybody has received it. While nobody listens the payload is held
+// for who comes; otherwise one that this node's own validator rejects gives
+// errs.Invalid, and one that it ignores errs.Unavailable.
 func (h *Host) Publish(ctx context.Context, topic string, data []byte) error {
-	if len(data) > wire.MaxGossip {
-		return errs.New(errs.Invalid, "gossip has %d bytes, at most %d are allowed", len(data), wire.MaxGossip)
+	if h.quotes(topic) {
+		data = wire.Quote(data)
+	}
+	if len(data) > h.profile.dataMax {
+		return errs.New(errs.Invalid, "gossip has %d bytes, at most %d are allowed", len(data), h.profile.dataMax)
 	}
 	h.mu.Lock()
 	s, ok := h.topics[topic]
@@ -187,24 +319,119 @@ func (h *Host) Publish(ctx context.Context, topic string, data []byte) error {
 	if !ok {
 		return errs.New(errs.Internal, "BUG: publish to %s without a subscription", topic)
 	}
+	if h.isHeard(s) {
+		return s.publish(ctx, data)
+	}
+	lost := s.held.put(data, time.Now())
+	h.metrics.dropped.WithLabelValues(topic, dropUnheard).Add(float64(lost))
+	h.meshes.poke() // Somebody may have come in between.
+	return nil
+}
+
+func (s *subscription) publish(ctx context.Context, data []byte) error {
 	err := s.topic.Publish(ctx, data)
 	var refused pubsub.ValidationError
 	if errors.As(err, &refused) && refused.Reason == pubsub.RejectValidationIgnored {
-		return errs.New(errs.Unavailable, "publish to %s: not of use yet", topic)
+		return errs.New(errs.Unavailable, "publish to %s: not of use yet", s.name)
 	}
 	if errors.As(err, &refused) {
-		return errs.New(errs.Invalid, "publish to %s: %w", topic, err)
+		return errs.New(errs.Invalid, "publish to %s: %w", s.name, err)
 	}
 	if err != nil {
-		return fmt.Errorf("publish to %s: %w", topic, err)
+		return fmt.Errorf("publish to %s: %w", s.name, err)
 	}
 	return nil
+}
+
+// held are payloads of this node that nobody has heard.
+type held struct {
+	mu    sync.Mutex
+	all   []heldOne // oldest first; guarded by mu
+	bytes int       // guarded by mu
+}
+
+type heldOne struct {
+	data []byte
+	at   time.Time
+}
+
+// put adds a payload and returns how many had to go for it.
+func (q *held) put(data []byte, now time.Time) (lost int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.all = append(q.all, heldOne{data, now})
+	q.bytes += len(data)
+	for len(q.all) > heldMax || q.bytes > heldBytesMax || now.Sub(q.all[0].at) > heldFor {
+		q.bytes -= len(q.all[0].data)
+		q.all = q.all[1:]
+		lost++
+	}
+	return lost
+}
+
+// take empties it and returns what is still news, and how many are not.
+func (q *held) take(now time.Time) (out [][]byte, lost int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, one := range q.all {
+		if now.Sub(one.at) > heldFor {
+			lost++
+			continue
+		}
+		out = append(out, one.data)
+	}
+	q.all, q.bytes = nil, 0
+	return out, lost
+}
+
+// tellHeld publishes what was held.
+func (h *Host) tellHeld(ctx context.Context, s *subscription) {
+	all, lost := s.held.take(time.Now())
+	h.metrics.dropped.WithLabelValues(s.name, dropUnheard).Add(float64(lost))
+	for _, data := range all {
+		if err := s.publish(ctx, data); err != nil && ctx.Err() == nil {
+			h.log.Warn("held gossip not published", "topic", s.name, "err", err)
+		}
+	}
+}
+
+// watch notes who comes to listen, until ctx ends.
+func (h *Host) watch(ctx context.Context, events *pubsub.TopicEventHandler) {
+	defer events.Cancel()
+	for {
+		if _, err := events.NextPeerEvent(ctx); err != nil {
+			return // ctx ended
+		}
+		h.meshes.poke()
+	}
+}
+
+// retell publishes what was held when somebody can hear it, until ctx ends.
+func (h *Host) retell(ctx context.Context, topics []*subscription) {
+	for {
+		for _, s := range topics {
+			if h.isHeard(s) {
+				h.tellHeld(ctx, s)
+			}
+		}
+		select {
+		case <-h.meshes.changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// isHeard reports whether anybody listens to whom this node has a stream: what is
+// published to others is lost.
+func (h *Host) isHeard(s *subscription) bool {
+	return slices.ContainsFunc(s.topic.ListPeers(), h.meshes.isOpen)
 }
 
 // Listeners returns the peers that are known to listen to a topic.
 func (h *Host) Listeners(topic string) []PeerID {
 	var out []PeerID
-	for _, id := range h.gossip.ListPeers(topic) {
+	for _, id := range h.gossip.ListPeers(h.profile.topic(topic)) {
 		out = append(out, PeerID(id.String()))
 	}
 	return out
@@ -240,7 +467,9 @@ func (v Verdict) result() pubsub.ValidationResult {
 // messageID names a gossip payload as the reference network does, so that both
 // recognise what they have: the decimal form of SipHash-1-3, with a key of
 // zeros, over the length (64 bits, little-endian) and the bytes.
-func messageID(data []byte) string {
+func messageID(data []byte) string { return strconv.FormatUint(messageSum(data), 10) }
+
+func messageSum(data []byte) uint64 {
 	h := sip{0x736f6d6570736575, 0x646f72616e646f6d, 0x6c7967656e657261, 0x7465646279746573}
 	const wordSize = 8
 	h.word(uint64(len(data)))
@@ -252,7 +481,7 @@ func messageID(data []byte) string {
 	copy(tail[:], rest)
 	tail[wordSize-1] = byte(len(data) + wordSize)
 	h.word(binary.LittleEndian.Uint64(tail[:]))
-	return strconv.FormatUint(h.sum(), 10)
+	return h.sum()
 }
 
 // sip is the state of SipHash.

@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -25,7 +26,6 @@ import (
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/build"
@@ -91,41 +91,58 @@ func (id PeerID) Bytes() []byte {
 // It is safe for concurrent use.
 type Host struct {
 	log       *slog.Logger
+	profile   profile
+	self      peer.ID
 	host      host.Host
 	dht       *dht.IpfsDHT
 	gossip    *pubsub.PubSub
 	book      Book
+	directory Directory // nil = none
 	bootstrap []peer.AddrInfo
+	announced []ma.Multiaddr
+	httpURL   string // of this node; "" = not told
 	metrics   *metrics
-	cancel    context.CancelFunc // ends gossip
-	asks      chan struct{}      // one token per question being answered
-	bodies    bodies             // what follows the answers
-	wake      chan struct{}      // a peer came or went
+	traffic   *traffic
+	standings *standings
+	nodes     nodes
+	alive     alives
+	meshes    meshes
+	scored    atomic.Pointer[map[peer.ID]float64] // of gossip, as of scoreInterval ago
+	cancel    context.CancelFunc                  // ends gossip
+	asks      chan struct{}                       // one token per question being answered
+	bodies    bodies                              // what follows the answers
+	sending   bodies                              // bulk
+	wake      chan struct{}                       // a peer came or went
+	came      chan struct{}                       // a peer came
+	byTopic   sync.Map                            // our names of topics by the network's; gossip asks while mu is held
 
 	mu      sync.Mutex
-	topics  map[string]*subscription // guarded by mu
+	topics  map[string]*subscription // by our name; guarded by mu
 	running bool                     // Run was called; guarded by mu
 	kinds   map[string]AskHandler    // guarded by mu
-	blobs   BlobHandler              // guarded by mu
+	bulks   map[string]BulkHandler   // guarded by mu
 	dials   map[peer.ID]dial         // guarded by mu
 }
 
 // Open listens as cfg says under the name of the key. The host answers no
 // question and keeps no peer before Run. book may be nil.
-func Open(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, reg prometheus.Registerer, log *slog.Logger) (_ *Host, err error) {
-	listen, err := cfg.listen()
-	if err != nil {
-		return nil, errs.New(errs.Invalid, "%w", err)
-	}
-	bootstrap, err := cfg.bootstrap()
-	if err != nil {
+func Open(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, reg prometheus.Registerer, log *slog.Logger) (*Host, error) {
+	return open(ctx, cfg, key, book, reg, log)
+}
+
+// open is Open with options of the library over ours, with which tests replace the
+// network.
+func open(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, reg prometheus.Registerer, log *slog.Logger, more ...libp2p.Option) (_ *Host, err error) {
+	if err := cfg.Validate(); err != nil {
 		return nil, errs.New(errs.Invalid, "%w", err)
 	}
 	h := &Host{
-		log: log, book: book, bootstrap: bootstrap,
-		asks: make(chan struct{}, asksMax), wake: make(chan struct{}, 1),
-		topics: map[string]*subscription{}, kinds: map[string]AskHandler{}, dials: map[peer.ID]dial{},
+		log: log, book: book, metrics: newMetrics(), traffic: newTraffic(), standings: newStandings(cfg.PublishRate),
+		asks: make(chan struct{}, asksMax), wake: make(chan struct{}, 1), came: make(chan struct{}, 1),
+		topics: map[string]*subscription{}, kinds: map[string]AskHandler{}, bulks: map[string]BulkHandler{}, dials: map[peer.ID]dial{},
 	}
+	h.scored.Store(&map[peer.ID]float64{})
+	h.meshes.changed = make(chan struct{}, 1)
 	// The host outlives the call that opens it; Close ends it.
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	h.cancel = cancel
@@ -134,77 +151,124 @@ func Open(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, re
 			err = errors.Join(err, h.Close())
 		}
 	}()
-	if h.host, err = newHost(listen, key); err != nil {
+	listen, err := h.newHost(cfg, key, more)
+	if err != nil {
 		return nil, err
 	}
 	if h.dht, err = newDHT(h.host, local(listen)); err != nil {
 		return nil, err
 	}
-	if h.gossip, err = newGossip(life, h.host, log); err != nil {
+	if h.gossip, err = h.newGossip(life); err != nil {
 		return nil, err
 	}
-	if h.metrics, err = newMetrics(reg, h.host); err != nil {
+	if err = h.metrics.register(reg, h); err != nil {
+		return nil, err
+	}
+	if err = h.subscribeAlive(); err != nil {
+		return nil, err
+	}
+	if err = h.introduce(life); err != nil {
 		return nil, err
 	}
 	h.host.Network().Notify(&network.NotifyBundle{
-		ConnectedF:    func(network.Network, network.Conn) { h.poke() },
-		DisconnectedF: func(network.Network, network.Conn) { h.poke() },
+		ConnectedF: func(_ network.Network, c network.Conn) {
+			h.recognise(c.RemotePeer())
+			select {
+			case h.came <- struct{}{}:
+			default:
+			}
+			h.poke()
+		},
+		DisconnectedF: func(n network.Network, c network.Conn) {
+			if n.Connectedness(c.RemotePeer()) == network.NotConnected {
+				h.traffic.left(c.RemotePeer())
+			}
+			h.poke()
+		},
 	})
 	return h, nil
 }
 
-func newHost(listen []ma.Multiaddr, key ed25519.PrivateKey) (host.Host, error) {
+// newHost opens the library's host and returns the addresses it was to listen on.
+func (h *Host) newHost(cfg Config, key ed25519.PrivateKey, more []libp2p.Option) ([]ma.Multiaddr, error) {
 	priv, err := crypto.UnmarshalEd25519PrivateKey(key)
 	if err != nil {
 		return nil, fmt.Errorf("read identity key: %w", err)
 	}
-	if err := checkPorts(listen); err != nil {
+	if h.self, err = peer.IDFromPrivateKey(priv); err != nil {
+		return nil, fmt.Errorf("name identity key: %w", err)
+	}
+	h.nodes.self = h.self
+	// Validate has read them all.
+	listen, err := cfg.listen()
+	if err != nil {
 		return nil, err
 	}
-	resources, err := newResourceManager()
+	if h.profile, err = cfg.profile(); err != nil {
+		return nil, err
+	}
+	if h.bootstrap, err = cfg.bootstrap(h.profile); err != nil {
+		return nil, err
+	}
+	relays, err := infosOf("relays", cfg.Relays)
+	if err != nil {
+		return nil, err
+	}
+	if h.announced, err = cfg.announce(); err != nil {
+		return nil, err
+	}
+	simulated := len(more) > 0
+	if !simulated {
+		if listen, err = settlePorts(listen); err != nil {
+			return nil, err
+		}
+		if err := checkPorts(listen); err != nil {
+			return nil, err
+		}
+	}
+	resources, err := newResourceManager(h.metrics)
 	if err != nil {
 		return nil, err
 	}
 	conns, err := connmgr.NewConnManager(connsLow, connsHigh, connmgr.WithGracePeriod(connsGrace))
 	if err != nil {
-		return nil, fmt.Errorf("make connection manager: %w", err)
+		return nil, fmt.Errorf("make connection manager: %w", errors.Join(err, resources.Close()))
 	}
 	opts := []libp2p.Option{
 		libp2p.Identity(priv), libp2p.ListenAddrs(listen...), libp2p.UserAgent("aleph-onchain/" + build.Version),
 		libp2p.Security(noise.ID, noise.New), libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
+		libp2p.ResourceManager(resources), libp2p.ConnectionManager(conns), libp2p.BandwidthReporter(h.traffic),
+		libp2p.DisableMetrics(), libp2p.WithDialTimeout(dialMax),
+	}
+	if !simulated {
 		// Two nodes on one port would each get some of the other's peers.
-		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), libp2p.ResourceManager(resources), libp2p.ConnectionManager(conns),
-		libp2p.DisableRelay(), libp2p.DisableMetrics(), libp2p.DisableIdentifyAddressDiscovery(), libp2p.WithDialTimeout(dialMax),
+		opts = append(opts, libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()))
 	}
 	for _, addr := range listen {
-		if name, _ := protocolOf(addr); name == "quic" {
+		if name, _ := protocolOf(addr); name == transportQUIC {
 			opts = append(opts, libp2p.Transport(quic.NewTransport))
 			break
 		}
 	}
-	h, err := libp2p.New(opts...)
-	if err != nil {
+	opts = append(opts, h.natOptions(cfg, listen, h.announced, relays)...)
+	opts = append(opts, more...)
+	if h.host, err = libp2p.New(opts...); err != nil {
 		return nil, fmt.Errorf("listen on %v: %w", listen, errors.Join(err, conns.Close(), resources.Close()))
 	}
-	return h, nil
+	return listen, h.checkListening(listen)
 }
 
-// checkPorts reports a TCP port that is taken, which the library would say in
-// many words.
-func checkPorts(listen []ma.Multiaddr) error {
+// checkListening reports an address on which the library does not listen, which it
+// does not say while another works.
+func (h *Host) checkListening(listen []ma.Multiaddr) error {
+	have := map[string]bool{}
+	for _, addr := range h.host.Network().ListenAddresses() {
+		name, _ := protocolOf(addr)
+		have[name] = true
+	}
 	for _, addr := range listen {
-		if name, _ := protocolOf(addr); name != "tcp" {
-			continue
-		}
-		l, err := manet.Listen(addr)
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return errs.New(errs.Conflict, "another process already listens on %s; stop it or set another [network] listen_addr", addr)
-		}
-		if err != nil {
-			return fmt.Errorf("listen on %s: %w", addr, err)
-		}
-		if err := l.Close(); err != nil {
-			return fmt.Errorf("listen on %s: %w", addr, err)
+		if name, _ := protocolOf(addr); !have[name] {
+			return errs.New(errs.Unavailable, "cannot listen on %s", addr)
 		}
 	}
 	return nil
@@ -212,21 +276,54 @@ func checkPorts(listen []ma.Multiaddr) error {
 
 // newResourceManager bounds memory, connections and streams by the size of the
 // machine, and the streams of our own protocols by what a handler may cost.
-func newResourceManager() (network.ResourceManager, error) {
+func newResourceManager(reporter rcmgr.TraceReporter) (network.ResourceManager, error) {
 	limits := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&limits)
 	perPeer := rcmgr.ResourceLimits{Streams: 2 * streamsPerPeerMax, StreamsInbound: streamsPerPeerMax, StreamsOutbound: streamsPerPeerMax}
 	all := rcmgr.ResourceLimits{Streams: 2 * streamsMax, StreamsInbound: streamsMax, StreamsOutbound: streamsMax}
 	ours := rcmgr.PartialLimitConfig{
-		Protocol:     map[protocol.ID]rcmgr.ResourceLimits{wire.StreamAsk: all, wire.StreamBlob: all},
-		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{wire.StreamAsk: perPeer, wire.StreamBlob: perPeer},
+		Protocol:     map[protocol.ID]rcmgr.ResourceLimits{wire.StreamAsk: all, wire.StreamBulk: all},
+		ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{wire.StreamAsk: perPeer, wire.StreamBulk: perPeer},
 	}
 	limiter := rcmgr.NewFixedLimiter(ours.Build(limits.AutoScale()))
-	m, err := rcmgr.NewResourceManager(limiter, rcmgr.WithMetricsDisabled())
+	m, err := rcmgr.NewResourceManager(limiter, rcmgr.WithMetricsDisabled(), rcmgr.WithTraceReporter(reporter))
 	if err != nil {
 		return nil, fmt.Errorf("make resource manager: %w", err)
 	}
 	return m, nil
+}
+
+// introduce lets gossip try peers that do not identify themselves, as those of the public
+// network do not: the library speaks with those only that have said that they gossip.
+func (h *Host) introduce(ctx context.Context) error {
+	bus := h.host.EventBus()
+	failed, err := bus.Subscribe(new(event.EvtPeerIdentificationFailed))
+	if err != nil {
+		return fmt.Errorf("watch for peers that do not identify themselves: %w", err)
+	}
+	told, err := bus.Emitter(new(event.EvtPeerProtocolsUpdated))
+	if err != nil {
+		return fmt.Errorf("tell of peers that do not identify themselves: %w", errors.Join(err, failed.Close()))
+	}
+	go func() {
+		defer failed.Close()
+		defer told.Close()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case e, ok := <-failed.Out():
+				if !ok {
+					return
+				}
+				who, _ := e.(event.EvtPeerIdentificationFailed)
+				if err := told.Emit(event.EvtPeerProtocolsUpdated{Peer: who.Peer, Added: []protocol.ID{pubsub.GossipSubID_v11}}); err != nil {
+					h.log.Debug("peer not introduced", "peer", who.Peer.String(), "err", err)
+				}
+			}
+		}
+	}()
+	return nil
 }
 
 func newDHT(h host.Host, isLocal bool) (*dht.IpfsDHT, error) {
@@ -251,9 +348,7 @@ func newDHT(h host.Host, isLocal bool) (*dht.IpfsDHT, error) {
 func (h *Host) Close() error {
 	h.cancel()
 	var out []error
-	if h.metrics != nil {
-		h.metrics.unregister()
-	}
+	h.metrics.unregister()
 	if h.dht != nil {
 		out = append(out, h.dht.Close())
 	}
@@ -316,7 +411,7 @@ func (h *Host) open(ctx context.Context, id PeerID, proto protocol.ID) (network.
 	if err := h.reach(ctx, p); err != nil {
 		return nil, errs.New(errs.Unavailable, "connect to peer %s: %w", id, err)
 	}
-	s, err := h.host.NewStream(ctx, p, proto)
+	s, err := h.host.NewStream(mayBeRelayed(ctx), p, proto)
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "open %s to peer %s: %w", proto, id, err)
 	}
@@ -326,8 +421,10 @@ func (h *Host) open(ctx context.Context, id PeerID, proto protocol.ID) (network.
 // reach connects to the peer unless it is connected, looking for its address
 // if none is known.
 func (h *Host) reach(ctx context.Context, id peer.ID) error {
-	if h.host.Network().Connectedness(id) == network.Connected {
+	switch h.host.Network().Connectedness(id) {
+	case network.Connected, network.Limited:
 		return nil
+	case network.NotConnected, network.CanConnect, network.CannotConnect: //nolint:staticcheck // the last two are not used any more
 	}
 	if len(h.host.Peerstore().Addrs(id)) > 0 {
 		return h.connect(ctx, peer.AddrInfo{ID: id})
@@ -344,7 +441,7 @@ func (h *Host) reach(ctx context.Context, id peer.ID) error {
 func (h *Host) connect(ctx context.Context, info peer.AddrInfo) error {
 	ctx, cancel := context.WithTimeout(ctx, dialMax)
 	defer cancel()
-	return h.host.Connect(ctx, info)
+	return h.host.Connect(mayBeRelayed(ctx), info)
 }
 
 func (h *Host) poke() {

@@ -48,20 +48,41 @@ func TestConfigNamesWhatIsWrong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	set := func(change func(*p2p.Config)) p2p.Config {
+		cfg := p2p.DefaultConfig()
+		change(&cfg)
+		return cfg
+	}
+	listen := func(addr string) p2p.Config { return set(func(c *p2p.Config) { c.ListenAddr = addr }) }
+	bootstrap := func(addr string) p2p.Config {
+		return set(func(c *p2p.Config) { c.BootstrapPeers = []string{addr} })
+	}
 	tests := []struct {
 		name string
 		cfg  p2p.Config
 		want string // part of the error, "" for none
 	}{
 		{"default", p2p.DefaultConfig(), ""},
-		{"tcp and quic", p2p.Config{ListenAddr: "/ip4/0.0.0.0/tcp/4001, /ip4/0.0.0.0/udp/4001/quic-v1"}, ""},
-		{"not a multiaddress", p2p.Config{ListenAddr: "0.0.0.0:4001"}, "is not a multiaddress like"},
-		{"no port", p2p.Config{ListenAddr: "/ip4/0.0.0.0"}, "neither /tcp/<port> nor /udp/<port>/quic-v1"},
-		{"websocket", p2p.Config{ListenAddr: "/ip4/0.0.0.0/tcp/1/ws"}, "neither"},
+		{"tcp and quic", listen("/ip4/0.0.0.0/tcp/4001, /ip4/0.0.0.0/udp/4001/quic-v1"), ""},
+		{"not a multiaddress", listen("0.0.0.0:4001"), "is not a multiaddress like"},
+		{"no port", listen("/ip4/0.0.0.0"), "neither /tcp/<port> nor /udp/<port>/quic-v1"},
+		{"websocket", listen("/ip4/0.0.0.0/tcp/1/ws"), "neither"},
 		{"empty", p2p.Config{}, "listen_addr"},
-		{"bootstrap", p2p.Config{ListenAddr: "/ip4/127.0.0.1/tcp/0", BootstrapPeers: []string{"/ip4/1.2.3.4/tcp/1/p2p/" + string(id)}}, ""},
-		{"bootstrap without a name", p2p.Config{ListenAddr: "/ip4/127.0.0.1/tcp/0", BootstrapPeers: []string{"/ip4/1.2.3.4/tcp/1"}}, "does not end in /p2p/<peer id>"},
-		{"bootstrap is no address", p2p.Config{ListenAddr: "/ip4/127.0.0.1/tcp/0", BootstrapPeers: []string{"a.example:1"}}, "bootstrap_peers"},
+		{"bootstrap", bootstrap("/ip4/1.2.3.4/tcp/1/p2p/" + string(id)), ""},
+		{"bootstrap by rsa id", bootstrap("/dns/api2.aleph.im/tcp/4025/p2p/QmZkurbY2G2hWay59yiTgQNaQxHSNzKZFt2jbnwJhQcKgV"), ""},
+		{"bootstrap without a name", bootstrap("/ip4/1.2.3.4/tcp/1"), "does not end in /p2p/<peer id>"},
+		{"bootstrap is no address", bootstrap("a.example:1"), "bootstrap_peers"},
+		{"no such profile", set(func(c *p2p.Config) { c.Profile = "public" }), "profile is \"public\", want private or aleph"},
+		{"aleph", set(func(c *p2p.Config) { c.Profile = p2p.ProfileAleph }), ""},
+		{"topics of its own", set(func(c *p2p.Config) { c.Profile, c.MessagesTopic, c.AliveTopic = p2p.ProfileAleph, "OURS", "OUR-ALIVE" }), ""},
+		{"a topic twice", set(func(c *p2p.Config) { c.MessagesTopic, c.AliveTopic = "A", "A" }), "must differ"},
+		{"the topic of capacities", set(func(c *p2p.Config) { c.MessagesTopic = wire.TopicCapacity }), "must differ"},
+		{"a topic with a space", set(func(c *p2p.Config) { c.MessagesTopic = "A B" }), "messages_topic"},
+		{"relay is no address", set(func(c *p2p.Config) { c.Relays = []string{"a.example:1"} }), "relays"},
+		{"announced is no address", set(func(c *p2p.Config) { c.AnnounceAddrs = []string{"a.example:1"} }), "announce_addrs"},
+		{"announced has no port", set(func(c *p2p.Config) { c.AnnounceAddrs = []string{"/dns4/a.example"} }), "announce_addrs"},
+		{"no such reachability", set(func(c *p2p.Config) { c.Reachability = "maybe" }), "reachability is \"maybe\""},
+		{"nobody may publish", set(func(c *p2p.Config) { c.PublishRate = 0 }), "publish_rate"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -90,7 +111,9 @@ func TestOpenRefusesBadKeyAndTakenPort(t *testing.T) {
 	a := p2ptest.Open(t, "a")
 	addr, _, _ := strings.Cut(a.Addrs()[0], "/p2p/")
 
-	_, err := p2p.Open(t.Context(), p2p.Config{ListenAddr: addr}, p2ptest.Key("b"), nil, prometheus.NewRegistry(), log)
+	taken := p2ptest.Config()
+	taken.ListenAddr = addr
+	_, err := p2p.Open(t.Context(), taken, p2ptest.Key("b"), nil, prometheus.NewRegistry(), log)
 
 	if errs.KindOf(err) != errs.Conflict || !strings.Contains(err.Error(), "[network] listen_addr") {
 		t.Errorf("Open on a taken port: %v, want errs.Conflict that names the setting", err)
@@ -493,13 +516,13 @@ func TestOpenBlobFromAnOffset(t *testing.T) {
 		offset int64
 		want   string
 	}{
-		{message.HashOf(nil), 0, "no blob"}, {"nonsense", 0, "64 hex digits"}, {hash, int64(len(data)) + 1, "behind the end"}, {hash, -1, "offset"},
+		{message.HashOf(nil), 0, "no blob"}, {"nonsense", 0, "hex digits"}, {hash, int64(len(data)) + 1, "behind the end"}, {hash, -1, "offset"},
 	} {
 		if _, _, err := b.OpenBlob(t.Context(), a.ID(), tt.hash, tt.offset); errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("OpenBlob(%.8s, %d): %v, want errs.Unavailable with %q", tt.hash, tt.offset, err, tt.want)
 		}
 	}
-	if _, _, err := a.OpenBlob(t.Context(), b.ID(), hash, 0); err == nil || !strings.Contains(err.Error(), "serves no blobs") {
+	if _, _, err := a.OpenBlob(t.Context(), b.ID(), hash, 0); err == nil || !strings.Contains(err.Error(), "serves nothing of kind") {
 		t.Errorf("OpenBlob of a host without blobs: %v", err)
 	}
 }
@@ -522,13 +545,50 @@ func TestHostsFindEachOtherThroughTheTable(t *testing.T) {
 }
 
 func TestQUIC(t *testing.T) {
-	a := p2ptest.OpenWith(t, p2p.Config{ListenAddr: "/ip4/127.0.0.1/udp/0/quic-v1"}, "a", nil)
-	b := p2ptest.OpenWith(t, p2p.Config{ListenAddr: "/ip4/127.0.0.1/udp/0/quic-v1", BootstrapPeers: a.Addrs()}, "b", nil)
+	cfg := p2ptest.Config()
+	cfg.ListenAddr = "/ip4/127.0.0.1/udp/0/quic-v1"
+	a := p2ptest.OpenWith(t, cfg, "a", nil)
+	cfg.BootstrapPeers = a.Addrs()
+	b := p2ptest.OpenWith(t, cfg, "b", nil)
 	if !strings.Contains(a.Addrs()[0], "quic-v1") {
 		t.Fatalf("a listens on %v, want QUIC", a.Addrs())
 	}
 	p2ptest.Start(t, a, b)
 	p2ptest.Meet(t, a, b)
+}
+
+func TestTheDefaultListensByTCPAndQUICOnOnePort(t *testing.T) {
+	a := p2ptest.OpenWith(t, p2p.DefaultConfig(), "a", nil)
+	addrs := a.Addrs()
+	if len(addrs) != 2 {
+		t.Fatalf("addresses %v, want one of TCP and one of QUIC", addrs)
+	}
+	port := map[string]string{}
+	for _, addr := range addrs {
+		parts := strings.Split(addr, "/") // "", ip4, 127.0.0.1, tcp, 4001, ...
+		if len(parts) < 5 || parts[2] != "127.0.0.1" {
+			t.Fatalf("address %s, want one on loopback", addr)
+		}
+		port[parts[3]] = parts[4]
+	}
+	if port["tcp"] == "" || port["tcp"] != port["udp"] {
+		t.Errorf("ports %v, want the same for both", port)
+	}
+	for i, addr := range addrs {
+		b := p2ptest.OpenWith(t, p2p.DefaultConfig(), fmt.Sprint("b", i), nil)
+		p2ptest.Start(t, b)
+		p2p.Dial(t, b, addr)
+		p2ptest.Wait(t, "a peer is there by "+addr, func() bool { return slices.Contains(b.Connected(), a.ID()) })
+	}
+
+	for _, addr := range addrs {
+		cfg := p2ptest.Config()
+		cfg.ListenAddr, _, _ = strings.Cut(addr, "/p2p/")
+		_, err := p2p.Open(t.Context(), cfg, p2ptest.Key("other"), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		if errs.KindOf(err) != errs.Conflict || !strings.Contains(err.Error(), "[network] listen_addr") {
+			t.Errorf("Open on %s, which is taken: %v, want errs.Conflict that names the setting", cfg.ListenAddr, err)
+		}
+	}
 }
 
 // book keeps peers in memory.
@@ -555,7 +615,7 @@ func TestPeersAreRememberedOverARestart(t *testing.T) {
 	a := p2ptest.Open(t, "a")
 	p2ptest.Start(t, a)
 	memory := &book{}
-	b := p2ptest.OpenWith(t, p2p.Config{ListenAddr: "/ip4/127.0.0.1/tcp/0", BootstrapPeers: a.Addrs()}, "b", memory)
+	b := p2ptest.OpenWith(t, p2ptest.Config(a.Addrs()...), "b", memory)
 	stop := p2ptest.Start(t, b)
 	p2ptest.Wait(t, "b wrote a down", func() bool {
 		known, _ := memory.Known(t.Context(), 1)
@@ -564,7 +624,7 @@ func TestPeersAreRememberedOverARestart(t *testing.T) {
 	stop()
 
 	memory.peers = append(memory.peers, p2p.Peer{ID: "nonsense"}, p2p.Peer{ID: b.ID(), Addrs: []string{"nonsense"}})
-	again := p2ptest.OpenWith(t, p2p.DefaultConfig(), "again", memory)
+	again := p2ptest.OpenWith(t, p2ptest.Config(), "again", memory)
 	p2ptest.Start(t, again)
 
 	p2ptest.Wait(t, "the remembered peer is connected", func() bool { return slices.Contains(again.Connected(), a.ID()) })
@@ -572,7 +632,7 @@ func TestPeersAreRememberedOverARestart(t *testing.T) {
 
 func TestABookThatFailsStopsNothing(t *testing.T) {
 	a := p2ptest.Open(t, "a")
-	b := p2ptest.OpenWith(t, p2p.Config{ListenAddr: "/ip4/127.0.0.1/tcp/0", BootstrapPeers: a.Addrs()}, "b", &book{err: errors.New("disk")})
+	b := p2ptest.OpenWith(t, p2ptest.Config(a.Addrs()...), "b", &book{err: errors.New("disk")})
 	p2ptest.Start(t, a, b)
 	p2ptest.Meet(t, a, b)
 }
@@ -588,7 +648,9 @@ func TestABootstrapPeerThatComesLateIsMet(t *testing.T) {
 	p2ptest.Start(t, b)
 	p2ptest.Wait(t, "b noticed that nobody is there", func() bool { return errs.KindOf(b.Ready()) == errs.Unavailable })
 
-	late := p2ptest.OpenWith(t, p2p.Config{ListenAddr: addr}, "late", nil)
+	cfg := p2ptest.Config()
+	cfg.ListenAddr = addr
+	late := p2ptest.OpenWith(t, cfg, "late", nil)
 	p2ptest.Start(t, late)
 
 	p2ptest.Meet(t, late, b)

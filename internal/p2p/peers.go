@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -69,21 +70,33 @@ func (h *Host) Run(ctx context.Context) error {
 	defer cancel()
 	h.host.SetStreamHandler(wire.StreamAsk, func(s network.Stream) { h.serveAsk(ctx, s) })
 	defer h.host.RemoveStreamHandler(wire.StreamAsk)
-	h.host.SetStreamHandler(wire.StreamBlob, func(s network.Stream) { h.serveBlob(ctx, s) })
-	defer h.host.RemoveStreamHandler(wire.StreamBlob)
+	h.host.SetStreamHandler(wire.StreamBulk, func(s network.Stream) { h.serveBulk(ctx, s) })
+	defer h.host.RemoveStreamHandler(wire.StreamBulk)
 	h.meetKnown(ctx)
 	if err := h.dht.Bootstrap(ctx); err != nil {
 		return fmt.Errorf("start routing table: %w", err)
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer cancel() // before it waits
 	for _, s := range topics {
-		wg.Go(func() { h.deliver(ctx, s) })
+		wg.Go(func() { h.receive(ctx, s) })
+		wg.Go(func() { deliver(ctx, s) })
+		events, err := s.topic.EventHandler()
+		if err != nil {
+			return fmt.Errorf("watch who listens to %s: %w", s.name, err)
+		}
+		wg.Go(func() { h.watch(ctx, events) })
 	}
+	wg.Go(func() { h.retell(ctx, topics) })
+	wg.Go(func() { h.watchDistance(ctx) })
+	wg.Go(func() { h.tellAlive(ctx) })
 	var rememberedAt time.Time
 	return loop.Every(ctx, h.log, checkInterval, dialBackoffMax, h.wake, func(ctx context.Context) error {
 		now := time.Now()
 		h.meetBootstrap(ctx, now)
+		h.lookUp(ctx, now)
+		h.meetListed(ctx, now)
 		if h.book == nil || now.Sub(rememberedAt) < rememberInterval {
 			return nil
 		}
@@ -106,7 +119,7 @@ func (h *Host) meetBootstrap(ctx context.Context, now time.Time) {
 			continue
 		}
 		h.host.ConnManager().Protect(info.ID, "bootstrap")
-		wg.Go(func() { h.meet(ctx, info, now) })
+		wg.Go(func() { h.meet(ctx, info, now, slog.LevelWarn) })
 	}
 	wg.Wait()
 }
@@ -117,8 +130,8 @@ func (h *Host) due(id peer.ID, now time.Time) bool {
 	return !now.Before(h.dials[id].nextAt)
 }
 
-// meet dials a peer and notes how it went.
-func (h *Host) meet(ctx context.Context, info peer.AddrInfo, now time.Time) {
+// meet dials a peer and notes how it went; the level is that of the first failure.
+func (h *Host) meet(ctx context.Context, info peer.AddrInfo, now time.Time, away slog.Level) {
 	// libp2p waits five seconds after a failure; we pace dials ourselves.
 	if s, ok := h.host.Network().(*swarm.Swarm); ok {
 		s.Backoff().Clear(info.ID)
@@ -135,7 +148,7 @@ func (h *Host) meet(ctx context.Context, info peer.AddrInfo, now time.Time) {
 	wait := min(dialBackoffMin<<min(d.failures, 10), dialBackoffMax)
 	h.dials[info.ID] = dial{failures: d.failures + 1, nextAt: now.Add(wait)}
 	if d.failures == 0 && ctx.Err() == nil {
-		h.log.Warn("bootstrap peer is away", "peer", info.ID.String(), "retry_in", wait, "err", err)
+		h.log.Log(ctx, away, "peer is away", "peer", info.ID.String(), "retry_in", wait, "err", err)
 	}
 }
 
@@ -188,7 +201,8 @@ func (p Peer) info() (peer.AddrInfo, error) {
 	return info, errors.Join(bad...)
 }
 
-// remember writes down who is connected and under which address it listens.
+// remember writes down who is connected, and under which addresses it listens, and who
+// told that it lives.
 func (h *Host) remember(ctx context.Context, now time.Time) error {
 	var met []Peer
 	for _, id := range h.host.Network().Peers() {
@@ -197,6 +211,15 @@ func (h *Host) remember(ctx context.Context, now time.Time) error {
 			p.Addrs = append(p.Addrs, a.String())
 		}
 		if slices.Sort(p.Addrs); len(p.Addrs) > 0 && len(met) < knownMax {
+			met = append(met, p)
+		}
+	}
+	for _, info := range h.alive.infos(now) {
+		if len(met) < knownMax && h.host.Network().Connectedness(info.ID) == network.NotConnected {
+			p := Peer{ID: PeerID(info.ID.String())}
+			for _, a := range info.Addrs {
+				p.Addrs = append(p.Addrs, a.String())
+			}
 			met = append(met, p)
 		}
 	}

@@ -186,6 +186,16 @@ func peers() table[Peer] {
 // PutPeer writes a peer's row.
 func (tx *Tx) PutPeer(ctx context.Context, p Peer) error { return peers().put(ctx, tx, &p) }
 
+// KeepPeers forgets all but the limit peers that were seen last: whoever comes by is met,
+// and names cost nothing.
+func (tx *Tx) KeepPeers(ctx context.Context, limit int) error {
+	_, err := tx.tx.ExecContext(ctx, "DELETE FROM peers WHERE pk NOT IN (SELECT pk FROM peers ORDER BY seen_at DESC, pk LIMIT ?)", limit)
+	if err != nil {
+		return fmt.Errorf("forget peers: %w", err)
+	}
+	return nil
+}
+
 // Peers returns up to limit peers, last seen first.
 func (r reader) Peers(ctx context.Context, limit int) ([]Peer, error) {
 	return peers().list(ctx, r, "TRUE ORDER BY seen_at DESC, pk LIMIT ?", limit)

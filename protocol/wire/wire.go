@@ -20,20 +20,32 @@ const (
 	TopicCapacity = "aleph/v1/capacity" // signed capacity ads, JSON
 )
 
+// Gossip topics of the message network that was there before.
+const (
+	TopicAlephMessages = "ALEPH-TEST" // message envelopes, JSON that receivers Unquote; the name is that of its main network
+	TopicAlephAlive    = "ALIVE"      // Alive
+)
+
 // Stream protocols.
 const (
 	StreamAsk  = "/aleph/v1/ask"  // one request frame, one reply frame, then raw bytes for logs
-	StreamBlob = "/aleph/v1/blob" // one request frame, one header frame, then the blob's bytes
+	StreamBulk = "/aleph/v1/bulk" // one request frame, one header frame, then the bytes
 )
+
+// BulkBlob is the kind of bulk whose names are item hashes and whose bytes hash to
+// them.
+const BulkBlob = "blob"
 
 const (
 	// MaxFrame bounds a JSON frame: it holds the greatest message.
 	MaxFrame = 1 << 20
 	// MaxGossip bounds a gossip payload, as the reference network does.
 	MaxGossip = 1 << 18
-	// MaxBlobSize bounds the size that a blob's header may announce, far
-	// above any image: it keeps arithmetic on sizes away from overflow.
-	MaxBlobSize = 1 << 44
+	// MaxBulkSize bounds the size that a bulk's header may announce, far above any
+	// image: it keeps arithmetic on sizes away from overflow.
+	MaxBulkSize = 1 << 44
+	// MaxBulkKind and MaxBulkName bound the words that name a bulk, in bytes.
+	MaxBulkKind, MaxBulkName = 40, 1024
 
 	frameHeader = 4 // bytes of the big-endian length
 )
@@ -84,41 +96,55 @@ func ReadFrame(r io.Reader) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// BlobRequest asks for a blob from an offset on.
-type BlobRequest struct {
-	Hash   message.ItemHash `json:"hash"`
-	Offset int64            `json:"offset"` // bytes
+// BulkRequest asks for bytes from an offset on.
+type BulkRequest struct {
+	Kind   string `json:"kind"`   // which handler has them
+	Name   string `json:"name"`   // which bytes, in that handler's words
+	Offset int64  `json:"offset"` // bytes that the asker has
 }
 
-// BlobHeader precedes the bytes of a blob: Size-Offset of them follow.
-type BlobHeader struct {
-	Size  int64  `json:"size"` // bytes of the whole blob
-	Error string `json:"error,omitempty"`
+// BulkHeader precedes the bytes: Size-Offset of them follow.
+type BulkHeader struct {
+	Size      int64  `json:"size"` // bytes of the whole
+	Error     string `json:"error,omitempty"`
+	ErrorKind string `json:"error_kind,omitempty"` // as of an answer to a question
 }
 
-// ParseBlobRequest decodes and checks a request for a blob.
-func ParseBlobRequest(raw []byte) (*BlobRequest, error) {
-	b := new(BlobRequest)
+// ParseBulkRequest decodes and checks a request for bytes.
+func ParseBulkRequest(raw []byte) (*BulkRequest, error) {
+	b := new(BulkRequest)
 	if err := json.Unmarshal(raw, b); err != nil {
-		return nil, fmt.Errorf("decode blob request: %w", err)
+		return nil, fmt.Errorf("decode bulk request: %w", err)
 	}
-	if _, ok := b.Hash.Digest(); !ok {
-		return nil, fmt.Errorf("blob request: hash %.80q is not 64 lower-case hex digits", string(b.Hash))
+	if b.Kind == "" || len(b.Kind) > MaxBulkKind {
+		return nil, fmt.Errorf("bulk request: kind has %d bytes, want 1 to %d", len(b.Kind), MaxBulkKind)
 	}
-	if b.Offset < 0 || b.Offset > MaxBlobSize {
-		return nil, fmt.Errorf("blob request: offset is %d, want 0 to %d", b.Offset, int64(MaxBlobSize))
+	if b.Name == "" || len(b.Name) > MaxBulkName {
+		return nil, fmt.Errorf("bulk request: name has %d bytes, want 1 to %d", len(b.Name), MaxBulkName)
+	}
+	if b.Offset < 0 || b.Offset > MaxBulkSize {
+		return nil, fmt.Errorf("bulk request: offset is %d, want 0 to %d", b.Offset, int64(MaxBulkSize))
 	}
 	return b, nil
 }
 
-// ParseBlobHeader decodes and checks the header of a blob.
-func ParseBlobHeader(raw []byte) (*BlobHeader, error) {
-	h := new(BlobHeader)
-	if err := json.Unmarshal(raw, h); err != nil {
-		return nil, fmt.Errorf("decode blob header: %w", err)
+// ParseBlobName checks the name of a bulk of kind BulkBlob.
+func ParseBlobName(name string) (message.ItemHash, error) {
+	hash := message.ItemHash(name)
+	if _, ok := hash.Digest(); !ok {
+		return "", fmt.Errorf("blob: hash %.80q is not 64 lower-case hex digits", name)
 	}
-	if h.Size < 0 || h.Size > MaxBlobSize {
-		return nil, fmt.Errorf("blob header: size is %d, want 0 to %d", h.Size, int64(MaxBlobSize))
+	return hash, nil
+}
+
+// ParseBulkHeader decodes and checks the header of bytes that were asked for.
+func ParseBulkHeader(raw []byte) (*BulkHeader, error) {
+	h := new(BulkHeader)
+	if err := json.Unmarshal(raw, h); err != nil {
+		return nil, fmt.Errorf("decode bulk header: %w", err)
+	}
+	if h.Size < 0 || h.Size > MaxBulkSize {
+		return nil, fmt.Errorf("bulk header: size is %d, want 0 to %d", h.Size, int64(MaxBulkSize))
 	}
 	return h, nil
 }

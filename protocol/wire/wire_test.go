@@ -71,25 +71,33 @@ func (broken) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
 const blobHash = "6e30de68c6cedfa6b45240c2b51e52495ac6fb1bd4b36457b3d5ca307594d595"
 
-func TestBlobWords(t *testing.T) {
-	r, err := wire.ParseBlobRequest([]byte(`{"hash":"` + blobHash + `","offset":7}`))
-	if err != nil || r.Hash != blobHash || r.Offset != 7 {
+func TestBulkWords(t *testing.T) {
+	r, err := wire.ParseBulkRequest([]byte(`{"kind":"blob","name":"` + blobHash + `","offset":7}`))
+	if err != nil || r.Kind != wire.BulkBlob || r.Name != blobHash || r.Offset != 7 {
 		t.Errorf("request %+v, %v; want %s from 7", r, err, blobHash)
 	}
 	for _, raw := range []string{
-		`{`, `{"hash":"x"}`, `{}`, `{"hash":"` + blobHash + `","offset":-1}`,
-		`{"hash":"QmYULJoNGPDmoRq4WNWTDTUvJGJv1hosox8H6vVd1kCsY8"}`, `{"hash":"` + blobHash + `","offset":99999999999999}`,
+		`{`, `{"name":"x"}`, `{"kind":"x"}`, `{}`, `{"kind":"x","name":"y","offset":-1}`, `{"kind":"x","name":"y","offset":99999999999999}`,
+		`{"kind":"` + strings.Repeat("x", wire.MaxBulkKind+1) + `","name":"y"}`, `{"kind":"x","name":"` + strings.Repeat("y", wire.MaxBulkName+1) + `"}`,
 	} {
-		if _, err := wire.ParseBlobRequest([]byte(raw)); err == nil {
-			t.Errorf("request %s accepted, want an error", raw)
+		if _, err := wire.ParseBulkRequest([]byte(raw)); err == nil {
+			t.Errorf("request %.80s accepted, want an error", raw)
 		}
 	}
-	h, err := wire.ParseBlobHeader([]byte(`{"size":9}`))
+	if hash, err := wire.ParseBlobName(blobHash); err != nil || hash != blobHash {
+		t.Errorf("blob %s, %v; want %s", hash, err, blobHash)
+	}
+	for _, name := range []string{"", "x", "../../etc/passwd", "QmYULJoNGPDmoRq4WNWTDTUvJGJv1hosox8H6vVd1kCsY8", strings.ToUpper(blobHash)} {
+		if _, err := wire.ParseBlobName(name); err == nil {
+			t.Errorf("blob name %q accepted, want an error", name)
+		}
+	}
+	h, err := wire.ParseBulkHeader([]byte(`{"size":9}`))
 	if err != nil || h.Size != 9 {
 		t.Errorf("header %+v, %v; want size 9", h, err)
 	}
 	for _, raw := range []string{`[`, `{"size":-1}`, `{"size":99999999999999}`} {
-		if _, err := wire.ParseBlobHeader([]byte(raw)); err == nil {
+		if _, err := wire.ParseBulkHeader([]byte(raw)); err == nil {
 			t.Errorf("header %s accepted, want an error", raw)
 		}
 	}
@@ -222,7 +230,7 @@ func FuzzCapacityAd(f *testing.F) {
 
 func FuzzReadFrame(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x02{}"))
-	f.Add([]byte("\x00\x00\x00\x60{\"hash\":\"" + blobHash + "\"}"))
+	f.Add([]byte("\x00\x00\x00\x5c{\"kind\":\"blob\",\"name\":\"" + blobHash + "\"}"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		frame, err := wire.ReadFrame(bytes.NewReader(raw))
 		if err != nil {
@@ -231,10 +239,10 @@ func FuzzReadFrame(f *testing.F) {
 		if len(frame) > wire.MaxFrame || len(frame)+4 > len(raw) {
 			t.Fatalf("frame of %d bytes out of %d", len(frame), len(raw))
 		}
-		if r, err := wire.ParseBlobRequest(frame); err == nil && r.Offset < 0 {
+		if r, err := wire.ParseBulkRequest(frame); err == nil && r.Offset < 0 {
 			t.Fatalf("offset %d", r.Offset)
 		}
-		if h, err := wire.ParseBlobHeader(frame); err == nil && h.Size < 0 {
+		if h, err := wire.ParseBulkHeader(frame); err == nil && h.Size < 0 {
 			t.Fatalf("size %d", h.Size)
 		}
 	})

@@ -32,6 +32,9 @@ func (s *Server) registerOperation() {
 // registerShared adds what every node answers.
 func (s *Server) registerShared() {
 	handle(s, op("info", http.MethodGet, "/api/v1/info", "Who the node is", http.StatusOK, "node"), s.info)
+	peers := op("peers", http.MethodGet, "/api/v1/peers", "The peers that are connected, for who runs the node: only to its own machine", http.StatusOK, "operation")
+	peers.Errors = append(peers.Errors, http.StatusForbidden)
+	handle(s, peers, s.peers)
 	logs := op("logs", http.MethodGet, "/api/v1/jobs/{spec}/logs", "The console of a job's machine, for its owner", http.StatusOK, "jobs")
 	logs.Errors = append(logs.Errors, http.StatusForbidden)
 	logs.Responses = bytesResponse("text/plain", "What the machine wrote to its console; with follow=1 the answer goes on")

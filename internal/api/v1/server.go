@@ -78,6 +78,11 @@ type Check struct {
 	Ready func(ctx context.Context) error // nil when it can.
 }
 
+// Connections tells of the peers that are connected; p2p.Host is one.
+type Connections interface {
+	Peers() []p2p.Connection
+}
+
 // Self is who the node is.
 type Self struct {
 	Role      Role
@@ -89,19 +94,21 @@ type Self struct {
 }
 
 // Parts are what the endpoints work with. A coordinator needs all but Console,
-// a compute node DB, Console, Gatherer and Checks, an API process Gatherer and Checks.
+// a compute node DB, Console, Connections, Gatherer and Checks, an API process Gatherer
+// and Checks.
 type Parts struct {
-	DB       *state.DB
-	Intake   Intake
-	Planner  Planner
-	Peers    Peers
-	Funds    Funds
-	Ether    Ether
-	Blobs    *blob.Store
-	Room     Room
-	Console  Console
-	Gatherer prometheus.Gatherer
-	Checks   []Check
+	DB          *state.DB
+	Intake      Intake
+	Planner     Planner
+	Peers       Peers
+	Connections Connections
+	Funds       Funds
+	Ether       Ether
+	Blobs       *blob.Store
+	Room        Room
+	Console     Console
+	Gatherer    prometheus.Gatherer
+	Checks      []Check
 }
 
 // Server answers for a node. Use New.

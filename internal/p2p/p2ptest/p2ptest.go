@@ -27,11 +27,19 @@ func Key(name string) ed25519.PrivateKey {
 	return ed25519.NewKeyFromSeed(seed[:])
 }
 
+// Config returns the settings of a host on loopback that knows some peers. It listens
+// on TCP only: machines that run tests have small buffers for QUIC.
+func Config(bootstrap ...string) p2p.Config {
+	cfg := p2p.DefaultConfig()
+	cfg.ListenAddr, cfg.BootstrapPeers = "/ip4/127.0.0.1/tcp/0", bootstrap
+	return cfg
+}
+
 // Open returns a host on loopback with the key of its name, closed when the
 // test ends. Register handlers, then call Start.
 func Open(t testing.TB, name string, bootstrap ...string) *p2p.Host {
 	t.Helper()
-	return OpenWith(t, p2p.Config{ListenAddr: p2p.DefaultConfig().ListenAddr, BootstrapPeers: bootstrap}, name, nil)
+	return OpenWith(t, Config(bootstrap...), name, nil)
 }
 
 // OpenWith is Open with a configuration and a book.

@@ -1,0 +1,88 @@
+package p2p
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
+)
+
+// The values of Config.Profile.
+const (
+	ProfilePrivate = "private"
+	ProfileAleph   = "aleph"
+)
+
+const (
+	// alephRPCMax is the size of one gossip frame of the public network, with all
+	// that is around a payload.
+	alephRPCMax = 1 << 18
+	// alephMessagesMax is how many messages of one frame its nodes read; they drop
+	// the rest.
+	alephMessagesMax = 100
+	// topicMax bounds the name of a topic, in bytes.
+	topicMax = 128
+)
+
+// profile is how a network's gossip goes.
+type profile struct {
+	messages string // topic
+	alive    string // topic; "" = nobody tells
+	// quoted says that receivers decode %XX in messages before they read them.
+	quoted bool
+	// rpcMax bounds a frame and dataMax a payload, in bytes.
+	rpcMax, dataMax int
+	// rpcMessagesMax bounds the messages of one frame; 0 = none.
+	rpcMessagesMax int
+	bootstrap      []string
+}
+
+// profile returns the network's parameters.
+func (c Config) profile() (profile, error) {
+	var p profile
+	switch c.Profile {
+	case ProfilePrivate:
+		p = profile{messages: wire.TopicMessages, rpcMax: wire.MaxGossip + gossipOverhead, dataMax: wire.MaxGossip}
+	case ProfileAleph:
+		p = profile{
+			messages: wire.TopicAlephMessages, alive: wire.TopicAlephAlive, quoted: true,
+			rpcMax: alephRPCMax, dataMax: alephRPCMax - gossipOverhead, rpcMessagesMax: alephMessagesMax,
+			bootstrap: []string{
+				"/dns/api2.aleph.im/tcp/4025/p2p/QmZkurbY2G2hWay59yiTgQNaQxHSNzKZFt2jbnwJhQcKgV",
+				"/dns/api3.aleph.im/tcp/4025/p2p/Qmb5b2ZwJm9pVWrppf3D3iMF1bXbjZhbJTwGvKEBMZNxa2",
+			},
+		}
+	default:
+		return p, fmt.Errorf("profile is %q, want %s or %s", c.Profile, ProfilePrivate, ProfileAleph)
+	}
+	for _, t := range []struct {
+		setting, value string
+		topic          *string
+	}{{"messages_topic", c.MessagesTopic, &p.messages}, {"alive_topic", c.AliveTopic, &p.alive}} {
+		if t.value == "" {
+			continue
+		}
+		if len(t.value) > topicMax || strings.ContainsFunc(t.value, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return p, fmt.Errorf("%s %.80q is not a name of 1 to %d letters, digits and signs", t.setting, t.value, topicMax)
+		}
+		*t.topic = t.value
+		// A network of one's own has none of the public one's peers.
+		p.bootstrap = nil
+	}
+	if p.messages == p.alive || p.messages == wire.TopicCapacity || p.alive == wire.TopicCapacity {
+		return p, fmt.Errorf("messages_topic %q and alive_topic %q must differ, also from %s", p.messages, p.alive, wire.TopicCapacity)
+	}
+	return p, nil
+}
+
+// topic returns the network's name for a topic of ours.
+func (p profile) topic(name string) string {
+	switch name {
+	case wire.TopicMessages:
+		return p.messages
+	case topicAlive:
+		return p.alive
+	default:
+		return name
+	}
+}

@@ -107,10 +107,16 @@ e2e: build image ## tests with the real binaries, chain and machines
 CONFORMANCE := test/conformance
 CONFORMANCE_DEPS := $(CONFORMANCE)/node_modules/.package-lock.json
 
-.PHONY: test-conformance test-conformance-python test-conformance-rust conformance-deps
+CONFORMANCE_LIBP2P := $(CONFORMANCE)/libp2p
+CONFORMANCE_LIBP2P_DEPS := $(CONFORMANCE_LIBP2P)/node_modules/.package-lock.json
 
-test-conformance: check-go $(CONFORMANCE_DEPS) ## published clients of the message network, and its numbered cases, against a node
+.PHONY: test-conformance test-conformance-libp2p test-conformance-python test-conformance-rust conformance-deps
+
+test-conformance: check-go $(CONFORMANCE_DEPS) $(CONFORMANCE_LIBP2P_DEPS) ## published clients of the message network, and its numbered cases, against a node
 	@go test -tags conformance -count=1 -timeout 10m ./$(CONFORMANCE)/...
+
+test-conformance-libp2p: check-go $(CONFORMANCE_LIBP2P_DEPS) ## js-libp2p against a node: noise, yamux, identify, ping, gossipsub, kad
+	@go test -tags conformance -count=1 -timeout 10m -run TestLibp2p ./$(CONFORMANCE)/...
 
 # Not in make test: it needs Python, and nothing else here does.
 CONFORMANCE_PYTHON := build/python
@@ -136,13 +142,13 @@ $(CONFORMANCE_RUST):
 	@cargo install aleph-cli --version $(CONFORMANCE_RUST_VERSION) --locked --debug --quiet --root build/rust-$(CONFORMANCE_RUST_VERSION) || { \
 		echo "conformance: aleph-cli could not be installed; check that cargo is there and crates.io can be reached." >&2; exit 1; }
 
-conformance-deps: $(CONFORMANCE_DEPS) ## install the clients of test/conformance/package-lock.json
+conformance-deps: $(CONFORMANCE_DEPS) $(CONFORMANCE_LIBP2P_DEPS) ## install what the package-lock.json of test/conformance and its folders list
 
-$(CONFORMANCE_DEPS): $(CONFORMANCE)/package-lock.json
+$(CONFORMANCE_DEPS) $(CONFORMANCE_LIBP2P_DEPS): %/node_modules/.package-lock.json: %/package-lock.json
 	@$(CHECK) node npm
-	@echo "conformance: installing from the npm registry into $(CONFORMANCE)/node_modules (about 250 MB):"
-	@node -p "const p = require('./$(CONFORMANCE)/package.json'); Object.entries(p.dependencies).map(([n, v]) => '  ' + n + ' ' + v).join('\n')"
-	@cd $(CONFORMANCE) && npm ci --ignore-scripts --no-audit --no-fund || { \
+	@echo "conformance: installing from the npm registry into $*/node_modules (about 250 MB):"
+	@node -p "const p = require('./$*/package.json'); Object.entries(p.dependencies).map(([n, v]) => '  ' + n + ' ' + v).join('\n')"
+	@cd $* && npm ci --ignore-scripts --no-audit --no-fund || { \
 		echo "conformance: npm could not install; check that the npm registry can be reached, then run 'make conformance-deps' again." >&2; exit 1; }
 	@touch $@
 

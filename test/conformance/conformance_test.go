@@ -8,7 +8,8 @@
 // a package does wrong, to the byte, and what the node answers. TestPython does the
 // same in short with the Python packages. The others are the numbered cases of the
 // protocol's black-box table, each with its number in its name; they see the node
-// over HTTP only, but may sign as those whose posts the node believes.
+// over HTTP only, but may sign as those whose posts the node believes. TestLibp2p makes
+// js-libp2p a peer of the node; its tests are in libp2p.
 package conformance_test
 
 import (
@@ -159,14 +160,22 @@ func TestSDKOnANodeForDevelopers(t *testing.T) {
 // sdk runs files of tests of the clients against a node.
 func sdk(t *testing.T, url string, files ...string) {
 	t.Helper()
-	if _, err := os.Stat("node_modules/.package-lock.json"); err != nil {
-		t.Fatal("the clients are not installed; run make conformance-deps")
+	nodeTests(t, ".", []string{
+		"CONFORMANCE_NODE=" + url, "CONFORMANCE_CREDITS=" + hex.EncodeToString(crypto.FromECDSA(key(credits))),
+		"CONFORMANCE_BALANCES=" + hex.EncodeToString(crypto.FromECDSA(key(balances))),
+	}, files...)
+}
+
+// nodeTests runs files of tests in a folder with its own packages.
+func nodeTests(t *testing.T, dir string, env []string, files ...string) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(dir, "node_modules/.package-lock.json")); err != nil {
+		t.Fatalf("what is tested in %s is not installed; run make conformance-deps", dir)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), sdkMax)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", append([]string{"--test", "--test-reporter=spec"}, files...)...)
-	cmd.Env = append(os.Environ(), "CONFORMANCE_NODE="+url, "CONFORMANCE_CREDITS="+hex.EncodeToString(crypto.FromECDSA(key(credits))),
-		"CONFORMANCE_BALANCES="+hex.EncodeToString(crypto.FromECDSA(key(balances))))
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("node --test: %v\n%s", err, out)

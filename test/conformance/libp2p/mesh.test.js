@@ -46,8 +46,12 @@ function rustHash (data) {
   return new TextEncoder().encode(String(v0 ^ v1 ^ v2 ^ v3))
 }
 
+// open makes a peer of the node only: the table would let two of them meet directly.
 async function open () {
+  const id = node.getComponents().find((c) => c.name === 'p2p').value
+  const stranger = (peer) => peer.toString() !== id
   return createLibp2p({
+    connectionGater: { denyDialPeer: stranger, denyInboundEncryptedConnection: stranger },
     addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
     transports: [tcp()],
     connectionEncrypters: [noise()],
@@ -175,14 +179,18 @@ test('gossipsub through the node, from one js-libp2p to another', async () => {
   // A message that is not signed is not passed on.
   const bad = { ...await message(wallet, 'bad'), signature: '0x00' }
   await a.services.pubsub.publish(topic, new TextEncoder().encode(JSON.stringify(bad)))
-  const good = await message(wallet, 'passed on')
-  await a.services.pubsub.publish(topic, new TextEncoder().encode(JSON.stringify(good)))
-  await until('the other hears it', () => heard.some((text) => text.includes(good.item_hash)))
+  // The node passes on at once what comes when it has taken the other into its mesh,
+  // which it does each second.
+  await until('the other hears what is signed', async () => {
+    const good = await message(wallet, 'passed on')
+    await a.services.pubsub.publish(topic, new TextEncoder().encode(JSON.stringify(good)))
+    await sleep(200)
+    return heard.some((text) => text.includes(good.item_hash))
+  })
   assert.ok(!heard.some((text) => text.includes(bad.item_hash)), 'a message without a good signature was passed on')
 })
 
 test('kad: one js-libp2p finds the other in the table of the node', async () => {
-  await b.hangUp(a.peerId)
   await until('the other is found', async () => {
     try {
       const found = await b.peerRouting.findPeer(a.peerId, { signal: AbortSignal.timeout(5000), useCache: false })
@@ -191,9 +199,10 @@ test('kad: one js-libp2p finds the other in the table of the node', async () => 
       return false
     }
   })
+  // Of the closest to a only the node can be asked here.
   const closest = []
   for await (const p of b.peerRouting.getClosestPeers(a.peerId.toMultihash().bytes, { signal: AbortSignal.timeout(10_000) })) {
     closest.push(p.id.toString())
   }
-  assert.ok(closest.includes(a.peerId.toString()), `closest to a: ${closest}`)
+  assert.deepEqual(closest, [node.getComponents().find((c) => c.name === 'p2p').value])
 })

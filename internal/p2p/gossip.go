@@ -303,9 +303,9 @@ func deliver(ctx context.Context, s *subscription) {
 }
 
 // Publish tells the peers that listen to a topic, which must be subscribed to.
-// It returns before anybody has received it. While nobody listens the payload is held
-// for who comes; otherwise one that this node's own validator rejects gives
-// errs.Invalid, and one that it ignores errs.Unavailable.
+// It returns before anybody has received it; while nobody listens, it is held for
+// who comes. A payload that this node's own validator rejects gives errs.Invalid,
+// one that it ignores errs.Unavailable.
 func (h *Host) Publish(ctx context.Context, topic string, data []byte) error {
 	if h.quotes(topic) {
 		data = wire.Quote(data)
@@ -322,17 +322,28 @@ func (h *Host) Publish(ctx context.Context, topic string, data []byte) error {
 	if h.isHeard(s) {
 		return s.publish(ctx, data)
 	}
+	switch s.validate(ctx, Gossip{From: h.ID(), Data: data}) {
+	case Accept:
+	case Reject:
+		return errs.New(errs.Invalid, "publish to %s: nobody would accept it", topic)
+	case Ignore:
+		return notYet(topic)
+	}
 	lost := s.held.put(data, time.Now())
 	h.metrics.dropped.WithLabelValues(topic, dropUnheard).Add(float64(lost))
 	h.meshes.poke() // Somebody may have come in between.
 	return nil
 }
 
+func notYet(topic string) error {
+	return errs.New(errs.Unavailable, "publish to %s: not of use yet", topic)
+}
+
 func (s *subscription) publish(ctx context.Context, data []byte) error {
 	err := s.topic.Publish(ctx, data)
 	var refused pubsub.ValidationError
 	if errors.As(err, &refused) && refused.Reason == pubsub.RejectValidationIgnored {
-		return errs.New(errs.Unavailable, "publish to %s: not of use yet", s.name)
+		return notYet(s.name)
 	}
 	if errors.As(err, &refused) {
 		return errs.New(errs.Invalid, "publish to %s: %w", s.name, err)

@@ -78,7 +78,7 @@ func (m *metrics) unregister() {
 
 // ConsumeEvent implements rcmgr.TraceReporter: it counts what the limits refuse.
 func (m *metrics) ConsumeEvent(e rcmgr.TraceEvt) {
-	resource := ""
+	var resource string
 	switch e.Type {
 	case rcmgr.TraceBlockAddConnEvt:
 		resource = "connection"

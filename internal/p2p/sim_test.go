@@ -428,6 +428,7 @@ func (a apart) InterceptAddrDial(id peer.ID, addr ma.Multiaddr) bool {
 	_, err := addr.ValueForProtocol(ma.P_CIRCUIT)
 	return id != a.other || err == nil
 }
+
 func (apart) InterceptAccept(network.ConnMultiaddrs) bool                              { return true }
 func (apart) InterceptSecured(network.Direction, peer.ID, network.ConnMultiaddrs) bool { return true }
 func (apart) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason)          { return true, 0 }

@@ -44,8 +44,10 @@ const (
 	// MaxBulkSize bounds the size that a bulk's header may announce, far above any
 	// image: it keeps arithmetic on sizes away from overflow.
 	MaxBulkSize = 1 << 44
-	// MaxBulkKind and MaxBulkName bound the words that name a bulk, in bytes.
-	MaxBulkKind, MaxBulkName = 40, 1024
+	// MaxBulkKind bounds the word of a kind of bulk, in bytes.
+	MaxBulkKind = 40
+	// MaxBulkName bounds the name of a bulk, in bytes.
+	MaxBulkName = 1024
 
 	frameHeader = 4 // bytes of the big-endian length
 )

@@ -97,6 +97,7 @@ func (a *app) checkState(ctx context.Context, place string) error {
 	if n := len(found.Differences); n > 0 {
 		return errs.New(errs.Internal, "%s differs from its messages in %d things or more", state.MaskURL(place), n)
 	}
-	fmt.Fprintf(a.err, "%s has what its %d messages make, among it %d posts and %d aggregates.\n", state.MaskURL(place), found.Messages, found.Posts, found.Aggregates)
+	fmt.Fprintf(a.err, "%s has what its %d messages make, among it %d posts and %d aggregates. Nodes with the same messages have the set %s.\n",
+		state.MaskURL(place), found.Messages, found.Posts, found.Aggregates, found.Set)
 	return nil
 }

@@ -259,8 +259,8 @@ func (b *batch) refuse(ctx context.Context, it *item, v *Verdict, why error) err
 		case !it.processed || !errors.Is(err, errSenderFull):
 			return err
 		}
-		// A peer tells it once, and its history must go on: as a refusal it is taken up
-		// when what it lacks comes.
+		// What is compared must go on: as a refusal it is taken up when what it lacks
+		// comes.
 	}
 	v.Status = state.MessageRejected
 	if less, err := b.saysLess(ctx, it, v.Refusal.Code); err != nil || less {
@@ -315,8 +315,8 @@ var (
 
 // haveRoom wants that one more message may wait, and one more of its sender. One that
 // waits already needs no more room. What a contract emitted cost its sender something,
-// and a peer's history ends by itself when too many of its messages wait for bytes: these
-// count, but are bounded only together with all others.
+// and a peer is asked for no more when too many messages wait for bytes: these count, but
+// are bounded only together with all others.
 func (b *batch) haveRoom(ctx context.Context, it *item, code message.Code) (err error) {
 	if it.waiting != nil || it.again != nil {
 		return nil

@@ -15,17 +15,17 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/authz"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/reconcile"
 	"github.com/aleph-onchain/aleph-onchain/protocol/signature"
 )
 
-// Gossip reaches who listens. What was processed while a node was away it reads from
-// its peers: each tells the hashes of what it has processed, in that order, and of
-// those that are not here the node asks for the messages. They are judged like any
-// other; that a peer has processed them proves nothing. How far a peer was read is
-// kept, and moves on when all of a page has its verdict.
+// Gossip reaches who listens. What a node has not heard of it finds by comparing what it
+// has with what its peers have (protocol/reconcile), and asks for the messages. They are
+// judged like any other; that a peer has processed them proves nothing. Nothing is kept of how
+// far that got: what has come is not missing any more.
 //
 // A peer answers with what it likes, so everything has a bound that does not depend on
-// it: peers are visited one at a time, for a few pages and seconds, and what is of no
+// it: peers are visited one at a time, for a few questions and seconds, and what is of no
 // use costs the peer time in which it is not asked.
 
 const (
@@ -33,11 +33,19 @@ const (
 	// asked within that time.
 	catchUpLook = time.Second
 	// questionMax bounds one question of a visit, visitMax the time after which a visit
-	// asks no more, and visitPagesMax its pages.
-	questionMax, visitMax, visitPagesMax = 10 * time.Second, 20 * time.Second, 16
+	// asks no more, and visitRoundsMax its questions about ranges.
+	questionMax, visitMax, visitRoundsMax = 10 * time.Second, 20 * time.Second, 64
 	// visitLeast is what a visit that took visitMax must have brought: messages or, of
-	// what is here already, pages.
+	// what is here already, answers about ranges.
 	visitLeast = 16
+	// visitIdle is after how many answers about ranges a visit should have brought a
+	// message: one that has not is followed by ever longer pauses.
+	visitIdle = 16
+	// vainMax bounds the messages of a visit that the peer has listed and then not given: it may
+	// have lost some meanwhile.
+	vainMax = 64
+	// busyPause is the time for which a peer is not asked that has answered enough.
+	busyPause = 5 * time.Second
 	// againAfter is the pause between visits of a peer that has more to tell.
 	againAfter = time.Second
 	// refusalPause is the time for which a peer is not asked for each message that is
@@ -56,7 +64,7 @@ const (
 	catchUpWaitingMax = pendingRowsMax / 2
 )
 
-// catcher reads the histories of peers. It belongs to one goroutine.
+// catcher visits peers. It belongs to one goroutine.
 type catcher struct {
 	p     *Pipeline
 	peers map[p2p.PeerID]*turnOf
@@ -66,14 +74,23 @@ type catcher struct {
 type turnOf struct {
 	due      time.Time
 	failures int // In a row.
+	idle     int // Visits in a row that asked much and brought nothing.
 	offences int
+	at       progress
+}
+
+// progress is how far a comparison with a peer is.
+type progress struct {
+	known   known
+	session *reconcile.Session // nil between comparisons.
+	lacks   []reconcile.Point  // Found by it, and not asked for yet.
 }
 
 func (p *Pipeline) newCatcher() *catcher { return &catcher{p, map[p2p.PeerID]*turnOf{}} }
 
 func catchUpVisits() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "aleph_ingest_catch_up_visits_total", Help: "Readings of peers' histories by outcome; misconduct is what no honest peer answers.",
+		Name: "aleph_ingest_catch_up_visits_total", Help: "Comparisons with peers, or parts of them, by outcome; misconduct is what no honest peer answers.",
 	}, []string{"outcome"})
 }
 
@@ -120,7 +137,8 @@ func (c *catcher) forgetAbsent(connected []p2p.PeerID) {
 
 // turn visits a peer, and settles when it is visited again. Its error is this node's.
 func (c *catcher) turn(ctx context.Context, id p2p.PeerID) error {
-	v := &visit{p: c.p, peer: id, began: time.Now()}
+	t := c.peers[id]
+	v := &visit{p: c.p, peer: id, began: time.Now(), at: &t.at}
 	err := v.run(ctx)
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // Asked to stop.
@@ -128,7 +146,9 @@ func (c *catcher) turn(ctx context.Context, id p2p.PeerID) error {
 	if v.brought > 0 {
 		c.p.log.Info("caught up", "peer", id, "messages", v.brought, "refused", v.refused, "has_more", v.more, "took", time.Since(v.began))
 	}
-	t := c.peers[id]
+	if err != nil || v.bad > 0 { // What is equal by now is found equal.
+		t.at.session, t.at.lacks = nil, nil
+	}
 	var theirs *peerError
 	if err != nil && !errors.As(err, &theirs) {
 		t.due = time.Now().Add(c.p.cfg.CatchUpInterval)
@@ -140,7 +160,7 @@ func (c *catcher) turn(ctx context.Context, id p2p.PeerID) error {
 	if outcome == outcomeMisconduct {
 		c.p.log.Warn("peer answers as no honest one does", "peer", id, "retry_in", pause, "bad_messages", v.bad, "err", err)
 	} else if err != nil {
-		c.p.log.Debug("peer's history not read", "peer", id, "retry_in", pause, "err", err)
+		c.p.log.Debug("not compared with peer", "peer", id, "retry_in", pause, "err", err)
 	}
 	return nil
 }
@@ -165,41 +185,55 @@ func (v *visit) judge(err *peerError, t *turnOf, interval time.Duration) (outcom
 		return outcomeFailed, max(pause, interval)
 	}
 	t.failures, t.offences = 0, 0
-	if pause = interval; v.more {
+	if t.idle++; v.brought > 0 || v.rounds <= visitIdle {
+		t.idle = 0
+	}
+	switch pause = interval; {
+	case t.idle > 1:
+		pause = max(interval, min(interval<<min(t.idle-1, 10), pauseMax))
+	case v.busy:
+		pause = busyPause
+	case v.more:
 		pause = min(againAfter, interval)
 	}
 	return outcomeRead, max(pause, min(time.Duration(v.refused)*refusalPause, pauseMax))
 }
 
-// visit is one reading of a peer's history, from where the last one ended.
+// visit is a part of a comparison with a peer, or all of it.
 type visit struct {
 	p       *Pipeline
 	peer    p2p.PeerID
 	began   time.Time
-	at      state.Reading
-	anew    bool // It begins from the start.
-	more    bool // There is more than was read.
-	pages   int
-	brought int // Messages that got a verdict.
-	refused int // Of those, such as peers should not have processed.
-	bad     int // Messages that break the form, or that nobody signed.
+	at      *progress
+	more    bool // There is more to compare or to ask for.
+	busy    bool // The peer has answered enough for now.
+	rounds  int  // Answers about ranges.
+	brought int  // Messages that got a verdict.
+	refused int  // Of those, such as peers should not have processed.
+	vain    int  // Messages that the peer listed and did not give.
+	bad     int  // Messages that break the form, or that nobody signed.
 }
 
 func (v *visit) run(ctx context.Context) error {
-	at, err := v.p.db.Reading(ctx, string(v.peer))
-	switch {
-	case err == nil:
-		v.at = *at
-	case !errors.Is(err, errs.NotFound):
+	if err := v.at.known.prune(ctx, v.p.db, v.began); err != nil {
 		return err
 	}
-	for v.more = true; v.more && v.pages < visitPagesMax && v.bad == 0 && v.refused*int(refusalPause) < int(pauseMax); v.pages++ {
+	v.more = true
+	for compared := false; v.rounds < visitRoundsMax && v.bad == 0 && v.refused*int(refusalPause) < int(pauseMax); {
+		if err := v.fetchAll(ctx); err != nil || v.busy || len(v.at.lacks) > 0 {
+			return err
+		}
+		if compared {
+			v.more = false
+			return nil
+		}
 		if v.isOver() {
 			return v.slow()
 		}
-		if err := v.page(ctx); err != nil {
+		if err := v.round(ctx); err != nil || v.busy {
 			return err
 		}
+		compared = v.at.session == nil
 	}
 	return nil
 }
@@ -208,110 +242,150 @@ func (v *visit) isOver() bool { return time.Since(v.began) > visitMax }
 
 // slow is a failure of a peer that takes much time for little.
 func (v *visit) slow() error {
-	if v.brought+v.pages < visitLeast {
-		return &peerError{errs.New(errs.Unavailable, "%d messages and %d pages in %v", v.brought, v.pages, time.Since(v.began)), false}
+	if v.brought+v.rounds < visitLeast {
+		return &peerError{errs.New(errs.Unavailable, "%d messages and %d answers in %v", v.brought, v.rounds, time.Since(v.began)), false}
 	}
 	return nil
 }
 
-// ask asks the peer one question.
+// ask asks the peer one question; the answer is nil if it has answered enough for now.
 func (v *visit) ask(ctx context.Context, question job.Ask) (*job.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, questionMax)
 	defer cancel()
 	reply := new(job.Reply)
-	if err := v.p.net.Ask(ctx, v.peer, question, reply); err != nil {
+	err := v.p.net.Ask(ctx, v.peer, question, reply)
+	if errors.Is(err, errs.Exhausted) && v.rounds+v.brought > 0 {
+		v.busy = true
+		return nil, nil
+	}
+	if err != nil {
 		return nil, &peerError{err, false}
 	}
 	return reply, nil
 }
 
-// page reads one page of the history, and what of it is not here.
-func (v *visit) page(ctx context.Context) error {
-	reply, err := v.ask(ctx, job.Ask{Kind: job.AskHistory, From: v.at.Next, Database: v.at.Database, ItemHash: v.at.Last, Limit: job.HistoryMax})
+// round asks one question about ranges. When all are compared there is no session any
+// more.
+func (v *visit) round(ctx context.Context) error {
+	set := v.at.known.over(v.p.db.MessageSet(ctx))
+	if v.at.session == nil {
+		v.at.session = reconcile.NewSession(set)
+	}
+	s := v.at.session
+	s.Use(set) // It may be of a visit before.
+	q, err := s.Question()
 	if err != nil {
 		return err
 	}
-	h := reply.History
-	if h == nil {
-		return misconduct(errs.New(errs.Invalid, "the answer holds no history"))
+	reply, err := v.ask(ctx, job.Ask{Kind: job.AskReconcile, Ranges: q.Encode()})
+	if err != nil || reply == nil {
+		return err
 	}
-	if err := h.Check(v.at.Next, job.HistoryMax); err != nil {
+	v.rounds++
+	a, err := reconcile.ParseAnswer(reply.Ranges, q)
+	if err != nil {
 		return misconduct(err)
 	}
-	if h.Restart || v.at.Next > 0 && h.Database != v.at.Database {
-		if v.anew {
-			return misconduct(errs.New(errs.Invalid, "the history is to be read anew again and again"))
+	found, err := s.Take(q, a)
+	if err != nil {
+		if errors.Is(err, reconcile.ErrEndless) {
+			return misconduct(err)
 		}
-		v.p.log.Info("peer has other rows than before, its history is read anew", "peer", v.peer)
-		v.at, v.anew = state.Reading{}, true
-		return nil
+		return err
 	}
-	if v.more = len(h.Entries) == job.HistoryMax; len(h.Entries) == 0 {
-		return nil
+	if s.Done() {
+		v.at.session = nil
 	}
-	wanted, err := v.p.wanted(ctx, h.Entries)
+	return v.note(ctx, found)
+}
+
+// note takes over what a round has found: what is wanted is asked for, the rest is
+// known and not told again.
+func (v *visit) note(ctx context.Context, found reconcile.Found) error {
+	for _, p := range found.Extra {
+		v.at.known.lacks(p)
+	}
+	hashes := make([]message.ItemHash, len(found.Lacks))
+	for i, p := range found.Lacks {
+		hashes[i] = p.Hash
+	}
+	wanted, here, err := v.p.wanted(ctx, hashes)
 	if err != nil {
 		return err
 	}
-	for len(wanted) > 0 {
-		if v.isOver() {
-			v.more = true
-			return v.slow() // What is here by now is not asked for again.
+	for _, p := range found.Lacks {
+		switch {
+		case wanted[p.Hash]:
+			v.at.lacks = append(v.at.lacks, p)
+		case isCounted(here[p.Hash].Status):
+			v.at.known.has(p)
+		default:
+			v.at.known.keeps(p)
 		}
-		n, err := v.fetch(ctx, wanted[:min(len(wanted), job.MessagesMax)])
-		if err != nil {
-			return err
-		}
-		wanted = wanted[n:]
 	}
-	last := h.Entries[len(h.Entries)-1]
-	v.at = state.Reading{Database: h.Database, Next: last.Place + 1, Last: last.ItemHash, At: time.Now()}
-	return v.p.db.Update(ctx, func(tx *state.Tx) error { return tx.PutReading(ctx, string(v.peer), v.at) })
+	return nil
 }
 
-// wanted are those of a peer's messages that may become something here. What was
-// refused may have been refused because of another signature; what waits for its
-// content may be a stranger's copy, which shows only then; and a FORGET that waits may
-// lack what the peer can tell of its targets.
-func (p *Pipeline) wanted(ctx context.Context, entries []job.Entry) ([]message.ItemHash, error) {
-	hashes := make([]message.ItemHash, len(entries))
-	for i, e := range entries {
-		hashes[i] = e.ItemHash
+// isCounted reports whether a message with the status is one of those that are compared.
+func isCounted(s state.MessageStatus) bool {
+	return s == state.MessageProcessed || s == state.MessageRemoving
+}
+
+// wanted are those of a peer's messages that may become something here, and what is
+// known of them. What was refused may have been refused because of another signature;
+// what waits for its content may be a stranger's copy, which shows only then; and a
+// FORGET that waits may lack what the peer can tell of its targets.
+func (p *Pipeline) wanted(ctx context.Context, hashes []message.ItemHash) (wanted map[message.ItemHash]bool, here map[message.ItemHash]state.Standing, err error) {
+	if here, err = p.db.Standings(ctx, hashes); err != nil {
+		return nil, nil, err
 	}
-	here, err := p.db.Standings(ctx, hashes)
-	if err != nil {
-		return nil, err
-	}
-	var out []message.ItemHash
-	seen := map[message.ItemHash]bool{}
+	wanted = map[message.ItemHash]bool{}
 	for _, hash := range hashes {
 		s, known := here[hash]
 		want := !known || s.Status == state.MessageRejected
 		if s.Status == state.MessagePending {
 			rows, err := p.db.PendingFor(ctx, hash)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			want = slices.ContainsFunc(rows, func(r state.Pending) bool {
 				return r.Type == message.TypeForget || r.Code == message.CodeContentUnavailable
 			})
 		}
-		if want && !seen[hash] {
-			out = append(out, hash)
-		}
-		seen[hash] = true
+		wanted[hash] = want
 	}
-	return out, nil
+	return wanted, here, nil
+}
+
+// fetchAll asks for what is lacking, as long as there is time.
+func (v *visit) fetchAll(ctx context.Context) error {
+	for len(v.at.lacks) > 0 && v.bad == 0 {
+		if v.isOver() {
+			return v.slow()
+		}
+		n, err := v.fetch(ctx, v.at.lacks[:min(len(v.at.lacks), job.MessagesMax)])
+		if err != nil || v.busy {
+			return err
+		}
+		if v.at.lacks = v.at.lacks[n:]; v.vain > vainMax && v.vain > v.brought {
+			return &peerError{errs.New(errs.Unavailable, "%d messages that it listed were not given", v.vain), false}
+		}
+	}
+	return nil
 }
 
 // fetch asks for messages and judges what comes. It returns for how many the peer
 // answered; those that it does not have any more do not come.
-func (v *visit) fetch(ctx context.Context, hashes []message.ItemHash) (done int, err error) {
+func (v *visit) fetch(ctx context.Context, points []reconcile.Point) (done int, err error) {
 	if err := v.p.haveRoom(ctx); err != nil {
 		return 0, err
 	}
+	hashes := make([]message.ItemHash, len(points))
+	for i, p := range points {
+		hashes[i] = p.Hash
+	}
 	reply, err := v.ask(ctx, job.Ask{Kind: job.AskMessages, ItemHashes: hashes})
-	if err != nil {
+	if err != nil || reply == nil {
 		return 0, err
 	}
 	m := reply.Messages
@@ -330,9 +404,16 @@ func (v *visit) fetch(ctx context.Context, hashes []message.ItemHash) (done int,
 		return 0, err
 	}
 	v.brought += len(verdicts)
+	v.vain += m.Done - len(m.Messages)
+	counted := map[message.ItemHash]bool{}
 	for _, verdict := range verdicts {
-		if verdict.isOdd() {
+		if counted[verdict.ItemHash] = isCounted(verdict.Status); verdict.isOdd() {
 			v.refused++
+		}
+	}
+	for _, p := range points[:m.Done] {
+		if !counted[p.Hash] {
+			v.at.known.keeps(p)
 		}
 	}
 	return m.Done, nil

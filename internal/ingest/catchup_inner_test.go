@@ -4,6 +4,9 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 )
 
 // TestWhoFailsIsAskedLater has peers fail again and again.
@@ -21,6 +24,8 @@ func TestWhoFailsIsAskedLater(t *testing.T) {
 		{"many refusals", visit{refused: 1e6}, nil, []time.Duration{pauseMax}},
 		{"away", visit{}, failed, []time.Duration{2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 32 * time.Minute, time.Hour, time.Hour}},
 		{"out of order", visit{}, bad, []time.Duration{time.Hour, 2 * time.Hour, 4 * time.Hour, 8 * time.Hour, 16 * time.Hour, 24 * time.Hour, 24 * time.Hour}},
+		{"much asked for nothing", visit{rounds: visitIdle + 1, more: true}, nil, []time.Duration{againAfter, 2 * time.Minute, 4 * time.Minute}},
+		{"enough was answered", visit{rounds: 1, more: true, busy: true}, nil, []time.Duration{busyPause}},
 		{"bad messages", visit{bad: 1, more: true}, nil, []time.Duration{time.Hour, 2 * time.Hour}},
 	} {
 		turn := &turnOf{}
@@ -38,12 +43,45 @@ func TestWhoFailsIsAskedLater(t *testing.T) {
 // TestAPeerThatTakesLongForLittleHasFailed is about visits whose time is over.
 func TestAPeerThatTakesLongForLittleHasFailed(t *testing.T) {
 	for _, tt := range []struct {
-		brought, pages int
-		want           bool
+		brought, rounds int
+		want            bool
 	}{{0, 0, true}, {visitLeast - 1, 0, true}, {visitLeast, 1, false}, {0, visitLeast, false}} {
-		v := &visit{began: time.Now().Add(-visitMax - time.Second), brought: tt.brought, pages: tt.pages}
+		v := &visit{began: time.Now().Add(-visitMax - time.Second), brought: tt.brought, rounds: tt.rounds}
 		if err := v.slow(); !v.isOver() || (err != nil) != tt.want {
-			t.Errorf("%d messages and %d pages: %v", tt.brought, tt.pages, err)
+			t.Errorf("%d messages and %d answers: %v", tt.brought, tt.rounds, err)
 		}
 	}
+}
+
+// TestAPeerIsAnsweredSoMuch: then it has to wait, and others do not.
+func TestAPeerIsAnsweredSoMuch(t *testing.T) {
+	var a allowances
+	now := time.Unix(1_700_000_000, 0)
+	ask := func(peer p2p.PeerID, rows int, want bool) {
+		t.Helper()
+		err := a.begin(peer, now)
+		if (err == nil) != want || err != nil && !errors.Is(err, errs.Exhausted) {
+			t.Errorf("%s at %v: %v, want it to be answered: %v", peer, now, err, want)
+		}
+		if err == nil {
+			a.end(peer, rows)
+		}
+	}
+	ask("a", rowsBurst-1, true)
+	ask("a", rowsSecond, true) // Any rest is enough.
+	ask("a", 0, false)
+	ask("b", 0, true)
+	now = now.Add(500 * time.Millisecond)
+	ask("a", 0, false)
+	now = now.Add(time.Second)
+	ask("a", 0, true)
+	now = now.Add(24 * time.Hour)
+	ask("a", rowsBurst+1, true)
+	ask("a", 0, false)
+	for range answersMax {
+		if err := a.begin("c", now); err != nil {
+			t.Error(err)
+		}
+	}
+	ask("b", 0, false) // All places are taken.
 }

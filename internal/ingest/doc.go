@@ -19,8 +19,8 @@
 // The same message may come any number of times; one that was refused gets
 // another chance when somebody posts it again.
 //
-// What others took in while this node did not hear of it, it reads from them; see
-// catchup.go.
+// What others took in while this node did not hear of it, it finds by comparing what they
+// have; see catchup.go.
 //
 // What a Pipeline took in, a Remover ends when nobody pays for it any more.
 package ingest

@@ -53,7 +53,7 @@ func (p *Pipeline) Confirm(ctx context.Context, raw json.RawMessage, tx state.Tr
 	return p.write(ctx, it)
 }
 
-// Catcher reads the histories of peers.
+// Catcher compares what is here with what peers have.
 type Catcher struct{ c *catcher }
 
 // NewCatcher returns a Catcher of the pipeline.

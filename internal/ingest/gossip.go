@@ -33,7 +33,7 @@ func (p *Pipeline) listen() error {
 		return err
 	}
 	p.net.HandleAsk(string(job.AskMessage), p.answerMessage)
-	p.net.HandleAsk(string(job.AskHistory), p.answerHistory)
+	p.net.HandleAsk(string(job.AskReconcile), p.answerReconcile)
 	p.net.HandleAsk(string(job.AskMessages), p.answerMessages)
 	return nil
 }

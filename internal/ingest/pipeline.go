@@ -26,7 +26,7 @@ type Config struct {
 	RetryInterval    time.Duration `toml:"retry_interval"`    // Time between two looks for pending messages that are due.
 	RetriesMax       int           `toml:"retries_max"`       // Looks after the first at which a message that still waits is refused; it is taken up again when what it lacks comes.
 	KeepFiles        bool          `toml:"keep_files"`        // Fetch and keep every file that a STORE message names.
-	CatchUpInterval  time.Duration `toml:"catch_up_interval"` // Time between two questions of a coordinator to a peer for what it has processed meanwhile, beyond the one when they meet; "0s" = never ask.
+	CatchUpInterval  time.Duration `toml:"catch_up_interval"` // Time between two comparisons of a coordinator's messages with those of a peer, beyond the one when they meet; "0s" = never.
 	GracePeriod      time.Duration `toml:"grace_period"`      // Time that a file is kept that nothing wants any more, or nothing yet.
 	RemovalInterval  time.Duration `toml:"removal_interval"`  // Time between two looks of a coordinator for what nobody pays for any more.
 	RemovalGrace     time.Duration `toml:"removal_grace"`     // Time in which the owner of such a thing can pay again before it is removed.
@@ -117,6 +117,7 @@ type Pipeline struct {
 	trims      atomic.Int64 // Refusals since the last look at how many are kept.
 	pendingMax int
 	fetches    fetches
+	answers    allowances
 
 	prices struct {
 		sync.Mutex

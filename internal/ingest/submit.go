@@ -132,8 +132,8 @@ func (p *Pipeline) count(status state.MessageStatus, err error) {
 	p.messages.WithLabelValues(string(status), strconv.Itoa(code)).Inc()
 }
 
-// tell publishes a message. A peer that misses it finds it in the history; see
-// catchup.go.
+// tell publishes a message. A peer that misses it finds it when it compares what it
+// has; see catchup.go.
 func (p *Pipeline) tell(ctx context.Context, env *message.Envelope) {
 	raw, err := json.Marshal(env)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/credit"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/reconcile"
 )
 
 // differencesMax bounds what a check reports; who has so many needs no more.
@@ -20,19 +21,20 @@ type Checked struct {
 	Messages    int64
 	Posts       int64
 	Aggregates  int64
+	Set         string   // Fingerprint of the messages that count, in hex: that of nodes that have the same is equal.
 	Differences []string // In words, up to differencesMax of them.
 }
 
 // Check computes anew what the rows of messages make, and reports where the
 // database has something else: catalogues and their counts, posts, aggregates,
-// senders, words, confirmations, pins, grants, balances and the ledger of credits. It
-// reads one snapshot, message by message, and changes nothing.
+// senders, words, confirmations, pins, grants, balances, the ledger of credits and the sums
+// by which nodes compare what they have. It reads one snapshot, message by message, and changes nothing.
 func (db *DB) Check(ctx context.Context) (out Checked, err error) {
 	err = db.View(ctx, func(v *View) error {
 		c := &checker{v: v, senders: map[string]*Sender{}, words: map[word]bool{}, authority: map[string]bool{}, rules: credit.Network(), balances: map[balanceKey]saying{}}
 		c.rules.BalanceOwners = nil // See balanceOwners.
 		for _, step := range []func(context.Context) error{
-			c.authorities, c.balanceOwners, c.catalogues, c.messages, c.countSenders, c.aggregates, c.grantsThatEnded, c.ledger, c.sayings, c.orphans,
+			c.authorities, c.balanceOwners, c.catalogues, c.messages, c.countSenders, c.aggregates, c.grantsThatEnded, c.ledger, c.sayings, c.orphans, c.sums,
 		} {
 			// Rows that contradict each other are what is looked for.
 			if err := step(ctx); errors.Is(err, errs.Internal) {
@@ -68,6 +70,7 @@ type checker struct {
 	rules     credit.Rules
 	balances  map[balanceKey]saying // What messages say.
 
+	set                                                    reconcile.Sum // Of the messages that count.
 	originals, amends, elements, stores, confirmed, values int64
 }
 

@@ -90,6 +90,11 @@ func OpenAs(ctx context.Context, o Options) (_ *DB, err error) {
 		return nil, errors.Join(err, db.free())
 	}
 	db.reader = reader{q: pool(db.e, db.r), tails: &tails{}}
+	if !o.Replica {
+		if err := db.fillSums(ctx); err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
+	}
 	return db, nil
 }
 
@@ -209,6 +214,7 @@ type Tx struct {
 	known   *wordSet // of commits
 	learned []word   // known after the commit
 	woken   int      // messages; see Wake
+	moved   []moved  // not in the sums yet
 }
 
 // Update runs fn in a transaction: all of fn's writes happen, or none does and
@@ -227,6 +233,9 @@ func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
 	c := &conn{e: db.e, q: w.tx}
 	tx := &Tx{reader: reader{q: c}, tx: c, touched: map[string]bool{}, known: &db.known}
 	if err := fn(tx); err != nil {
+		return db.e.judge(err)
+	}
+	if err := tx.writeSums(ctx); err != nil {
 		return db.e.judge(err)
 	}
 	if err := tx.writeChanges(ctx); err != nil {

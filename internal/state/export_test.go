@@ -60,8 +60,8 @@ func OpenFor(tb testing.TB, dir string) (*DB, error) {
 	return OpenAs(tb.Context(), OptionsOf(tb, dir))
 }
 
-// ReadingsMax bounds the nodes of which it is known how far they were read.
-const ReadingsMax = readingsMax
+// SumMax bounds the messages of a row of sums.
+const SumMax = sumMax
 
 // UntoldMax bounds the messages that nobody was told of.
 const UntoldMax = untoldMax

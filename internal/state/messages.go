@@ -165,6 +165,7 @@ func (tx *Tx) AddMessages(ctx context.Context, all []*Message) error {
 		return err
 	}
 	tx.touch("messages")
+	tx.move(all, false)
 	if err := tx.countSenders(ctx, all, 1); err != nil {
 		return err
 	}
@@ -190,6 +191,7 @@ func (tx *Tx) RemoveMessage(ctx context.Context, m *Message) error {
 		return err
 	}
 	tx.touch("messages")
+	tx.move([]*Message{m}, true)
 	return tx.countSenders(ctx, []*Message{m}, -1)
 }
 

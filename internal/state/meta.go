@@ -25,8 +25,6 @@ const (
 	metaIdentity = "identity"
 	metaLooked   = "looked:" // And a payment.
 	metaMeasured = "measured"
-	metaDatabase = "database"
-	metaReading  = "reading:" // And a peer.
 )
 
 // Params are the parameters of the contracts that the node acts on, as of the

@@ -19,8 +19,8 @@ const (
 	AskLogs    AskKind = "logs"    // the owner wants the console of this job
 	AskMessage AskKind = "message" // give me this message
 
-	AskHistory  AskKind = "history"  // which messages have you processed, from a place on?
-	AskMessages AskKind = "messages" // give me these messages, of those that you have processed
+	AskReconcile AskKind = "reconcile" // this is what I have of some ranges: what of that have you otherwise?
+	AskMessages  AskKind = "messages"  // give me these messages, of those that you have processed
 )
 
 // Bounds of an ask.
@@ -51,14 +51,11 @@ type Ask struct {
 	Method        string `json:"method,omitempty"`
 	Target        string `json:"target,omitempty"` // path and query
 
-	// AskMessage. AskHistory: the message at the place before From.
+	// AskMessage.
 	ItemHash message.ItemHash `json:"item_hash,omitempty"`
 
-	// AskHistory: the first place that is wanted, of which database, and how many.
-	// The places before it were read already.
-	From     int64  `json:"from,omitempty"`
-	Database string `json:"database,omitempty"`
-	Limit    int    `json:"limit,omitempty"`
+	// AskReconcile: a reconcile.Question as it is written.
+	Ranges []byte `json:"ranges,omitempty"`
 
 	// AskMessages.
 	ItemHashes []message.ItemHash `json:"item_hashes,omitempty"`
@@ -72,7 +69,7 @@ type Reply struct {
 	Reason    string            `json:"reason,omitempty"`    // AskAccept: why not
 	VM        *VM               `json:"vm,omitempty"`        // AskStatus
 	Message   *message.Envelope `json:"message,omitempty"`   // AskMessage
-	History   *History          `json:"history,omitempty"`   // AskHistory
+	Ranges    []byte            `json:"ranges,omitempty"`    // AskReconcile: a reconcile.Answer as it is written.
 	Messages  *Messages         `json:"messages,omitempty"`  // AskMessages
 	Error     string            `json:"error,omitempty"`
 	ErrorKind string            `json:"error_kind,omitempty"`
@@ -127,8 +124,8 @@ func (a *Ask) check() error {
 			return fmt.Errorf("item_hash is missing")
 		}
 		return nil
-	case AskHistory:
-		return a.checkHistory()
+	case AskReconcile:
+		return a.checkRanges()
 	case AskMessages:
 		return a.checkMessages()
 	default:

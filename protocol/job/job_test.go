@@ -450,7 +450,7 @@ func TestReplies(t *testing.T) {
 }
 
 func FuzzAsk(f *testing.F) {
-	for _, a := range []*job.Ask{acceptAsk(f), {Kind: job.AskStatus, Spec: spec}, {Kind: job.AskHistory, From: 7, Database: "d", ItemHash: spec, Limit: 9}, {Kind: job.AskMessages, ItemHashes: []message.ItemHash{spec}}} {
+	for _, a := range []*job.Ask{acceptAsk(f), {Kind: job.AskStatus, Spec: spec}, {Kind: job.AskReconcile, Ranges: []byte{1, 2}}, {Kind: job.AskMessages, ItemHashes: []message.ItemHash{spec}}} {
 		raw, err := json.Marshal(a)
 		if err != nil {
 			f.Fatal(err)

@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,49 +24,6 @@ const (
 	// those of its last FORGET.
 	targetsMax = job.ForgottenMax
 )
-
-// answerHistory tells a peer what was processed here from a place on.
-func (p *Pipeline) answerHistory(ctx context.Context, _ p2p.PeerID, raw []byte) (p2p.Answer, error) {
-	ask, err := job.ParseAsk(raw)
-	if err != nil {
-		return p2p.Answer{}, errs.New(errs.Invalid, "%w", err)
-	}
-	name, err := p.databaseName(ctx)
-	if err != nil {
-		return p2p.Answer{}, err
-	}
-	h := &job.History{Database: name}
-	err = p.db.View(ctx, func(v *state.View) error {
-		if ask.From > 0 {
-			same, err := v.Continues(ctx, ask.From-1, ask.ItemHash)
-			if h.Restart = !same || ask.Database != name; err != nil || h.Restart {
-				return err
-			}
-		}
-		places, err := v.History(ctx, ask.From, ask.Limit)
-		for _, at := range places {
-			h.Entries = append(h.Entries, job.Entry{Place: at.ID, ItemHash: at.Message})
-		}
-		return err
-	})
-	if err != nil {
-		return p2p.Answer{}, err
-	}
-	return p2p.Answer{Reply: job.Reply{History: h}}, nil
-}
-
-// databaseName is the name of the rows, which get one when it is first asked for.
-func (p *Pipeline) databaseName(ctx context.Context) (string, error) {
-	name, err := p.db.DatabaseName(ctx)
-	if !errors.Is(err, errs.NotFound) {
-		return name, err
-	}
-	err = p.db.Update(ctx, func(tx *state.Tx) (err error) {
-		name, err = tx.NameDatabase(ctx, rand.Text())
-		return err
-	})
-	return name, err
-}
 
 // answerMessages gives a peer messages that were processed here, as many as fit.
 func (p *Pipeline) answerMessages(ctx context.Context, _ p2p.PeerID, raw []byte) (p2p.Answer, error) {

@@ -14,7 +14,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/signature"
 )
 
-func TestQuestionsForTheHistory(t *testing.T) {
+func TestQuestionsForWhatWasMissed(t *testing.T) {
 	hashes := func(n int) []message.ItemHash {
 		out := make([]message.ItemHash, n)
 		for i := range out {
@@ -26,15 +26,10 @@ func TestQuestionsForTheHistory(t *testing.T) {
 		ask  job.Ask
 		want string // A part of the error; "" means accepted.
 	}{
-		{job.Ask{Kind: job.AskHistory, Limit: 1}, ""},
-		{job.Ask{Kind: job.AskHistory, Limit: job.HistoryMax, From: job.PlaceMax, Database: "d", ItemHash: spec}, ""},
-		{job.Ask{Kind: job.AskHistory}, "limit"},
-		{job.Ask{Kind: job.AskHistory, Limit: job.HistoryMax + 1}, "limit"},
-		{job.Ask{Kind: job.AskHistory, Limit: 1, From: -1}, "from is -1"},
-		{job.Ask{Kind: job.AskHistory, Limit: 1, From: job.PlaceMax + 1, Database: "d", ItemHash: spec}, "from is"},
-		{job.Ask{Kind: job.AskHistory, Limit: 1, From: 1, ItemHash: spec}, "database"},
-		{job.Ask{Kind: job.AskHistory, Limit: 1, From: 1, Database: "d"}, "item_hash"},
-		{job.Ask{Kind: job.AskHistory, Limit: 1, Database: strings.Repeat("d", 65)}, "database"},
+		{job.Ask{Kind: job.AskReconcile, Ranges: make([]byte, 1)}, ""},
+		{job.Ask{Kind: job.AskReconcile, Ranges: make([]byte, job.RangesMax)}, ""},
+		{job.Ask{Kind: job.AskReconcile}, "ranges"},
+		{job.Ask{Kind: job.AskReconcile, Ranges: make([]byte, job.RangesMax+1)}, "ranges"},
 		{job.Ask{Kind: job.AskMessages, ItemHashes: hashes(1)}, ""},
 		{job.Ask{Kind: job.AskMessages, ItemHashes: hashes(job.MessagesMax)}, ""},
 		{job.Ask{Kind: job.AskMessages}, "item_hashes"},
@@ -48,36 +43,6 @@ func TestQuestionsForTheHistory(t *testing.T) {
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%.200s: %v, want %q", raw, err, tt.want)
 		}
-	}
-}
-
-func TestHistoriesAreInOrder(t *testing.T) {
-	two := func(a, b int64) job.History {
-		return job.History{Database: "d", Entries: []job.Entry{{a, spec}, {b, spec}}}
-	}
-	for _, tt := range []struct {
-		h    job.History
-		want bool
-	}{
-		{job.History{Database: "d"}, true},
-		{two(10, 11), true},
-		{two(12, job.PlaceMax-1), true},
-		{two(9, 11), false},
-		{two(11, 10), false},
-		{two(11, 11), false},
-		{two(11, job.PlaceMax), false},
-		{job.History{}, false},
-		{job.History{Database: "d", Restart: true}, true},
-		{job.History{Database: "d", Restart: true, Entries: two(10, 11).Entries}, false},
-		{job.History{Database: "d", Entries: []job.Entry{{10, ""}}}, false},
-		{job.History{Database: "d", Entries: []job.Entry{{10, spec}, {11, spec}, {12, spec}}}, false},
-	} {
-		if err := tt.h.Check(10, 2); (err == nil) != tt.want {
-			t.Errorf("%+v: %v", tt.h, err)
-		}
-	}
-	if err := (&job.History{Database: "d", Restart: true}).Check(0, 2); err == nil {
-		t.Error("a history that begins anew at its beginning was accepted")
 	}
 }
 
@@ -135,33 +100,24 @@ func TestWhatWasForgottenIsToldWithoutItsContent(t *testing.T) {
 	}
 }
 
-// Whatever a peer answers, what passes the checks is in bounds and in order.
-func FuzzHistory(f *testing.F) {
+// Whatever a peer answers, what passes the checks is in bounds.
+func FuzzMessages(f *testing.F) {
 	left, err := job.NewForgotten(envelopeOf(f), nil)
 	if err != nil {
 		f.Fatal(err)
 	}
 	seed, err := json.Marshal(job.Reply{
-		History:  &job.History{Database: "d", Entries: []job.Entry{{3, spec}, {7, spec}}},
 		Messages: &job.Messages{Done: 2, Messages: []json.RawMessage{left.Message}, Forgotten: []job.Forgotten{left}},
 	})
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(seed, int64(3), 2)
-	f.Add([]byte(`{"history":{"database":"d","restart":true},"messages":{"done":1}}`), int64(1), 1)
-	f.Fuzz(func(t *testing.T, raw []byte, from int64, n int) {
+	f.Add(seed, 2)
+	f.Add([]byte(`{"messages":{"done":1}}`), 1)
+	f.Fuzz(func(t *testing.T, raw []byte, n int) {
 		var r job.Reply
 		if json.Unmarshal(raw, &r) != nil {
 			return
-		}
-		if h := r.History; h != nil && from >= 0 && h.Check(from, n) == nil {
-			for i, e := range h.Entries {
-				if i >= n || e.Place < from || e.Place >= job.PlaceMax || h.Restart {
-					t.Fatalf("entry %d of %d is %+v, from %d on", i, n, e, from)
-				}
-				from = e.Place + 1
-			}
 		}
 		if m := r.Messages; m != nil && m.Check(n) == nil {
 			if m.Done < 1 || m.Done > n || len(m.Messages) > n {

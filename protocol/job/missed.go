@@ -8,63 +8,16 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
-// Bounds of questions about a node's history and of their answers.
+// Bounds of questions for what a node missed, and of their answers.
 const (
-	// HistoryMax bounds the entries of one answer, which fit into a frame.
-	HistoryMax = 1000
+	// RangesMax bounds what is said of ranges, in bytes; protocol/reconcile says what it means. It
+	// fits into a frame as base64.
+	RangesMax = 1 << 19
 	// MessagesMax bounds the messages of one question.
 	MessagesMax = 256
 	// ForgottenMax bounds the targets of FORGETs that are told of with messages.
 	ForgottenMax = 2 * message.MaxForgetTargets
-	// PlaceMax bounds the places of a history: what every JSON number holds exactly.
-	PlaceMax = 1 << 53
-	// databaseMax bounds the name of a database, in characters.
-	databaseMax = 64
 )
-
-// History is a part of what a node has processed, in the order in which it did.
-type History struct {
-	// Database names the rows that the places are of: a node that lost them, and counts
-	// anew, has another one.
-	Database string `json:"database"`
-	// Restart says that what was read before is not of these rows: whoever asks begins
-	// anew. There are no entries then.
-	Restart bool    `json:"restart,omitempty"`
-	Entries []Entry `json:"entries,omitempty"`
-}
-
-// Entry is a message and its place in the order of processing.
-type Entry struct {
-	Place    int64            `json:"place"`
-	ItemHash message.ItemHash `json:"item_hash"`
-}
-
-// Check wants the answer to be one to an AskHistory with this first place and limit:
-// places only grow.
-func (h *History) Check(from int64, limit int) error {
-	if h.Database == "" || len(h.Database) > databaseMax {
-		return fmt.Errorf("history: database has %d characters, want 1 to %d", len(h.Database), databaseMax)
-	}
-	if h.Restart {
-		if len(h.Entries) > 0 || from == 0 {
-			return fmt.Errorf("history: it is to be read anew from %d on, with %d entries", from, len(h.Entries))
-		}
-		return nil
-	}
-	if len(h.Entries) > limit {
-		return fmt.Errorf("history: %d entries, at most %d were asked for", len(h.Entries), limit)
-	}
-	for _, e := range h.Entries {
-		if e.Place < from || e.Place >= PlaceMax {
-			return fmt.Errorf("history: place %d, want %d to %d and in order", e.Place, from, int64(PlaceMax)-1)
-		}
-		if e.ItemHash == "" {
-			return fmt.Errorf("history: place %d has no item_hash", e.Place)
-		}
-		from = e.Place + 1
-	}
-	return nil
-}
 
 // Messages is the answer to AskMessages.
 type Messages struct {
@@ -133,17 +86,10 @@ func (f *Forgotten) Envelope() (*message.Envelope, error) {
 	return e, nil
 }
 
-// checkHistory checks a question about a history.
-func (a *Ask) checkHistory() error {
-	switch {
-	case a.From < 0 || a.From > PlaceMax:
-		return fmt.Errorf("from is %d, want 0 to %d", a.From, int64(PlaceMax))
-	case a.Limit < 1 || a.Limit > HistoryMax:
-		return fmt.Errorf("limit is %d, want 1 to %d", a.Limit, HistoryMax)
-	case len(a.Database) > databaseMax:
-		return fmt.Errorf("database has %d characters, at most %d are allowed", len(a.Database), databaseMax)
-	case a.From > 0 && (a.Database == "" || a.ItemHash == ""):
-		return fmt.Errorf("from is %d, but database or item_hash is missing", a.From)
+// checkRanges checks a question about ranges.
+func (a *Ask) checkRanges() error {
+	if len(a.Ranges) < 1 || len(a.Ranges) > RangesMax {
+		return fmt.Errorf("ranges have %d bytes, want 1 to %d", len(a.Ranges), RangesMax)
 	}
 	return nil
 }

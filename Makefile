@@ -32,7 +32,7 @@ ARGS ?=
 
 include contracts/contracts.mk
 
-.PHONY: help build image test check demo devnet bench bench-messages unit e2e race faults-messages cover fuzz lint fmt generate check-generated clean check-go
+.PHONY: help build image test check demo devnet bench bench-mesh bench-messages unit e2e race faults-messages cover fuzz lint fmt generate check-generated clean check-go
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ bench: build image ## measure, and write bench/results.json and bench/README.md
 
 bench-messages: build ## measure the message network, and write bench/messages.*
 	@go run ./test/bench/messages -bin bin -out bench $(ARGS)
+
+bench-mesh: check-go ## measure how nodes find what they missed, and write bench/mesh.md
+	@go run ./test/bench/mesh -out bench $(ARGS)
 
 unit: check-go ## unit tests of the Go code, with real machines where packages need them
 	@$(SETUP) test

@@ -191,8 +191,9 @@ func (v *visit) judge(err *peerError, t *turnOf, interval time.Duration) (outcom
 	switch pause = interval; {
 	case t.idle > 1:
 		pause = max(interval, min(interval<<min(t.idle-1, 10), pauseMax))
-	case v.busy:
-		pause = busyPause
+	case v.busy && v.rounds+v.brought > 0:
+		pause = min(busyPause, interval)
+	case v.busy: // It is asked as if it had nothing.
 	case v.more:
 		pause = min(againAfter, interval)
 	}
@@ -254,7 +255,7 @@ func (v *visit) ask(ctx context.Context, question job.Ask) (*job.Reply, error) {
 	defer cancel()
 	reply := new(job.Reply)
 	err := v.p.net.Ask(ctx, v.peer, question, reply)
-	if errors.Is(err, errs.Exhausted) && v.rounds+v.brought > 0 {
+	if errors.Is(err, errs.Exhausted) {
 		v.busy = true
 		return nil, nil
 	}

@@ -26,6 +26,7 @@ func TestWhoFailsIsAskedLater(t *testing.T) {
 		{"out of order", visit{}, bad, []time.Duration{time.Hour, 2 * time.Hour, 4 * time.Hour, 8 * time.Hour, 16 * time.Hour, 24 * time.Hour, 24 * time.Hour}},
 		{"much asked for nothing", visit{rounds: visitIdle + 1, more: true}, nil, []time.Duration{againAfter, 2 * time.Minute, 4 * time.Minute}},
 		{"enough was answered", visit{rounds: 1, more: true, busy: true}, nil, []time.Duration{busyPause}},
+		{"nothing was answered", visit{more: true, busy: true}, nil, []time.Duration{time.Minute, time.Minute}},
 		{"bad messages", visit{bad: 1, more: true}, nil, []time.Duration{time.Hour, 2 * time.Hour}},
 	} {
 		turn := &turnOf{}

@@ -986,6 +986,70 @@ func TestWhatCannotBecomeEqualIsSaidOnce(t *testing.T) {
 	b.wants(t, late, []int{0})
 }
 
+// TestOneMessageAtTwoTimesIsNoDifference: nobody signs the time of an envelope, which
+// is that of a content that has none.
+func TestOneMessageAtTwoTimesIsNoDifference(t *testing.T) {
+	m := newMesh()
+	a, _ := attend(t, m, "a", t.TempDir())
+	b, _ := attend(t, m, "b", t.TempDir())
+	owner := key(t, "owner")
+	content := []byte(fmt.Sprintf(`{"address":%q,"type":"t","content":1}`, addressOf(owner)))
+	times := map[time.Time]bool{}
+	for i, n := range []*member{a, b} {
+		var fields map[string]any
+		if err := json.Unmarshal(elsewhereBy(t, owner, message.HashOf(content)), &fields); err != nil {
+			t.Fatal(err)
+		}
+		fields["time"] = 1_700_000_000 + 1000*i
+		raw, err := json.Marshal(fields)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.hold(t, content)
+		if v := n.submit(t, raw); v.Status != state.MessageProcessed {
+			t.Fatalf("the message: %+v", v)
+		}
+		k, err := n.db.Message(t.Context(), message.HashOf(content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		times[k.MadeAt] = true
+	}
+	if len(times) != 2 || a.set(t) != b.set(t) {
+		t.Errorf("the message has the times %v, and the sets are %s and %s, want them equal", times, a.set(t), b.set(t))
+	}
+	tr := many(t, "a", 40)
+	a.take(t, tr, upTo(len(tr.raw))...)
+	c := ingest.NewCatcher(b.pipe)
+	asked := map[job.AskKind]int{}
+	b.port.asked = func(q job.Ask) { asked[q.Kind]++ }
+	for visit := range 3 {
+		clear(asked)
+		if _, err := c.Turn(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		if visit > 0 && asked[job.AskReconcile]+asked[job.AskMessages] > 1 {
+			t.Errorf("visit %d asked %v", visit+1, asked)
+		}
+	}
+	if b.wants(t, tr, upTo(len(tr.raw))); a.set(t) != b.set(t) {
+		t.Error("the sets differ")
+	}
+}
+
+// TestWhoIsBusyHasNotFailed, and is asked after the usual time.
+func TestWhoIsBusyHasNotFailed(t *testing.T) {
+	m := newMesh()
+	m.join("busy").HandleAsk("reconcile", func(context.Context, p2p.PeerID, []byte) (p2p.Answer, error) {
+		return p2p.Answer{}, errs.New(errs.Exhausted, "later")
+	})
+	b, _ := attend(t, m, "b", t.TempDir())
+	pause, err := ingest.NewCatcher(b.pipe).Turn(t.Context(), "busy")
+	if err != nil || pause > time.Minute || b.counted(t, "failed") > 0 {
+		t.Errorf("asked again in %v, %v", pause, err)
+	}
+}
+
 // TestNodesConvergeOverTheNetwork has three nodes that each missed something else, and a
 // liar that serves garbage, on real hosts; and a new node that joins them.
 func TestNodesConvergeOverTheNetwork(t *testing.T) {

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -55,11 +56,14 @@ func (k *known) lacks(p reconcile.Point) {
 	k.put(&k.fewer, p)
 }
 
-// has is that the peer has what is here.
+// has is that the peer has what is here, now or at another time: contents in files need
+// not say when they were made.
 func (k *known) has(p reconcile.Point) {
 	if k.fewer[p.Hash] == p {
 		delete(k.fewer, p.Hash)
+		return
 	}
+	k.put(&k.more, p)
 }
 
 func (k *known) put(into *map[message.ItemHash]reconcile.Point, p reconcile.Point) {
@@ -77,21 +81,17 @@ func (k *known) prune(ctx context.Context, db *state.DB, now time.Time) error {
 	if now.Sub(k.since) > knownAge {
 		*k = known{since: now}
 	}
-	for _, side := range []struct {
-		of      map[message.ItemHash]reconcile.Point
-		counted bool
-	}{{k.more, false}, {k.fewer, true}} {
-		hashes := make([]message.ItemHash, 0, len(side.of))
-		for hash := range side.of {
-			hashes = append(hashes, hash)
-		}
+	for _, side := range []map[message.ItemHash]reconcile.Point{k.fewer, k.more} {
+		hashes := slices.Collect(maps.Keys(side))
 		here, err := db.Standings(ctx, hashes)
 		if err != nil {
 			return err
 		}
 		for _, hash := range hashes {
-			if isCounted(here[hash].Status) != side.counted {
-				delete(side.of, hash)
+			// What is in both has another time there.
+			_, moved := k.fewer[hash]
+			if isCounted(here[hash].Status) != moved {
+				delete(side, hash)
 			}
 		}
 	}

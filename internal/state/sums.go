@@ -386,7 +386,7 @@ func (c *checker) sums(ctx context.Context) error {
 			c.differ("the sum of messages from %d %s on has %d, at most %d are allowed", row.From.At, row.From.Hash, row.sum.N, sumMax)
 		}
 	}
-	print := c.set.Print()
-	c.out.Set = fmt.Sprintf("%x", print[:])
+	fingerprint := c.set.Print()
+	c.out.Set = fmt.Sprintf("%x", fingerprint[:])
 	return nil
 }

@@ -19,7 +19,6 @@ import (
 type memory struct {
 	items []reconcile.Point
 	sums  []reconcile.Sum // Of the items before each.
-	read  int             // Items that were looked at.
 }
 
 func newMemory(items []reconcile.Point) *memory {

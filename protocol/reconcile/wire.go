@@ -15,9 +15,10 @@ const (
 	RangesMax = 1024
 	// PartsMax bounds the parts into which a range is cut.
 	PartsMax = 16
-	// QuestionMax and AnswerMax bound what is written, in bytes. Both fit into a frame of
-	// JSON as base64.
-	QuestionMax, AnswerMax = 1 << 18, 1 << 19
+	// QuestionMax bounds a question, in bytes. It fits into a frame of JSON as base64.
+	QuestionMax = 1 << 18
+	// AnswerMax bounds an answer, in bytes. It fits too.
+	AnswerMax = 1 << 19
 
 	version = 1
 
@@ -188,17 +189,17 @@ func (p *parser) count(what string, least, most int) int {
 }
 
 // items reads a number of items, and their fingerprint if there are any.
-func (p *parser) items() (n int64, print Print) {
+func (p *parser) items() (n int64, of Print) {
 	const most = 1 << 53
 	v := p.number()
 	if v > most {
 		p.fail(fmt.Errorf("%d items, at most %d are allowed", v, uint64(most)))
-		return 0, print
+		return 0, of
 	}
 	if v > 0 {
-		print = Print(p.take(len(print)))
+		of = Print(p.take(len(of)))
 	}
-	return int64(v), print
+	return int64(v), of
 }
 
 // point reads a point: an item, or a bound.

@@ -2,9 +2,13 @@ package ingest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -453,8 +457,8 @@ func (v *visit) readAll(ctx context.Context, m *job.Messages, asked []message.It
 	}
 	ended := v.readForgotten(m.Forgotten)
 	items := make([]*item, 0, len(m.Messages))
-	for _, raw := range m.Messages {
-		it, err := v.p.read(ctx, raw, time.Now())
+	for _, r := range v.p.readEach(ctx, m.Messages) {
+		it, err := r.it, r.err
 		var refusal *message.RejectError
 		if errors.As(err, &refusal) || err == nil && it.sigErr != nil {
 			v.bad++
@@ -471,6 +475,28 @@ func (v *visit) readAll(ctx context.Context, m *job.Messages, asked []message.It
 		items = append(items, it)
 	}
 	return items, nil
+}
+
+// reading is a message that was read, or why it was not.
+type reading struct {
+	it  *item
+	err error
+}
+
+// readEach reads messages side by side, as checking signatures takes most of the time.
+func (p *Pipeline) readEach(ctx context.Context, all []json.RawMessage) []reading {
+	out := make([]reading, len(all))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(all)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(all)); i = next.Add(1) - 1 {
+				out[i].it, out[i].err = p.read(ctx, all[i], time.Now())
+			}
+		})
+	}
+	wg.Wait()
+	return out
 }
 
 // readForgotten reads what is left of messages that were forgotten before they came

@@ -42,6 +42,20 @@ func DefaultConfig() Config {
 
 // Validate reports the first setting that cannot work.
 func (c Config) Validate() error {
+	if err := c.CheckRPC(); err != nil {
+		return err
+	}
+	if c.PollInterval < pollMin {
+		return errs.New(errs.Invalid, "poll_interval is %v, want at least %v", c.PollInterval, pollMin)
+	}
+	if c.Confirmations > confirmationsMax {
+		return errs.New(errs.Invalid, "confirmations is %d, want at most %d", c.Confirmations, confirmationsMax)
+	}
+	return c.Contracts.Validate()
+}
+
+// CheckRPC reports what is wrong with the RPCs and the id of the chain.
+func (c Config) CheckRPC() error {
 	for _, u := range c.urls() {
 		parsed, err := url.Parse(u)
 		if err != nil || parsed.Host == "" || !isRPCScheme(parsed.Scheme) {
@@ -54,13 +68,7 @@ func (c Config) Validate() error {
 	if c.ChainID == 0 {
 		return errs.New(errs.Invalid, "chain_id is 0, want the id of the chain, 42161 for Arbitrum One")
 	}
-	if c.PollInterval < pollMin {
-		return errs.New(errs.Invalid, "poll_interval is %v, want at least %v", c.PollInterval, pollMin)
-	}
-	if c.Confirmations > confirmationsMax {
-		return errs.New(errs.Invalid, "confirmations is %d, want at most %d", c.Confirmations, confirmationsMax)
-	}
-	return c.Contracts.Validate()
+	return nil
 }
 
 func (c Config) urls() (out []string) {

@@ -66,6 +66,9 @@ func (c Contracts) Address(name string) (common.Address, error) {
 	return common.Address{}, errs.New(errs.NotFound, "no contract %q", name)
 }
 
+// ABI returns the interface of the contract with the name, or errs.NotFound.
+func (c Contracts) ABI(name string) (*abi.ABI, error) { return ABI(name) }
+
 // ByName returns all addresses, by the names of the contracts.
 func (c Contracts) ByName() map[string]common.Address {
 	out := map[string]common.Address{}

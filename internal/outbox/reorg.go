@@ -12,12 +12,12 @@ import (
 const orphansMax = 256
 
 // reopen finds intents whose transaction was deep enough and whose block is on
-// the chain no more, by the blocks that mirror keeps: a reorganisation deeper
+// the chain no more, by the blocks that are kept of it: a reorganisation deeper
 // than the configured confirmations. They are followed again, which sends the
 // same transaction again.
 func (s *Sender) reopen(ctx context.Context) error {
 	for {
-		orphans, err := s.db.IntentsOrphaned(ctx, orphansMax)
+		orphans, err := s.intents().Orphaned(ctx, orphansMax)
 		if err != nil || len(orphans) == 0 {
 			return err
 		}

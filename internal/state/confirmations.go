@@ -3,10 +3,13 @@ package state
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -35,10 +38,19 @@ func (tx *Tx) PutConfirmation(ctx context.Context, m *Message, t Transaction) (b
 }
 
 // DropConfirmations takes back what a transaction confirmed: its chain has it no
-// more.
+// more. Call it while the transaction's events are still here, if there are any: by
+// what they say its confirmations are found fast.
 func (tx *Tx) DropConfirmations(ctx context.Context, txHash string) error {
+	where, args := " FROM confirmations WHERE tx = ?", []any{txHash}
+	t, err := tx.SyncTransaction(ctx, txHash)
+	switch {
+	case err == nil:
+		where, args = where+" AND chain = ? AND at = ? AND height = ?", append(args, string(t.Chain), t.At.UnixMicro(), t.Height)
+	case errs.KindOf(err) != errs.NotFound:
+		return err
+	}
 	var hashes []message.ItemHash
-	err := tx.each(ctx, "SELECT message FROM confirmations WHERE tx = ?", []any{txHash}, func(scan func(...any) error) error {
+	err = tx.each(ctx, "SELECT message"+where, args, func(scan func(...any) error) error {
 		var hash message.ItemHash
 		err := scan(&hash)
 		hashes = append(hashes, hash)
@@ -47,16 +59,27 @@ func (tx *Tx) DropConfirmations(ctx context.Context, txHash string) error {
 	if err != nil {
 		return fmt.Errorf("read confirmations of %s: %w", txHash, err)
 	}
-	if _, err := tx.tx.ExecContext(ctx, "DELETE FROM confirmations WHERE tx = ?", txHash); err != nil {
+	if _, err := tx.tx.ExecContext(ctx, "DELETE"+where, args...); err != nil {
 		return fmt.Errorf("drop confirmations of %s: %w", txHash, err)
 	}
+	if len(hashes) == 0 {
+		return nil
+	}
+	tx.touch("confirmations")
 	all, err := tx.MessagesByHash(ctx, hashes)
 	if err != nil {
 		return err
 	}
+	owners := map[string]bool{}
 	for _, m := range all {
 		if err := tx.placeConfirmation(ctx, m); err != nil {
 			return err
+		}
+		owners[m.Owner] = true
+	}
+	for _, payment := range []message.PaymentType{message.PayHold, message.PayCredit} {
+		if err := tx.ReviewPayers(ctx, payment, slices.Sorted(maps.Keys(owners))); err != nil {
+			return err // Only what is confirmed is charged.
 		}
 	}
 	return nil

@@ -34,11 +34,22 @@ type SentTx struct {
 	SentAt time.Time   `json:"sent_at"`
 }
 
+// Lane is whose intents these are: those of one account on one chain, which one
+// sender sends in order.
+type Lane string
+
+// The lanes.
+const (
+	LaneNode Lane = ""     // The node's signer on the product's chain.
+	LaneSync Lane = "sync" // The publisher of archives on the chain that confirms messages.
+)
+
 // Intent is a decided transaction. Key makes it idempotent: the same decision
 // enqueued twice is one transaction.
 type Intent struct {
-	Key      string          `json:"key"`              // For example "open/<spec>/0".
-	Seq      int64           `json:"seq"`              // Order of enqueueing; set by Enqueue.
+	Key      string          `json:"key"` // For example "open/<spec>/0".
+	Seq      int64           `json:"seq"` // Order of enqueueing; set by Enqueue.
+	Lane     Lane            `json:"lane,omitempty"`
 	Contract string          `json:"contract"`         // "JobManager".
 	Method   string          `json:"method"`           // "confirmRunning".
 	Args     json.RawMessage `json:"args"`             // JSON array by the ABI: numbers as decimal strings, bytes and addresses as 0x hex, tuples as objects by field name.
@@ -66,6 +77,7 @@ func intents() table[Intent] {
 		key: func(i *Intent) string { return i.Key },
 		cols: []column[Intent]{
 			{"seq", func(i *Intent) any { return i.Seq }},
+			{"lane", func(i *Intent) any { return string(i.Lane) }},
 			{"status", func(i *Intent) any { return string(i.Status) }},
 			{"yields", func(i *Intent) any { return number(i.Yields) }},
 			{"retry_at", func(i *Intent) any {
@@ -113,17 +125,57 @@ func (r reader) Intent(ctx context.Context, key string) (*Intent, error) {
 	return intents().one(ctx, r, key)
 }
 
-// IntentsWith returns up to limit intents with one of the statuses, in the
-// order of enqueueing.
+// IntentsWith returns up to limit intents of the node with one of the statuses, in
+// the order of enqueueing.
 func (r reader) IntentsWith(ctx context.Context, limit int, statuses ...IntentStatus) ([]Intent, error) {
-	clause, args := in(statuses)
-	return intents().list(ctx, r, "status IN "+clause+" ORDER BY seq LIMIT ?", append(args, limit)...)
+	return r.Intents(LaneNode).With(ctx, limit, statuses...)
 }
 
-// IntentsDue returns up to limit pending intents, that yield or that do not,
-// whose time to be tried again has come, in the order of enqueueing.
-func (r reader) IntentsDue(ctx context.Context, now time.Time, yields bool, limit int) ([]Intent, error) {
-	return intents().list(ctx, r, "status = ? AND yields = ? AND retry_at <= ? ORDER BY seq LIMIT ?", string(IntentPending), number(yields), now.UnixMicro(), limit)
+// Intents are those of a lane.
+func (r reader) Intents(l Lane) LaneIntents { return LaneIntents{r, l} }
+
+// LaneIntents reads the intents of a lane. Use Intents.
+type LaneIntents struct {
+	r    reader
+	lane Lane
+}
+
+// list is intents().list for the lane.
+func (l LaneIntents) list(ctx context.Context, where string, args ...any) ([]Intent, error) {
+	return intents().list(ctx, l.r, "lane = ? AND "+where, append([]any{string(l.lane)}, args...)...)
+}
+
+// With returns up to limit intents with one of the statuses, in the order of
+// enqueueing.
+func (l LaneIntents) With(ctx context.Context, limit int, statuses ...IntentStatus) ([]Intent, error) {
+	clause, args := in(statuses)
+	return l.list(ctx, "status IN "+clause+" ORDER BY seq LIMIT ?", append(args, limit)...)
+}
+
+// Last returns the intent that was enqueued last, or errs.NotFound.
+func (l LaneIntents) Last(ctx context.Context) (*Intent, error) {
+	found, err := l.list(ctx, "TRUE ORDER BY seq DESC LIMIT 1")
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, errs.New(errs.NotFound, "no intent yet")
+	}
+	return &found[0], nil
+}
+
+// Due returns up to limit pending intents, that yield or that do not, whose time to
+// be tried again has come, in the order of enqueueing.
+func (l LaneIntents) Due(ctx context.Context, now time.Time, yields bool, limit int) ([]Intent, error) {
+	return l.list(ctx, "status = ? AND yields = ? AND retry_at <= ? ORDER BY seq LIMIT ?", string(IntentPending), number(yields), now.UnixMicro(), limit)
+}
+
+// Count returns how many intents have the status.
+func (l LaneIntents) Count(ctx context.Context, status IntentStatus) (n int, err error) {
+	if err := l.r.q.QueryRowContext(ctx, "SELECT COUNT(*) FROM intents WHERE lane = ? AND status = ?", string(l.lane), string(status)).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count intents: %w", err)
+	}
+	return n, nil
 }
 
 // IntentsUnder returns up to limit intents with one of the statuses whose key
@@ -135,20 +187,19 @@ func (r reader) IntentsUnder(ctx context.Context, prefix string, limit int, stat
 	return intents().list(ctx, r, "pk >= ? AND pk < ? AND status IN "+clause+" ORDER BY seq LIMIT ?", append(args, limit)...)
 }
 
-// CountIntents returns how many intents have the status.
-func (r reader) CountIntents(ctx context.Context, status IntentStatus) (n int, err error) {
-	if err := r.q.QueryRowContext(ctx, "SELECT COUNT(*) FROM intents WHERE status = ?", string(status)).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count intents: %w", err)
+// Orphaned returns up to limit intents that were done, and whose block is on the
+// chain no more. Blocks that are not kept cannot change, and those above the head are
+// not known yet. Of the node's chain each block is kept, so another one is here with
+// its number. Of the chain that confirms messages only those are kept that have
+// events, as each block has in which an archive was published: it is missing.
+func (l LaneIntents) Orphaned(ctx context.Context, limit int) ([]Intent, error) {
+	if l.lane == LaneSync {
+		return l.list(ctx, `status = ? AND mined_at >= (SELECT MIN(number) FROM sync_blocks) AND mined_at <= (SELECT MAX(number) FROM sync_blocks)
+			AND NOT EXISTS (SELECT 1 FROM sync_blocks WHERE sync_blocks.pk = intents.mined_in)
+			ORDER BY seq LIMIT ?`, string(IntentConfirmed), limit)
 	}
-	return n, nil
-}
-
-// IntentsOrphaned returns up to limit intents that were done, and whose block is
-// on the chain no more: of its number, another one is here. Blocks that are not
-// kept cannot change, and those above the head are not known yet.
-func (r reader) IntentsOrphaned(ctx context.Context, limit int) ([]Intent, error) {
 	clause, args := in(finished())
-	return intents().list(ctx, r, "status IN "+clause+` AND mined_at >= (SELECT MIN(number) FROM blocks)
+	return l.list(ctx, "status IN "+clause+` AND mined_at >= (SELECT MIN(number) FROM blocks)
 		AND EXISTS (SELECT 1 FROM blocks WHERE blocks.number = intents.mined_at AND blocks.pk <> intents.mined_in)
 		ORDER BY seq LIMIT ?`, append(args, limit)...)
 }

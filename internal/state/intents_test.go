@@ -47,17 +47,17 @@ func TestIntentsThatAreDue(t *testing.T) {
 		"sent":  func(i *state.Intent) { i.Status = state.IntentSent },
 	}, state.Intent{Key: "later"}, state.Intent{Key: "again"}, state.Intent{Key: "x/yields", Yields: true}, state.Intent{Key: "sent"}, state.Intent{Key: "x/new"})
 
-	got, err := db.IntentsDue(ctx, now, false, 9)
+	got, err := db.Intents(state.LaneNode).Due(ctx, now, false, 9)
 	list(t, "due", intentName, "again x/new", got, err)
-	got, err = db.IntentsDue(ctx, now, false, 1)
+	got, err = db.Intents(state.LaneNode).Due(ctx, now, false, 1)
 	list(t, "the first that is due, behind one that is not", intentName, "again", got, err)
-	got, err = db.IntentsDue(ctx, now, true, 9)
+	got, err = db.Intents(state.LaneNode).Due(ctx, now, true, 9)
 	list(t, "due and yielding", intentName, "x/yields", got, err)
 	got, err = db.IntentsUnder(ctx, "x/", 9, state.IntentPending, state.IntentSent)
 	list(t, "with a prefix", intentName, "x/yields x/new", got, err)
 	got, err = db.IntentsUnder(ctx, "x/", 9, state.IntentSent)
 	list(t, "with a prefix and sent", intentName, "", got, err)
-	if n, err := db.CountIntents(ctx, state.IntentPending); err != nil || n != 4 {
+	if n, err := db.Intents(state.LaneNode).Count(ctx, state.IntentPending); err != nil || n != 4 {
 		t.Errorf("%d pending intents, %v, want 4", n, err)
 	}
 }
@@ -94,12 +94,12 @@ func TestIntentsWhoseBlockIsGone(t *testing.T) {
 		"sent":  func(i *state.Intent) { done(6, common.Hash{1})(i); i.Status = state.IntentSent },
 		"never": func(i *state.Intent) { i.Status = state.IntentReverted },
 	}, state.Intent{Key: "old"}, state.Intent{Key: "gone"}, state.Intent{Key: "stays"}, state.Intent{Key: "above"}, state.Intent{Key: "sent"}, state.Intent{Key: "never"})
-	got, err := db.IntentsOrphaned(ctx, 9)
+	got, err := db.Intents(state.LaneNode).Orphaned(ctx, 9)
 	list(t, "without blocks", intentName, "", got, err)
 
 	chainOf(t, db, 5, 7)
 
-	got, err = db.IntentsOrphaned(ctx, 9)
+	got, err = db.Intents(state.LaneNode).Orphaned(ctx, 9)
 	list(t, "mined in a block that another replaced", intentName, "gone", got, err)
 }
 
@@ -143,9 +143,9 @@ func TestIntentsOfTheFirstSchemaAreRead(t *testing.T) {
 
 	db = open(t, dir)
 
-	got, err := db.IntentsOrphaned(t.Context(), 9)
+	got, err := db.Intents(state.LaneNode).Orphaned(t.Context(), 9)
 	list(t, "mined in a block that another replaced", intentName, "gone", got, err)
-	got, err = db.IntentsDue(t.Context(), time.Unix(0, 0), false, 9)
+	got, err = db.Intents(state.LaneNode).Due(t.Context(), time.Unix(0, 0), false, 9)
 	list(t, "due", intentName, "waits", got, err)
 }
 

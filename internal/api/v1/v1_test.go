@@ -537,7 +537,7 @@ func TestPermitsThatTheTokenRefusesAreNotRelayed(t *testing.T) {
 
 			problem(t, n.do(t, "POST", "/api/v1/permits", body), tt.status, tt.text)
 
-			if count, err := n.db.CountIntents(t.Context(), state.IntentPending); err != nil || count != 0 {
+			if count, err := n.db.Intents(state.LaneNode).Count(t.Context(), state.IntentPending); err != nil || count != 0 {
 				t.Errorf("%d intents, %v, want none", count, err)
 			}
 		})

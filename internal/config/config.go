@@ -18,6 +18,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/api/ccn"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
+	"github.com/aleph-onchain/aleph-onchain/internal/chainsync"
 	"github.com/aleph-onchain/aleph-onchain/internal/corechannel"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
@@ -57,6 +58,7 @@ type Config struct {
 	Log        telemetry.Config   `toml:"log"`
 	Ingest     ingest.Config      `toml:"ingest"`
 	Outbox     outbox.Config      `toml:"outbox"`
+	Sync       chainsync.Config   `toml:"sync"`
 	Scheduler  scheduler.Config   `toml:"scheduler"`
 	Executor   executor.Config    `toml:"executor"`
 	Settlement settlement.Config  `toml:"settlement"`
@@ -86,7 +88,7 @@ func Default() Config {
 	return Config{
 		Node: Node{Role: Coordinator, DataDir: "aleph-data"}, Chain: chain.DefaultConfig(),
 		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, IPFS: ipfs.DefaultConfig(), State: state.DefaultConfig(), Network: p2p.DefaultConfig(), API: api.DefaultConfig(), CCN: ccn.DefaultConfig(),
-		Files: ccn.DefaultFilesConfig(), Log: telemetry.DefaultConfig(), Ingest: ingest.DefaultConfig(), Outbox: outbox.DefaultConfig(), Scheduler: scheduler.DefaultConfig(),
+		Files: ccn.DefaultFilesConfig(), Log: telemetry.DefaultConfig(), Ingest: ingest.DefaultConfig(), Outbox: outbox.DefaultConfig(), Sync: chainsync.DefaultConfig(), Scheduler: scheduler.DefaultConfig(),
 		Executor: executor.DefaultConfig(), Settlement: settlement.DefaultConfig(), Nodes: corechannel.DefaultConfig(), VMNet: vmnet.DefaultConfig(), QEMU: qemu.Config{},
 	}
 }
@@ -145,6 +147,7 @@ func (c Config) Validate() error {
 		{"log", c.Log.Validate},
 		{"ingest", c.Ingest.Validate},
 		{"outbox", c.Outbox.Validate},
+		{"sync", c.Sync.Validate},
 		{"scheduler", c.Scheduler.Validate},
 		{"executor", c.Executor.Validate},
 		{"settlement", c.Settlement.Validate},

@@ -145,7 +145,7 @@ func TestWrongNamesNameTheRightOnes(t *testing.T) {
 		{"[netwrk]\n", "unknown section [netwrk]; did you mean [network]?"},
 		{"[Node]\n", "unknown section [Node]; it is [node]"},
 		{"[executors]\n", "unknown section [executors]; did you mean [executor]?"},
-		{"[wallet]\n", "unknown section [wallet]; there are api, ccn, chain, corechannel, executor, files, ingest, ipfs, log, network, node, outbox, qemu, scheduler, settlement, state, storage, vmnet"},
+		{"[wallet]\n", "unknown section [wallet]; there are api, ccn, chain, corechannel, executor, files, ingest, ipfs, log, network, node, outbox, qemu, scheduler, settlement, state, storage, sync, vmnet"},
 		{"[contracts]\n", "unknown section [contracts]; it is [chain.contracts]"},
 		{"[chain.contract]\n", "unknown key [chain] contract; did you mean [chain.contracts]?"},
 		{"role = \"compute\"\n", "unknown section [role]; it is [node] role"},
@@ -316,6 +316,16 @@ func TestValidateNamesSectionAndKey(t *testing.T) {
 		{`[log] format is "xml"`, func(c *config.Config) { c.Log.Format = "xml" }},
 		{"[ingest] grace_period", func(c *config.Config) { c.Ingest.GracePeriod = 0 }},
 		{"[outbox] max_fee_gwei", func(c *config.Config) { c.Outbox.MaxFeeGwei = 0 }},
+		{"[sync] rpc_url is empty, and publish is true", func(c *config.Config) { c.Sync.Publish = true }},
+		{`[sync] rpc_url is "ftp://secret"`, func(c *config.Config) { c.Sync.RPCURL = "ftp://secret" }},
+		{`[sync] chain is "MARS"`, func(c *config.Config) { c.Sync.RPCURL, c.Sync.Chain = "http://rpc", "MARS" }},
+		{`[sync] address is "nowhere"`, func(c *config.Config) { c.Sync.RPCURL, c.Sync.Contract = "http://rpc", "nowhere" }},
+		{`[sync] emitters has "nobody"`, func(c *config.Config) { c.Sync.RPCURL, c.Sync.Emitters = "http://rpc", []string{"nobody"} }},
+		{"[sync] confirmations is 1000", func(c *config.Config) { c.Sync.RPCURL, c.Sync.Confirmations = "http://rpc", 1000 }},
+		{"[sync] interval is 1ms", func(c *config.Config) { c.Sync.RPCURL, c.Sync.Interval = "http://rpc", time.Millisecond }},
+		{"[sync] commit_delay is 1ms", func(c *config.Config) { c.Sync.RPCURL, c.Sync.CommitDelay = "http://rpc", time.Millisecond }},
+		{"[sync] max_fee_gwei is 0", func(c *config.Config) { c.Sync.RPCURL, c.Sync.MaxFeeGwei = "http://rpc", 0 }},
+		{"[sync] private_key_path is empty", func(c *config.Config) { c.Sync.RPCURL, c.Sync.Publish = "http://rpc", true }},
 		{"[scheduler] ask_parallel", func(c *config.Config) { c.Scheduler.AskParallel = 0 }},
 		{`[executor] on_exit is "leave"`, func(c *config.Config) { c.Executor.OnExit = "leave" }},
 		{"[settlement] interval is 1ms", func(c *config.Config) { c.Settlement.Interval = time.Millisecond }},
@@ -428,14 +438,14 @@ func TestMaskedHidesKeysInURLs(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.url, func(t *testing.T) {
 			cfg := config.Default()
-			cfg.Chain.RPCURL = tt.url
+			cfg.Chain.RPCURL, cfg.Sync.RPCURL = tt.url, tt.url
 
 			masked := cfg.Masked()
 
-			if masked.Chain.RPCURL != tt.want {
-				t.Errorf("got %q, want %q", masked.Chain.RPCURL, tt.want)
+			if masked.Chain.RPCURL != tt.want || masked.Sync.RPCURL != tt.want {
+				t.Errorf("got %q and %q, want %q", masked.Chain.RPCURL, masked.Sync.RPCURL, tt.want)
 			}
-			if cfg.Chain.RPCURL != tt.url {
+			if cfg.Chain.RPCURL != tt.url || cfg.Sync.RPCURL != tt.url {
 				t.Errorf("the settings themselves changed to %q", cfg.Chain.RPCURL)
 			}
 		})

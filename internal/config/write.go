@@ -121,11 +121,15 @@ func quote(s string) string {
 // Masked returns the settings without secrets: a key or a password in the URL
 // of an RPC or of the database.
 func (c Config) Masked() Config {
-	var urls []string
-	for one := range strings.SplitSeq(c.Chain.RPCURL, ",") {
-		urls = append(urls, chain.MaskURL(strings.TrimSpace(one)))
-	}
-	c.Chain.RPCURL = strings.Join(urls, ",")
+	c.Chain.RPCURL, c.Sync.RPCURL = maskURLs(c.Chain.RPCURL), maskURLs(c.Sync.RPCURL)
 	c.State.URL = state.MaskURL(c.State.URL)
 	return c
+}
+
+func maskURLs(list string) string {
+	var urls []string
+	for one := range strings.SplitSeq(list, ",") {
+		urls = append(urls, chain.MaskURL(strings.TrimSpace(one)))
+	}
+	return strings.Join(urls, ",")
 }

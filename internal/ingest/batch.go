@@ -42,7 +42,8 @@ type batch struct {
 	posts    []*state.Message // the original posts
 	elements []*state.Message // and the elements of aggregates.
 	txOf     map[*state.Message]*state.Transaction
-	things   []string // Came to be.
+	onChain  map[string]*state.Transaction // What chains have of transactions; nil of one that is gone.
+	things   []string                      // Came to be.
 	// regranted are the owners whose grants changed, and since when; see rejudgeAll.
 	regranted map[string]time.Time
 	unsaid    []message.ItemHash // Posts whose balances should not have counted; see unsay.
@@ -66,6 +67,9 @@ func (p *Pipeline) newBatch(ctx context.Context, tx *state.Tx, items []*item, no
 // take gives one message its verdict. Its error is this node's, and spoils the
 // transaction.
 func (b *batch) take(ctx context.Context, it *item) (*Verdict, error) {
+	if v, err := b.anchor(ctx, it); v != nil || err != nil {
+		return v, err
+	}
 	standing, known := b.standings[it.env.ItemHash]
 	if known {
 		v, err := b.takeKnown(ctx, it, standing)
@@ -74,6 +78,9 @@ func (b *batch) take(ctx context.Context, it *item) (*Verdict, error) {
 		}
 		if err := b.inherit(ctx, it, standing); err != nil {
 			return nil, err
+		}
+		if v, err := b.anchor(ctx, it); v != nil || err != nil {
+			return v, err
 		}
 	}
 	err := b.judge(ctx, it)
@@ -256,11 +263,11 @@ func (b *batch) refuse(ctx context.Context, it *item, v *Verdict, why error) err
 		case err == nil:
 			v.Status = state.MessagePending
 			return b.putPending(ctx, it, v, attempts, things)
-		case !it.processed || !errors.Is(err, errSenderFull):
+		case !it.told() || !errors.Is(err, errSenderFull):
 			return err
 		}
-		// What is compared must go on: as a refusal it is taken up when what it lacks
-		// comes.
+		// A peer or a chain tells it, and what they tell must go on: as a refusal it is
+		// taken up when what it lacks comes.
 	}
 	v.Status = state.MessageRejected
 	if less, err := b.saysLess(ctx, it, v.Refusal.Code); err != nil || less {
@@ -315,8 +322,8 @@ var (
 
 // haveRoom wants that one more message may wait, and one more of its sender. One that
 // waits already needs no more room. What a contract emitted cost its sender something,
-// and a peer is asked for no more when too many messages wait for bytes: these count, but
-// are bounded only together with all others.
+// and of a peer or a chain no more is asked when too many messages wait for bytes: these
+// count, but are bounded only together with all others.
 func (b *batch) haveRoom(ctx context.Context, it *item, code message.Code) (err error) {
 	if it.waiting != nil || it.again != nil {
 		return nil
@@ -329,7 +336,7 @@ func (b *batch) haveRoom(ctx context.Context, it *item, code message.Code) (err 
 	if b.waiting >= b.p.pendingMax {
 		return errFull
 	}
-	if it.origin.Contract || it.processed && lacksBytes(code) {
+	if it.origin.Contract || it.told() && lacksBytes(code) {
 		return nil
 	}
 	sender := strings.ToLower(it.env.Sender)
@@ -343,6 +350,10 @@ func (b *batch) haveRoom(ctx context.Context, it *item, code message.Code) (err 
 	}
 	return nil
 }
+
+// told reports whether a message is one of a history: a peer has processed it, or a
+// transaction names it.
+func (it *item) told() bool { return it.processed || it.origin.Tx != nil }
 
 // lacksBytes reports whether a message waits for a file or its content.
 func lacksBytes(code message.Code) bool {

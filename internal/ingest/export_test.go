@@ -49,6 +49,10 @@ func (p *Pipeline) Confirm(ctx context.Context, raw json.RawMessage, tx state.Tr
 	if err != nil {
 		return nil, err
 	}
+	row := state.SyncEvent{Tx: tx.Hash, Number: uint64(tx.Height), Chain: tx.Chain, At: uint64(tx.At.Unix()), Publisher: tx.Publisher, Status: state.SyncDone}
+	if err := p.db.Update(ctx, func(t *state.Tx) error { return t.PutSyncEvent(ctx, row) }); err != nil {
+		return nil, err
+	}
 	it.origin.Tx = &tx
 	return p.write(ctx, it)
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 
 	v1 "github.com/aleph-onchain/aleph-onchain/internal/api/v1"
@@ -13,7 +14,7 @@ import (
 
 // addCoordinator adds the parts that only a coordinator runs: it takes offers,
 // gives jobs to nodes and keeps payments going.
-func (n *Node) addCoordinator() error {
+func (n *Node) addCoordinator(ctx context.Context) error {
 	planner, err := scheduler.New(n.cfg.Scheduler, scheduler.Self{NodeID: n.id, Key: n.keys.Signer, Domain: n.jobDomain()},
 		n.db, asker{n.host}, n.metrics, n.part("scheduler"))
 	if err != nil {
@@ -34,6 +35,9 @@ func (n *Node) addCoordinator() error {
 	n.add("scheduler", planner.Run)
 	n.add("settlement", settler.Run)
 	if err := n.addCorechannel(); err != nil {
+		return err
+	}
+	if err := n.addSync(ctx); err != nil {
 		return err
 	}
 	n.serve(v1.Coordinator, v1.Parts{

@@ -110,7 +110,7 @@ func (n *Node) build(ctx context.Context) error {
 	if n.cfg.Node.Role == config.Compute {
 		return n.addCompute(ctx)
 	}
-	return n.addCoordinator()
+	return n.addCoordinator(ctx)
 }
 
 // open opens what every node holds.

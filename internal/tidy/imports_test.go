@@ -17,7 +17,7 @@ var strata = [][]string{
 		"internal/vmnet", "internal/keystore",
 	},
 	{
-		"internal/ingest", "internal/mirror", "internal/outbox", "internal/storage", "internal/scheduler",
+		"internal/ingest", "internal/mirror", "internal/chainsync", "internal/outbox", "internal/storage", "internal/scheduler",
 		"internal/executor", "internal/settlement", "internal/corechannel", "sdk/go",
 	},
 	{"internal/api"},
@@ -78,9 +78,9 @@ func TestReservedImports(t *testing.T) {
 		why      string
 	}{
 		{module + "internal/chain", []string{
-			"internal/chain", "internal/mirror", "internal/outbox", "internal/config", "internal/node",
+			"internal/chain", "internal/mirror", "internal/chainsync", "internal/outbox", "internal/config", "internal/node",
 			"internal/devnet", "sdk/go/aleph/alephtest", "cmd/aleph-node", "test",
-		}, "only mirror reads the chain and only outbox writes to it"},
+		}, "mirror reads the product's chain, chainsync the one that confirms messages, and only outbox writes to either"},
 		{"github.com/ethereum/go-ethereum/ethclient", []string{"internal/chain", "sdk/go", "test"}, "the chain is reached through internal/chain"},
 		{"database/sql", []string{"internal/state"}, "only internal/state talks to the engine"},
 		{"modernc.org/sqlite", []string{"internal/state"}, "only internal/state talks to the engine"},

@@ -1,0 +1,18 @@
+package chainsync
+
+import "context"
+
+// UndoMax is how many blocks can be taken back.
+const UndoMax = undoMax
+
+// ReadOnce is one pass of the reader.
+func (s *Syncer) ReadOnce(ctx context.Context) error { return s.read(ctx) }
+
+// TakeOnce takes what is due: what is new, or what had to wait.
+func (s *Syncer) TakeOnce(ctx context.Context, again bool) error { return s.take(ctx, again) }
+
+// PublishOnce makes an archive, if one may be made.
+func (s *Syncer) PublishOnce(ctx context.Context) error { return s.publish(ctx) }
+
+// Span is how many blocks the next query spans.
+func (s *Syncer) Span() uint64 { return s.span }

@@ -116,9 +116,9 @@ func TestFullDisk(t *testing.T) {
 	})
 	for _, free := range []int{0, 4096, 40_000, 100_000} {
 		t.Run(fmt.Sprintf("at the start with %d bytes", free), func(t *testing.T) {
-			dir := mount(t, "size=1m")
+			dir := mount(t, "size=2m") // Of the schema, and of the log that writes it.
 			ballast := filepath.Join(dir, "ballast")
-			if err := os.WriteFile(ballast, make([]byte, 1<<20-free), 0o600); err != nil {
+			if err := os.WriteFile(ballast, make([]byte, 2<<20-free), 0o600); err != nil {
 				t.Fatal(err)
 			}
 

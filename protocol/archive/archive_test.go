@@ -104,7 +104,7 @@ func TestArchiveIsReadBack(t *testing.T) {
 	if got, err := archive.Parse(empty.Bytes()); err != nil || len(got) != 0 {
 		t.Errorf("an empty archive has %d messages, %v", len(got), err)
 	}
-	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // A test repeats itself.
+	rng := rand.New(rand.NewPCG(1, 2))
 	var w archive.Writer
 	var want []message.Envelope
 	for len(want) < 300 {

@@ -83,6 +83,13 @@ func (s *Store) MakeRoom(size int64, keep func() (Keep, error)) error {
 	if errs.KindOf(full) != errs.Exhausted {
 		return full
 	}
+	// What waits to be gone on with can be begun anew.
+	if err := s.dropStages(func(int, time.Duration) bool { return true }); err != nil {
+		return err
+	}
+	if full = s.Fits(size); errs.KindOf(full) != errs.Exhausted {
+		return full
+	}
 	all, err := s.byUse()
 	if err != nil {
 		return err

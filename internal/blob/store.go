@@ -54,22 +54,23 @@ type Info struct {
 // Store is a folder of blobs. Use Open. It is safe for concurrent use; only one
 // process may have it open, which the database beside it sees to.
 type Store struct {
-	objects, tmp string
-	maxBytes     int64
-	log          *slog.Logger
-	reg          prometheus.Registerer
-	gauges       []prometheus.Collector
-	free         func(dir string) (int64, error) // bytes that the disk has room for
+	objects, tmp, staged string
+	maxBytes             int64
+	log                  *slog.Logger
+	reg                  prometheus.Registerer
+	gauges               []prometheus.Collector
+	free                 func(dir string) (int64, error) // bytes that the disk has room for
 
-	mu   sync.Mutex
-	used int64 // bytes of blobs and of unfinished writes; guarded by mu
+	mu      sync.Mutex
+	used    int64           // bytes of blobs and of unfinished writes; guarded by mu
+	writing map[string]bool // staged blobs that somebody writes to; guarded by mu
 }
 
 // Open opens the store in dir, creating it as needed, and sweeps what
 // unfinished writes left there.
 func Open(dir string, cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Store, error) {
 	s := &Store{
-		objects: filepath.Join(dir, "objects"), tmp: filepath.Join(dir, "tmp"),
+		objects: filepath.Join(dir, "objects"), tmp: filepath.Join(dir, "tmp"), staged: filepath.Join(dir, "staged"), writing: map[string]bool{},
 		maxBytes: int64(cfg.MaxSizeGB * bytesPerGB), log: log, reg: reg, free: freeBytes,
 	}
 	if err := s.sweep(); err != nil {
@@ -84,6 +85,9 @@ func Open(dir string, cfg Config, reg prometheus.Registerer, log *slog.Logger) (
 	}
 	for _, b := range blobs {
 		s.used += b.Size
+	}
+	if err := s.openStages(); err != nil {
+		return nil, err
 	}
 	if err := s.register(); err != nil {
 		return nil, err

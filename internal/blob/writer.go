@@ -24,7 +24,11 @@ type Writer struct {
 	sum  hash.Hash
 	size int64
 	done bool
+
+	stage string // name of a staged blob, else ""
 }
+
+func newSum() hash.Hash { return sha256.New() }
 
 // Create starts a blob.
 func (s *Store) Create() (*Writer, error) {
@@ -32,7 +36,7 @@ func (s *Store) Create() (*Writer, error) {
 	if err != nil {
 		return nil, diskError("create blob", err)
 	}
-	return &Writer{s: s, f: f, sum: sha256.New()}, nil
+	return &Writer{s: s, f: f, sum: newSum()}, nil
 }
 
 // Write implements io.Writer. Bytes that the store has no room for give
@@ -105,18 +109,24 @@ func (w *Writer) publish(path string, info Info) error {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
 	if _, err := os.Stat(path); err == nil {
-		w.done = true
+		w.end()
 		w.s.used -= w.size
 		return errors.Join(w.f.Close(), os.Remove(w.f.Name()))
 	}
 	if err := os.Rename(w.f.Name(), path); err != nil {
 		return diskError("publish blob "+string(info.Hash), err)
 	}
-	w.done = true
+	w.end()
 	if err := w.f.Close(); err != nil {
 		return diskError("close blob "+string(info.Hash), err)
 	}
 	return errors.Join(syncDir(filepath.Dir(path)), syncDir(w.s.objects))
+}
+
+// end lets go of the name of a staged blob; the caller holds the store's mu.
+func (w *Writer) end() {
+	w.done = true
+	delete(w.s.writing, w.stage)
 }
 
 // Abort drops what was written. It does nothing after a Commit.
@@ -124,6 +134,12 @@ func (w *Writer) Abort() error {
 	if w.done {
 		return nil
 	}
+	// The name last: who goes on with it must not find the file.
+	defer func() {
+		w.s.mu.Lock()
+		defer w.s.mu.Unlock()
+		w.end()
+	}()
 	w.done = true
 	w.s.release(w.size)
 	err := errors.Join(w.f.Close(), os.Remove(w.f.Name()))

@@ -23,7 +23,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
-	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
+	"github.com/aleph-onchain/aleph-onchain/internal/ipfs/swarm"
 	"github.com/aleph-onchain/aleph-onchain/internal/outbox"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
@@ -49,7 +49,7 @@ type Config struct {
 	Node       Node               `toml:"node"`
 	Chain      chain.Config       `toml:"chain"`
 	Storage    Storage            `toml:"storage"`
-	IPFS       ipfs.Config        `toml:"ipfs"`
+	IPFS       swarm.Config       `toml:"ipfs"`
 	State      state.Config       `toml:"state"`
 	Network    p2p.Config         `toml:"network"`
 	API        api.Config         `toml:"api"`
@@ -87,7 +87,7 @@ type Storage struct {
 func Default() Config {
 	return Config{
 		Node: Node{Role: Coordinator, DataDir: "aleph-data"}, Chain: chain.DefaultConfig(),
-		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, IPFS: ipfs.DefaultConfig(), State: state.DefaultConfig(), Network: p2p.DefaultConfig(), API: api.DefaultConfig(), CCN: ccn.DefaultConfig(),
+		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, IPFS: swarm.DefaultConfig(), State: state.DefaultConfig(), Network: p2p.DefaultConfig(), API: api.DefaultConfig(), CCN: ccn.DefaultConfig(),
 		Files: ccn.DefaultFilesConfig(), Log: telemetry.DefaultConfig(), Ingest: ingest.DefaultConfig(), Outbox: outbox.DefaultConfig(), Sync: chainsync.DefaultConfig(), Scheduler: scheduler.DefaultConfig(),
 		Executor: executor.DefaultConfig(), Settlement: settlement.DefaultConfig(), Nodes: corechannel.DefaultConfig(), VMNet: vmnet.DefaultConfig(), QEMU: qemu.Config{},
 	}

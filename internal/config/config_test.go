@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -159,7 +160,7 @@ func TestWrongNamesNameTheRightOnes(t *testing.T) {
 		{"[chain]\nJobManager = \"0x\"\n", "unknown key [chain] JobManager; it is [chain.contracts] JobManager"},
 		{"[chain.contracts]\njobmanger = \"0x\"\n", "unknown key [chain.contracts] jobmanger; did you mean JobManager?"},
 		{"[network]\nbind = \"x\"\n", "unknown key [network] bind; it is [api] bind or [vmnet] bind"},
-		{"[node]\nlisten_adr = \"x\"\n", "unknown key [node] listen_adr; did you mean [network] listen_addr?"},
+		{"[node]\nlisten_adr = \"x\"\n", "unknown key [node] listen_adr; did you mean [ipfs] listen_addr or [network] listen_addr?"},
 		{"[log]\ncolour = true\n", "unknown key [log] colour; there are format, level"},
 		{"[outbox]\nConfirmations = 1\n", "unknown key [outbox] Confirmations; it is [chain] confirmations"},
 		{"[vmnet]\nName = \"x\"\n", "unknown key [vmnet] Name; there are "},
@@ -306,6 +307,7 @@ func TestValidateNamesSectionAndKey(t *testing.T) {
 		{"[chain] contracts.JobManager is missing", func(c *config.Config) { c.Chain.Contracts.JobManager = common.Address{} }},
 		{`[storage] engine is "postgres", want embedded`, func(c *config.Config) { c.Storage.Engine = "postgres" }},
 		{"[ipfs] max_index_gb is 0", func(c *config.Config) { c.IPFS.MaxIndexGB = 0 }},
+		{"[ipfs] gateways: want http://", func(c *config.Config) { c.IPFS.Gateways = []string{"ipfs.example"} }},
 		{"[storage] max_size_gb is NaN", func(c *config.Config) { c.Storage.MaxSizeGB = math.NaN() }},
 		{"[files] max_car_mib is -1", func(c *config.Config) { c.Files.MaxCARMiB = -1 }},
 		{"[network] listen_addr", func(c *config.Config) { c.Network.ListenAddr = "127.0.0.1:4021" }},
@@ -466,6 +468,18 @@ func TestMaskedHidesThePasswordOfTheDatabase(t *testing.T) {
 	check(t, err, errs.Invalid, `[state] url is of scheme "mysql"`)
 	if strings.Contains(err.Error(), "SECRET") {
 		t.Errorf("the password is in %v", err)
+	}
+}
+
+func TestMaskedHidesKeysOfGatewaysAndKubo(t *testing.T) {
+	cfg := complete(t)
+	cfg.IPFS.Gateways, cfg.IPFS.KuboRPC = []string{"https://gate.example", "https://gate.example/SECRET"}, "http://user:SECRET@127.0.0.1:5001"
+	masked := cfg.Masked().IPFS
+	if want := []string{"https://gate.example", "https://gate.example/***"}; !slices.Equal(masked.Gateways, want) || masked.KuboRPC != "http://127.0.0.1:5001/***" {
+		t.Errorf("got %q and %q", masked.Gateways, masked.KuboRPC)
+	}
+	if cfg.IPFS.Gateways[1] != "https://gate.example/SECRET" {
+		t.Error("the settings themselves changed")
 	}
 }
 

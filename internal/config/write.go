@@ -119,10 +119,16 @@ func quote(s string) string {
 }
 
 // Masked returns the settings without secrets: a key or a password in the URL
-// of an RPC or of the database.
+// of an RPC, of a gateway or of the database.
 func (c Config) Masked() Config {
 	c.Chain.RPCURL, c.Sync.RPCURL = maskURLs(c.Chain.RPCURL), maskURLs(c.Sync.RPCURL)
 	c.State.URL = state.MaskURL(c.State.URL)
+	c.IPFS.KuboRPC = chain.MaskURL(c.IPFS.KuboRPC)
+	var gateways []string
+	for _, one := range c.IPFS.Gateways {
+		gateways = append(gateways, chain.MaskURL(one))
+	}
+	c.IPFS.Gateways = gateways
 	return c
 }
 

@@ -16,7 +16,8 @@ import (
 type CAR struct {
 	Root cid.Cid // what the header says
 
-	in *bufio.Reader
+	in  *bufio.Reader
+	buf []byte // of Next
 }
 
 // carBuffer is how much of an archive is read at a time.
@@ -245,6 +246,16 @@ func (c *cbor) skip(depth int) {
 			c.skip(depth + 1)
 		}
 	}
+}
+
+// Next returns the next block, whose bytes were not compared with its CID and are
+// good until the next call. It returns io.EOF after the last; other errors are as
+// those of OpenCAR.
+func (c *CAR) Next() (cid.Cid, []byte, error) {
+	if c.buf == nil {
+		c.buf = make([]byte, blockMax)
+	}
+	return c.next(c.buf)
 }
 
 // next reads a block into buf, which has blockMax bytes. It returns io.EOF

@@ -45,6 +45,25 @@ func (s *Store) Has(c cid.Cid) (bool, error) {
 	return len(copies) > 0, err
 }
 
+// BlockSize returns how many bytes a block has, without reading them, or
+// errs.NotFound.
+func (s *Store) BlockSize(c cid.Cid) (int, error) {
+	if err := checkInput(c); err != nil {
+		return 0, err
+	}
+	if data, ok := inlined(c); ok {
+		return len(data), nil
+	}
+	copies, err := s.copies(digestOf(c))
+	if err != nil {
+		return 0, err
+	}
+	if len(copies) == 0 {
+		return 0, errs.New(errs.NotFound, "no IPFS block %s", c)
+	}
+	return copies[0].place.size(), nil
+}
+
 // Block returns the bytes of a block, which hash to its CID, or errs.NotFound.
 func (s *Store) Block(c cid.Cid) ([]byte, error) {
 	d := s.dag()

@@ -65,5 +65,6 @@ func (s *Store) unlink(c cid.Cid) (packID, []message.ItemHash, error) {
 		s.unhide(id)
 		return 0, nil, fmt.Errorf("delete %s: %w", c, err)
 	}
+	s.changes.Add(1)
 	return id, blobs, nil
 }

@@ -27,7 +27,7 @@ func (s *Store) Draft(ctx context.Context, r io.Reader, v Version) (*Draft, erro
 // DraftCAR reads the DAG of an archive, as AddCAR does.
 func (s *Store) DraftCAR(ctx context.Context, car *CAR) (*Draft, error) {
 	return s.draft(V1, func(w *writer) (Root, func() error, error) {
-		g := graph{index: map[string]uint32{}}
+		g := newGraph("archive")
 		if err := w.open(); err != nil {
 			return Root{}, nil, err
 		}

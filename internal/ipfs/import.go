@@ -62,8 +62,9 @@ func (w *writer) blocks(ctx context.Context, car *CAR, g *graph) error {
 	}
 }
 
-// graph is the DAG of an archive, without the bytes.
+// graph is a DAG that comes from outside, without the bytes.
 type graph struct {
+	what   string            // in errors: what it comes in
 	index  map[string]uint32 // by graphKey
 	blocks []graphBlock
 	links  int
@@ -71,7 +72,7 @@ type graph struct {
 
 // graphBlock is a block that was read, or that another links to.
 type graphBlock struct {
-	name   digest
+	cid    cid.Cid
 	here   bool // it was read
 	inline bool // its CID holds it
 	used   bool // the root leads to it
@@ -83,6 +84,8 @@ type graphBlock struct {
 	height int // of the DAG below
 	edges  []edge
 }
+
+func newGraph(what string) graph { return graph{what: what, index: map[string]uint32{}} }
 
 // edge is a link to a block, with the bytes of the file that the child has.
 type edge struct {
@@ -106,14 +109,13 @@ func (g *graph) at(c cid.Cid) (uint32, error) {
 		return i, nil
 	}
 	if len(g.blocks) == carBlocksMax {
-		return 0, invalid("archive has more than %d blocks", carBlocksMax)
+		return 0, invalid("%s has more than %d blocks", g.what, carBlocksMax)
 	}
 	i := uint32(len(g.blocks))
 	g.index[key] = i
-	g.blocks = append(g.blocks, graphBlock{})
+	g.blocks = append(g.blocks, graphBlock{cid: c})
 	data, ok := inlined(c)
 	if !ok {
-		g.blocks[i].name = digestOf(c)
 		return i, nil
 	}
 	g.blocks[i].inline = true
@@ -136,13 +138,18 @@ func (g *graph) fill(i uint32, c cid.Cid, block []byte) error {
 	if err != nil {
 		return err
 	}
+	return g.link(i, n, int64(len(block)))
+}
+
+// link notes a decoded block and what it links to.
+func (g *graph) link(i uint32, n *node, length int64) error {
 	g.links += len(n.links)
 	if g.links > carLinksMax {
-		return invalid("archive has more than %d links", carLinksMax)
+		return invalid("%s has more than %d links", g.what, carLinksMax)
 	}
 	b := graphBlock{
-		name: g.blocks[i].name, inline: g.blocks[i].inline, offset: g.blocks[i].offset, here: true,
-		kind: n.kind, length: int64(len(block)), total: int64(len(block)) + n.total(),
+		cid: g.blocks[i].cid, inline: g.blocks[i].inline, offset: g.blocks[i].offset, here: true,
+		kind: n.kind, length: length, total: length + n.total(),
 	}
 	if n.kind.isFile() || n.kind == KindSymlink {
 		b.own = int64(len(n.data))
@@ -200,7 +207,7 @@ func (g *graph) weigh() error {
 		}
 	}
 	if stray > used {
-		return invalid("archive has %d bytes of blocks that its root does not lead to, want at most the %d of those it does", stray, used)
+		return invalid("%s has %d bytes of blocks that its root does not lead to, want at most the %d of those it does", g.what, stray, used)
 	}
 	return nil
 }
@@ -217,10 +224,10 @@ func (b *graphBlock) size() int64 {
 func (g *graph) visit(i uint32, depth int) error {
 	b := &g.blocks[i]
 	if !b.here {
-		return invalid("block %s is missing from the archive", V1.node(b.name))
+		return invalid("block %s is missing from the %s", V1.node(digestOf(b.cid)), g.what)
 	}
 	if depth+b.height > depthMax {
-		return invalid("archive is more than %d blocks deep", depthMax)
+		return invalid("%s is more than %d blocks deep", g.what, depthMax)
 	}
 	if b.used {
 		return nil
@@ -246,7 +253,7 @@ func (g *graph) keep(p *pack, source uint32) error {
 		if !b.used || b.inline {
 			continue
 		}
-		if err := p.put(b.name, place{form: formPart, source: source, offset: b.offset, length: b.length}); err != nil {
+		if err := p.put(digestOf(b.cid), place{form: formPart, source: source, offset: b.offset, length: b.length}); err != nil {
 			return err
 		}
 	}

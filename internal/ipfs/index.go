@@ -88,6 +88,19 @@ func (p place) encode() []byte {
 	return binary.AppendUvarint(out, uint64(p.length))
 }
 
+// size is how many bytes the block has.
+func (p place) size() int {
+	switch p.form {
+	case formHere:
+		return len(p.here)
+	case formLeaf:
+		before, after := wrapLeaf(int(p.length))
+		return len(before) + int(p.length) + len(after)
+	default:
+		return int(p.length)
+	}
+}
+
 func decodePlace(v []byte) (place, error) {
 	if len(v) == 0 {
 		return place{}, errors.New("empty entry")

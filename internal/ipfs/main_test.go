@@ -27,6 +27,14 @@ func (b blobs) Create() (ipfs.BlobWriter, error) {
 	return blobWriter{w}, nil
 }
 
+func (b blobs) Stage(name string, check func(io.Reader) (int64, error)) (ipfs.StagedBlob, error) {
+	w, err := b.Store.Stage(name, check)
+	if err != nil {
+		return nil, err
+	}
+	return blobWriter{w}, nil
+}
+
 func (b blobs) Open(hash message.ItemHash) (ipfs.BlobReader, error) {
 	if _, err := b.Use(hash, time.Now()); err != nil {
 		return nil, err

@@ -174,6 +174,7 @@ func (p *pack) publish(c cid.Cid) (old Root, there bool, err error) {
 		return Root{}, false, fmt.Errorf("write the index of ipfs: %w", err)
 	}
 	p.s.unhide(p.id)
+	p.s.changes.Add(1)
 	return Root{}, false, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -53,7 +54,8 @@ type Store struct {
 	metrics  []prometheus.Collector
 	rotten   prometheus.Counter
 
-	roots [64]sync.Mutex // by root, for who adds or deletes it
+	roots   [64]sync.Mutex // by root, for who adds or deletes it
+	changes atomic.Uint64  // how often a root came or went
 
 	mu     sync.Mutex
 	last   packID                   // guarded by mu
@@ -194,6 +196,10 @@ func (s *Store) Roots(ctx context.Context) iter.Seq2[Root, error] {
 		}
 	}
 }
+
+// Changes counts roots that came or went since Open, so that who looks at all of
+// them need not look when it is what it was.
+func (s *Store) Changes() uint64 { return s.changes.Load() }
 
 // Uses says whether IPFS content needs the blob, so that it must stay.
 func (s *Store) Uses(blob message.ItemHash) (bool, error) {

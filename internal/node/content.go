@@ -10,18 +10,28 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
+	"github.com/aleph-onchain/aleph-onchain/internal/ipfs/swarm"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/storage"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 // openContent opens the IPFS content of a coordinator, whose bytes are in the
-// node's blobs.
-func (n *Node) openContent() (err error) {
-	if n.content, err = ipfs.Open(n.cfg.Dir("ipfs"), contentBlobs{n.blobs}, n.cfg.IPFS, n.metrics, n.part("ipfs")); err != nil {
+// node's blobs, and goes among those who exchange such content.
+func (n *Node) openContent(ctx context.Context) (err error) {
+	if n.content, err = ipfs.Open(n.cfg.Dir("ipfs"), contentBlobs{n.blobs}, n.cfg.IPFS.Config, n.metrics, n.part("ipfs")); err != nil {
 		return fmt.Errorf("open ipfs: %w", err)
 	}
 	n.opened("ipfs", n.content)
+	n.swarm, err = swarm.Open(ctx, n.cfg.IPFS, swarm.Parts{
+		Store: n.content, Identity: n.keys.Identity, Mesh: n.host.Libp2p(),
+		Room: func(ctx context.Context, sizeBytes int64) error { return n.storage.MakeRoom(ctx, sizeBytes) },
+	}, n.metrics, n.part("swarm"))
+	if err != nil {
+		return fmt.Errorf("open swarm: %w", err)
+	}
+	n.opened("swarm", n.swarm)
+	n.add("swarm", n.swarm.Run)
 	return nil
 }
 
@@ -31,6 +41,15 @@ type contentBlobs struct{ blobs *blob.Store }
 // Create implements ipfs.Blobs.
 func (b contentBlobs) Create() (ipfs.BlobWriter, error) {
 	w, err := b.blobs.Create()
+	if err != nil {
+		return nil, err
+	}
+	return contentWriter{w}, nil
+}
+
+// Stage implements ipfs.Blobs.
+func (b contentBlobs) Stage(name string, check func(io.Reader) (int64, error)) (ipfs.StagedBlob, error) {
+	w, err := b.blobs.Stage(name, check)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +86,14 @@ func (r contentReader) Size() int64 { return r.Info.Size }
 type contents struct {
 	keeper *storage.Keeper
 	blobs  *blob.Store
-	ipfs   *ipfs.Store // nil on a node that keeps none
+	ipfs   *ipfs.Store // nil on a node that keeps none, as the rest
+	swarm  *swarm.Swarm
+	db     *state.DB
+	grace  time.Duration // for which content stays that nothing wants yet
+}
+
+func (n *Node) contents() contents {
+	return contents{keeper: n.storage, blobs: n.blobs, ipfs: n.content, swarm: n.swarm, db: n.db, grace: n.cfg.Ingest.GracePeriod}
 }
 
 // root finds content of IPFS by the hash of a message.
@@ -95,11 +121,38 @@ func (c contents) Stat(_ context.Context, hash message.ItemHash) (state.FileInfo
 // Fetch implements ingest.Files.
 func (c contents) Fetch(ctx context.Context, hash message.ItemHash) error {
 	if hash.Type() == message.IPFS {
-		_, err := c.root(hash) // Nobody can be asked yet.
-		return err
+		return c.fetchContent(ctx, hash)
 	}
 	_, err := c.keeper.Fetch(ctx, hash)
 	return err
+}
+
+// fetchContent fetches content of IPFS. Until a message wants it, it stays for a
+// while: the message may be refused, and then nobody would ever delete it.
+func (c contents) fetchContent(ctx context.Context, hash message.ItemHash) error {
+	if c.swarm == nil {
+		return errs.New(errs.NotFound, "this node keeps no IPFS content")
+	}
+	id, err := ipfs.ParseCID(string(hash))
+	if err != nil {
+		return err
+	}
+	root, err := c.swarm.Fetch(ctx, id)
+	if err != nil {
+		return err
+	}
+	return c.db.Update(ctx, func(tx *state.Tx) error {
+		pinned, err := tx.Pinned(ctx, hash)
+		if err != nil || pinned {
+			return err
+		}
+		info := state.FileInfo{Hash: hash, Directory: root.Kind == ipfs.KindDirectory, SizeBytes: root.Size}
+		if err := tx.PutFileInfo(ctx, info); err != nil {
+			return err
+		}
+		now := time.Now()
+		return tx.PutPin(ctx, state.Pin{Key: state.GraceKey(hash), Kind: state.PinGrace, File: hash, At: now, Until: now.Add(c.grace)})
+	})
 }
 
 // Read implements ingest.Files.

@@ -16,6 +16,8 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
 	"github.com/aleph-onchain/aleph-onchain/internal/node"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p/p2ptest"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -151,5 +153,41 @@ func TestContentIsMadeOfBlobsThatAreThere(t *testing.T) {
 	}
 	if _, err := n.Content().AddBlob(t.Context(), message.HashOf(nil), ipfs.V0); !errors.Is(err, errs.NotFound) {
 		t.Errorf("a blob that is not here: %v, want not found", err)
+	}
+}
+
+// TestContentComesFromOtherCoordinators: what one coordinator keeps the other gets
+// over the connection that they have, with no setting. It stays for a while though no
+// message wants it yet, then it goes.
+func TestContentComesFromOtherCoordinators(t *testing.T) {
+	chain := chaintest.Start(t)
+	first, _ := join(t, chain, config.Coordinator)
+	second, _ := join(t, chain, config.Coordinator)
+	a, _ := begin(t, first)
+	second.Network.BootstrapPeers = a.Host().Addrs()
+	b, _ := begin(t, second)
+	want, err := a.Content().Add(t.Context(), bytes.NewReader(bytes.Repeat([]byte("from another node "), 100_000)), ipfs.V0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p2ptest.Wait(t, "the nodes are connected", func() bool { return len(b.Host().Connected()) > 0 })
+	name := message.ItemHash(want.CID.String())
+
+	if err := b.Contents().Fetch(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+
+	if got, err := b.Contents().Stat(t.Context(), name); err != nil || got.SizeBytes != want.Size {
+		t.Errorf("it has %+v, %v; want %d bytes", got, err, want.Size)
+	}
+	if !bytes.Equal(contentOf(t, b, want), contentOf(t, a, want)) {
+		t.Error("the copy is another")
+	}
+	pin, err := b.DB().Pin(t.Context(), state.GraceKey(name))
+	if err != nil || pin.Kind != state.PinGrace || pin.Until.Before(time.Now()) {
+		t.Errorf("it is kept by %+v, %v; want a grace period", pin, err)
+	}
+	if err := b.Contents().Fetch(t.Context(), "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWnPbdG"); errs.KindOf(err) != errs.Unavailable {
+		t.Errorf("what nobody has: %v, want unavailable", err)
 	}
 }

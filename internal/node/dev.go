@@ -214,7 +214,7 @@ func (d *Dev) open(ctx context.Context) (_ *devWorld, err error) {
 		return nil, fmt.Errorf("build storage: %w", err)
 	}
 	domain := job.Jobs(new(big.Int), common.Address{})
-	if w.pipe, err = ingest.New(ingest.DefaultConfig(), domain, db, nobody{}, contents{keeper, blobs, content}, nil, reg, d.log); err != nil {
+	if w.pipe, err = ingest.New(ingest.DefaultConfig(), domain, db, nobody{}, contents{keeper: keeper, blobs: blobs, ipfs: content}, nil, reg, d.log); err != nil {
 		return nil, fmt.Errorf("build ingest: %w", err)
 	}
 	partials, err := blob.OpenPartials(blobs, d.log)

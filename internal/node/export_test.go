@@ -25,6 +25,9 @@ func (n *Node) DB() *state.DB { return n.db }
 // Listeners returns the peers that listen to messages.
 func (n *Node) Listeners() []p2p.PeerID { return n.host.Listeners(wire.TopicMessages) }
 
+// Host returns the node's host.
+func (n *Node) Host() *p2p.Host { return n.host }
+
 // Blobs returns the node's blobs.
 func (n *Node) Blobs() *blob.Store { return n.blobs }
 
@@ -35,7 +38,7 @@ func (n *Node) Messages() executor.Messages { return messages{n.ingest} }
 func (n *Node) Images() executor.Images { return images{n.storage, n.blobs} }
 
 // Contents returns what has the bytes that messages name.
-func (n *Node) Contents() ingest.Files { return contents{n.storage, n.blobs, n.content} }
+func (n *Node) Contents() ingest.Files { return n.contents() }
 
 // Content returns the IPFS content of a coordinator.
 func (n *Node) Content() *ipfs.Store { return n.content }

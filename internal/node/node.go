@@ -27,6 +27,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
+	"github.com/aleph-onchain/aleph-onchain/internal/ipfs/swarm"
 	"github.com/aleph-onchain/aleph-onchain/internal/keystore"
 	"github.com/aleph-onchain/aleph-onchain/internal/mirror"
 	"github.com/aleph-onchain/aleph-onchain/internal/outbox"
@@ -47,7 +48,8 @@ type Node struct {
 	id      uint32 // In the registry on chain.
 	db      *state.DB
 	blobs   *blob.Store
-	content *ipfs.Store // Of a coordinator; nil on a compute node.
+	content *ipfs.Store // Of a coordinator; nil on a compute node, as is swarm.
+	swarm   *swarm.Swarm
 	chain   *chain.Client
 	host    *p2p.Host
 	api     *api.Server
@@ -100,7 +102,7 @@ func (n *Node) build(ctx context.Context) error {
 		return err
 	}
 	if n.cfg.Node.Role == config.Coordinator {
-		if err := n.openContent(); err != nil {
+		if err := n.openContent(ctx); err != nil {
 			return err
 		}
 	}
@@ -170,7 +172,7 @@ func (n *Node) addShared() (err error) {
 	if cfg.Node.Role != config.Coordinator {
 		icfg.CatchUpInterval = 0 // It asks for the messages of its machines by name.
 	}
-	n.ingest, err = ingest.New(icfg, n.jobDomain(), n.db, n.host, contents{n.storage, n.blobs, n.content}, n.mirror, n.metrics, n.part("ingest"))
+	n.ingest, err = ingest.New(icfg, n.jobDomain(), n.db, n.host, n.contents(), n.mirror, n.metrics, n.part("ingest"))
 	if err != nil {
 		return fmt.Errorf("build ingest: %w", err)
 	}

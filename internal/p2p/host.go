@@ -361,6 +361,10 @@ func (h *Host) Close() error {
 // ID returns this node's own name.
 func (h *Host) ID() PeerID { return PeerID(h.host.ID().String()) }
 
+// Libp2p returns the host itself, for protocols of others that run over the
+// connections of this network.
+func (h *Host) Libp2p() host.Host { return h.host }
+
 // Addrs returns the addresses under which this node can be a bootstrap peer of
 // others: multiaddresses that end in /p2p/<id>.
 func (h *Host) Addrs() []string {

@@ -40,6 +40,11 @@ func (b contentBlobs) Create() (ipfs.BlobWriter, error) {
 	return contentWriter{w}, err
 }
 
+func (b contentBlobs) Stage(name string, check func(io.Reader) (int64, error)) (ipfs.StagedBlob, error) {
+	w, err := b.Store.Stage(name, check)
+	return contentWriter{w}, err
+}
+
 func (b contentBlobs) Open(hash message.ItemHash) (ipfs.BlobReader, error) {
 	r, err := b.Store.Open(hash)
 	if err != nil {

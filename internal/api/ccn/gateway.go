@@ -1,6 +1,7 @@
 package ccn
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"html"
@@ -42,6 +43,9 @@ func (s *Server) gateway(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return refuseText(http.StatusBadRequest, "Invalid CID provided")
 	}
+	if form := trustless(r); form != "" && r.PathValue("path") == "" {
+		return s.serveBlocks(w, r, st, root, form)
+	}
 	if err := s.isKept(r.Context(), root); err != nil {
 		return err
 	}
@@ -63,6 +67,55 @@ func (s *Server) gateway(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return errNoFile()
 	}
+}
+
+// The forms in which a client can verify what it gets.
+const (
+	formRaw = "application/vnd.ipld.raw"
+	formCAR = "application/vnd.ipld.car"
+)
+
+// trustless returns the form that the client asks for, "" if it wants files.
+func trustless(r *http.Request) string {
+	switch r.URL.Query().Get("format") {
+	case "raw":
+		return formRaw
+	case "car":
+		return formCAR
+	}
+	for one := range strings.SplitSeq(r.Header.Get("Accept"), ",") {
+		form, _, _ := strings.Cut(strings.TrimSpace(one), ";")
+		if form == formRaw || form == formCAR {
+			return form
+		}
+	}
+	return ""
+}
+
+// serveBlocks serves one block, or all below it as an archive. Peers get by bitswap
+// whatever is here, so no more is asked for here either.
+func (s *Server) serveBlocks(w http.ResponseWriter, r *http.Request, st *Storage, id cid.Cid, form string) error {
+	block, err := st.IPFS.Block(id)
+	if err != nil {
+		return unreadable(err)
+	}
+	immutable(w.Header(), id.String()+form)
+	w.Header().Set("Vary", "Accept")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Content-Disposition", "attachment")
+	w.Header().Set("Content-Type", form)
+	if form == formRaw {
+		http.ServeContent(api.NewPatientWriter(w), r, "", time.Time{}, bytes.NewReader(block))
+		return nil
+	}
+	w.Header().Set("Content-Type", form+"; version=1; order=dfs; dups=n")
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	if err := st.IPFS.Export(r.Context(), id, api.NewPatientWriter(w)); err != nil {
+		s.breakOff(r, err)
+	}
+	return nil
 }
 
 // isKept wants content to be a file of the network.

@@ -1,6 +1,7 @@
 package ccn_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -156,6 +157,47 @@ func TestGatewayServesWhatIsKept(t *testing.T) {
 	}
 	if a := k.get("/ipfs/" + here.CID.String()); a.status != 404 {
 		t.Errorf("content that nobody named: %d", a.status)
+	}
+}
+
+// TestGatewaySendsWhatCanBeVerified serves blocks and archives, to who asks for them
+// by a query or by a header.
+func TestGatewaySendsWhatCanBeVerified(t *testing.T) {
+	k := keeping(t, 1e9)
+	data := strings.Repeat("verified ", 100_000)
+	_, file := added(t, k.form("/api/v0/add", filePart("x", []byte(data))))
+	id, err := ipfs.ParseCID(string(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := k.ipfs.Block(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	if err := k.ipfs.Export(t.Context(), id, &archive); err != nil {
+		t.Fatal(err)
+	}
+	at := "/ipfs/" + string(file)
+	for _, tt := range []struct{ path, accept, kind, body string }{
+		{at + "?format=raw", "", "application/vnd.ipld.raw", string(block)},
+		{at, "application/vnd.ipld.raw", "application/vnd.ipld.raw", string(block)},
+		{at + "?format=car&dag-scope=all", "", "application/vnd.ipld.car", archive.String()},
+		{at, "text/html, application/vnd.ipld.car; version=1", "application/vnd.ipld.car", archive.String()},
+		{at + "?format=other", "", "text/plain", data},
+	} {
+		a := k.get(tt.path, "Accept", tt.accept)
+		if a.status != 200 || a.body != tt.body || !strings.HasPrefix(a.header.Get("Content-Type"), tt.kind) {
+			t.Errorf("GET %s, %q = %d %s with %d bytes, want %s with %d", tt.path, tt.accept, a.status, a.header.Get("Content-Type"), len(a.body), tt.kind, len(tt.body))
+		}
+	}
+	if a := k.do(http.MethodHead, at+"?format=car", nil); a.status != 200 || a.body != "" {
+		t.Errorf("HEAD: %d with %d bytes", a.status, len(a.body))
+	}
+	for _, form := range []string{"raw", "car"} {
+		if a := k.get("/ipfs/bafybeigdcg7pksx2zk5336vrfsktjodlr4rbfz37qr3koc5xboxe5ekv24?format=" + form); a.status != 404 {
+			t.Errorf("%s of what is not here: %d", form, a.status)
+		}
 	}
 }
 

@@ -252,10 +252,28 @@ func (p *Pipeline) retry(ctx context.Context, row *state.Pending) error {
 		p.log.Error("message not judged", "item_hash", row.Hash, "err", err)
 		v, err = p.countFailure(ctx, it)
 	}
+	if err == nil && v.Status == state.MessageProcessed {
+		err = p.settle(ctx, env)
+	}
 	if err == nil && v.Status == state.MessageRejected {
 		p.log.Info("message refused", "item_hash", row.Hash, "err", v.Refusal)
 	}
 	return err
+}
+
+// settle ends the while for which a file is kept that was fetched for the message.
+func (p *Pipeline) settle(ctx context.Context, env *message.Envelope) error {
+	if env.ItemType != message.Inline || env.Type != message.TypeStore {
+		return nil
+	}
+	c, err := env.Content()
+	if err != nil {
+		return err
+	}
+	if s, ok := c.(*message.Store); ok {
+		return p.Settled(ctx, env.ItemHash, s.ItemHash)
+	}
+	return nil
 }
 
 func (p *Pipeline) readWaiting(ctx context.Context, it *item) error {

@@ -155,6 +155,20 @@ $(CONFORMANCE_DEPS) $(CONFORMANCE_LIBP2P_DEPS): %/node_modules/.package-lock.jso
 		echo "conformance: npm could not install; check that the npm registry can be reached, then run 'make conformance-deps' again." >&2; exit 1; }
 	@touch $@
 
+# Not in make test: compiling Kubo takes minutes.
+KUBO := build/kubo/ipfs
+
+.PHONY: test-interop interop-deps
+test-interop: check-go $(KUBO) ## exchange blocks, archives and announcements with a real Kubo
+	@go test -tags interop -count=1 -timeout 10m -run TestKubo ./internal/ipfs/swarm $(ARGS)
+
+interop-deps: $(KUBO) ## build the Kubo of tools/kubo/go.mod
+
+$(KUBO): tools/kubo/go.mod tools/kubo/go.sum
+	@$(CHECK) go
+	@echo "interop: building Kubo from tools/kubo/go.mod (minutes the first time)"
+	@go build -C tools/kubo -o ../../$@ github.com/ipfs/kubo/cmd/ipfs
+
 race: check-go ## unit tests under the race detector
 	@$(CHECK) cc
 	@$(SETUP) test

@@ -5,5 +5,6 @@
 // the disk for good; before that they are in a file that the next Open sweeps.
 // The store is bounded: bytes that do not fit give errs.Exhausted and leave
 // nothing behind. Files that come in pieces, over restarts too, are beside it and
-// count to the same bound: see Partials.
+// count to the same bound: see Partials, for files whose length is known, and
+// Store.Stage, for blobs that grow until their writer has all.
 package blob

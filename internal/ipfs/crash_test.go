@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDir); dir != "" {
 		addForever(dir)
 	}
+	if dir := os.Getenv(killedDir); dir != "" {
+		fmt.Println(arriveUntilKilled(dir, os.Getenv(killedArchive)))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

@@ -8,6 +8,10 @@
 // are in the index themselves. What a CARv1 brings is written to a blob of its
 // own, and its blocks are parts of that.
 //
+// What others send block by block is an Arrival: an archive that grows, in the order
+// in which its blocks can be verified, and that becomes such a blob when all is
+// there.
+//
 // Content is added and deleted by its root. All blocks below a root belong to
 // one pack, and a pack never leans on another: two roots that share a block
 // each say where it is. So deleting a root cannot take a block from another,

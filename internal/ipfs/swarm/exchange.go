@@ -35,8 +35,10 @@ const (
 	burst = 4
 	// bitswapParallel is how many blocks of one content are wanted at the same time.
 	bitswapParallel = 64
-	// connectedMax is how long peers that are connected have for the first block.
-	connectedMax = 5 * time.Second
+	// connectedMax is how long peers that are connected have for the first block,
+	// and answerMax how long one of them until another is asked too, which must fit
+	// into it several times: some say that they have what they never send.
+	connectedMax, answerMax = 10 * time.Second, 3 * time.Second
 )
 
 // exchange is bitswap over one host.
@@ -51,10 +53,13 @@ type exchange struct {
 // leads to unless it is nil.
 func newExchange(ctx context.Context, network string, h host.Host, find routing.ContentDiscovery, v view, serveRate int, m *metrics) *exchange {
 	limit := newLimiter(serveRate)
+	patience := client.DefaultDontHaveTimeoutConfig()
+	patience.DontHaveTimeout, patience.MaxTimeout, patience.MaxExpectedWantProcessTime = answerMax, answerMax, answerMax/2
 	refused := m.refused.WithLabelValues(network)
 	b := bitswap.New(ctx, bsnet.NewFromIpfsHost(newGate(h)), find, v,
 		bitswap.MaxQueuedWantlistEntriesPerPeer(wantsMax), bitswap.MaxCidSize(cidMax), bitswap.MaxOutstandingBytesPerPeer(outstandingMax),
 		bitswap.EngineBlockstoreWorkerCount(readersMax), bitswap.WithClientOption(client.WithoutDuplicatedBlockStats()),
+		bitswap.WithClientOption(client.WithDontHaveTimeoutConfig(patience)),
 		bitswap.WithTracer(sent{m, network}),
 		bitswap.WithPeerBlockRequestFilter(func(p peer.ID, _ cid.Cid) bool {
 			ok := limit.take(p, time.Now())

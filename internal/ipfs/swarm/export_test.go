@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -35,4 +36,10 @@ func (s *Swarm) Providers(ctx context.Context, c cid.Cid) []peer.ID {
 		out = append(out, info.ID)
 	}
 	return out
+}
+
+// ReadPins reads the answer of a Kubo that was asked what is pinned under a name.
+func ReadPins(in io.Reader, name string) (map[string]cid.Cid, error) {
+	out := pinned{name: name, roots: map[string]cid.Cid{}}
+	return out.roots, readLines(in, "pin/ls", out.add)
 }

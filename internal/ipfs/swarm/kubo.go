@@ -73,12 +73,16 @@ func (k kubo) call(ctx context.Context, command string, args url.Values, body io
 
 // lines sends a command and reads its answer line by line. A Kubo that fails in the
 // middle says so in a line of its own.
-func (k kubo) lines(ctx context.Context, command string, args url.Values, body io.Reader, contentType string, each func(line []byte) error) (err error) {
+func (k kubo) lines(ctx context.Context, command string, args url.Values, body io.Reader, contentType string, each func(line []byte) error) error {
 	in, err := k.call(ctx, command, args, body, contentType)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, in.Close()) }()
+	return errors.Join(readLines(in, command, each), in.Close())
+}
+
+// readLines reads an answer.
+func readLines(in io.Reader, command string, each func(line []byte) error) error {
 	scan := bufio.NewScanner(in)
 	scan.Buffer(nil, kuboLineMax)
 	for scan.Scan() {
@@ -133,22 +137,31 @@ func (k kubo) unpin(ctx context.Context, root cid.Cid) error {
 
 // pins returns the roots that are pinned under the name, by their multihash.
 func (k kubo) pins(ctx context.Context, name string) (map[string]cid.Cid, error) {
-	out := map[string]cid.Cid{}
+	out := pinned{name: name, roots: map[string]cid.Cid{}}
 	args := url.Values{"type": {"recursive"}, "names": {"true"}, "name": {name}, "stream": {"true"}}
-	err := k.lines(ctx, "pin/ls", args, nil, "", func(line []byte) error {
-		var row struct{ Cid, Name string }
-		if err := json.Unmarshal(line, &row); err != nil {
-			return errs.New(errs.Unavailable, "pin/ls: decode answer: %w", err)
-		}
-		if row.Name != name {
-			return nil // It finds names that contain the one.
-		}
-		c, err := cid.Decode(row.Cid)
-		if err != nil {
-			return errs.New(errs.Unavailable, "pin/ls: %.100q is no CID: %w", row.Cid, err)
-		}
-		out[string(c.Hash())] = c
-		return nil
-	})
-	return out, err
+	err := k.lines(ctx, "pin/ls", args, nil, "", out.add)
+	return out.roots, err
+}
+
+// pinned gathers the roots of one name.
+type pinned struct {
+	name  string
+	roots map[string]cid.Cid // by multihash
+}
+
+// add reads a line of the answer.
+func (p pinned) add(line []byte) error {
+	var row struct{ Cid, Name string }
+	if err := json.Unmarshal(line, &row); err != nil {
+		return errs.New(errs.Unavailable, "pin/ls: decode answer: %w", err)
+	}
+	if row.Name != p.name {
+		return nil // It finds names that contain the one.
+	}
+	c, err := cid.Decode(row.Cid)
+	if err != nil {
+		return errs.New(errs.Unavailable, "pin/ls: %.100q is no CID: %w", row.Cid, err)
+	}
+	p.roots[string(c.Hash())] = c
+	return nil
 }

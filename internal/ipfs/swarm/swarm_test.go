@@ -139,8 +139,10 @@ func TestPeersThatLieOrStall(t *testing.T) {
 		"silent": func(cid.Cid, message.BitSwapMessage) {},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // Each waits for a peer that says nothing.
 			liar := bad(t, answer)
-			honest, n := newNode(t, options{name: "honest"}), newNode(t, options{name: "n"})
+			honest := newNode(t, options{name: "honest"})
+			n := newNode(t, options{name: "n", change: func(c *swarm.Config) { c.StallTimeout = 8 * time.Second }})
 			want := honest.add(t, bytesOf(2, 3*chunk))
 			connect(t, n.mesh, liar)
 

@@ -191,3 +191,52 @@ func TestContentComesFromOtherCoordinators(t *testing.T) {
 		t.Errorf("what nobody has: %v, want unavailable", err)
 	}
 }
+
+// TestStoreOfContentElsewhereIsProcessed: a STORE names content that another node of
+// the network has, a file and a directory. It is fetched, and then the message alone
+// keeps it.
+func TestStoreOfContentElsewhereIsProcessed(t *testing.T) {
+	chain := chaintest.Start(t)
+	first, _ := join(t, chain, config.Coordinator)
+	second, _ := join(t, chain, config.Coordinator)
+	a, _ := begin(t, first)
+	second.Network.BootstrapPeers = a.Host().Addrs()
+	b, _ := begin(t, second)
+	waitReady(t, b)
+	p2ptest.Wait(t, "the nodes are connected", func() bool { return len(b.Host().Connected()) > 0 })
+	file, err := a.Content().Add(t.Context(), strings.NewReader("a file elsewhere"), ipfs.V0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := a.Content().NewTree(ipfs.V1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Add(t.Context(), "in/a/folder", strings.NewReader("in a folder elsewhere")); err != nil {
+		t.Fatal(err)
+	}
+	folder, err := tree.Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []ipfs.Root{file, folder} {
+		name := message.ItemHash(want.CID.String())
+		hash, raw := signed(t, "elsewhere", message.TypeStore, map[string]any{"item_type": "ipfs", "item_hash": name})
+
+		send(t, b, raw, state.MessageProcessed)
+
+		if err := b.Content().Verify(t.Context(), want.CID); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if f, err := b.DB().FileInfo(t.Context(), name); err != nil || f.SizeBytes != want.Size || f.Directory != (want.Kind == ipfs.KindDirectory) {
+			t.Errorf("%s is known as %+v, %v; want %+v", name, f, err, want)
+		}
+		if pin, err := b.DB().Pin(t.Context(), string(hash)); err != nil || pin.File != name {
+			t.Errorf("%s is kept by %+v, %v; want its message", name, pin, err)
+		}
+		p2ptest.Wait(t, "nothing else keeps it", func() bool {
+			_, err := b.DB().Pin(t.Context(), state.GraceKey(name))
+			return errors.Is(err, errs.NotFound)
+		})
+	}
+}

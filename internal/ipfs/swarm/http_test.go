@@ -71,7 +71,10 @@ func server(t testing.TB, n *node, bend func(w http.ResponseWriter, r *http.Requ
 }
 
 func gateways(urls ...string) func(*swarm.Config) {
-	return func(c *swarm.Config) { c.Gateways = urls }
+	return func(c *swarm.Config) {
+		impatient(c)
+		c.Gateways = urls
+	}
 }
 
 func TestGatewaysSendAllAtOnce(t *testing.T) {
@@ -161,6 +164,7 @@ func TestGatewaysThatLie(t *testing.T) {
 		"silence": {func(_ http.ResponseWriter, r *http.Request, _ cid.Cid) bool { <-r.Context().Done(); return true }, "stalled"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // One waits for a gateway that says nothing.
 			liar, _ := server(t, a, tt.bend)
 			alone := newNode(t, options{name: "alone", change: gateways(liar)})
 			err := alone.notFetched(t, want.CID, errs.Unavailable)

@@ -154,6 +154,9 @@ func TestPeersThatLieOrStall(t *testing.T) {
 			if got := n.count(t, "aleph_ipfs_fetches_total", "mesh", "stalled"); got != 1 {
 				t.Errorf("%v fetches are counted as stalled", got)
 			}
+			if err := liar.Close(); err != nil {
+				t.Fatal(err)
+			}
 			connect(t, n.mesh, honest.mesh)
 			n.fetched(t, want, honest)
 		})
@@ -230,7 +233,7 @@ func TestFetchesGoOnAfterARestart(t *testing.T) {
 		out.AddBlock(b)
 	})
 	dir := t.TempDir()
-	b := newNode(t, options{name: "b", dir: dir})
+	b := newNode(t, options{name: "b", dir: dir, change: impatient})
 	connect(t, b.mesh, part)
 	b.notFetched(t, want.CID, errs.Unavailable)
 	came := b.count(t, "aleph_ipfs_fetched_blocks_total")
@@ -251,7 +254,7 @@ func TestFetchesGoOnAfterARestart(t *testing.T) {
 // fetch ends; what came is gone on with later.
 func TestFetchEndsWithItsCallers(t *testing.T) {
 	silent := bad(t, func(cid.Cid, message.BitSwapMessage) {})
-	n := newNode(t, options{name: "n", change: func(c *swarm.Config) { c.StallTimeout = waitMax }})
+	n := newNode(t, options{name: "n"})
 	connect(t, n.mesh, silent)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
@@ -274,7 +277,7 @@ func TestFetchEndsWithItsCallers(t *testing.T) {
 // here.
 func TestAPeerThatAsksTooMuchIsRefused(t *testing.T) {
 	a := newNode(t, options{name: "a", change: func(c *swarm.Config) { c.ServeRate = 5 }})
-	b := newNode(t, options{name: "b", change: func(c *swarm.Config) { c.FetchTimeout = 5 * time.Second }})
+	b := newNode(t, options{name: "b", change: func(c *swarm.Config) { c.StallTimeout, c.FetchTimeout = 5*time.Second, 5*time.Second }})
 	connect(t, a.mesh, b.mesh)
 	want := a.add(t, bytesOf(5, 100*chunk))
 	if _, err := b.Fetch(t.Context(), want.CID); errs.KindOf(err) != errs.Unavailable {

@@ -86,7 +86,11 @@ type options struct {
 	maxBytes int64
 	mesh     host.Host
 	change   func(*swarm.Config)
+	log      *slog.Logger // nil is that of the test
 }
+
+// impatient leaves a source soon that says nothing, where one does.
+func impatient(c *swarm.Config) { c.StallTimeout = 5 * time.Second }
 
 func identity(name string) ed25519.PrivateKey {
 	seed := sha256.Sum256([]byte("swarm test " + name))
@@ -120,7 +124,10 @@ func newNode(t testing.TB, o options) *node {
 		o.maxBytes = 1e9
 	}
 	n := &node{reg: prometheus.NewRegistry(), mesh: o.mesh}
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := o.log
+	if log == nil {
+		log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	var err error
 	if n.blobs, err = blob.Open(filepath.Join(o.dir, "blobs"), blob.Config{MaxSizeGB: float64(o.maxBytes) / 1e9}, n.reg, log); err != nil {
 		t.Fatal(err)
@@ -132,7 +139,7 @@ func newNode(t testing.TB, o options) *node {
 		n.mesh = newHost(t)
 	}
 	cfg := swarm.DefaultConfig()
-	cfg.ListenAddr, cfg.StallTimeout, cfg.FetchTimeout = "/ip4/127.0.0.1/tcp/0", 2*time.Second, waitMax
+	cfg.ListenAddr, cfg.StallTimeout, cfg.FetchTimeout = "/ip4/127.0.0.1/tcp/0", waitMax, 2*waitMax
 	if o.change != nil {
 		o.change(&cfg)
 	}

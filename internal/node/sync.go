@@ -29,7 +29,7 @@ func (n *Node) addSync(ctx context.Context) error {
 		return fmt.Errorf("reach the chain that confirms messages: %w", err)
 	}
 	n.closers = append(n.closers, closer{"sync-chain", func() error { client.Close(); return nil }})
-	archives := archives{contents{n.storage, n.blobs, n.content}}
+	archives := archives{n.contents()}
 	syncer, err := chainsync.New(cfg, n.db, client, n.ingest, archives, n.part("chainsync"), n.metrics)
 	if err != nil {
 		return fmt.Errorf("build chainsync: %w", err)

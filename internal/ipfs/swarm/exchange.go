@@ -38,7 +38,7 @@ const (
 	// connectedMax is how long peers that are connected have for the first block,
 	// and answerMax how long one of them until another is asked too, which must fit
 	// into it several times: some say that they have what they never send.
-	connectedMax, answerMax = 10 * time.Second, 3 * time.Second
+	connectedMax, answerMax = 12 * time.Second, 4 * time.Second
 )
 
 // exchange is bitswap over one host.
@@ -47,6 +47,8 @@ type exchange struct {
 	host    host.Host
 	bitswap *bitswap.Bitswap
 	routed  bool // It finds peers that have something.
+	debts   *debts
+	ended   sync.WaitGroup
 }
 
 // newExchange serves what view has, and asks peers that are connected, or that find
@@ -56,11 +58,12 @@ func newExchange(ctx context.Context, network string, h host.Host, find routing.
 	patience := client.DefaultDontHaveTimeoutConfig()
 	patience.DontHaveTimeout, patience.MaxTimeout, patience.MaxExpectedWantProcessTime = answerMax, answerMax, answerMax/2
 	refused := m.refused.WithLabelValues(network)
-	b := bitswap.New(ctx, bsnet.NewFromIpfsHost(newGate(h)), find, v,
+	owed := newDebts()
+	b := bitswap.New(ctx, debtNetwork{bsnet.NewFromIpfsHost(newGate(h)), owed}, find, v,
 		bitswap.MaxQueuedWantlistEntriesPerPeer(wantsMax), bitswap.MaxCidSize(cidMax), bitswap.MaxOutstandingBytesPerPeer(outstandingMax),
 		bitswap.EngineBlockstoreWorkerCount(readersMax), bitswap.WithClientOption(client.WithoutDuplicatedBlockStats()),
 		bitswap.WithClientOption(client.WithDontHaveTimeoutConfig(patience)),
-		bitswap.WithTracer(sent{m, network}),
+		bitswap.WithTracer(watch{m, network, owed}),
 		bitswap.WithPeerBlockRequestFilter(func(p peer.ID, _ cid.Cid) bool {
 			ok := limit.take(p, time.Now())
 			if !ok {
@@ -68,10 +71,14 @@ func newExchange(ctx context.Context, network string, h host.Host, find routing.
 			}
 			return ok
 		}))
-	return &exchange{network: network, host: h, bitswap: b, routed: find != nil}
+	x := &exchange{network: network, host: h, bitswap: b, routed: find != nil, debts: owed}
+	x.ended.Go(func() { x.dun(ctx) })
+	return x
 }
 
+// close ends the exchange, whose ctx has ended.
 func (x *exchange) close() error {
+	x.ended.Wait()
 	for _, id := range []protocol.ID{bsnet.ProtocolBitswap, bsnet.ProtocolBitswapOneOne, bsnet.ProtocolBitswapOneZero, bsnet.ProtocolBitswapNoVers} {
 		x.host.RemoveStreamHandler(id)
 	}
@@ -117,24 +124,25 @@ func (w wants) get(ctx context.Context, c cid.Cid) ([]byte, error) {
 	return b.RawData(), nil
 }
 
-// sent counts what is served.
-type sent struct {
+// watch counts what is served, and notes what comes.
+type watch struct {
 	m       *metrics
 	network string
+	debts   *debts
 }
 
 // MessageReceived implements tracer.Tracer.
-func (sent) MessageReceived(peer.ID, bsmsg.BitSwapMessage) {}
+func (w watch) MessageReceived(p peer.ID, msg bsmsg.BitSwapMessage) { w.debts.got(p, msg, time.Now()) }
 
 // MessageSent implements tracer.Tracer.
-func (s sent) MessageSent(_ peer.ID, msg bsmsg.BitSwapMessage) {
+func (w watch) MessageSent(_ peer.ID, msg bsmsg.BitSwapMessage) {
 	n, size := 0, 0
 	for _, b := range msg.Blocks() {
 		n++
 		size += len(b.RawData())
 	}
-	s.m.served.WithLabelValues(s.network).Add(float64(n))
-	s.m.servedLen.WithLabelValues(s.network).Add(float64(size))
+	w.m.served.WithLabelValues(w.network).Add(float64(n))
+	w.m.servedLen.WithLabelValues(w.network).Add(float64(size))
 }
 
 // limiter bounds how many blocks each peer asks for.

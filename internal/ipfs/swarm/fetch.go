@@ -271,7 +271,8 @@ func (t *transfer) blocks(ctx context.Context, src source, sess session) error {
 			t.a.Again(c)
 		}
 	}()
-	stall := time.NewTimer(sess.patience(t.s.cfg.StallTimeout))
+	wait := sess.patience(t.s.cfg.StallTimeout)
+	stall := time.NewTimer(wait)
 	defer stall.Stop()
 	for {
 		for len(asked) < sess.parallel() {
@@ -302,9 +303,10 @@ func (t *transfer) blocks(ctx context.Context, src source, sess session) error {
 				t.a.Again(got.cid)
 				return err
 			}
-			stall.Reset(t.s.cfg.StallTimeout)
+			wait = t.s.cfg.StallTimeout
+			stall.Reset(wait)
 		case <-stall.C:
-			return errs.New(errs.Unavailable, "%w: %v passed", errStalled, t.s.cfg.StallTimeout)
+			return errs.New(errs.Unavailable, "%w: %v passed", errStalled, wait)
 		case <-ctx.Done():
 			return errs.New(errs.Unavailable, "%w", context.Cause(ctx))
 		}

@@ -163,6 +163,17 @@ func TestPeersThatLieOrStall(t *testing.T) {
 	}
 }
 
+// TestOthersAreAskedPastOneThatNeverSends: a peer says that it has every block and
+// sends none, however often it is asked. One that is slower to say so sends them all.
+func TestOthersAreAskedPastOneThatNeverSends(t *testing.T) {
+	liar := bad(t, func(c cid.Cid, out message.BitSwapMessage) { out.AddHave(c) })
+	honest, n := newNode(t, options{name: "honest"}), newNode(t, options{name: "n"})
+	want := honest.add(t, bytesOf(7, 40*chunk))
+	connect(t, n.mesh, liar)
+	connect(t, n.mesh, honest.mesh)
+	n.fetched(t, want, honest)
+}
+
 // TestEndlessLinksEnd: a peer that makes blocks without end, each of them right, is
 // stopped by the bounds of content, and nothing is left.
 func TestEndlessLinksEnd(t *testing.T) {

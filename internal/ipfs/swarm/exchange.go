@@ -55,14 +55,11 @@ type exchange struct {
 // leads to unless it is nil.
 func newExchange(ctx context.Context, network string, h host.Host, find routing.ContentDiscovery, v view, serveRate int, m *metrics) *exchange {
 	limit := newLimiter(serveRate)
-	patience := client.DefaultDontHaveTimeoutConfig()
-	patience.DontHaveTimeout, patience.MaxTimeout, patience.MaxExpectedWantProcessTime = answerMax, answerMax, answerMax/2
 	refused := m.refused.WithLabelValues(network)
 	owed := newDebts()
 	b := bitswap.New(ctx, debtNetwork{bsnet.NewFromIpfsHost(newGate(h)), owed}, find, v,
 		bitswap.MaxQueuedWantlistEntriesPerPeer(wantsMax), bitswap.MaxCidSize(cidMax), bitswap.MaxOutstandingBytesPerPeer(outstandingMax),
 		bitswap.EngineBlockstoreWorkerCount(readersMax), bitswap.WithClientOption(client.WithoutDuplicatedBlockStats()),
-		bitswap.WithClientOption(client.WithDontHaveTimeoutConfig(patience)),
 		bitswap.WithTracer(watch{m, network, owed}),
 		bitswap.WithPeerBlockRequestFilter(func(p peer.ID, _ cid.Cid) bool {
 			ok := limit.take(p, time.Now())

@@ -125,6 +125,7 @@ func TestGatewaysThatBreakOff(t *testing.T) {
 // TestGatewaysThatLie: none of what they send is taken, and the next source is asked
 // for what is missing.
 func TestGatewaysThatLie(t *testing.T) {
+	t.Parallel()
 	a := newNode(t, options{name: "a"})
 	want := a.add(t, bytesOf(1, 10*chunk))
 	archive := a.export(t, want.CID)

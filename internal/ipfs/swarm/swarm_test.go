@@ -125,6 +125,7 @@ func bad(t testing.TB, answer func(c cid.Cid, out message.BitSwapMessage)) host.
 // comes, and the fetch ends in time, with nothing to be seen. When an honest peer
 // comes the next try works.
 func TestPeersThatLieOrStall(t *testing.T) {
+	t.Parallel()
 	for name, answer := range map[string]func(cid.Cid, message.BitSwapMessage){
 		"wrong bytes": func(c cid.Cid, out message.BitSwapMessage) {
 			lie, err := blocks.NewBlockWithCid([]byte("lie"), c)

@@ -434,6 +434,11 @@ func (b contentBlobs) Create() (ipfs.BlobWriter, error) {
 	return contentWriter{w}, err
 }
 
+func (b contentBlobs) Stage(name string, check func(io.Reader) (int64, error)) (ipfs.StagedBlob, error) {
+	w, err := b.blobs.Stage(name, check)
+	return contentWriter{w}, err
+}
+
 func (b contentBlobs) Open(hash message.ItemHash) (ipfs.BlobReader, error) {
 	r, err := b.blobs.Open(hash)
 	if err != nil {

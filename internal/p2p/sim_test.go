@@ -429,9 +429,11 @@ func (a apart) InterceptAddrDial(id peer.ID, addr ma.Multiaddr) bool {
 	return id != a.other || err == nil
 }
 
-func (apart) InterceptAccept(network.ConnMultiaddrs) bool                              { return true }
+func (apart) InterceptAccept(network.ConnMultiaddrs) bool { return true }
+
 func (apart) InterceptSecured(network.Direction, peer.ID, network.ConnMultiaddrs) bool { return true }
-func (apart) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason)          { return true, 0 }
+
+func (apart) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
 
 func inner(t *testing.T, name string) peer.ID {
 	t.Helper()

@@ -63,6 +63,7 @@ func (n *network) like(t *testing.T, name string) settings {
 	}
 	s["node"]["data_dir"] = filepath.Join(t.TempDir(), "data")
 	s["chain"]["private_key_path"] = filepath.Join(node.DataDir, "signer.key")
+	s["network"]["identity_path"] = filepath.Join(node.DataDir, "identity.key")
 	s["api"]["bind"], s["network"]["listen_addr"] = "127.0.0.1:0", "/ip4/127.0.0.1/tcp/0"
 	return s
 }
@@ -231,6 +232,7 @@ func keyRefused(t *testing.T, n *network) {
 		t.Fatal(err)
 	}
 	s["chain"]["private_key_path"], s["node"]["data_dir"] = key, filepath.Join(dir, "data")
+	delete(s["network"], "identity_path") // The other user may not read that one.
 	// The image may be where another user cannot get.
 	delete(s["qemu"], "probe_image")
 	p := program{path: filepath.Join(binaries(t), "aleph-node"), args: []string{"--config", s.write(t, dir)}}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
@@ -98,7 +99,7 @@ func (s *Syncer) busy(ctx context.Context) (string, error) {
 func (s *Syncer) unread(ctx context.Context, last *state.Intent) (string, error) {
 	switch last.Status {
 	case state.IntentPending, state.IntentSent:
-		return "an archive is on its way", nil
+		return strings.TrimSuffix("an archive is on its way: "+last.Error, ": "), nil
 	case state.IntentConfirmed:
 	default:
 		return "", nil // Nothing came of it.

@@ -2,11 +2,12 @@ package outbox
 
 import (
 	"context"
+	"fmt"
 	"math/big"
+	"time"
 
 	"github.com/ethereum/go-ethereum/params"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 )
 
@@ -20,6 +21,50 @@ type fees struct {
 // 10 % that nodes ask for.
 const bumpDivisor = 8
 
+// tooDear says why nothing may be sent now, "" if it may. It names no price, so that
+// the reason stays the same while the price moves.
+func (s *Sender) tooDear(f *flight) string {
+	if f.head.BaseFee.Cmp(s.ceiling()) <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("a unit of gas costs more than max_fee_gwei, %d: it waits until gas is cheaper", s.cfg.MaxFeeGwei)
+}
+
+// note keeps in the row of an intent why it waits for gas to be cheaper. What is
+// pending stays so, and due: whether it may be sent costs no question to the RPC.
+func (s *Sender) note(ctx context.Context, f *flight, i *state.Intent, reason string) error {
+	if i.Error == reason {
+		return nil
+	}
+	i.Error = reason
+	s.outcomes.WithLabelValues("fee_ceiling").Inc()
+	s.log.Warn("waits", "intent", i.Key, "status", string(i.Status), "nonce", i.Nonce, "base_fee_wei", f.head.BaseFee, "err", reason)
+	return s.put(ctx, i)
+}
+
+// hold notes why the intents that are due are not sent, and ends those that are too
+// late meanwhile.
+func (s *Sender) hold(ctx context.Context, f *flight, reason string) error {
+	now := time.Now()
+	for _, yields := range []bool{false, true} {
+		due, err := s.intents().Due(ctx, now, yields, waitingMax)
+		if err != nil {
+			return err
+		}
+		for n := range due {
+			if tooLate(f, &due[n]) {
+				err = s.expire(ctx, &due[n])
+			} else {
+				err = s.note(ctx, f, &due[n], reason)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // fees returns what a transaction should offer now: room for the base fee to
 // double, up to the ceiling.
 func (s *Sender) fees(ctx context.Context, f *flight) (fees, error) {
@@ -27,13 +72,9 @@ func (s *Sender) fees(ctx context.Context, f *flight) (fees, error) {
 	if err != nil {
 		return fees{}, err
 	}
-	ceiling := s.ceiling()
-	if f.head.BaseFee.Cmp(ceiling) > 0 {
-		return fees{}, errs.New(errs.Unavailable, "gas costs %s wei now, above max_fee_gwei", f.head.BaseFee)
-	}
 	top := new(big.Int).Lsh(f.head.BaseFee, 1)
 	top.Add(top, tip)
-	return clamp(fees{tip: tip, max: top}, ceiling), nil
+	return clamp(fees{tip: tip, max: top}, s.ceiling()), nil
 }
 
 func (s *Sender) ceiling() *big.Int {

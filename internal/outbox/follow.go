@@ -69,7 +69,7 @@ func (s *Sender) receipts(ctx context.Context, sent []state.Intent) (map[string]
 // enough.
 func (s *Sender) mined(ctx context.Context, f *flight, i *state.Intent, r *chain.Receipt) error {
 	moved := i.MinedIn != r.Block
-	i.MinedIn, i.MinedAt, i.TxHash, i.GasUsed = r.Block, r.Number, r.Tx, r.GasUsed
+	i.MinedIn, i.MinedAt, i.TxHash, i.GasUsed, i.Error = r.Block, r.Number, r.Tx, r.GasUsed, ""
 	if f.head.Number < r.Number+s.cfg.Confirmations {
 		if !moved {
 			return nil
@@ -163,7 +163,7 @@ func (s *Sender) startOver(ctx context.Context, f *flight, i *state.Intent) erro
 	for _, t := range i.Txs {
 		delete(s.lastSent, t.Hash)
 	}
-	i.Status, i.Nonce, i.Txs = state.IntentPending, 0, nil
+	i.Status, i.Nonce, i.Txs, i.Error = state.IntentPending, 0, nil, ""
 	return s.put(ctx, i)
 }
 
@@ -175,6 +175,9 @@ func (s *Sender) replace(ctx context.Context, f *flight, i *state.Intent, cancel
 	if len(i.Txs) > s.cfg.Replacements && !cancel {
 		return false, nil
 	}
+	if reason := s.tooDear(f); reason != "" {
+		return false, s.note(ctx, f, i, reason)
+	}
 	market, err := s.fees(ctx, f)
 	if errs.KindOf(err) == errs.Unavailable {
 		s.log.Warn("not replaced", "intent", i.Key, "nonce", i.Nonce, "err", err)
@@ -185,9 +188,7 @@ func (s *Sender) replace(ctx context.Context, f *flight, i *state.Intent, cancel
 	}
 	fee, ok := bump(last, market, s.ceiling())
 	if !ok {
-		s.outcomes.WithLabelValues("fee_ceiling").Inc()
-		s.log.Warn("not replaced: the fee would be above max_fee_gwei", "intent", i.Key, "nonce", i.Nonce)
-		return false, nil
+		return false, s.note(ctx, f, i, fmt.Sprintf("it pays up to max_fee_gwei, %d, and is not mined: it waits until gas is cheaper", s.cfg.MaxFeeGwei))
 	}
 	var old types.Transaction
 	if err := old.UnmarshalBinary(last.Raw); err != nil {
@@ -201,7 +202,7 @@ func (s *Sender) replace(ctx context.Context, f *flight, i *state.Intent, cancel
 	if err != nil {
 		return false, err
 	}
-	i.Txs = append(i.Txs, *tx)
+	i.Txs, i.Error = append(i.Txs, *tx), ""
 	if err := s.put(ctx, i); err != nil {
 		return false, err
 	}

@@ -136,6 +136,7 @@ type Sender struct {
 	log       *slog.Logger
 	outcomes  *prometheus.CounterVec
 	waiting   *prometheus.GaugeVec
+	dear      prometheus.Gauge
 
 	// Only Run's goroutine uses these.
 	lastSent map[common.Hash]time.Time // When each transaction in flight was last sent.
@@ -160,8 +161,11 @@ func New(cfg Config, db *state.DB, c Chain, contracts Contracts, key *ecdsa.Priv
 		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: family + "intents", Help: "Intents that are not done, by status.",
 		}, []string{"status"}),
+		dear: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: family + "gas_too_dear", Help: "1 while gas costs more than max_fee_gwei, so that nothing is sent.",
+		}),
 	}
-	reg.MustRegister(s.outcomes, s.waiting)
+	reg.MustRegister(s.outcomes, s.waiting, s.dear)
 	return s
 }
 
@@ -212,6 +216,12 @@ func (s *Sender) pass(ctx context.Context) error {
 		s.log.Warn("sending waits for confirmations", "count", len(sent))
 		return nil
 	}
+	reason := s.tooDear(f)
+	if reason != "" {
+		s.dear.Set(1)
+		return s.hold(ctx, f, reason)
+	}
+	s.dear.Set(0)
 	if err := s.startDue(ctx, f, false, flightMax, waitingMax); err != nil {
 		return err
 	}
@@ -309,7 +319,7 @@ func (s *Sender) postpone(ctx context.Context, i *state.Intent, cause error) err
 // start brings a pending intent on its way: simulated, signed, stored, sent.
 func (s *Sender) start(ctx context.Context, f *flight, i *state.Intent) error {
 	if tooLate(f, i) {
-		return s.finish(ctx, i, state.IntentExpired, fmt.Sprintf("the deadline %d passed before it was sent", i.Deadline))
+		return s.expire(ctx, i)
 	}
 	call, err := s.callOf(i)
 	if err != nil {
@@ -352,6 +362,11 @@ func (s *Sender) start(ctx context.Context, f *flight, i *state.Intent) error {
 	s.log.Info("sent", "intent", i.Key, "tx", tx.Hash, "nonce", i.Nonce, "gas", gas)
 	s.broadcast(ctx, i)
 	return nil
+}
+
+// expire ends an intent that was never sent.
+func (s *Sender) expire(ctx context.Context, i *state.Intent) error {
+	return s.finish(ctx, i, state.IntentExpired, fmt.Sprintf("the deadline %d passed before it was sent", i.Deadline))
 }
 
 func tooLate(f *flight, i *state.Intent) bool { return i.Deadline != 0 && f.head.Time > i.Deadline }

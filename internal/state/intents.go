@@ -58,7 +58,7 @@ type Intent struct {
 	Yields   bool            `json:"yields,omitempty"` // Gives way to those that do not: a stranger asked for it.
 
 	Status   IntentStatus `json:"status"`
-	Error    string       `json:"error,omitempty"` // Why it reverted or expired, decoded.
+	Error    string       `json:"error,omitempty"` // Why it reverted, expired or waits, decoded.
 	Nonce    uint64       `json:"nonce"`           // Valid once sent.
 	Txs      []SentTx     `json:"txs,omitempty"`
 	MinedIn  common.Hash  `json:"mined_in,omitzero"` // Block hash.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/flight"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -39,28 +40,39 @@ type FetchOptions struct {
 	Progress Progress     // May be nil.
 }
 
-// flight is one transfer, however many wait for it.
-type flight struct {
-	done    chan struct{}
-	cancel  context.CancelCauseFunc
-	info    blob.Info
-	err     error // valid after done
-	waiters int   // guarded by Keeper.mu
-
-	mu       sync.Mutex
-	watchers []Progress // guarded by mu
+// watchers are told of the progress of transfers that they wait for.
+type watchers struct {
+	mu sync.Mutex
+	of map[message.ItemHash]map[*Progress]struct{} // guarded by mu
 }
 
-func (f *flight) report(doneBytes, totalBytes int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, w := range f.watchers {
-		w(doneBytes, totalBytes)
+// add has fn told until the function that is returned is called.
+func (w *watchers) add(hash message.ItemHash, fn Progress) (remove func()) {
+	if fn == nil {
+		return func() {}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.of[hash] == nil {
+		w.of[hash] = map[*Progress]struct{}{}
+	}
+	w.of[hash][&fn] = struct{}{}
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if delete(w.of[hash], &fn); len(w.of[hash]) == 0 {
+			delete(w.of, hash)
+		}
 	}
 }
 
-// errAbandoned ends a transfer that nobody waits for any more.
-var errAbandoned = errors.New("nobody waits for the transfer")
+func (w *watchers) report(hash message.ItemHash, doneBytes, totalBytes int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for fn := range w.of[hash] {
+		(*fn)(doneBytes, totalBytes)
+	}
+}
 
 // Fetch is FetchFrom without preferred sources or reports of progress.
 func (k *Keeper) Fetch(ctx context.Context, hash message.ItemHash) (blob.Info, error) {
@@ -76,57 +88,22 @@ func (k *Keeper) FetchFrom(ctx context.Context, hash message.ItemHash, opts Fetc
 	if err == nil || errs.KindOf(err) != errs.NotFound {
 		return info, err
 	}
-	f := k.join(ctx, hash, opts)
-	defer k.leave(f)
-	select {
-	case <-f.done:
-		return f.info, f.err
-	case <-ctx.Done():
-		return blob.Info{}, errs.New(errs.Unavailable, "fetch blob %s: %w", hash, context.Cause(ctx))
+	defer k.watchers.add(hash, opts.Progress)()
+	info, err = k.flights.Do(ctx, hash, func(ctx context.Context) (blob.Info, error) {
+		return k.transfer(ctx, hash, opts.Sources)
+	})
+	var left *flight.LeftError
+	switch {
+	case errors.As(err, &left):
+		return blob.Info{}, errs.New(errs.Unavailable, "fetch blob %s: %w", hash, left)
+	case err != nil:
+		return blob.Info{}, fmt.Errorf("fetch blob %s: %w", hash, err)
 	}
-}
-
-// join returns the transfer of the blob, starting one if there is none.
-func (k *Keeper) join(ctx context.Context, hash message.ItemHash, opts FetchOptions) *flight {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	f, ok := k.flights[hash]
-	if !ok {
-		f = &flight{done: make(chan struct{})}
-		var life context.Context
-		// The transfer outlives the caller that started it if others wait.
-		life, f.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-		k.flights[hash] = f
-		go func() {
-			f.info, f.err = k.transfer(life, hash, opts.Sources, f.report)
-			k.mu.Lock()
-			delete(k.flights, hash)
-			k.mu.Unlock()
-			close(f.done)
-		}()
-	}
-	f.waiters++
-	if opts.Progress != nil {
-		f.mu.Lock()
-		f.watchers = append(f.watchers, opts.Progress)
-		f.mu.Unlock()
-	}
-	return f
-}
-
-func (k *Keeper) leave(f *flight) {
-	k.mu.Lock()
-	f.waiters--
-	last := f.waiters == 0
-	k.mu.Unlock()
-	if last {
-		f.cancel(errAbandoned)
-		<-f.done // its files are gone when the caller goes on
-	}
+	return info, nil
 }
 
 // transfer fetches the blob into the store.
-func (k *Keeper) transfer(ctx context.Context, hash message.ItemHash, sources []p2p.PeerID, report Progress) (_ blob.Info, err error) {
+func (k *Keeper) transfer(ctx context.Context, hash message.ItemHash, sources []p2p.PeerID) (_ blob.Info, err error) {
 	// Another transfer may have ended between the caller's look and now.
 	if info, err := k.blobs.Use(hash, time.Now()); err == nil {
 		return info, nil
@@ -137,15 +114,15 @@ func (k *Keeper) transfer(ctx context.Context, hash message.ItemHash, sources []
 		return blob.Info{}, err
 	}
 	defer func() { err = errors.Join(err, w.Abort()) }()
-	t := &transfer{k: k, hash: hash, w: w, report: report}
+	t := &transfer{k: k, hash: hash, w: w}
 	from, err := t.fromAny(ctx, sources)
 	if err != nil {
 		k.fetches.WithLabelValues("failed").Inc()
-		return blob.Info{}, fmt.Errorf("fetch blob %s: %w", hash, err)
+		return blob.Info{}, err
 	}
 	info, err := w.Commit(hash)
 	if err != nil {
-		return blob.Info{}, fmt.Errorf("fetch blob %s: %w", hash, err)
+		return blob.Info{}, err
 	}
 	k.fetches.WithLabelValues("fetched").Inc()
 	k.log.Info("fetched blob", "item_hash", hash, "bytes", info.Size, "peer", from, "took", time.Since(start))
@@ -154,13 +131,12 @@ func (k *Keeper) transfer(ctx context.Context, hash message.ItemHash, sources []
 
 // transfer is the state of one: what is written so far, and by whom.
 type transfer struct {
-	k      *Keeper
-	hash   message.ItemHash
-	w      *blob.Writer
-	report Progress
-	wrote  []p2p.PeerID // who sent the bytes that w has
-	tried  []p2p.PeerID
-	alone  bool // bytes of two sources made a bad whole: one at a time from now on
+	k     *Keeper
+	hash  message.ItemHash
+	w     *blob.Writer
+	wrote []p2p.PeerID // who sent the bytes that w has
+	tried []p2p.PeerID
+	alone bool // bytes of two sources made a bad whole: one at a time from now on
 }
 
 // fromAny tries the given sources, then every peer that says it has the blob.
@@ -271,7 +247,7 @@ func (t *transfer) copy(r io.Reader, size int64) error {
 		}
 		if t.w.Size()-reported >= progressStep || (err == io.EOF && reported != t.w.Size()) {
 			reported = t.w.Size()
-			t.report(reported, size)
+			t.k.watchers.report(t.hash, reported, size)
 		}
 		if err == io.EOF {
 			return nil

@@ -46,11 +46,7 @@ func (k *Keeper) MakeRoom(ctx context.Context, size int64) error {
 }
 
 // fetching reports whether somebody waits for the blob.
-func (k *Keeper) fetching(hash message.ItemHash) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.flights[hash] != nil
-}
+func (k *Keeper) fetching(hash message.ItemHash) bool { return k.flights.Has(hash) }
 
 // Drop deletes a blob that is of no use as it is, so that the next Fetch brings
 // it anew.

@@ -13,13 +13,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/flight"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -45,14 +45,14 @@ type Keeper struct {
 	fetches *prometheus.CounterVec // outcome
 	room    Room                   // nil deletes nothing; see Reclaim
 
-	mu      sync.Mutex
-	flights map[message.ItemHash]*flight // guarded by mu
+	flights  flight.Group[message.ItemHash, blob.Info]
+	watchers watchers
 }
 
 // New returns a Keeper of the blobs in the store, and serves them to peers.
 func New(blobs *blob.Store, net Network, reg prometheus.Registerer, log *slog.Logger) (*Keeper, error) {
 	k := &Keeper{
-		blobs: blobs, net: net, log: log, flights: map[message.ItemHash]*flight{},
+		blobs: blobs, net: net, log: log, watchers: watchers{of: map[message.ItemHash]map[*Progress]struct{}{}},
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aleph_storage_fetches_total", Help: "Transfers of blobs from peers by outcome.",
 		}, []string{"outcome"}),

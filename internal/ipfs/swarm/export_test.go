@@ -11,11 +11,7 @@ import (
 )
 
 // Fetching returns how many contents are being fetched.
-func (s *Swarm) Fetching() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.flights)
-}
+func (s *Swarm) Fetching() int { return s.flights.Len() }
 
 // Own returns the host beside that of the mesh.
 func (s *Swarm) Own() host.Host { return s.own }

@@ -10,6 +10,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/flight"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
 )
 
@@ -46,23 +47,12 @@ var (
 	errStalled = errors.New("no block came in time")
 	// errLied ends a source that sent something else than it was asked for.
 	errLied = errors.New("the source sent what is not the content")
-	// errAbandoned ends a fetch that nobody waits for any more.
-	errAbandoned = errors.New("nobody waits for the content")
 )
 
 // isSourceError says whether another source may help.
 func isSourceError(err error) bool {
 	kind := errs.KindOf(err)
 	return kind == errs.Unavailable || kind == errs.NotFound || errors.Is(err, errLied)
-}
-
-// flight is one fetch, however many wait for it.
-type flight struct {
-	done    chan struct{}
-	cancel  context.CancelCauseFunc
-	root    ipfs.Root
-	err     error // valid after done
-	waiters int   // guarded by Swarm.mu
 }
 
 // Fetch makes content be here: at once if it is, else from whoever has it, block by
@@ -76,50 +66,19 @@ func (s *Swarm) Fetch(ctx context.Context, c cid.Cid) (ipfs.Root, error) {
 	if errs.KindOf(err) != errs.NotFound {
 		return root, err
 	}
-	f := s.join(ctx, c)
-	defer s.leave(f)
-	select {
-	case <-f.done:
-		return f.root, f.err
-	case <-ctx.Done():
-		return ipfs.Root{}, errs.New(errs.Unavailable, "fetch %s: %w", c, context.Cause(ctx))
+	root, err = s.flights.Do(ctx, contentKey(c), func(ctx context.Context) (ipfs.Root, error) { return s.fetch(ctx, c) })
+	var left *flight.LeftError
+	switch {
+	case errors.As(err, &left):
+		return ipfs.Root{}, errs.New(errs.Unavailable, "fetch %s: %w", c, left)
+	case err != nil:
+		return ipfs.Root{}, fmt.Errorf("fetch %s: %w", c, err)
 	}
+	return root, nil
 }
 
-// join returns the fetch of the content, starting one if there is none.
-func (s *Swarm) join(ctx context.Context, c cid.Cid) *flight {
-	key := c.Hash().String() + string(rune(c.Prefix().Codec))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, ok := s.flights[key]
-	if !ok {
-		f = &flight{done: make(chan struct{})}
-		var life context.Context
-		// The fetch outlives the caller that started it if others wait.
-		life, f.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-		s.flights[key] = f
-		go func() {
-			f.root, f.err = s.fetch(life, c)
-			s.mu.Lock()
-			delete(s.flights, key)
-			s.mu.Unlock()
-			close(f.done)
-		}()
-	}
-	f.waiters++
-	return f
-}
-
-func (s *Swarm) leave(f *flight) {
-	s.mu.Lock()
-	f.waiters--
-	last := f.waiters == 0
-	s.mu.Unlock()
-	if last {
-		f.cancel(errAbandoned)
-		<-f.done // What it holds is free when the caller goes on.
-	}
-}
+// contentKey names content, in whichever version its CID is.
+func contentKey(c cid.Cid) string { return c.Hash().String() + string(rune(c.Prefix().Codec)) }
 
 // fetch waits for its turn and fetches.
 func (s *Swarm) fetch(ctx context.Context, c cid.Cid) (ipfs.Root, error) {
@@ -129,22 +88,22 @@ func (s *Swarm) fetch(ctx context.Context, c cid.Cid) (ipfs.Root, error) {
 	case s.turns <- struct{}{}:
 		defer func() { <-s.turns }()
 	case <-ctx.Done():
-		return ipfs.Root{}, errs.New(errs.Unavailable, "fetch %s: %w", c, context.Cause(ctx))
+		return ipfs.Root{}, errs.New(errs.Unavailable, "%w", context.Cause(ctx))
 	}
 	start := time.Now()
 	a, err := s.store.Arrive(ctx, c, int64(s.cfg.MaxFetchGB*bytesPerGB))
 	if err != nil {
-		return ipfs.Root{}, fmt.Errorf("fetch %s: %w", c, err)
+		return ipfs.Root{}, err
 	}
 	t := &transfer{s: s, content: c, a: a}
 	from, err := t.fromAny(ctx)
 	if err != nil {
-		return ipfs.Root{}, fmt.Errorf("fetch %s: %w", c, t.end(err))
+		return ipfs.Root{}, t.end(err)
 	}
 	_, fetched := a.Size()
 	root, err := a.Commit()
 	if err != nil {
-		return ipfs.Root{}, fmt.Errorf("fetch %s: %w", c, err)
+		return ipfs.Root{}, err
 	}
 	s.log.Info("fetched content", "cid", c.String(), "bytes", fetched, "via", from, "took", time.Since(start))
 	return root, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/flight"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
 	"github.com/aleph-onchain/aleph-onchain/internal/loop"
 )
@@ -55,8 +56,7 @@ type Swarm struct {
 	pinner    *pinner // nil unless a Kubo gets what is here
 	cancel    context.CancelFunc
 
-	mu      sync.Mutex
-	flights map[string]*flight // guarded by mu
+	flights flight.Group[string, ipfs.Root]
 }
 
 // Open serves blocks over the node's own network, and listens for peers of IPFS if
@@ -64,7 +64,7 @@ type Swarm struct {
 func Open(ctx context.Context, cfg Config, parts Parts, reg prometheus.Registerer, log *slog.Logger) (_ *Swarm, err error) {
 	s := &Swarm{
 		cfg: cfg, log: log, store: parts.Store, room: parts.Room,
-		turns: make(chan struct{}, cfg.MaxFetches), flights: map[string]*flight{},
+		turns: make(chan struct{}, cfg.MaxFetches),
 	}
 	// The exchanges outlive the call that opens them; Close ends them.
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -13,34 +13,24 @@ import (
 	"github.com/libp2p/go-libp2p"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
-	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
-	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
-	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/build"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/peering"
 	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
 )
 
 const (
 	// dhtPrefix keeps this network's table apart from IPFS's.
 	dhtPrefix = "/aleph"
-	// connsLow and connsHigh are where the connection manager stops and starts
-	// to close idle connections: gossip needs a dozen, the rest is for asks.
-	connsLow, connsHigh = 96, 192
-	// connsGrace protects a new connection until it had a chance to be useful.
-	connsGrace = 30 * time.Second
 	// streamsPerPeerMax bounds what one peer may have open of one protocol.
 	streamsPerPeerMax = 64
 	// streamsMax bounds the open streams of one protocol, as each can hold a
@@ -48,8 +38,6 @@ const (
 	streamsMax = 512
 	// findMax bounds the search for a peer's address.
 	findMax = 20 * time.Second
-	// dialMax bounds one attempt to connect.
-	dialMax = 10 * time.Second
 )
 
 // PeerID names a peer: the text form of the hash of its public key.
@@ -66,13 +54,9 @@ func ParsePeerID(s string) (PeerID, error) {
 
 // PeerIDOf returns the name of the node that has the key.
 func PeerIDOf(key ed25519.PrivateKey) (PeerID, error) {
-	priv, err := crypto.UnmarshalEd25519PrivateKey(key)
+	_, id, err := peering.Key(key)
 	if err != nil {
-		return "", fmt.Errorf("read identity key: %w", err)
-	}
-	id, err := peer.IDFromPrivateKey(priv)
-	if err != nil {
-		return "", fmt.Errorf("name identity key: %w", err)
+		return "", err
 	}
 	return PeerID(id.String()), nil
 }
@@ -191,14 +175,11 @@ func open(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, re
 
 // newHost opens the library's host and returns the addresses it was to listen on.
 func (h *Host) newHost(cfg Config, key ed25519.PrivateKey, more []libp2p.Option) ([]ma.Multiaddr, error) {
-	priv, err := crypto.UnmarshalEd25519PrivateKey(key)
+	priv, self, err := peering.Key(key)
 	if err != nil {
-		return nil, fmt.Errorf("read identity key: %w", err)
+		return nil, err
 	}
-	if h.self, err = peer.IDFromPrivateKey(priv); err != nil {
-		return nil, fmt.Errorf("name identity key: %w", err)
-	}
-	h.nodes.self = h.self
+	h.self, h.nodes.self = self, self
 	// Validate has read them all.
 	listen, err := cfg.listen()
 	if err != nil {
@@ -230,19 +211,13 @@ func (h *Host) newHost(cfg Config, key ed25519.PrivateKey, more []libp2p.Option)
 	if err != nil {
 		return nil, err
 	}
-	conns, err := connmgr.NewConnManager(connsLow, connsHigh, connmgr.WithGracePeriod(connsGrace))
+	conns, err := peering.Conns()
 	if err != nil {
-		return nil, fmt.Errorf("make connection manager: %w", errors.Join(err, resources.Close()))
+		return nil, errors.Join(err, resources.Close())
 	}
-	opts := []libp2p.Option{
-		libp2p.Identity(priv), libp2p.ListenAddrs(listen...), libp2p.UserAgent("aleph-onchain/" + build.Version),
-		libp2p.Security(noise.ID, noise.New), libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
-		libp2p.ResourceManager(resources), libp2p.ConnectionManager(conns), libp2p.BandwidthReporter(h.traffic),
-		libp2p.DisableMetrics(), libp2p.WithDialTimeout(dialMax),
-	}
+	opts := append(peering.Options(priv, listen, resources, conns), libp2p.BandwidthReporter(h.traffic))
 	if !simulated {
-		// Two nodes on one port would each get some of the other's peers.
-		opts = append(opts, libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()))
+		opts = append(opts, peering.TCP())
 	}
 	for _, addr := range listen {
 		if name, _ := protocolOf(addr); name == transportQUIC {
@@ -277,8 +252,7 @@ func (h *Host) checkListening(listen []ma.Multiaddr) error {
 // newResourceManager bounds memory, connections and streams by the size of the
 // machine, and the streams of our own protocols by what a handler may cost.
 func newResourceManager(reporter rcmgr.TraceReporter) (network.ResourceManager, error) {
-	limits := rcmgr.DefaultLimits
-	libp2p.SetDefaultServiceLimits(&limits)
+	limits := peering.Limits()
 	perPeer := rcmgr.ResourceLimits{Streams: 2 * streamsPerPeerMax, StreamsInbound: streamsPerPeerMax, StreamsOutbound: streamsPerPeerMax}
 	all := rcmgr.ResourceLimits{Streams: 2 * streamsMax, StreamsInbound: streamsMax, StreamsOutbound: streamsMax}
 	ours := rcmgr.PartialLimitConfig{
@@ -333,9 +307,7 @@ func newDHT(h host.Host, isLocal bool) (*dht.IpfsDHT, error) {
 		dht.DisableProviders(), dht.DisableValues(),
 	}
 	if isLocal {
-		opts = append(opts, dht.AddressFilter(nil),
-			dht.RoutingTableFilter(func(any, peer.ID) bool { return true }),
-			dht.QueryFilter(func(any, peer.AddrInfo) bool { return true }))
+		opts = append(opts, peering.AnyAddress()...)
 	}
 	d, err := dht.New(h, opts...)
 	if err != nil {
@@ -443,7 +415,7 @@ func (h *Host) reach(ctx context.Context, id peer.ID) error {
 }
 
 func (h *Host) connect(ctx context.Context, info peer.AddrInfo) error {
-	ctx, cancel := context.WithTimeout(ctx, dialMax)
+	ctx, cancel := context.WithTimeout(ctx, peering.DialMax)
 	defer cancel()
 	return h.host.Connect(mayBeRelayed(ctx), info)
 }

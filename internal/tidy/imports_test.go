@@ -11,7 +11,7 @@ import (
 // enough; the parts of protocol may share only protocol/message.
 var strata = [][]string{
 	{"protocol", "internal/build"},
-	{"internal/errs", "internal/loop", "internal/flight", "internal/telemetry"},
+	{"internal/errs", "internal/loop", "internal/flight", "internal/peering", "internal/telemetry"},
 	{
 		"internal/state", "internal/blob", "internal/ipfs", "internal/chain", "internal/p2p", "internal/vmm",
 		"internal/vmnet", "internal/keystore",

@@ -8,36 +8,24 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/libp2p/go-libp2p"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p-kad-dht/amino"
 	"github.com/libp2p/go-libp2p-kad-dht/dual"
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
-	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
-	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
-	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/build"
+	"github.com/aleph-onchain/aleph-onchain/internal/peering"
 )
 
 const (
-	// connsLow and connsHigh are where idle connections begin and stop to be closed.
-	connsLow, connsHigh = 96, 192
-	// connsGrace protects a new connection until it had a chance to be useful.
-	connsGrace = 30 * time.Second
-	// dialMax bounds one attempt to connect.
-	dialMax = 10 * time.Second
 	// streamsPerPeerMax and streamsMax bound the streams of bitswap that others have
 	// open: one who opens a stream can have a message of 4 MiB kept for it.
 	streamsPerPeerMax, streamsMax = 16, 128
@@ -58,15 +46,8 @@ func swarmKey(identity ed25519.PrivateKey) (ed25519.PrivateKey, error) {
 
 // peerOf returns the name of who has the key.
 func peerOf(key ed25519.PrivateKey) (peer.ID, error) {
-	priv, err := crypto.UnmarshalEd25519PrivateKey(key)
-	if err != nil {
-		return "", fmt.Errorf("read the key of the swarm: %w", err)
-	}
-	id, err := peer.IDFromPrivateKey(priv)
-	if err != nil {
-		return "", fmt.Errorf("name the key of the swarm: %w", err)
-	}
-	return id, nil
+	_, id, err := peering.Key(key)
+	return id, err
 }
 
 // newHost listens for peers of IPFS.
@@ -79,26 +60,20 @@ func newHost(cfg Config, identity ed25519.PrivateKey) (host.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	priv, err := crypto.UnmarshalEd25519PrivateKey(key)
+	priv, _, err := peering.Key(key)
 	if err != nil {
-		return nil, fmt.Errorf("read the key of the swarm: %w", err)
+		return nil, err
 	}
-	limits := rcmgr.DefaultLimits
-	libp2p.SetDefaultServiceLimits(&limits)
+	limits := peering.Limits()
 	resources, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.AutoScale()), rcmgr.WithMetricsDisabled())
 	if err != nil {
 		return nil, fmt.Errorf("make resource manager: %w", err)
 	}
-	conns, err := connmgr.NewConnManager(connsLow, connsHigh, connmgr.WithGracePeriod(connsGrace))
+	conns, err := peering.Conns()
 	if err != nil {
-		return nil, fmt.Errorf("make connection manager: %w", errors.Join(err, resources.Close()))
+		return nil, errors.Join(err, resources.Close())
 	}
-	opts := []libp2p.Option{
-		libp2p.Identity(priv), libp2p.ListenAddrs(listen...), libp2p.UserAgent("aleph-onchain/" + build.Version),
-		libp2p.Security(noise.ID, noise.New), libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
-		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), libp2p.ResourceManager(resources), libp2p.ConnectionManager(conns),
-		libp2p.DisableRelay(), libp2p.DisableMetrics(), libp2p.WithDialTimeout(dialMax),
-	}
+	opts := append(peering.Options(priv, listen, resources, conns), peering.TCP(), libp2p.DisableRelay())
 	if cfg.DHT != DHTPublic {
 		opts = append(opts, libp2p.DisableIdentifyAddressDiscovery())
 	}
@@ -118,9 +93,8 @@ func newHost(cfg Config, identity ed25519.PrivateKey) (host.Host, error) {
 func newDHT(h host.Host, kind string, bootstrap []peer.AddrInfo) (*dht.IpfsDHT, error) {
 	opts := []dht.Option{dht.BootstrapPeers(bootstrap...)}
 	if kind == DHTPrivate {
-		opts = append(opts, dht.ProtocolExtension(dual.LanExtension), dht.Mode(dht.ModeServer), dht.AddressFilter(nil),
-			dht.RoutingTableFilter(func(any, peer.ID) bool { return true }),
-			dht.QueryFilter(func(any, peer.AddrInfo) bool { return true }))
+		opts = append(opts, dht.ProtocolExtension(dual.LanExtension), dht.Mode(dht.ModeServer))
+		opts = append(opts, peering.AnyAddress()...)
 	} else {
 		// It serves the table once others found that they reach it.
 		opts = append(opts, dht.Mode(dht.ModeAuto), dht.QueryFilter(dht.PublicQueryFilter), dht.RoutingTableFilter(dht.PublicRoutingTableFilter),

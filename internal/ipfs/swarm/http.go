@@ -11,6 +11,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/peering"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 func newClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: dialMax, MaxIdleConnsPerHost: httpParallel, IdleConnTimeout: time.Minute,
+			Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: peering.DialMax, MaxIdleConnsPerHost: httpParallel, IdleConnTimeout: time.Minute,
 			DisableCompression: true, // Blocks rarely shrink, and what was small must not grow.
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -31,6 +31,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
 	"github.com/aleph-onchain/aleph-onchain/internal/outbox"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/internal/storage/content"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/signature"
@@ -235,12 +236,12 @@ func (w *world) open(dir string, cfg chainsync.Config, source *member, change ..
 		t.Fatal(err)
 	}
 	m.closers = append(m.closers, blobs)
-	content, err := ipfs.Open(dir+"/ipfs", contentBlobs{blobs}, ipfs.DefaultConfig(), m.reg, quiet)
+	store, err := ipfs.Open(dir+"/ipfs", content.Blobs(blobs), ipfs.DefaultConfig(), m.reg, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.closers = append(m.closers, content)
-	m.files = &files{content: content}
+	m.closers = append(m.closers, store)
+	m.files = &files{content: store}
 	if source != nil {
 		m.files.source = source.files
 	}
@@ -425,35 +426,3 @@ func (f *files) Add(ctx context.Context, raw []byte) (state.FileInfo, error) {
 	r, err := f.content.Add(ctx, bytes.NewReader(raw), ipfs.V0)
 	return state.FileInfo{Hash: message.ItemHash(r.CID.String()), SizeBytes: r.Size}, err
 }
-
-// contentBlobs keeps the bytes of IPFS content.
-type contentBlobs struct{ blobs *blob.Store }
-
-func (b contentBlobs) Create() (ipfs.BlobWriter, error) {
-	w, err := b.blobs.Create()
-	return contentWriter{w}, err
-}
-
-func (b contentBlobs) Stage(name string, check func(io.Reader) (int64, error)) (ipfs.StagedBlob, error) {
-	w, err := b.blobs.Stage(name, check)
-	return contentWriter{w}, err
-}
-
-func (b contentBlobs) Open(hash message.ItemHash) (ipfs.BlobReader, error) {
-	r, err := b.blobs.Open(hash)
-	if err != nil {
-		return nil, err
-	}
-	return contentReader{r}, nil
-}
-
-type contentWriter struct{ *blob.Writer }
-
-func (w contentWriter) Commit() error {
-	_, err := w.Writer.Commit("")
-	return err
-}
-
-type contentReader struct{ *blob.Reader }
-
-func (r contentReader) Size() int64 { return r.Info.Size }

@@ -23,6 +23,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
+	"github.com/aleph-onchain/aleph-onchain/internal/storage/content"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -50,7 +51,7 @@ func addForever(dir string) {
 	}
 	b, err := blob.Open(filepath.Join(dir, "blobs"), blob.DefaultConfig(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	fail(err)
-	s, err := ipfs.Open(filepath.Join(dir, "ipfs"), blobs{b}, ipfs.DefaultConfig(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	s, err := ipfs.Open(filepath.Join(dir, "ipfs"), content.Blobs(b), ipfs.DefaultConfig(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	fail(err)
 	ctx := context.Background()
 	random := rand.New(rand.NewPCG(uint64(os.Getpid()), 0))
@@ -157,7 +158,7 @@ func TestPowerLoss(t *testing.T) {
 	}
 	random := rand.New(rand.NewPCG(3, 4))
 	disk := vfs.NewCrashableMem()
-	s, err := ipfs.OpenOn("ipfs", disk, blobs{b})
+	s, err := ipfs.OpenOn("ipfs", disk, content.Blobs(b))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +173,7 @@ func TestPowerLoss(t *testing.T) {
 		t.Helper()
 		for _, percent := range []int{0, 30, 100} {
 			copied := disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: random})
-			again, err := ipfs.OpenOn("ipfs", copied, blobs{b})
+			again, err := ipfs.OpenOn("ipfs", copied, content.Blobs(b))
 			if err != nil {
 				t.Fatalf("%s: %v", when, err)
 			}
@@ -248,7 +249,7 @@ func TestPowerLoss(t *testing.T) {
 
 // brokenBlobs fails when it is told to.
 type brokenBlobs struct {
-	blobs
+	ipfs.Blobs
 	create, write, commit error
 	opening               func() // called before a blob is opened
 }
@@ -257,14 +258,14 @@ func (b *brokenBlobs) Open(hash message.ItemHash) (ipfs.BlobReader, error) {
 	if b.opening != nil {
 		b.opening()
 	}
-	return b.blobs.Open(hash)
+	return b.Blobs.Open(hash)
 }
 
 func (b *brokenBlobs) Create() (ipfs.BlobWriter, error) {
 	if b.create != nil {
 		return nil, b.create
 	}
-	w, err := b.blobs.Create()
+	w, err := b.Blobs.Create()
 	return brokenWriter{w, b}, err
 }
 
@@ -293,7 +294,7 @@ func TestBlobsThatFailLeaveNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	full := errs.New(errs.Exhausted, "disk is full")
-	broken := &brokenBlobs{blobs: blobs{b}}
+	broken := &brokenBlobs{Blobs: content.Blobs(b)}
 	s, err := ipfs.OpenOn(t.TempDir(), vfs.Default, broken)
 	if err != nil {
 		t.Fatal(err)
@@ -370,7 +371,7 @@ func TestFullDiskIsSurvived(t *testing.T) {
 		t.Fatal(err)
 	}
 	disk := &fullDisk{FS: vfs.NewMem()}
-	s, err := ipfs.OpenOn("ipfs", disk, blobs{b})
+	s, err := ipfs.OpenOn("ipfs", disk, content.Blobs(b))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
+	"github.com/aleph-onchain/aleph-onchain/internal/storage/content"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -126,7 +127,7 @@ func TestDeletedMeanwhileIsNotRot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hooked := &brokenBlobs{blobs: blobs{b}}
+	hooked := &brokenBlobs{Blobs: content.Blobs(b)}
 	reg := prometheus.NewRegistry()
 	s, err := ipfs.Open(t.TempDir(), hooked, ipfs.DefaultConfig(), reg, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
+	"github.com/aleph-onchain/aleph-onchain/internal/storage/content"
 )
 
 // killedDir and killedArchive tell a process of this test where it takes content in,
@@ -30,7 +31,7 @@ func arriveUntilKilled(dir, archive string) error {
 	if err != nil {
 		return err
 	}
-	s, err := ipfs.Open(filepath.Join(dir, "ipfs"), blobs{b}, ipfs.DefaultConfig(), prometheus.NewRegistry(), log)
+	s, err := ipfs.Open(filepath.Join(dir, "ipfs"), content.Blobs(b), ipfs.DefaultConfig(), prometheus.NewRegistry(), log)
 	if err != nil {
 		return err
 	}

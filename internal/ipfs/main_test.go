@@ -6,56 +6,14 @@ import (
 	"log/slog"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/ipfs/go-cid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
-	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/internal/storage/content"
 )
-
-// blobs is internal/blob as this package wants it.
-type blobs struct{ *blob.Store }
-
-func (b blobs) Create() (ipfs.BlobWriter, error) {
-	w, err := b.Store.Create()
-	if err != nil {
-		return nil, err
-	}
-	return blobWriter{w}, nil
-}
-
-func (b blobs) Stage(name string, check func(io.Reader) (int64, error)) (ipfs.StagedBlob, error) {
-	w, err := b.Store.Stage(name, check)
-	if err != nil {
-		return nil, err
-	}
-	return blobWriter{w}, nil
-}
-
-func (b blobs) Open(hash message.ItemHash) (ipfs.BlobReader, error) {
-	if _, err := b.Use(hash, time.Now()); err != nil {
-		return nil, err
-	}
-	r, err := b.Store.Open(hash)
-	if err != nil {
-		return nil, err
-	}
-	return blobReader{r}, nil
-}
-
-type blobWriter struct{ *blob.Writer }
-
-func (w blobWriter) Commit() error {
-	_, err := w.Writer.Commit("")
-	return err
-}
-
-type blobReader struct{ *blob.Reader }
-
-func (r blobReader) Size() int64 { return r.Info.Size }
 
 // node is a store with its blobs, and where they are.
 type node struct {
@@ -70,7 +28,7 @@ func openNode(t testing.TB, dir string, maxBytes int64) node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := ipfs.Open(filepath.Join(dir, "ipfs"), blobs{b}, ipfs.DefaultConfig(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	s, err := ipfs.Open(filepath.Join(dir, "ipfs"), content.Blobs(b), ipfs.DefaultConfig(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,13 +13,14 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs/swarm"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/storage"
+	"github.com/aleph-onchain/aleph-onchain/internal/storage/content"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 // openContent opens the IPFS content of a coordinator, whose bytes are in the
 // node's blobs, and goes among those who exchange such content.
 func (n *Node) openContent(ctx context.Context) (err error) {
-	if n.content, err = ipfs.Open(n.cfg.Dir("ipfs"), contentBlobs{n.blobs}, n.cfg.IPFS.Config, n.metrics, n.part("ipfs")); err != nil {
+	if n.content, err = ipfs.Open(n.cfg.Dir("ipfs"), content.Blobs(n.blobs), n.cfg.IPFS.Config, n.metrics, n.part("ipfs")); err != nil {
 		return fmt.Errorf("open ipfs: %w", err)
 	}
 	n.opened("ipfs", n.content)
@@ -34,53 +35,6 @@ func (n *Node) openContent(ctx context.Context) (err error) {
 	n.add("swarm", n.swarm.Run)
 	return nil
 }
-
-// contentBlobs keeps the bytes of IPFS content.
-type contentBlobs struct{ blobs *blob.Store }
-
-// Create implements ipfs.Blobs.
-func (b contentBlobs) Create() (ipfs.BlobWriter, error) {
-	w, err := b.blobs.Create()
-	if err != nil {
-		return nil, err
-	}
-	return contentWriter{w}, nil
-}
-
-// Stage implements ipfs.Blobs.
-func (b contentBlobs) Stage(name string, check func(io.Reader) (int64, error)) (ipfs.StagedBlob, error) {
-	w, err := b.blobs.Stage(name, check)
-	if err != nil {
-		return nil, err
-	}
-	return contentWriter{w}, nil
-}
-
-// Open implements ipfs.Blobs. The use is noted first: a blob that is being
-// deleted for want of use is then kept, or not found.
-func (b contentBlobs) Open(hash message.ItemHash) (ipfs.BlobReader, error) {
-	if _, err := b.blobs.Use(hash, time.Now()); err != nil {
-		return nil, err
-	}
-	r, err := b.blobs.Open(hash)
-	if err != nil {
-		return nil, err
-	}
-	return contentReader{r}, nil
-}
-
-type contentWriter struct{ *blob.Writer }
-
-// Commit implements ipfs.BlobWriter.
-func (w contentWriter) Commit() error {
-	_, err := w.Writer.Commit("")
-	return err
-}
-
-type contentReader struct{ *blob.Reader }
-
-// Size implements ipfs.BlobReader.
-func (r contentReader) Size() int64 { return r.Info.Size }
 
 // contents has the bytes that messages name, for ingest.
 type contents struct {

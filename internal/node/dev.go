@@ -27,6 +27,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/storage"
+	"github.com/aleph-onchain/aleph-onchain/internal/storage/content"
 	"github.com/aleph-onchain/aleph-onchain/internal/telemetry"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -204,17 +205,17 @@ func (d *Dev) open(ctx context.Context) (_ *devWorld, err error) {
 		return nil, fmt.Errorf("open blobs: %w", err)
 	}
 	w.closers = append(w.closers, blobs)
-	content, err := ipfs.Open(filepath.Join(dir, "ipfs"), contentBlobs{blobs}, ipfs.DefaultConfig(), reg, d.log)
+	kept, err := ipfs.Open(filepath.Join(dir, "ipfs"), content.Blobs(blobs), ipfs.DefaultConfig(), reg, d.log)
 	if err != nil {
 		return nil, fmt.Errorf("open ipfs: %w", err)
 	}
-	w.closers = append(w.closers, content)
+	w.closers = append(w.closers, kept)
 	keeper, err := storage.New(blobs, nobody{}, reg, d.log)
 	if err != nil {
 		return nil, fmt.Errorf("build storage: %w", err)
 	}
 	domain := job.Jobs(new(big.Int), common.Address{})
-	if w.pipe, err = ingest.New(ingest.DefaultConfig(), domain, db, nobody{}, contents{keeper: keeper, blobs: blobs, ipfs: content}, nil, reg, d.log); err != nil {
+	if w.pipe, err = ingest.New(ingest.DefaultConfig(), domain, db, nobody{}, contents{keeper: keeper, blobs: blobs, ipfs: kept}, nil, reg, d.log); err != nil {
 		return nil, fmt.Errorf("build ingest: %w", err)
 	}
 	partials, err := blob.OpenPartials(blobs, d.log)
@@ -222,7 +223,7 @@ func (d *Dev) open(ctx context.Context) (_ *devWorld, err error) {
 		return nil, err
 	}
 	w.ccn = ccn.New(ccn.Self(ccn.DefaultConfig()), ccn.Parts{DB: db, Intake: w.pipe, Purse: w.pipe, Prices: w.pipe, Storage: &ccn.Storage{
-		Config: ccn.DefaultFilesConfig(), Blobs: blobs, IPFS: content, Room: keeper, Uploads: w.pipe, Till: w.pipe, Partials: partials,
+		Config: ccn.DefaultFilesConfig(), Blobs: blobs, IPFS: kept, Room: keeper, Uploads: w.pipe, Till: w.pipe, Partials: partials,
 	}}, d.log)
 	for _, run := range []func(context.Context) error{w.pipe.Run, partials.Run, w.ccn.Run} {
 		w.loops.Go(func() { _ = run(life) }) // Ends with the world.

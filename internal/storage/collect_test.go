@@ -18,40 +18,9 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/storage"
+	"github.com/aleph-onchain/aleph-onchain/internal/storage/content"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
-
-// contentBlobs keeps the bytes of IPFS content in blobs.
-type contentBlobs struct{ *blob.Store }
-
-type contentWriter struct{ *blob.Writer }
-
-func (w contentWriter) Commit() error {
-	_, err := w.Writer.Commit("")
-	return err
-}
-
-type contentReader struct{ *blob.Reader }
-
-func (r contentReader) Size() int64 { return r.Info.Size }
-
-func (b contentBlobs) Create() (ipfs.BlobWriter, error) {
-	w, err := b.Store.Create()
-	return contentWriter{w}, err
-}
-
-func (b contentBlobs) Stage(name string, check func(io.Reader) (int64, error)) (ipfs.StagedBlob, error) {
-	w, err := b.Store.Stage(name, check)
-	return contentWriter{w}, err
-}
-
-func (b contentBlobs) Open(hash message.ItemHash) (ipfs.BlobReader, error) {
-	r, err := b.Store.Open(hash)
-	if err != nil {
-		return nil, err
-	}
-	return contentReader{r}, nil
-}
 
 // shelf is what a Collector deletes from.
 type shelf struct {
@@ -73,7 +42,7 @@ func openShelf(t *testing.T) *shelf {
 	if s.blobs, err = blob.Open(t.TempDir(), blob.DefaultConfig(), reg, log); err != nil {
 		t.Fatal(err)
 	}
-	if s.content, err = ipfs.Open(t.TempDir(), contentBlobs{s.blobs}, ipfs.DefaultConfig(), reg, log); err != nil {
+	if s.content, err = ipfs.Open(t.TempDir(), content.Blobs(s.blobs), ipfs.DefaultConfig(), reg, log); err != nil {
 		t.Fatal(err)
 	}
 	if s.c, err = storage.NewCollector(s.db, s.blobs, s.content, reg, log); err != nil {

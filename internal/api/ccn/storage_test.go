@@ -26,6 +26,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/storage"
+	"github.com/aleph-onchain/aleph-onchain/internal/storage/content"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -37,38 +38,6 @@ func (silence) OpenBlob(context.Context, p2p.PeerID, message.ItemHash, int64) (i
 	return nil, 0, errs.New(errs.Unavailable, "nobody is here")
 }
 func (silence) HandleBlob(p2p.BlobHandler) {}
-
-// contentBlobs keeps the bytes of IPFS content in blobs.
-type contentBlobs struct{ *blob.Store }
-
-type contentWriter struct{ *blob.Writer }
-
-func (w contentWriter) Commit() error {
-	_, err := w.Writer.Commit("")
-	return err
-}
-
-type contentReader struct{ *blob.Reader }
-
-func (r contentReader) Size() int64 { return r.Info.Size }
-
-func (b contentBlobs) Create() (ipfs.BlobWriter, error) {
-	w, err := b.Store.Create()
-	return contentWriter{w}, err
-}
-
-func (b contentBlobs) Stage(name string, check func(io.Reader) (int64, error)) (ipfs.StagedBlob, error) {
-	w, err := b.Store.Stage(name, check)
-	return contentWriter{w}, err
-}
-
-func (b contentBlobs) Open(hash message.ItemHash) (ipfs.BlobReader, error) {
-	r, err := b.Store.Open(hash)
-	if err != nil {
-		return nil, err
-	}
-	return contentReader{r}, nil
-}
 
 // contents has the bytes that messages name.
 type contents struct {
@@ -131,7 +100,7 @@ func keeping(t testing.TB, maxBytes int64, change ...func(*ccn.Storage)) *keeper
 	if k.blobs, err = blob.Open(k.dir+"/blobs", blob.Config{MaxSizeGB: float64(maxBytes) / 1e9}, reg, log); err != nil {
 		t.Fatal(err)
 	}
-	if k.ipfs, err = ipfs.Open(k.dir+"/ipfs", contentBlobs{k.blobs}, ipfs.DefaultConfig(), reg, log); err != nil {
+	if k.ipfs, err = ipfs.Open(k.dir+"/ipfs", content.Blobs(k.blobs), ipfs.DefaultConfig(), reg, log); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -216,7 +185,7 @@ func cidOf(t testing.TB, data []byte) message.ItemHash {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := ipfs.Open(t.TempDir(), contentBlobs{blobs}, ipfs.DefaultConfig(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	s, err := ipfs.Open(t.TempDir(), content.Blobs(blobs), ipfs.DefaultConfig(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -447,7 +416,7 @@ func carOf(t testing.TB, all map[string]string) ([]byte, message.ItemHash) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := ipfs.Open(t.TempDir(), contentBlobs{blobs}, ipfs.DefaultConfig(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	s, err := ipfs.Open(t.TempDir(), content.Blobs(blobs), ipfs.DefaultConfig(), prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

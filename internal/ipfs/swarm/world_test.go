@@ -25,7 +25,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs/swarm"
-	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/internal/storage/content"
 )
 
 // waitMax bounds how long a test waits for something.
@@ -33,41 +33,6 @@ const waitMax = 30 * time.Second
 
 // chunk is how long a leaf is.
 const chunk = 256 << 10
-
-// blobs is internal/blob as internal/ipfs wants it.
-type blobs struct{ *blob.Store }
-
-func (b blobs) Create() (ipfs.BlobWriter, error) {
-	w, err := b.Store.Create()
-	return blobWriter{w}, err
-}
-
-func (b blobs) Stage(name string, check func(io.Reader) (int64, error)) (ipfs.StagedBlob, error) {
-	w, err := b.Store.Stage(name, check)
-	if err != nil {
-		return nil, err
-	}
-	return blobWriter{w}, nil
-}
-
-func (b blobs) Open(hash message.ItemHash) (ipfs.BlobReader, error) {
-	r, err := b.Store.Open(hash)
-	if err != nil {
-		return nil, err
-	}
-	return blobReader{r}, nil
-}
-
-type blobWriter struct{ *blob.Writer }
-
-func (w blobWriter) Commit() error {
-	_, err := w.Writer.Commit("")
-	return err
-}
-
-type blobReader struct{ *blob.Reader }
-
-func (r blobReader) Size() int64 { return r.Info.Size }
 
 // node is a store of content and its swarm.
 type node struct {
@@ -132,7 +97,7 @@ func newNode(t testing.TB, o options) *node {
 	if n.blobs, err = blob.Open(filepath.Join(o.dir, "blobs"), blob.Config{MaxSizeGB: float64(o.maxBytes) / 1e9}, n.reg, log); err != nil {
 		t.Fatal(err)
 	}
-	if n.store, err = ipfs.Open(filepath.Join(o.dir, "ipfs"), blobs{n.blobs}, ipfs.DefaultConfig(), n.reg, log); err != nil {
+	if n.store, err = ipfs.Open(filepath.Join(o.dir, "ipfs"), content.Blobs(n.blobs), ipfs.DefaultConfig(), n.reg, log); err != nil {
 		t.Fatal(err)
 	}
 	if n.mesh == nil {

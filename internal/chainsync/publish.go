@@ -12,7 +12,6 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/loop"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/archive"
-	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 const (
@@ -23,6 +22,8 @@ const (
 	seenMin = time.Minute
 	// lookFactor is how many messages are looked at for each that an archive may have:
 	// some have no signature and are left out.
+	// vainMax is how many archives of which nothing came are let go of at a time.
+	vainMax = 16
 	lookFactor = 2
 )
 
@@ -33,6 +34,9 @@ func (s *Syncer) Publish(ctx context.Context) error {
 }
 
 // publish commits to one archive, unless another is on its way.
+	if err := s.letGo(ctx); err != nil {
+		return err
+	}
 func (s *Syncer) publish(ctx context.Context) error {
 	turn := s.turns.Load()
 	if reason, err := s.busy(ctx); err != nil || reason != "" {
@@ -135,8 +139,45 @@ func (s *Syncer) pack(ctx context.Context) (*archive.Writer, error) {
 	return w, nil
 }
 
-// pinKey names the pin of an archive that is on its way.
-func pinKey(file message.ItemHash) string { return "archive:" + string(file) }
+// pinPrefix and the key of an intent name the pin of the archive that it publishes.
+const pinPrefix = "archive:"
+
+// letGo ends the pins of archives whose transactions can land no more: they were never
+// sent, their nonces were used by others, or they were refused in a block that is too
+// deep to change and on the chain. What only seems lost is sent again, and stays.
+func (s *Syncer) letGo(ctx context.Context) error {
+	head, err := s.db.SyncHead(ctx)
+	if errs.KindOf(err) == errs.NotFound {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	deep := max(head.Number, undoMax) - undoMax
+	vain, err := s.db.Intents(state.LaneSync).Vain(ctx, pinPrefix, deep, vainMax)
+	if err != nil {
+		return err
+	}
+	for n := range vain {
+		i := &vain[n]
+		if i.MinedAt > 0 {
+			found, err := s.chain.Headers(ctx, []uint64{i.MinedAt})
+			if err != nil {
+				return err
+			}
+			if found[0].Hash != i.MinedIn {
+				continue // Who can say what became of it?
+			}
+		}
+		err := s.db.Update(ctx, func(tx *state.Tx) error { return s.unpin(ctx, tx, pinPrefix+i.Key) })
+		if err != nil {
+			return fmt.Errorf("let go of the archive of intent %s: %w", i.Key, err)
+		}
+		s.metrics.archives.WithLabelValues("vain").Inc()
+		s.log.Warn("archive let go: its transaction cannot land any more", "intent", i.Key, "block", i.MinedAt, "reason", i.Error)
+	}
+	return nil
+}
 
 // commit keeps the archive and enqueues its transaction, if all is still as it was
 // when it was packed.
@@ -154,15 +195,16 @@ func (s *Syncer) commit(ctx context.Context, tx *state.Tx, turn int64, file stat
 	if err != nil {
 		return false, err
 	}
-	if err := tx.PutPin(ctx, state.Pin{Key: pinKey(file.Hash), Kind: state.PinTx, File: file.Hash, At: time.Now()}); err != nil {
-		return false, err
-	}
 	args, err := json.Marshal([]string{archive.Reference(file.Hash)})
 	if err != nil {
 		return false, fmt.Errorf("encode payload: %w", err)
 	}
-	return tx.Enqueue(ctx, state.Intent{
+	i := state.Intent{
 		Key: fmt.Sprintf("sync/%d/%s", head.Number, file.Hash), Lane: state.LaneSync, Contract: chain.SyncName, Method: "doEmit", Args: args,
 		Reason: fmt.Sprintf("confirms %d messages", count),
-	})
+	}
+	if added, err := tx.Enqueue(ctx, i); err != nil || !added {
+		return false, err
+	}
+	return true, tx.PutPin(ctx, state.Pin{Key: pinPrefix + i.Key, Kind: state.PinTx, File: file.Hash, At: time.Now()})
 }

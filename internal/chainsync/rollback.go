@@ -67,7 +67,12 @@ func (s *Syncer) undo(ctx context.Context, tx *state.Tx, e *state.SyncEvent) err
 	if e.Message != "" {
 		return s.intake.TakeBack(ctx, tx, e.Message)
 	}
-	pin, err := tx.Pin(ctx, e.PinKey())
+	return s.unpin(ctx, tx, e.PinKey())
+}
+
+// unpin ends the pin of an archive. Its file stays for a while.
+func (s *Syncer) unpin(ctx context.Context, tx *state.Tx, key string) error {
+	pin, err := tx.Pin(ctx, key)
 	if errs.KindOf(err) == errs.NotFound {
 		return nil
 	}

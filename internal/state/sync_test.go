@@ -177,3 +177,28 @@ func TestUnconfirmedMessagesAreFoundOldestFirst(t *testing.T) {
 		t.Errorf("after a confirmation is taken back: %s, want 54320", got)
 	}
 }
+
+func TestIntentsInVainThatArePinned(t *testing.T) {
+	db := open(t, t.TempDir())
+	ctx := t.Context()
+	refused := func(at uint64) func(*state.Intent) {
+		return func(i *state.Intent) { i.Status, i.MinedAt = state.IntentReverted, at }
+	}
+	lane := func(key string) state.Intent { return state.Intent{Key: key, Lane: state.LaneSync} }
+	enqueue(t, db, map[string]func(*state.Intent){
+		"deep": refused(5), "new": refused(6), "never": refused(0), "loose": refused(1), "done": done(1, blockHash(1)), "mine": refused(1),
+	}, lane("deep"), lane("new"), lane("never"), lane("loose"), lane("done"), lane("waits"), state.Intent{Key: "mine"})
+	update(t, db, func(tx *state.Tx) error {
+		for _, key := range []string{"deep", "new", "never", "done", "waits", "mine"} {
+			if err := tx.PutPin(ctx, state.Pin{Key: "p:" + key, Kind: state.PinTx, File: "f"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+
+	got, err := db.Intents(state.LaneSync).Vain(ctx, "p:", 5, 9)
+	list(t, "in vain", intentName, "deep never", got, err)
+	got, err = db.Intents(state.LaneSync).Vain(ctx, "p:", 5, 1)
+	list(t, "the first in vain", intentName, "deep", got, err)
+}

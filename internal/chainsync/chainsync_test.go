@@ -217,7 +217,7 @@ func TestAnArchiveThatNobodyHasDelaysNothing(t *testing.T) {
 		t.Errorf("a later event waits too: %s", b.confirmations(second))
 	}
 	waiting := func() int {
-		n, err := b.db.CountSyncEvents(t.Context(), state.SyncWaiting)
+		n, err := b.db.CountSyncEvents(t.Context(), "", state.SyncWaiting)
 		if err != nil {
 			t.Fatal(err)
 		}

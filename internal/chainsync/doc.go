@@ -13,6 +13,9 @@
 // that writes the confirmation: so nothing is lost or counted twice when the process
 // dies anywhere, or when the chain takes the event back meanwhile.
 //
+// Chains that this node has no RPC of are followed by what indexers tell of them, which is
+// believed and never taken back: see indexed.go.
+//
 // Publisher packs unconfirmed messages into an archive, and commits an intent that
 // outbox sends.
 package chainsync

@@ -16,3 +16,6 @@ func (s *Syncer) PublishOnce(ctx context.Context) error { return s.publish(ctx) 
 
 // Span is how many blocks the next query spans.
 func (s *Syncer) Span() uint64 { return s.span }
+
+// FollowOnce reads what an indexer has.
+func (s *Syncer) FollowOnce(ctx context.Context, src Source) error { return s.follow(ctx, src) }

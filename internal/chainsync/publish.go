@@ -22,9 +22,9 @@ const (
 	seenMin = time.Minute
 	// lookFactor is how many messages are looked at for each that an archive may have:
 	// some have no signature and are left out.
+	lookFactor = 2
 	// vainMax is how many archives of which nothing came are let go of at a time.
 	vainMax = 16
-	lookFactor = 2
 )
 
 // Publish packs what nothing confirms into archives, until ctx ends. Only one process
@@ -34,10 +34,10 @@ func (s *Syncer) Publish(ctx context.Context) error {
 }
 
 // publish commits to one archive, unless another is on its way.
+func (s *Syncer) publish(ctx context.Context) error {
 	if err := s.letGo(ctx); err != nil {
 		return err
 	}
-func (s *Syncer) publish(ctx context.Context) error {
 	turn := s.turns.Load()
 	if reason, err := s.busy(ctx); err != nil || reason != "" {
 		if reason != "" {
@@ -76,7 +76,7 @@ func (s *Syncer) busy(ctx context.Context) (string, error) {
 	if at == nil || time.Since(*at) > max(seenMin, 3*s.cfg.Interval) {
 		return "the chain is not read to its end", nil
 	}
-	switch n, err := s.db.CountSyncEvents(ctx, state.SyncWaiting); {
+	switch n, err := s.db.CountSyncEvents(ctx, "", state.SyncWaiting); {
 	case err != nil:
 		return "", err
 	case n > 0:

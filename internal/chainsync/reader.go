@@ -69,9 +69,12 @@ type metrics struct {
 	events   *prometheus.CounterVec // outcome
 	messages *prometheus.CounterVec // outcome
 	archives *prometheus.CounterVec // outcome
+
+	indexedAt *prometheus.GaugeVec // chain
 }
 
-// New returns a Syncer that writes what the chain says into db.
+// New returns a Syncer that writes what the chain says into db. Without Read and Publish it
+// needs no chain.
 func New(cfg Config, db *state.DB, c Chain, intake Intake, files Files, log *slog.Logger, reg prometheus.Registerer) (*Syncer, error) {
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "aleph_chainsync_" + name, Help: help})
@@ -87,8 +90,11 @@ func New(cfg Config, db *state.DB, c Chain, intake Intake, files Files, log *slo
 		events:   counter("events_total", "Events of the contract, by what became of them."),
 		messages: counter("messages_total", "Messages that transactions name, by what became of them."),
 		archives: counter("archives_total", "Archives that were to be published, by what became of them."),
+		indexedAt: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "aleph_chainsync_indexed_at_seconds", Help: "When the indexer of another chain was last read to its end, Unix time.",
+		}, []string{"chain"}),
 	}
-	for _, c := range []prometheus.Collector{m.head, m.lag, m.waiting, m.reorgs, m.events, m.messages, m.archives} {
+	for _, c := range []prometheus.Collector{m.head, m.lag, m.waiting, m.reorgs, m.events, m.messages, m.archives, m.indexedAt} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

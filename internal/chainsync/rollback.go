@@ -57,7 +57,7 @@ func (s *Syncer) rollBack(ctx context.Context, last *state.Block) error {
 
 // undo takes back what an event did.
 func (s *Syncer) undo(ctx context.Context, tx *state.Tx, e *state.SyncEvent) error {
-	if err := tx.DropConfirmations(ctx, e.Tx); err != nil {
+	if err := tx.DropConfirmations(ctx, e.Chain, e.Tx); err != nil {
 		return err
 	}
 	if err := tx.DropSyncEvent(ctx, e.Key()); err != nil {

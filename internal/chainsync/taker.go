@@ -1,6 +1,7 @@
 package chainsync
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -88,15 +89,27 @@ func (s *Syncer) take(ctx context.Context, again bool) error {
 		if err := errors.Join(failed...); err != nil || ctx.Err() != nil {
 			return err
 		}
-		waiting, err := s.db.CountSyncEvents(ctx, state.SyncWaiting)
-		if err != nil {
+		if err := s.countWaiting(ctx); err != nil {
 			return err
 		}
-		s.metrics.waiting.Set(float64(waiting))
 		if len(due) < dueMax {
 			return nil
 		}
 	}
+}
+
+// countWaiting says how many events of all chains wait.
+func (s *Syncer) countWaiting(ctx context.Context) error {
+	total := 0
+	for _, source := range []message.Chain{"", chainBSC, chainTezos, chainNULS2} {
+		n, err := s.db.CountSyncEvents(ctx, string(source), state.SyncWaiting)
+		if err != nil {
+			return err
+		}
+		total += n
+	}
+	s.metrics.waiting.Set(float64(total))
+	return nil
 }
 
 // badPayload is an error of what an event says.
@@ -268,8 +281,8 @@ func (s *Syncer) anchor(ctx context.Context, raw json.RawMessage, o state.Origin
 // takeEmitted judges the message that an event is. Its name is noted before it is
 // judged, so that it can be taken back whatever happens then.
 func (s *Syncer) takeEmitted(ctx context.Context, e *state.SyncEvent) error {
-	at := time.Unix(int64(min(e.Stamp, 1<<62)), 0)
-	m, err := archive.Event{Chain: e.Chain, Sender: e.Publisher, At: at, Type: e.Type, Content: e.Text}.Message(time.Unix(int64(e.At), 0))
+	at := time.Unix(int64(min(e.Stamp, 1<<62)), 0).Add(time.Duration(min(e.Micros, 999_999)) * time.Microsecond)
+	m, err := archive.Event{Chain: e.Chain, Sender: cmp.Or(e.Sender, e.Publisher), At: at, Type: e.Type, Content: e.Text}.Message(time.Unix(int64(e.At), 0))
 	if err != nil {
 		return badPayload{err}
 	}

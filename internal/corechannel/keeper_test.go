@@ -420,7 +420,9 @@ func (w *walk) confirmSome() {
 	}
 	if w.txs > 0 && rapid.IntRange(0, 5).Draw(w.rt, "taken back") == 0 {
 		tx := fmt.Sprint("0x", rapid.IntRange(1, w.txs).Draw(w.rt, "tx"))
-		w.update(func(ctx context.Context, t *state.Tx) error { return t.DropConfirmations(ctx, tx) })
+		w.update(func(ctx context.Context, t *state.Tx) error {
+			return errors.Join(t.DropConfirmations(ctx, message.Ethereum, tx), t.DropConfirmations(ctx, "TEZOS", tx))
+		})
 		return
 	}
 	w.txs++

@@ -69,17 +69,18 @@ func (b *batch) anchor(ctx context.Context, it *item) (*Verdict, error) {
 	if it.origin.Tx == nil {
 		return nil, nil //nolint:nilnil // No verdict yet.
 	}
-	hash := it.origin.Tx.Hash
-	t, known := b.onChain[hash]
+	of, hash := it.origin.Tx.Chain, it.origin.Tx.Hash
+	name := string(of) + "/" + hash
+	t, known := b.onChain[name]
 	if !known {
 		var err error
-		if t, err = b.tx.SyncTransaction(ctx, hash); err != nil && !errors.Is(err, errs.NotFound) {
+		if t, err = b.tx.SyncTransaction(ctx, of, hash); err != nil && !errors.Is(err, errs.NotFound) {
 			return nil, err
 		}
 		if b.onChain == nil {
 			b.onChain = map[string]*state.Transaction{}
 		}
-		b.onChain[hash] = t
+		b.onChain[name] = t
 	}
 	it.origin.Tx = t
 	if t != nil || !it.origin.Contract {
@@ -131,7 +132,7 @@ func (p *Pipeline) TakeBack(ctx context.Context, tx *state.Tx, hash message.Item
 
 // takeBackRow drops a message that waits, unless its transaction is on the chain.
 func (p *Pipeline) takeBackRow(ctx context.Context, tx *state.Tx, row *state.Pending) error {
-	_, err := tx.SyncTransaction(ctx, row.Origin.Tx.Hash)
+	_, err := tx.SyncTransaction(ctx, row.Origin.Tx.Chain, row.Origin.Tx.Hash)
 	if !errors.Is(err, errs.NotFound) {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"fmt"
+	"strings"
 
 	"github.com/ethereum/go-ethereum/crypto"
 
@@ -18,28 +19,57 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
-// addSync adds the parts that follow the chain that confirms messages, if there is one.
+// addSync adds the parts that follow the chains that confirm messages, if there are any:
+// one by an RPC, others by indexers.
 func (n *Node) addSync(ctx context.Context) error {
 	cfg := n.cfg.Sync
-	if !cfg.On() {
+	if !cfg.On() && !cfg.Indexed() {
 		return nil
 	}
-	client, err := chain.Dial(ctx, chain.Config{RPCURL: cfg.RPCURL, ChainID: cfg.ChainID}, n.part("sync-chain"))
-	if err != nil {
-		return fmt.Errorf("reach the chain that confirms messages: %w", err)
+	var client *chain.Client
+	if cfg.On() {
+		var err error
+		if client, err = n.syncChain(ctx); err != nil {
+			return err
+		}
 	}
-	n.closers = append(n.closers, closer{"sync-chain", func() error { client.Close(); return nil }})
-	archives := archives{n.contents()}
-	syncer, err := chainsync.New(cfg, n.db, client, n.ingest, archives, n.part("chainsync"), n.metrics)
+	syncer, err := chainsync.New(cfg, n.db, client, n.ingest, archives{n.contents()}, n.part("chainsync"), n.metrics)
 	if err != nil {
 		return fmt.Errorf("build chainsync: %w", err)
 	}
-	n.add("chainsync-reader", syncer.Read)
 	n.add("chainsync-taker", syncer.Take)
 	n.add("chainsync-retry", syncer.Retry)
+	sources, err := cfg.Sources()
+	if err != nil {
+		return err
+	}
+	for _, src := range sources {
+		n.add("chainsync-"+strings.ToLower(string(src.Chain)), func(ctx context.Context) error { return syncer.Follow(ctx, src) })
+	}
+	if !cfg.On() {
+		return nil
+	}
+	n.add("chainsync-reader", syncer.Read)
 	if !cfg.Publish {
 		return nil
 	}
+	return n.addPublisher(syncer, client)
+}
+
+// syncChain reaches the chain that confirms messages.
+func (n *Node) syncChain(ctx context.Context) (*chain.Client, error) {
+	cfg := n.cfg.Sync
+	client, err := chain.Dial(ctx, chain.Config{RPCURL: cfg.RPCURL, ChainID: cfg.ChainID}, n.part("sync-chain"))
+	if err != nil {
+		return nil, fmt.Errorf("reach the chain that confirms messages: %w", err)
+	}
+	n.closers = append(n.closers, closer{"sync-chain", func() error { client.Close(); return nil }})
+	return client, nil
+}
+
+// addPublisher adds the parts that publish archives.
+func (n *Node) addPublisher(syncer *chainsync.Syncer, client *chain.Client) error {
+	cfg := n.cfg.Sync
 	key, err := n.publisherKey()
 	if err != nil {
 		return err

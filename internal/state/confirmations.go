@@ -24,9 +24,18 @@ const unconfirmedAt = math.MaxInt64
 // PutConfirmation records that a transaction names a message, which is here. It
 // reports whether that is new.
 func (tx *Tx) PutConfirmation(ctx context.Context, m *Message, t Transaction) (bool, error) {
-	hash := string(m.Envelope.ItemHash)
+	news, err := tx.NoteConfirmation(ctx, m.Envelope.ItemHash, t)
+	if err != nil || !news {
+		return false, err
+	}
+	return true, tx.PlaceConfirmation(ctx, m)
+}
+
+// NoteConfirmation is PutConfirmation for a message that ended: should it count again, it
+// is confirmed. See PlaceConfirmation.
+func (tx *Tx) NoteConfirmation(ctx context.Context, hash message.ItemHash, t Transaction) (bool, error) {
 	res, err := tx.tx.ExecContext(ctx, "INSERT INTO confirmations (message, tx, chain, height, at, publisher) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-		hash, t.Hash, string(t.Chain), t.Height, t.At.UnixMicro(), t.Publisher)
+		string(hash), t.Hash, string(t.Chain), t.Height, t.At.UnixMicro(), t.Publisher)
 	if err != nil {
 		return false, fmt.Errorf("confirm message %s: %w", hash, err)
 	}
@@ -34,18 +43,18 @@ func (tx *Tx) PutConfirmation(ctx context.Context, m *Message, t Transaction) (b
 		return false, err
 	}
 	tx.touch("confirmations")
-	return true, tx.placeConfirmation(ctx, m)
+	return true, nil
 }
 
-// DropConfirmations takes back what a transaction confirmed: its chain has it no
+// DropConfirmations takes back what a transaction of a chain confirmed, which has it no
 // more. Call it while the transaction's events are still here, if there are any: by
 // what they say its confirmations are found fast.
-func (tx *Tx) DropConfirmations(ctx context.Context, txHash string) error {
-	where, args := " FROM confirmations WHERE tx = ?", []any{txHash}
-	t, err := tx.SyncTransaction(ctx, txHash)
+func (tx *Tx) DropConfirmations(ctx context.Context, of message.Chain, txHash string) error {
+	where, args := " FROM confirmations WHERE tx = ? AND chain = ?", []any{txHash, string(of)}
+	t, err := tx.SyncTransaction(ctx, of, txHash)
 	switch {
 	case err == nil:
-		where, args = where+" AND chain = ? AND at = ? AND height = ?", append(args, string(t.Chain), t.At.UnixMicro(), t.Height)
+		where, args = where+" AND at = ? AND height = ?", append(args, t.At.UnixMicro(), t.Height)
 	case errs.KindOf(err) != errs.NotFound:
 		return err
 	}
@@ -72,7 +81,7 @@ func (tx *Tx) DropConfirmations(ctx context.Context, txHash string) error {
 	}
 	owners := map[string]bool{}
 	for _, m := range all {
-		if err := tx.placeConfirmation(ctx, m); err != nil {
+		if err := tx.PlaceConfirmation(ctx, m); err != nil {
 			return err
 		}
 		owners[m.Owner] = true
@@ -85,8 +94,9 @@ func (tx *Tx) DropConfirmations(ctx context.Context, txHash string) error {
 	return nil
 }
 
-// placeConfirmation puts a message where its first confirmation has it.
-func (tx *Tx) placeConfirmation(ctx context.Context, m *Message) error {
+// PlaceConfirmation puts a message where its first confirmation has it, if it has any. What
+// named a message that was taken out is kept, so one that comes back needs it.
+func (tx *Tx) PlaceConfirmation(ctx context.Context, m *Message) error {
 	terms, err := m.terms()
 	if err != nil {
 		return err

@@ -299,7 +299,7 @@ func (w *world) change(t *testing.T, db *state.DB) {
 		for _, m := range w.all[:10] {
 			all = errors.Join(all, tx.RemoveMessage(ctx, m))
 		}
-		return errors.Join(all, tx.DropConfirmations(ctx, "tx3"))
+		return errors.Join(all, tx.DropConfirmations(ctx, message.Ethereum, "tx3"))
 	})
 	for h, tx := range w.conf {
 		if tx.Hash == "tx3" {

@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -27,16 +28,19 @@ const (
 // there for as long as its block is on the chain: what the transaction confirms counts
 // only then.
 type SyncEvent struct {
-	Tx        string        `json:"tx"`    // Hash of the transaction, in the text form of its chain.
-	Index     uint64        `json:"index"` // Of the event in its block.
+	Source    string        `json:"source,omitempty"` // The indexer that told of it; "" if this node read it from the chain.
+	Tx        string        `json:"tx"`               // Hash of the transaction, in the text form of its chain.
+	Index     uint64        `json:"index"`            // Of the event in its block, or what tells apart the events of a transaction.
 	Number    uint64        `json:"number"`
 	Block     common.Hash   `json:"block"`
 	Chain     message.Chain `json:"chain"`
-	At        uint64        `json:"at"`             // Time of the block, Unix seconds.
-	Publisher string        `json:"publisher"`      // Who called the contract.
-	Type      string        `json:"type,omitempty"` // Of an event that is a message itself; else "".
-	Stamp     uint64        `json:"stamp"`          // Time that the event says, Unix seconds.
-	Text      string        `json:"text,omitempty"` // What the event says; not kept when it is done.
+	At        uint64        `json:"at"`               // Time of the block, Unix seconds.
+	Publisher string        `json:"publisher"`        // Who called the contract.
+	Sender    string        `json:"sender,omitempty"` // Of an event that is a message itself, if its publisher is not its sender.
+	Type      string        `json:"type,omitempty"`   // Of an event that is a message itself; else "".
+	Stamp     uint64        `json:"stamp"`            // Time that the event says, Unix seconds.
+	Micros    uint64        `json:"micros,omitempty"` // And microseconds.
+	Text      string        `json:"text,omitempty"`   // What the event says; not kept when it is done.
 
 	Status   SyncStatus       `json:"status"`
 	Message  message.ItemHash `json:"message,omitempty"` // Of an event that is a message itself, once it was taken.
@@ -46,8 +50,14 @@ type SyncEvent struct {
 	RetryAt  time.Time        `json:"retry_at,omitzero"`
 }
 
-// Key names the event.
-func (e *SyncEvent) Key() string { return e.Tx + "/" + strconv.FormatUint(e.Index, 10) }
+// Key names the event. An indexer cannot name one of another's.
+func (e *SyncEvent) Key() string {
+	key := e.Tx + "/" + strconv.FormatUint(e.Index, 10)
+	if e.Source != "" {
+		return e.Source + "/" + key
+	}
+	return key
+}
 
 // PinKey names the pin of the archive that the event names.
 func (e *SyncEvent) PinKey() string { return "tx:" + e.Key() }
@@ -61,6 +71,7 @@ func syncEvents() table[SyncEvent] {
 	return table[SyncEvent]{
 		name: "sync_events", noun: "event", key: (*SyncEvent).Key,
 		cols: []column[SyncEvent]{
+			{"source", func(e *SyncEvent) any { return e.Source }},
 			{"tx", func(e *SyncEvent) any { return e.Tx }},
 			{"number", func(e *SyncEvent) any { return int64(e.Number) }},
 			{"status", func(e *SyncEvent) any { return string(e.Status) }},
@@ -104,31 +115,54 @@ func (r reader) SyncEventsDue(ctx context.Context, now time.Time, again bool, li
 	return syncEvents().list(ctx, r, "status = ? AND retry_at = 0 ORDER BY number, pk LIMIT ?", string(SyncWaiting), limit)
 }
 
-// SyncEventsAbove returns up to limit events of blocks above a number, the newest first.
+// SyncEventsAbove returns up to limit events of blocks above a number of the chain that
+// this node reads, the newest first.
 func (r reader) SyncEventsAbove(ctx context.Context, number uint64, limit int) ([]SyncEvent, error) {
-	return syncEvents().list(ctx, r, "number > ? ORDER BY number DESC, pk DESC LIMIT ?", int64(number), limit)
+	return syncEvents().list(ctx, r, "source = '' AND number > ? ORDER BY number DESC, pk DESC LIMIT ?", int64(number), limit)
 }
 
-// CountSyncEvents returns how many events have the status.
-func (r reader) CountSyncEvents(ctx context.Context, status SyncStatus) (n int, err error) {
-	if err := r.q.QueryRowContext(ctx, "SELECT COUNT(*) FROM sync_events WHERE status = ?", string(status)).Scan(&n); err != nil {
+// CountSyncEvents returns how many events of a source have the status.
+func (r reader) CountSyncEvents(ctx context.Context, source string, status SyncStatus) (n int, err error) {
+	if err := r.q.QueryRowContext(ctx, "SELECT COUNT(*) FROM sync_events WHERE status = ? AND source = ?", string(status), source).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count events: %w", err)
 	}
 	return n, nil
 }
 
-// SyncTransaction returns what the chain has of a transaction that names messages, or
-// errs.NotFound: it is not known, or on the chain no more.
-func (r reader) SyncTransaction(ctx context.Context, hash string) (*Transaction, error) {
-	found, err := syncEvents().list(ctx, r, "tx = ? ORDER BY pk LIMIT 1", hash)
+// SyncTransaction returns what a chain has of a transaction that names messages, or
+// errs.NotFound: it is not known, or on the chain no more. Who tells of a chain is named
+// like it.
+func (r reader) SyncTransaction(ctx context.Context, of message.Chain, hash string) (*Transaction, error) {
+	found, err := syncEvents().list(ctx, r, "tx = ? AND source IN ('', ?) ORDER BY source DESC, pk LIMIT 1", hash, string(of))
 	if err != nil {
 		return nil, err
 	}
-	if len(found) == 0 {
+	if len(found) == 0 || found[0].Chain != of {
 		return nil, errs.New(errs.NotFound, "no transaction %.80s", hash)
 	}
 	t := found[0].Transaction()
 	return &t, nil
+}
+
+// SyncSource is how far an indexer was read.
+type SyncSource struct {
+	Name   string          `json:"name"`   // That of its chain.
+	Cursor json.RawMessage `json:"cursor"` // What the reader of the indexer goes on from.
+	Events uint64          `json:"events"` // Events that it told of.
+}
+
+func syncSources() table[SyncSource] {
+	return table[SyncSource]{name: "sync_sources", noun: "source", key: func(s *SyncSource) string { return s.Name }}
+}
+
+// PutSyncSource records how far an indexer was read.
+func (tx *Tx) PutSyncSource(ctx context.Context, s SyncSource) error {
+	return syncSources().put(ctx, tx, &s)
+}
+
+// SyncSource returns how far an indexer was read, or errs.NotFound.
+func (r reader) SyncSource(ctx context.Context, name string) (*SyncSource, error) {
+	return syncSources().one(ctx, r, name)
 }
 
 // PutSyncBlock records that the chain is read up to a block, or that a block below

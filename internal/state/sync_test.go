@@ -21,7 +21,7 @@ func TestEventsAreKept(t *testing.T) {
 	db := open(t, t.TempDir())
 	ctx, now := t.Context(), time.Unix(1000, 0)
 	want := filled[state.SyncEvent](t)
-	want.Chain, want.Status = message.Ethereum, state.SyncDone
+	want.Chain, want.Status, want.Source = message.Ethereum, state.SyncDone, ""
 	again := syncEvent("0xb", 3)
 	again.RetryAt = now.UTC()
 	later := syncEvent("0xc", 1)
@@ -51,15 +51,15 @@ func TestEventsAreKept(t *testing.T) {
 	list(t, "events to be tried again", name, "0xb/0", found, err)
 	found, err = db.SyncEventsAbove(ctx, 3, 2)
 	list(t, "the newest events", name, want.Key()+" 0xa/0", found, err)
-	if n, err := db.CountSyncEvents(ctx, state.SyncWaiting); err != nil || n != 4 {
+	if n, err := db.CountSyncEvents(ctx, "", state.SyncWaiting); err != nil || n != 4 {
 		t.Errorf("%d events wait, %v, want 4", n, err)
 	}
-	tr, err := db.SyncTransaction(ctx, "0xb")
+	tr, err := db.SyncTransaction(ctx, message.Ethereum, "0xb")
 	if err != nil || *tr != (state.Transaction{Chain: message.Ethereum, Hash: "0xb", Height: 3, At: time.Unix(7, 0).UTC(), Publisher: "0xP"}) {
 		t.Errorf("transaction %+v, %v", tr, err)
 	}
 	update(t, db, func(tx *state.Tx) error { return tx.DropSyncEvent(ctx, "0xb/0") })
-	if _, err := db.SyncTransaction(ctx, "0xb"); !errors.Is(err, errs.NotFound) {
+	if _, err := db.SyncTransaction(ctx, message.Ethereum, "0xb"); !errors.Is(err, errs.NotFound) {
 		t.Errorf("a transaction that is gone: %v", err)
 	}
 }
@@ -172,7 +172,7 @@ func TestUnconfirmedMessagesAreFoundOldestFirst(t *testing.T) {
 	if got := unconfirmed(9, 3); got != "532" {
 		t.Errorf("until enough: %s, want 532", got)
 	}
-	update(t, db, func(tx *state.Tx) error { return tx.DropConfirmations(ctx, "0xa") })
+	update(t, db, func(tx *state.Tx) error { return tx.DropConfirmations(ctx, message.Ethereum, "0xa") })
 	if got := unconfirmed(9, 9); got != "54320" {
 		t.Errorf("after a confirmation is taken back: %s, want 54320", got)
 	}
@@ -201,4 +201,54 @@ func TestIntentsInVainThatArePinned(t *testing.T) {
 	list(t, "in vain", intentName, "deep never", got, err)
 	got, err = db.Intents(state.LaneSync).Vain(ctx, "p:", 5, 1)
 	list(t, "the first in vain", intentName, "deep", got, err)
+}
+
+// TestIndexersNameTheirOwnEvents: what one says of a transaction stands beside what this
+// node read, and counts for its own chain alone.
+func TestIndexersNameTheirOwnEvents(t *testing.T) {
+	db := open(t, t.TempDir())
+	ctx := t.Context()
+	told := syncEvent("0xa", 7)
+	told.Source, told.Chain, told.Sender, told.Micros = "BSC", "BSC", "0xS", 5
+	want := state.SyncSource{Name: "BSC", Cursor: []byte(`{"done":[]}`), Events: 3}
+	update(t, db, func(tx *state.Tx) error {
+		if err := tx.PutSyncSource(ctx, want); err != nil {
+			return err
+		}
+		if err := tx.PutSyncEvent(ctx, syncEvent("0xa", 5)); err != nil {
+			return err
+		}
+		return tx.PutSyncEvent(ctx, told)
+	})
+
+	if got, err := db.SyncEvent(ctx, "BSC/0xa/0"); err != nil || *got != told {
+		t.Errorf("told %+v, %v, want %+v", got, err, told)
+	}
+	got, err := db.SyncSource(ctx, "BSC")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := gocmp.Diff(want, *got); diff != "" {
+		t.Errorf("source (-want +got):\n%s", diff)
+	}
+	if _, err := db.SyncSource(ctx, "TEZOS"); !errors.Is(err, errs.NotFound) {
+		t.Errorf("a source that nobody read: %v", err)
+	}
+	for of, height := range map[message.Chain]int64{message.Ethereum: 5, "BSC": 7, "TEZOS": 0} {
+		found, err := db.SyncTransaction(ctx, of, "0xa")
+		if height == 0 && errors.Is(err, errs.NotFound) {
+			continue
+		}
+		if err != nil || found.Height != height || found.Chain != of {
+			t.Errorf("transaction of %s: %+v, %v, want it at %d", of, found, err, height)
+		}
+	}
+	name := func(e state.SyncEvent) string { return e.Key() }
+	above, err := db.SyncEventsAbove(ctx, 0, 9)
+	list(t, "events of the chain that is read", name, "0xa/0", above, err)
+	for _, source := range []string{"", "BSC"} {
+		if n, err := db.CountSyncEvents(ctx, source, state.SyncWaiting); err != nil || n != 1 {
+			t.Errorf("%d events of %q wait, %v, want 1", n, source, err)
+		}
+	}
 }

@@ -94,7 +94,7 @@ func Reference(file message.ItemHash) string {
 // object reads the fields of a JSON object by their exact names, the last of equal
 // ones.
 func object(raw []byte) (map[string]json.RawMessage, error) {
-	if err := checkDepth(raw); err != nil {
+	if err := CheckDepth(raw); err != nil {
 		return nil, err
 	}
 	var fields map[string]json.RawMessage
@@ -120,9 +120,9 @@ func messagesOf(raw json.RawMessage) ([]json.RawMessage, error) {
 	return messages, nil
 }
 
-// checkDepth refuses what nests so deep that no message could. It need not know
+// CheckDepth refuses JSON that nests so deep that no message could. It need not know
 // whether the text is JSON.
-func checkDepth(raw []byte) error {
+func CheckDepth(raw []byte) error {
 	depth, inText, escaped := 0, false, false
 	for _, c := range raw {
 		switch {

@@ -1,0 +1,74 @@
+package indexer_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/indexer"
+)
+
+// checkEvents wants what readers rely on.
+func checkEvents(t *testing.T, events []indexer.Event) {
+	t.Helper()
+	for _, e := range events {
+		if e.ID == "" || e.Tx == "" || e.Publisher == "" || len(e.ID)+len(e.Tx)+len(e.Publisher) > 3*128 || int64(e.Height) < 0 || e.At.Unix() < 0 {
+			t.Errorf("event %+v", e)
+		}
+		if e.Bad == nil && e.Stamp.Unix() < 0 {
+			t.Errorf("stamp %v", e.Stamp)
+		}
+	}
+}
+
+func FuzzMultichain(f *testing.F) {
+	f.Add([]byte(`{"data":{"messageEvents":[{"id":"a","timestamp":1500,"address":"x","height":1,"transaction":"t","type":"POST","content":""}]}}`), []byte(`{"data":{"state":[{"processed":["2024-01-02T03:04:05.000Z/2024-01-03T03:04:05.000Z"]}]}}`))
+	f.Add([]byte(`{"data":{"messageEvents":[{"timestamp":"1e3"},{}]}}`), []byte(`{"data":{"state":[{"processed":["2024-01-03T03:04:05Z/2024-01-03T03:04:05Z","1970-01-01T00:00:00Z/9999-01-01T00:00:00Z"]}]}}`))
+	f.Fuzz(func(t *testing.T, events, state []byte) {
+		const from, to, limit = 1000, 2000, 3
+		got, upTo, err := indexer.ParseMultichain(events, from, to, limit)
+		if err == nil && (upTo < from || upTo > to || len(got) > limit) {
+			t.Errorf("%d events up to %d", len(got), upTo)
+		}
+		checkEvents(t, got)
+		for _, e := range got {
+			if at := e.At.UnixMilli(); at < from || at >= upTo {
+				t.Errorf("event at %d, of a range from %d to %d", at, from, upTo)
+			}
+		}
+		last := int64(-1)
+		for _, s := range indexer.ParseState(state) {
+			if s[0] <= last || s[1] <= s[0] {
+				t.Errorf("range %v after %d", s, last)
+			}
+			last = s[1]
+		}
+	})
+}
+
+func FuzzTezos(f *testing.F) {
+	f.Add([]byte(`{"data":{"indexStatus":{"status":"synced"},"stats":{"totalEvents":1},"events":[{"_id":"1","source":"` + tezos + `","timestamp":"2022-11-16T15:18:20Z","blockLevel":1,"operationHash":"oo","type":"MessageEvent","payload":{"timestamp":1668611900.5,"addr":"KT1","msgtype":"POST","msgcontent":"{}"}}]}}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		got, err := indexer.ParseTezos(raw, tezos)
+		if err != nil && got != nil {
+			t.Errorf("events %v with error %v", got, err)
+		}
+		checkEvents(t, got)
+	})
+}
+
+func FuzzNULS2(f *testing.F) {
+	f.Add([]byte(`{"transactions":[{"hash":"a","height":3,"createTime":1600000000,"remark":"ALEPH-SYNC","txDataHex":"7b7d","coinFroms":[{"address":"x"}]}]}`))
+	f.Add([]byte(`{"transactions":[{"hash":"a","height":3,"createTime":1},{"hash":"b","height":2,"createTime":1}]}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		got, err := indexer.ParseNULS2(raw, remark, 2, 3, time.Unix(1_700_000_000, 0))
+		if err != nil && got != nil {
+			t.Errorf("events %v with error %v", got, err)
+		}
+		checkEvents(t, got)
+		for i, e := range got {
+			if e.Height < 2 || i > 0 && e.Height < got[i-1].Height || e.At.Unix() > 1_700_000_000 {
+				t.Errorf("event %+v", e)
+			}
+		}
+	})
+}

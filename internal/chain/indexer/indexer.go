@@ -1,0 +1,220 @@
+package indexer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/protocol/archive"
+)
+
+const (
+	// answerMax bounds the bytes of an answer.
+	answerMax = 32 << 20
+	// askMax bounds the time of a question.
+	askMax = time.Minute
+	// errorShown cuts the text of a server's error.
+	errorShown = 300
+	// nameMax bounds names: of events, transactions and accounts.
+	nameMax = 128
+	// growths is how often a page is asked for at twice the length, when all of its
+	// events are of one moment: 16 times the usual length.
+	growths = 4
+)
+
+// Event is an event of a contract, as an indexer tells of it.
+type Event struct {
+	ID        string // What the indexer calls it; no other event of its is called so.
+	Tx        string // Hash of the transaction, in the text form of its chain.
+	Height    uint64
+	At        time.Time // Of the block.
+	Publisher string    // Who the transaction is of.
+	Sender    string    // Of an event that is a message, who sends it.
+	Type      string    // Of an event that is a message; else "", and Text is a payload.
+	Stamp     time.Time // When the event says that it happened.
+	Text      string
+	Bad       error // Why it says nothing; only its transaction is known then.
+}
+
+// Page is some events that come after a cursor.
+type Page struct {
+	Events []Event
+	Next   json.RawMessage // The cursor after them.
+	More   bool            // There may be more already.
+}
+
+// endpoint is a server that answers questions.
+type endpoint struct {
+	base   *url.URL
+	client *http.Client
+}
+
+// newEndpoint checks the URL of a server. It may not send who asks elsewhere: that one
+// stands in a network of its own.
+func newEndpoint(rawURL string) (endpoint, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return endpoint{}, errs.New(errs.Invalid, "%q is no URL of an indexer, want https://...", rawURL)
+	}
+	return endpoint{u, &http.Client{
+		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: askMax, IdleConnTimeout: askMax},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       askMax,
+	}}, nil
+}
+
+// query asks a GraphQL server and decodes the data of its answer.
+func (e endpoint) query(ctx context.Context, query string, data any) error {
+	body, err := json.Marshal(map[string]string{"query": query})
+	if err != nil {
+		return fmt.Errorf("encode query: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.base.JoinPath("/").String(), bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", e.base.Host, err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	raw, err := e.do(req)
+	if err != nil {
+		return err
+	}
+	if err := decodeGraph(raw, data); err != nil {
+		return errs.New(errs.Unavailable, "answer of %s: %w", e.base.Host, err)
+	}
+	return nil
+}
+
+// decodeGraph reads the data of an answer of a GraphQL server.
+func decodeGraph(raw []byte, data any) error {
+	var answer struct {
+		Data   json.RawMessage
+		Errors []struct{ Message string }
+	}
+	if err := decode(raw, &answer); err != nil {
+		return err
+	}
+	if len(answer.Errors) > 0 {
+		return fmt.Errorf("it says %.*q", errorShown, answer.Errors[0].Message)
+	}
+	if len(answer.Data) == 0 || string(answer.Data) == "null" {
+		return fmt.Errorf("it has no data")
+	}
+	return decode(answer.Data, data)
+}
+
+// decode reads JSON that nests no deeper than messages do.
+func decode(raw []byte, into any) error {
+	if err := archive.CheckDepth(raw); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("it is not what was asked for: %w", err)
+	}
+	return nil
+}
+
+// do sends a request and returns the bytes of a good answer.
+func (e endpoint) do(req *http.Request) (_ []byte, err error) {
+	req.Header.Set("Accept", "application/json")
+	res, err := e.client.Do(req)
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "ask %s: %w", e.base.Host, plain(err))
+	}
+	defer func() { _ = res.Body.Close() }() // Only read from: nothing is lost.
+	limit := int64(answerMax)
+	if res.StatusCode != http.StatusOK {
+		limit = errorShown
+	}
+	raw, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
+	switch {
+	case res.StatusCode != http.StatusOK:
+		return nil, errs.New(errs.Unavailable, "%s answered %d: %.*q", e.base.Host, res.StatusCode, errorShown, raw)
+	case err != nil:
+		return nil, errs.New(errs.Unavailable, "read the answer of %s: %w", e.base.Host, err)
+	case int64(len(raw)) > limit:
+		return nil, errs.New(errs.Unavailable, "the answer of %s has more than %d bytes", e.base.Host, limit)
+	}
+	return raw, nil
+}
+
+// plain takes the URL out of an error, as there may be a key in it.
+func plain(err error) error {
+	if u, ok := err.(*url.Error); ok { //nolint:errorlint // http.Client says it bare
+		return u.Err
+	}
+	return err
+}
+
+// quote writes a text into a GraphQL query, whose texts are those of JSON.
+func quote(text string) string { return strconv.Quote(text) }
+
+// checkName wants a name that is not empty, not long, and printable ASCII.
+func checkName(what, name string) error {
+	if name == "" || len(name) > nameMax || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf("%s is %.*q", what, nameMax, name)
+	}
+	return nil
+}
+
+// check looks whether an event may be one.
+func (e *Event) check() error {
+	for what, name := range map[string]string{"id of an event": e.ID, "its transaction": e.Tx, "its publisher": e.Publisher} {
+		if err := checkName(what, name); err != nil {
+			return err
+		}
+	}
+	if e.Height > math.MaxInt64 {
+		return fmt.Errorf("height of an event is %d", e.Height)
+	}
+	return nil
+}
+
+// number is a number of JSON, or a text of one, as loose servers and readers have it. It
+// is finite, and not negative.
+type number float64
+
+// numberMax is the greatest number that is read: beyond, floats have gaps.
+const numberMax = 1 << 53
+
+func (n *number) UnmarshalJSON(raw []byte) error {
+	f, err := strconv.ParseFloat(strings.Trim(string(raw), `"`), 64)
+	if err != nil || math.IsNaN(f) || f < 0 || f > numberMax {
+		return fmt.Errorf("%.40q is no number that can be", raw)
+	}
+	*n = number(f)
+	return nil
+}
+
+// seconds is a time of Unix seconds, to the microsecond.
+func (n number) seconds() time.Time {
+	whole, part := math.Modf(float64(n))
+	return time.Unix(int64(whole), 0).Add(time.Duration(math.Round(part*1e6)) * time.Microsecond).UTC()
+}
+
+// cursorOf reads a cursor; none is the beginning.
+func cursorOf[T any](raw json.RawMessage) (c T, err error) {
+	if len(raw) == 0 {
+		return c, nil
+	}
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return c, fmt.Errorf("decode cursor: %w", err)
+	}
+	return c, nil
+}
+
+func pageOf[T any](events []Event, next T, more bool) (Page, error) {
+	raw, err := json.Marshal(next)
+	if err != nil {
+		return Page{}, fmt.Errorf("encode cursor: %w", err)
+	}
+	return Page{events, raw, more}, nil
+}

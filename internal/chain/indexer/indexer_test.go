@@ -1,0 +1,354 @@
+package indexer_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/indexer"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/indexer/indexertest"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/protocol/archive"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+const (
+	contract = "0xdf270752c8c71d08acbae4372687da65aece2d5d" // as the indexer wants it
+	tezos    = "KT1FfEoaNvooDfYrP61Ykct6L8z7w7e2pgnT"
+	nuls2    = "NULSd6HgesryNn1aUkTPr1uXbNPKkS1Yjz8Tm"
+	remark   = "ALEPH-SYNC"
+)
+
+// began is when the tests' chains began.
+func began() time.Time { return time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC) }
+
+func after(seconds int) time.Time { return began().Add(time.Duration(seconds) * time.Second) }
+
+// event is one of a second.
+func event(n, second int) indexertest.Event {
+	return indexertest.Event{
+		ID: fmt.Sprint("id", n), Tx: fmt.Sprint("tx", n), Height: int64(100 + second), At: after(second), Publisher: "0xP", Sender: "KT1S", Type: "POST",
+		Text: fmt.Sprint("text ", n), Remark: remark,
+	}
+}
+
+type reader interface {
+	Page(ctx context.Context, cursor json.RawMessage, until time.Time) (indexer.Page, error)
+}
+
+// readAll reads until there is no more, and says which events came, in order.
+func readAll(t *testing.T, r reader, cursor json.RawMessage, until time.Time) (ids []string, next json.RawMessage, pages int) {
+	t.Helper()
+	for {
+		page, err := r.Page(t.Context(), cursor, until)
+		if err != nil {
+			t.Fatalf("page %d after %s: %v", pages, cursor, err)
+		}
+		for _, e := range page.Events {
+			ids = append(ids, e.Tx)
+		}
+		pages++
+		if !page.More {
+			return ids, page.Next, pages
+		}
+		if string(page.Next) == string(cursor) {
+			t.Fatalf("page %d does not go on from %s", pages, cursor)
+		}
+		cursor = page.Next
+	}
+}
+
+// wantEach wants events from a number until before another one, each once and in order.
+func wantEach(t *testing.T, got []string, from, to int) {
+	t.Helper()
+	if len(got) != to-from {
+		t.Errorf("%d events, want %d", len(got), to-from)
+		return
+	}
+	for i, tx := range got {
+		if tx != fmt.Sprint("tx", from+i) {
+			t.Errorf("event %d is %s, want tx%d", i, tx, from+i)
+			return
+		}
+	}
+}
+
+// kind is an indexer with its reader.
+type kind struct {
+	name   string
+	server *indexertest.Server
+	reader reader
+	page   int // Events of a page.
+	grows  bool
+}
+
+func kinds(t *testing.T) []kind {
+	t.Helper()
+	m, tz, n := indexertest.Multichain(t, "bsc", contract), indexertest.Tezos(t, tezos), indexertest.NULS2(t, nuls2)
+	rm, err := indexer.NewMultichain(m.URL, "bsc", strings.ToUpper(contract[:4])+contract[4:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt, err := indexer.NewTezos(tz.URL+"/", tezos)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rn, err := indexer.NewNULS2(n.URL, nuls2, remark)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Process([2]time.Time{began(), after(1 << 20)})
+	return []kind{{"multichain", m, rm, 1000, true}, {"tezos", tz, rt, 100, false}, {"nuls2", n, rn, 500, true}}
+}
+
+// TestEachEventIsReadOnce: over many pages, whose ends cut moments in two, and from where
+// reading ended before.
+func TestEachEventIsReadOnce(t *testing.T) {
+	for _, k := range kinds(t) {
+		t.Run(k.name, func(t *testing.T) {
+			count := 3*k.page + 7
+			for n := range count {
+				k.server.Add(event(n, n/3))
+			}
+			got, cursor, pages := readAll(t, k.reader, nil, after(1<<19))
+			wantEach(t, got, 0, count)
+			if pages < 4 {
+				t.Errorf("%d pages, want at least 4", pages)
+			}
+
+			got, _, pages = readAll(t, k.reader, cursor, after(1<<19))
+			if len(got) != 0 || pages != 1 {
+				t.Errorf("%d events and %d pages when nothing is new", len(got), pages)
+			}
+			k.server.Add(event(count, 1<<19-1))
+			k.server.Add(event(count+1, 1<<19+1)) // It is too young.
+			got, cursor, _ = readAll(t, k.reader, cursor, after(1<<19))
+			if k.name != "multichain" { // That has processed the time already: what is found there afterwards is its fault.
+				wantEach(t, got, count, count+1)
+			}
+			got, _, _ = readAll(t, k.reader, cursor, after(1<<19+9))
+			wantEach(t, got, count+1, count+2)
+		})
+	}
+}
+
+// TestManyEventsOfOneMoment do not stop reading: anybody can make them.
+func TestManyEventsOfOneMoment(t *testing.T) {
+	for _, k := range kinds(t) {
+		if !k.grows {
+			continue
+		}
+		t.Run(k.name, func(t *testing.T) {
+			crowd := 5 * k.page
+			for n := range crowd {
+				k.server.Add(event(n, 1))
+			}
+			k.server.Add(event(crowd, 2))
+			got, _, _ := readAll(t, k.reader, nil, after(9))
+			wantEach(t, got, 0, crowd+1)
+
+			for n := range 17 * k.page {
+				k.server.Add(event(crowd+1+n, 3))
+			}
+			page, err := k.reader.Page(t.Context(), nil, after(2))
+			for tries := 0; err == nil && tries < 9; tries++ {
+				page, err = k.reader.Page(t.Context(), page.Next, after(9))
+			}
+			if errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), "more than") {
+				t.Errorf("17 pages of one moment: %v, want an error and no hole", err)
+			}
+		})
+	}
+}
+
+// TestTheMultichainIndexerWorksOnOldTimesAndNewOnes at once: what it has processed is read,
+// and the rest when it has.
+func TestTheMultichainIndexerWorksOnOldTimesAndNewOnes(t *testing.T) {
+	k := kinds(t)[0]
+	for n := range 40 {
+		k.server.Add(event(n, n))
+	}
+	k.server.Process([2]time.Time{after(30), after(35)}, [2]time.Time{after(0), after(9)})
+	got, cursor, _ := readAll(t, k.reader, nil, after(99))
+	if len(got) != 16 || got[0] != "tx0" || got[9] != "tx9" || got[10] != "tx30" || got[15] != "tx35" {
+		t.Errorf("events %v, want 0 to 9 and 30 to 35", got)
+	}
+	k.server.Process([2]time.Time{after(0), after(39)})
+	got, cursor, _ = readAll(t, k.reader, cursor, after(99))
+	if len(got) != 24 || got[0] != "tx10" || got[19] != "tx29" || got[20] != "tx36" {
+		t.Errorf("events %v, want 10 to 29 and 36 to 39", got)
+	}
+	if want := fmt.Sprintf(`{"done":[[%d,%d]]}`, began().UnixMilli(), after(39).UnixMilli()+1); string(cursor) != want {
+		t.Errorf("cursor %s, want %s", cursor, want)
+	}
+}
+
+// TestGoldenMessagesOfContracts: what the indexer of Tezos says becomes the messages that
+// the reference makes of it.
+func TestGoldenMessagesOfContracts(t *testing.T) {
+	raw, err := os.ReadFile("../../../protocol/testdata/vectors/archive.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v struct {
+		Events []struct {
+			Chain, Sender, Msgtype, Msgcontent, Error string
+			Timestamp                                 int64
+			ItemHash                                  message.ItemHash `json:"item_hash"`
+		}
+	}
+	if err := json.Unmarshal(raw, &v); err != nil {
+		t.Fatal(err)
+	}
+	k, checked := kinds(t)[1], 0
+	for i, e := range v.Events {
+		if e.Chain != "TEZOS" || e.Error != "" {
+			continue
+		}
+		k.server.Add(indexertest.Event{ID: fmt.Sprint(i), Tx: "oo", Height: 1, At: time.Unix(e.Timestamp, 0), Sender: e.Sender, Type: e.Msgtype, Text: e.Msgcontent})
+		page, err := k.reader.Page(t.Context(), json.RawMessage(fmt.Sprintf(`{"count":%d}`, checked)), time.Now())
+		if err != nil || len(page.Events) != 1 {
+			t.Fatalf("%+v, %v", page, err)
+		}
+		got := page.Events[0]
+		m, err := archive.Event{Chain: "TEZOS", Sender: got.Sender, At: got.Stamp, Type: got.Type, Content: got.Text}.Message(got.At)
+		if err != nil || m.ItemHash != e.ItemHash || got.Publisher != tezos {
+			t.Errorf("message of event %d: %+v, %v, want %s", i, m, err, e.ItemHash)
+		}
+		checked++
+	}
+	if checked < 2 {
+		t.Errorf("%d events were checked, want those of the vectors", checked)
+	}
+}
+
+// TestWhatCallersSayIsNotTheIndexersFault: an event that says nothing is passed over.
+func TestWhatCallersSayIsNotTheIndexersFault(t *testing.T) {
+	k := kinds(t)
+	for _, payload := range []string{`null`, `[]`, `{"addr":7}`, `{"timestamp":1,"addr":"a b","msgtype":"POST","msgcontent":""}`, `{"timestamp":-1,"addr":"a","msgtype":"POST","msgcontent":""}`, `{"timestamp":1,"addr":"a","msgtype":"","msgcontent":""}`, `{"addr":"a","msgtype":"POST","msgcontent":""}`} {
+		k[1].server.Answer(func(w http.ResponseWriter) {
+			_, _ = fmt.Fprintf(w, `{"data":{"indexStatus":{"status":"synced"},"stats":{"totalEvents":1},"events":[
+				{"_id":"1","source":%q,"timestamp":"2024-01-02T03:04:05","blockLevel":"7","operationHash":"oo","type":"MessageEvent","payload":%s}]}}`, tezos, payload)
+		})
+		page, err := k[1].reader.Page(t.Context(), nil, time.Now())
+		if err != nil || len(page.Events) != 1 || page.Events[0].Bad == nil || page.Events[0].Height != 7 || !page.Events[0].At.Equal(began()) {
+			t.Errorf("payload %s: %+v, %v, want it passed over", payload, page, err)
+		}
+	}
+	k[2].server.Answer(func(w http.ResponseWriter) {
+		_, _ = fmt.Fprintf(w, `{"transactions":[{"hash":"a","height":3,"createTime":1,"remark":null},{"hash":"b","height":2,"createTime":1,"remark":%[1]q,"txDataHex":"zz","coinFroms":[{"address":"x"}]},
+			{"hash":"c","height":4,"createTime":1,"remark":%[1]q,"txDataHex":"ff","coinFroms":[{"address":"x"}]},{"hash":"d","height":4,"createTime":1,"remark":%[1]q,"coinFroms":[]}]}`, remark)
+	})
+	page, err := k[2].reader.Page(t.Context(), nil, time.Now())
+	if err != nil || len(page.Events) != 2 || page.Events[0].Tx != "b" || page.Events[0].Bad == nil || page.Events[1].Bad == nil || string(page.Next) != `{"height":4}` {
+		t.Errorf("transactions without texts: %+v, %v", page, err)
+	}
+}
+
+// TestHostileAnswersAreRefused, and the cursor stays where it is.
+func TestHostileAnswersAreRefused(t *testing.T) {
+	state := `{"data":{"state":[{"processed":["2024-01-02T03:04:05.000Z/2024-01-03T03:04:05.000Z"]}]}}`
+	at := began().UnixMilli()
+	tez := func(events string) string {
+		return `{"data":{"indexStatus":{"status":"synced"},"stats":{"totalEvents":1},"events":` + events + `}}`
+	}
+	tests := []struct {
+		kind   int
+		answer string // of Multichain, to the second question
+		want   string
+	}{
+		{0, `{"data":{"messageEvents":[{"id":"a","timestamp":` + fmt.Sprint(at-1) + `,"address":"x","height":1,"transaction":"t","type":"POST","content":""}]}}`, "not in the range"},
+		{0, `{"data":{"messageEvents":[{"id":"a","timestamp":` + fmt.Sprint(at) + `,"address":"","height":1,"transaction":"t","type":"POST","content":""}]}}`, "its publisher"},
+		{0, `{"data":{"messageEvents":[{"id":"a","timestamp":` + fmt.Sprint(at) + `,"address":"x","height":-1,"transaction":"t","type":"POST","content":""}]}}`, "no number"},
+		{0, `{"data":{}}`, "no list"},
+		{0, `{"data":null}`, "no data"},
+		{0, `{"errors":[{"message":"too much"}]}`, "too much"},
+		{0, `{"data":{"messageEvents":` + strings.Repeat("[", 50) + strings.Repeat("]", 50) + `}}`, "deeper"},
+		{0, `no JSON`, "not what was asked for"},
+		{0, `{"data":{"messageEvents":[` + strings.Repeat(`{"timestamp":1},`, 1000) + `{"timestamp":1}]}}`, "1001 events"},
+		{1, tez(`[{"_id":"1","source":"KT1other","timestamp":1,"blockLevel":7,"operationHash":"oo","type":"MessageEvent","payload":{}}]`), "KT1other"},
+		{1, tez(`[{"_id":"1","source":"` + tezos + `","timestamp":1,"blockLevel":7,"type":"MessageEvent","payload":{}}]`), "its transaction"},
+		{1, tez(`[{"_id":"1","source":"` + tezos + `","timestamp":"soon","blockLevel":7,"operationHash":"oo","type":"MessageEvent","payload":{}}]`), "no time"},
+		{1, tez(`null`), "no list"},
+		{1, tez(`[` + strings.Repeat(`{},`, 100) + `{}]`), "101 events"},
+		{1, `{"data":{"indexStatus":{"status":"in_progress"},"stats":{"totalEvents":0},"events":[]}}`, "not synced"},
+		{2, `{}`, "no list"},
+		{2, `{"transactions":[{"hash":"a","height":0,"createTime":1}]}`, "want heights from 1"},
+		{2, `{"transactions":[{"hash":"a","height":1,"createTime":1704164645000}]}`, "and seconds"},
+		{2, `{"transactions":[{"hash":"","height":1,"createTime":1,"remark":"` + remark + `","coinFroms":[{"address":"x"}]}]}`, "id of an event"},
+		{2, `{"transactions":[` + strings.Repeat(`{"height":9,"createTime":1},`, 500) + `{"height":9,"createTime":1}]}`, "501 transactions"},
+		{2, `{"transactions":[` + strings.Repeat(`{"height":9,"createTime":1},`, 499) + `{"height":8,"createTime":1}]}`, "not in order"},
+	}
+	for _, tt := range tests {
+		k, asked := kinds(t)[tt.kind], 0
+		k.server.Answer(func(w http.ResponseWriter) {
+			asked++
+			if tt.kind == 0 && asked == 1 {
+				_, _ = w.Write([]byte(state))
+				return
+			}
+			_, _ = w.Write([]byte(tt.answer))
+		})
+		page, err := k.reader.Page(t.Context(), nil, time.Now())
+		if errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), tt.want) || page.Next != nil {
+			t.Errorf("%s, answer %.80s: %+v, %v, want %q", k.name, tt.answer, page, err, tt.want)
+		}
+	}
+	for _, processed := range []string{`[]`, `[{"processed":["x"]}]`, `[{"processed":["2024-01-03T03:04:05.000Z/2024-01-02T03:04:05.000Z"]}]`, `[{},{}]`} {
+		k := kinds(t)[0]
+		k.server.Answer(func(w http.ResponseWriter) { _, _ = fmt.Fprintf(w, `{"data":{"state":%s}}`, processed) })
+		if _, err := k.reader.Page(t.Context(), nil, time.Now()); errs.KindOf(err) != errs.Unavailable {
+			t.Errorf("state %s: %v", processed, err)
+		}
+	}
+}
+
+// TestServersAreBounded: in the length of what they say, and where they send who asks.
+func TestServersAreBounded(t *testing.T) {
+	answers := map[string]func(w http.ResponseWriter){
+		"more than": func(w http.ResponseWriter) {
+			block := []byte(strings.Repeat(" ", 1<<20))
+			for range 34 {
+				if _, err := w.Write(block); err != nil {
+					return // Who asks has heard enough.
+				}
+			}
+		},
+		"answered 302": func(w http.ResponseWriter) {
+			w.Header().Set("Location", "http://127.0.0.1:1/")
+			w.WriteHeader(http.StatusFound)
+		},
+		"answered 500": func(w http.ResponseWriter) { http.Error(w, strings.Repeat("x", 1<<20), http.StatusInternalServerError) },
+	}
+	for want, answer := range answers {
+		for _, k := range kinds(t) {
+			k.server.Answer(answer)
+			_, err := k.reader.Page(t.Context(), nil, time.Now())
+			if errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), want) || len(err.Error()) > 1000 {
+				t.Errorf("%s: %.200v, want %q", k.name, err, want)
+			}
+		}
+	}
+	k := kinds(t)[1]
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := k.reader.Page(ctx, nil, time.Now()); !errors.Is(err, context.Canceled) {
+		t.Errorf("when asked to stop: %v", err)
+	}
+	for _, bad := range []string{"", "ftp://x", "https://", "::"} {
+		if _, err := indexer.NewTezos(bad, tezos); errs.KindOf(err) != errs.Invalid {
+			t.Errorf("URL %q: %v", bad, err)
+		}
+	}
+	for _, k := range kinds(t) {
+		if _, err := k.reader.Page(t.Context(), json.RawMessage(`"x"`), time.Now()); err == nil || k.server.Asked() != 0 {
+			t.Errorf("%s: a cursor that is none: %v", k.name, err)
+		}
+	}
+}

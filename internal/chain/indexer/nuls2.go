@@ -1,0 +1,176 @@
+package indexer
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+)
+
+const (
+	// nuls2Page is how many transactions a page usually has.
+	nuls2Page = 500
+	// nuls2TimeMax is the greatest time that is one in seconds.
+	nuls2TimeMax = 1e11
+)
+
+// NULS2 is an explorer of NULS2: payloads that transactions to an address carry.
+type NULS2 struct {
+	endpoint
+	address, remark string
+}
+
+// NewNULS2 reads from an explorer the transactions to an address with a remark.
+func NewNULS2(rawURL, address, remark string) (*NULS2, error) {
+	e, err := newEndpoint(rawURL)
+	return &NULS2{e, address, remark}, err
+}
+
+// nuls2Cursor is up to which height all was read.
+type nuls2Cursor struct {
+	Height int64 `json:"height"`
+}
+
+// Page reads the next transactions.
+func (n *NULS2) Page(ctx context.Context, cursor json.RawMessage, until time.Time) (Page, error) {
+	c, err := cursorOf[nuls2Cursor](cursor)
+	if err != nil {
+		return Page{}, err
+	}
+	for limit := nuls2Page; ; limit *= 2 {
+		all, err := n.transactions(ctx, c.Height+1, limit)
+		if err != nil {
+			return Page{}, err
+		}
+		full := len(all) == limit
+		whole := nuls2Whole(all, full, until)
+		switch {
+		case len(whole) > 0:
+			events, err := n.events(whole)
+			if err != nil {
+				return Page{}, errs.New(errs.Unavailable, "transactions to %s at %s: %w", n.address, n.base.Host, err)
+			}
+			return pageOf(events, nuls2Cursor{int64(whole[len(whole)-1].Height)}, full)
+		case !full || time.Unix(int64(all[0].CreateTime), 0).After(until):
+			return pageOf(nil, c, false)
+		case limit >= nuls2Page<<growths:
+			return Page{}, errs.New(errs.Unavailable, "%s has more than %d transactions at height %d", n.base.Host, limit, int64(all[0].Height))
+		}
+	}
+}
+
+type nuls2Tx struct {
+	Hash       string
+	Height     number
+	CreateTime number
+	Remark     *string
+	TxDataHex  *string
+	CoinFroms  []struct{ Address string }
+}
+
+// transactions are up to limit of those from a height on, in order.
+func (n *NULS2) transactions(ctx context.Context, from int64, limit int) ([]nuls2Tx, error) {
+	u := n.base.JoinPath("transactions.json")
+	u.RawQuery = url.Values{
+		"address": {n.address}, "sort_order": {"1"}, "startHeight": {strconv.FormatInt(from, 10)}, "pagination": {strconv.Itoa(limit)},
+	}.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", n.base.Host, err)
+	}
+	raw, err := n.do(req)
+	if err != nil {
+		return nil, err
+	}
+	all, err := parseNULS2(raw, from, limit)
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "answer of %s: %w", n.base.Host, err)
+	}
+	return all, nil
+}
+
+// parseNULS2 reads an answer. Who sends a transaction chooses its remark and its data; what
+// else is wrong is the explorer's fault.
+func parseNULS2(raw []byte, from int64, limit int) ([]nuls2Tx, error) {
+	var answer struct {
+		Transactions *[]nuls2Tx
+	}
+	if err := decode(raw, &answer); err != nil {
+		return nil, err
+	}
+	if answer.Transactions == nil {
+		return nil, fmt.Errorf("there is no list of transactions")
+	}
+	all := *answer.Transactions
+	if len(all) > limit {
+		return nil, fmt.Errorf("there are %d transactions, want %d at most", len(all), limit)
+	}
+	ordered := slices.IsSortedFunc(all, nuls2Order)
+	if !ordered && len(all) == limit {
+		return nil, fmt.Errorf("transactions are not in order")
+	}
+	slices.SortStableFunc(all, nuls2Order)
+	for i := range all {
+		if int64(all[i].Height) < from || all[i].CreateTime > nuls2TimeMax {
+			return nil, fmt.Errorf("one is of height %d and time %d, want heights from %d, and seconds", int64(all[i].Height), int64(all[i].CreateTime), from)
+		}
+	}
+	return all, nil
+}
+
+func nuls2Order(a, b nuls2Tx) int { return cmp.Compare(a.Height, b.Height) }
+
+// nuls2Whole are the transactions of blocks that are here whole and old enough.
+func nuls2Whole(all []nuls2Tx, full bool, until time.Time) []nuls2Tx {
+	end := len(all)
+	if full {
+		end = beginning(all, end-1)
+	}
+	for i := range all[:end] {
+		if time.Unix(int64(all[i].CreateTime), 0).After(until) {
+			return all[:beginning(all, i)]
+		}
+	}
+	return all[:end]
+}
+
+// beginning is where the block of a transaction begins.
+func beginning(all []nuls2Tx, i int) int {
+	for i > 0 && all[i-1].Height == all[i].Height {
+		i--
+	}
+	return i
+}
+
+// events are the transactions with the remark.
+func (n *NULS2) events(all []nuls2Tx) (out []Event, err error) {
+	for i := range all {
+		t := &all[i]
+		if t.Remark == nil || *t.Remark != n.remark || len(t.CoinFroms) == 0 {
+			continue
+		}
+		at := time.Unix(int64(t.CreateTime), 0).UTC()
+		e := Event{ID: t.Hash, Tx: t.Hash, Height: uint64(t.Height), At: at, Stamp: at, Publisher: t.CoinFroms[0].Address}
+		if err := e.check(); err != nil {
+			return nil, err
+		}
+		if t.TxDataHex != nil {
+			data, err := hex.DecodeString(*t.TxDataHex)
+			if err != nil || !utf8.Valid(data) {
+				e.Bad = fmt.Errorf("its data is no text in hex")
+			}
+			e.Text = string(data)
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}

@@ -542,3 +542,44 @@ func TestWhatNobodySignedIsNotPublished(t *testing.T) {
 	a.sync()
 	a.publish(0)
 }
+
+// TestAForgottenMessageOfAContractGoesToo: when its transaction is gone, it cannot come to
+// count again.
+func TestAForgottenMessageOfAContractGoesToo(t *testing.T) {
+	w := newWorld(t)
+	a := w.open(t.TempDir(), w.config(), nil)
+	sender := crypto.PubkeyToAddress(w.other.PublicKey).Hex()
+	content, hash := emitted(sender, "by a contract")
+	w.call(w.other, "doMessage", "POST", content)
+	a.sync()
+	a.submit(w.forget(hash))
+	sealed := func() bool {
+		t.Helper()
+		s, err := a.db.Skeleton(t.Context(), hash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Sealed != nil
+	}
+	if !sealed() {
+		t.Fatal("what may count again is not kept")
+	}
+	w.call(w.other, "doMessage", "POST", content) // Named twice.
+	a.sync()
+
+	w.reorg(1)
+	w.mine(1)
+	a.sync()
+	if !sealed() {
+		t.Error("the first transaction still names it")
+	}
+	head, err := w.client.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.reorg(int(head.Number) - 1)
+	a.sync()
+	if sealed() {
+		t.Error("nothing names it, and it may count again")
+	}
+}

@@ -183,13 +183,25 @@ func (w *world) amend(original message.ItemHash, text string) (message.ItemHash,
 	return w.sign(fmt.Sprintf(`"type":"amend","ref":%q,"content":{"body":%q}`, original, text))
 }
 
+// forget is a signed message that ends others.
+func (w *world) forget(hash message.ItemHash) json.RawMessage {
+	w.t.Helper()
+	_, raw := w.signAs(message.TypeForget, fmt.Sprintf(`"hashes":[%q],"aggregates":[]`, hash))
+	return raw
+}
+
 // sign is a post with fields.
 func (w *world) sign(fields string) (message.ItemHash, json.RawMessage) {
+	w.t.Helper()
+	return w.signAs(message.TypePost, fields)
+}
+
+func (w *world) signAs(as message.Type, fields string) (message.ItemHash, json.RawMessage) {
 	w.t.Helper()
 	w.serial++
 	at := time.Unix(1_700_000_000+w.serial, 123_456_000).UTC()
 	content := fmt.Sprintf(`{"address":%q,"time":%s,%s}`, crypto.PubkeyToAddress(w.other.PublicKey).Hex(), message.FormatTime(at), fields)
-	e := &message.Envelope{Chain: message.Ethereum, Type: message.TypePost, Time: at, ItemType: message.Inline, ItemContent: content, ItemHash: message.HashOf([]byte(content))}
+	e := &message.Envelope{Chain: message.Ethereum, Type: as, Time: at, ItemType: message.Inline, ItemContent: content, ItemHash: message.HashOf([]byte(content))}
 	if err := signature.SignEVM(w.other, e); err != nil {
 		w.t.Fatal(err)
 	}

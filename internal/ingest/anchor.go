@@ -108,7 +108,7 @@ func (p *Pipeline) TakeBack(ctx context.Context, tx *state.Tx, hash message.Item
 	}
 	m, err := tx.Message(ctx, hash)
 	if errors.Is(err, errs.NotFound) {
-		return nil
+		return p.takeBackEnded(ctx, tx, hash)
 	}
 	if err != nil || m.Envelope.Signature != "" {
 		return err
@@ -128,6 +128,23 @@ func (p *Pipeline) TakeBack(ctx context.Context, tx *state.Tx, hash message.Item
 		return err
 	}
 	return b.finish(ctx)
+}
+
+// takeBackEnded sees to it that a message which ended does not count again, should it turn
+// out that it ought not to have: nothing names it any more.
+func (p *Pipeline) takeBackEnded(ctx context.Context, tx *state.Tx, hash message.ItemHash) error {
+	s, err := tx.Skeleton(ctx, hash)
+	if errors.Is(err, errs.NotFound) {
+		return nil
+	}
+	if err != nil || s.Envelope.Signature != "" {
+		return err
+	}
+	others, err := tx.Confirmations(ctx, []message.ItemHash{hash})
+	if err != nil || len(others[hash]) > 0 {
+		return err
+	}
+	return tx.Unkeep(ctx, hash)
 }
 
 // takeBackRow drops a message that waits, unless its transaction is on the chain.

@@ -42,6 +42,7 @@ type batch struct {
 	posts    []*state.Message // the original posts
 	elements []*state.Message // and the elements of aggregates.
 	txOf     map[*state.Message]*state.Transaction
+	back     map[*state.Message]bool       // Those of messages that were here before.
 	onChain  map[string]*state.Transaction // What chains have of transactions; nil of one that is gone.
 	things   []string                      // Came to be.
 	// regranted are the owners whose grants changed, and since when; see rejudgeAll.
@@ -61,7 +62,7 @@ func (p *Pipeline) newBatch(ctx context.Context, tx *state.Tx, items []*item, no
 	if err != nil {
 		return nil, err
 	}
-	return &batch{p: p, tx: tx, now: now, standings: standings, txOf: map[*state.Message]*state.Transaction{}, waiting: -1, waitingOf: map[string]int{}}, nil
+	return &batch{p: p, tx: tx, now: now, standings: standings, txOf: map[*state.Message]*state.Transaction{}, back: map[*state.Message]bool{}, waiting: -1, waitingOf: map[string]int{}}, nil
 }
 
 // take gives one message its verdict. Its error is this node's, and spoils the
@@ -71,7 +72,7 @@ func (b *batch) take(ctx context.Context, it *item) (*Verdict, error) {
 		return v, err
 	}
 	standing, known := b.standings[it.env.ItemHash]
-	if known {
+	if it.known = known; known {
 		v, err := b.takeKnown(ctx, it, standing)
 		if v != nil || err != nil {
 			return v, err
@@ -89,6 +90,9 @@ func (b *batch) take(ctx context.Context, it *item) (*Verdict, error) {
 	switch {
 	case errors.As(err, &ended):
 		v.Status = ended.status
+		if err := b.note(ctx, it); err != nil {
+			return nil, err
+		}
 	case err != nil && !errors.As(err, &v.Refusal):
 		return nil, fmt.Errorf("judge message %s: %w", it.env.ItemHash, err)
 	case err != nil:
@@ -176,6 +180,10 @@ func (b *batch) takeKnown(ctx context.Context, it *item, s state.Standing) (*Ver
 		v.Refusal = &message.RejectError{Code: message.CodeForgottenDuplicate, Detail: "the message was forgotten, or removed because nobody paid"}
 		if it.env.Signature != s.Signature {
 			v.Status, v.Refusal = state.MessageRejected, &message.RejectError{Code: message.CodeInvalidSignature, Detail: "the message was forgotten with another signature"}
+			return v, b.dropWaiting(ctx, it)
+		}
+		if err := b.note(ctx, it); err != nil {
+			return nil, err
 		}
 		return v, b.dropWaiting(ctx, it)
 	default:
@@ -212,6 +220,16 @@ func (b *batch) confirm(ctx context.Context, it *item) error {
 		}
 	}
 	return nil
+}
+
+// note keeps the transaction that a copy of a message came with that ended: it may turn
+// out that it should not have, and then it is confirmed.
+func (b *batch) note(ctx context.Context, it *item) error {
+	if it.origin.Tx == nil {
+		return nil
+	}
+	_, err := b.tx.NoteConfirmation(ctx, it.env.ItemHash, *it.origin.Tx)
+	return err
 }
 
 // waitError is a refusal that may end when one of the things comes.
@@ -432,11 +450,16 @@ func (b *batch) add(ctx context.Context, m *state.Message) error {
 	return b.confirmNew(ctx, m)
 }
 
-// confirmNew is the confirmation of a message that came with its transaction.
+// confirmNew is the confirmation of a message that came with its transaction, and those of
+// one that comes back.
 func (b *batch) confirmNew(ctx context.Context, m *state.Message) error {
 	if tx := b.txOf[m]; tx != nil {
-		_, err := b.tx.PutConfirmation(ctx, m, *tx)
-		return err
+		if placed, err := b.tx.PutConfirmation(ctx, m, *tx); err != nil || placed {
+			return err
+		}
+	}
+	if b.back[m] {
+		return b.tx.PlaceConfirmation(ctx, m)
 	}
 	return nil
 }

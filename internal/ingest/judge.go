@@ -38,6 +38,9 @@ func (b *batch) judge(ctx context.Context, it *item) error {
 	if it.origin.Tx != nil {
 		m.Quiet, b.txOf[m] = true, it.origin.Tx
 	}
+	if it.known {
+		b.back[m] = true
+	}
 	switch c := c.(type) {
 	case *message.Post:
 		err = b.post(ctx, it, m, c)

@@ -68,6 +68,7 @@ type item struct {
 	runway     *big.Rat       // Credits of the owner's wallet; nil if they are not known.
 	waiting    *state.Pending // The row of one that waits; nil if it is new.
 	again      *state.Pending // The row of one that waits and comes again.
+	known      bool           // It was here before: it waited, was refused, or ended.
 	processed  bool           // Another node says that it has processed it; see catchup.go. Then,
 	// of a FORGET, what it says is left of targets, each signed by its sender.
 	ended map[message.ItemHash]state.Skeleton

@@ -645,6 +645,14 @@ func (tx *Tx) ForgetSealed(ctx context.Context, before time.Time) error {
 	return nil
 }
 
+// Unkeep drops the content of a message that ended, which cannot come to count again then.
+func (tx *Tx) Unkeep(ctx context.Context, hash message.ItemHash) error {
+	if _, err := tx.tx.ExecContext(ctx, "UPDATE skeletons SET sealed = NULL WHERE pk = ?", string(hash)); err != nil {
+		return fmt.Errorf("drop content of message %s that ended: %w", hash, err)
+	}
+	return nil
+}
+
 // SealedPosts returns what is left of posts of a type that were forgotten, and that may
 // turn out not to be.
 func (r reader) SealedPosts(ctx context.Context, kind string, owners []string) ([]Skeleton, error) {

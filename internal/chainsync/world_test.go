@@ -237,28 +237,13 @@ type member struct {
 func (w *world) open(dir string, cfg chainsync.Config, source *member, change ...func(*member) (chainsync.Chain, chainsync.Intake)) *member {
 	w.t.Helper()
 	t := w.t
-	m := &member{w: w, dir: dir, reg: prometheus.NewRegistry()}
-	var err error
-	if m.db, err = state.Open(t.Context(), dir); err != nil {
-		t.Fatal(err)
-	}
-	m.closers = append(m.closers, m.db)
-	blobs, err := blob.Open(dir+"/blobs", blob.DefaultConfig(), m.reg, quiet)
+	m, err := openMember(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.closers = append(m.closers, blobs)
-	store, err := ipfs.Open(dir+"/ipfs", content.Blobs(blobs), ipfs.DefaultConfig(), m.reg, quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.closers = append(m.closers, store)
-	m.files = &files{content: store}
+	m.w = w
 	if source != nil {
 		m.files.source = source.files
-	}
-	if m.pipe, err = ingest.New(ingest.DefaultConfig(), job.Jobs(big.NewInt(1), common.Address{}), m.db, nil, m.files, nil, m.reg, quiet); err != nil {
-		t.Fatal(err)
 	}
 	var c chainsync.Chain = w.client
 	var intake chainsync.Intake = m.pipe
@@ -270,6 +255,26 @@ func (w *world) open(dir string, cfg chainsync.Config, source *member, change ..
 	}
 	t.Cleanup(m.close)
 	return m
+}
+
+// openMember opens what a node has in a directory.
+func openMember(ctx context.Context, dir string) (m *member, err error) {
+	m = &member{dir: dir, reg: prometheus.NewRegistry()}
+	if m.db, err = state.Open(ctx, dir); err != nil {
+		return nil, err
+	}
+	blobs, err := blob.Open(dir+"/blobs", blob.DefaultConfig(), m.reg, quiet)
+	if err != nil {
+		return nil, err
+	}
+	store, err := ipfs.Open(dir+"/ipfs", content.Blobs(blobs), ipfs.DefaultConfig(), m.reg, quiet)
+	if err != nil {
+		return nil, err
+	}
+	m.closers = []io.Closer{m.db, blobs, store}
+	m.files = &files{content: store}
+	m.pipe, err = ingest.New(ingest.DefaultConfig(), job.Jobs(big.NewInt(1), common.Address{}), m.db, nil, m.files, nil, m.reg, quiet)
+	return m, err
 }
 
 // close ends a node as a crash would: nothing is said to anybody before.

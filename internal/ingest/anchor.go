@@ -117,7 +117,7 @@ func (p *Pipeline) TakeBack(ctx context.Context, tx *state.Tx, hash message.Item
 	if err != nil || len(others[hash]) > 0 {
 		return err
 	}
-	b, err := p.newBatch(ctx, tx, nil, time.Now())
+	b, err := p.newBatch(ctx, tx, nil, p.now())
 	if err != nil {
 		return err
 	}

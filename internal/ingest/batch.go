@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -380,7 +379,7 @@ func lacksBytes(code message.Code) bool {
 
 func (b *batch) putPending(ctx context.Context, it *item, v *Verdict, attempts int, things []string) error {
 	pause := min(time.Second<<min(attempts, 20), backoffMax)
-	retryAt := b.now.Add(spread(pause))
+	retryAt := b.now.Add(b.p.spread(pause))
 	switch {
 	case it.waiting != nil:
 	case it.again != nil:
@@ -401,11 +400,6 @@ func (b *batch) putPending(ctx context.Context, it *item, v *Verdict, attempts i
 		Key: state.PendingKey(it.env), Hash: it.env.ItemHash, Type: it.env.Type, Sender: it.env.Sender, Owner: ownerOf(it), Envelope: it.raw, Origin: it.origin,
 		ReceivedAt: it.receivedAt, RetryAt: retryAt, Attempts: attempts, Code: v.Refusal.Code, Details: v.Refusal.Details(), WaitsFor: things,
 	})
-}
-
-// spread is a part of a pause, so that not all come back at once.
-func spread(pause time.Duration) time.Duration {
-	return time.Duration(rand.Int64N(int64(pause))) //nolint:gosec // Nobody gains by guessing it.
 }
 
 // ownerCharsMax bounds the owners that refusals are found by; no address is longer.

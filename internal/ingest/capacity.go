@@ -40,7 +40,7 @@ func (p *Pipeline) validateCapacity(ctx context.Context, g p2p.Gossip) p2p.Verdi
 		p.capacities.WithLabelValues("wrong_signer").Inc()
 		return p2p.Ignore // so may its signer
 	}
-	if age := time.Since(time.UnixMilli(ad.AtMS)); age.Abs() > skewMax {
+	if age := p.now().Sub(time.UnixMilli(ad.AtMS)); age.Abs() > skewMax {
 		p.log.Debug("capacity ad out of time", "node", ad.NodeID, "took", age)
 		p.capacities.WithLabelValues("out_of_time").Inc()
 		return p2p.Ignore
@@ -81,7 +81,7 @@ func (p *Pipeline) hearCapacity(ctx context.Context, g p2p.Gossip) {
 		if err != nil || (last != nil && ad.AtMS <= last.AtMS) {
 			return err
 		}
-		return tx.PutCapacity(ctx, state.Capacity{NodeID: ad.NodeID, PeerID: ad.PeerID, Ad: g.Data, ReceivedAt: time.Now()})
+		return tx.PutCapacity(ctx, state.Capacity{NodeID: ad.NodeID, PeerID: ad.PeerID, Ad: g.Data, ReceivedAt: p.now()})
 	})
 	if err != nil && ctx.Err() == nil {
 		p.log.Warn("capacity ad not stored", "node", ad.NodeID, "err", err)

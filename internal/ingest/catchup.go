@@ -491,7 +491,7 @@ func (p *Pipeline) readEach(ctx context.Context, all []json.RawMessage) []readin
 	for range min(runtime.GOMAXPROCS(0), len(all)) {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(all)); i = next.Add(1) - 1 {
-				out[i].it, out[i].err = p.read(ctx, all[i], time.Now())
+				out[i].it, out[i].err = p.read(ctx, all[i], p.now())
 			}
 		})
 	}
@@ -515,7 +515,7 @@ func (v *visit) readForgotten(all []job.Forgotten) map[message.ItemHash]state.Sk
 			v.bad++
 			continue
 		}
-		now := time.Now()
+		now := v.p.now()
 		s := state.Skeleton{Status: state.MessageForgotten, Envelope: *env, Owner: env.Sender, ReceivedAt: now, MadeAt: env.Time, SealedAt: now}
 		if all[i].Kind != "" {
 			s.Kind = &all[i].Kind

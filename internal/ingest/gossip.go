@@ -58,7 +58,7 @@ func (p *Pipeline) validateMessage(_ context.Context, g p2p.Gossip) p2p.Verdict 
 
 // hearMessage takes in a message that another node published.
 func (p *Pipeline) hearMessage(ctx context.Context, g p2p.Gossip) {
-	it, err := p.read(ctx, g.Data, time.Now())
+	it, err := p.read(ctx, g.Data, p.now())
 	if err != nil {
 		return // The validator has read it.
 	}
@@ -163,7 +163,7 @@ func (p *Pipeline) readReply(ctx context.Context, reply *job.Reply, hash message
 	if err != nil {
 		return nil, err
 	}
-	it, err := p.read(ctx, raw, time.Now())
+	it, err := p.read(ctx, raw, p.now())
 	if err == nil {
 		err = it.sigErr
 	}

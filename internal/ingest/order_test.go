@@ -14,9 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
-	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/internal/ingest/ingesttest"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/signature"
 )
@@ -228,36 +227,11 @@ func (n *node) outcome(t *testing.T, tr *traffic) string {
 
 func (n *node) made(t *testing.T, b *strings.Builder, tr *traffic) {
 	t.Helper()
-	ctx := t.Context()
-	err := n.db.View(ctx, func(v *state.View) error {
-		err := v.EachPost(ctx, state.PostQuery{}, 0, 0, func(p *state.Post) error {
-			fmt.Fprintf(b, "post %s shows %s of %v\n", tr.names[p.Original.Envelope.ItemHash], tr.names[p.Latest.Envelope.ItemHash], p.Latest.MadeAt)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		aggregates, _, err := v.Aggregates(ctx, state.AggregateQuery{}, 0, 0)
-		for _, a := range aggregates {
-			fmt.Fprintf(b, "aggregate %s/%s %s of %v to %v, last %s\n", a.Owner, a.Key, a.Content, a.Created, a.Updated, tr.names[a.Last])
-		}
-		return err
-	})
+	made, err := ingesttest.Made(t.Context(), n.db, tr.hashes, tr.names, addressOf(key(t, "alice"))+"/app")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, hash := range tr.hashes {
-		for _, tag := range []string{string(hash), addressOf(key(t, "alice")) + "/app"} {
-			if p, err := n.db.Tagged(ctx, tag); err == nil {
-				fmt.Fprintf(b, "tag of %s is %s\n", tr.names[hash], tr.names[message.ItemHash(p.Key)])
-			} else if errs.KindOf(err) != errs.NotFound {
-				t.Fatal(err)
-			}
-		}
-		if c, err := n.db.Cost(ctx, hash); err == nil {
-			fmt.Fprintf(b, "%s costs %s, %s, %s\n", tr.names[hash], c.Hold, c.Stream, c.Credit)
-		}
-	}
+	b.WriteString(made)
 }
 
 // TestOutcomeDoesNotDependOnTheOrder delivers the same messages in many orders,

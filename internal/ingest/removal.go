@@ -60,7 +60,8 @@ func NewRemover(p *Pipeline, view ChainView) *Remover { return &Remover{p: p, vi
 // Run looks again and again for what nobody pays for, until ctx ends; it returns
 // ctx's cause.
 func (r *Remover) Run(ctx context.Context) error {
-	return loop.Every(ctx, r.p.log, r.p.cfg.RemovalInterval, removalDelayMax, nil, func(ctx context.Context) error { return r.Pass(ctx, time.Now()) })
+	return loop.Every(ctx, r.p.log, r.p.cfg.RemovalInterval, removalDelayMax, nil,
+		r.p.inTurn("remove", func(ctx context.Context) error { return r.Pass(ctx, r.p.now()) }))
 }
 
 // Pass looks for what nobody pays for, of each payment that was not looked at in

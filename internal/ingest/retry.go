@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -40,21 +39,21 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() {
-		_ = loop.Every(ctx, p.log, p.cfg.RetryInterval, passDelayMax, nil, p.fetchPass) // ends with ctx, as the others
+		_ = loop.Every(ctx, p.log, p.cfg.RetryInterval, passDelayMax, nil, p.inTurn("fetch", p.fetchPass)) // ends with ctx, as the others
 		p.fetches.workers.Wait()
 	})
 	wg.Go(func() {
-		_ = loop.Every(ctx, p.log, tellInterval, passDelayMax, p.db.Wake("untold"), p.tellPass)
+		_ = loop.Every(ctx, p.log, tellInterval, passDelayMax, p.db.Wake("untold"), p.inTurn("tell", p.tellPass))
 	})
 	wg.Go(func() {
-		_ = loop.Every(ctx, p.log, tidyEvery, time.Hour, nil, p.tidyPass) // as well
+		_ = loop.Every(ctx, p.log, tidyEvery, time.Hour, nil, p.inTurn("tidy", p.tidyPass)) // as well
 	})
 	if p.onNetwork && p.cfg.CatchUpInterval > 0 {
 		wg.Go(func() {
-			_ = loop.Every(ctx, p.log, min(catchUpLook, p.cfg.CatchUpInterval), passDelayMax, nil, p.newCatcher().pass)
+			_ = loop.Every(ctx, p.log, min(catchUpLook, p.cfg.CatchUpInterval), passDelayMax, nil, p.inTurn("catch up", p.newCatcher().pass))
 		})
 	}
-	return loop.Every(ctx, p.log, p.cfg.RetryInterval, passDelayMax, p.db.Wake("pending"), p.retryPass)
+	return loop.Every(ctx, p.log, p.cfg.RetryInterval, passDelayMax, p.db.Wake("pending"), p.inTurn("retry", p.retryPass))
 }
 
 // tidyEvery is the time between two looks for what need not be kept any more.
@@ -64,7 +63,7 @@ const tidyEvery = 10 * time.Minute
 // too many refusals.
 func (p *Pipeline) tidyPass(ctx context.Context) error {
 	return p.db.Update(ctx, func(tx *state.Tx) error {
-		return errors.Join(tx.ForgetSealed(ctx, time.Now().Add(-p.cfg.GracePeriod)), tx.TrimRejected(ctx))
+		return errors.Join(tx.ForgetSealed(ctx, p.now().Add(-p.cfg.GracePeriod)), tx.TrimRejected(ctx))
 	})
 }
 
@@ -72,7 +71,7 @@ func (p *Pipeline) tidyPass(ctx context.Context) error {
 // content, or for something else. Those that were woken come first, as many as others:
 // however many wait for what does not come, they delay none for which it came.
 func (p *Pipeline) due(ctx context.Context, bytes bool) (out []state.Pending, err error) {
-	now := time.Now()
+	now := p.now()
 	for _, woken := range []bool{true, false} {
 		rows, err := p.db.PendingDueFor(ctx, now, dueMax, woken, bytes, message.CodeFileUnavailable, message.CodeContentUnavailable)
 		if err != nil {
@@ -102,7 +101,7 @@ func (p *Pipeline) wakeRest(ctx context.Context) error {
 		return err
 	}
 	return p.db.Update(ctx, func(tx *state.Tx) error {
-		_, err := tx.WakeRest(ctx, time.Now(), p.pendingMax)
+		_, err := tx.WakeRest(ctx, p.now(), p.pendingMax)
 		return err
 	})
 }
@@ -159,7 +158,12 @@ func (p *Pipeline) hasBytes(ctx context.Context, row *state.Pending) bool {
 
 // fetchDue fetches bytes for messages until no more wait for a line.
 func (p *Pipeline) fetchDue(ctx context.Context) {
-	for row := p.fetches.next(); row != nil; row = p.fetches.next() {
+	for {
+		p.around.Turn(ctx, "fetch worker")
+		row := p.fetches.next()
+		if row == nil {
+			return
+		}
 		if err := p.retry(ctx, row); err != nil && ctx.Err() == nil {
 			p.log.Warn("message not looked at again", "item_hash", row.Hash, "err", err)
 		}
@@ -220,6 +224,7 @@ func (p *Pipeline) retryAll(ctx context.Context, due []state.Pending) error {
 		turns <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-turns }()
+			p.around.Turn(ctx, "retry "+due[i].Key)
 			failed[i] = p.retry(ctx, &due[i])
 		})
 	}
@@ -235,6 +240,7 @@ func (p *Pipeline) retry(ctx context.Context, row *state.Pending) error {
 		return fmt.Errorf("decode pending message %s: %w", row.Hash, err)
 	}
 	p.obtainMissing(ctx, env)
+	p.around.Turn(ctx, "retry "+row.Key) // Others may have waited for the same.
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // Asked to stop; the row is still due.
 	}
@@ -288,7 +294,7 @@ func (p *Pipeline) readWaiting(ctx context.Context, it *item) error {
 // for ever: it would be due again and again, and delay the others.
 func (p *Pipeline) countFailure(ctx context.Context, it *item) (v *Verdict, err error) {
 	err = p.db.Update(ctx, func(tx *state.Tx) error {
-		b, err := p.newBatch(ctx, tx, []*item{it}, time.Now())
+		b, err := p.newBatch(ctx, tx, []*item{it}, p.now())
 		if err != nil {
 			return err
 		}
@@ -321,7 +327,10 @@ func (p *Pipeline) obtainMissing(ctx context.Context, env *message.Envelope) {
 	ctx, cancel := context.WithTimeout(ctx, obtainMax)
 	defer cancel()
 	parts := partsOf(c)
-	rand.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] }) //nolint:gosec // Nobody gains by guessing it.
+	for i := len(parts) - 1; i > 0; i-- {
+		j := p.around.Chance(int64(i + 1))
+		parts[i], parts[j] = parts[j], parts[i]
+	}
 	for _, part := range parts {
 		if ctx.Err() != nil {
 			return

@@ -76,7 +76,7 @@ func (p *Pipeline) CanPay(ctx context.Context, e *message.Envelope, s *message.S
 	it := &item{env: e}
 	p.findRunway(ctx, it)
 	err := p.db.Update(ctx, func(tx *state.Tx) error {
-		b := &batch{p: p, tx: tx, now: time.Now()}
+		b := &batch{p: p, tx: tx, now: p.now()}
 		m := state.NewMessage(e, []byte(e.ItemContent), s, e.Time)
 		info := &state.FileInfo{Hash: s.ItemHash, SizeBytes: sizeBytes}
 		cost, err := b.storeCost(ctx, m, s, info)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
-	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
@@ -127,7 +126,7 @@ func (p *Pipeline) writeBatch(ctx context.Context, turns []*turn) (err error) {
 		for i, t := range turns {
 			items[i] = t.it
 		}
-		b, err := p.newBatch(ctx, tx, items, time.Now())
+		b, err := p.newBatch(ctx, tx, items, p.now())
 		if err != nil {
 			return err
 		}

@@ -121,6 +121,9 @@ func (p *Pipeline) Due(ctx context.Context, bytes bool) ([]state.Pending, error)
 	return p.due(ctx, bytes)
 }
 
+// RetryPass looks again at what waits for other messages.
+func (p *Pipeline) RetryPass(ctx context.Context) error { return p.retryPass(ctx) }
+
 // FetchPass looks again at what waits for bytes.
 func (p *Pipeline) FetchPass(ctx context.Context) error { return p.fetchPass(ctx) }
 

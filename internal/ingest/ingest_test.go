@@ -531,3 +531,26 @@ func TestConfigValidate(t *testing.T) {
 		}
 	}
 }
+
+// TestAClockThatIsSetBackKeepsNothingWaiting has a message come while the clock is an hour fast.
+func TestAClockThatIsSetBackKeepsNothingWaiting(t *testing.T) {
+	n := open(t, "n", config(false))
+	fast := time.Hour
+	n.pipe.Surround(ingest.Surroundings{Now: func() time.Time { return time.Now().Add(fast) }})
+	hash, raw := envelope(t, key(t, "owner"), message.TypePost, map[string]any{
+		"address": addressOf(key(t, "owner")), "time": 1, "type": "amend", "ref": message.HashOf([]byte("late")), "content": map[string]any{},
+	})
+	if v := n.submit(t, raw); v.Status != state.MessagePending {
+		t.Fatalf("Submit = %+v, want it pending", v)
+	}
+	fast = 0
+
+	if err := n.pipe.RetryPass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	rows, err := n.db.PendingFor(t.Context(), hash)
+	if err != nil || len(rows) != 1 || time.Until(rows[0].RetryAt) > 10*time.Minute {
+		t.Errorf("rows = %+v, %v; want one that is looked at soon", rows, err)
+	}
+}

@@ -84,6 +84,9 @@ func (p *Pipeline) due(ctx context.Context, bytes bool) (out []state.Pending, er
 
 // retryPass looks again at what waits for other messages.
 func (p *Pipeline) retryPass(ctx context.Context) error {
+	if err := p.hurry(ctx); err != nil {
+		return err
+	}
 	if err := p.wakeRest(ctx); err != nil {
 		return err
 	}
@@ -92,6 +95,17 @@ func (p *Pipeline) retryPass(ctx context.Context) error {
 		return err
 	}
 	return p.retryAll(ctx, due)
+}
+
+// hurry makes messages due that wait for longer than any does: the clock was fast when they
+// came, and has been set back.
+func (p *Pipeline) hurry(ctx context.Context) error {
+	now := p.now()
+	latest := now.Add(2 * backoffMax)
+	if far, err := p.db.PendingAfter(ctx, latest); err != nil || !far {
+		return err
+	}
+	return p.db.Update(ctx, func(tx *state.Tx) error { return tx.HurryPending(ctx, now, latest) })
 }
 
 // wakeRest wakes a portion of those of whom too many waited for one thing to be woken

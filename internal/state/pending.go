@@ -180,6 +180,24 @@ func (r reader) PendingDueFor(ctx context.Context, now time.Time, limit int, wok
 	return r.pending(ctx, "woken = ? AND retry_at <= ?"+of+marks(len(codes))+" ORDER BY retry_at, pk LIMIT ?", append(args, limit)...)
 }
 
+// PendingAfter reports whether a message waits for longer than until a time.
+func (r reader) PendingAfter(ctx context.Context, latest time.Time) (found bool, err error) {
+	// One index has both.
+	const query = "SELECT EXISTS (SELECT 1 FROM pending WHERE woken = 0 AND retry_at > ?) OR EXISTS (SELECT 1 FROM pending WHERE woken = 1 AND retry_at > ?)"
+	if err := r.q.QueryRowContext(ctx, query, latest.UnixMicro(), latest.UnixMicro()).Scan(&found); err != nil {
+		return false, fmt.Errorf("look for messages that wait too long: %w", err)
+	}
+	return found, nil
+}
+
+// HurryPending makes messages due that would wait for longer than until a time.
+func (tx *Tx) HurryPending(ctx context.Context, now, latest time.Time) error {
+	if _, err := tx.tx.ExecContext(ctx, "UPDATE pending SET retry_at = ? WHERE retry_at > ?", now.UnixMicro(), latest.UnixMicro()); err != nil {
+		return fmt.Errorf("hurry messages that wait too long: %w", err)
+	}
+	return nil
+}
+
 // Unwake lets messages be due like those that were not woken: what they were woken for
 // does not end their wait.
 func (tx *Tx) Unwake(ctx context.Context, keys []string) error {

@@ -25,6 +25,9 @@ const (
 	hasPeersMax = 128
 	// resumesMax bounds how often one source may break off and be resumed.
 	resumesMax = 3
+	// tooBigMax is after how many sources whose bytes have no room here it is believed that
+	// there is none: one may say that a small blob is large.
+	tooBigMax = 8
 	// copyBuffer is how much is read from a peer at a time.
 	copyBuffer = 256 << 10
 	// progressStep is how many bytes pass between two reports of progress.
@@ -141,14 +144,16 @@ type transfer struct {
 
 // fromAny tries the given sources, then every peer that says it has the blob.
 func (t *transfer) fromAny(ctx context.Context, sources []p2p.PeerID) (p2p.PeerID, error) {
-	var failures []error
+	var failures, full []error
 	try := func(id p2p.PeerID) (bool, error) {
 		ok, err := t.from(ctx, id)
 		if ctx.Err() != nil {
 			return false, errs.New(errs.Unavailable, "%w", context.Cause(ctx))
 		}
 		if errs.KindOf(err) == errs.Exhausted {
-			return false, err // no source can help against a full disk
+			if full = append(full, err); len(full) >= tooBigMax {
+				return false, full[0]
+			}
 		}
 		failures = append(failures, err)
 		return ok, nil
@@ -177,6 +182,9 @@ func (t *transfer) fromAny(ctx context.Context, sources []p2p.PeerID) (p2p.PeerI
 				return id, err
 			}
 		}
+	}
+	if len(full) > 0 {
+		return "", full[0]
 	}
 	if err := errors.Join(failures...); err != nil {
 		return "", errs.New(errs.Unavailable, "%d peers asked, none gave it: %w", len(t.tried), err)
@@ -216,6 +224,15 @@ func (t *transfer) read(ctx context.Context, id p2p.PeerID) (err error) {
 		return err
 	}
 	defer func() { _ = body.Close() }() // only read from: nothing is lost
+	if size < offset && !slices.Equal(t.wrote, []p2p.PeerID{id}) {
+		// Another source is wrong about the size, or this one is. Each gets the chance to send
+		// all of it.
+		t.wrote, t.alone = nil, true
+		if err := t.w.Reset(); err != nil {
+			return err
+		}
+		return errs.New(errs.Unavailable, "peer %s says the blob has %d bytes, %d came from others", id, size, offset)
+	}
 	if size < offset {
 		return errs.New(errs.Invalid, "peer %s says the blob has %d bytes, %d are here already", id, size, offset)
 	}

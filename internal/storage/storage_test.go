@@ -250,6 +250,28 @@ func TestALiarAboutTheSizeIsDropped(t *testing.T) {
 	}
 }
 
+func TestALiarAboutTheSizeKeepsNobodyFromSending(t *testing.T) {
+	nodes := network(t, 3)
+	data := image(1 << 20)
+	hash := nodes[1].put(t, data)
+	for name, lie := range map[string]p2p.BlobHandler{
+		"more than there is room for": source(1<<50, func() io.ReadSeeker { return bytes.NewReader(data) }),
+		"more than there is":          source(4<<20, func() io.ReadSeeker { return breaking{bytes.NewReader(image(4 << 20)), 2 << 20} }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := nodes[0].blobs.Delete(hash); err != nil {
+				t.Fatal(err)
+			}
+			nodes[2].host.HandleBlob(lie)
+
+			_, err := nodes[0].keep.FetchFrom(t.Context(), hash, storage.FetchOptions{Sources: []p2p.PeerID{nodes[2].host.ID(), nodes[1].host.ID()}})
+			if err != nil {
+				t.Errorf("FetchFrom: %v", err)
+			}
+		})
+	}
+}
+
 func TestABlobThatDoesNotFitIsExhausted(t *testing.T) {
 	big := open(t, "big", 1e9)
 	small := open(t, "small", 1000, big.host.Addrs()...)

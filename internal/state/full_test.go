@@ -59,14 +59,14 @@ func TestFullDatabase(t *testing.T) {
 	aboutFiles(t)
 	dir := t.TempDir()
 	db := open(t, dir)
-	if err := db.Exec(t.Context(), "PRAGMA max_page_count = 100"); err != nil {
+	if err := db.LimitPages(t.Context(), 100); err != nil {
 		t.Fatal(err)
 	}
 
 	n, err := grow(t, db)
 
 	checkFull(t, dir, err)
-	if err := db.Exec(t.Context(), "PRAGMA max_page_count = 100000"); err != nil {
+	if err := db.LimitPages(t.Context(), 100_000); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, db, n)

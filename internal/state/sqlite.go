@@ -135,6 +135,19 @@ func (e *embedded) close() error {
 	return e.w.Close()
 }
 
+// LimitPages gives the embedded database room for n pages, or for those that it has if they
+// are more, as a disk of that size would: so tests fill the disk of one node of many.
+func (db *DB) LimitPages(ctx context.Context, n uint32) error {
+	e, ok := db.e.(*embedded)
+	if !ok || e.w == nil {
+		return errs.New(errs.Invalid, "%s is no embedded database that is written to", db.e.where())
+	}
+	if _, err := e.w.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", n)); err != nil {
+		return fmt.Errorf("limit pages: %w", err)
+	}
+	return nil
+}
+
 // tables reads the schema.
 func (e *embedded) tables(ctx context.Context, q querier) ([]tableInfo, error) {
 	r := reader{q: &conn{e: e, q: q}}

@@ -32,7 +32,7 @@ ARGS ?=
 
 include contracts/contracts.mk
 
-.PHONY: help build image test check demo devnet bench bench-mesh bench-messages unit e2e race faults-messages cover fuzz lint fmt generate check-generated clean check-go
+.PHONY: help build image test check demo devnet bench bench-mesh bench-messages unit sim e2e race faults-messages cover fuzz lint fmt generate check-generated clean check-go
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,10 @@ bench-mesh: check-go ## measure how nodes find what they missed, and write bench
 unit: check-go ## unit tests of the Go code, with real machines where packages need them
 	@$(SETUP) test
 	@go test -timeout 20m ./...
+
+# A later -nodes or -seed of ARGS counts.
+sim: check-go ## simulate 1,000 nodes with faults on virtual time (8 GB, 15 minutes), ARGS="-seed 7 -nodes 200"
+	@go test ./test/sim -run TestALargeNetworkAgrees -count=1 -timeout 120m -v -nodes 1000 $(ARGS)
 
 e2e: build image ## tests with the real binaries, chain and machines
 	@$(SETUP) test

@@ -19,7 +19,7 @@ const skewMax = 2 * time.Minute
 
 // validateCapacity judges an ad by the registry: its node's signer signed it,
 // and the peer it names is the node's.
-func (p *Pipeline) validateCapacity(ctx context.Context, g p2p.Gossip) p2p.Verdict {
+func (p *Pipeline) validateCapacity(ctx context.Context, g *p2p.Gossip) p2p.Verdict {
 	ad, err := wire.ParseCapacityAd(g.Data)
 	if err != nil {
 		p.capacities.WithLabelValues("malformed").Inc()

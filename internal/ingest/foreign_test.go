@@ -37,11 +37,11 @@ func FuzzValidateMessage(f *testing.F) {
 	f.Add([]byte(`{"type":"FORGET","item_type":"ipfs"}`))
 	f.Add([]byte(`null`))
 	p := &Pipeline{}
-	if got := p.validateMessage(f.Context(), p2p.Gossip{Data: signed}); got != p2p.Accept {
+	if got := p.validateMessage(f.Context(), &p2p.Gossip{Data: signed}); got != p2p.Accept {
 		f.Fatalf("the signed seed is judged %v", got)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		verdict := p.validateMessage(context.Background(), p2p.Gossip{From: "peer", Data: raw})
+		verdict := p.validateMessage(context.Background(), &p2p.Gossip{From: "peer", Data: raw})
 
 		env, err := message.Parse(raw)
 		holds := err == nil && signature.Verify(env) == nil

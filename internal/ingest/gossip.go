@@ -38,29 +38,30 @@ func (p *Pipeline) listen() error {
 	return nil
 }
 
-// validateMessage keeps from spreading what nobody honest publishes.
-func (p *Pipeline) validateMessage(_ context.Context, g p2p.Gossip) p2p.Verdict {
-	var head struct {
-		Type message.Type `json:"type"`
-	}
-	if err := json.Unmarshal(g.Data, &head); err != nil {
-		return p2p.Reject
-	}
+// validateMessage keeps from spreading what nobody honest publishes. It leaves the
+// envelope that it has read and checked for hearMessage.
+func (p *Pipeline) validateMessage(_ context.Context, g *p2p.Gossip) p2p.Verdict {
 	env, err := message.Parse(g.Data)
+	if err == nil {
+		err = signature.Verify(env)
+	}
 	if err != nil {
 		return p2p.Reject
 	}
-	if err := signature.Verify(env); err != nil {
-		return p2p.Reject
-	}
+	g.Read = env
 	return p2p.Accept
 }
 
-// hearMessage takes in a message that another node published.
+// hearMessage takes in a message that another node published. Those that come together
+// share a commit.
 func (p *Pipeline) hearMessage(ctx context.Context, g p2p.Gossip) {
-	it, err := p.read(ctx, g.Data, p.now())
+	env, ok := g.Read.(*message.Envelope)
+	if !ok {
+		return // The validator has let none through.
+	}
+	it, err := p.itemOf(ctx, env, g.Data, nil, p.now())
 	if err != nil {
-		return // The validator has read it.
+		return // Nobody else could keep it either.
 	}
 	p.findRunway(ctx, it)
 	v, err := p.write(ctx, it)

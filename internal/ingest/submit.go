@@ -77,14 +77,20 @@ type item struct {
 // read runs the stages that need nothing but the bytes.
 func (p *Pipeline) read(ctx context.Context, raw json.RawMessage, now time.Time) (*item, error) {
 	env, err := message.Parse(raw)
-	if err == nil {
-		err = checkTexts(env)
-	}
 	if err != nil {
 		p.count(state.MessageRejected, err)
 		return nil, err
 	}
-	it := &item{env: env, raw: raw, receivedAt: now, sigErr: signature.Verify(env)}
+	return p.itemOf(ctx, env, raw, signature.Verify(env), now)
+}
+
+// itemOf is read of a message that is parsed, and whose signature was checked.
+func (p *Pipeline) itemOf(ctx context.Context, env *message.Envelope, raw json.RawMessage, sigErr error, now time.Time) (*item, error) {
+	if err := checkTexts(env); err != nil {
+		p.count(state.MessageRejected, err)
+		return nil, err
+	}
+	it := &item{env: env, raw: raw, receivedAt: now, sigErr: sigErr}
 	if env.ItemType == message.Inline {
 		it.content = []byte(env.ItemContent)
 		return it, nil

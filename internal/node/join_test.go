@@ -96,7 +96,7 @@ func TestPublisherWaitsUntilItIsHeard(t *testing.T) {
 	speaker, alone := p2ptest.Open(t, "speaker"), p2ptest.Open(t, "alone")
 	listener := p2ptest.Open(t, "listener", speaker.Addrs()...)
 	heard := make(chan wire.CapacityAd, 1)
-	accept := func(context.Context, p2p.Gossip) p2p.Verdict { return p2p.Accept }
+	accept := func(context.Context, *p2p.Gossip) p2p.Verdict { return p2p.Accept }
 	for _, h := range []*p2p.Host{speaker, alone} {
 		if err := h.Subscribe(wire.TopicCapacity, accept, func(context.Context, p2p.Gossip) {}); err != nil {
 			t.Fatal(err)

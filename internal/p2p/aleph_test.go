@@ -163,7 +163,7 @@ func alephConfig(bootstrap ...string) p2p.Config {
 }
 
 // judgeWord accepts {"word": ...}, of which "bad" is bad.
-func judgeWord(_ context.Context, g p2p.Gossip) p2p.Verdict {
+func judgeWord(_ context.Context, g *p2p.Gossip) p2p.Verdict {
 	var w struct{ Word string }
 	if json.Unmarshal(g.Data, &w) != nil || w.Word == "bad" || w.Word == "" {
 		return p2p.Reject

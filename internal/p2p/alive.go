@@ -120,8 +120,8 @@ func (h *Host) mayTell(id peer.ID) bool {
 	return id == h.self || h.nodes.has(id) || slices.ContainsFunc(h.bootstrap, func(i peer.AddrInfo) bool { return i.ID == id })
 }
 
-func (h *Host) validateAlive(_ context.Context, g Gossip) Verdict {
-	_, id, err := readAlive(g)
+func (h *Host) validateAlive(_ context.Context, g *Gossip) Verdict {
+	_, id, err := readAlive(*g)
 	switch {
 	case err != nil:
 		h.metrics.alives.WithLabelValues("invalid").Inc()

@@ -12,6 +12,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/peering"
 )
 
 // The bounds of what is answered and published.
@@ -22,6 +24,7 @@ const (
 	AlephMessagesMax = alephMessagesMax
 	LookUpInterval   = lookUpInterval
 	AliveInterval    = aliveInterval
+	ConnsHigh        = peering.ConnsHigh
 )
 
 // Bodies counts the bodies that are being streamed.
@@ -35,7 +38,12 @@ func (b *Bodies) Give(to PeerID) { b.b.give(to) }
 
 // OpenWith is Open with options of the library over ours, which replace the network.
 func OpenWith(ctx context.Context, cfg Config, key ed25519.PrivateKey, reg prometheus.Registerer, more ...libp2p.Option) (*Host, error) {
-	return open(ctx, cfg, key, nil, reg, slog.New(slog.DiscardHandler), more...)
+	return OpenKeeping(ctx, cfg, key, reg, ConnsHigh, more...)
+}
+
+// OpenKeeping is OpenWith for a host that keeps so many connections at most.
+func OpenKeeping(ctx context.Context, cfg Config, key ed25519.PrivateKey, reg prometheus.Registerer, conns int, more ...libp2p.Option) (*Host, error) {
+	return open(ctx, cfg, key, nil, reg, slog.New(slog.DiscardHandler), lab{more, conns})
 }
 
 // Inner returns the library's host.
@@ -78,3 +86,6 @@ func (h *Held) Put(data []byte, now time.Time) int { return h.q.put(data, now) }
 
 // Take empties it.
 func (h *Held) Take(now time.Time) ([][]byte, int) { return h.q.take(now) }
+
+// MeshSize is with how many peers a host exchanges messages of a topic at once.
+func MeshSize(h *Host, topic string) int { return h.meshes.size(topic) }

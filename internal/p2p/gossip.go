@@ -30,6 +30,9 @@ const (
 	// dropped without being taken for known; the rest is room for what is on the way
 	// between the two.
 	deliverQueue, deliverHigh = 4096, 3072
+	// handlersMax bounds the payloads of a topic that are handled at the same time: those
+	// that come together can share a wait for the disk.
+	handlersMax = 256
 	// behindPoll is how often it is looked whether the handler has caught up.
 	behindPoll = 5 * time.Millisecond
 	// seenTTL is how long a message is known as seen: as long as the reference
@@ -41,6 +44,10 @@ const (
 	graylist = -100
 	// scoreInterval is how often scores are read for those who ask.
 	scoreInterval = time.Second
+	// meshWait is how long a message of this node waits for a mesh, which forms within a
+	// heartbeat of a second, while somebody listens. What is published then without one
+	// is told by the next heartbeats.
+	meshWait = 3 * time.Second
 	// heldMax and heldBytesMax bound what this node has published and nobody has
 	// heard, because nobody listened; heldFor is for how long it is news.
 	heldMax, heldBytesMax, heldFor = 1024, 16 << 20, 10 * time.Minute
@@ -60,11 +67,12 @@ const (
 type Gossip struct {
 	From PeerID
 	Data []byte
+	Read any // What the validator made of Data, for the handler; nil if it leaves nothing.
 }
 
 // Validator judges gossip before it is delivered and forwarded. It must be
 // quick and safe for concurrent use.
-type Validator func(ctx context.Context, g Gossip) Verdict
+type Validator func(ctx context.Context, g *Gossip) Verdict
 
 type subscription struct {
 	name     string // ours
@@ -86,9 +94,8 @@ func (h *Host) newGossip(ctx context.Context) (*pubsub.PubSub, error) {
 		pubsub.WithPeerOutboundQueueSize(outboundQueue),
 		pubsub.WithValidateQueueSize(validateQueue),
 		pubsub.WithValidateWorkers(runtime.GOMAXPROCS(0)),
-		// Publish to every listener that is connected and not only to the mesh,
-		// which takes a second to form: the first message of a node counts.
-		pubsub.WithFloodPublish(true),
+		pubsub.WithFloodPublish(h.profile.flood),
+		pubsub.WithGossipSubParams(h.profile.mesh),
 		pubsub.WithPeerExchange(true),
 		pubsub.WithPeerScore(params, thresholds),
 		pubsub.WithPeerScoreInspect(func(scores map[peer.ID]float64) {
@@ -181,9 +188,9 @@ func topicScore() *pubsub.TopicScoreParams {
 	}
 }
 
-// Subscribe joins a topic: validate judges each payload, and handle, called one
-// at a time, gets those that others published and that were accepted. While handle is
-// too slow nothing more is judged, and what then comes is dropped and counted. A topic
+// Subscribe joins a topic: validate judges each payload, and handle, which is called
+// for up to handlersMax at the same time, gets those that others published and that were
+// accepted. While handle is too slow nothing more is judged, and what then comes is dropped and counted. A topic
 // is subscribed to once, before Run.
 func (h *Host) Subscribe(topic string, validate Validator, handle func(context.Context, Gossip)) error {
 	h.mu.Lock()
@@ -238,11 +245,11 @@ func (h *Host) judge(ctx context.Context, s *subscription, from peer.ID, m *pubs
 	if h.quotes(s.name) {
 		g.Data = wire.Unquote(m.Data)
 	}
-	v := s.validate(ctx, g)
+	v := s.validate(ctx, &g)
 	if v != Accept && len(g.Data) != len(m.Data) {
 		// An author who did not know of it meant what stands there.
 		g.Data = m.Data
-		v = s.validate(ctx, g)
+		v = s.validate(ctx, &g)
 	}
 	if v == Accept {
 		m.ValidatorData = g
@@ -290,12 +297,23 @@ func (h *Host) receive(ctx context.Context, s *subscription) {
 	}
 }
 
-// deliver hands what is queued to the handler until ctx ends.
+// deliver hands what is queued to the handler until ctx ends, and waits for it.
 func deliver(ctx context.Context, s *subscription) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	free := make(chan struct{}, handlersMax)
 	for {
 		select {
+		case free <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		select {
 		case g := <-s.queue:
-			s.handle(ctx, g)
+			wg.Go(func() {
+				s.handle(ctx, g)
+				<-free
+			})
 		case <-ctx.Done():
 			return
 		}
@@ -303,8 +321,8 @@ func deliver(ctx context.Context, s *subscription) {
 }
 
 // Publish tells the peers that listen to a topic, which must be subscribed to.
-// It returns before anybody has received it; while nobody listens, it is held for
-// who comes. A payload that this node's own validator rejects gives errs.Invalid,
+// It returns before anybody has received it; while nobody listens, or the mesh is still
+// to form, it is held for who comes. A payload that this node's own validator rejects gives errs.Invalid,
 // one that it ignores errs.Unavailable.
 func (h *Host) Publish(ctx context.Context, topic string, data []byte) error {
 	if h.quotes(topic) {
@@ -322,11 +340,13 @@ func (h *Host) Publish(ctx context.Context, topic string, data []byte) error {
 	if h.isHeard(s) {
 		return s.publish(ctx, data)
 	}
-	switch s.validate(ctx, Gossip{From: h.ID(), Data: data}) {
+	switch s.validate(ctx, &Gossip{From: h.ID(), Data: data}) {
 	case Accept:
 	case Reject:
 		return errs.New(errs.Invalid, "publish to %s: nobody would accept it", topic)
 	case Ignore:
+		return notYet(topic)
+	default:
 		return notYet(topic)
 	}
 	lost := s.held.put(data, time.Now())
@@ -419,6 +439,8 @@ func (h *Host) watch(ctx context.Context, events *pubsub.TopicEventHandler) {
 
 // retell publishes what was held when somebody can hear it, until ctx ends.
 func (h *Host) retell(ctx context.Context, topics []*subscription) {
+	tick := time.NewTicker(meshWait)
+	defer tick.Stop()
 	for {
 		for _, s := range topics {
 			if h.isHeard(s) {
@@ -427,16 +449,25 @@ func (h *Host) retell(ctx context.Context, topics []*subscription) {
 		}
 		select {
 		case <-h.meshes.changed:
+		case <-tick.C: // Somebody may have waited for a mesh in vain.
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// isHeard reports whether anybody listens to whom this node has a stream: what is
-// published to others is lost.
+// isHeard reports whether anybody listens to whom this node has a stream, and that is of
+// the mesh if only that is published to: what is published to others is lost.
 func (h *Host) isHeard(s *subscription) bool {
-	return slices.ContainsFunc(s.topic.ListPeers(), h.meshes.isOpen)
+	wait := meshWait
+	if h.profile.flood || h.meshes.size(s.name) > 0 {
+		wait = 0
+	}
+	now := time.Now()
+	return slices.ContainsFunc(s.topic.ListPeers(), func(id peer.ID) bool {
+		at, isOpen := h.meshes.openSince(id)
+		return isOpen && now.Sub(at) >= wait
+	})
 }
 
 // Listeners returns the peers that are known to listen to a topic.

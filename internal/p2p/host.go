@@ -111,12 +111,17 @@ type Host struct {
 // Open listens as cfg says under the name of the key. The host answers no
 // question and keeps no peer before Run. book may be nil.
 func Open(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, reg prometheus.Registerer, log *slog.Logger) (*Host, error) {
-	return open(ctx, cfg, key, book, reg, log)
+	return open(ctx, cfg, key, book, reg, log, lab{connsHigh: peering.ConnsHigh})
 }
 
-// open is Open with options of the library over ours, with which tests replace the
-// network.
-func open(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, reg prometheus.Registerer, log *slog.Logger, more ...libp2p.Option) (_ *Host, err error) {
+// lab is what tests set: options of the library over ours, with which they replace the
+// network, and from how many connections on idle ones are closed.
+type lab struct {
+	options   []libp2p.Option
+	connsHigh int
+}
+
+func open(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, reg prometheus.Registerer, log *slog.Logger, in lab) (_ *Host, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, errs.New(errs.Invalid, "%w", err)
 	}
@@ -135,7 +140,7 @@ func open(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, re
 			err = errors.Join(err, h.Close())
 		}
 	}()
-	listen, err := h.newHost(cfg, key, more)
+	listen, err := h.newHost(cfg, key, in)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +179,7 @@ func open(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, re
 }
 
 // newHost opens the library's host and returns the addresses it was to listen on.
-func (h *Host) newHost(cfg Config, key ed25519.PrivateKey, more []libp2p.Option) ([]ma.Multiaddr, error) {
+func (h *Host) newHost(cfg Config, key ed25519.PrivateKey, in lab) ([]ma.Multiaddr, error) {
 	priv, self, err := peering.Key(key)
 	if err != nil {
 		return nil, err
@@ -198,7 +203,7 @@ func (h *Host) newHost(cfg Config, key ed25519.PrivateKey, more []libp2p.Option)
 	if h.announced, err = cfg.announce(); err != nil {
 		return nil, err
 	}
-	simulated := len(more) > 0
+	simulated := len(in.options) > 0
 	if !simulated {
 		if listen, err = settlePorts(listen); err != nil {
 			return nil, err
@@ -211,7 +216,7 @@ func (h *Host) newHost(cfg Config, key ed25519.PrivateKey, more []libp2p.Option)
 	if err != nil {
 		return nil, err
 	}
-	conns, err := peering.Conns()
+	conns, err := peering.Conns(in.connsHigh)
 	if err != nil {
 		return nil, errors.Join(err, resources.Close())
 	}
@@ -226,7 +231,7 @@ func (h *Host) newHost(cfg Config, key ed25519.PrivateKey, more []libp2p.Option)
 		}
 	}
 	opts = append(opts, h.natOptions(cfg, listen, h.announced, relays)...)
-	opts = append(opts, more...)
+	opts = append(opts, in.options...)
 	if h.host, err = libp2p.New(opts...); err != nil {
 		return nil, fmt.Errorf("listen on %v: %w", listen, errors.Join(err, conns.Close(), resources.Close()))
 	}

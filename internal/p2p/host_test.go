@@ -26,7 +26,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
 )
 
-func accept(context.Context, p2p.Gossip) p2p.Verdict { return p2p.Accept }
+func accept(context.Context, *p2p.Gossip) p2p.Verdict { return p2p.Accept }
 
 func drop(context.Context, p2p.Gossip) {}
 
@@ -207,7 +207,7 @@ func TestGossipReachesEveryone(t *testing.T) {
 }
 
 func TestGossipVerdicts(t *testing.T) {
-	judge := func(_ context.Context, g p2p.Gossip) p2p.Verdict {
+	judge := func(_ context.Context, g *p2p.Gossip) p2p.Verdict {
 		switch string(g.Data) {
 		case "bad":
 			return p2p.Reject

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+
 	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
 )
 
@@ -34,7 +36,24 @@ type profile struct {
 	rpcMax, dataMax int
 	// rpcMessagesMax bounds the messages of one frame; 0 = none.
 	rpcMessagesMax int
-	bootstrap      []string
+	// mesh is how many peers a host exchanges messages with at once, and how.
+	mesh pubsub.GossipSubParams
+	// flood has a host send its own messages to every listener that is connected, and not
+	// to its mesh alone.
+	flood     bool
+	bootstrap []string
+}
+
+// privateMesh is thinner than GossipSub's usual one of six to twelve peers, and tells
+// peers early what they need not send: in a network of a hundred hosts less than half
+// as many copies come, and the last host hears in less than a fifth of a second
+// still (bench/mesh.md, decision 23).
+func privateMesh() pubsub.GossipSubParams {
+	p := pubsub.DefaultGossipSubParams()
+	p.D, p.Dlo, p.Dhi, p.Dscore, p.Dout = 4, 2, 5, 2, 1
+	// Nearly every message is larger, and what is sent for it has some fifty bytes.
+	p.IDontWantMessageThreshold = 512
+	return p
 }
 
 // profile returns the network's parameters.
@@ -42,11 +61,12 @@ func (c Config) profile() (profile, error) {
 	var p profile
 	switch c.Profile {
 	case ProfilePrivate:
-		p = profile{messages: wire.TopicMessages, rpcMax: wire.MaxGossip + gossipOverhead, dataMax: wire.MaxGossip}
+		p = profile{messages: wire.TopicMessages, rpcMax: wire.MaxGossip + gossipOverhead, dataMax: wire.MaxGossip, mesh: privateMesh()}
 	case ProfileAleph:
 		p = profile{
 			messages: wire.TopicAlephMessages, alive: wire.TopicAlephAlive, quoted: true,
 			rpcMax: alephRPCMax, dataMax: alephRPCMax - gossipOverhead, rpcMessagesMax: alephMessagesMax,
+			mesh: pubsub.DefaultGossipSubParams(), flood: true,
 			bootstrap: []string{
 				"/dns/api2.aleph.im/tcp/4025/p2p/QmZkurbY2G2hWay59yiTgQNaQxHSNzKZFt2jbnwJhQcKgV",
 				"/dns/api3.aleph.im/tcp/4025/p2p/Qmb5b2ZwJm9pVWrppf3D3iMF1bXbjZhbJTwGvKEBMZNxa2",

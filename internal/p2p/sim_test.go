@@ -35,6 +35,8 @@ type world struct {
 	net  *simnet.Simnet
 	link simnet.NodeBiDiLinkSettings
 	next int
+	// conns is how many connections a host keeps at most.
+	conns int
 }
 
 const (
@@ -45,9 +47,15 @@ const (
 // simulate runs a test in a world.
 func simulate(t *testing.T, test func(w *world)) {
 	t.Helper()
+	simulateFar(t, simLatency, test)
+}
+
+// simulateFar is simulate where a packet takes as long as oneWay says.
+func simulateFar(t *testing.T, oneWay time.Duration, test func(w *world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		link := simnet.LinkSettings{BitsPerSecond: simMbps * simlibp2p.OneMbps}
-		w := &world{t: t, net: &simnet.Simnet{LatencyFunc: simnet.StaticLatency(simLatency)}, link: simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}}
+		w := &world{t: t, net: &simnet.Simnet{LatencyFunc: simnet.StaticLatency(oneWay)}, link: simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}, conns: p2p.ConnsHigh}
 		w.net.Start()
 		defer w.net.Close()
 		test(w)
@@ -71,7 +79,7 @@ func (w *world) open(name string, reg prometheus.Registerer, change func(*p2p.Co
 	if change != nil {
 		change(&cfg)
 	}
-	h, err := p2p.OpenWith(w.t.Context(), cfg, p2ptest.Key(name), reg, append(opts, more...)...)
+	h, err := p2p.OpenKeeping(w.t.Context(), cfg, p2ptest.Key(name), reg, w.conns, append(opts, more...)...)
 	if err != nil {
 		w.t.Fatalf("open host %s: %v", name, err)
 	}
@@ -136,7 +144,7 @@ func (e *ear) count(prefix string) (n int) {
 const simTopic = "news"
 
 // judgeLies rejects what begins with "lie".
-func judgeLies(_ context.Context, g p2p.Gossip) p2p.Verdict {
+func judgeLies(_ context.Context, g *p2p.Gossip) p2p.Verdict {
 	if strings.HasPrefix(string(g.Data), "lie") {
 		return p2p.Reject
 	}
@@ -156,7 +164,10 @@ func (w *world) three(rate int) (victim, honest, villain *p2p.Host, heard *ear, 
 	w.t.Helper()
 	victim = w.open("victim", prometheus.NewRegistry(), func(c *p2p.Config) { c.PublishRate = rate })
 	honest = w.open("honest", prometheus.NewRegistry(), func(c *p2p.Config) { c.PublishRate, c.BootstrapPeers = rate, victim.Addrs() })
-	villain = w.open("villain", prometheus.NewRegistry(), func(c *p2p.Config) { c.BootstrapPeers = append(victim.Addrs(), honest.Addrs()...) })
+	villain = w.open("villain", prometheus.NewRegistry(), func(c *p2p.Config) {
+		c.BootstrapPeers = append(victim.Addrs(), honest.Addrs()...)
+		c.Profile = p2p.ProfileAleph // It tells all that it knows, whether they want it in their mesh or not.
+	})
 	heard = &ear{}
 	for _, err := range []error{
 		victim.Subscribe(simTopic, judgeLies, heard.hear), honest.Subscribe(simTopic, judgeLies, drop), villain.Subscribe(simTopic, accept, drop),

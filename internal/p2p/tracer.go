@@ -24,11 +24,11 @@ const (
 // meshes knows with whom messages of each topic are exchanged at once, and to whom
 // there is a stream at all.
 type meshes struct {
-	changed chan struct{} // there is a stream to one more, or somebody else listens
+	changed chan struct{} // there is a stream to one more, or somebody else listens, or is in a mesh
 
 	mu   sync.Mutex
 	of   map[string]map[peer.ID]bool // by topic; guarded by mu
-	open map[peer.ID]bool            // guarded by mu
+	open map[peer.ID]time.Time       // since when; guarded by mu
 }
 
 func (m *meshes) poke() {
@@ -43,16 +43,18 @@ func (m *meshes) opened(id peer.ID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.open == nil {
-		m.open = map[peer.ID]bool{}
+		m.open = map[peer.ID]time.Time{}
 	}
-	m.open[id] = true
+	m.open[id] = time.Now()
 	m.poke()
 }
 
-func (m *meshes) isOpen(id peer.ID) bool {
+// openSince returns since when there is a stream to a peer.
+func (m *meshes) openSince(id peer.ID) (at time.Time, isOpen bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.open[id]
+	at, isOpen = m.open[id]
+	return at, isOpen
 }
 
 func (m *meshes) put(topic string, id peer.ID) {
@@ -65,6 +67,7 @@ func (m *meshes) put(topic string, id peer.ID) {
 		m.of[topic] = map[peer.ID]bool{}
 	}
 	m.of[topic][id] = true
+	m.poke()
 }
 
 func (m *meshes) drop(topic string, id peer.ID) {
@@ -80,6 +83,13 @@ func (m *meshes) left(id peer.ID) {
 	for _, ids := range m.of {
 		delete(ids, id)
 	}
+}
+
+// size returns the number of peers of a topic.
+func (m *meshes) size(topic string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.of[topic])
 }
 
 // sizes returns the number of peers by topic.

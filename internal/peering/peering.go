@@ -24,9 +24,11 @@ import (
 )
 
 const (
-	// connsLow and connsHigh are where idle connections begin and stop to be closed:
-	// gossip needs a dozen, the rest is for questions.
-	connsLow, connsHigh = 96, 192
+	// ConnsHigh is from how many connections on idle ones are closed: gossip needs a dozen,
+	// the rest is for questions.
+	ConnsHigh = 192
+	// connsPart: one of so many of them is left.
+	connsPart = 2
 	// connsGrace protects a new connection until it had a chance to be useful.
 	connsGrace = 30 * time.Second
 	// DialMax bounds one attempt to connect.
@@ -53,9 +55,10 @@ func Limits() rcmgr.ScalingLimitConfig {
 	return limits
 }
 
-// Conns returns what closes idle connections.
-func Conns() (*connmgr.BasicConnMgr, error) {
-	conns, err := connmgr.NewConnManager(connsLow, connsHigh, connmgr.WithGracePeriod(connsGrace))
+// Conns returns what closes idle connections when there are more than high, until there
+// are half as many.
+func Conns(high int) (*connmgr.BasicConnMgr, error) {
+	conns, err := connmgr.NewConnManager(high/connsPart, high, connmgr.WithGracePeriod(connsGrace))
 	if err != nil {
 		return nil, fmt.Errorf("make connection manager: %w", err)
 	}

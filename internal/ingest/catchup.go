@@ -50,7 +50,8 @@ const (
 	vainMax = 64
 	// busyPause is the time for which a peer is not asked that has answered enough.
 	busyPause = 5 * time.Second
-	// againAfter is the pause between visits of a peer that has more to tell.
+	// againAfter is the pause between visits of a peer that has more to tell, if the last
+	// one brought nothing.
 	againAfter = time.Second
 	// refusalPause is the time for which a peer is not asked for each message that is
 	// refused here: that may be this node's fault, but the rows of refusals must not
@@ -106,22 +107,27 @@ type peerError struct {
 
 func misconduct(err error) error { return &peerError{err, true} }
 
-// pass visits the peers whose turn it is, those first who wait longest.
+// pass visits the peers whose turn it is, those first who wait longest, until it is
+// nobody's.
 func (c *catcher) pass(ctx context.Context) error {
-	connected := c.p.net.Connected()
-	c.forgetAbsent(connected)
-	for _, id := range connected {
-		if c.peers[id] == nil {
-			c.peers[id] = &turnOf{}
+	for visited := true; visited && ctx.Err() == nil; {
+		visited = false
+		connected := c.p.net.Connected()
+		c.forgetAbsent(connected)
+		for _, id := range connected {
+			if c.peers[id] == nil {
+				c.peers[id] = &turnOf{}
+			}
 		}
-	}
-	slices.SortFunc(connected, func(a, b p2p.PeerID) int { return c.peers[a].due.Compare(c.peers[b].due) })
-	for _, id := range connected {
-		if time.Now().Before(c.peers[id].due) {
-			continue
-		}
-		if err := c.turn(ctx, id); err != nil || ctx.Err() != nil {
-			return err
+		slices.SortFunc(connected, func(a, b p2p.PeerID) int { return c.peers[a].due.Compare(c.peers[b].due) })
+		for _, id := range connected {
+			if time.Now().Before(c.peers[id].due) {
+				continue
+			}
+			if err := c.turn(ctx, id); err != nil || ctx.Err() != nil {
+				return err
+			}
+			visited = true
 		}
 	}
 	return nil
@@ -198,6 +204,8 @@ func (v *visit) judge(err *peerError, t *turnOf, interval time.Duration) (outcom
 	case v.busy && v.rounds+v.brought > 0:
 		pause = min(busyPause, interval)
 	case v.busy: // It is asked as if it had nothing.
+	case v.more && v.brought > 0:
+		pause = 0 // It goes on after the others whose turn it is.
 	case v.more:
 		pause = min(againAfter, interval)
 	}
@@ -362,28 +370,67 @@ func (p *Pipeline) wanted(ctx context.Context, hashes []message.ItemHash) (wante
 	return wanted, here, nil
 }
 
-// fetchAll asks for what is lacking, as long as there is time.
+// portion is a part of what a peer was asked for: checked, and not yet written.
+type portion struct {
+	points []reconcile.Point // For which the peer answered.
+	items  []*item
+	vain   int // Messages that it does not have any more.
+	bad    int // Messages that break the form, or that nobody signed.
+}
+
+// fetchAll asks for what is lacking, as long as there is time. While messages are
+// written, the next ones are asked for and checked.
 func (v *visit) fetchAll(ctx context.Context) error {
-	for len(v.at.lacks) > 0 && v.bad == 0 {
-		if v.isOver() {
-			return v.slow()
+	if len(v.at.lacks) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	portions := make(chan *portion)
+	var failed error // Of obtainAll, until portions is closed.
+	go func() {
+		defer close(portions)
+		failed = v.obtainAll(ctx, v.at.lacks, portions)
+	}()
+	var err error
+	for one := range portions {
+		if err != nil {
+			continue // It ends; nothing more is written.
 		}
-		n, err := v.fetch(ctx, v.at.lacks[:min(len(v.at.lacks), job.MessagesMax)])
-		if err != nil || v.busy {
+		if err = v.enter(ctx, one); err != nil {
+			cancel()
+		}
+	}
+	switch {
+	case err != nil:
+		return err
+	case failed != nil || v.busy || v.bad > 0 || len(v.at.lacks) == 0:
+		return failed
+	default:
+		return v.slow() // Its time is over.
+	}
+}
+
+// obtainAll asks for messages, a portion after the other, as long as there is time.
+func (v *visit) obtainAll(ctx context.Context, lacks []reconcile.Point, out chan<- *portion) error {
+	for len(lacks) > 0 && !v.isOver() {
+		one, err := v.obtain(ctx, lacks[:min(len(lacks), job.MessagesMax)])
+		if err != nil || one == nil {
 			return err
 		}
-		if v.at.lacks = v.at.lacks[n:]; v.vain > vainMax && v.vain > v.brought {
-			return &peerError{errs.New(errs.Unavailable, "%d messages that it listed were not given", v.vain), false}
+		lacks = lacks[len(one.points):]
+		if out <- one; one.bad > 0 { // It is taken, also by a node that is asked to stop.
+			return nil
 		}
 	}
 	return nil
 }
 
-// fetch asks for messages and judges what comes. It returns for how many the peer
-// answered; those that it does not have any more do not come.
-func (v *visit) fetch(ctx context.Context, points []reconcile.Point) (done int, err error) {
+// obtain asks for messages and checks what comes; nil if the peer has answered enough
+// for now.
+func (v *visit) obtain(ctx context.Context, points []reconcile.Point) (*portion, error) {
 	if err := v.p.haveRoom(ctx); err != nil {
-		return 0, err
+		return nil, err
 	}
 	hashes := make([]message.ItemHash, len(points))
 	for i, p := range points {
@@ -391,37 +438,44 @@ func (v *visit) fetch(ctx context.Context, points []reconcile.Point) (done int, 
 	}
 	reply, err := v.ask(ctx, job.Ask{Kind: job.AskMessages, ItemHashes: hashes})
 	if err != nil || reply == nil {
-		return 0, err
+		return nil, err
 	}
 	m := reply.Messages
 	if m == nil {
-		return 0, misconduct(errs.New(errs.Invalid, "the answer holds no messages"))
+		return nil, misconduct(errs.New(errs.Invalid, "the answer holds no messages"))
 	}
 	if err := m.Check(len(hashes)); err != nil {
-		return 0, misconduct(err)
+		return nil, misconduct(err)
 	}
-	items, err := v.readAll(ctx, m, hashes)
+	out := &portion{points: points[:m.Done], vain: m.Done - len(m.Messages)}
+	return out, v.p.readAll(ctx, m, hashes, out)
+}
+
+// enter judges messages and makes the verdicts durable. Those that the peer does not
+// have any more did not come.
+func (v *visit) enter(ctx context.Context, one *portion) error {
+	verdicts, err := v.p.writeAll(ctx, one.items)
 	if err != nil {
-		return 0, err
-	}
-	verdicts, err := v.p.writeAll(ctx, items)
-	if err != nil {
-		return 0, err
+		return err
 	}
 	v.brought += len(verdicts)
-	v.vain += m.Done - len(m.Messages)
+	v.vain += one.vain
+	v.bad += one.bad
 	counted := map[message.ItemHash]bool{}
 	for _, verdict := range verdicts {
 		if counted[verdict.ItemHash] = isCounted(verdict.Status); verdict.isOdd() {
 			v.refused++
 		}
 	}
-	for _, p := range points[:m.Done] {
+	for _, p := range one.points {
 		if !counted[p.Hash] {
 			v.at.known.keeps(p)
 		}
 	}
-	return m.Done, nil
+	if v.at.lacks = v.at.lacks[len(one.points):]; v.vain > vainMax && v.vain > v.brought {
+		return &peerError{errs.New(errs.Unavailable, "%d messages that it listed were not given", v.vain), false}
+	}
+	return nil
 }
 
 // haveRoom wants that not too many messages wait already.
@@ -450,31 +504,31 @@ func (v *Verdict) isOdd() bool {
 
 // readAll reads the messages of an answer. One that is none, or that nobody signed, is
 // not kept: no honest node has processed it.
-func (v *visit) readAll(ctx context.Context, m *job.Messages, asked []message.ItemHash) ([]*item, error) {
+func (p *Pipeline) readAll(ctx context.Context, m *job.Messages, asked []message.ItemHash, out *portion) error {
 	open := make(map[message.ItemHash]bool, len(asked))
 	for _, hash := range asked {
 		open[hash] = true
 	}
-	ended := v.readForgotten(m.Forgotten)
-	items := make([]*item, 0, len(m.Messages))
-	for _, r := range v.p.readEach(ctx, m.Messages) {
+	ended, bad := readForgotten(m.Forgotten, p.now())
+	out.bad += bad
+	for _, r := range p.readEach(ctx, m.Messages) {
 		it, err := r.it, r.err
 		var refusal *message.RejectError
 		if errors.As(err, &refusal) || err == nil && it.sigErr != nil {
-			v.bad++
+			out.bad++
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if !open[it.env.ItemHash] {
-			return nil, misconduct(errs.New(errs.Invalid, "the answer holds message %s, which was not asked for or comes twice", it.env.ItemHash))
+			return misconduct(errs.New(errs.Invalid, "the answer holds message %s, which was not asked for or comes twice", it.env.ItemHash))
 		}
 		delete(open, it.env.ItemHash)
 		it.processed, it.ended, it.origin.Processed = true, ended, true
-		items = append(items, it)
+		out.items = append(out.items, it)
 	}
-	return items, nil
+	return nil
 }
 
 // reading is a message that was read, or why it was not.
@@ -500,9 +554,9 @@ func (p *Pipeline) readEach(ctx context.Context, all []json.RawMessage) []readin
 }
 
 // readForgotten reads what is left of messages that were forgotten before they came
-// here.
-func (v *visit) readForgotten(all []job.Forgotten) map[message.ItemHash]state.Skeleton {
-	out := make(map[message.ItemHash]state.Skeleton, len(all))
+// here, and counts what nobody signed.
+func readForgotten(all []job.Forgotten, now time.Time) (out map[message.ItemHash]state.Skeleton, bad int) {
+	out = make(map[message.ItemHash]state.Skeleton, len(all))
 	for i := range all {
 		env, err := all[i].Envelope()
 		if err == nil {
@@ -512,17 +566,16 @@ func (v *visit) readForgotten(all []job.Forgotten) map[message.ItemHash]state.Sk
 			err = signature.Verify(env)
 		}
 		if err != nil {
-			v.bad++
+			bad++
 			continue
 		}
-		now := v.p.now()
 		s := state.Skeleton{Status: state.MessageForgotten, Envelope: *env, Owner: env.Sender, ReceivedAt: now, MadeAt: env.Time, SealedAt: now}
 		if all[i].Kind != "" {
 			s.Kind = &all[i].Kind
 		}
 		out[env.ItemHash] = s
 	}
-	return out
+	return out, bad
 }
 
 // endedBefore is what is left of a target of a FORGET that ended before it came here,

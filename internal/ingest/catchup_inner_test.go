@@ -20,6 +20,7 @@ func TestWhoFailsIsAskedLater(t *testing.T) {
 	}{
 		{"nothing new", visit{}, nil, []time.Duration{time.Minute, time.Minute}},
 		{"more to read", visit{more: true}, nil, []time.Duration{againAfter, againAfter}},
+		{"more to ask for", visit{more: true, brought: 1}, nil, []time.Duration{0, 0}},
 		{"refusals", visit{more: true, refused: 90}, nil, []time.Duration{90 * time.Second}},
 		{"many refusals", visit{refused: 1e6}, nil, []time.Duration{pauseMax}},
 		{"away", visit{}, failed, []time.Duration{2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 32 * time.Minute, time.Hour, time.Hour}},

@@ -23,6 +23,9 @@ const (
 	// targetsMax bounds the targets of FORGETs that are looked up for one answer, but for
 	// those of its last FORGET.
 	targetsMax = job.ForgottenMax
+	// readTogether is how many messages are read at once. An answer of the network's
+	// usual messages has some hundreds.
+	readTogether = 64
 )
 
 // answerMessages gives a peer messages that were processed here, as many as fit.
@@ -32,11 +35,17 @@ func (p *Pipeline) answerMessages(ctx context.Context, _ p2p.PeerID, raw []byte)
 		return p2p.Answer{}, errs.New(errs.Invalid, "%w", err)
 	}
 	out, size, targets := &job.Messages{}, 0, 0
-	for _, hash := range ask.ItemHashes {
+	var read map[message.ItemHash]*state.Message
+	for i, hash := range ask.ItemHashes {
 		if targets >= targetsMax {
 			break
 		}
-		raw, forgotten, looked, err := p.recount(ctx, hash)
+		if i%readTogether == 0 {
+			if read, err = p.byHash(ctx, ask.ItemHashes[i:min(i+readTogether, len(ask.ItemHashes))]); err != nil {
+				return p2p.Answer{}, err
+			}
+		}
+		raw, forgotten, looked, err := p.recount(ctx, read[hash])
 		if err != nil {
 			return p2p.Answer{}, err
 		}
@@ -58,16 +67,25 @@ func (p *Pipeline) answerMessages(ctx context.Context, _ p2p.PeerID, raw []byte)
 	return p2p.Answer{Reply: job.Reply{Messages: out}}, nil
 }
 
+// byHash reads those of some messages that were processed here.
+func (p *Pipeline) byHash(ctx context.Context, hashes []message.ItemHash) (map[message.ItemHash]*state.Message, error) {
+	found, err := p.db.MessagesByHash(ctx, hashes)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[message.ItemHash]*state.Message, len(found))
+	for _, m := range found {
+		out[m.Envelope.ItemHash] = m
+	}
+	return out, nil
+}
+
 // recount is the envelope of a message that was processed here and, of a FORGET, what
 // is left of its targets, and how many were looked up. It is nil where there is none, and
 // of what a contract emitted: others must read that from the chain, as nobody signed it.
-func (p *Pipeline) recount(ctx context.Context, hash message.ItemHash) (raw json.RawMessage, forgotten []job.Forgotten, targets int, err error) {
-	m, err := p.db.Message(ctx, hash)
-	if errors.Is(err, errs.NotFound) || err == nil && m.Envelope.Signature == "" {
+func (p *Pipeline) recount(ctx context.Context, m *state.Message) (raw json.RawMessage, forgotten []job.Forgotten, targets int, err error) {
+	if m == nil || m.Envelope.Signature == "" {
 		return nil, nil, 0, nil
-	}
-	if err != nil {
-		return nil, nil, 0, err
 	}
 	raw, err = json.Marshal(m.Envelope)
 	if err != nil || m.Envelope.Type != message.TypeForget {

@@ -96,7 +96,7 @@ bench: build image ## measure, and write bench/results.json and bench/README.md
 bench-messages: build ## measure the message network, and write bench/messages.*
 	@go run ./test/bench/messages -bin bin -out bench $(ARGS)
 
-bench-mesh: check-go ## measure how nodes find what they missed, and write bench/mesh.md
+bench-mesh: check-go ## measure how messages get from node to node, and write bench/mesh*
 	@go run ./test/bench/mesh -out bench $(ARGS)
 
 unit: check-go ## unit tests of the Go code, with real machines where packages need them

@@ -14,6 +14,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/sdk/go/aleph"
+	"github.com/aleph-onchain/aleph-onchain/test/bench/measure"
 	"github.com/aleph-onchain/aleph-onchain/test/devnet"
 )
 
@@ -77,12 +78,12 @@ func (b *bench) measureJobs(ctx context.Context) (err error) {
 		}
 		all, raws = append(all, *s), append(raws, raw)
 	}
-	b.report(all, raws)
+	b.addJobs(all, raws)
 	return nil
 }
 
-// report adds the results of jobs.
-func (b *bench) report(all []stages, raws []float64) {
+// addJobs adds the results of jobs.
+func (b *bench) addJobs(all []stages, raws []float64) {
 	column := func(of func(stages) float64) []float64 {
 		out := make([]float64, len(all))
 		for i, s := range all {
@@ -90,12 +91,11 @@ func (b *bench) report(all []stages, raws []float64) {
 		}
 		return out
 	}
-	raw := quantile(raws, 0.5)
-	versus := func(r *result) { r.Peer, r.Of, r.Ratio = raw, "bare QEMU", r.Median/raw }
-	b.add(groupCreate, "all of it (the aim is for p95)", "ms", column(func(s stages) float64 { return s.total }), func(r *result) {
-		versus(r)
-		r.Target, r.CPUMs = createTarget*1000, quantile(column(func(s stages) float64 { return s.cpu }), 0.5)
-	})
+	const bareQEMU = "bare QEMU"
+	raw := measure.Quantile(raws, 0.5)
+	whole := b.report.Add(groupCreate, "all of it (the aim is for p95)", "ms", column(func(s stages) float64 { return s.total })...)
+	whole.Against(bareQEMU, raw)
+	whole.Aim, whole.CPUUS = createTarget*1000, 1000*measure.Quantile(column(func(s stages) float64 { return s.cpu }), 0.5)
 	for _, c := range []struct {
 		name string
 		of   func(stages) float64
@@ -107,20 +107,20 @@ func (b *bench) report(all []stages, raws []float64) {
 		{"5. boot, to the guest's word that it is up", func(s stages) float64 { return s.booted }},
 		{"after the page: running on chain, and billed", func(s stages) float64 { return s.confirmed }},
 	} {
-		b.add(groupCreate, c.name, "ms", column(c.of), nil)
+		b.report.Add(groupCreate, c.name, "ms", column(c.of)...)
 	}
 	const group = "What the node adds to a bare QEMU with the same image and arguments"
-	b.add(group, "bare QEMU: process to first page", "ms", raws, nil)
-	b.add(group, "node: assigned on chain to first page", "ms", column(func(s stages) float64 { return s.page }), versus)
+	b.report.Add(group, "bare QEMU: process to first page", "ms", raws...)
+	b.report.Add(group, "node: assigned on chain to first page", "ms", column(func(s stages) float64 { return s.page })...).Against(bareQEMU, raw)
 	var added []float64
 	for i, s := range all {
 		added = append(added, s.page-raws[i])
 	}
-	b.add(group, "added by the node, pair by pair", "ms", added, func(r *result) { r.Target = addedTargetMs })
+	b.report.Add(group, "added by the node, pair by pair", "ms", added...).Aim = addedTargetMs
 	for i := range added {
 		added[i] = 100 * added[i] / raws[i]
 	}
-	b.add(group, "the same, of the bare QEMU's time", "%", added, func(r *result) { r.Target = 100 * addedTargetPart })
+	b.report.Add(group, "the same, of the bare QEMU's time", "%", added...).Aim = 100 * addedTargetPart
 }
 
 // user is who creates the machines.

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/aleph-onchain/aleph-onchain/test/bench/measure"
 	"github.com/aleph-onchain/aleph-onchain/test/devnet"
 )
 
@@ -42,7 +43,7 @@ type bench struct {
 	starts  int
 	creates int
 	idle    time.Duration
-	results []result
+	report  *measure.Report
 }
 
 // run is main without the process.
@@ -58,18 +59,16 @@ func run(ctx context.Context, args []string, env func(string) string, stderr io.
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	began := time.Now()
-	b.say = func(format string, args ...any) {
-		fmt.Fprintf(stderr, "bench: [%5.1fs] "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
+	b.say = measure.Progress(stderr, "bench")
+	b.report = &measure.Report{
+		Name: "results", Table: "README.md", Title: "Measurements", Command: "make bench", Quantile: 0.95, Say: b.say,
+		About: "Guests run by translation where the host's KVM does not boot one. What a figure is compared with is measured in the same run.\n" +
+			"Gas of the contracts' calls is in [contracts.md](contracts.md).",
 	}
-	for _, measure := range []func(context.Context) error{b.measureStarts, b.measureJobs} {
-		if err := measure(ctx); err != nil {
+	for _, part := range []func(context.Context) error{b.measureStarts, b.measureJobs} {
+		if err := part(ctx); err != nil {
 			return err
 		}
 	}
-	if err := b.write(*out); err != nil {
-		return err
-	}
-	b.say("wrote %s/results.json and %s/README.md", *out, *out)
-	return nil
+	return b.report.Write(*out)
 }

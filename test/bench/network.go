@@ -7,18 +7,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/aleph-onchain/aleph-onchain/test/bench/measure"
 	"github.com/aleph-onchain/aleph-onchain/test/devnet"
 )
 
 const (
 	startTargetSeconds = 5
 	rssTargetMB        = 80
-	// ticksPerSecond is the unit of times in /proc, the same on every Linux.
-	ticksPerSecond = 100
 )
 
 // measureStarts starts networks from nothing, and from what one has kept.
@@ -46,8 +43,8 @@ func (b *bench) measureStarts(ctx context.Context) error {
 			warm = append(warm, took)
 		}
 	}
-	b.add("Local network", "start from nothing to ready", "s", cold, func(r *result) { r.Target = startTargetSeconds })
-	b.add("Local network", "start again to ready", "s", warm, nil)
+	b.report.Add("Local network", "start from nothing to ready", "s", cold...).Aim = startTargetSeconds
+	b.report.Add("Local network", "start again to ready", "s", warm...)
 	return nil
 }
 
@@ -75,57 +72,33 @@ func (b *bench) measureIdle(ctx context.Context, n *devnet.Network) error {
 		if err != nil {
 			return err
 		}
-		for key, into := range map[string]map[string][]float64{"VmRSS": total, "RssAnon": own} {
-			kib, err := status(pid, key)
+		for key, into := range map[string]map[string][]float64{measure.Resident: total, measure.OwnPages: own} {
+			held, err := measure.Memory(pid, key)
 			if err != nil {
 				return err
 			}
-			into[node.Role] = append(into[node.Role], float64(kib)*1024/1e6)
+			into[node.Role] = append(into[node.Role], held/1e6)
 		}
 	}
 	for _, role := range slices.Sorted(maps.Keys(total)) {
-		b.add("Memory of an idle node", role+", resident", "MB", total[role], func(r *result) { r.Target = rssTargetMB })
-		b.add("Memory of an idle node", role+", its own (the rest is the program, shared)", "MB", own[role], nil)
+		b.report.Add("Memory of an idle node", role+", resident", "MB", total[role]...).Aim = rssTargetMB
+		b.report.Add("Memory of an idle node", role+", its own (the rest is the program, shared)", "MB", own[role]...)
 	}
 	return nil
 }
 
-// status reads a figure in kB from /proc/PID/status.
-func status(pid int, key string) (int, error) {
-	raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
-	if err != nil {
-		return 0, fmt.Errorf("read memory of process %d: %w", pid, err)
-	}
-	for line := range strings.Lines(string(raw)) {
-		if rest, ok := strings.CutPrefix(line, key+":"); ok {
-			return strconv.Atoi(strings.Fields(rest)[0])
-		}
-	}
-	return 0, fmt.Errorf("process %d has no %s", pid, key)
-}
-
 // cpu returns the processor time that the nodes have used so far.
-func cpu(n *devnet.Network) (time.Duration, error) {
-	var ticks int
+func cpu(n *devnet.Network) (sum time.Duration, err error) {
 	for _, node := range n.Nodes {
 		pid, err := n.PID(node.Name)
 		if err != nil {
 			return 0, err
 		}
-		raw, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+		one, err := measure.CPUOf(pid)
 		if err != nil {
-			return 0, fmt.Errorf("read time of process %d: %w", pid, err)
+			return 0, err
 		}
-		_, rest, _ := strings.Cut(string(raw), ") ")
-		fields := strings.Fields(rest)
-		const user, system = 11, 12 // After the name: fields 14 and 15.
-		for _, i := range []int{user, system} {
-			v, err := strconv.Atoi(fields[i])
-			if err != nil {
-				return 0, fmt.Errorf("read time of process %d: %w", pid, err)
-			}
-			ticks += v
-		}
+		sum += one
 	}
-	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
+	return sum, nil
 }

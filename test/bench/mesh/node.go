@@ -24,9 +24,9 @@ import (
 
 // line joins two nodes and counts what goes over it.
 type line struct {
-	mu               sync.Mutex
-	kinds            map[string]p2p.AskHandler // Of the node that has all; guarded by mu.
-	questions, bytes atomic.Int64
+	mu             sync.Mutex
+	kinds          map[string]p2p.AskHandler // Of the node that has all; guarded by mu.
+	answers, bytes atomic.Int64
 }
 
 // end is a node's end of a line. The node that has all asks nobody.
@@ -72,6 +72,13 @@ func (e end) Ask(ctx context.Context, _ p2p.PeerID, request, reply any) error {
 	if err != nil {
 		return err
 	}
+	way := time.NewTimer(roundTrip)
+	defer way.Stop()
+	select {
+	case <-way.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	e.line.mu.Lock()
 	fn := e.line.kinds[string(ask.Kind)]
 	e.line.mu.Unlock()
@@ -84,7 +91,7 @@ func (e end) Ask(ctx context.Context, _ p2p.PeerID, request, reply any) error {
 		return err
 	}
 	const heads = 8 // Of both frames.
-	e.line.questions.Add(1)
+	e.line.answers.Add(1)
 	e.line.bytes.Add(int64(len(raw) + len(answer) + heads))
 	return json.Unmarshal(answer, reply)
 }

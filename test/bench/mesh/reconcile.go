@@ -5,65 +5,83 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
+	"github.com/aleph-onchain/aleph-onchain/test/bench/measure"
 )
 
-// result is a measurement.
-type result struct {
-	name             string
-	missing          int
-	size             int // Bytes of one message as JSON, on average.
-	bytes, questions int64
-	took, cpu        time.Duration
+// fullNode is the database of the node that has all.
+type fullNode struct {
+	folder string // "" = not made yet.
+	size   int    // Bytes of a message as JSON, on average.
 }
 
-// room is what the aim allows beside three times what is missing, in bytes.
-const room = 100_000
+const (
+	// room is what the aim allows beside three times what is missing, in bytes.
+	room, roomTimes = 100_000, 3
+	// roundTrip is what a question and its answer take on their way.
+	roundTrip = 50 * time.Millisecond
+)
 
-// aim is how many bytes are wanted at most.
-func (r *result) aim() int64 { return 3*int64(r.missing)*int64(r.size) + room }
+const (
+	reconcileGroup = "What a node missed"
+	joinGroup      = "A node that joins"
+)
 
-// reconcile measures nodes that lack some messages.
-func (b *bench) reconcile(ctx context.Context) error {
-	size, err := b.fill(ctx, b.folder("full"))
-	if err != nil {
+// needFull makes the database of the node that has all, once.
+func (b *bench) needFull(ctx context.Context) (err error) {
+	if b.full.folder != "" {
+		return nil
+	}
+	b.full.folder = b.folder("full")
+	if b.full.size, err = b.fill(ctx, b.full.folder); err != nil {
+		return err
+	}
+	text := fmt.Sprintf("Two nodes in one process with real databases, of which one has %s messages of %d bytes of JSON, signed, one each %v, and the other lacks some. "+
+		"They compare, and what is missing is asked for, checked and taken in, until both have the same. A question and its answer take %v on their way. "+
+		"Bytes are all questions and answers, as they go over a stream, the messages among them; the aim is three times the missing messages and %s. "+
+		"They are compared with the missing messages. Processor time is that of both sides, for each message that was missing.",
+		measure.Thousands(b.messages), b.full.size, interval, roundTrip, measure.Thousands(room))
+	b.report.Note(reconcileGroup, text)
+	b.report.Note(joinGroup, text)
+	return nil
+}
+
+// measureReconcile measures nodes that lack some messages.
+func (b *bench) measureReconcile(ctx context.Context) error {
+	if err := b.needFull(ctx); err != nil {
 		return err
 	}
 	for _, n := range b.missing {
-		for _, anywhere := range []bool{false, true} {
-			name := "the newest"
-			if anywhere {
-				name = "anywhere"
-			}
-			if n == 0 {
-				name = "none"
-				if anywhere {
-					continue
-				}
-			}
-			if err := b.without(ctx, b.folder("full"), b.folder("part"), n, anywhere); err != nil {
+		wheres := []string{"the newest", "anywhere"}
+		if n == 0 {
+			wheres = []string{"none"}
+		}
+		for _, where := range wheres {
+			if err := b.without(ctx, b.full.folder, b.folder("part"), n, where == "anywhere"); err != nil {
 				return err
 			}
-			if err := b.measure(ctx, result{name: name, missing: n, size: size}); err != nil {
+			if err := b.measure(ctx, reconcileGroup, fmt.Sprintf("%s missing, %s: ", measure.Thousands(n), where), n); err != nil {
 				return err
 			}
 		}
 	}
-	if !b.join {
-		return nil
+	return nil
+}
+
+// measureJoin measures a node that lacks all.
+func (b *bench) measureJoin(ctx context.Context) error {
+	if err := b.needFull(ctx); err != nil {
+		return err
 	}
-	return b.measure(ctx, result{name: "all", missing: b.messages, size: size})
+	return b.measure(ctx, joinGroup, "", b.messages)
 }
 
 // measure lets the node of the folder part find what it lacks, and removes it.
-func (b *bench) measure(ctx context.Context, r result) (err error) {
+func (b *bench) measure(ctx context.Context, group, name string, missing int) (err error) {
 	l := &line{kinds: map[string]p2p.AskHandler{}}
-	full, _, err := open(ctx, b.folder("full"), end{line: l})
+	full, _, err := open(ctx, b.full.folder, end{line: l})
 	if err != nil {
 		return err
 	}
@@ -80,18 +98,22 @@ func (b *bench) measure(ctx context.Context, r result) (err error) {
 	run, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error, 1)
-	began, used := time.Now(), processor()
+	began := time.Now()
+	used, err := measure.CPU()
+	if err != nil {
+		return err
+	}
 	go func() { ended <- pipe.Run(run) }()
 	look := 5 * time.Millisecond
-	if r.missing > 1000 {
-		look = time.Second / 4 // Looking takes time too.
+	if missing > 1000 { //nolint:mnd // Looking takes time too.
+		look = time.Second / 4
 	}
 	for tick := time.NewTicker(look); ; {
 		has, err := setOf(ctx, part)
 		if err != nil {
 			return err
 		}
-		if has == want && l.questions.Load() > 0 {
+		if has == want && l.answers.Load() > 0 {
 			tick.Stop()
 			break
 		}
@@ -103,51 +125,29 @@ func (b *bench) measure(ctx context.Context, r result) (err error) {
 		case <-tick.C:
 		}
 	}
-	r.took, r.cpu, r.bytes, r.questions = time.Since(began), processor()-used, l.bytes.Load(), l.questions.Load()
+	took := time.Since(began)
+	after, err := measure.CPU()
+	if err != nil {
+		return err
+	}
+	b.record(group, name, missing, l, took, after-used)
 	stop()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		return err
 	}
-	b.results = append(b.results, r)
-	b.say("%s", r.line())
 	return nil
 }
 
-// processor is the time that the process has used.
-func processor() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
+func (b *bench) record(group, name string, missing int, l *line, took, cpu time.Duration) {
+	lacked := float64(missing) * float64(b.full.size)
+	bytes := b.report.Add(group, fmt.Sprintf("%sbytes both ways, in %d questions", name, l.answers.Load()), "B", float64(l.bytes.Load()))
+	bytes.Aim = roomTimes*lacked + room
+	if missing == 0 {
+		b.report.Add(group, name+"time", "s", took.Seconds())
+		return
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-func (r *result) line() string {
-	verdict := "yes"
-	if r.bytes > r.aim() {
-		verdict = "no"
-	}
-	rate := ""
-	if r.missing > 0 {
-		rate = fmt.Sprintf("%.0f", float64(r.missing)/r.took.Seconds())
-	}
-	return fmt.Sprintf("| %d | %s | %d | %d | %d | %s | %.2f | %.2f | %s |", r.missing, r.name, r.questions, r.bytes, r.aim(), verdict, r.took.Seconds(), r.cpu.Seconds(), rate)
-}
-
-// report is mesh.md.
-func (b *bench) report() string {
-	var out strings.Builder
-	fmt.Fprintf(&out, "# The mesh\n\nWritten by `make bench-mesh` on %s, %d processors, with %s.\n\n", runtime.GOOS+"/"+runtime.GOARCH, runtime.NumCPU(), runtime.Version())
-	size := 0
-	if len(b.results) > 0 {
-		size = b.results[0].size
-	}
-	fmt.Fprintf(&out, "## What a node missed\n\nTwo nodes in one process with real databases, of which one has %d messages of %d bytes of JSON, signed, one each %v, and "+
-		"the other lacks some. They compare, and what is missing is asked for, checked and taken in, until both have the same. Bytes are all questions and answers, as "+
-		"they go over a stream, the messages among them; the aim is three times the missing messages and %d. Processor time is that of both.\n\n", b.messages, size, interval, room)
-	out.WriteString("| missing | which | questions | bytes | aim | met | seconds | processor seconds | messages a second |\n|---|---|---|---|---|---|---|---|---|\n")
-	for i := range b.results {
-		out.WriteString(b.results[i].line() + "\n")
-	}
-	return out.String()
+	bytes.Against("", lacked)
+	b.report.Add(group, name+"time", "s", took.Seconds()).CPUUS = float64(cpu.Microseconds()) / float64(missing)
+	b.report.Add(group, name+"messages", "/s", float64(missing)/took.Seconds())
+	b.report.Add(group, name+"messages for each second of processor time", "/CPU s", float64(missing)/cpu.Seconds())
 }

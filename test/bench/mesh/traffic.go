@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"time"
@@ -74,13 +73,22 @@ func signedPost(keys []*ecdsa.PrivateKey, i int) (*state.Message, int, error) {
 	return state.NewMessage(e, []byte(content), c, at), len(raw), err
 }
 
-// fill makes a database of all messages, and returns how many bytes one has on average.
-func (b *bench) fill(ctx context.Context, dir string) (size int, err error) {
-	keys := make([]*ecdsa.PrivateKey, senders)
+// keysOf are the keys of the senders.
+func keysOf() (keys []*ecdsa.PrivateKey, err error) {
+	keys = make([]*ecdsa.PrivateKey, senders)
 	for i := range keys {
 		if keys[i], err = crypto.ToECDSA(crypto.Keccak256([]byte(fmt.Sprint("bench ", i)))); err != nil {
-			return 0, err
+			return nil, err
 		}
+	}
+	return keys, nil
+}
+
+// fill makes a database of all messages, and returns how many bytes one has on average.
+func (b *bench) fill(ctx context.Context, dir string) (size int, err error) {
+	keys, err := keysOf()
+	if err != nil {
+		return 0, err
 	}
 	db, err := state.Open(ctx, dir)
 	if err != nil {
@@ -146,6 +154,3 @@ func (b *bench) without(ctx context.Context, from, to string, n int, anywhere bo
 	}
 	return nil
 }
-
-// folder is a folder of this run.
-func (b *bench) folder(name string) string { return filepath.Join(b.dir, name) }

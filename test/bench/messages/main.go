@@ -19,7 +19,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/test/bench/measure"
 )
 
 func main() {
@@ -45,14 +46,15 @@ type bench struct {
 	reads   int
 	only    string
 	sizes   []int
-	results []result
+	report  *measure.Report
+	reading map[string]measure.Series // By the kind of reads.
 }
 
 // run is main without the process.
 func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	flags := flag.NewFlagSet("messages", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	b := &bench{}
+	b := &bench{reading: map[string]measure.Series{}}
 	bin := flags.String("bin", "bin", "directory of the built programs")
 	out := flags.String("out", "bench", "directory of the results")
 	sizes := flags.String("sizes", "10000,100000,1000000,5000000", "numbers of stored messages to measure at, ascending")
@@ -76,10 +78,8 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 		}
 		b.sizes = append(b.sizes, n)
 	}
-	began := time.Now()
-	b.say = func(format string, args ...any) {
-		fmt.Fprintf(stderr, "messages: [%6.1fs] "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
-	}
+	b.say = measure.Progress(stderr, "messages")
+	b.report = b.newReport()
 	b.node = filepath.Join(*bin, "aleph-node")
 	if b.dir == "" {
 		if b.dir, err = os.MkdirTemp("", "aleph-bench-*"); err != nil {
@@ -98,5 +98,8 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 			return err
 		}
 	}
-	return b.write(*out)
+	if len(b.reading) > 0 {
+		b.report.Plot(b.plot())
+	}
+	return b.report.Write(*out)
 }

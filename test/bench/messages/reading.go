@@ -17,6 +17,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/test/bench/measure"
 )
 
 const (
@@ -26,6 +27,8 @@ const (
 	perSecond   = 2
 	fillBatch   = 2000
 	owners      = 20_000
+
+	startAimSeconds, restAimMB = 2, 120
 )
 
 // stored is the number-th message: nobody signed it, and nobody asks that of rows.
@@ -215,7 +218,7 @@ func (b *bench) measureReading(ctx context.Context) error {
 				return fmt.Errorf("store %d messages: %w", n, err)
 			}
 			b.say("stored %d messages in %v", n-from, time.Since(began).Round(time.Second))
-			b.record(at(n), "stored, without a signature or a network", "us", 0, float64(time.Since(began).Microseconds())/float64(n-from))
+			b.report.Add(at(n), "stored, without a signature or a network", "us", float64(time.Since(began).Microseconds())/float64(n-from))
 			from = n
 			if err := os.WriteFile(filepath.Join(dir, filledName), []byte(strconv.Itoa(n)), 0o600); err != nil {
 				return err
@@ -248,7 +251,7 @@ func (b *bench) measureSize(ctx context.Context, dir string, n int, last bool) e
 		starts = append(starts, took.Seconds())
 	}
 	defer func() { _ = node.stop() }() // It has nothing to lose.
-	b.record(at(n), "cold start to the first answer", "s", 2, starts...)
+	b.report.Add(at(n), "cold start to the first answer", "s", starts...).Aim = startAimSeconds
 	rest := time.NewTimer(restFor)
 	defer rest.Stop()
 	select {
@@ -256,11 +259,11 @@ func (b *bench) measureSize(ctx context.Context, dir string, n int, last bool) e
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	held, err := node.resident()
+	held, err := measure.Memory(node.cmd.Process.Pid, measure.Resident)
 	if err != nil {
 		return err
 	}
-	b.record(at(n), "resident memory at rest", "MB", 120, held/1e6)
+	b.report.Add(at(n), "resident memory at rest", "MB", held/1e6).Aim = restAimMB
 	for _, q := range queries() {
 		times, err := b.readMany(ctx, node, q, n)
 		if err != nil {

@@ -1,71 +1,35 @@
 package main
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/test/bench/measure"
 )
 
-// result is one line of the table.
-type result struct {
-	Group  string  `json:"group"`
-	Name   string  `json:"name"`
-	Unit   string  `json:"unit"`
-	Median float64 `json:"median"`
-	High   float64 `json:"p99"`
-	N      int     `json:"n"`
-	CPU    float64 `json:"cpu_us_per_op,omitempty"`
-	Aim    float64 `json:"target,omitempty"`
-	Peer   float64 `json:"peer,omitempty"`
-	Ratio  float64 `json:"ratio,omitempty"`
-	Size   int     `json:"messages,omitempty"`
-}
-
 // at names the group of a number of stored messages.
-func at(n int) string { return fmt.Sprintf("With %s messages stored", thousands(n)) }
+func at(n int) string { return fmt.Sprintf("With %s messages stored", measure.Thousands(n)) }
 
-func thousands(n int) string {
-	text := fmt.Sprint(n)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
-}
-
-// quantile is the value below which the part q of sorted values is.
-func quantile(sorted []float64, q float64) float64 {
-	if len(sorted) == 0 {
-		return 0
-	}
-	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
-}
-
-func (b *bench) record(group, name, unit string, aim float64, values ...float64) *result {
-	slices.Sort(values)
-	b.results = append(b.results, result{Group: group, Name: name, Unit: unit, Median: quantile(values, 0.5), High: quantile(values, 0.99), N: len(values), Aim: aim})
-	return &b.results[len(b.results)-1]
-}
-
-func milliseconds(times []time.Duration) []float64 {
-	out := make([]float64, len(times))
-	for i, t := range times {
-		out[i] = float64(t.Microseconds()) / 1000
-	}
-	return out
-}
+// readAimMS is how long a read may take.
+const readAimMS = 10
 
 func (b *bench) recordReads(n int, name string, times []time.Duration) {
-	const aim = 10
-	r := b.record(at(n), name, "ms", aim, milliseconds(times)...)
-	r.Size = n
+	r := b.report.Add(at(n), name, "ms", measure.Milliseconds(times)...)
+	r.Aim = readAimMS
+	s := b.reading[name]
+	s.X, s.Y = append(s.X, float64(n)), append(s.Y, max(r.High, r.Median))
+	b.reading[name] = s
 }
 
-const takingGroup = "Messages taken in over HTTP, durable and in every list before the answer"
+const (
+	takingGroup  = "Messages taken in over HTTP, durable and in every list before the answer"
+	takingAim    = 6000 // Per second.
+	answerToOne  = "answer to one message"
+	theBareLoop  = "bare loop"
+	linesOfReads = 8 // The slowest kinds of reads have a line each.
+)
 
 // recordTaking records rounds, ours and those of the bare loop in the same run.
 func (b *bench) recordTaking(ours, limit []round) {
@@ -80,71 +44,49 @@ func (b *bench) recordTaking(ours, limit []round) {
 	}
 	us, usCPU, cpu, times := rate(ours)
 	them, themCPU, bareCPU, _ := rate(limit)
-	bare := b.record(takingGroup, "bare loop: parse, hash, signature, shared fsync", "/s", 0, them...)
-	bare.CPU = bareCPU
-	peer, peerCPU := bare.Median, quantile(themCPU, 0.5)
-	slices.Sort(themCPU)
-	node := b.record(takingGroup, "node: signature, permission, fsync, row, every index, post", "/s", 6000, us...)
-	node.CPU, node.Peer, node.Ratio = cpu, peer, node.Median/peer
-	perCPU := b.record(takingGroup, "the same for each second of CPU, both sides", "/CPU s", 0, usCPU...)
-	perCPU.Peer, perCPU.Ratio = peerCPU, perCPU.Median/peerCPU
-	b.record(takingGroup, "answer to one message", "ms", 0, milliseconds(times)...)
+	bare := b.report.Add(takingGroup, "bare loop: parse, hash, signature, shared fsync", "/s", them...)
+	bare.CPUUS = bareCPU
+	node := b.report.Add(takingGroup, "node: signature, permission, fsync, row, every index, post", "/s", us...)
+	node.Aim, node.CPUUS = takingAim, cpu
+	node.Against(theBareLoop, bare.Median)
+	b.report.Add(takingGroup, "the same for each second of CPU, both sides", "/CPU s", usCPU...).Against(theBareLoop, measure.Quantile(themCPU, 0.5))
+	b.report.Add(takingGroup, answerToOne, "ms", measure.Milliseconds(times)...)
 }
 
 // recordBoth records posting while others read.
 func (b *bench) recordBoth(n int, us round, times [][]time.Duration) {
-	group := fmt.Sprintf("%d readers who filter and page %s messages while others come in", readers, thousands(n))
-	rate := b.record(group, "messages taken in", "/s", 0, us.perSecond)
-	rate.CPU = float64(us.cpu.Microseconds())
-	b.record(group, "answer to one message", "ms", 0, milliseconds(us.latencies)...)
-	b.record(group, "answer to one read", "ms", 0, milliseconds(slices.Concat(times...))...)
+	group := fmt.Sprintf("%d readers who filter and page %s messages while others come in", readers, measure.Thousands(n))
+	b.report.Add(group, "messages taken in", "/s", us.perSecond).CPUUS = float64(us.cpu.Microseconds())
+	b.report.Add(group, answerToOne, "ms", measure.Milliseconds(us.latencies)...)
+	b.report.Add(group, "answer to one read", "ms", measure.Milliseconds(slices.Concat(times...))...)
 }
 
-// write writes the results, the table and the plot.
-func (b *bench) write(dir string) error {
-	name := "messages"
-	if b.url != "" {
-		name = "messages-postgresql"
+// plot draws p99 of the slowest reads against the number of stored messages.
+func (b *bench) plot() measure.Plot {
+	p := measure.Plot{
+		Title: "p99 of reads in ms, by stored messages", Text: "How the slowest reads grow with what is stored:",
+		Aim: readAimMS, AimText: fmt.Sprintf("%d ms", readAimMS),
 	}
-	raw, err := json.MarshalIndent(map[string]any{
-		"at": time.Now().UTC().Format(time.RFC3339), "cpus": runtime.NumCPU(), "go": runtime.Version(), "results": b.results,
-	}, "", "  ")
-	if err != nil {
-		return err
+	for name, s := range b.reading {
+		s.Name = name
+		p.Series = append(p.Series, s)
 	}
-	for file, content := range map[string][]byte{name + ".json": append(raw, '\n'), name + ".md": []byte(b.table(name)), name + ".svg": []byte(b.plot())} {
-		if err := os.WriteFile(filepath.Join(dir, file), content, 0o644); err != nil {
-			return err
-		}
-	}
-	b.say("wrote %s.json, %s.md and %s.svg to %s", name, name, name, dir)
-	return nil
+	last := func(s measure.Series) float64 { return s.Y[len(s.Y)-1] }
+	slices.SortFunc(p.Series, func(x, y measure.Series) int {
+		return cmp.Or(cmp.Compare(last(y), last(x)), cmp.Compare(x.Name, y.Name))
+	})
+	p.Series = p.Series[:min(len(p.Series), linesOfReads)]
+	return p
 }
 
-func (b *bench) table(name string) string {
-	engine := "the embedded database, with every commit on the disk"
+// newReport is the report of a run.
+func (b *bench) newReport() *measure.Report {
+	name, engine := "messages", "the embedded database, with every commit on the disk"
 	if b.url != "" {
-		engine = "PostgreSQL on the same machine"
+		name, engine = "messages-postgresql", "PostgreSQL on the same machine"
 	}
-	var s strings.Builder
-	fmt.Fprintf(&s, "<!-- Code generated by make bench-messages. DO NOT EDIT. -->\n\n# The message network\n\n"+
-		"`make bench-messages` measured this on %d processors with %s, with %s.\nThe load comes from the same machine. Machines differ, so compare ratios and CPU, not seconds. "+
-		"The bare loop is the limit: it checks and stores messages\nand nothing else, in the same run.\n", runtime.NumCPU(), runtime.Version(), engine)
-	group := ""
-	for _, r := range b.results {
-		if r.Group != group {
-			group = r.Group
-			fmt.Fprintf(&s, "\n## %s\n\n| what | median | p99 | n | CPU per operation | aim | bare loop | ratio |\n|---|---:|---:|---:|---:|---:|---:|---:|\n", group)
-		}
-		optional := func(format string, v float64) string {
-			if v == 0 {
-				return ""
-			}
-			return fmt.Sprintf(format, v)
-		}
-		fmt.Fprintf(&s, "| %s | %.2f %s | %.2f %s | %d | %s | %s | %s | %s |\n", r.Name, r.Median, r.Unit, r.High, r.Unit, r.N, optional("%.0f us", r.CPU),
-			optional("%.0f "+r.Unit, r.Aim), optional("%.0f "+r.Unit, r.Peer), optional("%.2f", r.Ratio))
+	return &measure.Report{
+		Name: name, Title: "The message network", Command: "make bench-messages", Quantile: 0.99, Say: b.say,
+		About: "It was " + engine + ".\nThe load comes from the same machine. The bare loop is the limit: it checks and stores messages\nand nothing else, in the same run.",
 	}
-	fmt.Fprintf(&s, "\nHow the slowest reads grow with what is stored:\n\n![p99 of reads against stored messages](%s.svg)\n", name)
-	return s.String()
 }

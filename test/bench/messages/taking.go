@@ -18,6 +18,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/signature"
+	"github.com/aleph-onchain/aleph-onchain/test/bench/measure"
 )
 
 const (
@@ -78,7 +79,7 @@ type round struct {
 func post(ctx context.Context, p *process, all [][]byte) (r round, err error) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
 	defer client.CloseIdleConnections()
-	own, err := ownCPU()
+	own, err := measure.CPU()
 	if err != nil {
 		return r, err
 	}
@@ -111,7 +112,7 @@ func post(ctx context.Context, p *process, all [][]byte) (r round, err error) {
 		}
 	}
 	elapsed := time.Since(began)
-	ownAfter, err := ownCPU()
+	ownAfter, err := measure.CPU()
 	if err != nil {
 		return r, err
 	}

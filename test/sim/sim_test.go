@@ -41,6 +41,8 @@ const (
 	// healedWithin is after how long without faults the network must agree: a peer that
 	// failed again and again is asked again after an hour.
 	healedWithin = 3 * time.Hour
+	// tellEvery is how often a run of manyNodes says how far it is.
+	tellEvery, manyNodes = 2 * time.Minute, 100
 	// lookEvery is how often it is looked whether it does.
 	lookEvery = 10 * time.Second
 )
@@ -210,7 +212,12 @@ func (n *network) run(dir string) (out result) {
 		faults[f.kind](n, &f)
 		last = max(last, f.until)
 	}
-	w.run(last)
+	for w.now() < last {
+		w.run(min(tellEvery, last-w.now()))
+		if n.plan.nodes >= manyNodes {
+			w.t.Logf("%v of %v, %d happenings", w.now(), last, w.said)
+		}
+	}
 	n.heal()
 	healed := w.now()
 	first := ""

@@ -114,6 +114,12 @@ func Open(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, re
 	return open(ctx, cfg, key, book, reg, log, lab{connsHigh: peering.ConnsHigh})
 }
 
+// OpenOver is Open with options of the library over ours, with which tests replace the
+// network.
+func OpenOver(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, reg prometheus.Registerer, log *slog.Logger, more ...libp2p.Option) (*Host, error) {
+	return open(ctx, cfg, key, book, reg, log, lab{more, peering.ConnsHigh})
+}
+
 // lab is what tests set: options of the library over ours, with which they replace the
 // network, and from how many connections on idle ones are closed.
 type lab struct {

@@ -94,8 +94,10 @@ func (n *node) start(cfg ingest.Config) error {
 	n.lives++
 	if n.liar {
 		p.lie = newLie(p)
-	} else if err := p.open(cfg); err != nil {
+	} else if err := p.open(cfg, p); err != nil {
 		return fmt.Errorf("start node %d: %w", n.index, err)
+	} else {
+		p.surround()
 	}
 	n.process = p
 	n.w.wire.who[p.id] = n.index
@@ -106,8 +108,14 @@ func (n *node) start(cfg ingest.Config) error {
 	return nil
 }
 
+// connection is how a node reaches others.
+type connection interface {
+	ingest.Network
+	storage.Network
+}
+
 // open opens what a node is made of, as internal/node does.
-func (p *process) open(cfg ingest.Config) (err error) {
+func (p *process) open(cfg ingest.Config, net connection) (err error) {
 	n, reg, log := p.node, prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
 	if n.w.log != nil {
 		log = slog.New(slog.NewTextHandler(n.w.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.index)
@@ -118,21 +126,26 @@ func (p *process) open(cfg ingest.Config) (err error) {
 	if p.blobs, err = blob.Open(filepath.Join(n.dir, "blobs"), blob.DefaultConfig(), reg, log); err != nil {
 		return errors.Join(err, p.db.Close())
 	}
-	keeper, err := storage.New(p.blobs, p, reg, log)
+	keeper, err := storage.New(p.blobs, net, reg, log)
 	if err != nil {
 		return errors.Join(err, p.db.Close())
 	}
 	domain := job.Jobs(big.NewInt(31337), common.HexToAddress("0xA1"))
-	if p.pipe, err = ingest.New(cfg, domain, p.db, p, contents{keeper, p.blobs}, wallets{}, reg, log); err != nil {
+	if p.pipe, err = ingest.New(cfg, domain, p.db, net, contents{keeper, p.blobs}, wallets{}, reg, log); err != nil {
 		return errors.Join(err, p.db.Close())
 	}
+	return nil
+}
+
+// surround gives a node its surroundings.
+func (p *process) surround() {
+	n := p.node
 	chance := rand.New(rand.NewPCG(n.w.chance("node", n.index, n.lives), 0)) //nolint:gosec // To be repeated.
 	p.pipe.Surround(ingest.Surroundings{
 		Now:    p.now,
 		Chance: chance.Int64N,
 		Turn:   func(_ context.Context, name string) { n.w.turn(p, name) },
 	})
-	return nil
 }
 
 // now is the time by the node's clock.

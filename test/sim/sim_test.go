@@ -78,6 +78,7 @@ type network struct {
 	words  []*word
 	names  map[message.ItemHash]string
 	healed bool // Faults have ended.
+	tell   func(format string, args ...any)
 }
 
 // config is that of a coordinator, with pauses between looks in which many nodes have
@@ -121,8 +122,9 @@ func simulate(t *testing.T, pl plan) (out result) {
 		log = &serial{w: buffered}
 	}
 	base, dir := template(t), t.TempDir()
+	tell := t.Logf // Of the test outside, which shows it at once.
 	synctest.Test(t, func(t *testing.T) {
-		n := &network{w: newWorld(t, pl.seed, log), plan: pl, cfg: config(), base: base, words: words, names: map[message.ItemHash]string{}}
+		n := &network{w: newWorld(t, pl.seed, log), plan: pl, cfg: config(), base: base, words: words, tell: tell, names: map[message.ItemHash]string{}}
 		if pl.grain > 0 {
 			n.w.grain = pl.grain
 		}
@@ -215,7 +217,7 @@ func (n *network) run(dir string) (out result) {
 	for w.now() < last {
 		w.run(min(tellEvery, last-w.now()))
 		if n.plan.nodes >= manyNodes {
-			w.t.Logf("%v of %v, %d happenings", w.now(), last, w.said)
+			n.tell("%v of %v, %d happenings", w.now(), last, w.said)
 		}
 	}
 	n.heal()

@@ -4,18 +4,23 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
+	"github.com/aleph-onchain/aleph-onchain/internal/config"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/node"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p/p2ptest"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	core "github.com/aleph-onchain/aleph-onchain/protocol/corechannel"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 func TestDirectoryKnowsTheRegistryAndTheListOfNodes(t *testing.T) {
@@ -88,4 +93,46 @@ func TestDirectoryKnowsTheRegistryAndTheListOfNodes(t *testing.T) {
 	if _, err := d.Look(ctx); err == nil {
 		t.Error("Look with a context that ended: nil, want an error")
 	}
+}
+
+// TestANodeMeetsOthersWithoutBootstrapPeers: one that is in the list of nodes, and one that
+// it met before and that the registry has under that peer id.
+func TestANodeMeetsOthersWithoutBootstrapPeers(t *testing.T) {
+	n := chaintest.Start(t)
+	cfg, _ := join(t, n, config.Coordinator)
+	listedCfg, _ := join(t, n, config.Coordinator)
+	metCfg, metNumber := join(t, n, config.Coordinator)
+	listed, _ := begin(t, listedCfg)
+	met, _ := begin(t, metCfg)
+	waitReady(t, listed)
+	waitReady(t, met)
+	list := core.State{Nodes: []core.Node{{Hash: "a", Profile: core.Profile{Multiaddress: listed.Host().Addrs()[0]}}}}
+	_, raw := signed(t, "authority", message.TypeAggregate, map[string]any{"key": core.AggregateKey, "content": list})
+	var sent struct{ Message struct{ Sender string } }
+	if err := json.Unmarshal(raw, &sent); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Nodes.Authority = sent.Message.Sender
+	a, end := begin(t, cfg) // It hears of them.
+	waitReady(t, a)
+	send(t, a, raw, state.MessageProcessed)
+	addr, _, _ := strings.Cut(met.Host().Addrs()[0], "/p2p/")
+	err := a.DB().Update(t.Context(), func(tx *state.Tx) error {
+		return tx.PutPeer(t.Context(), state.Peer{ID: string(met.Host().ID()), Addrs: []string{addr}, SeenAt: time.Now()})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end()
+
+	a, _ = begin(t, cfg)
+
+	p2ptest.Wait(t, "both are met", func() bool {
+		peers := a.Host().Connected()
+		return slices.Contains(peers, listed.Host().ID()) && slices.Contains(peers, met.Host().ID())
+	})
+	p2ptest.Wait(t, "the registry binds the peer id to its node", func() bool {
+		l, err := node.NewDirectory(a.DB(), cfg.Nodes.Authority).Look(t.Context())
+		return err == nil && l.Number(met.Host().ID()) == metNumber
+	})
 }

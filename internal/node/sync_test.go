@@ -17,6 +17,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/devchain"
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/indexer/indexertest"
 	"github.com/aleph-onchain/aleph-onchain/internal/config"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
@@ -186,4 +187,24 @@ func TestPublishersThatNobodyWouldBelieve(t *testing.T) {
 	gone := cfg
 	gone.Sync.PrivateKeyPath = filepath.Join(t.TempDir(), "nothing")
 	refused(t, gone, errs.Invalid, "nothing")
+}
+
+// TestMessagesOfOtherChainsNeedNoRPC: a coordinator that has no RPC of the chain that
+// confirms messages reads Tezos from an indexer.
+func TestMessagesOfOtherChainsNeedNoRPC(t *testing.T) {
+	n := chaintest.Start(t)
+	cfg, _ := join(t, n, config.Coordinator)
+	const sender = "KT1VBeLD7hzKpj17aRJ3Kc6QQFeikCEXi7W6"
+	indexer := indexertest.Tezos(t, cfg.Sync.Tezos.Contract)
+	content := `{"address": "` + sender + `", "time": 1000.0, "content": {"body": "on Tezos"}, "ref": null, "type": "my-type"}`
+	indexer.Add(indexertest.Event{ID: "1", Tx: "oo1", Height: 584664, At: time.Unix(1_668_611_900, 0), Sender: sender, Type: "POST", Text: content})
+	cfg.Sync.Tezos.URL, cfg.Sync.IndexerInterval = indexer.URL, 50*time.Millisecond
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := begin(t, cfg)
+	waitReady(t, a)
+
+	hash := message.HashOf([]byte(content))
+	p2ptest.Wait(t, "the message is shown with its confirmation", func() bool { return shown(t, a)[hash] == "[{TEZOS oo1 584664}]" })
 }

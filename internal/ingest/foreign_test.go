@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"testing"
@@ -13,11 +14,12 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/signature"
 )
 
-// Only a message whose signature holds spreads, whatever its bytes.
-func FuzzValidateMessage(f *testing.F) {
+// signedStore is a message as its sender publishes it.
+func signedStore(tb testing.TB) []byte {
+	tb.Helper()
 	key, err := crypto.ToECDSA(crypto.Keccak256([]byte("ingest fuzz")))
 	if err != nil {
-		f.Fatal(err)
+		tb.Fatal(err)
 	}
 	content := `{"address":"` + crypto.PubkeyToAddress(key.PublicKey).Hex() + `","time":1,"item_type":"storage","item_hash":"` +
 		string(message.HashOf([]byte("file"))) + `"}`
@@ -26,12 +28,37 @@ func FuzzValidateMessage(f *testing.F) {
 		ItemContent: content, ItemHash: message.HashOf([]byte(content)),
 	}
 	if err := signature.SignEVM(key, e); err != nil {
-		f.Fatal(err)
+		tb.Fatal(err)
 	}
 	signed, err := json.Marshal(e)
 	if err != nil {
-		f.Fatal(err)
+		tb.Fatal(err)
 	}
+	return signed
+}
+
+func TestBadGossipIsNotSpread(t *testing.T) {
+	good := signedStore(t)
+	for name, tt := range map[string]struct {
+		g    p2p.Gossip
+		want p2p.Verdict
+	}{
+		"good":                   {p2p.Gossip{Data: good}, p2p.Accept},
+		"not JSON":               {p2p.Gossip{Data: []byte("x")}, p2p.Reject},
+		"a list":                 {p2p.Gossip{Data: []byte("[]")}, p2p.Reject},
+		"bad signature":          {p2p.Gossip{Data: bytes.Replace(good, []byte(`"signature":"0x`), []byte(`"signature":"0xff`), 1)}, p2p.Reject},
+		"moved to another chain": {p2p.Gossip{Data: bytes.Replace(good, []byte(`"chain":"ETH"`), []byte(`"chain":"SOL"`), 1)}, p2p.Reject},
+		"judged before":          {p2p.Gossip{Data: good, Own: true}, p2p.Accept},
+	} {
+		if got := (&Pipeline{}).validateMessage(t.Context(), &tt.g); got != tt.want {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+}
+
+// Only a message whose signature holds spreads, whatever its bytes.
+func FuzzValidateMessage(f *testing.F) {
+	signed := signedStore(f)
 	f.Add(signed)
 	f.Add([]byte(`{"type":"AGGREGATE"}`))
 	f.Add([]byte(`{"type":"FORGET","item_type":"ipfs"}`))

@@ -499,25 +499,6 @@ func TestAPeerThatGivesAnotherMessageIsNotBelieved(t *testing.T) {
 	}
 }
 
-func TestBadGossipIsNotSpread(t *testing.T) {
-	n := open(t, "n", config(true))
-	k := key(t, "owner")
-	of := func(h message.ItemHash, raw []byte) []byte { return raw }
-	good := of(store(t, k, message.HashOf(nil)))
-	for name, tt := range map[string]struct {
-		raw  []byte
-		want errs.Kind
-	}{
-		"good": {good, ""}, "not JSON": {[]byte("x"), errs.Invalid}, "a list": {[]byte("[]"), errs.Invalid},
-		"bad signature":          {bytes.Replace(good, []byte(`"signature":"0x`), []byte(`"signature":"0xff`), 1), errs.Invalid},
-		"moved to another chain": {bytes.Replace(good, []byte(`"chain":"ETH"`), []byte(`"chain":"SOL"`), 1), errs.Invalid},
-	} {
-		if err := n.host.Publish(t.Context(), wire.TopicMessages, tt.raw); errs.KindOf(err) != tt.want {
-			t.Errorf("%s: %v, want kind %q", name, err, tt.want)
-		}
-	}
-}
-
 func TestConfigValidate(t *testing.T) {
 	if err := ingest.DefaultConfig().Validate(); err != nil {
 		t.Errorf("the default: %v", err)

@@ -142,7 +142,7 @@ func (p *Pipeline) count(status state.MessageStatus, err error) {
 // tell publishes a message. A peer that misses it finds it when it compares what it
 // has; see catchup.go.
 func (p *Pipeline) tell(ctx context.Context, env *message.Envelope) {
-	raw, err := json.Marshal(env)
+	raw, err := env.MarshalJSON() // Not by json.Marshal, which would look through the result.
 	if err != nil {
 		p.log.Error("message not published", "item_hash", env.ItemHash, "err", err)
 		return

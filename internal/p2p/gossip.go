@@ -67,7 +67,8 @@ const (
 type Gossip struct {
 	From PeerID
 	Data []byte
-	Read any // What the validator made of Data, for the handler; nil if it leaves nothing.
+	Own  bool // This node publishes it.
+	Read any  // What the validator made of Data, for the handler; nil if it leaves nothing.
 }
 
 // Validator judges gossip before it is delivered and forwarded. It must be
@@ -241,7 +242,7 @@ func (h *Host) judge(ctx context.Context, s *subscription, from peer.ID, m *pubs
 			return Ignore
 		}
 	}
-	g := Gossip{From: PeerID(author.String()), Data: m.Data}
+	g := Gossip{From: PeerID(author.String()), Data: m.Data, Own: author == h.self}
 	if h.quotes(s.name) {
 		g.Data = wire.Unquote(m.Data)
 	}
@@ -340,7 +341,7 @@ func (h *Host) Publish(ctx context.Context, topic string, data []byte) error {
 	if h.isHeard(s) {
 		return s.publish(ctx, data)
 	}
-	switch s.validate(ctx, &Gossip{From: h.ID(), Data: data}) {
+	switch s.validate(ctx, &Gossip{From: h.ID(), Data: data, Own: true}) {
 	case Accept:
 	case Reject:
 		return errs.New(errs.Invalid, "publish to %s: nobody would accept it", topic)

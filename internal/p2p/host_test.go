@@ -207,6 +207,7 @@ func TestGossipReachesEveryone(t *testing.T) {
 }
 
 func TestGossipVerdicts(t *testing.T) {
+	var own atomic.Int64
 	judge := func(_ context.Context, g *p2p.Gossip) p2p.Verdict {
 		switch string(g.Data) {
 		case "bad":
@@ -216,11 +217,15 @@ func TestGossipVerdicts(t *testing.T) {
 		case "odd":
 			return p2p.Verdict(42)
 		}
+		if g.Own {
+			own.Add(1)
+		}
+		g.Read = fmt.Sprintf("read, own %t", g.Own)
 		return p2p.Accept
 	}
 	heard := make(chan string, 16)
 	a := p2ptest.Open(t, "a")
-	if err := a.Subscribe("t", judge, func(_ context.Context, g p2p.Gossip) { heard <- string(g.From) + " " + string(g.Data) }); err != nil {
+	if err := a.Subscribe("t", judge, func(_ context.Context, g p2p.Gossip) { heard <- fmt.Sprint(g.From, " ", string(g.Data), " ", g.Read) }); err != nil {
 		t.Fatal(err)
 	}
 	b := p2ptest.Open(t, "b", a.Addrs()...)
@@ -249,8 +254,11 @@ func TestGossipVerdicts(t *testing.T) {
 		}
 	}
 
-	if got, want := <-heard, string(b.ID())+" good"; got != want {
+	if got, want := <-heard, string(b.ID())+" good read, own false"; got != want {
 		t.Errorf("heard %q, want %q and nothing else", got, want)
+	}
+	if own.Load() == 0 {
+		t.Error("b judged none as its own, and has published one")
 	}
 	if got := p2p.Verdict(42).String(); got != "verdict 42" {
 		t.Errorf("String of an unknown verdict = %q", got)

@@ -139,6 +139,7 @@ type transfer struct {
 	w     *blob.Writer
 	wrote []p2p.PeerID // who sent the bytes that w has
 	tried []p2p.PeerID
+	inWay bool // a source failed while bytes of others were here, which may be more than there are
 	alone bool // bytes of two sources made a bad whole: one at a time from now on
 }
 
@@ -175,7 +176,8 @@ func (t *transfer) fromAny(ctx context.Context, sources []p2p.PeerID) (p2p.PeerI
 	}
 	// Two honest halves cannot make a bad whole, so one of those who sent part
 	// of it lied; each gets the chance to send all of it.
-	if t.alone {
+	if t.alone || t.inWay {
+		t.alone = true
 		for _, id := range slices.Clone(t.tried) {
 			ok, err := try(id)
 			if err != nil || ok {
@@ -211,6 +213,7 @@ func (t *transfer) from(ctx context.Context, id p2p.PeerID) (bool, error) {
 			break
 		}
 	}
+	t.inWay = t.inWay || slices.ContainsFunc(t.wrote, func(other p2p.PeerID) bool { return other != id })
 	t.k.log.Warn("source dropped", "item_hash", t.hash, "peer", id, "bytes", t.w.Size(), "err", err)
 	t.k.fetches.WithLabelValues("source_failed").Inc()
 	return false, err
@@ -224,15 +227,6 @@ func (t *transfer) read(ctx context.Context, id p2p.PeerID) (err error) {
 		return err
 	}
 	defer func() { _ = body.Close() }() // only read from: nothing is lost
-	if size < offset && !slices.Equal(t.wrote, []p2p.PeerID{id}) {
-		// Another source is wrong about the size, or this one is. Each gets the chance to send
-		// all of it.
-		t.wrote, t.alone = nil, true
-		if err := t.w.Reset(); err != nil {
-			return err
-		}
-		return errs.New(errs.Unavailable, "peer %s says the blob has %d bytes, %d came from others", id, size, offset)
-	}
 	if size < offset {
 		return errs.New(errs.Invalid, "peer %s says the blob has %d bytes, %d are here already", id, size, offset)
 	}

@@ -27,7 +27,7 @@ type lie struct {
 const lieEvery = 10 * time.Second
 
 func newLie(p *process) *lie {
-	return &lie{p: p, r: rand.New(rand.NewPCG(p.node.w.chance("liar", p.node.index, p.node.lives), 2))} //nolint:gosec // To be repeated.
+	return &lie{p: p, r: rand.New(rand.NewPCG(p.node.w.chance("liar", p.node.index, p.node.lives), 2))}
 }
 
 func (l *lie) bytes(n int) []byte {

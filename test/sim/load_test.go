@@ -54,7 +54,7 @@ type author struct {
 // write writes n messages, which are handed in within a time.
 func write(t *testing.T, seed uint64, n int, within time.Duration) []*word {
 	t.Helper()
-	a := &author{t: t, r: rand.New(rand.NewPCG(seed, 1)), second: firstSecond} //nolint:gosec // To be repeated.
+	a := &author{t: t, r: rand.New(rand.NewPCG(seed, 1)), second: firstSecond}
 	for i := range owners {
 		k, err := crypto.ToECDSA(crypto.Keccak256(fmt.Appendf(nil, "owner %d of %d", i, seed)))
 		if err != nil {

@@ -108,7 +108,7 @@ func TestAMeshOfRealHostsAgrees(t *testing.T) {
 	pl := chosen(plan{seed: seeds(1)[0], nodes: 12, messages: 40})
 	words, base, dir := write(t, pl.seed, pl.messages, meshLoad), template(t), t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		s := &sky{r: rand.New(rand.NewPCG(pl.seed, 3))} //nolint:gosec // To be repeated.
+		s := &sky{r: rand.New(rand.NewPCG(pl.seed, 3))}
 		m := &mesh{
 			network: &network{w: newWorld(t, pl.seed, nil), plan: pl, cfg: config(), base: base, words: words, names: map[message.ItemHash]string{}},
 			net:     &simnet.Simnet{LatencyFunc: s.latency, Logger: slog.New(slog.DiscardHandler)}, sky: s,

@@ -46,7 +46,7 @@ type node struct {
 type process struct {
 	node *node
 	id   p2p.PeerID
-	life context.Context //nolint:containedctx // It ends with the process.
+	life context.Context
 	end  context.CancelFunc
 	done sync.WaitGroup
 
@@ -140,7 +140,7 @@ func (p *process) open(cfg ingest.Config, net connection) (err error) {
 // surround gives a node its surroundings.
 func (p *process) surround() {
 	n := p.node
-	chance := rand.New(rand.NewPCG(n.w.chance("node", n.index, n.lives), 0)) //nolint:gosec // To be repeated.
+	chance := rand.New(rand.NewPCG(n.w.chance("node", n.index, n.lives), 0))
 	p.pipe.Surround(ingest.Surroundings{
 		Now:    p.now,
 		Chance: chance.Int64N,

@@ -61,12 +61,18 @@ type plan struct {
 
 // result is what a run came to.
 type result struct {
-	hash      string        // Of all that happened.
+	hash      string        // Of all that happened, and of what each node has in the end.
 	state     string        // Digest of what all honest nodes have.
 	happened  int64         // Happenings.
 	healed    time.Duration // From the end of faults until all agreed.
 	virtual   time.Duration
 	processed int
+}
+
+// String tells of a run in a line.
+func (r result) String() string {
+	return fmt.Sprintf("run %.16s, state %.16s: %d messages count, %d happenings in %v, agreed %v after the last fault",
+		r.hash, r.state, r.processed, r.happened, r.virtual, r.healed)
 }
 
 // network is a run on its way.
@@ -132,11 +138,13 @@ func simulate(t *testing.T, pl plan) (out result) {
 			n.names[w.hash] = w.name
 		}
 		defer n.close()
+		defer func() {
+			if t.Failed() {
+				tell("repeat it by: go test ./test/sim -run '%s' -nodes %d -messages %d -seed %d\nfaults:\n%s", t.Name(), pl.nodes, pl.messages, pl.seed, describe(pl.faults))
+			}
+		}()
 		n.build(dir)
 		out = n.run(dir)
-		if t.Failed() {
-			t.Logf("repeat it by: go test ./test/sim -run '%s' -nodes %d -messages %d -seed %d\nfaults:\n%s", t.Name(), pl.nodes, pl.messages, pl.seed, describe(pl.faults))
-		}
 	})
 	return out
 }
@@ -230,8 +238,8 @@ func (n *network) run(dir string) (out result) {
 	if first != "" {
 		w.t.Errorf("%v after the end of faults nodes differ: %s", out.healed, first)
 	}
-	out.hash = w.hashed()
 	made := n.verify()
+	out.hash = w.hashed()
 	n.compare(made, filepath.Join(dir, "alone"))
 	sum := sha256.Sum256([]byte(made))
 	out.state, out.processed = hex.EncodeToString(sum[:]), strings.Count(made, string(state.MessageProcessed))
@@ -333,6 +341,8 @@ func (n *network) verify() string {
 	var want, print string
 	for i, p := range n.honest() {
 		got := n.outcome(p)
+		sum := sha256.Sum256([]byte(got))
+		n.w.sum.Write(sum[:])
 		checked, err := p.db.Check(p.life)
 		if err != nil {
 			n.w.t.Fatal(err)
@@ -425,10 +435,10 @@ func TestASeedRepeatsARun(t *testing.T) {
 	seed := seeds(1)[0]
 	first, again, other := run(seed), run(seed), run(seed+1)
 	if first != again {
-		t.Errorf("the same seed gives %+v and then %+v", first, again)
+		t.Errorf("the same seed gives %v and then %v", first, again)
 	}
 	if first.hash == other.hash {
-		t.Errorf("seeds %d and %d give one run: %+v", seed, seed+1, first)
+		t.Errorf("seeds %d and %d give one run: %v", seed, seed+1, first)
 	}
 }
 
@@ -438,11 +448,11 @@ func TestANetworkAgreesAfterEachFault(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			pl := chosen(plan{seed: seeds(1)[0], nodes: 6, messages: 30, degree: 4, natShare: 30})
 			pl.draw(2, kind)
-			t.Logf("%+v", simulate(t, pl))
+			t.Log(simulate(t, pl))
 		})
 	}
 	t.Run("liars", func(t *testing.T) {
-		t.Logf("%+v", simulate(t, chosen(plan{seed: seeds(1)[0], nodes: 7, messages: 40, degree: 6, liars: 2})))
+		t.Log(simulate(t, chosen(plan{seed: seeds(1)[0], nodes: 7, messages: 40, degree: 6, liars: 2})))
 	})
 }
 
@@ -451,7 +461,7 @@ func TestNetworksAgreeAfterManyFaults(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			pl := chosen(plan{seed: seed, nodes: 14, messages: 80, degree: 4, liars: 2, natShare: 30})
 			pl.draw(8)
-			t.Logf("%+v", simulate(t, pl))
+			t.Log(simulate(t, pl))
 		})
 	}
 }
@@ -463,5 +473,5 @@ func TestALargeNetworkAgrees(t *testing.T) {
 	}
 	pl := chosen(plan{seed: seeds(1)[0], messages: 200, degree: 6, liars: *nodesFlag / 100, natShare: 30, grain: 5 * time.Millisecond})
 	pl.draw(8)
-	t.Logf("%+v", simulate(t, pl))
+	t.Log(simulate(t, pl))
 }

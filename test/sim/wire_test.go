@@ -512,7 +512,7 @@ func (p *process) sendBlob(to *process, a *asking, hash message.ItemHash, offset
 
 // body is what a peer sends after its answer, at the pace of the line.
 type body struct {
-	ctx  context.Context //nolint:containedctx // Of the transfer, as p2p's has one.
+	ctx  context.Context
 	p    *process
 	from int
 	in   io.Reader

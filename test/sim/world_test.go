@@ -55,7 +55,7 @@ func (a agenda) Less(i, j int) bool {
 	return a[i].seq < a[j].seq
 }
 func (a agenda) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
-func (a *agenda) Push(x any)   { *a = append(*a, x.(*happening)) } //nolint:errcheck,forcetypeassert // heap gives back what it was given.
+func (a *agenda) Push(x any)   { *a = append(*a, x.(*happening)) }
 func (a *agenda) Pop() any {
 	old := *a
 	last := old[len(old)-1]
@@ -239,7 +239,7 @@ func (w *world) due(now time.Time) (out []*happening) {
 		}
 	}
 	if len(out) == 0 && len(w.todo) > 0 && !w.todo[0].at.After(now) {
-		out = append(out, heap.Pop(&w.todo).(*happening)) //nolint:errcheck,forcetypeassert // There is nothing else.
+		out = append(out, heap.Pop(&w.todo).(*happening))
 	}
 	return out
 }
@@ -252,7 +252,7 @@ func (w *world) note(h *happening) {
 	binary.BigEndian.PutUint64(head[8:], uint64(h.from))
 	binary.BigEndian.PutUint64(head[16:], uint64(h.to))
 	w.sum.Write(head[:])
-	io.WriteString(w.sum, h.kind) //nolint:errcheck // A hash has no errors.
+	io.WriteString(w.sum, h.kind)
 	w.sum.Write(h.digest[:])
 	if w.log != nil {
 		fmt.Fprintf(w.log, "%v %d %d %s %x\n", w.now(), h.from, h.to, h.kind, h.digest[:6])

@@ -81,7 +81,9 @@ func (e *embedded) where() string { return filepath.Join(e.dir, fileName) }
 
 // bind keeps statements compiled: with a bare argument as its limit the engine compiles one
 // anew for each value, as it may plan by it.
-func (e *embedded) bind(query string) string { return strings.ReplaceAll(query, "LIMIT ?", "LIMIT 0 + ?") }
+func (e *embedded) bind(query string) string {
+	return strings.ReplaceAll(query, "LIMIT ?", "LIMIT 0 + ?")
+}
 
 // concat: two blobs together are a text to this engine, if nobody says else.
 func (e *embedded) concat(a, b string) string { return "CAST(" + a + " || " + b + " AS BLOB)" }

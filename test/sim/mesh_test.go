@@ -2,7 +2,6 @@ package sim_test
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -77,7 +76,7 @@ func (m *mesh) turnOn(nd *node) {
 	cfg.Reachability, cfg.RelayService, cfg.HolePunching = p2p.ReachPublic, false, false
 	cfg.ListenAddr = fmt.Sprintf("/ip4/%s/udp/8000/quic-v1", simnet.IntToPublicIPv4(m.ends))
 	key := p2ptest.Key(fmt.Sprint("node ", nd.index))
-	host, err := p2p.OpenOver(p.life, cfg, ed25519.PrivateKey(key), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler),
+	host, err := p2p.OpenOver(p.life, cfg, key, nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler),
 		simlibp2p.QUICSimnet(m.net, simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}), libp2p.DisableIdentifyAddressDiscovery())
 	m.must(err)
 	m.must(p.open(m.cfg, host))

@@ -230,8 +230,8 @@ func (n *network) run(dir string) (out result) {
 	}
 	n.heal()
 	healed := w.now()
-	first := ""
-	for first = n.differs(); first != "" && w.now() < healed+healedWithin; first = n.differs() {
+	first := n.differs()
+	for ; first != "" && w.now() < healed+healedWithin; first = n.differs() {
 		w.run(lookEvery)
 	}
 	out.healed, out.virtual, out.happened = w.now()-healed, w.now(), w.said

@@ -91,6 +91,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T, seed uint64, log io.Writer) *world {
+	t.Helper()
 	w := &world{t: t, seed: seed, start: time.Now(), grain: time.Microsecond, sum: sha256.New(), log: log, poke: make(chan struct{}, 1)}
 	w.wire = newMedium(w)
 	return w

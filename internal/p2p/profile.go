@@ -44,15 +44,16 @@ type profile struct {
 	bootstrap []string
 }
 
-// privateMesh is thinner than GossipSub's usual one of six to twelve peers, and tells
-// peers early what they need not send: in a network of a hundred hosts less than half
-// as many copies come, and the last host hears in less than a fifth of a second
-// still (bench/mesh.md, decision 23).
+// privateMesh is thinner than GossipSub's usual one of six to twelve peers: in a network
+// of a hundred hosts less than half as many copies come, and the last host hears in a
+// quarter of a second still (bench/mesh.md, decision 23).
 func privateMesh() pubsub.GossipSubParams {
 	p := pubsub.DefaultGossipSubParams()
-	p.D, p.Dlo, p.Dhi, p.Dscore, p.Dout = 4, 2, 5, 2, 1
-	// Nearly every message is larger, and what is sent for it has some fifty bytes.
-	p.IDontWantMessageThreshold = 512
+	p.D, p.Dlo, p.Dhi, p.Dscore = 3, 2, 5, 2
+	p.Dout = 0 // The library wants less than half of D.
+	// To tell two or three peers that a message is here already costs more than the half
+	// of a copy that it saves, unless that is large.
+	p.IDontWantMessageThreshold = 4096
 	return p
 }
 

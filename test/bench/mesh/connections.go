@@ -20,6 +20,7 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
@@ -39,7 +40,7 @@ type held struct {
 // serveHub is a host in a process of its own: it writes its address, and for each line
 // that it reads, what it holds.
 func serveHub(ctx context.Context, listen string, in io.Reader, out io.Writer) (err error) {
-	h, err := bareHost(ctx, "hub", listen)
+	h, err := bareHost(ctx, prometheus.NewRegistry(), "hub", listen)
 	if err != nil {
 		return err
 	}

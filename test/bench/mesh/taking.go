@@ -11,11 +11,13 @@ import (
 	"math/big"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
@@ -28,9 +30,9 @@ import (
 )
 
 const (
-	// window is how many messages are on their way, or not durable yet: as many as a
+	// window is how many messages are on their way, or not durable yet: half as many as a
 	// host keeps for a slow peer, a few less.
-	window = 900
+	window = 500
 	// stallMax is how long nothing may come before messages are taken for lost.
 	stallMax = 20 * time.Second
 	// bareBatch bounds what the bare loop writes at once, as ingest does.
@@ -43,15 +45,16 @@ type pair struct {
 	db                *state.DB
 	taken             func() (int, error) // Messages that are durable and in every list.
 	stop              func() error
+	regs              [2]*prometheus.Registry // Of the listener's host, and the speaker's.
 }
 
 // bareHost opens a host that is measured, or measured with. Its publishing is not
 // bounded: others' would be, to a thousand messages a second.
-func bareHost(ctx context.Context, name, listen string, bootstrap ...string) (*p2p.Host, error) {
+func bareHost(ctx context.Context, reg prometheus.Registerer, name, listen string, bootstrap ...string) (*p2p.Host, error) {
 	cfg := p2p.DefaultConfig()
 	cfg.ListenAddr, cfg.BootstrapPeers, cfg.PublishRate = listen, bootstrap, 1_000_000
 	seed := sha256.Sum256([]byte(name))
-	return p2p.Open(ctx, cfg, ed25519.NewKeyFromSeed(seed[:]), nil, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	return p2p.Open(ctx, cfg, ed25519.NewKeyFromSeed(seed[:]), nil, reg, slog.New(slog.DiscardHandler))
 }
 
 func (b *bench) openPair(ctx context.Context) (_ *pair, err error) {
@@ -59,7 +62,7 @@ func (b *bench) openPair(ctx context.Context) (_ *pair, err error) {
 	var closers []func() error
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	p := &pair{stop: func() (err error) {
+	p := &pair{regs: [2]*prometheus.Registry{prometheus.NewRegistry(), prometheus.NewRegistry()}, stop: func() (err error) {
 		cancel()
 		wg.Wait()
 		for i := len(closers) - 1; i >= 0; i-- {
@@ -76,11 +79,11 @@ func (b *bench) openPair(ctx context.Context) (_ *pair, err error) {
 		return nil, err
 	}
 	closers = append(closers, p.db.Close)
-	if p.listener, err = bareHost(ctx, "listener", listen); err != nil {
+	if p.listener, err = bareHost(ctx, p.regs[0], "listener", listen); err != nil {
 		return nil, err
 	}
 	closers = append(closers, p.listener.Close)
-	if p.speaker, err = bareHost(ctx, "speaker", listen, p.listener.Addrs()...); err != nil {
+	if p.speaker, err = bareHost(ctx, p.regs[1], "speaker", listen, p.listener.Addrs()...); err != nil {
 		return nil, err
 	}
 	closers = append(closers, p.speaker.Close)
@@ -89,7 +92,7 @@ func (b *bench) openPair(ctx context.Context) (_ *pair, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p.taken = func() (int, error) { return counted(reg) }
+	p.taken = func() (int, error) { return counted(reg, "aleph_ingest_messages_total", string(state.MessageProcessed)) }
 	err = p.speaker.Subscribe(wire.TopicMessages, func(context.Context, *p2p.Gossip) p2p.Verdict { return p2p.Accept }, func(context.Context, p2p.Gossip) {})
 	if err != nil {
 		return nil, err
@@ -100,25 +103,37 @@ func (b *bench) openPair(ctx context.Context) (_ *pair, err error) {
 	return p, nil
 }
 
-// counted is how many messages were processed, by ingest's own count.
-func counted(reg *prometheus.Registry) (n int, err error) {
+// counted sums the series of a counter that have a label's value, "" for all.
+func counted(reg *prometheus.Registry, name, value string) (n int, err error) {
 	families, err := reg.Gather()
 	if err != nil {
 		return 0, err
 	}
 	for _, f := range families {
-		if f.GetName() != "aleph_ingest_messages_total" {
+		if f.GetName() != name {
 			continue
 		}
 		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				if l.GetValue() == string(state.MessageProcessed) {
-					n += int(m.GetCounter().GetValue())
-				}
+			if value == "" || slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetValue() == value }) {
+				n += int(m.GetCounter().GetValue())
 			}
 		}
 	}
 	return n, nil
+}
+
+// lost says why messages did not come.
+func (p *pair) lost(taken, sent, want int) error {
+	err := fmt.Errorf("%d of %d messages came, of %d that were published", taken, want, sent)
+	for _, reason := range []string{"peer_queue_full", "validation_full", "handler_behind", "flood", "nobody_listens", "invalid_signature", "other"} {
+		for i, name := range []string{"listener", "speaker"} {
+			n, failed := counted(p.regs[i], "aleph_p2p_gossip_dropped_total", reason)
+			if err = errors.Join(err, failed); n > 0 {
+				err = errors.Join(err, fmt.Errorf("%s: %d dropped: %s", name, n, reason))
+			}
+		}
+	}
+	return err
 }
 
 // takeIn publishes messages, and returns when all are durable and in every list.
@@ -149,7 +164,7 @@ func (p *pair) takeIn(ctx context.Context, all [][]byte) error {
 			taken, changed = now-before, time.Now()
 		}
 		if time.Since(changed) > stallMax {
-			return fmt.Errorf("%d of %d messages came, of %d that were published", taken, len(all), sent)
+			return p.lost(taken, sent, len(all))
 		}
 	}
 	return nil

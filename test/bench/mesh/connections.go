@@ -180,7 +180,8 @@ func hold(ctx context.Context, listen string, n int) (out held, err error) {
 
 func (b *bench) measureConnections(ctx context.Context) error {
 	const group = "Memory of a connection"
-	b.report.Note(group, "A host in a process of its own, with peers that listen to messages: what it holds more than with no peer, after a collection, for each of them.")
+	b.report.Note(group, "A host in a process of its own, with peers that listen to messages: what it holds more than with no peer, after a collection, for each of them. "+
+		"A host keeps 192 connections for long, and lets in as many as the machine's memory allows, some 250 with 24 GB.")
 	for _, transport := range []struct{ name, listen string }{{"TCP", "/ip4/127.0.0.1/tcp/0"}, {"QUIC", "/ip4/127.0.0.1/udp/0/quic-v1"}} {
 		none, err := hold(ctx, transport.listen, 0)
 		if err != nil {

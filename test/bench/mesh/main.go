@@ -99,7 +99,7 @@ func (n numbers) Set(text string) error {
 func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	flags := flag.NewFlagSet("mesh", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	b := &bench{growth: []int{10, 30, 100, 300, 1000}, connections: []int{10, 50, 100, 200, 400}, missing: []int{0, 10, 1000, 100_000}}
+	b := &bench{growth: []int{10, 30, 100, 300, 1000}, connections: []int{10, 50, 100, 200}, missing: []int{0, 10, 1000, 100_000}}
 	var names []string
 	for _, p := range b.parts() {
 		names = append(names, p.name)

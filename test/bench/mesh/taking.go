@@ -30,9 +30,11 @@ import (
 )
 
 const (
-	// window is how many messages are on their way, or not durable yet: half as many as a
-	// host keeps for a slow peer, a few less.
+	// window is how many messages are on their way, or not durable yet: about half as many
+	// as a host keeps for a slow peer.
 	window = 500
+	// pollEvery is how often it is looked how many are durable.
+	pollEvery = 5 * time.Millisecond
 	// stallMax is how long nothing may come before messages are taken for lost.
 	stallMax = 20 * time.Second
 	// bareBatch bounds what the bare loop writes at once, as ingest does.
@@ -142,7 +144,7 @@ func (p *pair) takeIn(ctx context.Context, all [][]byte) error {
 	if err != nil {
 		return err
 	}
-	tick := time.NewTicker(time.Millisecond)
+	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	sent, taken, changed := 0, 0, time.Now()
 	for taken < len(all) {

@@ -43,7 +43,9 @@ func (h *Host) natOptions(cfg Config, listen, announce []ma.Multiaddr, relays []
 	opts = append(opts, libp2p.EnableRelay())
 	switch cfg.Reachability {
 	case ReachPublic:
-		opts = append(opts, libp2p.ForceReachabilityPublic())
+		// Who knows that it can be dialled still dials others back: often it is the first
+		// node of a network, and there is nobody else to ask.
+		opts = append(opts, libp2p.ForceReachabilityPublic(), libp2p.EnableAutoNATv2(), libp2p.EnableNATService())
 	case ReachPrivate:
 		opts = append(opts, libp2p.ForceReachabilityPrivate())
 	default:

@@ -66,7 +66,14 @@ func simulateFar(t *testing.T, oneWay time.Duration, test func(w *world)) {
 func (w *world) options() (addr string, opts []libp2p.Option) {
 	w.next++
 	addr = fmt.Sprintf("/ip4/%s/udp/8000/quic-v1", simnet.IntToPublicIPv4(w.next))
-	return addr, []libp2p.Option{simlibp2p.QUICSimnet(w.net, w.link), libp2p.DisableIdentifyAddressDiscovery()}
+	return addr, []libp2p.Option{simlibp2p.QUICSimnet(w.net, w.link), libp2p.DisableIdentifyAddressDiscovery(), dialsNobodyBack}
+}
+
+// dialsNobodyBack leaves out what dials others back, for which the library opens hosts on the
+// real network. test/e2e/mesh has that.
+func dialsNobodyBack(cfg *libp2p.Config) error {
+	cfg.EnableAutoNATv2, cfg.AutoNATConfig.EnableService = false, false
+	return nil
 }
 
 // open opens a host.

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 )
@@ -169,7 +168,7 @@ func (h *Host) meetListed(ctx context.Context, now time.Time) {
 		if missing == 0 {
 			break
 		}
-		if info.ID == h.self || h.host.Network().Connectedness(info.ID) == network.Connected || !h.due(info.ID, now) {
+		if info.ID == h.self || h.isMet(info.ID) || !h.due(info.ID, now) {
 			continue
 		}
 		missing--

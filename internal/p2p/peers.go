@@ -115,13 +115,20 @@ func (h *Host) others(infos []peer.AddrInfo) []peer.AddrInfo {
 func (h *Host) meetBootstrap(ctx context.Context, now time.Time) {
 	var wg sync.WaitGroup
 	for _, info := range h.others(h.bootstrap) {
-		if h.host.Network().Connectedness(info.ID) == network.Connected || !h.due(info.ID, now) {
+		if h.isMet(info.ID) || !h.due(info.ID, now) {
 			continue
 		}
 		h.host.ConnManager().Protect(info.ID, "bootstrap")
 		wg.Go(func() { h.meet(ctx, info, now, slog.LevelWarn) })
 	}
 	wg.Wait()
+}
+
+// isMet reports whether a peer is connected, if only through a relay: hole punching sees to
+// the rest.
+func (h *Host) isMet(id peer.ID) bool {
+	c := h.host.Network().Connectedness(id)
+	return c == network.Connected || c == network.Limited
 }
 
 func (h *Host) due(id peer.ID, now time.Time) bool {

@@ -30,14 +30,14 @@ type Connection struct {
 	Node      uint32   // Number in the registry; 0 for none, or not known.
 	Addrs     []string // Multiaddresses of the open connections.
 	Agent     string   // What it says of its software; not to be trusted.
-	Direction string   // Who opened the oldest connection: in or out.
-	Transport string   // tcp or quic, of that connection; relay for one through a relay.
+	Direction string   // Who opened the oldest connection, of direct ones if there are any: in or out.
+	Transport string   // tcp or quic, of that connection; relay if all are through relays.
 	Latency   time.Duration
 	Score     float64  // Standing in gossip.
 	Topics    []string // Topics of ours that it listens to.
 	BytesIn   int64
 	BytesOut  int64
-	Since     time.Time // When the oldest connection was opened.
+	Since     time.Time // When that connection was opened.
 }
 
 // Peers returns the peers with an open connection: nodes that are registered first,
@@ -51,7 +51,9 @@ func (h *Host) Peers() []Connection {
 		if len(conns) == 0 {
 			continue
 		}
-		slices.SortFunc(conns, func(a, b network.Conn) int { return a.Stat().Opened.Compare(b.Stat().Opened) })
+		slices.SortFunc(conns, func(a, b network.Conn) int {
+			return cmp.Or(cmp.Compare(b2i(a.Stat().Limited), b2i(b.Stat().Limited)), a.Stat().Opened.Compare(b.Stat().Opened))
+		})
 		c := Connection{
 			ID: PeerID(id.String()), Node: h.nodes.of(id), Latency: h.host.Peerstore().LatencyEWMA(id), Score: scores[id], Topics: topics[id],
 			Direction: direction(conns[0]), Transport: transportOf(conns[0].RemoteMultiaddr()), Since: conns[0].Stat().Opened,

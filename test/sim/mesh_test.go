@@ -104,7 +104,7 @@ func (m *mesh) closed(host io.Closer) {
 // libp2p over QUIC, in packets that are lost and cut off. What it does is not the same
 // each time.
 func TestAMeshOfRealHostsAgrees(t *testing.T) {
-	pl := chosen(plan{seed: seeds(1)[0], nodes: 12, messages: 40})
+	pl := chosen(plan{seed: seeds(1)[0], nodes: 8, messages: 40})
 	words, base, dir := write(t, pl.seed, pl.messages, meshLoad), template(t), t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s := &sky{r: rand.New(rand.NewPCG(pl.seed, 3))}

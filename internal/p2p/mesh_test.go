@@ -153,7 +153,7 @@ func mesh(t *testing.T, hosts, messages int) (out meshFigures) {
 	t.Helper()
 	before := held()
 	simulateFar(t, meshOneWay, func(w *world) {
-		r := rand.New(rand.NewPCG(1, uint64(hosts))) //nolint:gosec // The same each time.
+		r := rand.New(rand.NewPCG(1, uint64(hosts)))
 		w.conns = *meshConns
 		m := &meshRun{w: w, heard: map[[2]int]bool{}}
 		defer m.open(hosts, r)()

@@ -24,8 +24,14 @@ func TestQuantilesAreOfTheNearestRank(t *testing.T) {
 		q      float64
 		want   float64
 	}{
-		{nil, 0.5, 0}, {[]float64{7}, 0.5, 7}, {[]float64{7}, 0.99, 7}, {[]float64{2, 1}, 0.5, 1}, {[]float64{3, 1, 2}, 0.5, 2},
-		{hundred, 0.5, 50}, {hundred, 0.99, 99}, {hundred, 1, 100},
+		{nil, 0.5, 0},
+		{[]float64{7}, 0.5, 7},
+		{[]float64{7}, 0.99, 7},
+		{[]float64{2, 1}, 0.5, 1},
+		{[]float64{3, 1, 2}, 0.5, 2},
+		{hundred, 0.5, 50},
+		{hundred, 0.99, 99},
+		{hundred, 1, 100},
 	} {
 		if got := measure.Quantile(tt.values, tt.q); got != tt.want {
 			t.Errorf("quantile %v of %d values is %v, want %v", tt.q, len(tt.values), got, tt.want)

@@ -90,7 +90,7 @@ func startHub(ctx context.Context, listen string) (*hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &hub{cmd: exec.CommandContext(ctx, self, "-hub", listen)} //nolint:gosec // This program.
+	h := &hub{cmd: exec.CommandContext(ctx, self, "-hub", listen)}
 	h.cmd.Stderr = os.Stderr
 	if h.in, err = h.cmd.StdinPipe(); err != nil {
 		return nil, err

@@ -45,7 +45,7 @@ func (b *bench) simulate(ctx context.Context, hosts, messages, connections int, 
 		return out, err
 	}
 	test := exec.CommandContext(ctx, "go", "test", "./internal/p2p", "-count=1", "-timeout=1h", "-run=^TestGossipReachesAllSoonAndNotTooOften$", "-args",
-		"-mesh.hosts="+strconv.Itoa(hosts), "-mesh.messages="+strconv.Itoa(messages), "-mesh.profile="+profile, "-mesh.connections="+strconv.Itoa(connections), "-mesh.out="+f.Name()) //nolint:gosec // The flags of this program.
+		"-mesh.hosts="+strconv.Itoa(hosts), "-mesh.messages="+strconv.Itoa(messages), "-mesh.profile="+profile, "-mesh.connections="+strconv.Itoa(connections), "-mesh.out="+f.Name())
 	if said, err := test.CombinedOutput(); err != nil {
 		return out, fmt.Errorf("simulate %d hosts: %w\n%s", hosts, err, said)
 	}

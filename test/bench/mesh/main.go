@@ -58,8 +58,12 @@ type bench struct {
 // parts are what can be measured by itself.
 func (b *bench) parts() []part {
 	return []part{
-		{"delivery", b.measureDelivery}, {"growth", b.measureGrowth}, {"taking", b.measureTaking}, {"connections", b.measureConnections},
-		{"reconcile", b.measureReconcile}, {"join", b.measureJoin},
+		{"delivery", b.measureDelivery},
+		{"growth", b.measureGrowth},
+		{"taking", b.measureTaking},
+		{"connections", b.measureConnections},
+		{"reconcile", b.measureReconcile},
+		{"join", b.measureJoin},
 	}
 }
 

@@ -94,7 +94,9 @@ func (b *bench) openPair(ctx context.Context) (_ *pair, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p.taken = func() (int, error) { return counted(reg, "aleph_ingest_messages_total", string(state.MessageProcessed)) }
+	p.taken = func() (int, error) {
+		return counted(reg, "aleph_ingest_messages_total", string(state.MessageProcessed))
+	}
 	err = p.speaker.Subscribe(wire.TopicMessages, func(context.Context, *p2p.Gossip) p2p.Verdict { return p2p.Accept }, func(context.Context, p2p.Gossip) {})
 	if err != nil {
 		return nil, err

@@ -75,7 +75,7 @@ func checkIndexer(name, rawURL string, texts map[string]string) error {
 		return nil
 	}
 	if u, err := url.Parse(rawURL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return fmt.Errorf("%s.url is %q, want https://...", name, rawURL)
+		return fmt.Errorf("%s.url is %q, want the URL of a server", name, rawURL)
 	}
 	for key, text := range texts {
 		if text == "" || len(text) > textMax || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {

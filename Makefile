@@ -32,7 +32,7 @@ ARGS ?=
 
 include contracts/contracts.mk
 
-.PHONY: help build image test check demo devnet bench bench-mesh bench-messages unit sim e2e race faults-messages cover fuzz lint fmt generate check-generated clean check-go
+.PHONY: help build image test check demo devnet bench bench-mesh bench-messages unit sim e2e race faults-messages faults-mesh cover fuzz lint fmt generate check-generated clean check-go
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -183,6 +183,10 @@ KILLS ?= 200
 faults-messages: build ## kill nodes while messages come in, KILLS (200) times on each engine, and count what is lost
 	@$(SETUP) test
 	@go test -tags e2e -count=1 -timeout 120m -v -run 'TestKilledNodes|TestFullDisk' ./test/e2e/messages -kills $(KILLS) $(ARGS)
+
+faults-mesh: build ## break a network of nodes in namespaces: cuts, loss, clocks, liars, full disks, NAT; needs root
+	@$(SETUP) test
+	@go test -tags e2e -count=1 -timeout 60m -v ./test/e2e/mesh $(ARGS)
 
 # Binaries that record coverage are apart from bin, and tell of what e2e ran.
 COVER := build/cover

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -152,7 +153,9 @@ func (m *meshRun) sum(name, label string) (out float64) {
 func mesh(t *testing.T, hosts, messages int) (out meshFigures) {
 	t.Helper()
 	before := held()
-	simulateFar(t, meshOneWay, func(w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, meshOneWay)
+		defer w.net.Close()
 		r := rand.New(rand.NewPCG(1, uint64(hosts)))
 		w.conns = *meshConns
 		m := &meshRun{w: w, heard: map[[2]int]bool{}}

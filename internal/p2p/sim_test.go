@@ -47,19 +47,20 @@ const (
 // simulate runs a test in a world.
 func simulate(t *testing.T, test func(w *world)) {
 	t.Helper()
-	simulateFar(t, simLatency, test)
-}
-
-// simulateFar is simulate where a packet takes as long as oneWay says.
-func simulateFar(t *testing.T, oneWay time.Duration, test func(w *world)) {
-	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		link := simnet.LinkSettings{BitsPerSecond: simMbps * simlibp2p.OneMbps}
-		w := &world{t: t, net: &simnet.Simnet{LatencyFunc: simnet.StaticLatency(oneWay)}, link: simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}, conns: p2p.ConnsHigh}
-		w.net.Start()
+		w := newWorld(t, simLatency)
 		defer w.net.Close()
 		test(w)
 	})
+}
+
+// newWorld returns a world in which a packet takes as long as oneWay says.
+func newWorld(t *testing.T, oneWay time.Duration) *world {
+	t.Helper()
+	link := simnet.LinkSettings{BitsPerSecond: simMbps * simlibp2p.OneMbps}
+	w := &world{t: t, net: &simnet.Simnet{LatencyFunc: simnet.StaticLatency(oneWay)}, link: simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}, conns: p2p.ConnsHigh}
+	w.net.Start()
+	return w
 }
 
 // options put a host of the library into the world, at an address of its own.

@@ -59,7 +59,8 @@ type said struct {
 	by       *author
 	acked    bool
 	original *said // Of an amend.
-	ends     bool  // Somebody forgets it.
+	ends     bool  // A FORGET of it was handed in,
+	ended    bool  // and acknowledged.
 	file     message.ItemHash
 	bytes    []byte
 }
@@ -149,7 +150,9 @@ func (w *world) aggregate(t *testing.T, at *node, a *author, key string) *said {
 func (w *world) forget(t *testing.T, at *node, target *said) *said {
 	t.Helper()
 	target.ends = true
-	return w.hand(t, at, target.by, &said{typ: message.TypeForget}, channel, map[string]any{"hashes": []message.ItemHash{target.hash}})
+	s := w.hand(t, at, target.by, &said{typ: message.TypeForget}, channel, map[string]any{"hashes": []message.ItemHash{target.hash}})
+	target.ended = target.ended || s.acked
+	return s
 }
 
 // content is bytes that nobody has stored before.

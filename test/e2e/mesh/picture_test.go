@@ -118,7 +118,7 @@ func (w *world) converge(t *testing.T, nodes []*node) {
 			if has := first.has(s.hash); s.lasts() && !has {
 				status, err := nodes[0].statusOf(ctx, s.hash)
 				return fmt.Errorf("%s lacks %s %s, which is acknowledged; it is %q there (%v)", nodes[0].name, s.typ, s.hash, status, err)
-			} else if s.ends && has {
+			} else if s.ended && has {
 				return fmt.Errorf("%s has %s %s, which is forgotten", nodes[0].name, s.typ, s.hash)
 			}
 		}

@@ -4,6 +4,8 @@ package mesh_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,6 +79,28 @@ func skewed(t *testing.T) string {
 	return out
 }
 
+// tells checks by how much the clock of the process is off, as its answers over HTTP tell it.
+func (n *node) tells(t *testing.T, skew string) {
+	t.Helper()
+	want, err := time.ParseDuration(skew)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/api/v0/version", apiPort), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := n.client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	at, err := http.ParseTime(res.Header.Get("Date"))
+	if off := time.Until(at.Add(-want)).Abs(); err != nil || off > want.Abs()/2 {
+		t.Fatalf("the clock of %s says %v (%v), want it %v off", n.name, at, err, want)
+	}
+}
+
 // TestClocks gives two of four nodes clocks that are an hour off, one each way, then right
 // ones again.
 func TestClocks(t *testing.T) {
@@ -93,6 +117,7 @@ func TestClocks(t *testing.T) {
 		n.start(t)
 		n.waitUp(t)
 		n.binary = right
+		n.tells(t, skew)
 	}
 
 	t.Run("messages are the same on nodes whose clocks are an hour ahead and behind", func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -117,7 +118,7 @@ func (w *world) converge(t *testing.T, nodes []*node) {
 		for _, s := range w.said {
 			if has := first.has(s.hash); s.lasts() && !has {
 				status, err := nodes[0].statusOf(ctx, s.hash)
-				return fmt.Errorf("%s lacks %s %s, which is acknowledged; it is %q there (%v)", nodes[0].name, s.typ, s.hash, status, err)
+				return errors.Join(fmt.Errorf("%s lacks %s %s, which is acknowledged; it is %q there", nodes[0].name, s.typ, s.hash, status), err)
 			} else if s.ended && has {
 				return fmt.Errorf("%s has %s %s, which is forgotten", nodes[0].name, s.typ, s.hash)
 			}

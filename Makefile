@@ -104,7 +104,7 @@ unit: check-go ## unit tests of the Go code, with real machines where packages n
 	@go test -timeout 20m ./...
 
 # A later -nodes or -seed of ARGS counts.
-sim: check-go ## simulate 1,000 nodes with faults on virtual time (8 GB, 15 minutes), ARGS="-seed 7 -nodes 200"
+sim: check-go ## simulate 1,000 nodes with faults on virtual time (3 GB, many minutes), ARGS="-seed 7 -nodes 200"
 	@go test ./test/sim -run TestALargeNetworkAgrees -count=1 -timeout 120m -v -nodes 1000 $(ARGS)
 
 e2e: build image ## tests with the real binaries, chain and machines

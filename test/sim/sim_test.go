@@ -471,7 +471,7 @@ func TestALargeNetworkAgrees(t *testing.T) {
 	if *nodesFlag == 0 {
 		t.Skip("make sim runs it, or go test ./test/sim -nodes 1000")
 	}
-	pl := chosen(plan{seed: seeds(1)[0], messages: 200, degree: 6, liars: *nodesFlag / 100, natShare: 30, grain: 5 * time.Millisecond})
+	pl := chosen(plan{seed: seeds(1)[0], messages: 100, degree: 6, liars: *nodesFlag / 100, natShare: 30, grain: 5 * time.Millisecond})
 	pl.draw(8)
 	t.Log(simulate(t, pl))
 }

@@ -232,7 +232,12 @@ func (n *network) run(dir string) (out result) {
 	healed := w.now()
 	first := n.differs()
 	for ; first != "" && w.now() < healed+healedWithin; first = n.differs() {
-		w.run(lookEvery)
+		if n.plan.nodes < manyNodes {
+			w.run(lookEvery)
+			continue
+		}
+		w.run(tellEvery)
+		n.tell("%v after the end of faults, %d happenings, %d nodes apart", w.now()-healed, w.said, n.apart())
 	}
 	out.healed, out.virtual, out.happened = w.now()-healed, w.now(), w.said
 	if first != "" {
@@ -272,20 +277,36 @@ func (n *network) differs() string {
 	var want reconcile.Print
 	all := n.honest()
 	for i, p := range all {
-		set := p.db.MessageSet(p.life)
-		sums, err := set.Sums([]reconcile.Point{reconcile.Start(), reconcile.End()})
-		if err != nil {
-			n.w.t.Fatal(err)
-		}
+		has := n.print(p)
 		if i == 0 {
-			want = sums[0].Print()
+			want = has
 			continue
 		}
-		if sums[0].Print() != want {
+		if has != want {
 			return fmt.Sprintf("nodes %d and %d (-first +second):\n%s", all[0].node.index, p.node.index, gocmp.Diff(n.named(n.counted(all[0])), n.named(n.counted(p))))
 		}
 	}
 	return ""
+}
+
+// print is of the messages that count at a node.
+func (n *network) print(p *process) reconcile.Print {
+	sums, err := p.db.MessageSet(p.life).Sums([]reconcile.Point{reconcile.Start(), reconcile.End()})
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	return sums[0].Print()
+}
+
+// apart is how many nodes have not what most have.
+func (n *network) apart() int {
+	all, most, with := n.honest(), 0, map[reconcile.Print]int{}
+	for _, p := range all {
+		has := n.print(p)
+		with[has]++
+		most = max(most, with[has])
+	}
+	return len(all) - most
 }
 
 // counted are the messages that count at a node.

@@ -167,8 +167,8 @@ func checkName(what, name string) error {
 
 // check looks whether an event may be one.
 func (e *Event) check() error {
-	for what, name := range map[string]string{"id of an event": e.ID, "its transaction": e.Tx, "its publisher": e.Publisher} {
-		if err := checkName(what, name); err != nil {
+	for _, name := range [][2]string{{"id of an event", e.ID}, {"its transaction", e.Tx}, {"its publisher", e.Publisher}} {
+		if err := checkName(name[0], name[1]); err != nil {
 			return err
 		}
 	}

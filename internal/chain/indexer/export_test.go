@@ -34,7 +34,7 @@ func ParseTezos(raw []byte, contract string) ([]Event, error) {
 	if err := decodeGraph(raw, &d); err != nil {
 		return nil, err
 	}
-	return d.events(contract, 0)
+	return d.events(contract, 0, tezosPage)
 }
 
 // ParseNULS2 reads the events of an answer, as far as they are whole and old enough.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -30,6 +31,36 @@ const (
 	// events are of one moment: 16 times the usual length.
 	growths = 4
 )
+
+// errTooLong is of an answer beyond answerMax. Who makes events chooses how long they are,
+// so that fewer are asked for then.
+var errTooLong = errors.New("too long")
+
+// asking is how many events a page is asked for.
+type asking struct {
+	limit  int
+	atMost int // The greatest limit; the usual one where a page need not be longer.
+	short  int // The greatest limit that was too small; 0 if none was.
+	long   int // The least limit whose answer was too long; 0 if none was.
+}
+
+// fewer makes the limit smaller after an answer that was too long, and reports whether it
+// did: half, but more than what was too small.
+func (a *asking) fewer() bool {
+	a.long = a.limit
+	a.limit = (a.short + a.long) / 2
+	return a.limit > a.short
+}
+
+// more makes the limit greater after a page of one moment only, and reports whether it
+// did: double, but less than what was too long.
+func (a *asking) more() bool {
+	a.short = a.limit
+	if a.limit = min(2*a.limit, a.atMost); a.long > 0 {
+		a.limit = (a.short + a.long) / 2
+	}
+	return a.limit > a.short
+}
 
 // Event is an event of a contract, as an indexer tells of it.
 type Event struct {
@@ -141,7 +172,7 @@ func (e endpoint) do(req *http.Request) (_ []byte, err error) {
 	case err != nil:
 		return nil, errs.New(errs.Unavailable, "read the answer of %s: %w", e.base.Host, err)
 	case int64(len(raw)) > limit:
-		return nil, errs.New(errs.Unavailable, "the answer of %s has more than %d bytes", e.base.Host, limit)
+		return nil, errs.New(errs.Unavailable, "the answer of %s is %w: it has more than %d bytes", e.base.Host, errTooLong, limit)
 	}
 	return raw, nil
 }

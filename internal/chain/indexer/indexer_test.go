@@ -167,6 +167,29 @@ func TestManyEventsOfOneMoment(t *testing.T) {
 	}
 }
 
+// TestLongEventsDoNotStopReading: anybody can make events that together are more than what
+// is read of an answer, and many of one moment among them.
+func TestLongEventsDoNotStopReading(t *testing.T) {
+	for _, k := range kinds(t) {
+		t.Run(k.name, func(t *testing.T) {
+			size, crowd, count := 40_000, 0, k.page+10
+			if k.grows {
+				crowd = 7 * k.page / 10 // More than half a page, which is what can be had.
+			} else {
+				size = 500_000
+			}
+			text := strings.Repeat("x", size)
+			for n := range count {
+				e := event(n, max(1, n-crowd+2))
+				e.Text = text
+				k.server.Add(e)
+			}
+			got, _, _ := readAll(t, k.reader, nil, after(1<<19))
+			wantEach(t, got, 0, count)
+		})
+	}
+}
+
 // TestTheMultichainIndexerWorksOnOldTimesAndNewOnes at once: what it has processed is read,
 // and the rest when it has.
 func TestTheMultichainIndexerWorksOnOldTimesAndNewOnes(t *testing.T) {

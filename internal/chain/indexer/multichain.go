@@ -114,21 +114,24 @@ func (s *multichainState) spans() ([]span, error) {
 
 // events reads the first events of a range, and says up to where they are all of them.
 func (m *Multichain) events(ctx context.Context, in span) (events []Event, upTo int64, err error) {
-	for limit := multichainPage; ; limit *= 2 {
+	for ask := (asking{limit: multichainPage, atMost: multichainPage << growths}); ; {
 		query := fmt.Sprintf(`{ messageEvents(blockchain: %s, limit: %d, reverse: false, startDate: %d, endDate: %d) { id timestamp address height transaction type content } }`,
-			quote(m.blockchain), limit, in[0], in[1])
+			quote(m.blockchain), ask.limit, in[0], in[1])
 		var data multichainEvents
 		if err := m.query(ctx, query, &data); err != nil {
+			if errors.Is(err, errTooLong) && ask.fewer() {
+				continue
+			}
 			return nil, 0, err
 		}
-		events, upTo, err = data.events(in, limit)
+		events, upTo, err = data.events(in, ask.limit)
 		switch {
 		case err != nil:
 			return nil, 0, errs.New(errs.Unavailable, "events of %s at %s: %w", m.account, m.base.Host, err)
 		case upTo > in[0]:
 			return events, upTo, nil
-		case limit >= multichainPage<<growths:
-			return nil, 0, errs.New(errs.Unavailable, "%s has more than %d events at %v", m.base.Host, limit, time.UnixMilli(in[0]).UTC())
+		case !ask.more():
+			return nil, 0, errs.New(errs.Unavailable, "%s has more than %d events at %v", m.base.Host, ask.short, time.UnixMilli(in[0]).UTC())
 		}
 	}
 }

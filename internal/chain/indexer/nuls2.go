@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -46,12 +47,15 @@ func (n *NULS2) Page(ctx context.Context, cursor json.RawMessage, until time.Tim
 	if err != nil {
 		return Page{}, err
 	}
-	for limit := nuls2Page; ; limit *= 2 {
-		all, err := n.transactions(ctx, c.Height+1, limit)
+	for ask := (asking{limit: nuls2Page, atMost: nuls2Page << growths}); ; {
+		all, err := n.transactions(ctx, c.Height+1, ask.limit)
+		if errors.Is(err, errTooLong) && ask.fewer() {
+			continue
+		}
 		if err != nil {
 			return Page{}, err
 		}
-		full := len(all) == limit
+		full := len(all) == ask.limit
 		whole := nuls2Whole(all, full, until)
 		switch {
 		case len(whole) > 0:
@@ -62,8 +66,8 @@ func (n *NULS2) Page(ctx context.Context, cursor json.RawMessage, until time.Tim
 			return pageOf(events, nuls2Cursor{int64(whole[len(whole)-1].Height)}, full)
 		case !full || time.Unix(int64(all[0].CreateTime), 0).After(until):
 			return pageOf(nil, c, false)
-		case limit >= nuls2Page<<growths:
-			return Page{}, errs.New(errs.Unavailable, "%s has more than %d transactions at height %d", n.base.Host, limit, int64(all[0].Height))
+		case !ask.more():
+			return Page{}, errs.New(errs.Unavailable, "%s has more than %d transactions at height %d", n.base.Host, ask.short, int64(all[0].Height))
 		}
 	}
 }

@@ -3,6 +3,7 @@ package indexer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -10,7 +11,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
 
-// tezosPage is how many events a page has.
+// tezosPage is how many events a page usually has.
 const tezosPage = 100
 
 // Tezos is the GraphQL indexer of contracts on Tezos: messages that a contract sends.
@@ -37,18 +38,29 @@ func (t *Tezos) Page(ctx context.Context, cursor json.RawMessage, until time.Tim
 	if err != nil {
 		return Page{}, err
 	}
+	for ask := (asking{limit: tezosPage, atMost: tezosPage}); ; {
+		page, err := t.page(ctx, c, ask.limit, until)
+		if errors.Is(err, errTooLong) && ask.fewer() {
+			continue
+		}
+		return page, err
+	}
+}
+
+// page reads up to limit of the next events.
+func (t *Tezos) page(ctx context.Context, c tezosCursor, limit int, until time.Time) (Page, error) {
 	query := fmt.Sprintf(`{ indexStatus { oldestBlock recentBlock status } stats(address: %[1]s) { totalEvents } `+
 		`events(limit: %[2]d, skip: %[3]d, source: %[1]s, type: "MessageEvent") { _id source timestamp blockLevel operationHash type payload } }`,
-		quote(t.contract), tezosPage, c.Count)
+		quote(t.contract), limit, c.Count)
 	var data tezosEvents
 	if err := t.query(ctx, query, &data); err != nil {
 		return Page{}, err
 	}
-	events, err := data.events(t.contract, c.Count)
+	events, err := data.events(t.contract, c.Count, limit)
 	if err != nil {
 		return Page{}, errs.New(errs.Unavailable, "events of %s at %s: %w", t.contract, t.base.Host, err)
 	}
-	full := len(events) == tezosPage
+	full := len(events) == limit
 	for i := range events {
 		if events[i].At.After(until) {
 			events, full = events[:i], false
@@ -80,14 +92,14 @@ type tezosEvent struct {
 
 // events are those of a page. Who calls the contract chooses the payload, so one that says
 // nothing is passed over; what else is wrong is the indexer's fault.
-func (d *tezosEvents) events(contract string, skip int64) ([]Event, error) {
+func (d *tezosEvents) events(contract string, skip int64, limit int) ([]Event, error) {
 	switch {
 	case d.IndexStatus.Status != "synced":
 		return nil, fmt.Errorf("the indexer is %.40q, not synced", d.IndexStatus.Status)
 	case d.Events == nil:
 		return nil, fmt.Errorf("there is no list of events")
-	case len(*d.Events) > tezosPage:
-		return nil, fmt.Errorf("there are %d events, want %d at most", len(*d.Events), tezosPage)
+	case len(*d.Events) > limit:
+		return nil, fmt.Errorf("there are %d events, want %d at most", len(*d.Events), limit)
 	case int64(d.Stats.TotalEvents) < skip:
 		return nil, fmt.Errorf("the indexer has %d events, and %d were read: it begins anew", int64(d.Stats.TotalEvents), skip)
 	}

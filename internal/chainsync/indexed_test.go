@@ -124,6 +124,30 @@ func TestIndexersConfirmMessages(t *testing.T) {
 	}
 }
 
+// TestAnIndexerSpeaksForItsChainOnly: a message of somebody of another chain is dropped.
+func TestAnIndexerSpeaksForItsChainOnly(t *testing.T) {
+	w := newWorld(t)
+	ix, cfg := w.indexers()
+	sender, at := crypto.PubkeyToAddress(w.other.PublicKey).Hex(), time.Unix(1_700_000_000, 0)
+	onBSC, bscHash := emitted(tezosSender, "of Tezos")
+	onTezos, tezosHash := emitted(sender, "of Ethereum")
+	ix.bsc.Process([2]time.Time{at, at.Add(time.Hour)})
+	ix.bsc.Add(indexertest.Event{ID: "b", Tx: "0xb", Height: 7, At: at, Publisher: tezosSender, Type: "POST", Text: onBSC})
+	ix.tezos.Add(indexertest.Event{ID: "t", Tx: "oo", Height: 8, At: at, Sender: sender, Type: "POST", Text: onTezos})
+	m := w.open(t.TempDir(), cfg, nil)
+
+	m.follow(cfg)
+
+	if got := m.confirmations(bscHash, tezosHash); got != "[missing missing]" {
+		t.Errorf("messages are %s, want none", got)
+	}
+	for _, source := range []string{"BSC", "TEZOS"} {
+		if n, err := m.db.CountSyncEvents(t.Context(), source, state.SyncDropped); err != nil || n != 1 {
+			t.Errorf("of %s %d events were dropped, %v, want one", source, n, err)
+		}
+	}
+}
+
 // TestAReorganisationLeavesOtherChainsAlone: what indexers told stays, even of heights and
 // with names that the chain has too.
 func TestAReorganisationLeavesOtherChainsAlone(t *testing.T) {

@@ -23,6 +23,7 @@ const (
 	tezos    = "KT1FfEoaNvooDfYrP61Ykct6L8z7w7e2pgnT"
 	nuls2    = "NULSd6HgesryNn1aUkTPr1uXbNPKkS1Yjz8Tm"
 	remark   = "ALEPH-SYNC"
+	caller   = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 )
 
 // began is when the tests' chains began.
@@ -33,7 +34,7 @@ func after(seconds int) time.Time { return began().Add(time.Duration(seconds) * 
 // event is one of a second.
 func event(n, second int) indexertest.Event {
 	return indexertest.Event{
-		ID: fmt.Sprint("id", n), Tx: fmt.Sprint("tx", n), Height: int64(100 + second), At: after(second), Publisher: "0xP", Sender: "KT1S", Type: "POST",
+		ID: fmt.Sprint("id", n), Tx: fmt.Sprint("tx", n), Height: int64(100 + second), At: after(second), Publisher: caller, Sender: tezos, Type: "POST",
 		Text: fmt.Sprint("text ", n), Remark: remark,
 	}
 }
@@ -254,7 +255,7 @@ func TestGoldenMessagesOfContracts(t *testing.T) {
 // TestWhatCallersSayIsNotTheIndexersFault: an event that says nothing is passed over.
 func TestWhatCallersSayIsNotTheIndexersFault(t *testing.T) {
 	k := kinds(t)
-	for _, payload := range []string{`null`, `[]`, `{"addr":7}`, `{"timestamp":1,"addr":"a b","msgtype":"POST","msgcontent":""}`, `{"timestamp":-1,"addr":"a","msgtype":"POST","msgcontent":""}`, `{"timestamp":1,"addr":"a","msgtype":"","msgcontent":""}`, `{"addr":"a","msgtype":"POST","msgcontent":""}`} {
+	for _, payload := range []string{`null`, `[]`, `{"addr":7}`, `{"timestamp":1,"addr":"a b","msgtype":"POST","msgcontent":""}`, `{"timestamp":-1,"addr":"` + tezos + `","msgtype":"POST","msgcontent":""}`, `{"timestamp":1,"addr":"` + tezos + `","msgtype":"","msgcontent":""}`, `{"addr":"` + tezos + `","msgtype":"POST","msgcontent":""}`} {
 		k[1].server.Answer(func(w http.ResponseWriter) {
 			_, _ = fmt.Fprintf(w, `{"data":{"indexStatus":{"status":"synced"},"stats":{"totalEvents":1},"events":[
 				{"_id":"1","source":%q,"timestamp":"2024-01-02T03:04:05","blockLevel":"7","operationHash":"oo","type":"MessageEvent","payload":%s}]}}`, tezos, payload)
@@ -271,6 +272,38 @@ func TestWhatCallersSayIsNotTheIndexersFault(t *testing.T) {
 	page, err := k[2].reader.Page(t.Context(), nil, time.Now())
 	if err != nil || len(page.Events) != 2 || page.Events[0].Tx != "b" || page.Events[0].Bad == nil || page.Events[1].Bad == nil || string(page.Next) != `{"height":4}` {
 		t.Errorf("transactions without texts: %+v, %v", page, err)
+	}
+}
+
+// TestSendersAreOfTheirChain: others are passed over, as rights are those of addresses.
+func TestSendersAreOfTheirChain(t *testing.T) {
+	tests := []struct {
+		kind   int
+		sender string
+		good   bool
+	}{
+		{0, caller, true},
+		{0, strings.ToLower(caller), true},
+		{0, caller[2:], false},
+		{0, caller + "0", false},
+		{0, tezos, false},
+		{1, tezos, true},
+		{1, "tz1SmGHzna3YhKropa3WudVq72jhTPDBn4r5", true},
+		{1, "tz1SmGHzna3YhKropa3WudVq72jhTPDBn4r6", false}, // The checksum is wrong.
+		{1, "tz1SmGHzna3YhKropa3WudVq72jhTPDBn4r0", false}, // It is not base58.
+		{1, "tz5SmGHzna3YhKropa3WudVq72jhTPDBn4r5", false},
+		{1, caller, false},
+		{1, nuls2, false},
+	}
+	for _, tt := range tests {
+		k := kinds(t)[tt.kind]
+		e := event(1, 1)
+		e.Publisher, e.Sender = tt.sender, tt.sender
+		k.server.Add(e)
+		page, err := k.reader.Page(t.Context(), nil, after(9))
+		if err != nil || len(page.Events) != 1 || (page.Events[0].Bad == nil) != tt.good {
+			t.Errorf("%s, sender %s: %+v, %v, want it good: %t", k.name, tt.sender, page, err, tt.good)
+		}
 	}
 }
 

@@ -22,7 +22,8 @@ const (
 	spansMax = 10_000
 )
 
-// Multichain is the GraphQL indexer of several chains: messages that a contract sends.
+// Multichain is the GraphQL indexer of several chains: messages that a contract sends, on
+// those that have addresses of the EVM.
 type Multichain struct {
 	endpoint
 	blockchain, account string
@@ -184,6 +185,7 @@ func (d *multichainEvents) events(in span, limit int) (out []Event, upTo int64, 
 		if err := event.check(); err != nil {
 			return nil, 0, err
 		}
+		event.Bad = checkEVM(event.Sender)
 		out = append(out, event)
 	}
 	slices.SortStableFunc(out, func(a, b Event) int { return a.At.Compare(b.At) })

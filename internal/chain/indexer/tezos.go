@@ -131,7 +131,7 @@ func (e *Event) read(raw json.RawMessage) {
 		e.Bad = fmt.Errorf("its payload is none: %w", err)
 		return
 	}
-	if err := checkName("its sender", p.Addr); err != nil {
+	if err := checkTezos(p.Addr); err != nil {
 		e.Bad = err
 		return
 	}

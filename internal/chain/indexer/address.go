@@ -1,0 +1,48 @@
+package indexer
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/mr-tron/base58"
+)
+
+const (
+	// tezosAddressLen is the length of all addresses of Tezos as text.
+	tezosAddressLen = 36
+	// tezosChecksumLen is the length of the checksum at the end of their bytes.
+	tezosChecksumLen = 4
+	// tezosPrefixLen is the length of what their text begins with.
+	tezosPrefixLen = 3
+)
+
+// checkEVM wants an address of an EVM chain. Messages of contracts are signed by nobody
+// and rights are those of addresses, so that an indexer may speak for no others.
+func checkEVM(sender string) error {
+	if !strings.HasPrefix(sender, "0x") || !common.IsHexAddress(sender) {
+		return fmt.Errorf("its sender is %.*q, want an address of an EVM chain", nameMax, sender)
+	}
+	return nil
+}
+
+// checkTezos wants an address that can call a contract of Tezos, for the same reason: of an
+// account, a contract or a rollup, in base58 with a checksum.
+func checkTezos(sender string) error {
+	if len(sender) != tezosAddressLen || !slices.Contains([]string{"tz1", "tz2", "tz3", "tz4", "KT1", "sr1"}, sender[:tezosPrefixLen]) {
+		return fmt.Errorf("its sender is %.*q, want an address of Tezos", nameMax, sender)
+	}
+	raw, err := base58.Decode(sender)
+	if err != nil || len(raw) <= tezosChecksumLen {
+		return fmt.Errorf("its sender %q is not base58", sender)
+	}
+	body := raw[:len(raw)-tezosChecksumLen]
+	once := sha256.Sum256(body)
+	if twice := sha256.Sum256(once[:]); !bytes.Equal(twice[:tezosChecksumLen], raw[len(body):]) {
+		return fmt.Errorf("its sender %q has a wrong checksum", sender)
+	}
+	return nil
+}

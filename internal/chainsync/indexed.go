@@ -28,10 +28,10 @@ const (
 // multichainBSC is what the indexer of several chains calls BSC.
 const multichainBSC = "bsc"
 
-// Indexer tells of the events of a chain, page by page. Each page that has more after it
-// brings the cursor on.
+// Indexer tells of the events of a chain that have an age, page by page. Each page that has
+// more after it brings the cursor on.
 type Indexer interface {
-	Page(ctx context.Context, cursor json.RawMessage, until time.Time) (indexer.Page, error)
+	Page(ctx context.Context, cursor json.RawMessage, now time.Time, age time.Duration) (indexer.Page, error)
 }
 
 // Source is a chain that an indexer tells of. Nothing that it told is ever taken back.
@@ -72,7 +72,7 @@ func (s *Syncer) Follow(ctx context.Context, src Source) error {
 // follow reads all that an indexer has and that is old enough.
 func (s *Syncer) follow(ctx context.Context, src Source) error {
 	name := string(src.Chain)
-	until := time.Now().Add(-s.cfg.IndexerDelay)
+	now := time.Now()
 	for ctx.Err() == nil {
 		at, err := s.db.SyncSource(ctx, name)
 		if errs.KindOf(err) == errs.NotFound {
@@ -81,7 +81,7 @@ func (s *Syncer) follow(ctx context.Context, src Source) error {
 		if err != nil {
 			return err
 		}
-		page, err := src.Indexer.Page(ctx, at.Cursor, until)
+		page, err := src.Indexer.Page(ctx, at.Cursor, now, s.cfg.IndexerDelay)
 		if err != nil {
 			return fmt.Errorf("read events of %s: %w", name, err)
 		}

@@ -183,7 +183,7 @@ func TestAReorganisationLeavesOtherChainsAlone(t *testing.T) {
 // liar is an indexer that says that there is more for ever.
 type liar struct{}
 
-func (liar) Page(_ context.Context, cursor json.RawMessage, _ time.Time) (indexer.Page, error) {
+func (liar) Page(_ context.Context, cursor json.RawMessage, _ time.Time, _ time.Duration) (indexer.Page, error) {
 	return indexer.Page{Next: cursor, More: true}, nil
 }
 

@@ -83,6 +83,16 @@ type Page struct {
 	More   bool            // There may be more already.
 }
 
+// oldEnough is the time up to which events are read that are to have an age: by this node's
+// clock, or by what the server has, if that is earlier, as a clock that is fast would make
+// all events old.
+func oldEnough(now, said time.Time, age time.Duration) time.Time {
+	if !said.IsZero() && said.Before(now) {
+		now = said
+	}
+	return now.Add(-age)
+}
+
 // endpoint is a server that answers questions.
 type endpoint struct {
 	base   *url.URL
@@ -103,25 +113,26 @@ func newEndpoint(rawURL string) (endpoint, error) {
 	}}, nil
 }
 
-// query asks a GraphQL server and decodes the data of its answer.
-func (e endpoint) query(ctx context.Context, query string, data any) error {
+// query asks a GraphQL server and decodes the data of its answer. It returns when the
+// server says that it answered.
+func (e endpoint) query(ctx context.Context, query string, data any) (said time.Time, err error) {
 	body, err := json.Marshal(map[string]string{"query": query})
 	if err != nil {
-		return fmt.Errorf("encode query: %w", err)
+		return said, fmt.Errorf("encode query: %w", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.base.JoinPath("/").String(), bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", e.base.Host, err)
+		return said, fmt.Errorf("ask %s: %w", e.base.Host, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	raw, err := e.do(req)
+	raw, said, err := e.do(req)
 	if err != nil {
-		return err
+		return said, err
 	}
 	if err := decodeGraph(raw, data); err != nil {
-		return errs.New(errs.Unavailable, "answer of %s: %w", e.base.Host, err)
+		return said, errs.New(errs.Unavailable, "answer of %s: %w", e.base.Host, err)
 	}
-	return nil
+	return said, nil
 }
 
 // decodeGraph reads the data of an answer of a GraphQL server.
@@ -153,28 +164,32 @@ func decode(raw []byte, into any) error {
 	return nil
 }
 
-// do sends a request and returns the bytes of a good answer.
-func (e endpoint) do(req *http.Request) (_ []byte, err error) {
+// do sends a request and returns the bytes of a good answer, and the time of the server if
+// it says one.
+func (e endpoint) do(req *http.Request) (raw []byte, said time.Time, err error) {
 	req.Header.Set("Accept", "application/json")
 	res, err := e.client.Do(req) //nolint:gosec // G704: the operator names the server.
 	if err != nil {
-		return nil, errs.New(errs.Unavailable, "ask %s: %w", e.base.Host, plain(err))
+		return nil, said, errs.New(errs.Unavailable, "ask %s: %w", e.base.Host, plain(err))
 	}
 	defer func() { _ = res.Body.Close() }() // Only read from: nothing is lost.
 	limit := int64(answerMax)
 	if res.StatusCode != http.StatusOK {
 		limit = errorShown
 	}
-	raw, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
+	raw, err = io.ReadAll(io.LimitReader(res.Body, limit+1))
 	switch {
 	case res.StatusCode != http.StatusOK:
-		return nil, errs.New(errs.Unavailable, "%s answered %d: %.*q", e.base.Host, res.StatusCode, errorShown, raw)
+		return nil, said, errs.New(errs.Unavailable, "%s answered %d: %.*q", e.base.Host, res.StatusCode, errorShown, raw)
 	case err != nil:
-		return nil, errs.New(errs.Unavailable, "read the answer of %s: %w", e.base.Host, err)
+		return nil, said, errs.New(errs.Unavailable, "read the answer of %s: %w", e.base.Host, err)
 	case int64(len(raw)) > limit:
-		return nil, errs.New(errs.Unavailable, "the answer of %s is %w: it has more than %d bytes", e.base.Host, errTooLong, limit)
+		return nil, said, errs.New(errs.Unavailable, "the answer of %s is %w: it has more than %d bytes", e.base.Host, errTooLong, limit)
 	}
-	return raw, nil
+	if at, err := http.ParseTime(res.Header.Get("Date")); err == nil {
+		said = at
+	}
+	return raw, said, nil
 }
 
 // plain takes the URL out of an error, as there may be a key in it.

@@ -40,14 +40,14 @@ func event(n, second int) indexertest.Event {
 }
 
 type reader interface {
-	Page(ctx context.Context, cursor json.RawMessage, until time.Time) (indexer.Page, error)
+	Page(ctx context.Context, cursor json.RawMessage, now time.Time, age time.Duration) (indexer.Page, error)
 }
 
 // readAll reads until there is no more, and says which events came, in order.
 func readAll(t *testing.T, r reader, cursor json.RawMessage, until time.Time) (ids []string, next json.RawMessage, pages int) {
 	t.Helper()
 	for {
-		page, err := r.Page(t.Context(), cursor, until)
+		page, err := r.Page(t.Context(), cursor, until, 0)
 		if err != nil {
 			t.Fatalf("page %d after %s: %v", pages, cursor, err)
 		}
@@ -157,9 +157,9 @@ func TestManyEventsOfOneMoment(t *testing.T) {
 			for n := range 17 * k.page {
 				k.server.Add(event(crowd+1+n, 3))
 			}
-			page, err := k.reader.Page(t.Context(), nil, after(2))
+			page, err := k.reader.Page(t.Context(), nil, after(2), 0)
 			for tries := 0; err == nil && tries < 9; tries++ {
-				page, err = k.reader.Page(t.Context(), page.Next, after(9))
+				page, err = k.reader.Page(t.Context(), page.Next, after(9), 0)
 			}
 			if errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), "more than") {
 				t.Errorf("17 pages of one moment: %v, want an error and no hole", err)
@@ -236,7 +236,7 @@ func TestGoldenMessagesOfContracts(t *testing.T) {
 			continue
 		}
 		k.server.Add(indexertest.Event{ID: fmt.Sprint(i), Tx: "oo", Height: 1, At: time.Unix(e.Timestamp, 0), Sender: e.Sender, Type: e.Msgtype, Text: e.Msgcontent})
-		page, err := k.reader.Page(t.Context(), json.RawMessage(fmt.Sprintf(`{"count":%d}`, checked)), time.Now())
+		page, err := k.reader.Page(t.Context(), json.RawMessage(fmt.Sprintf(`{"count":%d}`, checked)), time.Now(), 0)
 		if err != nil || len(page.Events) != 1 {
 			t.Fatalf("%+v, %v", page, err)
 		}
@@ -260,7 +260,7 @@ func TestWhatCallersSayIsNotTheIndexersFault(t *testing.T) {
 			_, _ = fmt.Fprintf(w, `{"data":{"indexStatus":{"status":"synced"},"stats":{"totalEvents":1},"events":[
 				{"_id":"1","source":%q,"timestamp":"2024-01-02T03:04:05","blockLevel":"7","operationHash":"oo","type":"MessageEvent","payload":%s}]}}`, tezos, payload)
 		})
-		page, err := k[1].reader.Page(t.Context(), nil, time.Now())
+		page, err := k[1].reader.Page(t.Context(), nil, time.Now(), 0)
 		if err != nil || len(page.Events) != 1 || page.Events[0].Bad == nil || page.Events[0].Height != 7 || !page.Events[0].At.Equal(began()) {
 			t.Errorf("payload %s: %+v, %v, want it passed over", payload, page, err)
 		}
@@ -269,7 +269,7 @@ func TestWhatCallersSayIsNotTheIndexersFault(t *testing.T) {
 		_, _ = fmt.Fprintf(w, `{"transactions":[{"hash":"a","height":3,"createTime":1,"remark":null},{"hash":"b","height":2,"createTime":1,"remark":%[1]q,"txDataHex":"zz","coinFroms":[{"address":"x"}]},
 			{"hash":"c","height":4,"createTime":1,"remark":%[1]q,"txDataHex":"ff","coinFroms":[{"address":"x"}]},{"hash":"d","height":4,"createTime":1,"remark":%[1]q,"coinFroms":[]}]}`, remark)
 	})
-	page, err := k[2].reader.Page(t.Context(), nil, time.Now())
+	page, err := k[2].reader.Page(t.Context(), nil, time.Now(), 0)
 	if err != nil || len(page.Events) != 2 || page.Events[0].Tx != "b" || page.Events[0].Bad == nil || page.Events[1].Bad == nil || string(page.Next) != `{"height":4}` {
 		t.Errorf("transactions without texts: %+v, %v", page, err)
 	}
@@ -300,10 +300,37 @@ func TestSendersAreOfTheirChain(t *testing.T) {
 		e := event(1, 1)
 		e.Publisher, e.Sender = tt.sender, tt.sender
 		k.server.Add(e)
-		page, err := k.reader.Page(t.Context(), nil, after(9))
+		page, err := k.reader.Page(t.Context(), nil, after(9), 0)
 		if err != nil || len(page.Events) != 1 || (page.Events[0].Bad == nil) != tt.good {
 			t.Errorf("%s, sender %s: %+v, %v, want it good: %t", k.name, tt.sender, page, err, tt.good)
 		}
+	}
+}
+
+// TestAFastClockMakesNothingOld: what is younger than the age that is asked for waits, by
+// the time that the server has.
+func TestAFastClockMakesNothingOld(t *testing.T) {
+	for _, k := range kinds(t) {
+		t.Run(k.name, func(t *testing.T) {
+			at := time.Now().Add(-time.Minute).Truncate(time.Second)
+			for n, age := range []time.Duration{time.Hour, time.Minute} {
+				e := event(n, n)
+				e.At = at.Add(-age)
+				k.server.Add(e)
+			}
+			k.server.Process([2]time.Time{at.Add(-2 * time.Hour), at})
+			fast := time.Now().Add(24 * time.Hour)
+
+			page, err := k.reader.Page(t.Context(), nil, fast, 30*time.Minute)
+
+			if err != nil || len(page.Events) != 1 || page.Events[0].Tx != "tx0" {
+				t.Errorf("events %+v, %v, want the one of an hour ago", page.Events, err)
+			}
+			slow := at.Add(-50 * time.Minute)
+			if page, err := k.reader.Page(t.Context(), nil, slow, 30*time.Minute); err != nil || len(page.Events) != 0 {
+				t.Errorf("events %+v, %v, want none: the clock of the node is slow", page.Events, err)
+			}
+		})
 	}
 }
 
@@ -351,7 +378,7 @@ func TestHostileAnswersAreRefused(t *testing.T) {
 			}
 			_, _ = w.Write([]byte(tt.answer))
 		})
-		page, err := k.reader.Page(t.Context(), nil, time.Now())
+		page, err := k.reader.Page(t.Context(), nil, time.Now(), 0)
 		if errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), tt.want) || page.Next != nil {
 			t.Errorf("%s, answer %.80s: %+v, %v, want %q", k.name, tt.answer, page, err, tt.want)
 		}
@@ -359,7 +386,7 @@ func TestHostileAnswersAreRefused(t *testing.T) {
 	for _, processed := range []string{`[]`, `[{"processed":["x"]}]`, `[{"processed":["2024-01-03T03:04:05.000Z/2024-01-02T03:04:05.000Z"]}]`, `[{},{}]`} {
 		k := kinds(t)[0]
 		k.server.Answer(func(w http.ResponseWriter) { _, _ = fmt.Fprintf(w, `{"data":{"state":%s}}`, processed) })
-		if _, err := k.reader.Page(t.Context(), nil, time.Now()); errs.KindOf(err) != errs.Unavailable {
+		if _, err := k.reader.Page(t.Context(), nil, time.Now(), 0); errs.KindOf(err) != errs.Unavailable {
 			t.Errorf("state %s: %v", processed, err)
 		}
 	}
@@ -385,7 +412,7 @@ func TestServersAreBounded(t *testing.T) {
 	for want, answer := range answers {
 		for _, k := range kinds(t) {
 			k.server.Answer(answer)
-			_, err := k.reader.Page(t.Context(), nil, time.Now())
+			_, err := k.reader.Page(t.Context(), nil, time.Now(), 0)
 			if errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), want) || len(err.Error()) > 1000 {
 				t.Errorf("%s: %.200v, want %q", k.name, err, want)
 			}
@@ -394,7 +421,7 @@ func TestServersAreBounded(t *testing.T) {
 	k := kinds(t)[1]
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := k.reader.Page(ctx, nil, time.Now()); !errors.Is(err, context.Canceled) {
+	if _, err := k.reader.Page(ctx, nil, time.Now(), 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("when asked to stop: %v", err)
 	}
 	for _, bad := range []string{"", "ftp://x", "https://", "::"} {
@@ -403,7 +430,7 @@ func TestServersAreBounded(t *testing.T) {
 		}
 	}
 	for _, k := range kinds(t) {
-		if _, err := k.reader.Page(t.Context(), json.RawMessage(`"x"`), time.Now()); err == nil || k.server.Asked() != 0 {
+		if _, err := k.reader.Page(t.Context(), json.RawMessage(`"x"`), time.Now(), 0); err == nil || k.server.Asked() != 0 {
 			t.Errorf("%s: a cursor that is none: %v", k.name, err)
 		}
 	}

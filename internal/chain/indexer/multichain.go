@@ -44,9 +44,10 @@ type multichainCursor struct {
 	Done []span `json:"done"`
 }
 
-// Page reads the oldest events that were not read yet. The indexer may work on old times
+// Page reads the oldest events that were not read yet and have an age: by a clock that says
+// now, and by the newest time that the indexer has processed. The indexer may work on old times
 // and new ones at once: what counts is which ranges it has processed.
-func (m *Multichain) Page(ctx context.Context, cursor json.RawMessage, until time.Time) (Page, error) {
+func (m *Multichain) Page(ctx context.Context, cursor json.RawMessage, now time.Time, age time.Duration) (Page, error) {
 	c, err := cursorOf[multichainCursor](cursor)
 	if err != nil {
 		return Page{}, err
@@ -55,7 +56,11 @@ func (m *Multichain) Page(ctx context.Context, cursor json.RawMessage, until tim
 	if err != nil {
 		return Page{}, err
 	}
-	missing := subtract(processed, c.Done, until.UnixMilli())
+	var newest time.Time
+	if n := len(processed); n > 0 {
+		newest = time.UnixMilli(processed[n-1][1])
+	}
+	missing := subtract(processed, c.Done, oldEnough(now, newest, age).UnixMilli())
 	if len(missing) == 0 {
 		return pageOf(nil, c, false)
 	}
@@ -74,7 +79,7 @@ func (m *Multichain) Page(ctx context.Context, cursor json.RawMessage, until tim
 func (m *Multichain) processed(ctx context.Context) ([]span, error) {
 	var data multichainState
 	query := fmt.Sprintf(`{ state: accountState(blockchain: %s, account: [%s], type: log) { blockchain account processed } }`, quote(m.blockchain), quote(m.account))
-	if err := m.query(ctx, query, &data); err != nil {
+	if _, err := m.query(ctx, query, &data); err != nil {
 		return nil, err
 	}
 	spans, err := data.spans()
@@ -119,7 +124,7 @@ func (m *Multichain) events(ctx context.Context, in span) (events []Event, upTo 
 		query := fmt.Sprintf(`{ messageEvents(blockchain: %s, limit: %d, reverse: false, startDate: %d, endDate: %d) { id timestamp address height transaction type content } }`,
 			quote(m.blockchain), ask.limit, in[0], in[1])
 		var data multichainEvents
-		if err := m.query(ctx, query, &data); err != nil {
+		if _, err := m.query(ctx, query, &data); err != nil {
 			if errors.Is(err, errTooLong) && ask.fewer() {
 				continue
 			}

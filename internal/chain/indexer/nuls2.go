@@ -41,21 +41,22 @@ type nuls2Cursor struct {
 	Height int64 `json:"height"`
 }
 
-// Page reads the next transactions.
-func (n *NULS2) Page(ctx context.Context, cursor json.RawMessage, until time.Time) (Page, error) {
+// Page reads the next transactions that have an age, by a clock that says now and by that
+// of the explorer.
+func (n *NULS2) Page(ctx context.Context, cursor json.RawMessage, now time.Time, age time.Duration) (Page, error) {
 	c, err := cursorOf[nuls2Cursor](cursor)
 	if err != nil {
 		return Page{}, err
 	}
 	for ask := (asking{limit: nuls2Page, atMost: nuls2Page << growths}); ; {
-		all, err := n.transactions(ctx, c.Height+1, ask.limit)
+		all, said, err := n.transactions(ctx, c.Height+1, ask.limit)
 		if errors.Is(err, errTooLong) && ask.fewer() {
 			continue
 		}
 		if err != nil {
 			return Page{}, err
 		}
-		full := len(all) == ask.limit
+		until, full := oldEnough(now, said, age), len(all) == ask.limit
 		whole := nuls2Whole(all, full, until)
 		switch {
 		case len(whole) > 0:
@@ -81,25 +82,26 @@ type nuls2Tx struct {
 	CoinFroms  []struct{ Address string }
 }
 
-// transactions are up to limit of those from a height on, in order.
-func (n *NULS2) transactions(ctx context.Context, from int64, limit int) ([]nuls2Tx, error) {
+// transactions are up to limit of those from a height on, in order, and when the explorer
+// says that it answered.
+func (n *NULS2) transactions(ctx context.Context, from int64, limit int) (all []nuls2Tx, said time.Time, err error) {
 	u := n.base.JoinPath("transactions.json")
 	u.RawQuery = url.Values{
 		"address": {n.address}, "sort_order": {"1"}, "startHeight": {strconv.FormatInt(from, 10)}, "pagination": {strconv.Itoa(limit)},
 	}.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", n.base.Host, err)
+		return nil, said, fmt.Errorf("ask %s: %w", n.base.Host, err)
 	}
-	raw, err := n.do(req)
+	raw, said, err := n.do(req)
 	if err != nil {
-		return nil, err
+		return nil, said, err
 	}
-	all, err := parseNULS2(raw, from, limit)
+	all, err = parseNULS2(raw, from, limit)
 	if err != nil {
-		return nil, errs.New(errs.Unavailable, "answer of %s: %w", n.base.Host, err)
+		return nil, said, errs.New(errs.Unavailable, "answer of %s: %w", n.base.Host, err)
 	}
-	return all, nil
+	return all, said, nil
 }
 
 // parseNULS2 reads an answer. Who sends a transaction chooses its remark and its data; what

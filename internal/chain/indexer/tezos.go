@@ -32,14 +32,15 @@ type tezosCursor struct {
 	Count int64 `json:"count"`
 }
 
-// Page reads the next events.
-func (t *Tezos) Page(ctx context.Context, cursor json.RawMessage, until time.Time) (Page, error) {
+// Page reads the next events that have an age, by a clock that says now and by that of the
+// indexer.
+func (t *Tezos) Page(ctx context.Context, cursor json.RawMessage, now time.Time, age time.Duration) (Page, error) {
 	c, err := cursorOf[tezosCursor](cursor)
 	if err != nil {
 		return Page{}, err
 	}
 	for ask := (asking{limit: tezosPage, atMost: tezosPage}); ; {
-		page, err := t.page(ctx, c, ask.limit, until)
+		page, err := t.page(ctx, c, ask.limit, now, age)
 		if errors.Is(err, errTooLong) && ask.fewer() {
 			continue
 		}
@@ -48,19 +49,20 @@ func (t *Tezos) Page(ctx context.Context, cursor json.RawMessage, until time.Tim
 }
 
 // page reads up to limit of the next events.
-func (t *Tezos) page(ctx context.Context, c tezosCursor, limit int, until time.Time) (Page, error) {
+func (t *Tezos) page(ctx context.Context, c tezosCursor, limit int, now time.Time, age time.Duration) (Page, error) {
 	query := fmt.Sprintf(`{ indexStatus { oldestBlock recentBlock status } stats(address: %[1]s) { totalEvents } `+
 		`events(limit: %[2]d, skip: %[3]d, source: %[1]s, type: "MessageEvent") { _id source timestamp blockLevel operationHash type payload } }`,
 		quote(t.contract), limit, c.Count)
 	var data tezosEvents
-	if err := t.query(ctx, query, &data); err != nil {
+	said, err := t.query(ctx, query, &data)
+	if err != nil {
 		return Page{}, err
 	}
 	events, err := data.events(t.contract, c.Count, limit)
 	if err != nil {
 		return Page{}, errs.New(errs.Unavailable, "events of %s at %s: %w", t.contract, t.base.Host, err)
 	}
-	full := len(events) == limit
+	until, full := oldEnough(now, said, age), len(events) == limit
 	for i := range events {
 		if events[i].At.After(until) {
 			events, full = events[:i], false

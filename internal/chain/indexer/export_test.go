@@ -37,11 +37,12 @@ func ParseTezos(raw []byte, contract string) ([]Event, error) {
 	return d.events(contract, 0, tezosPage)
 }
 
-// ParseNULS2 reads the events of an answer, as far as they are whole and old enough.
-func ParseNULS2(raw []byte, remark string, from int64, limit int, until time.Time) ([]Event, error) {
+// ParseNULS2 reads the events of an answer, as far as they are whole and old enough. Times
+// after the latest are ignored.
+func ParseNULS2(raw []byte, remark string, from int64, limit int, until, latest time.Time) ([]Event, error) {
 	all, err := parseNULS2(raw, from, limit)
 	if err != nil {
 		return nil, err
 	}
-	return (&NULS2{remark: remark}).events(nuls2Whole(all, len(all) == limit, until))
+	return (&NULS2{remark: remark}).events(nuls2Whole(all, len(all) == limit, until, latest))
 }

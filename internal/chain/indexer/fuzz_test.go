@@ -60,13 +60,13 @@ func FuzzNULS2(f *testing.F) {
 	f.Add([]byte(`{"transactions":[{"hash":"a","height":3,"createTime":1600000000,"remark":"ALEPH-SYNC","txDataHex":"7b7d","coinFroms":[{"address":"x"}]}]}`))
 	f.Add([]byte(`{"transactions":[{"hash":"a","height":3,"createTime":1},{"hash":"b","height":2,"createTime":1}]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		got, err := indexer.ParseNULS2(raw, remark, 2, 3, time.Unix(1_700_000_000, 0))
+		got, err := indexer.ParseNULS2(raw, remark, 2, 3, time.Unix(1_700_000_000, 0), time.Unix(1_700_003_600, 0))
 		if err != nil && got != nil {
 			t.Errorf("events %v with error %v", got, err)
 		}
 		checkEvents(t, got)
 		for i, e := range got {
-			if e.Height < 2 || i > 0 && e.Height < got[i-1].Height || e.At.Unix() > 1_700_000_000 {
+			if e.Height < 2 || i > 0 && e.Height < got[i-1].Height || e.At.Unix() > 1_700_000_000 && e.At.Unix() <= 1_700_003_600 {
 				t.Errorf("event %+v", e)
 			}
 		}

@@ -334,6 +334,27 @@ func TestAFastClockMakesNothingOld(t *testing.T) {
 	}
 }
 
+// TestTransactionsOfTimesToComeHoldNothingBack: who makes one chooses its time, and may make
+// a page of them. One that may be of now makes its block and later ones wait.
+func TestTransactionsOfTimesToComeHoldNothingBack(t *testing.T) {
+	k := kinds(t)[2]
+	for n := range 2 * k.page {
+		e := event(n, n/3)
+		if n >= 3 && n < k.page+10 {
+			e.At = time.Now().Add(100 * 24 * time.Hour)
+		}
+		k.server.Add(e)
+	}
+	got, _, _ := readAll(t, k.reader, nil, time.Now())
+	wantEach(t, got, 0, 2*k.page)
+
+	young := event(2*k.page+1, k.page)
+	young.At = time.Now().Add(10 * time.Minute)
+	k.server.Add(event(2*k.page, k.page), young, event(2*k.page+2, k.page+1))
+	got, _, _ = readAll(t, k.reader, nil, time.Now())
+	wantEach(t, got, 0, 2*k.page)
+}
+
 // TestHostileAnswersAreRefused, and the cursor stays where it is.
 func TestHostileAnswersAreRefused(t *testing.T) {
 	state := `{"data":{"state":[{"processed":["2024-01-02T03:04:05.000Z/2024-01-03T03:04:05.000Z"]}]}}`

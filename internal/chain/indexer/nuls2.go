@@ -22,6 +22,9 @@ const (
 	nuls2Page = 500
 	// nuls2TimeMax is the greatest time that is one in seconds.
 	nuls2TimeMax = 1e11
+	// nuls2Ahead is how far ahead of all clocks the time of a transaction may be. Who makes
+	// it chooses its time, which would hold back all later heights.
+	nuls2Ahead = time.Hour
 )
 
 // NULS2 is an explorer of NULS2: payloads that transactions to an address carry.
@@ -57,7 +60,11 @@ func (n *NULS2) Page(ctx context.Context, cursor json.RawMessage, now time.Time,
 			return Page{}, err
 		}
 		until, full := oldEnough(now, said, age), len(all) == ask.limit
-		whole := nuls2Whole(all, full, until)
+		latest := now.Add(nuls2Ahead)
+		if said.After(now) {
+			latest = said.Add(nuls2Ahead)
+		}
+		whole := nuls2Whole(all, full, until, latest)
 		switch {
 		case len(whole) > 0:
 			events, err := n.events(whole)
@@ -65,7 +72,7 @@ func (n *NULS2) Page(ctx context.Context, cursor json.RawMessage, now time.Time,
 				return Page{}, errs.New(errs.Unavailable, "transactions to %s at %s: %w", n.address, n.base.Host, err)
 			}
 			return pageOf(events, nuls2Cursor{int64(whole[len(whole)-1].Height)}, full)
-		case !full || time.Unix(int64(all[0].CreateTime), 0).After(until):
+		case !full || nuls2Young(all, until, latest) < len(all):
 			return pageOf(nil, c, false)
 		case !ask.more():
 			return Page{}, errs.New(errs.Unavailable, "%s has more than %d transactions at height %d", n.base.Host, ask.short, int64(all[0].Height))
@@ -136,17 +143,26 @@ func parseNULS2(raw []byte, from int64, limit int) ([]nuls2Tx, error) {
 func nuls2Order(a, b nuls2Tx) int { return cmp.Compare(a.Height, b.Height) }
 
 // nuls2Whole are the transactions of blocks that are here whole and old enough.
-func nuls2Whole(all []nuls2Tx, full bool, until time.Time) []nuls2Tx {
+func nuls2Whole(all []nuls2Tx, full bool, until, latest time.Time) []nuls2Tx {
 	end := len(all)
 	if full {
 		end = beginning(all, end-1)
 	}
-	for i := range all[:end] {
-		if time.Unix(int64(all[i].CreateTime), 0).After(until) {
-			return all[:beginning(all, i)]
-		}
+	if i := nuls2Young(all[:end], until, latest); i < end {
+		end = beginning(all, i)
 	}
 	return all[:end]
+}
+
+// nuls2Young is the first transaction that is not old enough, or how many there are. A time
+// after the latest one that can be says nothing.
+func nuls2Young(all []nuls2Tx, until, latest time.Time) int {
+	for i := range all {
+		if at := time.Unix(int64(all[i].CreateTime), 0); at.After(until) && !at.After(latest) {
+			return i
+		}
+	}
+	return len(all)
 }
 
 // beginning is where the block of a transaction begins.

@@ -21,6 +21,7 @@ const (
 	BodiesMax        = bodiesMax
 	BodiesPerPeerMax = bodiesPerPeerMax
 	HeldMax          = heldMax
+	DeliverBytesMax  = deliverBytesMax
 	AlephMessagesMax = alephMessagesMax
 	LookUpInterval   = lookUpInterval
 	AliveInterval    = aliveInterval

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -30,6 +31,9 @@ const (
 	// dropped without being taken for known; the rest is room for what is on the way
 	// between the two.
 	deliverQueue, deliverHigh = 4096, 3072
+	// deliverBytesMax is deliverHigh in bytes of payloads, with those that are being
+	// handled: what the validator made of each is kept with it, and may be as large.
+	deliverBytesMax = 64 << 20
 	// handlersMax bounds the payloads of a topic that are handled at the same time: those
 	// that come together can share a wait for the disk.
 	handlersMax = 256
@@ -81,7 +85,8 @@ type subscription struct {
 	sub      *pubsub.Subscription
 	validate Validator
 	handle   func(context.Context, Gossip)
-	queue    chan Gossip // judged, for the handler
+	queue    chan Gossip  // judged, for the handler
+	bytes    atomic.Int64 // of payloads that are queued or being handled
 	held     held
 }
 
@@ -264,12 +269,12 @@ func (h *Host) quotes(topic string) bool { return h.profile.quoted && topic == w
 // hasRoom waits until the handler has caught up, and returns false if it does not
 // before ctx ends.
 func (s *subscription) hasRoom(ctx context.Context) bool {
-	if len(s.queue) < deliverHigh {
+	if !s.isBehind() {
 		return true
 	}
 	tick := time.NewTicker(behindPoll)
 	defer tick.Stop()
-	for len(s.queue) >= deliverHigh {
+	for s.isBehind() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -277,6 +282,11 @@ func (s *subscription) hasRoom(ctx context.Context) bool {
 		}
 	}
 	return true
+}
+
+// isBehind reports whether as much waits for the handler as may.
+func (s *subscription) isBehind() bool {
+	return len(s.queue) >= deliverHigh || s.bytes.Load() >= deliverBytesMax
 }
 
 // receive queues what was accepted until ctx ends.
@@ -290,6 +300,7 @@ func (h *Host) receive(ctx context.Context, s *subscription) {
 		if m.GetFrom() == h.self || !ok {
 			continue
 		}
+		s.bytes.Add(int64(len(g.Data)))
 		select {
 		case s.queue <- g:
 		case <-ctx.Done():
@@ -313,6 +324,7 @@ func deliver(ctx context.Context, s *subscription) {
 		case g := <-s.queue:
 			wg.Go(func() {
 				s.handle(ctx, g)
+				s.bytes.Add(-int64(len(g.Data)))
 				<-free
 			})
 		case <-ctx.Done():

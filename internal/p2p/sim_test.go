@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -434,6 +435,48 @@ func TestWhatASlowHandlerMissesIsCounted(t *testing.T) {
 		}
 		if s := p2p.Score(slow, fast.ID()); s < 0 {
 			w.t.Errorf("the standing of the peer is %.1f, though it did nothing wrong", s)
+		}
+	})
+}
+
+// TestWhatWaitsForAHandlerIsBoundedInBytes: long before as many large messages wait as
+// may of small ones.
+func TestWhatWaitsForAHandlerIsBoundedInBytes(t *testing.T) {
+	const sent, size = 290, 250 << 10
+	simulate(t, func(w *world) {
+		slow := w.open("slow", prometheus.NewRegistry(), nil)
+		fast := w.open("fast", prometheus.NewRegistry(), func(c *p2p.Config) { c.BootstrapPeers = slow.Addrs() })
+		heard, stuck := &ear{}, make(chan struct{})
+		var judged atomic.Int64
+		judge := func(context.Context, *p2p.Gossip) p2p.Verdict {
+			judged.Add(1)
+			return p2p.Accept
+		}
+		err := errors.Join(slow.Subscribe(simTopic, judge, func(ctx context.Context, g p2p.Gossip) {
+			<-stuck
+			heard.hear(ctx, g)
+		}), fast.Subscribe(simTopic, accept, drop))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		defer w.run(slow, fast)()
+		time.Sleep(5 * time.Second)
+
+		filler := strings.Repeat("x", size)
+		for i := range sent {
+			w.publish(fast, fmt.Sprintf("m %d %s", i, filler))
+			time.Sleep(20 * time.Millisecond)
+		}
+		time.Sleep(time.Minute)
+		if n := judged.Load() * size; n > p2p.DeliverBytesMax+16*size || n < p2p.DeliverBytesMax-size {
+			w.t.Errorf("%d bytes are judged while the handler is stuck, want about %d", n, p2p.DeliverBytesMax)
+		}
+		close(stuck)
+		time.Sleep(time.Minute)
+		w.publish(fast, "afterwards")
+		time.Sleep(2 * time.Second)
+		if !heard.has("afterwards") {
+			w.t.Error("nothing is heard after the handler has caught up")
 		}
 	})
 }

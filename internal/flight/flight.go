@@ -37,23 +37,36 @@ type flight[V any] struct {
 
 // Do returns what run returns, which is begun unless it runs already for the key. Who gives
 // up gets a *LeftError. When the last one does, the context of run
-// ends with ErrAbandoned, and Do returns after run did, so that what it held is free.
+// ends with ErrAbandoned, and Do returns after run did, so that what it held is free. Who
+// comes meanwhile waits for that too, and has run begun anew.
 func (g *Group[K, V]) Do(ctx context.Context, key K, run func(ctx context.Context) (V, error)) (V, error) {
-	f := g.join(ctx, key, run)
+	var none V
+	f, ok := g.join(ctx, key, run)
+	for !ok {
+		select {
+		case <-f.done:
+			f, ok = g.join(ctx, key, run)
+		case <-ctx.Done():
+			return none, &LeftError{context.Cause(ctx)}
+		}
+	}
 	defer g.leave(f)
 	select {
 	case <-f.done:
 		return f.value, f.err
 	case <-ctx.Done():
-		var none V
 		return none, &LeftError{context.Cause(ctx)}
 	}
 }
 
-func (g *Group[K, V]) join(ctx context.Context, key K, run func(ctx context.Context) (V, error)) *flight[V] {
+// join returns the work under a key; not ok if it is abandoned and has not ended yet.
+func (g *Group[K, V]) join(ctx context.Context, key K, run func(ctx context.Context) (V, error)) (f *flight[V], ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	f, ok := g.flights[key]
+	f, ok = g.flights[key]
+	if ok && f.waiters == 0 {
+		return f, false
+	}
 	if !ok {
 		f = &flight[V]{done: make(chan struct{})}
 		var life context.Context
@@ -72,7 +85,7 @@ func (g *Group[K, V]) join(ctx context.Context, key K, run func(ctx context.Cont
 		}()
 	}
 	f.waiters++
-	return f
+	return f, true
 }
 
 func (g *Group[K, V]) leave(f *flight[V]) {

@@ -74,3 +74,49 @@ func TestWorkEndsWithTheLastWhoWaits(t *testing.T) {
 		}
 	})
 }
+
+// TestWhoComesWhileWorkIsAbandonedHasItRunAnew, after it has tidied up.
+func TestWhoComesWhileWorkIsAbandonedHasItRunAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g flight.Group[string, int64]
+		var runs, running atomic.Int64
+		run := func(ctx context.Context) (int64, error) {
+			if running.Add(1) > 1 {
+				t.Error("it runs twice at the same time")
+			}
+			defer running.Add(-1)
+			n := runs.Add(1)
+			select {
+			case <-ctx.Done():
+				time.Sleep(time.Minute) // It tidies up.
+				return 0, context.Cause(ctx)
+			case <-time.After(10 * time.Second):
+				return n, nil
+			}
+		}
+		first, leave := context.WithCancel(t.Context())
+		impatient, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		var wg sync.WaitGroup
+		do := func(ctx context.Context, want int64, left bool) {
+			wg.Go(func() {
+				v, err := g.Do(ctx, "a", run)
+				var gone *flight.LeftError
+				if v != want || errors.As(err, &gone) != left || !left && err != nil {
+					t.Errorf("got %d, %v; want %d, and left %t", v, err, want, left)
+				}
+			})
+			synctest.Wait()
+		}
+		do(first, 0, true)
+		leave()
+		synctest.Wait()
+		do(t.Context(), 2, false)
+		do(t.Context(), 2, false)
+		do(impatient, 0, true)
+		wg.Wait()
+		if n := runs.Load(); n != 2 {
+			t.Errorf("it ran %d times, want twice", n)
+		}
+	})
+}

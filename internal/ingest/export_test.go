@@ -109,6 +109,19 @@ func (p *Pipeline) Hear(ctx context.Context, raw []byte) (*Verdict, error) {
 	return p.write(ctx, it)
 }
 
+// HeardContentsMax bounds the contents of messages that others publish.
+const HeardContentsMax = heardContentsMax
+
+// HearGossip takes in a message that another node publishes.
+func (p *Pipeline) HearGossip(ctx context.Context, raw []byte) p2p.Verdict {
+	g := p2p.Gossip{Data: raw}
+	v := p.validateMessage(ctx, &g)
+	if v == p2p.Accept {
+		p.hearMessage(ctx, g)
+	}
+	return v
+}
+
 // Retry looks again at a message that waits.
 func (p *Pipeline) Retry(ctx context.Context, row *state.Pending) error { return p.retry(ctx, row) }
 

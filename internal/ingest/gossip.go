@@ -22,6 +22,9 @@ const (
 	obtainMax = 10 * time.Second
 	// obtainPeersMax bounds the peers that are asked for one message.
 	obtainPeersMax = 16
+	// heardContentsMax bounds the contents in memory of messages that others publish and
+	// that are not in them, of contentBytesMax each. A few share a wait for the disk.
+	heardContentsMax = 16
 )
 
 // listen subscribes to what others publish and answers who asks for messages.
@@ -62,6 +65,14 @@ func (p *Pipeline) hearMessage(ctx context.Context, g p2p.Gossip) {
 	env, ok := g.Read.(*message.Envelope)
 	if !ok {
 		return // The validator has let none through.
+	}
+	if env.ItemType != message.Inline {
+		select {
+		case p.contents <- struct{}{}:
+			defer func() { <-p.contents }()
+		case <-ctx.Done():
+			return
+		}
 	}
 	it, err := p.itemOf(ctx, env, g.Data, nil, p.now())
 	if err != nil {

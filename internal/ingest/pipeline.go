@@ -117,6 +117,7 @@ type Pipeline struct {
 	trims      atomic.Int64 // Refusals since the last look at how many are kept.
 	pendingMax int
 	fetches    fetches
+	contents   chan struct{} // A place for each that was published elsewhere and is not in its message.
 	around     Surroundings
 	answers    allowances
 
@@ -152,6 +153,7 @@ func New(cfg Config, domain job.Domain, db *state.DB, net Network, files Files, 
 	}
 	p := &Pipeline{
 		rules: rules, cfg: cfg, domain: domain, db: db, net: net, onNetwork: onNetwork, files: files, funds: funds, table: table, log: log, pendingMax: pendingRowsMax, around: machine(),
+		contents:   make(chan struct{}, heardContentsMax),
 		messages:   counter("aleph_ingest_messages_total", "Messages by outcome and, of a refusal, code.", "outcome", "code"),
 		turnedAway: counter("aleph_ingest_messages_turned_away_total", "Messages that would have to wait, of which too many do, by whose bound: of all messages, or of one sender.", "bound"),
 		offers:     counter("aleph_ingest_offers_total", "Offers by outcome.", "outcome"),

@@ -4,11 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -98,6 +101,47 @@ func TestContentsThatOthersPublishAreReadAFewAtATime(t *testing.T) {
 		}
 		if _, err := db.Known(t.Context(), late); errs.KindOf(err) != errs.NotFound {
 			t.Errorf("the message whose hearer ended: %v, want it not taken in", err)
+		}
+	})
+}
+
+// stuckFunds answers for the chain when the question ends.
+type stuckFunds struct{ asked, asking atomic.Int64 }
+
+func (f *stuckFunds) Funds(ctx context.Context, _ common.Address, _ uint8) (balance, allowance, refund *big.Int, err error) {
+	f.asked.Add(1)
+	f.asking.Add(1)
+	defer f.asking.Add(-1)
+	<-ctx.Done()
+	return nil, nil, nil, ctx.Err()
+}
+
+// TestWalletsAreAskedForAFewAtATime, and nobody waits for that longer than for an answer.
+func TestWalletsAreAskedForAFewAtATime(t *testing.T) {
+	const asked = 5 * ingest.RunwaysMax
+	synctest.Test(t, func(t *testing.T) {
+		chain := &stuckFunds{}
+		pipe, _, end := hermit(t, noFiles{}, chain)
+		defer end()
+		began := time.Now()
+		var wg sync.WaitGroup
+		for range asked {
+			wg.Go(func() {
+				if n, err := pipe.Runway(t.Context(), addressOf(key(t, "owner"))); err == nil {
+					t.Errorf("the wallet has %v", n)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := chain.asking.Load(); n != ingest.RunwaysMax {
+			t.Errorf("%d questions are asked at the same time, want %d", n, ingest.RunwaysMax)
+		}
+		if n, err := pipe.Runway(t.Context(), "not of this chain"); err != nil || n.Sign() != 0 {
+			t.Errorf("who has no wallet: %v, %v; want nothing without a question", n, err)
+		}
+		wg.Wait()
+		if took := time.Since(began); took != 3*time.Second {
+			t.Errorf("all have waited for %v, want 3 s", took)
 		}
 	})
 }

@@ -112,6 +112,9 @@ func (p *Pipeline) Hear(ctx context.Context, raw []byte) (*Verdict, error) {
 // HeardContentsMax bounds the contents of messages that others publish.
 const HeardContentsMax = heardContentsMax
 
+// RunwaysMax bounds the questions of what wallets have.
+const RunwaysMax = runwaysMax
+
 // HearGossip takes in a message that another node publishes.
 func (p *Pipeline) HearGossip(ctx context.Context, raw []byte) p2p.Verdict {
 	g := p2p.Gossip{Data: raw}

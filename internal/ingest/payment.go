@@ -11,6 +11,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/credit"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
@@ -193,8 +194,12 @@ func (b *batch) credits(ctx context.Context, it *item, owner string) (*big.Rat, 
 	return sum, nil
 }
 
-// runwayMax bounds the question of what a wallet has.
+// runwayMax bounds the question of what a wallet has, and the wait for its turn.
 const runwayMax = 3 * time.Second
+
+// runwaysMax bounds such questions at the same time: whoever signs a message that is
+// paid by credit has one asked, of a chain's node that answers others too.
+const runwaysMax = 4
 
 // Runway returns the credits that stand for what an owner's wallet lets the payment
 // contract take: machines run as long on either. An owner without a wallet on the
@@ -205,6 +210,12 @@ func (p *Pipeline) Runway(ctx context.Context, owner string) (*big.Rat, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, runwayMax)
 	defer cancel()
+	select {
+	case p.runways <- struct{}{}:
+		defer func() { <-p.runways }()
+	case <-ctx.Done():
+		return nil, errs.New(errs.Unavailable, "ask for the funds of %s, as %d others do: %w", owner, runwaysMax, context.Cause(ctx))
+	}
 	balance, allowance, refund, err := p.funds.Funds(ctx, common.HexToAddress(owner), job.TokenALEPH)
 	if err != nil {
 		return nil, err

@@ -118,6 +118,7 @@ type Pipeline struct {
 	pendingMax int
 	fetches    fetches
 	contents   chan struct{} // A place for each that was published elsewhere and is not in its message.
+	runways    chan struct{} // A place for each question of what a wallet has.
 	around     Surroundings
 	answers    allowances
 
@@ -153,7 +154,7 @@ func New(cfg Config, domain job.Domain, db *state.DB, net Network, files Files, 
 	}
 	p := &Pipeline{
 		rules: rules, cfg: cfg, domain: domain, db: db, net: net, onNetwork: onNetwork, files: files, funds: funds, table: table, log: log, pendingMax: pendingRowsMax, around: machine(),
-		contents:   make(chan struct{}, heardContentsMax),
+		contents: make(chan struct{}, heardContentsMax), runways: make(chan struct{}, runwaysMax),
 		messages:   counter("aleph_ingest_messages_total", "Messages by outcome and, of a refusal, code.", "outcome", "code"),
 		turnedAway: counter("aleph_ingest_messages_turned_away_total", "Messages that would have to wait, of which too many do, by whose bound: of all messages, or of one sender.", "bound"),
 		offers:     counter("aleph_ingest_offers_total", "Offers by outcome.", "outcome"),

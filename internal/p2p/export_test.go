@@ -71,6 +71,15 @@ func Score(h *Host, id PeerID) float64 {
 	return (*h.scored.Load())[p]
 }
 
+// Standings returns what a peer comes to by time in a mesh alone, what it does by all
+// that it may do in one topic, and below what of a mesh better peers are taken into it.
+func Standings(h *Host) (silent, best, graft float64) {
+	p := topicScore()
+	silent = p.TopicWeight * p.TimeInMeshWeight * p.TimeInMeshCap
+	_, thresholds := h.scores()
+	return silent, silent + p.TopicWeight*p.FirstMessageDeliveriesWeight*p.FirstMessageDeliveriesCap, thresholds.OpportunisticGraftThreshold
+}
+
 // Inspect shows a host a frame of a peer.
 func Inspect(t testing.TB, h *Host, rpc *pubsub.RPC) {
 	t.Helper()

@@ -46,6 +46,9 @@ const (
 	validateMax = 5 * time.Second
 	// graylist is the standing below which a peer is not heard.
 	graylist = -100
+	// graftBelow is the standing of a mesh, by its middle peer, below which better peers
+	// are taken into it: above what peers come to by time alone, who may be silent.
+	graftBelow = 4
 	// scoreInterval is how often scores are read for those who ask.
 	scoreInterval = time.Second
 	// meshWait is how long a message of this node waits for a mesh, which forms within a
@@ -178,7 +181,7 @@ func (h *Host) scores() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 	}
 	return params, &pubsub.PeerScoreThresholds{
 		GossipThreshold: -10, PublishThreshold: -50, GraylistThreshold: graylist,
-		AcceptPXThreshold: 0, OpportunisticGraftThreshold: 1,
+		AcceptPXThreshold: 0, OpportunisticGraftThreshold: graftBelow,
 	}
 }
 

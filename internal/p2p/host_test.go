@@ -265,6 +265,14 @@ func TestGossipVerdicts(t *testing.T) {
 	}
 }
 
+// TestSilentPeersDoNotKeepAMesh: in a thin one those few would be all that a node hears.
+func TestSilentPeersDoNotKeepAMesh(t *testing.T) {
+	silent, best, graft := p2p.Standings(p2ptest.Open(t, "a"))
+	if silent >= graft || best <= graft {
+		t.Errorf("peers come to %.1f by time alone and to %.1f by what they deliver, and better ones are taken in below %.1f, want that in between", silent, best, graft)
+	}
+}
+
 type question struct {
 	Kind string `json:"kind"`
 	Text string `json:"text"`

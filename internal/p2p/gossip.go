@@ -51,9 +51,10 @@ const (
 	graftBelow = 4
 	// scoreInterval is how often scores are read for those who ask.
 	scoreInterval = time.Second
-	// meshWait is how long a message of this node waits for a mesh, which forms within a
-	// heartbeat of a second, while somebody listens. What is published then without one
-	// is told by the next heartbeats.
+	// meshWait is how old a stream to a listener is when a message of this node waits no
+	// longer for a mesh, which forms within a heartbeat of a second. It is looked at as
+	// often, so that a message waits for twice as long at most. What is published then
+	// without a mesh is told by the next heartbeats.
 	meshWait = 3 * time.Second
 	// heldMax and heldBytesMax bound what this node has published and nobody has
 	// heard, because nobody listened; heldFor is for how long it is news.

@@ -343,6 +343,7 @@ func TestAKilledReaderMissesNothing(t *testing.T) {
 	handIn(t, c.Messages)
 	var hashes []message.ItemHash
 	r := rand.New(rand.NewPCG(21, 1))
+	told := 0 // By the indexer.
 	for n := range killsMax {
 		p := c.start(t)
 		p.until("confirmed", waitMax)
@@ -353,6 +354,7 @@ func TestAKilledReaderMissesNothing(t *testing.T) {
 			content, hash := emitted(tezosSender, fmt.Sprint(n, k))
 			tezos.Add(indexertest.Event{ID: fmt.Sprint(n, "_", k), Tx: fmt.Sprint("oo", n), Height: int64(n + 1), At: time.Unix(1_700_000_000, 0), Sender: tezosSender, Type: "POST", Text: content})
 			hashes = append(hashes, a, b, hash)
+			told++
 		}
 		if at := []string{"", `"chain read"`, `"indexer read"`, `"event taken"`}[r.IntN(4)]; at != "" {
 			p.until(at, time.Second)
@@ -378,8 +380,15 @@ func TestAKilledReaderMissesNothing(t *testing.T) {
 	if diff := cmp.Diff(fresh.confirmations(hashes...), killed.confirmations(hashes...)); diff != "" {
 		t.Errorf("confirmations (-never killed +killed):\n%s", diff)
 	}
-	if diff := cmp.Diff(fresh.rows(), killed.rows()); diff != "" {
+	rows := killed.rows()
+	if diff := cmp.Diff(fresh.rows(), rows); diff != "" {
 		t.Errorf("rows (-never killed +killed):\n%s", diff)
+	}
+	for source, want := range map[string]int{"": told, "TEZOS": told} {
+		done, err := killed.db.CountSyncEvents(t.Context(), source, state.SyncDone)
+		if err != nil || done != want || len(rows) != 2*told+1 {
+			t.Errorf("%d events of source %q are done and there are %d rows, %v, want %d of each and the cursor", done, source, len(rows), err, want)
+		}
 	}
 }
 
@@ -387,12 +396,28 @@ func TestAKilledReaderMissesNothing(t *testing.T) {
 func (m *member) rows() (out []string) {
 	t := m.w.t
 	t.Helper()
-	all, err := m.db.SyncEventsAbove(t.Context(), 0, 9999)
+	changes, err := m.db.Changes(t.Context(), 0, 99_999) // Which name the rows of every source.
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range all {
-		out = append(out, fmt.Sprint(e.Key(), e.Number, e.Block, e.Status, e.Taken))
+	var keys []string
+	for _, c := range changes {
+		if c.Topic == "sync_events" {
+			keys = append(keys, c.Key)
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range slices.Compact(keys) {
+		e, err := m.db.SyncEvent(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Attempts, e.RetryAt = 0, time.Time{}
+		row, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, string(row))
 	}
 	at, err := m.db.SyncSource(t.Context(), "TEZOS")
 	if err != nil {

@@ -254,7 +254,7 @@ func (p *process) Subscribe(name string, validate p2p.Validator, handle func(con
 
 // Publish implements ingest.Network.
 func (p *process) Publish(ctx context.Context, name string, data []byte) error {
-	switch p.topics[name].validate(ctx, &p2p.Gossip{From: p.id, Data: data}) {
+	switch p.topics[name].validate(ctx, &p2p.Gossip{From: p.id, Data: data, Own: true}) {
 	case p2p.Reject:
 		return errs.New(errs.Invalid, "publish to %s: nobody would accept it", name)
 	case p2p.Ignore:
@@ -301,7 +301,7 @@ func (p *process) hear(from int, g gossip) {
 	if !ok {
 		return
 	}
-	word := p2p.Gossip{From: g.author, Data: g.data}
+	word := p2p.Gossip{From: g.author, Data: g.data, Own: g.author == p.id}
 	switch t.validate(p.life, &word) {
 	case p2p.Reject:
 		if p.rejects[from]++; p.rejects[from] >= rejectsMax {

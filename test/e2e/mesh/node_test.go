@@ -52,7 +52,8 @@ type node struct {
 	env    []string
 	client *http.Client
 	cmd    *exec.Cmd // nil while it does not run.
-	log    string    // File.
+	log    string    // File,
+	logged int64     // and what it had in it when the process started, in bytes.
 }
 
 // add makes a node that does not run yet and whom the wire reaches directly.
@@ -180,6 +181,11 @@ func (n *node) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
+	before, err := log.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.logged = before.Size()
 	n.cmd = exec.Command(n.binary, "--config", n.configure(t))
 	n.cmd.Env = append(os.Environ(), n.env...)
 	n.cmd.Stderr = log
@@ -341,12 +347,12 @@ func (n *node) memory(t *testing.T) int {
 	return pages * os.Getpagesize()
 }
 
-// says waits until the log has a text.
+// says waits until the process that runs has logged a text. Those before it may have, too.
 func (n *node) says(t *testing.T, text string) {
 	t.Helper()
 	eventually(t, n.name+" says "+text, func(context.Context) error {
 		raw, err := os.ReadFile(n.log)
-		if err == nil && !bytes.Contains(raw, []byte(text)) {
+		if err == nil && !bytes.Contains(raw[n.logged:], []byte(text)) {
 			err = errors.New("it does not")
 		}
 		return err

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -84,8 +85,14 @@ func TestDiskFullWhileSyncing(t *testing.T) {
 	late.says(t, "is full")
 
 	t.Run("it is told to who hands something in, and what was acknowledged is there", func(t *testing.T) {
-		if err := late.has(t.Context(), own); err != nil {
-			t.Error(err)
+		taken, refused := late.fillUp(t, resize)
+		for _, s := range append(taken, own) {
+			if err := late.has(t.Context(), s); err != nil {
+				t.Error(err)
+			}
+		}
+		if status, err := late.statusOf(t.Context(), refused.hash); err != nil || status != "" {
+			t.Errorf("%s was refused, and is %q, %v", refused.hash, status, err)
 		}
 		code, answer, err := late.request(t.Context(), "GET", "/readyz", "", nil)
 		t.Logf("readyz: %d %s (%v)", code, answer, err)
@@ -110,6 +117,30 @@ func TestDiskFullWhileSyncing(t *testing.T) {
 		w.converge(t, w.nodes)
 	})
 	check(t, w.nodes)
+}
+
+// handedMax bounds what is handed in until a full disk has no room for it: the database has
+// some in its files, and writes its log over again.
+const handedMax = 500
+
+// fillUp leaves no room on the node's disk and hands in messages until one is refused for
+// that, and returns it and those that were taken.
+func (n *node) fillUp(t *testing.T, resize func(size uint64)) (taken []*said, refused *said) {
+	t.Helper()
+	w := n.world
+	for range handedMax {
+		resize(n.used(t))
+		s := w.post(t, n, w.authors[2])
+		if !s.acked {
+			if s.code != http.StatusServiceUnavailable || !strings.Contains(s.answer, "is full") {
+				t.Fatalf("got %d %q, want 503 and that the disk is full", s.code, s.answer)
+			}
+			return taken, s
+		}
+		taken = append(taken, s)
+	}
+	t.Fatalf("%s took in %d messages with a full disk", n.name, handedMax)
+	return nil, nil
 }
 
 // has reports an error unless the message is processed.

@@ -57,6 +57,8 @@ type said struct {
 	hash     message.ItemHash
 	typ      message.Type
 	by       *author
+	code     int    // Of the answer, 0 if there was none,
+	answer   string // and what it says.
 	acked    bool
 	original *said // Of an amend.
 	ends     bool  // A FORGET of it was handed in,
@@ -93,6 +95,7 @@ func (w *world) hand(t *testing.T, at *node, a *author, s *said, in string, cont
 	s.hash, s.by = e.ItemHash, a
 	w.said = append(w.said, s)
 	code, answer, err := at.request(t.Context(), http.MethodPost, "/api/v0/messages", "application/json", mustJSON(t, map[string]any{"sync": false, "message": e}))
+	s.code, s.answer = code, string(answer)
 	switch {
 	case err != nil || code >= http.StatusInternalServerError:
 		t.Logf("%s did not take %s %s: %d %.200s %v", at.name, s.typ, s.hash, code, answer, err)

@@ -2,13 +2,17 @@ package sim_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -87,6 +91,65 @@ func (pl *plan) draw(count int, kinds ...string) {
 	}
 }
 
+// liars are a fault that lasts, of the nodes themselves.
+const liars = "liars"
+
+// idle names the kinds of faults of the plan that did no harm.
+func (n *network) idle() string {
+	var kinds []string
+	if n.plan.liars > 0 {
+		kinds = append(kinds, liars)
+	}
+	for _, f := range n.plan.faults {
+		kinds = append(kinds, f.kind)
+	}
+	slices.Sort(kinds)
+	return strings.Join(slices.DeleteFunc(slices.Compact(kinds), func(kind string) bool { return n.w.harms[kind].Load() > 0 }), ", ")
+}
+
+// newHarms counts what each kind of fault did: frames that were cut off, lost or late, connections and
+// processes that it ended, words that came to a node with a wrong clock, writes that failed and
+// lies that were seen through.
+func newHarms() map[string]*atomic.Int64 {
+	out := map[string]*atomic.Int64{liars: {}}
+	for kind := range faults {
+		out[kind] = &atomic.Int64{}
+	}
+	return out
+}
+
+// refusals counts the writes that a node's log says had no room, and passes the log on.
+type refusals struct {
+	slog.Handler
+	n *atomic.Int64
+}
+
+// Enabled implements slog.Handler.
+func (r refusals) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn || r.Handler.Enabled(ctx, level)
+}
+
+// Handle implements slog.Handler.
+func (r refusals) Handle(ctx context.Context, rec slog.Record) error {
+	rec.Attrs(func(a slog.Attr) bool {
+		if err, ok := a.Value.Any().(error); ok && errors.Is(err, errs.Exhausted) {
+			r.n.Add(1)
+		}
+		return true
+	})
+	return r.Handler.Handle(ctx, rec)
+}
+
+// WithAttrs implements slog.Handler.
+func (r refusals) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return refusals{r.Handler.WithAttrs(attrs), r.n}
+}
+
+// WithGroup implements slog.Handler.
+func (r refusals) WithGroup(name string) slog.Handler {
+	return refusals{r.Handler.WithGroup(name), r.n}
+}
+
 func (f *fault) in(node int) bool { return slices.Contains(f.nodes, node) }
 
 // during plans the beginning and the end of a fault.
@@ -98,6 +161,7 @@ func (n *network) during(f *fault, begin, end func()) {
 // bad changes the weather while a fault lasts.
 func (n *network) bad(f *fault, s *weather) {
 	x := n.w.wire
+	s.harms = n.w.harms[f.kind]
 	n.during(f, func() {
 		x.weather = append(x.weather, s)
 		x.look(false)
@@ -114,9 +178,17 @@ func (n *network) each(f *fault, between func(nd *node)) {
 	for _, i := range f.nodes {
 		nd := n.w.nodes[i]
 		n.during(f, func() {
-			n.must(nd.stop(true))
+			n.end(f, nd, func() error { return nd.stop(true) })
 			between(nd)
 		}, func() { n.start(nd) })
+	}
+}
+
+// end has a fault end the process of a node, if there is one.
+func (n *network) end(f *fault, nd *node, how func() error) {
+	if nd.process != nil {
+		n.w.harms[f.kind].Add(1)
+		n.must(how())
 	}
 }
 
@@ -133,14 +205,12 @@ func (n *network) storm(f *fault) {
 		at := f.from + n.w.between(0, 20*time.Second, "storm", i)
 		for round := 0; at < f.until; round++ {
 			n.w.plan(at, "end "+f.kind, func() {
-				if nd.process == nil {
-					return
-				}
-				if round%2 == 0 {
-					n.must(nd.kill())
-					return
-				}
-				n.must(nd.stop(true))
+				n.end(f, nd, func() error {
+					if round%2 == 0 {
+						return nd.kill()
+					}
+					return nd.stop(true)
+				})
 			})
 			at += n.w.between(100*time.Millisecond, 10*time.Second, "off", i, round)
 			n.w.plan(at, "begin "+f.kind, func() { n.start(nd) })

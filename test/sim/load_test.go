@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -221,8 +223,11 @@ func (n *network) hand(word *word, try uint64) {
 			continue
 		}
 		w.push(&happening{at: time.Now(), from: outside, to: p.node.index, kind: "hand in", digest: sha256.Sum256(word.raw), process: p, run: func() {
-			if err := p.take(word); err == nil {
+			switch err := p.take(word); {
+			case err == nil:
 				word.handed.Store(true)
+			case errors.Is(err, errs.Exhausted):
+				w.harms["full disk"].Add(1)
 			}
 		}})
 		break

@@ -38,12 +38,19 @@ type sky struct {
 	r    *rand.Rand                 // guarded by mu
 	loss float64                    // guarded by mu
 	cut  func(from, to string) bool // By addresses; guarded by mu.
+
+	cutOff, lost int // Packets; guarded by mu.
 }
 
 func (s *sky) latency(p *simnet.Packet) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cut != nil && s.cut(p.From.String(), p.To.String()) || s.r.Float64() < s.loss {
+	if s.cut != nil && s.cut(p.From.String(), p.To.String()) {
+		s.cutOff++
+		return lost
+	}
+	if s.r.Float64() < s.loss {
+		s.lost++
 		return lost
 	}
 	return latencyMin + time.Duration(s.r.Int64N(int64(latencyMax-latencyMin)))
@@ -52,7 +59,20 @@ func (s *sky) latency(p *simnet.Packet) time.Duration {
 func (s *sky) set(loss float64, cut func(from, to string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.loss, s.cut = loss, cut
+	s.loss, s.cut, s.cutOff, s.lost = loss, cut, 0, 0
+}
+
+// idle says what of the weather did nothing since it was set, "" if all did something.
+func (s *sky) idle() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.cut != nil && s.cutOff == 0:
+		return "no packet was cut off"
+	case s.loss > 0 && s.lost == 0:
+		return "no packet was lost"
+	}
+	return ""
 }
 
 // mesh is a network of nodes with real hosts, whose packets are simulated.
@@ -168,6 +188,9 @@ func (m *mesh) live() {
 				}
 				w.handed.Store(true)
 			}
+		}
+		if idle := m.sky.idle(); idle != "" {
+			m.w.t.Errorf("%s by fault %d: nothing was tried", idle, i)
 		}
 	}
 	for i := range m.words {

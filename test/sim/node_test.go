@@ -120,6 +120,7 @@ func (p *process) open(cfg ingest.Config, net connection) (err error) {
 	if n.w.log != nil {
 		log = slog.New(slog.NewTextHandler(n.w.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.index)
 	}
+	log = slog.New(refusals{log.Handler(), n.w.harms["full disk"]})
 	if p.db, err = state.Open(p.life, filepath.Join(n.dir, "state")); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -61,9 +62,10 @@ func (e *edge) other(n int) int { return e.a + e.b - n }
 
 // weather is what a fault does to lines.
 type weather struct {
-	cut  func(from, to int) bool // nil: nothing.
-	loss float64
-	slow time.Duration
+	cut   func(from, to int) bool // nil: nothing.
+	loss  float64
+	slow  time.Duration
+	harms *atomic.Int64 // That it did.
 }
 
 func newMedium(w *world) *medium {
@@ -95,6 +97,15 @@ func (x *medium) isUp(a, b int) bool {
 
 func (x *medium) cut(from, to int) bool {
 	return slices.ContainsFunc(x.weather, func(s *weather) bool { return s.cut != nil && s.cut(from, to) })
+}
+
+// harm counts what the weather of some kind has done.
+func (x *medium) harm(by func(s *weather) bool) {
+	for _, s := range x.weather {
+		if by(s) {
+			s.harms.Add(1)
+		}
+	}
 }
 
 // wants reports whether two nodes could be connected: what one says the other hears, or
@@ -136,7 +147,9 @@ func (x *medium) change(e *edge) {
 	if e.up == x.wants(e) {
 		return
 	}
-	e.up = !e.up
+	if e.up = !e.up; !e.up {
+		x.harm(func(s *weather) bool { return s.cut != nil && s.cut(e.a, e.b) && s.cut(e.b, e.a) })
+	}
 	for _, n := range []int{e.a, e.b} {
 		p := x.w.nodes[n].process
 		if p == nil {
@@ -162,7 +175,11 @@ func (x *medium) carry(h *happening) {
 	roll := func(what string) float64 {
 		return float64(x.w.chance(what, h.from, h.to, h.kind, h.digest, nth)>>11) / (1 << 53)
 	}
-	if !x.isUp(h.from, h.to) || x.cut(h.from, h.to) {
+	if !x.isUp(h.from, h.to) {
+		return
+	}
+	if x.cut(h.from, h.to) {
+		x.harm(func(s *weather) bool { return s.cut != nil && s.cut(h.from, h.to) })
 		return
 	}
 	took, kept := latencyMin+time.Duration(roll("way")*float64(latencyMax-latencyMin)), 1.0
@@ -170,9 +187,11 @@ func (x *medium) carry(h *happening) {
 		took += s.slow
 		kept *= 1 - s.loss
 	}
+	x.harm(func(s *weather) bool { return s.slow > 0 })
 	if loss := 1 - kept; loss > 0 {
 		resends := 0
 		for ; roll("loss "+string(rune('0'+resends))) < loss; resends++ {
+			x.harm(func(s *weather) bool { return s.loss > 0 })
 			if resends == resendsMax || h.kind == kindGossip { // A full queue sends nothing again.
 				return
 			}
@@ -301,9 +320,13 @@ func (p *process) hear(from int, g gossip) {
 	if !ok {
 		return
 	}
+	if p.node.skew != 0 {
+		p.node.w.harms["clocks"].Add(1)
+	}
 	word := p2p.Gossip{From: g.author, Data: g.data, Own: g.author == p.id}
 	switch t.validate(p.life, &word) {
 	case p2p.Reject:
+		p.node.w.harms[liars].Add(1)
 		if p.rejects[from]++; p.rejects[from] >= rejectsMax {
 			p.rejects[from], p.shunned[from] = 0, time.Now().Add(shunFor)
 		}

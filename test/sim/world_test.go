@@ -16,6 +16,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,6 +86,8 @@ type world struct {
 	said int64     // Happenings that were part of sum.
 	log  io.Writer // Of every happening; nil = nowhere.
 
+	harms map[string]*atomic.Int64 // What faults did, by kind.
+
 	poke chan struct{}
 	mu   sync.Mutex
 	news []*happening // guarded by mu; what nodes have said, and turns that they want
@@ -92,7 +95,7 @@ type world struct {
 
 func newWorld(t *testing.T, seed uint64, log io.Writer) *world {
 	t.Helper()
-	w := &world{t: t, seed: seed, start: time.Now(), grain: time.Microsecond, sum: sha256.New(), log: log, poke: make(chan struct{}, 1)}
+	w := &world{t: t, seed: seed, start: time.Now(), grain: time.Microsecond, sum: sha256.New(), log: log, harms: newHarms(), poke: make(chan struct{}, 1)}
 	w.wire = newMedium(w)
 	return w
 }

@@ -103,9 +103,14 @@ func (d *Driver) probeAccelerator(ctx context.Context, binary string, img vmm.Im
 	defer boots.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	tcg, kvm := make(chan error, 1), make(chan error, 1)
-	boots.Go(func() { tcg <- bootProbe(ctx, binary, img, vmm.TCG, tcgMax) })
-	boots.Go(func() { kvm <- tryKVM(ctx, binary, img) })
+	// The loop forgets a channel that it waits for no longer: who boots must not.
+	start := func(boot func() error) <-chan error {
+		done := make(chan error, 1)
+		boots.Go(func() { done <- boot() })
+		return done
+	}
+	tcg := start(func() error { return bootProbe(ctx, binary, img, vmm.TCG, tcgMax) })
+	kvm := start(func() error { return tryKVM(ctx, binary, img) })
 
 	// KVM is quicker than TCG wherever it works, so when TCG is through, KVM
 	// gets little more time. This measures the host's load too.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/agent"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qemu"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/vmmtest"
 )
@@ -92,6 +93,23 @@ func TestAProbeEndsWithItsDaemon(t *testing.T) {
 	_ = cmd.Wait() // It was killed.
 
 	wait(t, "QEMU has ended", func() bool { return sleeps() == 0 })
+}
+
+// TestAProbeIsNotHeldByAKVMThatHangs: translation boots at once, KVM never.
+func TestAProbeIsNotHeldByAKVMThatHangs(t *testing.T) {
+	t.Parallel()
+	script := filepath.Join(t.TempDir(), "qemu")
+	boot := "#!/bin/sh\n[ \"$1\" = --version ] && exit\ncase \"$*\" in *'-accel kvm'*) exec sleep 600;; esac\necho '" + agent.ProbeMarker + "'\n"
+	if err := os.WriteFile(script, []byte(boot), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d := qemu.New(qemu.Config{Binary: script, CacheDir: t.TempDir()}, slog.New(slog.DiscardHandler))
+	defer d.Close()
+
+	caps, err := d.Probe(bounded(t), vmm.Image{Kernel: script, Initrd: script, Agent: true})
+	if err != nil || caps.Accelerator != vmm.TCG {
+		t.Errorf("Probe = %+v, %v, want translation", caps, err)
+	}
 }
 
 // wait polls until the condition holds.

@@ -23,7 +23,7 @@ const (
 	// lookFactor is how many messages are looked at for each that an archive may have:
 	// some have no signature and are left out.
 	lookFactor = 2
-	// vainMax is how many archives of which nothing came are let go of at a time.
+	// vainMax is how many archives of which nothing came are looked at in one pass.
 	vainMax = 16
 )
 
@@ -144,7 +144,8 @@ const pinPrefix = "archive:"
 
 // letGo ends the pins of archives whose transactions can land no more: they were never
 // sent, their nonces were used by others, or they were refused in a block that is too
-// deep to change and on the chain. What only seems lost is sent again, and stays.
+// deep to change and on the chain. What only seems lost is sent again, and stays. A pass
+// goes on where the one before ended, as those that stay would be in the way of others.
 func (s *Syncer) letGo(ctx context.Context) error {
 	head, err := s.db.SyncHead(ctx)
 	if errs.KindOf(err) == errs.NotFound {
@@ -154,9 +155,12 @@ func (s *Syncer) letGo(ctx context.Context) error {
 		return err
 	}
 	deep := max(head.Number, undoMax) - undoMax
-	vain, err := s.db.Intents(state.LaneSync).Vain(ctx, pinPrefix, deep, vainMax)
+	vain, err := s.db.Intents(state.LaneSync).Vain(ctx, pinPrefix, deep, s.vainAfter, vainMax)
 	if err != nil {
 		return err
+	}
+	if s.vainAfter = 0; len(vain) == vainMax {
+		s.vainAfter = vain[len(vain)-1].Seq
 	}
 	for n := range vain {
 		i := &vain[n]

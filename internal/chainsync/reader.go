@@ -57,6 +57,10 @@ type Syncer struct {
 	span uint64 // Of the next query of logs.
 	calm int    // Good answers since the last bad one.
 
+	// Only the publisher's goroutine uses this: up to which intent archives were looked at
+	// of which nothing came. It begins anew after the last.
+	vainAfter int64
+
 	reachedAt atomic.Pointer[time.Time] // When the rows were last those of the chain; nil while they may not be.
 	turns     atomic.Int64              // Reorganisations that were begun to be taken back.
 }

@@ -1,6 +1,8 @@
 package chainsync_test
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -92,6 +94,70 @@ func TestAnArchiveIsKeptWhileItMayLand(t *testing.T) {
 	}
 	if _, err := a.files.Stat(t.Context(), pin.File); err != nil {
 		t.Errorf("the file itself: %v", err)
+	}
+}
+
+// TestArchivesThatStayHideNoOthers: there may be any number of which nobody can say what
+// became of them.
+func TestArchivesThatStayHideNoOthers(t *testing.T) {
+	w := newWorld(t)
+	a := w.open(t.TempDir(), w.config(), nil)
+	_, raw := w.post("a")
+	a.submit(raw)
+	a.sync()
+	a.publish(1)
+	first, err := a.db.Intents(state.LaneSync).Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin, err := a.db.Pin(t.Context(), "archive:"+first.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, err := w.client.Head(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const staying = 40
+	err = a.db.Update(t.Context(), func(tx *state.Tx) error {
+		for n := range staying + 1 {
+			i, p := *first, *pin
+			i.Key, i.Seq, i.Status = fmt.Sprint("vain", n), first.Seq+int64(n)+1, state.IntentReverted
+			p.Key = "archive:" + i.Key
+			if n < staying {
+				i.MinedAt, i.MinedIn = head.Number, common.Hash{9}
+			}
+			if err := errors.Join(tx.PutIntent(t.Context(), i), tx.PutPin(t.Context(), p)); err != nil {
+				return err
+			}
+		}
+		return tx.PutSyncBlock(t.Context(), state.Block{Number: head.Number + chainsync.UndoMax, Hash: common.Hash{1}})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for range 3 {
+		if err := a.PublishOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	for n, kept := range map[int]bool{0: true, staying - 1: true, staying: false} {
+		if _, err := a.db.Pin(t.Context(), fmt.Sprint("archive:vain", n)); (err == nil) != kept {
+			t.Errorf("pin of archive %d: %v, want it kept: %t", n, err, kept)
+		}
+	}
+	// Passes begin anew: what is in vain only later is let go of too.
+	first.Status = state.IntentReverted
+	if err := a.db.Update(t.Context(), func(tx *state.Tx) error { return tx.PutIntent(t.Context(), *first) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.PublishOnce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.db.Pin(t.Context(), pin.Key); err == nil {
+		t.Error("the first archive is kept")
 	}
 }
 

@@ -206,11 +206,11 @@ func (l LaneIntents) Orphaned(ctx context.Context, limit int) ([]Intent, error) 
 
 // Vain returns up to limit intents of which nothing comes and that a pin is held for:
 // they were never mined, or in a block up to a number, and refused. The key of the pin is
-// the prefix and that of the intent.
-func (l LaneIntents) Vain(ctx context.Context, prefix string, upTo uint64, limit int) ([]Intent, error) {
+// the prefix and that of the intent. Those come that were enqueued after one, by its Seq.
+func (l LaneIntents) Vain(ctx context.Context, prefix string, upTo uint64, after int64, limit int) ([]Intent, error) {
 	clause, args := in([]IntentStatus{IntentReverted, IntentExpired})
 	return l.list(ctx, "status IN "+clause+` AND mined_at <= ? AND EXISTS (SELECT 1 FROM pins WHERE pins.pk = ? || intents.pk)
-		ORDER BY seq LIMIT ?`, append(args, int64(upTo), prefix, limit)...)
+		AND seq > ? ORDER BY seq LIMIT ?`, append(args, int64(upTo), prefix, after, limit)...)
 }
 
 // ForgetIntents drops intents that yield, are done and cannot be undone, but for

@@ -197,10 +197,12 @@ func TestIntentsInVainThatArePinned(t *testing.T) {
 		return nil
 	})
 
-	got, err := db.Intents(state.LaneSync).Vain(ctx, "p:", 5, 9)
+	got, err := db.Intents(state.LaneSync).Vain(ctx, "p:", 5, 0, 9)
 	list(t, "in vain", intentName, "deep never", got, err)
-	got, err = db.Intents(state.LaneSync).Vain(ctx, "p:", 5, 1)
+	got, err = db.Intents(state.LaneSync).Vain(ctx, "p:", 5, 0, 1)
 	list(t, "the first in vain", intentName, "deep", got, err)
+	got, err = db.Intents(state.LaneSync).Vain(ctx, "p:", 5, got[0].Seq, 9)
+	list(t, "those after the first", intentName, "never", got, err)
 }
 
 // TestIndexersNameTheirOwnEvents: what one says of a transaction stands beside what this

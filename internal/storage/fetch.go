@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -34,7 +35,7 @@ const (
 	progressStep = 1 << 20
 )
 
-// Progress is told how many of total bytes are here. It must be quick.
+// Progress is told how many of total bytes are here. The transfer waits for it, nobody else.
 type Progress func(doneBytes, totalBytes int64)
 
 // FetchOptions says how to fetch.
@@ -46,34 +47,55 @@ type FetchOptions struct {
 // watchers are told of the progress of transfers that they wait for.
 type watchers struct {
 	mu sync.Mutex
-	of map[message.ItemHash]map[*Progress]struct{} // guarded by mu
+	of map[message.ItemHash]map[*watcher]struct{} // guarded by mu
 }
 
-// add has fn told until the function that is returned is called.
+// watcher is one who is told.
+type watcher struct {
+	mu sync.Mutex // Held while it is told.
+	fn Progress   // nil when it has left; guarded by mu
+}
+
+// add has fn told until the function that is returned is called, after which it is not.
 func (w *watchers) add(hash message.ItemHash, fn Progress) (remove func()) {
 	if fn == nil {
 		return func() {}
 	}
+	one := &watcher{fn: fn}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.of[hash] == nil {
-		w.of[hash] = map[*Progress]struct{}{}
+		w.of[hash] = map[*watcher]struct{}{}
 	}
-	w.of[hash][&fn] = struct{}{}
+	w.of[hash][one] = struct{}{}
 	return func() {
 		w.mu.Lock()
-		defer w.mu.Unlock()
-		if delete(w.of[hash], &fn); len(w.of[hash]) == 0 {
+		if delete(w.of[hash], one); len(w.of[hash]) == 0 {
 			delete(w.of, hash)
 		}
+		w.mu.Unlock()
+		one.mu.Lock()
+		defer one.mu.Unlock()
+		one.fn = nil
 	}
 }
 
+// report tells those who watch a transfer. What they do with it takes its time, in which
+// others come and leave.
 func (w *watchers) report(hash message.ItemHash, doneBytes, totalBytes int64) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	for fn := range w.of[hash] {
-		(*fn)(doneBytes, totalBytes)
+	all := slices.Collect(maps.Keys(w.of[hash]))
+	w.mu.Unlock()
+	for _, one := range all {
+		one.tell(doneBytes, totalBytes)
+	}
+}
+
+func (o *watcher) tell(doneBytes, totalBytes int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fn != nil {
+		o.fn(doneBytes, totalBytes)
 	}
 }
 

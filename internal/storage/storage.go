@@ -52,7 +52,7 @@ type Keeper struct {
 // New returns a Keeper of the blobs in the store, and serves them to peers.
 func New(blobs *blob.Store, net Network, reg prometheus.Registerer, log *slog.Logger) (*Keeper, error) {
 	k := &Keeper{
-		blobs: blobs, net: net, log: log, watchers: watchers{of: map[message.ItemHash]map[*Progress]struct{}{}},
+		blobs: blobs, net: net, log: log, watchers: watchers{of: map[message.ItemHash]map[*watcher]struct{}{}},
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aleph_storage_fetches_total", Help: "Transfers of blobs from peers by outcome.",
 		}, []string{"outcome"}),

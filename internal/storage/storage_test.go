@@ -331,6 +331,39 @@ func TestCallersShareOneTransfer(t *testing.T) {
 	}
 }
 
+// TestWhoIsToldOfProgressKeepsNobodyWaiting but the transfer: others come and leave.
+func TestWhoIsToldOfProgressKeepsNobodyWaiting(t *testing.T) {
+	nodes := network(t, 2)
+	hash := nodes[1].put(t, image(4<<20))
+	told, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	opts := storage.FetchOptions{Sources: []p2p.PeerID{nodes[1].host.ID()}, Progress: func(int64, int64) {
+		once.Do(func() { close(told) })
+		<-release
+	}}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := nodes[0].keep.FetchFrom(t.Context(), hash, opts); err != nil {
+			t.Error(err)
+		}
+	})
+	<-told
+
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() {
+		_, err := nodes[0].keep.FetchFrom(ctx, hash, storage.FetchOptions{Progress: func(int64, int64) { t.Error("who has left is told") }})
+		left <- err
+	}()
+	p2ptest.Wait(t, "another one joined", func() bool { return nodes[0].keep.Waiters(hash) == 2 })
+	leave()
+	if err := <-left; errs.KindOf(err) != errs.Unavailable {
+		t.Errorf("the leaver got %v, want errs.Unavailable", err)
+	}
+	close(release)
+	wg.Wait()
+}
+
 func TestATransferEndsWhenNobodyWaits(t *testing.T) {
 	nodes := network(t, 2)
 	opened := make(chan struct{})

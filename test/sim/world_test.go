@@ -67,7 +67,8 @@ func (a *agenda) Pop() any {
 
 // world is a network and the order in which things come to pass in it. Of each node
 // one goroutine works at a time, until all of its goroutines wait: for an answer, for a
-// time, or for their turn. Nodes share nothing, so several work at the same time.
+// time, or for their turn; but for the two that ask for what was missed and write what
+// came. Nodes share nothing, so several work at the same time.
 // What they say in a moment is put in an order that does not depend on who said
 // it first; how long it takes and whether it arrives follows from the seed.
 type world struct {

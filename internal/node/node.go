@@ -195,7 +195,7 @@ func (n *Node) jobDomain() job.Domain {
 // serve makes the HTTP interface of the node in its role.
 func (n *Node) serve(role v1.Role, parts v1.Parts) {
 	parts.DB, parts.Gatherer, parts.Connections = n.db, n.metrics, n.host
-	parts.Checks = append(parts.Checks, v1.Check{Name: "mirror", Ready: n.mirror.Ready},
+	parts.Checks = append(parts.Checks, v1.Check{Name: "state", Ready: n.db.Ready}, v1.Check{Name: "mirror", Ready: n.mirror.Ready},
 		v1.Check{Name: "p2p", Ready: func(context.Context) error { return n.host.Ready() }})
 	n.handler = v1.New(v1.Self{
 		Role: role, NodeID: n.id, Version: build.Version, PeerID: n.host.ID(), Domain: n.jobDomain(), Contracts: n.cfg.Chain.Contracts.ByName(),

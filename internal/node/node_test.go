@@ -148,8 +148,10 @@ func waitReady(t *testing.T, n *node.Node) {
 		last = body
 		return code == http.StatusOK
 	})
-	if !bytes.Contains(last, []byte("mirror")) || !bytes.Contains(last, []byte("p2p")) {
-		t.Errorf("readiness is %s, want that of mirror and p2p", last)
+	for _, part := range []string{"state", "mirror", "p2p"} {
+		if !bytes.Contains(last, []byte(part)) {
+			t.Errorf("readiness is %s, want that of %s, too", last, part)
+		}
 	}
 }
 

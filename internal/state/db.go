@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
@@ -61,6 +62,7 @@ type DB struct {
 	held *os.File // the lock of the directory; nil if there is none
 
 	known wordSet
+	full  atomic.Pointer[fullError] // Of the last transaction that wrote; nil if it had room.
 
 	mu    sync.Mutex
 	wakes map[string][]chan struct{} // by topic; guarded by mu
@@ -124,6 +126,15 @@ func pool(e engine, r *sql.DB) *conn {
 func forget(r *sql.DB) {
 	r.SetMaxIdleConns(0)
 	r.SetMaxIdleConns(readersMax)
+}
+
+// Ready reports nil, or that the disk was full when a row was last to be written. It is not
+// tried anew here: that is for who has something to write, as each block of the chain is.
+func (db *DB) Ready(context.Context) error {
+	if full := db.full.Load(); full != nil {
+		return full
+	}
+	return nil
 }
 
 // Run keeps what the process holds of a shared database, and wakes services when
@@ -225,28 +236,41 @@ type Tx struct {
 // became of the transaction: that is errs.Unavailable, and it is not tried again
 // here. Who does so must find out first, or write what may be written twice.
 func (db *DB) Update(ctx context.Context, fn func(*Tx) error) error {
+	wrote, err := db.update(ctx, fn)
+	var full *fullError
+	switch {
+	case errors.As(err, &full):
+		db.full.Store(full)
+	case wrote:
+		db.full.Store(nil)
+	}
+	return err
+}
+
+// update is Update, and reports whether rows were written.
+func (db *DB) update(ctx context.Context, fn func(*Tx) error) (wrote bool, err error) {
 	w, err := db.begin(ctx)
 	if err != nil {
-		return fmt.Errorf("begin transaction: %w", db.e.judge(err))
+		return false, fmt.Errorf("begin transaction: %w", db.e.judge(err))
 	}
 	defer w.end()
 	c := &conn{e: db.e, q: w.tx}
 	tx := &Tx{reader: reader{q: c}, tx: c, touched: map[string]bool{}, known: &db.known}
 	if err := fn(tx); err != nil {
-		return db.e.judge(err)
+		return false, db.e.judge(err)
 	}
 	if err := tx.writeSums(ctx); err != nil {
-		return db.e.judge(err)
+		return false, db.e.judge(err)
 	}
 	if err := tx.writeChanges(ctx); err != nil {
-		return err
+		return false, err
 	}
 	if err := w.commit(); err != nil {
-		return fmt.Errorf("commit: %w", db.e.judge(err))
+		return false, fmt.Errorf("commit: %w", db.e.judge(err))
 	}
 	db.known.add(tx.learned)
 	db.wake(tx.touched)
-	return nil
+	return len(tx.touched) > 0, nil
 }
 
 // begin begins a transaction that writes. Nothing is done yet, so it is begun

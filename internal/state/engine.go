@@ -256,3 +256,13 @@ func requireVersion(ctx context.Context, e engine, q querier) error {
 	}
 	return checkVersion(e, has, want)
 }
+
+// fullError is a disk that is full, as opposed to whatever else is errs.Exhausted.
+type fullError struct{ error }
+
+func (e *fullError) Unwrap() error { return e.error }
+
+// noRoom is the error of an engine whose disk is full.
+func noRoom(where string, err error) error {
+	return &fullError{errs.New(errs.Exhausted, "the disk that holds %s is full, free some space there: %w", where, err)}
+}

@@ -66,10 +66,18 @@ func TestFullDatabase(t *testing.T) {
 	n, err := grow(t, db)
 
 	checkFull(t, dir, err)
+	checkFull(t, dir, db.Ready(t.Context()))
+	if err := db.Update(t.Context(), func(*state.Tx) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	checkFull(t, dir, db.Ready(t.Context())) // Nothing has been written since.
 	if err := db.LimitPages(t.Context(), 100_000); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, db, n)
+	if err := db.Ready(t.Context()); err != nil {
+		t.Errorf("with room it is not ready: %v", err)
+	}
 }
 
 // TestFullDisk runs itself in a mount namespace, where anybody may mount.

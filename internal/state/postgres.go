@@ -303,7 +303,7 @@ func (e *server) judge(err error) error {
 	}
 	switch pg.Code {
 	case "53100":
-		return errs.New(errs.Exhausted, "the disk that holds %s is full, free some space there: %w", e.where(), err)
+		return noRoom(e.where(), err)
 	case "22021", "22P05":
 		return errs.New(errs.Invalid, "a text cannot be kept: it has a byte that is zero or no UTF-8: %w", err)
 	case "40001", "40P01", codeLockTimeout, "57014":

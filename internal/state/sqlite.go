@@ -173,7 +173,7 @@ func full(dir string, err error) error {
 	case err == nil, errors.Is(err, errs.Exhausted):
 		return err
 	case errors.As(err, &engine) && engine.Code()&code == sqlite3.SQLITE_FULL, errors.Is(err, syscall.ENOSPC):
-		return errs.New(errs.Exhausted, "the disk that holds %s is full, free some space there: %w", dir, err)
+		return noRoom(dir, err)
 	}
 	return err
 }

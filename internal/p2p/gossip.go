@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/bits"
 	"net"
 	"runtime"
@@ -114,6 +115,7 @@ func (h *Host) newGossip(ctx context.Context) (*pubsub.PubSub, error) {
 		pubsub.WithAppSpecificRpcInspector(h.inspect),
 		pubsub.WithRawTracer(tracer{h}),
 		pubsub.WithLogger(h.log),
+		pubsub.WithRPCLogger(slog.New(quiet{h.log.Handler()}).With("system", "pubsub/rpc")),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("start gossip: %w", err)

@@ -104,7 +104,7 @@ func tezosKey(o object) (form tezosForm, key []byte, err error) {
 	if err != nil {
 		return form, nil, err
 	}
-	raw, err := decodeBase58Check(text, sizeMax)
+	raw, err := DecodeBase58Check(text, sizeMax)
 	if err != nil {
 		return form, nil, fmt.Errorf("publicKey: %w", err)
 	}
@@ -124,7 +124,7 @@ func (f tezosForm) parseSignature(o object) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := decodeBase58Check(text, sizeMax)
+	raw, err := DecodeBase58Check(text, sizeMax)
 	if err != nil {
 		return nil, fmt.Errorf("signature: %w", err)
 	}
@@ -136,8 +136,9 @@ func (f tezosForm) parseSignature(o object) ([]byte, error) {
 	return nil, fmt.Errorf("signature %.20q is not one of a %s key", text, f.curve)
 }
 
-// decodeBase58Check decodes a text and cuts off its checksum.
-func decodeBase58Check(text string, sizeMax int) ([]byte, error) {
+// DecodeBase58Check decodes a text of at most sizeMax bytes and cuts off its checksum, that
+// of Bitcoin's base58check.
+func DecodeBase58Check(text string, sizeMax int) ([]byte, error) {
 	raw, err := decodeBase58(text, sizeMax)
 	if err != nil {
 		return nil, err

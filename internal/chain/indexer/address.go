@@ -1,21 +1,18 @@
 package indexer
 
 import (
-	"bytes"
-	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/mr-tron/base58"
+
+	"github.com/aleph-onchain/aleph-onchain/protocol/signature"
 )
 
 const (
 	// tezosAddressLen is the length of all addresses of Tezos as text.
 	tezosAddressLen = 36
-	// tezosChecksumLen is the length of the checksum at the end of their bytes.
-	tezosChecksumLen = 4
 	// tezosPrefixLen is the length of what their text begins with.
 	tezosPrefixLen = 3
 )
@@ -35,14 +32,8 @@ func checkTezos(sender string) error {
 	if len(sender) != tezosAddressLen || !slices.Contains([]string{"tz1", "tz2", "tz3", "tz4", "KT1", "sr1"}, sender[:tezosPrefixLen]) {
 		return fmt.Errorf("its sender is %.*q, want an address of Tezos", nameMax, sender)
 	}
-	raw, err := base58.Decode(sender)
-	if err != nil || len(raw) <= tezosChecksumLen {
-		return fmt.Errorf("its sender %q is not base58", sender)
-	}
-	body := raw[:len(raw)-tezosChecksumLen]
-	once := sha256.Sum256(body)
-	if twice := sha256.Sum256(once[:]); !bytes.Equal(twice[:tezosChecksumLen], raw[len(body):]) {
-		return fmt.Errorf("its sender %q has a wrong checksum", sender)
+	if _, err := signature.DecodeBase58Check(sender, tezosAddressLen); err != nil {
+		return fmt.Errorf("its sender %q is no address of Tezos: %w", sender, err)
 	}
 	return nil
 }

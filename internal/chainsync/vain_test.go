@@ -14,11 +14,10 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
-// TestAnArchiveIsKeptWhileItMayLand: the publisher keeps it as long as its transaction
-// may be mined yet, and lets go of it when that is known never to be.
-func TestAnArchiveIsKeptWhileItMayLand(t *testing.T) {
-	w := newWorld(t)
-	a := w.open(t.TempDir(), w.config(), nil)
+// published is a node that has published an archive, with its intent and its pin.
+func (w *world) published(t *testing.T) (a *member, first *state.Intent, pin *state.Pin) {
+	t.Helper()
+	a = w.open(t.TempDir(), w.config(), nil)
 	_, raw := w.post("a")
 	a.submit(raw)
 	a.sync()
@@ -27,9 +26,19 @@ func TestAnArchiveIsKeptWhileItMayLand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pin, err := a.db.Pin(t.Context(), "archive:"+first.Key)
-	if err != nil || pin.Kind != state.PinTx || !pin.Until.IsZero() {
-		t.Fatalf("pin %+v, %v", pin, err)
+	if pin, err = a.db.Pin(t.Context(), "archive:"+first.Key); err != nil {
+		t.Fatal(err)
+	}
+	return a, first, pin
+}
+
+// TestAnArchiveIsKeptWhileItMayLand: the publisher keeps it as long as its transaction
+// may be mined yet, and lets go of it when that is known never to be.
+func TestAnArchiveIsKeptWhileItMayLand(t *testing.T) {
+	w := newWorld(t)
+	a, first, pin := w.published(t)
+	if pin.Kind != state.PinTx || !pin.Until.IsZero() {
+		t.Fatalf("pin %+v", pin)
 	}
 	w.mine(2)
 	head, err := w.client.Head(t.Context())
@@ -101,19 +110,7 @@ func TestAnArchiveIsKeptWhileItMayLand(t *testing.T) {
 // became of them.
 func TestArchivesThatStayHideNoOthers(t *testing.T) {
 	w := newWorld(t)
-	a := w.open(t.TempDir(), w.config(), nil)
-	_, raw := w.post("a")
-	a.submit(raw)
-	a.sync()
-	a.publish(1)
-	first, err := a.db.Intents(state.LaneSync).Last(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	pin, err := a.db.Pin(t.Context(), "archive:"+first.Key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	a, first, pin := w.published(t)
 	head, err := w.client.Head(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -75,8 +75,13 @@ func (p *Pipeline) hearMessage(ctx context.Context, g p2p.Gossip) {
 		}
 	}
 	it, err := p.itemOf(ctx, env, g.Data, nil, p.now())
-	if err != nil {
+	var refusal *message.RejectError
+	switch {
+	case errors.As(err, &refusal):
 		return // Nobody else could keep it either.
+	case err != nil:
+		p.log.Warn("message not taken in", "item_hash", env.ItemHash, "peer", g.From, "err", err)
+		return
 	}
 	p.findRunway(ctx, it)
 	v, err := p.write(ctx, it)

@@ -29,10 +29,14 @@ func (b *bitset) setAll(offsets []int) {
 	}
 }
 
-func (b *bitset) and(o *bitset) {
+// and leaves what o has too, and reports whether that is anything.
+func (b *bitset) and(o *bitset) bool {
+	var some uint64
 	for i := range b {
 		b[i] &= o[i]
+		some |= b[i]
 	}
+	return some != 0
 }
 
 func (b *bitset) andNot(o *bitset) {

@@ -67,6 +67,7 @@ type block struct {
 	number    int64
 	n, marked int
 	min, max  int64
+	bounds    string // Of a full block, see encodeBounds; "" if it has none yet.
 }
 
 // at once: what may change while a document is there is in its set from the
@@ -205,13 +206,18 @@ func (c catalogue) keep(ctx context.Context, tx *Tx, b block) error {
 		if err := tx.insert(ctx, c.name+"_packed (block, part, times)", rows, ""); err != nil {
 			return err
 		}
+		b.bounds = string(encodeBounds(all.times))
 		if _, err := tx.tx.ExecContext(ctx, "DELETE FROM "+c.name+"_times WHERE id < ?", b.first()+blockSize); err != nil {
 			return fmt.Errorf("pack the times of %ss: %w", c.name, err)
 		}
 	}
-	_, err := tx.tx.ExecContext(ctx, "INSERT INTO "+c.name+"_blocks (block, n, marked, min_at, max_at) VALUES (?, ?, ?, ?, ?)"+
-		" ON CONFLICT (block) DO UPDATE SET n = excluded.n, marked = excluded.marked, min_at = excluded.min_at, max_at = excluded.max_at",
-		b.number, b.n, b.marked, b.min, b.max)
+	var bounds any // NULL of a block that is not full.
+	if b.bounds != "" {
+		bounds = []byte(b.bounds)
+	}
+	_, err := tx.tx.ExecContext(ctx, "INSERT INTO "+c.name+"_blocks (block, n, marked, min_at, max_at, bounds) VALUES (?, ?, ?, ?, ?, ?)"+
+		" ON CONFLICT (block) DO UPDATE SET n = excluded.n, marked = excluded.marked, min_at = excluded.min_at, max_at = excluded.max_at, bounds = excluded.bounds",
+		b.number, b.n, b.marked, b.min, b.max, bounds)
 	if err != nil {
 		return fmt.Errorf("write block %d of %ss: %w", b.number, c.name, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"database/sql"
 	"fmt"
 	"math"
 	"slices"
@@ -14,6 +15,7 @@ type filter struct {
 	kind   uint8
 	values []string
 	not    bool // None of the values.
+	rare   bool // Few documents have one of them, for all that is known.
 }
 
 // query says which documents, and in which order of their times.
@@ -54,6 +56,7 @@ type search struct {
 	ahead    int               // How many blocks are read at once, the next time.
 	low, top int               // Which of the blocks are loaded, and
 	loaded   map[int64]*bitset // what the filters leave of them, if anything.
+	spare    []*bitset         // Of those that were loaded before.
 
 	tail     block // The block that has a tail, if it is among the blocks,
 	tailSets sets  // and which documents of the tail have what the filters name.
@@ -62,8 +65,9 @@ type search struct {
 // sampleSize is of how many documents a bound is guessed.
 const sampleSize = 128
 
-// aheadMax bounds the sets that are held at once: each is 4 KiB.
-const aheadMax = 32
+// aheadMax bounds the sets that are held at once, of what filters left and of the next
+// filter: each is 4 KiB.
+const aheadMax = 64
 
 // count returns how many documents a query finds.
 //
@@ -73,7 +77,7 @@ func (c catalogue) count(ctx context.Context, r reader, q query) (int64, error) 
 	if i := slices.IndexFunc(q.filters, func(f filter) bool { return f.not }); i >= 0 {
 		left, out := q, q
 		left.filters, out.filters = slices.Delete(slices.Clone(q.filters), i, i+1), slices.Clone(q.filters)
-		out.filters[i].not = false
+		out.filters[i].not, out.filters[i].rare = false, true
 		n, err := c.count(ctx, r, left)
 		if err != nil {
 			return 0, err
@@ -125,13 +129,17 @@ func (c catalogue) page(ctx context.Context, r reader, q query, offset, limit in
 	}
 	offset -= passed
 	for i := from; i < len(s.blocks); i++ {
-		found, err := s.find(ctx, i)
+		var need int64
+		if limit != 0 {
+			need = offset + limit
+		}
+		found, err := s.find(ctx, i, s.from, s.to, need)
 		if err != nil {
 			return nil, 0, err
 		}
 		pool = append(pool, found...)
 		if limit != 0 {
-			pool = s.first(pool, offset+limit)
+			pool = s.first(pool, need)
 		}
 		pool = s.sorted(pool)
 		done := s.settled(pool, i)
@@ -151,7 +159,7 @@ func (c catalogue) page(ctx context.Context, r reader, q query, offset, limit in
 func (c catalogue) search(ctx context.Context, r reader, q query) (*search, error) {
 	s := &search{catalogue: c, r: r, oldest: q.oldest, ahead: 1}
 	s.from, s.to = q.span()
-	filters := slices.SortedStableFunc(slices.Values(q.filters), func(a, b filter) int { return cmp.Compare(rank(a.kind), rank(b.kind)) })
+	filters := slices.SortedStableFunc(slices.Values(q.filters), func(a, b filter) int { return cmp.Compare(a.rank(), b.rank()) })
 	for _, f := range filters {
 		keys := make([][16]byte, 0, len(f.values))
 		for _, v := range f.values {
@@ -171,10 +179,13 @@ func (c catalogue) search(ctx context.Context, r reader, q query) (*search, erro
 	return s, s.choose(ctx)
 }
 
-// rank orders kinds of terms: the fewer documents are likely to have a term of one,
-// the lesser it is.
-func rank(kind uint8) int {
-	switch kind {
+// rank orders filters: the fewer documents are likely to have what one names, the
+// lesser it is.
+func (f filter) rank() int {
+	if f.rare {
+		return -1
+	}
+	switch f.kind {
 	case termRef, termFile:
 		return 0
 	case termSender, termOwner:
@@ -252,16 +263,26 @@ func (s *search) countTerms(ctx context.Context, keys [][16]byte) (sum int64, er
 	return sum, nil
 }
 
-func (s *search) countIn(ctx context.Context, i int) (int, error) {
-	if s.whole(s.blocks[i]) {
-		set, err := s.set(ctx, i)
-		if set == nil {
-			return 0, err
-		}
+// countIn is how many documents of the i-th block are found.
+func (s *search) countIn(ctx context.Context, i int) (n int, err error) {
+	set, err := s.set(ctx, i)
+	if set == nil {
+		return 0, err
+	}
+	b := s.blocks[i]
+	if s.whole(b) {
 		return set.count(), nil
 	}
-	found, err := s.find(ctx, i)
-	return len(found), err
+	var some bitset // Of the parts whose times have to be looked at.
+	for _, p := range partsOf(b, set, s.from, s.to) {
+		if s.from <= p.min && p.max < s.to {
+			n += p.n
+		} else {
+			copy(p.of(&some), p.of(set))
+		}
+	}
+	found, err := s.timed(ctx, b, &some, s.from, s.to)
+	return n + len(found), err
 }
 
 // set is what the filters leave of the i-th block, or nil if that is nothing. Blocks
@@ -282,6 +303,10 @@ func (s *search) set(ctx context.Context, i int) (*bitset, error) {
 // load reads the sets of blocks, in place of those that were read before. Filters are
 // asked only for what those before them left.
 func (s *search) load(ctx context.Context, blocks []block) error {
+	for _, set := range s.loaded {
+		s.spare = append(s.spare, set)
+	}
+	s.loaded = nil
 	for i, keys := range s.filters {
 		sets, err := s.union(ctx, keys, blocks)
 		if err != nil {
@@ -294,13 +319,15 @@ func (s *search) load(ctx context.Context, blocks []block) error {
 				continue
 			}
 			if i > 0 {
-				set.and(s.loaded[b.number])
+				had := s.loaded[b.number]
+				s.spare = append(s.spare, had)
+				if !set.and(had) {
+					delete(sets, b.number)
+					s.spare = append(s.spare, set)
+					continue
+				}
 			}
-			if set.count() > 0 {
-				left = append(left, b)
-			} else {
-				delete(sets, b.number)
-			}
+			left = append(left, b)
 		}
 		s.loaded, blocks = sets, left
 	}
@@ -311,6 +338,7 @@ func (s *search) load(ctx context.Context, blocks []block) error {
 		}
 		for number, set := range sets {
 			s.loaded[number].andNot(set)
+			s.spare = append(s.spare, set)
 		}
 	}
 	return nil
@@ -329,10 +357,17 @@ func (s *search) union(ctx context.Context, keys [][16]byte, blocks []block) (ma
 	}
 	out := make(map[int64]*bitset, len(blocks))
 	of := func(number int64) *bitset {
-		if out[number] == nil {
-			out[number] = new(bitset)
+		set := out[number]
+		if set == nil {
+			if n := len(s.spare); n > 0 {
+				set, s.spare = s.spare[n-1], s.spare[:n-1]
+				*set = bitset{}
+			} else {
+				set = new(bitset)
+			}
+			out[number] = set
 		}
-		return out[number]
+		return set
 	}
 	if wanted[s.tail.number] {
 		for _, key := range keys {
@@ -347,7 +382,7 @@ func (s *search) union(ctx context.Context, keys [][16]byte, blocks []block) (ma
 		query := "SELECT block, bits FROM " + s.name + "_postings WHERE span IN " + marks(len(spans)) + " AND term IN " + marks(len(terms)) + " AND block BETWEEN ? AND ?"
 		err := s.r.each(ctx, query, slices.Concat(spans, terms, []any{low, high}), func(scan func(...any) error) error {
 			var number int64
-			var raw []byte
+			var raw sql.RawBytes // It is of the engine until the next row: nothing keeps it.
 			if err := scan(&number, &raw); err != nil {
 				return err
 			}
@@ -363,24 +398,40 @@ func (s *search) union(ctx context.Context, keys [][16]byte, blocks []block) (ma
 	return out, nil
 }
 
-// find returns the documents of the i-th block, in no order.
-func (s *search) find(ctx context.Context, i int) ([]hit, error) {
+// find returns the documents of the i-th block with from <= time < to, in no order. If
+// need is not 0, those may be left out that need or more others come before.
+func (s *search) find(ctx context.Context, i int, from, to, need int64) ([]hit, error) {
 	set, err := s.set(ctx, i)
 	if set == nil {
 		return nil, err
 	}
-	b, offsets := s.blocks[i], set.offsets()
-	times, err := s.times(ctx, b, offsets)
-	if err != nil {
-		return nil, err
+	b := s.blocks[i]
+	if need > 0 {
+		from, to = s.narrow(partsOf(b, set, from, to), from, to, need)
 	}
-	out := make([]hit, 0, len(offsets))
-	for _, at := range offsets {
-		if t := times.at(at); s.from <= t && t < s.to {
-			out = append(out, hit{b.first() + int64(at), t})
+	return s.timed(ctx, b, set, from, to)
+}
+
+// narrow returns times within which are the first parts that have need documents
+// together, if there are so many: what is outside comes after all of those.
+func (s *search) narrow(parts []part, from, to, need int64) (least, most int64) {
+	inside := slices.DeleteFunc(parts, func(p part) bool { return p.min < from || p.max >= to })
+	slices.SortFunc(inside, func(a, b part) int {
+		if s.oldest {
+			return cmp.Compare(a.max, b.max)
+		}
+		return cmp.Compare(b.min, a.min)
+	})
+	for _, p := range inside {
+		switch need -= int64(p.n); {
+		case need > 0:
+		case s.oldest:
+			return from, p.max + 1
+		default:
+			return p.min, to
 		}
 	}
-	return out, nil
+	return from, to
 }
 
 // pass goes past blocks that have no more than offset documents together, without
@@ -402,19 +453,21 @@ func (s *search) pass(ctx context.Context, offset int64) (blocks int, passed int
 		return blocks, passed, nil, nil
 	}
 	next := s.blocks[blocks]
+	from, to := s.from, s.to
+	if s.oldest {
+		from = max(from, next.min)
+	} else if next.max < math.MaxInt64 {
+		to = min(to, next.max+1)
+	}
 	for i, b := range s.blocks[:blocks] {
-		if s.oldest && b.max < next.min || !s.oldest && b.min > next.max {
+		if b.max < from || b.min >= to {
 			continue
 		}
-		found, err := s.find(ctx, i)
+		found, err := s.find(ctx, i, from, to, 0)
 		if err != nil {
 			return 0, 0, nil, err
 		}
-		for _, h := range found {
-			if !s.before(h, next) {
-				left = append(left, h)
-			}
-		}
+		left = append(left, found...)
 	}
 	return blocks, passed - int64(len(left)), left, nil
 }

@@ -63,7 +63,7 @@ func (m *model) find(q query) (out []hit) {
 	for id, d := range m.docs {
 		ok := from <= d.at && d.at < to
 		for _, f := range q.filters {
-			ok = ok && slices.ContainsFunc(d.terms, func(t term) bool { return t.kind == f.kind && slices.Contains(f.values, t.value) })
+			ok = ok && f.not != slices.ContainsFunc(d.terms, func(t term) bool { return t.kind == f.kind && slices.Contains(f.values, t.value) })
 		}
 		if ok {
 			out = append(out, hit{id, d.at})
@@ -123,7 +123,7 @@ func randomQuery(rng *rand.Rand, most int64) (q query) {
 		if rng.IntN(2) == 0 {
 			continue
 		}
-		f := filter{kind: kind}
+		f := filter{kind: kind, not: rng.IntN(6) == 0}
 		for range 1 + rng.IntN(3) {
 			f.values = append(f.values, fmt.Sprint(rng.IntN(6)))
 		}
@@ -185,9 +185,26 @@ func TestCatalogueOfAnOlderVersion(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range 20 {
-		m.check(randomQuery(rng, 10*size), rng.Int64N(size), rng.Int64N(50))
+	check := func() {
+		for range 20 {
+			m.check(randomQuery(rng, 10*size), rng.Int64N(size), rng.Int64N(50))
+		}
 	}
+	check()
+	m.db.tails = &tails{} // As it is opened.
+	if err := m.db.fillBounds(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	all, err := m.c.allBlocks(t.Context(), m.db.reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range all {
+		if full := b.n == blockSize; full != (b.bounds != "") {
+			t.Errorf("block %d of %d documents has bounds of %d bytes", b.number, b.n, len(b.bounds))
+		}
+	}
+	check()
 }
 
 // TestOldSnapshotHasItsOwnBlocks: what others have read since is not in it.

@@ -2,9 +2,11 @@ package state
 
 import (
 	"context"
+	"database/sql"
 	"encoding/binary"
 	"fmt"
 	"iter"
+	mathbits "math/bits"
 	"slices"
 	"sync"
 
@@ -14,18 +16,50 @@ import (
 // partSize is how many times of a full block are one row.
 const partSize = 1 << 8
 
-// times are those of a block, or of the documents that were asked for: parts of a
-// full one, or read one by one.
-type times struct {
-	parts map[int][]byte
-	list  []int64
+// part is a part of a block: some documents of it, and the least and the greatest
+// time of all that were ever there.
+type part struct {
+	number   int
+	n        int
+	min, max int64
 }
 
-func (t times) at(i int) int64 {
-	if t.list != nil {
-		return t.list[i]
+// partWords is the size of a part in a set.
+const partWords = partSize / 64
+
+// of is what a set has of a part.
+func (p part) of(set *bitset) []uint64 { return set[p.number*partWords : (p.number+1)*partWords] }
+
+// partsOf are the parts of a block that have documents of a set, and may have some of
+// from <= time < to. A block that is not full has one part, and its times are
+// looked at one by one.
+func partsOf(b block, set *bitset, from, to int64) (out []part) {
+	for number := range blockSize / partSize {
+		p := part{number: number, min: b.min, max: b.max}
+		if at := 2 * 8 * number; at < len(b.bounds) {
+			p.min, p.max = int64(binary.BigEndian.Uint64([]byte(b.bounds[at:at+8]))), int64(binary.BigEndian.Uint64([]byte(b.bounds[at+8:at+16])))
+		}
+		if p.max < from || p.min >= to {
+			continue
+		}
+		for _, w := range p.of(set) {
+			p.n += mathbits.OnesCount64(w)
+		}
+		if p.n > 0 {
+			out = append(out, p)
+		}
 	}
-	return int64(binary.BigEndian.Uint64(t.parts[i/partSize][i%partSize*8:]))
+	return out
+}
+
+// encodeBounds is the least and the greatest time of each part of a full block.
+func encodeBounds(times []int64) []byte {
+	out := make([]byte, 0, 2*8*blockSize/partSize)
+	for of := range slices.Chunk(times, partSize) {
+		out = binary.BigEndian.AppendUint64(out, uint64(slices.Min(of)))
+		out = binary.BigEndian.AppendUint64(out, uint64(slices.Max(of)))
+	}
+	return out
 }
 
 // keyBytes is the length of a term's key.
@@ -115,10 +149,12 @@ func (c catalogue) allBlocks(ctx context.Context, r reader) ([]block, error) {
 }
 
 func (c catalogue) blocksFrom(ctx context.Context, r reader, number int64) (out []block, err error) {
-	query := "SELECT block, n, marked, min_at, max_at FROM " + c.name + "_blocks WHERE block >= ? ORDER BY block"
+	query := "SELECT block, n, marked, min_at, max_at, bounds FROM " + c.name + "_blocks WHERE block >= ? ORDER BY block"
 	err = r.each(ctx, query, []any{number}, func(scan func(...any) error) error {
 		var b block
-		err := scan(&b.number, &b.n, &b.marked, &b.min, &b.max)
+		var bounds []byte
+		err := scan(&b.number, &b.n, &b.marked, &b.min, &b.max, &bounds)
+		b.bounds = string(bounds)
 		out = append(out, b)
 		return err
 	})
@@ -255,46 +291,144 @@ func eachKey(filters [][][16]byte) iter.Seq[[16]byte] {
 	}
 }
 
-// partsFew is how many parts are named to be read; of more, all are read.
-const partsFew = 8
-
-// times reads the times of a block, at least those at offsets, which are ascending;
-// nil is all.
-func (s *search) times(ctx context.Context, b block, offsets []int) (out times, err error) {
+// allTimes reads the times of all documents that were ever in a block, in order.
+func (c catalogue) allTimes(ctx context.Context, r reader, b block) ([]int64, error) {
 	if b.n < blockSize {
-		err := s.tailOf(ctx, b, func(t *tail) { out.list = t.times[:b.n:b.n] })
-		return out, err
+		t, err := c.readTail(ctx, r, tail{block: b.number}, b)
+		return t.times, err
 	}
-	var parts []any
-	for _, at := range offsets {
-		if part := at / partSize; len(parts) == 0 || parts[len(parts)-1] != part {
-			parts = append(parts, part)
-		}
-	}
-	query, args, want := "SELECT part, times FROM "+s.name+"_packed WHERE block = ?", []any{b.number}, blockSize/partSize
-	if 0 < len(parts) && len(parts) <= partsFew {
-		want = len(parts)
-		parts = padded(parts)
-		query, args = query+" AND part IN "+marks(len(parts)), append(args, parts...)
-	}
-	out.parts = make(map[int][]byte, want)
-	err = s.r.each(ctx, query, args, func(scan func(...any) error) error {
-		var part int
-		var raw []byte
-		if err := scan(&part, &raw); err != nil {
+	out := make([]int64, 0, blockSize)
+	err := r.each(ctx, "SELECT part, times FROM "+c.name+"_packed WHERE block = ? ORDER BY part", []any{b.number}, func(scan func(...any) error) error {
+		var number int
+		var raw sql.RawBytes
+		if err := scan(&number, &raw); err != nil {
 			return err
 		}
-		if len(raw) != 8*partSize || part < 0 || part >= blockSize/partSize {
-			return errs.New(errs.Internal, "part %d of the times of block %d of %ss has %d bytes, want %d", part, b.number, s.name, len(raw), 8*partSize)
+		if err := c.wantPart(b, number, raw); err != nil {
+			return err
 		}
-		out.parts[part] = raw
+		if number*partSize != len(out) {
+			return errs.New(errs.Internal, "part %d of the times of block %d of %ss comes after %d times", number, b.number, c.name, len(out))
+		}
+		for ; len(raw) > 0; raw = raw[8:] {
+			out = append(out, int64(binary.BigEndian.Uint64(raw)))
+		}
 		return nil
 	})
 	if err != nil {
-		return times{}, fmt.Errorf("read times of %ss: %w", s.name, err)
+		return nil, fmt.Errorf("read times of %ss: %w", c.name, err)
 	}
-	if len(out.parts) != want {
-		return times{}, errs.New(errs.Internal, "block %d of %ss has %d parts of times that are looked for, want %d", b.number, s.name, len(out.parts), want)
+	if len(out) != blockSize {
+		return nil, errs.New(errs.Internal, "block %d of %ss has %d times, want %d", b.number, c.name, len(out), blockSize)
+	}
+	return out, nil
+}
+
+// wantPart is an error if raw is not the times of a part.
+func (c catalogue) wantPart(b block, number int, raw []byte) error {
+	if len(raw) != 8*partSize {
+		return errs.New(errs.Internal, "part %d of the times of block %d of %ss has %d bytes, want %d", number, b.number, c.name, len(raw), 8*partSize)
+	}
+	return nil
+}
+
+// fillBounds makes those of the full blocks that have none: an older version filled
+// them.
+func (db *DB) fillBounds(ctx context.Context) error {
+	for _, c := range []catalogue{messageCatalogue(), confirmedCatalogue(), postCatalogue()} {
+		var numbers []int64
+		err := db.each(ctx, "SELECT block FROM "+c.name+"_blocks WHERE n = ? AND bounds IS NULL", []any{blockSize}, func(scan func(...any) error) error {
+			numbers = append(numbers, 0)
+			return scan(&numbers[len(numbers)-1])
+		})
+		if err != nil {
+			return fmt.Errorf("look for blocks of %ss without bounds: %w", c.name, err)
+		}
+		if len(numbers) == 0 {
+			continue
+		}
+		err = db.Update(ctx, func(tx *Tx) error {
+			for _, number := range numbers {
+				times, err := c.allTimes(ctx, tx.reader, block{number: number, n: blockSize})
+				if err != nil {
+					return err
+				}
+				if _, err := tx.tx.ExecContext(ctx, "UPDATE "+c.name+"_blocks SET bounds = ? WHERE block = ?", encodeBounds(times), number); err != nil {
+					return fmt.Errorf("write bounds of block %d of %ss: %w", number, c.name, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// partsFew is how many parts are named to be read; of more, all are read.
+const partsFew = 8
+
+// timed returns the documents of a set of a block with from <= time < to.
+func (s *search) timed(ctx context.Context, b block, set *bitset, from, to int64) (out []hit, err error) {
+	add := func(at int, t int64) {
+		if from <= t && t < to {
+			out = append(out, hit{b.first() + int64(at), t})
+		}
+	}
+	if b.n < blockSize {
+		err := s.tailOf(ctx, b, func(t *tail) {
+			for _, at := range set.offsets() {
+				add(at, t.times[at])
+			}
+		})
+		return out, err
+	}
+	parts := partsOf(b, set, from, to)
+	if len(parts) == 0 {
+		return nil, nil
+	}
+	of := make(map[int]part, len(parts))
+	args := []any{b.number}
+	query := "SELECT part, times FROM " + s.name + "_packed WHERE block = ?"
+	for _, p := range parts {
+		of[p.number] = p
+	}
+	if len(parts) <= partsFew {
+		named := make([]any, 0, partsFew)
+		for _, p := range parts {
+			named = append(named, p.number)
+		}
+		named = padded(named)
+		query, args = query+" AND part IN "+marks(len(named)), append(args, named...)
+	}
+	err = s.r.each(ctx, query, args, func(scan func(...any) error) error {
+		var number int
+		var raw sql.RawBytes
+		if err := scan(&number, &raw); err != nil {
+			return err
+		}
+		p, ok := of[number]
+		if !ok {
+			return nil
+		}
+		delete(of, number)
+		if err := s.wantPart(b, number, raw); err != nil {
+			return err
+		}
+		for i, w := range p.of(set) {
+			for ; w != 0; w &= w - 1 {
+				at := i<<6 + mathbits.TrailingZeros64(w)
+				add(number*partSize+at, int64(binary.BigEndian.Uint64(raw[8*at:])))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read times of %ss: %w", s.name, err)
+	}
+	if len(of) > 0 {
+		return nil, errs.New(errs.Internal, "block %d of %ss has not the times of %d parts that are looked for", b.number, s.name, len(of))
 	}
 	return out, nil
 }

@@ -157,23 +157,25 @@ func (c *checker) block(ctx context.Context, cat catalogue, b block, has documen
 	if err != nil {
 		return err
 	}
-	s := &search{catalogue: cat, r: reader{q: c.v.q}}
-	at, err := s.times(ctx, b, nil)
+	at, err := cat.allTimes(ctx, c.v.reader, b)
+	if err == nil && len(at) == 0 {
+		err = errs.New(errs.Internal, "block %d of %ss has no times", b.number, cat.name)
+	}
 	if err != nil {
 		c.differ("%v", err)
 		return nil
 	}
-	least, most := at.at(0), at.at(0)
-	for i := range b.n {
-		least, most = min(least, at.at(i)), max(most, at.at(i))
-	}
+	least, most := slices.Min(at), slices.Max(at)
 	if least != b.min || most != b.max {
 		c.differ("block %d of %ss is from %d to %d, its documents from %d to %d", b.number, cat.name, b.min, b.max, least, most)
+	}
+	if b.bounds != "" && (b.n < blockSize || b.bounds != string(encodeBounds(at))) {
+		c.differ("the bounds of the parts of block %d of %ss are not those of its documents", b.number, cat.name)
 	}
 	want := map[[16]byte]*bitset{}
 	for id, d := range docs {
 		i := int(id % blockSize)
-		if i >= b.n || at.at(i) != d.at {
+		if i >= b.n || at[i] != d.at {
 			c.differ("%s %d has the time %d, the catalogue another", cat.name, id, d.at)
 		}
 		for _, t := range append([]term{everything}, d.terms...) {

@@ -184,6 +184,7 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		"INSERT INTO message_times (id, at, terms) SELECT 40000, at, terms FROM message_times WHERE id = 0",
 		"UPDATE message_times SET terms = (SELECT terms FROM message_times WHERE id = 1) WHERE id = 0",
 		"UPDATE message_blocks SET marked = n",
+		"UPDATE message_blocks SET bounds = (SELECT bits FROM message_postings WHERE n = 6)",
 		"UPDATE post_blocks SET marked = n",
 		"UPDATE messages SET status = 'removing' WHERE id = 0",
 		"UPDATE messages SET at = at + 1 WHERE id = 0",

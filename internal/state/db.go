@@ -93,7 +93,7 @@ func OpenAs(ctx context.Context, o Options) (_ *DB, err error) {
 	}
 	db.reader = reader{q: pool(db.e, db.r), tails: &tails{}}
 	if !o.Replica {
-		if err := db.fillSums(ctx); err != nil {
+		if err := errors.Join(db.fillSums(ctx), db.fillBounds(ctx)); err != nil {
 			return nil, errors.Join(err, db.Close())
 		}
 	}

@@ -51,7 +51,7 @@ func (q *MessageQuery) conditions() (out []filter) {
 		}
 	}
 	if len(q.NotTypes) > 0 {
-		out = append(out, filter{termType, q.NotTypes, true})
+		out = append(out, filter{kind: termType, values: q.NotTypes, not: true})
 	}
 	add(termSender, q.Senders)
 	add(termOwner, q.Owners)

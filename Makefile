@@ -122,8 +122,8 @@ CONFORMANCE_LIBP2P_DEPS := $(CONFORMANCE_LIBP2P)/node_modules/.package-lock.json
 test-conformance: check-go $(CONFORMANCE_DEPS) $(CONFORMANCE_LIBP2P_DEPS) ## published clients of the message network, and its numbered cases, against a node
 	@go test -tags conformance -count=1 -timeout 10m ./$(CONFORMANCE)/...
 
-test-conformance-libp2p: check-go $(CONFORMANCE_LIBP2P_DEPS) ## js-libp2p against a node: noise, yamux, identify, ping, gossipsub, kad
-	@go test -tags conformance -count=1 -timeout 10m -run TestLibp2p ./$(CONFORMANCE)/...
+test-conformance-libp2p: check-go $(CONFORMANCE_LIBP2P_DEPS) ## js-libp2p and Helia's bitswap against a node: noise, yamux, identify, ping, gossipsub, kad, blocks, archives
+	@go test -tags conformance -count=1 -timeout 10m -run 'TestLibp2p|TestIPFS' ./$(CONFORMANCE)/...
 
 # Not in make test: it needs Python, and nothing else here does.
 CONFORMANCE_PYTHON := build/python

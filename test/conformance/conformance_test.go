@@ -9,7 +9,8 @@
 // same in short with the Python packages. The others are the numbered cases of the
 // protocol's black-box table, each with its number in its name; they see the node
 // over HTTP only, but may sign as those whose posts the node believes. TestLibp2p makes
-// js-libp2p a peer of the node; its tests are in libp2p.
+// js-libp2p a peer of the node, TestIPFS makes Helia's bitswap one of its IPFS network;
+// their tests are in libp2p.
 package conformance_test
 
 import (

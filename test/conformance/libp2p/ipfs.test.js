@@ -3,47 +3,29 @@
 import './es2024.js'
 
 import assert from 'node:assert/strict'
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { after, before, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 
-import { noise } from '@chainsafe/libp2p-noise'
-import { yamux } from '@chainsafe/libp2p-yamux'
 import { createBitswap } from '@helia/bitswap'
 import { CarReader, CarWriter } from '@ipld/car'
-import { identify } from '@libp2p/identify'
-import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { defaultLogger } from '@libp2p/logger'
-import { ping } from '@libp2p/ping'
-import { tcp } from '@libp2p/tcp'
 import { multiaddr } from '@multiformats/multiaddr'
 import { MemoryBlockstore } from 'blockstore-core'
 import { ethers } from 'ethers'
 import { exporter } from 'ipfs-unixfs-exporter'
 import { importer } from 'ipfs-unixfs-importer'
-import { createLibp2p } from 'libp2p'
 import { CID } from 'multiformats/cid'
 
-const url = process.env.ALEPH_API
+import { peer, post, signed, until, url, waitMax } from './lib.js'
+
 const address = multiaddr(process.env.ALEPH_IPFS)
-const waitMax = 20_000
 const wallet = ethers.Wallet.createRandom()
 
 // Peer is a peer of IPFS with its blocks in memory.
 class Peer {
   async start () {
     this.blocks = new MemoryBlockstore()
-    this.libp2p = await createLibp2p({
-      addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
-      transports: [tcp()],
-      connectionEncrypters: [noise()],
-      streamMuxers: [yamux()],
-      services: {
-        identify: identify(),
-        ping: ping(),
-        dht: kadDHT({ protocol: '/ipfs/lan/kad/1.0.0', clientMode: false, peerInfoMapper: passthroughMapper })
-      }
-    })
+    this.libp2p = await peer('/ipfs/lan/kad/1.0.0')
     const nobody = { async * findProviders () {}, async provide () {}, async cancelReprovide () {} }
     this.bitswap = createBitswap({ libp2p: this.libp2p, blockstore: this.blocks, routing: nobody, logger: defaultLogger() })
     await this.bitswap.start()
@@ -83,27 +65,8 @@ class Peer {
   }
 }
 
-async function until (what, holds) {
-  const end = Date.now() + waitMax
-  for (;;) {
-    const got = await holds()
-    if (got) return got
-    if (Date.now() > end) assert.fail(`waited in vain until ${what}`)
-    await sleep(100)
-  }
-}
-
 // store returns a signed STORE of something in IPFS.
-async function store (cid) {
-  const time = Date.now() / 1000
-  const itemContent = JSON.stringify({ address: wallet.address, item_type: 'ipfs', item_hash: cid.toString(), time })
-  const m = {
-    chain: 'ETH', sender: wallet.address, type: 'STORE', channel: 'TEST', time, item_type: 'inline', item_content: itemContent,
-    item_hash: createHash('sha256').update(itemContent).digest('hex')
-  }
-  m.signature = await wallet.signMessage([m.chain, m.sender, m.type, m.item_hash].join('\n'))
-  return m
-}
+const store = (cid) => signed(wallet, 'STORE', { item_type: 'ipfs', item_hash: cid.toString() })
 
 // upload brings bytes to the node, and returns their CID.
 async function upload (data) {
@@ -138,9 +101,7 @@ test('bitswap: the node gets what a peer has, for a message that names it', asyn
   const data = randomBytes(3_000_000)
   const cid = await a.add(data)
   const message = await store(cid)
-  const answer = await fetch(`${url}/api/v0/messages`, {
-    method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ sync: true, message })
-  })
+  const answer = await post(message)
   assert.ok(answer.status < 300, `${answer.status} ${await answer.text()}`)
   await until('the message is processed', async () => {
     const found = await fetch(`${url}/api/v0/messages/${message.item_hash}`)
@@ -153,10 +114,7 @@ test('bitswap: the node gets what a peer has, for a message that names it', asyn
 test('bitswap: from one peer to another through the node', async () => {
   const data = randomBytes(500_000)
   const cid = await a.add(data)
-  const message = await store(cid)
-  await fetch(`${url}/api/v0/messages`, {
-    method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ sync: true, message })
-  })
+  await post(await store(cid))
   await a.libp2p.hangUp(b.libp2p.peerId)
   await until('the node has it', async () => (await fetch(`${url}/api/v0/storage/raw/${cid}`, { method: 'HEAD' })).status === 200)
   assert.ok((await b.read(cid)).equals(data))

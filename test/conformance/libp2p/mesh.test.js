@@ -2,24 +2,16 @@
 import './es2024.js'
 
 import assert from 'node:assert/strict'
-import { createHash } from 'node:crypto'
 import { after, before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-import { noise } from '@chainsafe/libp2p-noise'
-import { yamux } from '@chainsafe/libp2p-yamux'
 import { gossipsub } from '@libp2p/gossipsub'
-import { identify } from '@libp2p/identify'
-import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
-import { ping } from '@libp2p/ping'
-import { tcp } from '@libp2p/tcp'
 import { multiaddr } from '@multiformats/multiaddr'
 import { ethers } from 'ethers'
-import { createLibp2p } from 'libp2p'
 
-const url = process.env.ALEPH_API
+import { peer, post, signed, until, url } from './lib.js'
+
 const topic = process.env.ALEPH_TOPIC
-const waitMax = 20_000
 
 // rustHash is how the network names a payload: SipHash-1-3 with a key of zeros.
 function rustHash (data) {
@@ -50,42 +42,14 @@ function rustHash (data) {
 async function open () {
   const id = node.getComponents().find((c) => c.name === 'p2p').value
   const stranger = (peer) => peer.toString() !== id
-  return createLibp2p({
+  return peer('/aleph/kad/1.0.0', {
     connectionGater: { denyDialPeer: stranger, denyInboundEncryptedConnection: stranger },
-    addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
-    transports: [tcp()],
-    connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
-    services: {
-      identify: identify(),
-      ping: ping(),
-      dht: kadDHT({ protocol: '/aleph/kad/1.0.0', clientMode: false, peerInfoMapper: passthroughMapper }),
-      pubsub: gossipsub({ globalSignaturePolicy: 'StrictSign', msgIdFn: (m) => rustHash(m.data), allowPublishToZeroTopicPeers: false })
-    }
+    services: { pubsub: gossipsub({ globalSignaturePolicy: 'StrictSign', msgIdFn: (m) => rustHash(m.data), allowPublishToZeroTopicPeers: false }) }
   })
 }
 
-async function until (what, holds) {
-  const end = Date.now() + waitMax
-  for (;;) {
-    const got = await holds()
-    if (got) return got
-    if (Date.now() > end) assert.fail(`waited in vain until ${what}`)
-    await sleep(100)
-  }
-}
-
 // message returns a signed POST.
-async function message (wallet, body) {
-  const time = Date.now() / 1000
-  const itemContent = JSON.stringify({ type: 'test', address: wallet.address, content: { body }, time })
-  const m = {
-    chain: 'ETH', sender: wallet.address, type: 'POST', channel: 'TEST', time, item_type: 'inline', item_content: itemContent,
-    item_hash: createHash('sha256').update(itemContent).digest('hex')
-  }
-  m.signature = await wallet.signMessage([m.chain, m.sender, m.type, m.item_hash].join('\n'))
-  return m
-}
+const message = (wallet, body) => signed(wallet, 'POST', { type: 'test', content: { body } })
 
 let node // the address and id of the node
 let a
@@ -159,10 +123,7 @@ test('gossipsub both ways', async () => {
   })
 
   const here = await message(wallet, 'published by the node')
-  const answer = await fetch(`${url}/api/v0/messages`, {
-    method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ sync: true, message: here })
-  })
-  assert.equal(answer.status, 200)
+  assert.equal((await post(here)).status, 200)
   await until('this peer hears what the node publishes', () => heard.includes(here.item_hash))
   assert.ok(!heard.includes(there.item_hash), 'it hears its own message')
 })

@@ -35,7 +35,7 @@ include contracts/contracts.mk
 .PHONY: help build image test check demo devnet bench bench-mesh bench-messages unit sim e2e race faults-messages faults-mesh cover fuzz lint fmt generate check-generated clean check-go
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-28s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 check-go:
 	@$(CHECK) go git
@@ -117,7 +117,7 @@ CONFORMANCE_DEPS := $(CONFORMANCE)/node_modules/.package-lock.json
 CONFORMANCE_LIBP2P := $(CONFORMANCE)/libp2p
 CONFORMANCE_LIBP2P_DEPS := $(CONFORMANCE_LIBP2P)/node_modules/.package-lock.json
 
-.PHONY: test-conformance test-conformance-libp2p test-conformance-python test-conformance-rust conformance-deps
+.PHONY: test-conformance test-conformance-libp2p test-conformance-python test-conformance-rust test-conformance-rust-libp2p conformance-deps
 
 test-conformance: check-go $(CONFORMANCE_DEPS) $(CONFORMANCE_LIBP2P_DEPS) ## published clients of the message network, and its numbered cases, against a node
 	@go test -tags conformance -count=1 -timeout 10m ./$(CONFORMANCE)/...
@@ -142,12 +142,24 @@ CONFORMANCE_RUST_VERSION := 0.22.0
 CONFORMANCE_RUST := build/rust-$(CONFORMANCE_RUST_VERSION)/bin/aleph
 
 test-conformance-rust: check-go $(CONFORMANCE_RUST) ## the Rust command line of the message network against a node (needs cargo)
-	@CONFORMANCE_RUST=$(abspath $(CONFORMANCE_RUST)) go test -tags conformance -count=1 -timeout 10m -run TestRust ./$(CONFORMANCE)/...
+	@CONFORMANCE_RUST=$(abspath $(CONFORMANCE_RUST)) go test -tags conformance -count=1 -timeout 10m -run 'TestRust$$' ./$(CONFORMANCE)/...
 
 $(CONFORMANCE_RUST):
 	@echo "conformance: compiling aleph-cli $(CONFORMANCE_RUST_VERSION) from crates.io into $(dir $(CONFORMANCE_RUST)) (some ten minutes, 2 GB while it lasts)"
 	@cargo install aleph-cli --version $(CONFORMANCE_RUST_VERSION) --locked --debug --quiet --root build/rust-$(CONFORMANCE_RUST_VERSION) || { \
 		echo "conformance: aleph-cli could not be installed; check that cargo is there and crates.io can be reached." >&2; exit 1; }
+
+CONFORMANCE_RUST_LIBP2P_SRC := $(CONFORMANCE)/rustlibp2p
+CONFORMANCE_RUST_LIBP2P := build/rustlibp2p/debug/rustlibp2p
+
+test-conformance-rust-libp2p: check-go $(CONFORMANCE_RUST_LIBP2P) ## rust-libp2p, today's and that of the public network, against a node (needs cargo)
+	@CONFORMANCE_RUST_LIBP2P=$(abspath $(CONFORMANCE_RUST_LIBP2P)) go test -tags conformance -count=1 -timeout 10m -v -run TestRustLibp2p ./$(CONFORMANCE)/...
+
+$(CONFORMANCE_RUST_LIBP2P): $(CONFORMANCE_RUST_LIBP2P_SRC)/Cargo.toml $(CONFORMANCE_RUST_LIBP2P_SRC)/Cargo.lock $(wildcard $(CONFORMANCE_RUST_LIBP2P_SRC)/src/*.rs)
+	@echo "conformance: compiling rust-libp2p from crates.io into build/rustlibp2p (some 400 crates, many minutes the first time)"
+	@cargo build --locked --quiet --manifest-path $< --target-dir build/rustlibp2p || { \
+		echo "conformance: rust-libp2p could not be compiled; check that cargo 1.88 or newer and a C compiler are there and crates.io can be reached." >&2; exit 1; }
+	@touch $@
 
 conformance-deps: $(CONFORMANCE_DEPS) $(CONFORMANCE_LIBP2P_DEPS) ## install what the package-lock.json of test/conformance and its folders list
 

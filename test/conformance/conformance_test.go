@@ -10,7 +10,8 @@
 // protocol's black-box table, each with its number in its name; they see the node
 // over HTTP only, but may sign as those whose posts the node believes. TestLibp2p makes
 // js-libp2p a peer of the node, TestIPFS makes Helia's bitswap one of its IPFS network;
-// their tests are in libp2p.
+// their tests are in libp2p. TestRustLibp2p does as TestLibp2p with two releases of
+// rust-libp2p; its checks are the program in rustlibp2p.
 package conformance_test
 
 import (

@@ -5,6 +5,9 @@ import "context"
 // UndoMax is how many blocks can be taken back.
 const UndoMax = undoMax
 
+// EnterMax bounds the events of one transaction.
+const EnterMax = enterMax
+
 // ReadOnce is one pass of the reader.
 func (s *Syncer) ReadOnce(ctx context.Context) error { return s.read(ctx) }
 

@@ -28,6 +28,13 @@ const (
 // multichainBSC is what the indexer of several chains calls BSC.
 const multichainBSC = "bsc"
 
+const (
+	// enterMax bounds the events of one transaction: others write too.
+	enterMax = 2000
+	// missedTx stands for the transactions of events that were passed over.
+	missedTx = "passed over"
+)
+
 // Indexer tells of the events of a chain that have an age, page by page. Each page that has
 // more after it brings the cursor on.
 type Indexer interface {
@@ -88,8 +95,7 @@ func (s *Syncer) follow(ctx context.Context, src Source) error {
 		if page.More && string(page.Next) == string(at.Cursor) {
 			return errs.New(errs.Internal, "BUG: reading events of %s does not go on from %s", name, at.Cursor)
 		}
-		at.Cursor = page.Next
-		if err := s.enter(ctx, src, at, page.Events); err != nil {
+		if err := s.enterPage(ctx, src, at, page); err != nil {
 			return err
 		}
 		if !page.More {
@@ -100,24 +106,47 @@ func (s *Syncer) follow(ctx context.Context, src Source) error {
 	return nil
 }
 
-// enter writes the events of a page and the cursor after them in one transaction. One that
-// is here already is not taken anew: pages may overlap.
-func (s *Syncer) enter(ctx context.Context, src Source, at *state.SyncSource, events []indexer.Event) error {
+// enterPage writes the events of a page, and the cursor after them with the last of them.
+// What it passes over becomes a row too, so that it can be found later.
+func (s *Syncer) enterPage(ctx context.Context, src Source, at *state.SyncSource, page indexer.Page) error {
+	rows := make([]state.SyncEvent, 0, len(page.Events)+1)
+	for i := range page.Events {
+		if e := s.told(src, &page.Events[i]); e != nil {
+			rows = append(rows, *e)
+		}
+	}
+	if page.Missed != nil {
+		s.metrics.missed.WithLabelValues(string(src.Chain)).Inc()
+		s.log.Error("events passed over, nothing reads them any more", "chain", src.Chain, "count", len(page.Events), "err", page.Missed)
+		rows = append(rows, state.SyncEvent{
+			Source: string(src.Chain), Chain: src.Chain, Tx: missedTx, Index: indexOf(string(page.Next)),
+			Status: state.SyncDropped, Reason: page.Missed.Error(),
+		})
+	}
+	for len(rows) > enterMax {
+		if err := s.enter(ctx, at, rows[:enterMax]); err != nil {
+			return err
+		}
+		rows = rows[enterMax:]
+	}
+	at.Cursor = page.Next
+	return s.enter(ctx, at, rows)
+}
+
+// enter writes events and where its source was read up to in one transaction. One that is
+// here already is not taken anew: pages may overlap.
+func (s *Syncer) enter(ctx context.Context, at *state.SyncSource, rows []state.SyncEvent) error {
 	added := 0
 	err := s.db.Update(ctx, func(tx *state.Tx) error {
 		added = 0
-		for i := range events {
-			e := s.told(src, &events[i])
-			if e == nil {
-				continue
-			}
-			switch _, err := tx.SyncEvent(ctx, e.Key()); {
+		for i := range rows {
+			switch _, err := tx.SyncEvent(ctx, rows[i].Key()); {
 			case err == nil:
 				continue
 			case errs.KindOf(err) != errs.NotFound:
 				return err
 			}
-			if err := tx.PutSyncEvent(ctx, *e); err != nil {
+			if err := tx.PutSyncEvent(ctx, rows[i]); err != nil {
 				return err
 			}
 			added++
@@ -127,10 +156,11 @@ func (s *Syncer) enter(ctx context.Context, src Source, at *state.SyncSource, ev
 		return tx.PutSyncSource(ctx, after)
 	})
 	if err != nil {
-		return fmt.Errorf("write events of %s: %w", src.Chain, err)
+		return fmt.Errorf("write events of %s: %w", at.Name, err)
 	}
+	at.Events += uint64(added)
 	s.metrics.events.WithLabelValues("read").Add(float64(added))
-	s.log.Debug("indexer read", "chain", src.Chain, "count", added)
+	s.log.Debug("indexer read", "chain", at.Name, "count", added)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package chainsync_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/indexer"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/indexer/indexertest"
@@ -185,6 +187,66 @@ type liar struct{}
 
 func (liar) Page(_ context.Context, cursor json.RawMessage, _ time.Time, _ time.Duration) (indexer.Page, error) {
 	return indexer.Page{Next: cursor, More: true}, nil
+}
+
+// crowded is an indexer of one page: of many events, and of others that it passes over.
+type crowded int
+
+func (n crowded) Page(_ context.Context, cursor json.RawMessage, _ time.Time, _ time.Duration) (indexer.Page, error) {
+	if cursor != nil {
+		return indexer.Page{Next: cursor}, nil
+	}
+	p := indexer.Page{Next: json.RawMessage(`{"height":7}`), More: true, Missed: errors.New("too much happened at once")}
+	for i := range int(n) {
+		p.Events = append(p.Events, indexer.Event{ID: fmt.Sprint(i), Tx: fmt.Sprint("tx", i), Height: 7, Publisher: nuls2Emitter, Text: "no payload"})
+	}
+	return p, nil
+}
+
+// TestWhatIsPassedOverCanBeFound: in the log, in a metric and in a row, while what was read
+// is there, however much it is.
+func TestWhatIsPassedOverCanBeFound(t *testing.T) {
+	w := newWorld(t)
+	_, cfg := w.indexers()
+	m := w.open(t.TempDir(), cfg, nil)
+	const count = 2*chainsync.EnterMax + 7
+
+	for range 2 { // Nothing is counted twice.
+		if err := m.FollowOnce(t.Context(), chainsync.Source{Chain: "NULS2", Indexer: crowded(count), Emitters: []string{nuls2Emitter}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	at, err := m.db.SyncSource(t.Context(), "NULS2")
+	if err != nil || at.Events != count+1 || string(at.Cursor) != `{"height":7}` {
+		t.Errorf("source %+v, %v, want %d events and one for what was passed over", at, err, count)
+	}
+	dropped, err := m.db.CountSyncEvents(t.Context(), "NULS2", state.SyncDropped)
+	waiting, errWaiting := m.db.CountSyncEvents(t.Context(), "NULS2", state.SyncWaiting)
+	if err != nil || errWaiting != nil || dropped != 1 || waiting != count {
+		t.Errorf("%d events are dropped and %d wait, %v, %v, want 1 and %d", dropped, waiting, err, errWaiting, count)
+	}
+	if got := metric(t, m.reg, "aleph_chainsync_missed_total"); got != 1 {
+		t.Errorf("missed is %v, want 1", got)
+	}
+}
+
+// metric is the sum of the values of a counter.
+func metric(t *testing.T, reg prometheus.Gatherer, name string) (sum float64) {
+	t.Helper()
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range all {
+		if family.GetName() != name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			sum += m.GetCounter().GetValue()
+		}
+	}
+	return sum
 }
 
 // TestAnIndexerThatFailsStopsNobodyElse, and one that does not go on is an error.

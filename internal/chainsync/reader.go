@@ -74,7 +74,8 @@ type metrics struct {
 	messages *prometheus.CounterVec // outcome
 	archives *prometheus.CounterVec // outcome
 
-	indexedAt *prometheus.GaugeVec // chain
+	indexedAt *prometheus.GaugeVec   // chain
+	missed    *prometheus.CounterVec // chain
 }
 
 // New returns a Syncer that writes what the chain says into db. Without Read and Publish it
@@ -97,8 +98,11 @@ func New(cfg Config, db *state.DB, c Chain, intake Intake, files Files, log *slo
 		indexedAt: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "aleph_chainsync_indexed_at_seconds", Help: "When the indexer of another chain was last read to its end, Unix time.",
 		}, []string{"chain"}),
+		missed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "aleph_chainsync_missed_total", Help: "Moments of another chain with more events than are read, of which the rest was passed over.",
+		}, []string{"chain"}),
 	}
-	for _, c := range []prometheus.Collector{m.head, m.lag, m.waiting, m.reorgs, m.events, m.messages, m.archives, m.indexedAt} {
+	for _, c := range []prometheus.Collector{m.head, m.lag, m.waiting, m.reorgs, m.events, m.messages, m.archives, m.indexedAt, m.missed} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

@@ -1,6 +1,24 @@
 package indexer
 
-import "time"
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+)
+
+// Bounds, for tests that are about them.
+const (
+	AnswerMax = answerMax
+	CrowdMax  = crowdMax
+	CrowdText = crowdText
+)
+
+// EachMultichain reads the events of an answer one by one, as of a moment.
+func EachMultichain(raw []byte, at int64) ([]Event, error) {
+	var c crowd
+	err := eachOf(bytes.NewReader(raw), []string{"data", "messageEvents"}, func(raw json.RawMessage) error { return c.multichain(raw, span{at, at + 1}) })
+	return c.events, err
+}
 
 // ParseMultichain reads the events of an answer about a range.
 func ParseMultichain(raw []byte, from, to int64, limit int) ([]Event, int64, error) {

@@ -1,6 +1,8 @@
 package indexer_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -43,6 +45,34 @@ func FuzzMultichain(f *testing.F) {
 			last = s[1]
 		}
 	})
+}
+
+// FuzzCrowd reads an answer one event after the other, and wants what reading it whole finds
+// where both find it good.
+func FuzzCrowd(f *testing.F) {
+	const one = `{"id":"a","timestamp":1000.5,"address":"x","height":1,"transaction":"t","type":"POST","content":""}`
+	f.Add([]byte(`{"data":{"messageEvents":[` + one + `,` + one + `]}}`))
+	f.Add([]byte(`{"extensions":[{}],"data":{"x":null,"messageEvents":[` + one + `]}}`))
+	f.Add([]byte(`{"errors":[{"message":"no"}],"data":{"messageEvents":[]}}`))
+	f.Add([]byte(`{"data":{"messageEvents":[` + one))
+	f.Add([]byte(`{"data":{"messageEvents":null}}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		got, err := indexer.EachMultichain(raw, 1000)
+		checkEvents(t, got)
+		if err != nil || !json.Valid(raw) {
+			return
+		}
+		if whole, _, err := indexer.ParseMultichain(raw, 1000, 1001, 1<<20); err == nil && len(got) != len(whole) && plain(raw) {
+			t.Errorf("%d events one by one, %d at once", len(got), len(whole))
+		}
+	})
+}
+
+// plain reports whether an answer has each key of the way to its list once, in one spelling:
+// else readers differ in which one they take.
+func plain(raw []byte) bool {
+	lower := bytes.ToLower(raw)
+	return bytes.Count(lower, []byte(`data`)) == 1 && bytes.Count(lower, []byte(`messageevents`)) == 1 && !bytes.ContainsAny(raw, `\`)
 }
 
 func FuzzTezos(f *testing.F) {

@@ -36,6 +36,9 @@ const (
 // so that fewer are asked for then.
 var errTooLong = errors.New("too long")
 
+// errNoPage is of a moment whose events do not fit in a page.
+var errNoPage = errors.New("more than a page happened at once")
+
 // asking is how many events a page is asked for.
 type asking struct {
 	limit  int
@@ -81,6 +84,7 @@ type Page struct {
 	Events []Event
 	Next   json.RawMessage // The cursor after them.
 	More   bool            // There may be more already.
+	Missed error           // Why Next passes over others of a moment, which nobody reads any more; nil if it does not.
 }
 
 // oldEnough is the time up to which events are read that are to have an age: by this node's
@@ -116,15 +120,10 @@ func newEndpoint(rawURL string) (endpoint, error) {
 // query asks a GraphQL server and decodes the data of its answer. It returns when the
 // server says that it answered.
 func (e endpoint) query(ctx context.Context, query string, data any) (said time.Time, err error) {
-	body, err := json.Marshal(map[string]string{"query": query})
+	req, err := e.graph(ctx, query)
 	if err != nil {
-		return said, fmt.Errorf("encode query: %w", err)
+		return said, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.base.JoinPath("/").String(), bytes.NewReader(body))
-	if err != nil {
-		return said, fmt.Errorf("ask %s: %w", e.base.Host, err)
-	}
-	req.Header.Set("Content-Type", "application/json")
 	raw, said, err := e.do(req)
 	if err != nil {
 		return said, err
@@ -133,6 +132,20 @@ func (e endpoint) query(ctx context.Context, query string, data any) (said time.
 		return said, errs.New(errs.Unavailable, "answer of %s: %w", e.base.Host, err)
 	}
 	return said, nil
+}
+
+// graph is the request of a question to a GraphQL server.
+func (e endpoint) graph(ctx context.Context, query string) (*http.Request, error) {
+	body, err := json.Marshal(map[string]string{"query": query})
+	if err != nil {
+		return nil, fmt.Errorf("encode query: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.base.JoinPath("/").String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", e.base.Host, err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	return req, nil
 }
 
 // decodeGraph reads the data of an answer of a GraphQL server.
@@ -167,29 +180,43 @@ func decode(raw []byte, into any) error {
 // do sends a request and returns the bytes of a good answer, and the time of the server if
 // it says one.
 func (e endpoint) do(req *http.Request) (raw []byte, said time.Time, err error) {
-	req.Header.Set("Accept", "application/json")
-	res, err := e.client.Do(req) //nolint:gosec // G704: the operator names the server.
+	res, err := e.open(e.client, req)
 	if err != nil {
-		return nil, said, errs.New(errs.Unavailable, "ask %s: %w", e.base.Host, plain(err))
+		return nil, said, err
 	}
 	defer func() { _ = res.Body.Close() }() // Only read from: nothing is lost.
-	limit := int64(answerMax)
-	if res.StatusCode != http.StatusOK {
-		limit = errorShown
-	}
-	raw, err = io.ReadAll(io.LimitReader(res.Body, limit+1))
+	raw, err = io.ReadAll(io.LimitReader(res.Body, answerMax+1))
 	switch {
-	case res.StatusCode != http.StatusOK:
-		return nil, said, errs.New(errs.Unavailable, "%s answered %d: %.*q", e.base.Host, res.StatusCode, errorShown, raw)
 	case err != nil:
 		return nil, said, errs.New(errs.Unavailable, "read the answer of %s: %w", e.base.Host, err)
-	case int64(len(raw)) > limit:
-		return nil, said, errs.New(errs.Unavailable, "the answer of %s is %w: it has more than %d bytes", e.base.Host, errTooLong, limit)
+	case len(raw) > answerMax:
+		return nil, said, errs.New(errs.Unavailable, "the answer of %s is %w: it has more than %d bytes", e.base.Host, errTooLong, answerMax)
 	}
-	if at, err := http.ParseTime(res.Header.Get("Date")); err == nil {
-		said = at
+	return raw, saidAt(res), nil
+}
+
+// saidAt is when a server says that it answered, if it does.
+func saidAt(res *http.Response) time.Time {
+	at, err := http.ParseTime(res.Header.Get("Date"))
+	if err != nil {
+		return time.Time{}
 	}
-	return raw, said, nil
+	return at
+}
+
+// open sends a request and returns a good answer, whose body the caller closes.
+func (e endpoint) open(client *http.Client, req *http.Request) (*http.Response, error) {
+	req.Header.Set("Accept", "application/json")
+	res, err := client.Do(req) //nolint:gosec // G704: the operator names the server.
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "ask %s: %w", e.base.Host, plain(err))
+	}
+	if res.StatusCode == http.StatusOK {
+		return res, nil
+	}
+	text, _ := io.ReadAll(io.LimitReader(res.Body, errorShown)) // Its status says enough.
+	_ = res.Body.Close()
+	return nil, errs.New(errs.Unavailable, "%s answered %d: %.*q", e.base.Host, res.StatusCode, errorShown, text)
 }
 
 // plain takes the URL out of an error, as there may be a key in it.
@@ -262,5 +289,5 @@ func pageOf[T any](events []Event, next T, more bool) (Page, error) {
 	if err != nil {
 		return Page{}, fmt.Errorf("encode cursor: %w", err)
 	}
-	return Page{events, raw, more}, nil
+	return Page{Events: events, Next: raw, More: more}, nil
 }

@@ -157,15 +157,114 @@ func TestManyEventsOfOneMoment(t *testing.T) {
 			for n := range 17 * k.page {
 				k.server.Add(event(crowd+1+n, 3))
 			}
-			page, err := k.reader.Page(t.Context(), nil, after(2), 0)
-			for tries := 0; err == nil && tries < 9; tries++ {
-				page, err = k.reader.Page(t.Context(), page.Next, after(9), 0)
+			k.server.Add(event(crowd+1+17*k.page, 4))
+			got, _, _ = readAll(t, k.reader, nil, after(9))
+			wantEach(t, got, 0, crowd+2+17*k.page)
+		})
+	}
+}
+
+// TestAMomentLongerThanAnAnswer does not stop reading either.
+func TestAMomentLongerThanAnAnswer(t *testing.T) {
+	for _, k := range kinds(t) {
+		if !k.grows {
+			continue
+		}
+		t.Run(k.name, func(t *testing.T) {
+			text := strings.Repeat("x", indexer.AnswerMax/k.page+1)
+			for n := range k.page + 10 {
+				e := event(n, 1+n/k.page)
+				if e.Text = text; n == 3 {
+					e.Text = strings.Repeat("x", archive.MaxPayloadBytes+1)
+				}
+				k.server.Add(e)
 			}
-			if errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), "more than") {
-				t.Errorf("17 pages of one moment: %v, want an error and no hole", err)
+			events, missed := readPages(t, k.reader, after(9))
+			if len(events) != k.page+10 || missed != nil {
+				t.Fatalf("%d events, and missed others: %v, want %d", len(events), missed, k.page+10)
+			}
+			for n, e := range events {
+				if long := n == 3; e.Tx != fmt.Sprint("tx", n) || long != (e.Bad != nil) || !long && e.Text != text {
+					t.Errorf("event %d is %s of %d bytes, %v", n, e.Tx, len(e.Text), e.Bad)
+				}
 			}
 		})
 	}
+}
+
+// readPages reads until there is no more, and says which events came and what was said of
+// others.
+func readPages(t *testing.T, r reader, until time.Time) (all []indexer.Event, missed []error) {
+	t.Helper()
+	var cursor json.RawMessage
+	for {
+		page, err := r.Page(t.Context(), cursor, until, 0)
+		if err != nil {
+			t.Fatalf("page after %s: %v", cursor, err)
+		}
+		all, cursor = append(all, page.Events...), page.Next
+		if page.Missed != nil {
+			missed = append(missed, page.Missed)
+		}
+		if !page.More {
+			return all, missed
+		}
+	}
+}
+
+// TestAMomentBeyondAllBoundsIsPassedOver, as far as it is, and not in silence.
+func TestAMomentBeyondAllBoundsIsPassedOver(t *testing.T) {
+	long := strings.Repeat("x", archive.MaxPayloadBytes)
+	tests := []struct {
+		kind int
+		text string
+		read int
+		why  string
+	}{
+		{0, "x", indexer.CrowdMax, "more than 131072 events"},
+		{2, "x", indexer.CrowdMax, "more than 131072 events"},
+		{2, long, indexer.CrowdText / len(long), "texts of more than 67108864 bytes"},
+	}
+	for _, tt := range tests {
+		k := kinds(t)[tt.kind]
+		t.Run(k.name+" "+tt.why, func(t *testing.T) {
+			for n := range tt.read + 7 {
+				e := event(n, 1)
+				e.Text = tt.text
+				k.server.Add(e)
+			}
+			last := event(tt.read+7, 2)
+			k.server.Add(last)
+
+			events, missed := readPages(t, k.reader, after(9))
+
+			if len(missed) != 1 || !strings.Contains(missed[0].Error(), tt.why) {
+				t.Errorf("missed %v, want it said once: %q", missed, tt.why)
+			}
+			if len(events) != tt.read+1 || events[tt.read].Tx != last.Tx {
+				t.Errorf("%d events up to %s, want %d up to %s", len(events), events[len(events)-1].Tx, tt.read+1, last.Tx)
+			}
+		})
+	}
+}
+
+// TestACrowdedBlockWaitsUntilItIsOld, as any other.
+func TestACrowdedBlockWaitsUntilItIsOld(t *testing.T) {
+	k := kinds(t)[2]
+	for n := range 17 * k.page {
+		e := event(n, 1)
+		if n == 16*k.page+1 {
+			e.At = after(600)
+		}
+		k.server.Add(e)
+	}
+	k.server.Add(event(17*k.page, 2))
+	got, cursor, _ := readAll(t, k.reader, nil, after(300))
+	if len(got) != 0 || string(cursor) != `{"height":0}` {
+		t.Errorf("%d events up to %s, want none: one may be of now", len(got), cursor)
+	}
+	got, _, _ = readAll(t, k.reader, cursor, after(900))
+	wantEach(t, got, 0, 17*k.page+1)
 }
 
 // TestLongEventsDoNotStopReading: anybody can make events that together are more than what

@@ -66,13 +66,20 @@ func (m *Multichain) Page(ctx context.Context, cursor json.RawMessage, now time.
 	}
 	next := missing[0]
 	events, upTo, err := m.events(ctx, next)
+	var missed error
+	if errors.Is(err, errNoPage) {
+		upTo = next[0] + 1
+		events, missed, err = m.crowd(ctx, next[0])
+	}
 	if err != nil {
 		return Page{}, err
 	}
 	if c.Done = merge(append(c.Done, span{next[0], upTo})); len(c.Done) > spansMax {
 		return Page{}, errs.New(errs.Unavailable, "%s has processed more than %d ranges", m.base.Host, spansMax)
 	}
-	return pageOf(events, c, true)
+	page, err := pageOf(events, c, true)
+	page.Missed = missed
+	return page, err
 }
 
 // processed are the ranges that the indexer knows all events of.
@@ -118,15 +125,25 @@ func (s *multichainState) spans() ([]span, error) {
 	return merge(out), nil
 }
 
-// events reads the first events of a range, and says up to where they are all of them.
+// messageEvents is the question about the first events of a range of time.
+func (m *Multichain) messageEvents(limit int, in span) string {
+	return fmt.Sprintf(`{ messageEvents(blockchain: %s, limit: %d, reverse: false, startDate: %d, endDate: %d) { id timestamp address height transaction type content } }`,
+		quote(m.blockchain), limit, in[0], in[1])
+}
+
+// events reads the first events of a range, and says up to where they are all of them. It
+// returns errNoPage if those of its first moment do not fit in a page.
 func (m *Multichain) events(ctx context.Context, in span) (events []Event, upTo int64, err error) {
 	for ask := (asking{limit: multichainPage, atMost: multichainPage << growths}); ; {
-		query := fmt.Sprintf(`{ messageEvents(blockchain: %s, limit: %d, reverse: false, startDate: %d, endDate: %d) { id timestamp address height transaction type content } }`,
-			quote(m.blockchain), ask.limit, in[0], in[1])
 		var data multichainEvents
-		if _, err := m.query(ctx, query, &data); err != nil {
-			if errors.Is(err, errTooLong) && ask.fewer() {
+		if _, err := m.query(ctx, m.messageEvents(ask.limit, in), &data); err != nil {
+			switch {
+			case !errors.Is(err, errTooLong):
+				return nil, 0, err
+			case ask.fewer():
 				continue
+			case ask.short > 0:
+				return nil, 0, errNoPage
 			}
 			return nil, 0, err
 		}
@@ -137,20 +154,81 @@ func (m *Multichain) events(ctx context.Context, in span) (events []Event, upTo 
 		case upTo > in[0]:
 			return events, upTo, nil
 		case !ask.more():
-			return nil, 0, errs.New(errs.Unavailable, "%s has more than %d events at %v", m.base.Host, ask.short, time.UnixMilli(in[0]).UTC())
+			return nil, 0, errNoPage
 		}
 	}
 }
 
+// crowd reads the events of a moment that do not fit in a page, and says why some were
+// missed.
+func (m *Multichain) crowd(ctx context.Context, at int64) (events []Event, missed, err error) {
+	in := span{at, at + 1}
+	req, err := m.graph(ctx, m.messageEvents(crowdMax+1, in))
+	if err != nil {
+		return nil, nil, err
+	}
+	c := crowd{}
+	err = m.each(req, []string{"data", "messageEvents"}, func(raw json.RawMessage, _ time.Time) error { return c.multichain(raw, in) })
+	switch {
+	case errors.Is(err, errCrowded):
+		return c.events, fmt.Errorf("%s has of %v: %w", m.base.Host, time.UnixMilli(at).UTC(), err), nil
+	case err != nil:
+		return nil, nil, errs.New(errs.Unavailable, "events of %s at %s: %w", m.account, m.base.Host, err)
+	}
+	return c.events, nil, nil
+}
+
+// multichain takes an event of the first moment of a range. What the indexer thinks of the
+// end of the range is its own affair.
+func (c *crowd) multichain(raw json.RawMessage, in span) error {
+	var e multichainEvent
+	if err := decode(raw, &e); err != nil {
+		return err
+	}
+	at, err := e.moment(in)
+	if err != nil || at > in[0] {
+		return err
+	}
+	event, err := e.event(at)
+	if err != nil {
+		return err
+	}
+	return c.add(event)
+}
+
 type multichainEvents struct {
-	MessageEvents *[]struct {
-		ID            string
-		Timestamp     number
-		Address       string
-		Height        number
-		Transaction   string
-		Type, Content string
-	} `json:"messageEvents"`
+	MessageEvents *[]multichainEvent `json:"messageEvents"`
+}
+
+type multichainEvent struct {
+	ID            string
+	Timestamp     number
+	Address       string
+	Height        number
+	Transaction   string
+	Type, Content string
+}
+
+// moment is when an event happened, in Unix milliseconds, which must be in a range.
+func (e *multichainEvent) moment(in span) (int64, error) {
+	at := int64(math.Floor(float64(e.Timestamp)))
+	if at < in[0] || at > in[1] {
+		return 0, fmt.Errorf("one is of %v, which is not in the range that was asked for", time.UnixMilli(at).UTC())
+	}
+	return at, nil
+}
+
+// event is the event of a moment.
+func (e *multichainEvent) event(at int64) (Event, error) {
+	out := Event{
+		ID: e.ID, Tx: e.Transaction, Height: uint64(e.Height), At: time.UnixMilli(at).UTC(), Publisher: e.Address, Sender: e.Address,
+		Type: e.Type, Stamp: (e.Timestamp / 1000).seconds(), Text: e.Content,
+	}
+	if err := out.check(); err != nil {
+		return Event{}, err
+	}
+	out.Bad = checkEVM(out.Sender)
+	return out, nil
 }
 
 // events are those of a range, whatever the indexer thinks of its end. A full page may lack
@@ -165,13 +243,13 @@ func (d *multichainEvents) events(in span, limit int) (out []Event, upTo int64, 
 	}
 	last := in[0]
 	moments := make([]int64, len(all))
-	for i, e := range all {
-		at := int64(math.Floor(float64(e.Timestamp)))
+	for i := range all {
+		at, err := all[i].moment(in)
+		if err != nil {
+			return nil, 0, err
+		}
 		if at < last && len(all) == limit {
 			return nil, 0, fmt.Errorf("they are not in order at %v", time.UnixMilli(at).UTC())
-		}
-		if at < in[0] || at > in[1] {
-			return nil, 0, fmt.Errorf("one is of %v, which is not in the range that was asked for", time.UnixMilli(at).UTC())
 		}
 		last, moments[i] = max(last, at), at
 	}
@@ -179,18 +257,14 @@ func (d *multichainEvents) events(in span, limit int) (out []Event, upTo int64, 
 	if len(all) == limit {
 		upTo = last
 	}
-	for i, e := range all {
+	for i := range all {
 		if moments[i] >= upTo {
 			continue
 		}
-		event := Event{
-			ID: e.ID, Tx: e.Transaction, Height: uint64(e.Height), At: time.UnixMilli(moments[i]).UTC(), Publisher: e.Address, Sender: e.Address,
-			Type: e.Type, Stamp: (e.Timestamp / 1000).seconds(), Text: e.Content,
-		}
-		if err := event.check(); err != nil {
+		event, err := all[i].event(moments[i])
+		if err != nil {
 			return nil, 0, err
 		}
-		event.Bad = checkEVM(event.Sender)
 		out = append(out, event)
 	}
 	slices.SortStableFunc(out, func(a, b Event) int { return a.At.Compare(b.At) })

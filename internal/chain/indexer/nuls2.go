@@ -51,19 +51,19 @@ func (n *NULS2) Page(ctx context.Context, cursor json.RawMessage, now time.Time,
 	if err != nil {
 		return Page{}, err
 	}
+	block := int64(0) // That whose transactions fill a page.
 	for ask := (asking{limit: nuls2Page, atMost: nuls2Page << growths}); ; {
 		all, said, err := n.transactions(ctx, c.Height+1, ask.limit)
-		if errors.Is(err, errTooLong) && ask.fewer() {
+		switch {
+		case errors.Is(err, errTooLong) && ask.fewer():
 			continue
-		}
-		if err != nil {
+		case errors.Is(err, errTooLong) && ask.short > 0:
+			return n.crowd(ctx, c, block, now, age)
+		case err != nil:
 			return Page{}, err
 		}
-		until, full := oldEnough(now, said, age), len(all) == ask.limit
-		latest := now.Add(nuls2Ahead)
-		if said.After(now) {
-			latest = said.Add(nuls2Ahead)
-		}
+		until, latest := nuls2Times(now, said, age)
+		full := len(all) == ask.limit
 		whole := nuls2Whole(all, full, until, latest)
 		switch {
 		case len(whole) > 0:
@@ -74,10 +74,64 @@ func (n *NULS2) Page(ctx context.Context, cursor json.RawMessage, now time.Time,
 			return pageOf(events, nuls2Cursor{int64(whole[len(whole)-1].Height)}, full)
 		case !full || nuls2Young(all, until, latest) < len(all):
 			return pageOf(nil, c, false)
-		case !ask.more():
-			return Page{}, errs.New(errs.Unavailable, "%s has more than %d transactions at height %d", n.base.Host, ask.short, int64(all[0].Height))
+		}
+		if block = int64(all[0].Height); !ask.more() {
+			return n.crowd(ctx, c, block, now, age)
 		}
 	}
+}
+
+// nuls2Times are the time up to which transactions are old enough, and the latest that one
+// can be of, by a clock that says now and by what the explorer said.
+func nuls2Times(now, said time.Time, age time.Duration) (until, latest time.Time) {
+	latest = now.Add(nuls2Ahead)
+	if said.After(now) {
+		latest = said.Add(nuls2Ahead)
+	}
+	return oldEnough(now, said, age), latest
+}
+
+// crowd reads the transactions of a block that do not fit in a page, the first after a
+// cursor.
+func (n *NULS2) crowd(ctx context.Context, before nuls2Cursor, block int64, now time.Time, age time.Duration) (Page, error) {
+	req, err := n.request(ctx, block, crowdMax+1)
+	if err != nil {
+		return Page{}, err
+	}
+	c, young := crowd{}, false
+	err = n.each(req, []string{"transactions"}, func(raw json.RawMessage, said time.Time) error {
+		var t [1]nuls2Tx
+		if err := decode(raw, &t[0]); err != nil {
+			return err
+		}
+		if err := t[0].check(block); err != nil {
+			return err
+		}
+		until, latest := nuls2Times(now, said, age)
+		if int64(t[0].Height) > block {
+			return errEnough
+		}
+		if young = nuls2Young(t[:], until, latest) == 0; young {
+			return errEnough
+		}
+		events, err := n.events(t[:])
+		if err != nil {
+			return err
+		}
+		return c.add(events...)
+	})
+	var missed error
+	switch {
+	case errors.Is(err, errCrowded):
+		missed = fmt.Errorf("%s has of height %d: %w", n.base.Host, block, err)
+	case err != nil:
+		return Page{}, errs.New(errs.Unavailable, "transactions to %s at %s: %w", n.address, n.base.Host, err)
+	case young:
+		return pageOf(nil, before, false)
+	}
+	page, err := pageOf(c.events, nuls2Cursor{block}, true)
+	page.Missed = missed
+	return page, err
 }
 
 type nuls2Tx struct {
@@ -92,13 +146,9 @@ type nuls2Tx struct {
 // transactions are up to limit of those from a height on, in order, and when the explorer
 // says that it answered.
 func (n *NULS2) transactions(ctx context.Context, from int64, limit int) (all []nuls2Tx, said time.Time, err error) {
-	u := n.base.JoinPath("transactions.json")
-	u.RawQuery = url.Values{
-		"address": {n.address}, "sort_order": {"1"}, "startHeight": {strconv.FormatInt(from, 10)}, "pagination": {strconv.Itoa(limit)},
-	}.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := n.request(ctx, from, limit)
 	if err != nil {
-		return nil, said, fmt.Errorf("ask %s: %w", n.base.Host, err)
+		return nil, said, err
 	}
 	raw, said, err := n.do(req)
 	if err != nil {
@@ -109,6 +159,19 @@ func (n *NULS2) transactions(ctx context.Context, from int64, limit int) (all []
 		return nil, said, errs.New(errs.Unavailable, "answer of %s: %w", n.base.Host, err)
 	}
 	return all, said, nil
+}
+
+// request asks for up to limit transactions from a height on, in order.
+func (n *NULS2) request(ctx context.Context, from int64, limit int) (*http.Request, error) {
+	u := n.base.JoinPath("transactions.json")
+	u.RawQuery = url.Values{
+		"address": {n.address}, "sort_order": {"1"}, "startHeight": {strconv.FormatInt(from, 10)}, "pagination": {strconv.Itoa(limit)},
+	}.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", n.base.Host, err)
+	}
+	return req, nil
 }
 
 // parseNULS2 reads an answer. Who sends a transaction chooses its remark and its data; what
@@ -133,11 +196,19 @@ func parseNULS2(raw []byte, from int64, limit int) ([]nuls2Tx, error) {
 	}
 	slices.SortStableFunc(all, nuls2Order)
 	for i := range all {
-		if int64(all[i].Height) < from || all[i].CreateTime > nuls2TimeMax {
-			return nil, fmt.Errorf("one is of height %d and time %d, want heights from %d, and seconds", int64(all[i].Height), int64(all[i].CreateTime), from)
+		if err := all[i].check(from); err != nil {
+			return nil, err
 		}
 	}
 	return all, nil
+}
+
+// check looks whether a transaction may be of an answer from a height on.
+func (t *nuls2Tx) check(from int64) error {
+	if int64(t.Height) < from || t.CreateTime > nuls2TimeMax {
+		return fmt.Errorf("one is of height %d and time %d, want heights from %d, and seconds", int64(t.Height), int64(t.CreateTime), from)
+	}
+	return nil
 }
 
 func nuls2Order(a, b nuls2Tx) int { return cmp.Compare(a.Height, b.Height) }

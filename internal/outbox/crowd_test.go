@@ -86,6 +86,60 @@ func TestYieldingIntentsLeaveRoom(t *testing.T) {
 	}
 }
 
+// TestLateIntentsEndHoweverManyWait: behind more than a pass looks at, while gas is too dear
+// and while there is no room in flight.
+func TestLateIntentsEndHoweverManyWait(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		gwei   int64
+		inAir  int
+		reason string
+	}{
+		{"gas is too dear", 101, 0, "max_fee_gwei, 100"},
+		{"too many are in flight", 0, 2 * outbox.YieldingFlightMax, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := chaintest.Start(t)
+			o := openOffice(t, n, t.TempDir(), fast(), &dear{Chain: n.Client, gwei: tt.gwei, lose: true})
+			var rows []state.Intent
+			add := func(key string, status state.IntentStatus, yields bool, deadline uint64) *state.Intent {
+				rows = append(rows, state.Intent{
+					Key: key, Seq: int64(len(rows) + 1), Contract: "JobManager", Method: "stop", Args: json.RawMessage("[]"),
+					Status: status, Yields: yields, Deadline: deadline,
+				})
+				return &rows[len(rows)-1]
+			}
+			used, err := n.Client.Nonce(t.Context(), o.s.Address(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k := range tt.inAir {
+				i := add(fmt.Sprint("air/", k), state.IntentSent, false, 0)
+				i.Nonce, i.Txs = used+uint64(k), []state.SentTx{{Hash: common.Hash{1, byte(k)}, SentAt: time.Now()}}
+			}
+			now := n.Head(t).Time
+			for k := range 2 * (outbox.WaitingMax + 1) {
+				add(fmt.Sprint("waits/", k), state.IntentPending, k%2 == 1, now+3600)
+			}
+			for k := range 2 * (outbox.WaitingMax + 1) {
+				add(fmt.Sprint("late/", k), state.IntentPending, k%2 == 1, now-1)
+			}
+			o.put(t, rows...)
+
+			for range 4 { // Each kind has a little more than two looks.
+				o.pass(t)
+			}
+
+			for k := range 2 * (outbox.WaitingMax + 1) {
+				o.wantStatus(t, fmt.Sprint("late/", k), state.IntentExpired)
+				if i := o.wantStatus(t, fmt.Sprint("waits/", k), state.IntentPending); !strings.Contains(i.Error, tt.reason) {
+					t.Errorf("%s waits for %q, want %q", i.Key, i.Error, tt.reason)
+				}
+			}
+		})
+	}
+}
+
 // mute is an RPC that has no answer about a call with some bytes in it.
 type mute struct {
 	outbox.Chain

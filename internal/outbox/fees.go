@@ -42,24 +42,29 @@ func (s *Sender) note(ctx context.Context, f *flight, i *state.Intent, reason st
 	return s.put(ctx, i)
 }
 
-// hold notes why the intents that are due are not sent, and ends those that are too
-// late meanwhile.
+// hold ends intents that are due and came to be too late while nothing could be sent, and
+// notes why the others are not sent, if there is a reason. A pass goes on where the one
+// before ended, as those that stay would hide what is behind them.
 func (s *Sender) hold(ctx context.Context, f *flight, reason string) error {
 	now := time.Now()
 	for _, yields := range []bool{false, true} {
-		due, err := s.intents().Due(ctx, now, yields, waitingMax)
+		due, err := s.intents().DueAfter(ctx, now, yields, s.heldAfter[yields], waitingMax)
 		if err != nil {
 			return err
 		}
 		for n := range due {
-			if tooLate(f, &due[n]) {
+			switch {
+			case tooLate(f, &due[n]):
 				err = s.expire(ctx, &due[n])
-			} else {
+			case reason != "":
 				err = s.note(ctx, f, &due[n], reason)
 			}
 			if err != nil {
 				return err
 			}
+		}
+		if s.heldAfter[yields] = 0; len(due) == waitingMax {
+			s.heldAfter[yields] = due[len(due)-1].Seq
 		}
 	}
 	return nil

@@ -139,8 +139,9 @@ type Sender struct {
 	dear      prometheus.Gauge
 
 	// Only Run's goroutine uses these.
-	lastSent map[common.Hash]time.Time // When each transaction in flight was last sent.
-	forgotAt time.Time                 // When intents were last forgotten.
+	lastSent  map[common.Hash]time.Time // When each transaction in flight was last sent.
+	forgotAt  time.Time                 // When intents were last forgotten.
+	heldAfter map[bool]int64            // Up to which intent hold looked, of those that yield and of the others.
 }
 
 // New returns a Sender for the intents of a lane in db, which signs with key. Nothing
@@ -154,7 +155,7 @@ func New(cfg Config, db *state.DB, c Chain, contracts Contracts, key *ecdsa.Priv
 	}
 	s := &Sender{
 		cfg: cfg, db: db, chain: c, contracts: contracts, key: key,
-		from: crypto.PubkeyToAddress(key.PublicKey), log: log, lastSent: map[common.Hash]time.Time{},
+		from: crypto.PubkeyToAddress(key.PublicKey), log: log, lastSent: map[common.Hash]time.Time{}, heldAfter: map[bool]int64{},
 		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: family + "outcomes_total", Help: "What happened to intents, by outcome.",
 		}, []string{"outcome"}),
@@ -214,7 +215,7 @@ func (s *Sender) pass(ctx context.Context) error {
 	}
 	if len(sent) >= sentMax {
 		s.log.Warn("sending waits for confirmations", "count", len(sent))
-		return nil
+		return s.hold(ctx, f, "")
 	}
 	reason := s.tooDear(f)
 	if reason != "" {
@@ -225,7 +226,13 @@ func (s *Sender) pass(ctx context.Context) error {
 	if err := s.startDue(ctx, f, false, flightMax, waitingMax); err != nil {
 		return err
 	}
-	return s.startDue(ctx, f, true, yieldingFlightMax, yieldingMax)
+	if err := s.startDue(ctx, f, true, yieldingFlightMax, yieldingMax); err != nil {
+		return err
+	}
+	if len(f.open) < yieldingFlightMax {
+		return nil
+	}
+	return s.hold(ctx, f, "") // Some find no room.
 }
 
 // startDue starts up to count intents that are due, those that yield or the

@@ -167,7 +167,12 @@ func (l LaneIntents) Last(ctx context.Context) (*Intent, error) {
 // Due returns up to limit pending intents, that yield or that do not, whose time to
 // be tried again has come, in the order of enqueueing.
 func (l LaneIntents) Due(ctx context.Context, now time.Time, yields bool, limit int) ([]Intent, error) {
-	return l.list(ctx, "status = ? AND yields = ? AND retry_at <= ? ORDER BY seq LIMIT ?", string(IntentPending), number(yields), now.UnixMicro(), limit)
+	return l.DueAfter(ctx, now, yields, 0, limit)
+}
+
+// DueAfter is Due of those that were enqueued after one, by its Seq.
+func (l LaneIntents) DueAfter(ctx context.Context, now time.Time, yields bool, after int64, limit int) ([]Intent, error) {
+	return l.list(ctx, "status = ? AND yields = ? AND retry_at <= ? AND seq > ? ORDER BY seq LIMIT ?", string(IntentPending), number(yields), now.UnixMicro(), after, limit)
 }
 
 // Count returns how many intents have the status.

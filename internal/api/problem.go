@@ -33,7 +33,7 @@ const problemType = "application/problem+json"
 
 // ProblemOf returns the answer that a client may see for err. It is the one
 // place where a kind of failure becomes a status. The text of an Internal error
-// stays in the log.
+// stays in the log, and so does what errs.Placed says of places.
 func ProblemOf(err error) *Problem {
 	var p *Problem
 	if errors.As(err, &p) {
@@ -52,17 +52,17 @@ func ProblemOf(err error) *Problem {
 	}
 	switch errs.KindOf(err) {
 	case errs.Invalid:
-		status, detail = http.StatusBadRequest, err.Error()
+		status, detail = http.StatusBadRequest, errs.Public(err)
 	case errs.Denied:
-		status, detail = http.StatusForbidden, err.Error()
+		status, detail = http.StatusForbidden, errs.Public(err)
 	case errs.NotFound:
-		status, detail = http.StatusNotFound, err.Error()
+		status, detail = http.StatusNotFound, errs.Public(err)
 	case errs.Conflict:
-		status, detail = http.StatusConflict, err.Error()
+		status, detail = http.StatusConflict, errs.Public(err)
 	case errs.Exhausted:
-		status, detail = http.StatusPaymentRequired, err.Error()
+		status, detail = http.StatusPaymentRequired, errs.Public(err)
 	case errs.Unavailable:
-		status, detail = http.StatusServiceUnavailable, err.Error()
+		status, detail = http.StatusServiceUnavailable, errs.Public(err)
 	case errs.Internal:
 	}
 	return newProblem(status, detail)

@@ -42,6 +42,7 @@ func TestProblemOfEveryKind(t *testing.T) {
 		{fmt.Errorf("look: %w", errs.New(errs.NotFound, "a")), http.StatusNotFound, "look: a", ""},
 		{errs.New(errs.Conflict, "a"), http.StatusConflict, "a", ""},
 		{errs.New(errs.Exhausted, "a"), http.StatusPaymentRequired, "a", ""},
+		{fmt.Errorf("commit in /srv: %w", errs.Placed(errs.New(errs.Exhausted, "/srv is full"), "the disk is full")), http.StatusPaymentRequired, "the disk is full", ""},
 		{errs.New(errs.Unavailable, "a"), http.StatusServiceUnavailable, "a", ""},
 		{errs.New(errs.Internal, "secret"), http.StatusInternalServerError, "internal error", ""},
 		{io.ErrUnexpectedEOF, http.StatusInternalServerError, "internal error", ""},
@@ -62,6 +63,9 @@ func TestProblemOfEveryKind(t *testing.T) {
 		code := ""
 		if c, ok := got["error_code"]; ok {
 			code = fmt.Sprint(c)
+		}
+		if strings.Contains(w.Body.String(), "/srv") {
+			t.Errorf("%v: the answer %s names a place of this node", tt.err, w.Body)
 		}
 		if w.Code != tt.status || !strings.Contains(got["detail"].(string), tt.detail) || code != tt.code {
 			t.Errorf("%v: %d %v, want %d %q %s", tt.err, w.Code, got, tt.status, tt.detail, tt.code)

@@ -290,6 +290,9 @@ func writeBeyondTheLimit(t *testing.T, dir string) {
 	if errs.KindOf(err) != errs.Exhausted || !strings.Contains(err.Error(), "disk is full") {
 		t.Errorf("Put: %v, want errs.Exhausted", err)
 	}
+	if said := errs.Public(err); said != blob.ErrDisk.Error() {
+		t.Errorf("strangers are told %q, want no path", said)
+	}
 	if left := files(t, dir); len(left) != 1 || s.Used() != small.Size {
 		t.Errorf("left behind: %v, used %d", left, s.Used())
 	}

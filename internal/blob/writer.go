@@ -171,7 +171,7 @@ func (s *Store) release(n int64) {
 func diskError(what string, err error) error {
 	for _, full := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		if errors.Is(err, full) {
-			return errs.New(errs.Exhausted, "%s: %w: %w", what, ErrDisk, err)
+			return errs.Placed(errs.New(errs.Exhausted, "%s: %w: %w", what, ErrDisk, err), ErrDisk.Error())
 		}
 	}
 	return fmt.Errorf("%s: %w", what, err)

@@ -21,6 +21,24 @@ func TestKindSurvivesWrapping(t *testing.T) {
 	}
 }
 
+func TestStrangersAreNotToldOfPlaces(t *testing.T) {
+	placed := errs.Placed(errs.New(errs.Exhausted, "the disk of /srv/node is full: %w", io.ErrShortWrite), "the disk is full")
+	err := fmt.Errorf("commit in /srv: %w", errs.New(errs.Unavailable, "put: %w", placed))
+
+	if got := errs.Public(err); got != "the disk is full" {
+		t.Errorf("strangers are told %q", got)
+	}
+	if got := err.Error(); got != "commit in /srv: put: the disk of /srv/node is full: short write" {
+		t.Errorf("the text is %q", got)
+	}
+	if !errors.Is(err, errs.Unavailable) || !errors.Is(err, io.ErrShortWrite) || errs.KindOf(placed) != errs.Exhausted {
+		t.Errorf("%v lost its kind or its cause", err)
+	}
+	if got := errs.Public(io.EOF); got != "EOF" {
+		t.Errorf("of another error they are told %q, want its text", got)
+	}
+}
+
 func TestACauseKeepsItsIdentityButNotItsKind(t *testing.T) {
 	reset := &net.OpError{Op: "read", Err: io.ErrUnexpectedEOF}
 	cause := fmt.Errorf("peer 1: %w", errs.New(errs.Invalid, "bytes hash to 7: %w", reset))

@@ -70,7 +70,8 @@ func (b *ballast) check() error {
 		need += uint64(b.size)
 	}
 	if usage.AvailBytes < need {
-		return errs.New(errs.Exhausted, "the disk under %s has %d bytes free, %d are needed to index content: make room on it", b.dir, usage.AvailBytes, need)
+		err := errs.New(errs.Exhausted, "the disk under %s has %d bytes free, %d are needed to index content: make room on it", b.dir, usage.AvailBytes, need)
+		return errs.Placed(err, "the disk has too few bytes free to index content: make room on it")
 	}
 	if there {
 		return nil

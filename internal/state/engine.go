@@ -262,7 +262,13 @@ type fullError struct{ error }
 
 func (e *fullError) Unwrap() error { return e.error }
 
+// located is an error of an engine, whose place is named by %s in the text. Strangers are not
+// told which it is, nor the cause, which may say so too.
+func located(kind errs.Kind, text, where string, err error) error {
+	return errs.Placed(errs.New(kind, text+": %w", where, err), fmt.Sprintf(text, "the database"))
+}
+
 // noRoom is the error of an engine whose disk is full.
 func noRoom(where string, err error) error {
-	return &fullError{errs.New(errs.Exhausted, "the disk that holds %s is full, free some space there: %w", where, err)}
+	return &fullError{located(errs.Exhausted, "the disk that holds %s is full, free some space there", where, err)}
 }

@@ -22,6 +22,9 @@ func checkFull(t *testing.T, dir string, err error) {
 	if !errors.Is(err, errs.Exhausted) || !strings.Contains(err.Error(), "the disk that holds "+dir+" is full, free some space there") {
 		t.Errorf("got %v (%v), want exhausted, the directory and what to do", err, errs.KindOf(err))
 	}
+	if said := errs.Public(err); said != "the disk that holds the database is full, free some space there" {
+		t.Errorf("strangers are told %q, want no place", said)
+	}
 }
 
 // grow writes more and more, in transactions of ten rows, until one fails.

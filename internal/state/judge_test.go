@@ -59,6 +59,9 @@ func TestErrorsOfAServerHaveKinds(t *testing.T) {
 		if errs.KindOf(got) != tt.kind || !strings.Contains(got.Error(), tt.want) || e.lost(tt.err) != tt.lost {
 			t.Errorf("%v: %v (%s, lost: %v), want %s and %q, lost: %v", tt.err, got, errs.KindOf(got), e.lost(tt.err), tt.kind, tt.want, tt.lost)
 		}
+		if said := errs.Public(got); tt.kind != errs.Internal && (strings.Contains(said, "db.example") || strings.Contains(said, "eve")) {
+			t.Errorf("strangers are told %q of %v", said, tt.err)
+		}
 		if again := e.judge(got); !errors.Is(again, tt.kind) && tt.kind != errs.Internal {
 			t.Errorf("judged again: %v", again)
 		}

@@ -297,7 +297,7 @@ func (e *server) judge(err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
 		if e.lost(err) {
-			return errs.New(errs.Unavailable, "the connection to %s is lost or cannot be made: %w", e.where(), err)
+			return located(errs.Unavailable, "the connection to %s is lost or cannot be made", e.where(), err)
 		}
 		return err
 	}
@@ -307,19 +307,19 @@ func (e *server) judge(err error) error {
 	case "22021", "22P05":
 		return errs.New(errs.Invalid, "a text cannot be kept: it has a byte that is zero or no UTF-8: %w", err)
 	case "40001", "40P01", codeLockTimeout, "57014":
-		return errs.New(errs.Unavailable, "%s is too busy: %w", e.where(), err)
+		return located(errs.Unavailable, "%s is too busy", e.where(), err)
 	case "25006":
-		return errs.New(errs.Unavailable, "%s is read-only, so it follows another server: set [state] url to that one: %w", e.where(), err)
+		return located(errs.Unavailable, "%s is read-only, so it follows another server: set [state] url to that one", e.where(), err)
 	case "3D000":
-		return errs.New(errs.NotFound, "%s is not there: make it with CREATE DATABASE, as docs/operator/state.md says: %w", e.where(), err)
+		return located(errs.NotFound, "%s is not there: make it with CREATE DATABASE, as docs/operator/state.md says", e.where(), err)
 	case "42P01":
 		return errs.New(errs.Internal, "%s lacks a table: %w", e.where(), err)
 	}
 	switch {
 	case e.lost(err), strings.HasPrefix(pg.Code, "53"):
-		return errs.New(errs.Unavailable, "%s takes no connection or has lost one: %w", e.where(), err)
+		return located(errs.Unavailable, "%s takes no connection or has lost one", e.where(), err)
 	case strings.HasPrefix(pg.Code, "28"), pg.Code == "42501":
-		return errs.New(errs.Denied, "%s refuses the user %s: %w", e.where(), e.cfg.User, err)
+		return errs.Placed(errs.New(errs.Denied, "%s refuses the user %s: %w", e.where(), e.cfg.User, err), "the database refuses its user")
 	}
 	return err
 }
@@ -397,7 +397,7 @@ func (e *server) outcome(err error) error {
 	if err == nil || errors.Is(err, pgx.ErrTxCommitRollback) || errors.As(err, &pg) && !e.lost(err) {
 		return err
 	}
-	return errs.New(errs.Unavailable, "the connection to %s was lost while it committed, so it is not known whether it did: read before writing again: %w", e.where(), err)
+	return located(errs.Unavailable, "the connection to %s was lost while it committed, so it is not known whether it did: read before writing again", e.where(), err)
 }
 
 // mayWrite refuses when this process does not hold the database.
@@ -408,7 +408,8 @@ func (e *server) mayWrite() error {
 	case e.stolen != nil:
 		return e.stolen
 	case e.pinned == nil && !e.replica:
-		return errs.New(errs.Unavailable, "the connection that holds %s is lost and is being made again", e.where())
+		return errs.Placed(errs.New(errs.Unavailable, "the connection that holds %s is lost and is being made again", e.where()),
+			"the connection that holds the database is lost and is being made again")
 	}
 	return nil
 }
@@ -417,7 +418,8 @@ func (e *server) mayWrite() error {
 func (e *server) steal(epoch int64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.stolen = errs.New(errs.Conflict, "another process has taken %s (its owner is number %d, this was %d); stop one of them", e.where(), epoch, e.epoch)
+	e.stolen = errs.Placed(errs.New(errs.Conflict, "another process has taken %s (its owner is number %d, this was %d); stop one of them", e.where(), epoch, e.epoch),
+		"another process has taken the database")
 	return e.stolen
 }
 

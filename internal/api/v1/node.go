@@ -46,11 +46,27 @@ func (s *Server) ready(ctx context.Context, _ *struct{}) (*readyOutput, error) {
 	for _, c := range s.parts.Checks {
 		out.Body.Parts[c.Name] = "ok"
 		if err := c.Ready(ctx); err != nil {
-			out.Body.Parts[c.Name] = err.Error()
+			out.Body.Parts[c.Name] = errs.Public(err)
 			out.Body.Ready, out.Status = false, http.StatusServiceUnavailable
+			s.sayWaits(c.Name, err.Error())
+		} else {
+			s.sayWaits(c.Name, "")
 		}
 	}
 	return out, nil
+}
+
+// sayWaits writes into the log what a part waits for, once for each reason: there it may say
+// what strangers are not told.
+func (s *Server) sayWaits(part, reason string) {
+	if was, _ := s.waits.Swap(part, reason); was == reason || was == nil && reason == "" {
+		return
+	}
+	if reason == "" {
+		s.log.Info("ready", "part", part)
+		return
+	}
+	s.log.Warn("not ready", "part", part, "err", reason)
 }
 
 type chainView struct {

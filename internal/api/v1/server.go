@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -120,6 +121,7 @@ type Server struct {
 	api     huma.API
 	nonces  *nonces
 	readers readers
+	waits   sync.Map // What each part waited for when it was asked last; "" for nothing.
 }
 
 // New returns the interface of a node in its role.

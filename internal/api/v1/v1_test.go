@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -258,6 +259,11 @@ func TestOperation(t *testing.T) {
 	v := want(t, n.do(t, "GET", "/readyz", ""), 503)
 	if parts := v["parts"].(map[string]any); v["ready"] != false || parts["p2p"] != "ok" || parts["chain"] != "still reading the chain" {
 		t.Errorf("readyz = %v", v)
+	}
+	ready = fmt.Errorf("/srv/node: %w", errs.Placed(errs.New(errs.Exhausted, "the disk of /srv/node is full"), "the disk is full"))
+	v = want(t, n.do(t, "GET", "/readyz", ""), 503)
+	if parts := v["parts"].(map[string]any); parts["chain"] != "the disk is full" {
+		t.Errorf("readyz = %v, want a reason without a path", v)
 	}
 	ready = nil
 	if v := want(t, n.do(t, "GET", "/readyz", ""), 200); v["ready"] != true {

@@ -96,6 +96,9 @@ func TestDiskFullWhileSyncing(t *testing.T) {
 		}
 		eventually(t, "it says that it is not ready", func(ctx context.Context) error {
 			code, answer, err := late.request(ctx, http.MethodGet, "/readyz", "", nil)
+			if err == nil && strings.Contains(string(answer), late.dir) {
+				t.Errorf("it tells anybody where its data is: %s", answer)
+			}
 			if err == nil && (code != http.StatusServiceUnavailable || !strings.Contains(string(answer), "is full")) {
 				late.fillUp(t, resize) // What the chain does may have found room.
 				err = fmt.Errorf("got %d %s", code, answer)

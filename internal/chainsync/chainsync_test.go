@@ -199,7 +199,7 @@ func TestAnArchiveThatNobodyHasDelaysNothing(t *testing.T) {
 	first, raw := w.post("first")
 	var late archive.Writer
 	add(t, &late, raw)
-	file, err := a.files.Add(t.Context(), late.Bytes())
+	file, err := a.files.Add(t.Context(), late.Bytes(), unasked)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestOnlyWhatCanBeUsedCounts(t *testing.T) {
 	a := w.open(t.TempDir(), w.config(), nil)
 	hash, raw := w.post("by somebody else")
 	w.call(w.other, "doEmit", `{"protocol":"aleph","version":1,"content":{"messages":[`+string(raw)+`]}}`)
-	file, err := a.files.Add(t.Context(), []byte("no archive"))
+	file, err := a.files.Add(t.Context(), []byte("no archive"), unasked)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,9 @@ import "context"
 // UndoMax is how many blocks can be taken back.
 const UndoMax = undoMax
 
+// ArchiveGrace is how long an archive is kept that no transaction names.
+const ArchiveGrace = archiveGrace
+
 // EnterMax bounds the events of one transaction.
 const EnterMax = enterMax
 

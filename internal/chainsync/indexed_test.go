@@ -86,7 +86,7 @@ func TestIndexersConfirmMessages(t *testing.T) {
 	archived, raw := w.post("in an archive that NULS2 names")
 	var out archive.Writer
 	add(t, &out, raw)
-	file, err := source.files.Add(t.Context(), out.Bytes())
+	file, err := source.files.Add(t.Context(), out.Bytes(), unasked)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,9 +24,11 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/indexer/indexertest"
 	"github.com/aleph-onchain/aleph-onchain/internal/chainsync"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/outbox"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/internal/storage"
 	"github.com/aleph-onchain/aleph-onchain/protocol/archive"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -43,6 +45,7 @@ type child struct {
 	Config   chainsync.Config
 	Key      string // Of the publisher, in hex.
 	Messages string // File with messages that clients hand in, one a line.
+	Held     string // File for the name of an archive, with whose bytes here the publisher stops; "" = it goes on.
 }
 
 func TestMain(m *testing.M) {
@@ -68,6 +71,15 @@ func (c child) run(ctx context.Context) error {
 	m, err := openMember(ctx, c.Dir)
 	if err != nil {
 		return err
+	}
+	if c.Held != "" {
+		m.files.kept = func(hash message.ItemHash) {
+			if err := os.WriteFile(c.Held, []byte(hash), 0o600); err != nil {
+				panic(err)
+			}
+			fmt.Println("archive is here")
+			<-ctx.Done()
+		}
 	}
 	syncer, err := chainsync.New(c.Config, m.db, client, m.pipe, m.files, log, m.reg)
 	if err != nil {
@@ -293,6 +305,60 @@ func TestAKilledPublisherPaysOnce(t *testing.T) {
 	after, err := w.client.Nonce(t.Context(), crypto.PubkeyToAddress(w.emitter.PublicKey), nil)
 	if err != nil || int(after-before) != len(archives) || w.events() != len(archives) {
 		t.Errorf("%d transactions and %d events, %v, want one for each of %d archives", after-before, w.events(), err, len(archives))
+	}
+}
+
+// TestAnArchiveWithoutAnIntentIsDeleted kills a publisher between the file of an archive and
+// its intent. The next archive has other messages, so nobody wants the first one any more.
+func TestAnArchiveWithoutAnIntentIsDeleted(t *testing.T) {
+	w := newWorld(t)
+	c := child{
+		Dir: t.TempDir(), Config: w.config(), Key: common.Bytes2Hex(crypto.FromECDSA(w.emitter)), Messages: filepath.Join(t.TempDir(), "messages"),
+		Held: filepath.Join(t.TempDir(), "held"),
+	}
+	c.Config.Publish = true
+	_, raw := w.post("a")
+	handIn(t, c.Messages, raw)
+	p := c.start(t)
+	if !p.until("archive is here", waitMax) {
+		t.Fatal("no archive was made")
+	}
+	p.kill()
+	name, err := os.ReadFile(c.Held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := message.ItemHash(name)
+
+	m := w.open(c.Dir, c.Config, nil)
+	text, err := m.files.Read(t.Context(), held, archive.MaxBytes)
+	if err != nil {
+		t.Fatalf("the archive that was kept: %v", err)
+	}
+	_, raw = w.post("b")
+	m.submit(raw)
+	m.sync()
+	m.publish(1)
+	collector, err := storage.NewCollector(m.db, m.blobs, m.files.content, m.reg, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		in   time.Duration
+		kept bool
+	}{{0, true}, {chainsync.ArchiveGrace + time.Minute, false}} {
+		if _, err := collector.Collect(t.Context(), time.Now().Add(tt.in)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.files.Stat(t.Context(), held); (err == nil) != tt.kept || err != nil && errs.KindOf(err) != errs.NotFound {
+			t.Errorf("in %v the archive without an intent: %v, want it kept: %t", tt.in, err, tt.kept)
+		}
+		if m.blobs.Has(message.HashOf(text)) != tt.kept {
+			t.Errorf("in %v its bytes are here: %t, want %t", tt.in, !tt.kept, tt.kept)
+		}
+		if all := m.archives(); len(all) != 1 || len(all[0]) != 2 {
+			t.Errorf("in %v archives with an intent have %v, want one with both messages", tt.in, all)
+		}
 	}
 }
 

@@ -50,7 +50,7 @@ func (s *Syncer) publish(ctx context.Context) error {
 	if err != nil || w.Len() == 0 {
 		return err
 	}
-	file, err := s.files.Add(ctx, w.Bytes())
+	file, err := s.files.Add(ctx, w.Bytes(), func(f state.FileInfo) error { return s.expect(ctx, f) })
 	if err != nil {
 		return fmt.Errorf("keep an archive of %d messages: %w", w.Len(), err)
 	}
@@ -67,6 +67,17 @@ func (s *Syncer) publish(ctx context.Context) error {
 		s.log.Info("archive made", "item_hash", file.Hash, "count", w.Len(), "bytes", file.SizeBytes)
 	}
 	return nil
+}
+
+// expect writes down an archive that is about to be kept, for a while. Without an intent by
+// then, as after a crash, it is deleted.
+func (s *Syncer) expect(ctx context.Context, file state.FileInfo) error {
+	return s.db.Update(ctx, func(tx *state.Tx) error {
+		if err := tx.PutFileInfo(ctx, file); err != nil {
+			return err
+		}
+		return tx.PutPin(ctx, graceOf(file.Hash))
+	})
 }
 
 // busy says why no archive may be made now, "" if one may: as long as it is not known
@@ -190,7 +201,7 @@ func (s *Syncer) commit(ctx context.Context, tx *state.Tx, turn int64, file stat
 		return false, err
 	}
 	if err := tx.PutFileInfo(ctx, file); err != nil {
-		return false, err // A file that nothing pins is deleted again.
+		return false, err // If it took longer than it is expected, its row is gone.
 	}
 	if s.turns.Load() != turn {
 		return false, nil // What was confirmed is being taken back.
@@ -210,5 +221,8 @@ func (s *Syncer) commit(ctx context.Context, tx *state.Tx, turn int64, file stat
 	if added, err := tx.Enqueue(ctx, i); err != nil || !added {
 		return false, err
 	}
-	return true, tx.PutPin(ctx, state.Pin{Key: pinPrefix + i.Key, Kind: state.PinTx, File: file.Hash, At: time.Now()})
+	if err := tx.PutPin(ctx, state.Pin{Key: pinPrefix + i.Key, Kind: state.PinTx, File: file.Hash, At: time.Now()}); err != nil {
+		return false, err
+	}
+	return true, tx.DropPin(ctx, state.GraceKey(file.Hash))
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 const (
@@ -82,8 +83,13 @@ func (s *Syncer) unpin(ctx context.Context, tx *state.Tx, key string) error {
 	if err := tx.DropPin(ctx, pin.Key); err != nil {
 		return err
 	}
+	return tx.PutPin(ctx, graceOf(pin.File))
+}
+
+// graceOf is the pin of an archive that stays for a while.
+func graceOf(file message.ItemHash) state.Pin {
 	now := time.Now()
-	return tx.PutPin(ctx, state.Pin{Key: state.GraceKey(pin.File), Kind: state.PinGrace, File: pin.File, At: now, Until: now.Add(archiveGrace)})
+	return state.Pin{Key: state.GraceKey(file), Kind: state.PinGrace, File: file, At: now, Until: now.Add(archiveGrace)}
 }
 
 // ancestor returns the number of the newest block that is kept and still on the chain.

@@ -53,8 +53,9 @@ type Files interface {
 	// Read returns the bytes of a file that is here; errs.NotFound if it is not, and
 	// errs.Invalid if they are more than limit.
 	Read(ctx context.Context, hash message.ItemHash, limit int64) ([]byte, error)
-	// Add keeps a file and returns its CID.
-	Add(ctx context.Context, raw []byte) (state.FileInfo, error)
+	// Add keeps a file, after expect was told what it will be. If that fails nothing is
+	// kept.
+	Add(ctx context.Context, raw []byte, expect func(state.FileInfo) error) (state.FileInfo, error)
 }
 
 // Take takes the messages of events that are new, until ctx ends.

@@ -228,6 +228,7 @@ type member struct {
 	db      *state.DB
 	pipe    *ingest.Pipeline
 	files   *files
+	blobs   *blob.Store
 	reg     *prometheus.Registry
 	closers []io.Closer
 }
@@ -263,15 +264,14 @@ func openMember(ctx context.Context, dir string) (m *member, err error) {
 	if m.db, err = state.Open(ctx, dir); err != nil {
 		return nil, err
 	}
-	blobs, err := blob.Open(dir+"/blobs", blob.DefaultConfig(), m.reg, quiet)
+	if m.blobs, err = blob.Open(dir+"/blobs", blob.DefaultConfig(), m.reg, quiet); err != nil {
+		return nil, err
+	}
+	store, err := ipfs.Open(dir+"/ipfs", content.Blobs(m.blobs), ipfs.DefaultConfig(), m.reg, quiet)
 	if err != nil {
 		return nil, err
 	}
-	store, err := ipfs.Open(dir+"/ipfs", content.Blobs(blobs), ipfs.DefaultConfig(), m.reg, quiet)
-	if err != nil {
-		return nil, err
-	}
-	m.closers = []io.Closer{m.db, blobs, store}
+	m.closers = []io.Closer{m.db, m.blobs, store}
 	m.files = &files{content: store}
 	m.pipe, err = ingest.New(ingest.DefaultConfig(), job.Jobs(big.NewInt(1), common.Address{}), m.db, nil, m.files, nil, m.reg, quiet)
 	return m, err
@@ -390,7 +390,8 @@ func wait(t *testing.T, what string, holds func() bool) {
 type files struct {
 	content *ipfs.Store
 	source  *files
-	cut     atomic.Bool // No other node can be reached.
+	cut     atomic.Bool            // No other node can be reached.
+	kept    func(message.ItemHash) // Called when a file was added; nil does nothing.
 }
 
 func (f *files) Stat(_ context.Context, hash message.ItemHash) (state.FileInfo, error) {
@@ -439,7 +440,23 @@ func (f *files) Read(_ context.Context, hash message.ItemHash, limit int64) ([]b
 	return raw, err
 }
 
-func (f *files) Add(ctx context.Context, raw []byte) (state.FileInfo, error) {
-	r, err := f.content.Add(ctx, bytes.NewReader(raw), ipfs.V0)
-	return state.FileInfo{Hash: message.ItemHash(r.CID.String()), SizeBytes: r.Size}, err
+func (f *files) Add(ctx context.Context, raw []byte, expect func(state.FileInfo) error) (state.FileInfo, error) {
+	d, err := f.content.Draft(ctx, bytes.NewReader(raw), ipfs.V0)
+	if err != nil {
+		return state.FileInfo{}, err
+	}
+	info := state.FileInfo{Hash: message.ItemHash(d.Root.CID.String()), SizeBytes: d.Root.Size}
+	if err := expect(info); err != nil {
+		return state.FileInfo{}, errors.Join(err, d.Abort())
+	}
+	if _, err := d.Commit(); err != nil {
+		return state.FileInfo{}, err
+	}
+	if f.kept != nil {
+		f.kept(info.Hash)
+	}
+	return info, nil
 }
+
+// unasked expects any file.
+func unasked(state.FileInfo) error { return nil }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -110,10 +111,17 @@ func (n *Node) publisherKey() (*ecdsa.PrivateKey, error) {
 type archives struct{ contents }
 
 // Add implements chainsync.Files. Archives are laid out as the reference's are.
-func (a archives) Add(ctx context.Context, raw []byte) (state.FileInfo, error) {
-	r, err := a.ipfs.Add(ctx, bytes.NewReader(raw), ipfs.V0)
+func (a archives) Add(ctx context.Context, raw []byte, expect func(state.FileInfo) error) (state.FileInfo, error) {
+	d, err := a.ipfs.Draft(ctx, bytes.NewReader(raw), ipfs.V0)
 	if err != nil {
 		return state.FileInfo{}, err
 	}
-	return state.FileInfo{Hash: message.ItemHash(r.CID.String()), SizeBytes: r.Size}, nil
+	info := state.FileInfo{Hash: message.ItemHash(d.Root.CID.String()), SizeBytes: d.Root.Size}
+	if err := expect(info); err != nil {
+		return state.FileInfo{}, errors.Join(err, d.Abort())
+	}
+	if _, err := d.Commit(); err != nil {
+		return state.FileInfo{}, err
+	}
+	return info, nil
 }

@@ -442,6 +442,13 @@ func TestLiars(t *testing.T) {
 				}
 				return err
 			})
+			eventually(t, n.name+" caught a gateway lying", func(ctx context.Context) error {
+				v, err := n.metric(ctx, "aleph_ipfs_fetches_total", `source="gateway"`, `outcome="lied"`)
+				if err == nil && v == 0 {
+					err = errors.New("it did not")
+				}
+				return err
+			})
 		}
 		if !w.upload(t, w.nodes[1], addBlock, raw, name) {
 			t.Fatal("nobody has it now")

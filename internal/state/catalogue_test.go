@@ -191,8 +191,7 @@ func TestCatalogueOfAnOlderVersion(t *testing.T) {
 		}
 	}
 	check()
-	m.db.tails = &tails{} // As it is opened.
-	if err := m.db.fillBounds(t.Context()); err != nil {
+	if err := m.db.fillBounds(t.Context()); err != nil { // As when it is opened.
 		t.Fatal(err)
 	}
 	all, err := m.c.allBlocks(t.Context(), m.db.reader)
@@ -202,6 +201,11 @@ func TestCatalogueOfAnOlderVersion(t *testing.T) {
 	for _, b := range all {
 		if full := b.n == blockSize; full != (b.bounds != "") {
 			t.Errorf("block %d of %d documents has bounds of %d bytes", b.number, b.n, len(b.bounds))
+		}
+	}
+	for _, b := range m.db.tails.fullOf(m.c.name) {
+		if b.bounds == "" {
+			t.Errorf("block %d is known as it was before it had bounds", b.number)
 		}
 	}
 	check()

@@ -36,7 +36,7 @@ func (p part) of(set *bitset) []uint64 { return set[p.number*partWords : (p.numb
 func partsOf(b block, set *bitset, from, to int64) (out []part) {
 	for number := range blockSize / partSize {
 		p := part{number: number, min: b.min, max: b.max}
-		if at := 2 * 8 * number; at < len(b.bounds) {
+		if at := 2 * 8 * number; len(b.bounds) == boundsBytes {
 			p.min, p.max = int64(binary.BigEndian.Uint64([]byte(b.bounds[at:at+8]))), int64(binary.BigEndian.Uint64([]byte(b.bounds[at+8:at+16])))
 		}
 		if p.max < from || p.min >= to {
@@ -52,9 +52,12 @@ func partsOf(b block, set *bitset, from, to int64) (out []part) {
 	return out
 }
 
+// boundsBytes is the length of encoded bounds.
+const boundsBytes = 2 * 8 * blockSize / partSize
+
 // encodeBounds is the least and the greatest time of each part of a full block.
 func encodeBounds(times []int64) []byte {
-	out := make([]byte, 0, 2*8*blockSize/partSize)
+	out := make([]byte, 0, boundsBytes)
 	for of := range slices.Chunk(times, partSize) {
 		out = binary.BigEndian.AppendUint64(out, uint64(slices.Min(of)))
 		out = binary.BigEndian.AppendUint64(out, uint64(slices.Max(of)))
@@ -116,7 +119,8 @@ func (t *tails) keepFull(name string, all []block) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n > len(t.full[name]) {
+	known := t.full[name]
+	if n > len(known) || n > 0 && n == len(known) && all[n-1] != known[n-1] { // Their bounds may have been made since.
 		if t.full == nil {
 			t.full = map[string][]block{}
 		}
@@ -332,6 +336,9 @@ func (c catalogue) wantPart(b block, number int, raw []byte) error {
 	return nil
 }
 
+// boundsBatch bounds the blocks whose bounds are made in one transaction: others write too.
+const boundsBatch = 100
+
 // fillBounds makes those of the full blocks that have none: an older version filled
 // them.
 func (db *DB) fillBounds(ctx context.Context) error {
@@ -344,23 +351,23 @@ func (db *DB) fillBounds(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("look for blocks of %ss without bounds: %w", c.name, err)
 		}
-		if len(numbers) == 0 {
-			continue
-		}
-		err = db.Update(ctx, func(tx *Tx) error {
-			for _, number := range numbers {
-				times, err := c.allTimes(ctx, tx.reader, block{number: number, n: blockSize})
-				if err != nil {
-					return err
-				}
-				if _, err := tx.tx.ExecContext(ctx, "UPDATE "+c.name+"_blocks SET bounds = ? WHERE block = ?", encodeBounds(times), number); err != nil {
-					return fmt.Errorf("write bounds of block %d of %ss: %w", number, c.name, err)
-				}
+		for some := range slices.Chunk(numbers, boundsBatch) {
+			if err := db.Update(ctx, func(tx *Tx) error { return c.writeBounds(ctx, tx, some) }); err != nil {
+				return err
 			}
-			return nil
-		})
+		}
+	}
+	return nil
+}
+
+func (c catalogue) writeBounds(ctx context.Context, tx *Tx, numbers []int64) error {
+	for _, number := range numbers {
+		times, err := c.allTimes(ctx, tx.reader, block{number: number, n: blockSize})
 		if err != nil {
 			return err
+		}
+		if _, err := tx.tx.ExecContext(ctx, "UPDATE "+c.name+"_blocks SET bounds = ? WHERE block = ?", encodeBounds(times), number); err != nil {
+			return fmt.Errorf("write bounds of block %d of %ss: %w", number, c.name, err)
 		}
 	}
 	return nil

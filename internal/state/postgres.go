@@ -313,7 +313,7 @@ func (e *server) judge(err error) error {
 	case "3D000":
 		return located(errs.NotFound, "%s is not there: make it with CREATE DATABASE, as docs/operator/state.md says", e.where(), err)
 	case "42P01":
-		return errs.New(errs.Internal, "%s lacks a table: %w", e.where(), err)
+		return located(errs.Internal, "%s lacks a table", e.where(), err)
 	}
 	switch {
 	case e.lost(err), strings.HasPrefix(pg.Code, "53"):

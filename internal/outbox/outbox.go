@@ -229,10 +229,10 @@ func (s *Sender) pass(ctx context.Context) error {
 	if err := s.startDue(ctx, f, true, yieldingFlightMax, yieldingMax); err != nil {
 		return err
 	}
-	if len(f.open) < yieldingFlightMax {
+	if len(f.open) < yieldingFlightMax && f.unanswered < unansweredMax {
 		return nil
 	}
-	return s.hold(ctx, f, "") // Some find no room.
+	return s.hold(ctx, f, "") // Some find no room, or nobody who answers.
 }
 
 // startDue starts up to count intents that are due, those that yield or the

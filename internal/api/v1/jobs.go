@@ -399,7 +399,7 @@ func (s *Server) addMachine(ctx context.Context, r *jobRows, v *jobView) {
 		v.VM = &vmView{State: "gone", Detail: "the node has cleaned up"}
 		return
 	default:
-		v.VM = &vmView{State: "unknown", Detail: err.Error()}
+		v.VM = &vmView{State: "unknown", Detail: errs.Public(err)}
 		return
 	}
 	v.VM = &vmView{State: vm.State, Driver: vm.Driver, Accelerator: vm.Accelerator, Detail: vm.Detail, TimingsMS: vm.TimingsMS}

@@ -44,13 +44,14 @@ func (s *Server) ready(ctx context.Context, _ *struct{}) (*readyOutput, error) {
 	out := &readyOutput{Status: http.StatusOK}
 	out.Body.Ready, out.Body.Parts = true, map[string]string{}
 	for _, c := range s.parts.Checks {
+		err := c.Ready(ctx)
 		out.Body.Parts[c.Name] = "ok"
-		if err := c.Ready(ctx); err != nil {
+		if err != nil {
 			out.Body.Parts[c.Name] = errs.Public(err)
 			out.Body.Ready, out.Status = false, http.StatusServiceUnavailable
-			s.sayWaits(c.Name, err.Error())
-		} else {
-			s.sayWaits(c.Name, "")
+		}
+		if ctx.Err() == nil { // Who asked is still there: it is not that they went away.
+			s.sayWaits(c.Name, err)
 		}
 	}
 	return out, nil
@@ -58,15 +59,19 @@ func (s *Server) ready(ctx context.Context, _ *struct{}) (*readyOutput, error) {
 
 // sayWaits writes into the log what a part waits for, once for each reason: there it may say
 // what strangers are not told.
-func (s *Server) sayWaits(part, reason string) {
-	if was, _ := s.waits.Swap(part, reason); was == reason || was == nil && reason == "" {
+func (s *Server) sayWaits(part string, err error) {
+	reason := ""
+	if err != nil {
+		reason = errs.Public(err)
+	}
+	if was, _ := s.waits.Swap(part, reason); was == reason || was == nil && err == nil {
 		return
 	}
-	if reason == "" {
+	if err == nil {
 		s.log.Info("ready", "part", part)
 		return
 	}
-	s.log.Warn("not ready", "part", part, "err", reason)
+	s.log.Warn("not ready", "part", part, "err", err)
 }
 
 type chainView struct {

@@ -53,6 +53,15 @@ func (c *crowd) add(events ...Event) error {
 	return nil
 }
 
+// want is an error if an answer had less than is known to be: it was cut off, or is of
+// something else.
+func (c *crowd) want(known int) error {
+	if c.seen < known {
+		return fmt.Errorf("it has %d events of a moment that has %d at least", c.seen, known)
+	}
+	return nil
+}
+
 // errEnough ends the reading of a list before its end.
 var errEnough = errors.New("enough")
 
@@ -116,7 +125,7 @@ func enter(d *json.Decoder, key string) error {
 		if err := d.Decode(&other); err != nil {
 			return fmt.Errorf("read %.*q: %w", nameMax, name, err)
 		}
-		if name == "errors" {
+		if text := string(other); name == "errors" && text != "null" && text != "[]" {
 			return fmt.Errorf("it says %.*q", errorShown, other)
 		}
 	}

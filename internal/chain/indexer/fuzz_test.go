@@ -54,6 +54,7 @@ func FuzzCrowd(f *testing.F) {
 	f.Add([]byte(`{"data":{"messageEvents":[` + one + `,` + one + `]}}`))
 	f.Add([]byte(`{"extensions":[{}],"data":{"x":null,"messageEvents":[` + one + `]}}`))
 	f.Add([]byte(`{"errors":[{"message":"no"}],"data":{"messageEvents":[]}}`))
+	f.Add([]byte(`{"errors":null,"data":{"messageEvents":[` + one + `]}}`))
 	f.Add([]byte(`{"data":{"messageEvents":[` + one))
 	f.Add([]byte(`{"data":{"messageEvents":null}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {

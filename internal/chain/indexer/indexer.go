@@ -36,8 +36,12 @@ const (
 // so that fewer are asked for then.
 var errTooLong = errors.New("too long")
 
-// errNoPage is of a moment whose events do not fit in a page.
-var errNoPage = errors.New("more than a page happened at once")
+// noPageError is of a moment whose events do not fit in a page: those that are known.
+type noPageError struct{ known int }
+
+func (e *noPageError) Error() string {
+	return fmt.Sprintf("more than %d events happened at once", e.known)
+}
 
 // asking is how many events a page is asked for.
 type asking struct {

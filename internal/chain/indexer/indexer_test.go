@@ -248,6 +248,33 @@ func TestAMomentBeyondAllBoundsIsPassedOver(t *testing.T) {
 	}
 }
 
+// TestLessThanIsKnownIsNotAll: a server that answers less when it is asked for more makes
+// a reader wait, and not go past what it has seen.
+func TestLessThanIsKnownIsNotAll(t *testing.T) {
+	for _, k := range kinds(t) {
+		if !k.grows {
+			continue
+		}
+		t.Run(k.name, func(t *testing.T) {
+			for n := range 17 * k.page {
+				k.server.Add(event(n, 1))
+			}
+			k.server.Refuse(16 * k.page)
+			page, err := k.reader.Page(t.Context(), nil, after(9), 0)
+			for err == nil && page.More { // Up to the moment.
+				page, err = k.reader.Page(t.Context(), page.Next, after(9), 0)
+			}
+			if errs.KindOf(err) != errs.Unavailable || !strings.Contains(err.Error(), fmt.Sprint("a moment that has ", 16*k.page)) {
+				t.Errorf("got %v, want that there are %d at least", err, 16*k.page)
+			}
+			k.server.Refuse(0)
+			if events, missed := readPages(t, k.reader, after(9)); len(events) != 17*k.page || missed != nil {
+				t.Errorf("%d events, and missed others: %v, want %d", len(events), missed, 17*k.page)
+			}
+		})
+	}
+}
+
 // TestACrowdedBlockWaitsUntilItIsOld, as any other.
 func TestACrowdedBlockWaitsUntilItIsOld(t *testing.T) {
 	k := kinds(t)[2]

@@ -67,9 +67,10 @@ func (m *Multichain) Page(ctx context.Context, cursor json.RawMessage, now time.
 	next := missing[0]
 	events, upTo, err := m.events(ctx, next)
 	var missed error
-	if errors.Is(err, errNoPage) {
+	var crowded *noPageError
+	if errors.As(err, &crowded) {
 		upTo = next[0] + 1
-		events, missed, err = m.crowd(ctx, next[0])
+		events, missed, err = m.crowd(ctx, next[0], crowded.known)
 	}
 	if err != nil {
 		return Page{}, err
@@ -132,7 +133,7 @@ func (m *Multichain) messageEvents(limit int, in span) string {
 }
 
 // events reads the first events of a range, and says up to where they are all of them. It
-// returns errNoPage if those of its first moment do not fit in a page.
+// returns noPageError if those of its first moment do not fit in a page.
 func (m *Multichain) events(ctx context.Context, in span) (events []Event, upTo int64, err error) {
 	for ask := (asking{limit: multichainPage, atMost: multichainPage << growths}); ; {
 		var data multichainEvents
@@ -143,7 +144,7 @@ func (m *Multichain) events(ctx context.Context, in span) (events []Event, upTo 
 			case ask.fewer():
 				continue
 			case ask.short > 0:
-				return nil, 0, errNoPage
+				return nil, 0, &noPageError{ask.short}
 			}
 			return nil, 0, err
 		}
@@ -154,14 +155,14 @@ func (m *Multichain) events(ctx context.Context, in span) (events []Event, upTo 
 		case upTo > in[0]:
 			return events, upTo, nil
 		case !ask.more():
-			return nil, 0, errNoPage
+			return nil, 0, &noPageError{ask.short}
 		}
 	}
 }
 
-// crowd reads the events of a moment that do not fit in a page, and says why some were
-// missed.
-func (m *Multichain) crowd(ctx context.Context, at int64) (events []Event, missed, err error) {
+// crowd reads the events of a moment that do not fit in a page, of which some are known to
+// be, and says why some were missed.
+func (m *Multichain) crowd(ctx context.Context, at int64, known int) (events []Event, missed, err error) {
 	in := span{at, at + 1}
 	req, err := m.graph(ctx, m.messageEvents(crowdMax+1, in))
 	if err != nil {
@@ -172,7 +173,10 @@ func (m *Multichain) crowd(ctx context.Context, at int64) (events []Event, misse
 	switch {
 	case errors.Is(err, errCrowded):
 		return c.events, fmt.Errorf("%s has of %v: %w", m.base.Host, time.UnixMilli(at).UTC(), err), nil
-	case err != nil:
+	case err == nil:
+		err = c.want(known)
+	}
+	if err != nil {
 		return nil, nil, errs.New(errs.Unavailable, "events of %s at %s: %w", m.account, m.base.Host, err)
 	}
 	return c.events, nil, nil

@@ -58,7 +58,7 @@ func (n *NULS2) Page(ctx context.Context, cursor json.RawMessage, now time.Time,
 		case errors.Is(err, errTooLong) && ask.fewer():
 			continue
 		case errors.Is(err, errTooLong) && ask.short > 0:
-			return n.crowd(ctx, c, block, now, age)
+			return n.crowd(ctx, c, block, ask.short, now, age)
 		case err != nil:
 			return Page{}, err
 		}
@@ -76,7 +76,7 @@ func (n *NULS2) Page(ctx context.Context, cursor json.RawMessage, now time.Time,
 			return pageOf(nil, c, false)
 		}
 		if block = int64(all[0].Height); !ask.more() {
-			return n.crowd(ctx, c, block, now, age)
+			return n.crowd(ctx, c, block, ask.short, now, age)
 		}
 	}
 }
@@ -93,12 +93,12 @@ func nuls2Times(now, said time.Time, age time.Duration) (until, latest time.Time
 
 // crowd reads the transactions of a block that do not fit in a page, the first after a
 // cursor.
-func (n *NULS2) crowd(ctx context.Context, before nuls2Cursor, block int64, now time.Time, age time.Duration) (Page, error) {
+func (n *NULS2) crowd(ctx context.Context, before nuls2Cursor, block int64, known int, now time.Time, age time.Duration) (Page, error) {
 	req, err := n.request(ctx, block, crowdMax+1)
 	if err != nil {
 		return Page{}, err
 	}
-	c, young := crowd{}, false
+	c, young, later := crowd{}, false, 0
 	err = n.each(req, []string{"transactions"}, func(raw json.RawMessage, said time.Time) error {
 		var t [1]nuls2Tx
 		if err := decode(raw, &t[0]); err != nil {
@@ -109,7 +109,10 @@ func (n *NULS2) crowd(ctx context.Context, before nuls2Cursor, block int64, now 
 		}
 		until, latest := nuls2Times(now, said, age)
 		if int64(t[0].Height) > block {
-			return errEnough
+			if later++; later > nuls2Page {
+				return errEnough // Where they are not in order, it is by a few.
+			}
+			return nil
 		}
 		if young = nuls2Young(t[:], until, latest) == 0; young {
 			return errEnough
@@ -120,6 +123,9 @@ func (n *NULS2) crowd(ctx context.Context, before nuls2Cursor, block int64, now 
 		}
 		return c.add(events...)
 	})
+	if err == nil && !young {
+		err = c.want(known)
+	}
 	var missed error
 	switch {
 	case errors.Is(err, errCrowded):

@@ -38,6 +38,7 @@ type Server struct {
 	processed [][2]time.Time
 	status    string
 	asked     int
+	most      int                         // Who asks for more gets nothing; 0 is no bound.
 	answer    func(w http.ResponseWriter) // Instead of what is documented.
 }
 
@@ -97,6 +98,21 @@ func (s *Server) Answer(fn func(w http.ResponseWriter)) {
 	s.answer = fn
 }
 
+// Refuse makes the server answer nothing to who asks for more than most events.
+func (s *Server) Refuse(most int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.most = most
+}
+
+// room is how many events are told to who asks for limit.
+func (s *Server) room(limit int64) int {
+	if s.most > 0 && limit > int64(s.most) {
+		return 0
+	}
+	return int(limit)
+}
+
 // Asked is how many questions were asked.
 func (s *Server) Asked() int {
 	s.mu.Lock()
@@ -152,7 +168,7 @@ func Multichain(t testing.TB, blockchain, account string) *Server {
 		}
 		out := []map[string]any{}
 		for _, e := range s.events {
-			if at := e.At.UnixMilli(); at >= n[1] && at <= n[2] && int64(len(out)) < n[0] {
+			if at := e.At.UnixMilli(); at >= n[1] && at <= n[2] && len(out) < s.room(n[0]) {
 				out = append(out, map[string]any{
 					"id": e.ID, "timestamp": at, "address": e.Publisher, "height": e.Height, "transaction": e.Tx, "type": e.Type, "content": e.Text,
 				})
@@ -202,13 +218,13 @@ func NULS2(t testing.TB, address string) *Server {
 	return start(t, func(s *Server, r *http.Request) (any, error) {
 		q := r.URL.Query()
 		from, errFrom := strconv.ParseInt(q.Get("startHeight"), 10, 64)
-		limit, errLimit := strconv.Atoi(q.Get("pagination"))
+		limit, errLimit := strconv.ParseInt(q.Get("pagination"), 10, 64)
 		if errFrom != nil || errLimit != nil || r.Method != http.MethodGet || r.URL.Path != "/transactions.json" || q.Get("address") != address || q.Get("sort_order") != "1" {
 			return nil, fmt.Errorf("unknown question %s", r.URL)
 		}
 		out := []map[string]any{}
 		for _, e := range s.events {
-			if e.Height >= from && len(out) < limit {
+			if e.Height >= from && len(out) < s.room(limit) {
 				out = append(out, map[string]any{
 					"hash": e.Tx, "height": e.Height, "createTime": e.At.Unix(), "remark": e.Remark, "txDataHex": hex.EncodeToString([]byte(e.Text)),
 					"coinFroms": []any{map[string]any{"address": e.Publisher}},

@@ -441,15 +441,12 @@ func (f *files) Read(_ context.Context, hash message.ItemHash, limit int64) ([]b
 }
 
 func (f *files) Add(ctx context.Context, raw []byte, expect func(state.FileInfo) error) (state.FileInfo, error) {
-	d, err := f.content.Draft(ctx, bytes.NewReader(raw), ipfs.V0)
+	var info state.FileInfo
+	_, err := f.content.AddIf(ctx, bytes.NewReader(raw), ipfs.V0, func(root ipfs.Root) error {
+		info = state.FileInfo{Hash: message.ItemHash(root.CID.String()), SizeBytes: root.Size}
+		return expect(info)
+	})
 	if err != nil {
-		return state.FileInfo{}, err
-	}
-	info := state.FileInfo{Hash: message.ItemHash(d.Root.CID.String()), SizeBytes: d.Root.Size}
-	if err := expect(info); err != nil {
-		return state.FileInfo{}, errors.Join(err, d.Abort())
-	}
-	if _, err := d.Commit(); err != nil {
 		return state.FileInfo{}, err
 	}
 	if f.kept != nil {

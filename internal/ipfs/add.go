@@ -17,7 +17,7 @@ import (
 // Add stores a file of any length and returns its root. The bytes go to a blob
 // as they come; both its name and the CID are made on the way.
 func (s *Store) Add(ctx context.Context, r io.Reader, v Version) (Root, error) {
-	return s.addFile(ctx, r, v, cid.Undef)
+	return s.AddIf(ctx, r, v, func(Root) error { return nil })
 }
 
 // AddAs stores a file that must have the CID when it is laid out as Kubo does it.
@@ -27,16 +27,22 @@ func (s *Store) AddAs(ctx context.Context, r io.Reader, want cid.Cid) (Root, err
 	if err := checkInput(want); err != nil {
 		return Root{}, err
 	}
-	return s.addFile(ctx, r, Version(want.Version()), want)
+	return s.AddIf(ctx, r, Version(want.Version()), func(root Root) error {
+		if root.CID != want {
+			return errs.New(errs.Invalid, "File hash does not match (%s != %s)", root.CID, want)
+		}
+		return nil
+	})
 }
 
-func (s *Store) addFile(ctx context.Context, r io.Reader, v Version, want cid.Cid) (Root, error) {
+// AddIf stores a file after may was told its root. If that returns an error, nothing is
+// stored, and it comes back.
+func (s *Store) AddIf(ctx context.Context, r io.Reader, v Version, may func(Root) error) (Root, error) {
 	d, err := s.Draft(ctx, r, v)
 	if err != nil {
 		return Root{}, err
 	}
-	if want.Defined() && d.Root.CID != want {
-		err := errs.New(errs.Invalid, "File hash does not match (%s != %s)", d.Root.CID, want)
+	if err := may(d.Root); err != nil {
 		return Root{}, errors.Join(err, d.Abort())
 	}
 	return d.Commit()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -112,15 +111,12 @@ type archives struct{ contents }
 
 // Add implements chainsync.Files. Archives are laid out as the reference's are.
 func (a archives) Add(ctx context.Context, raw []byte, expect func(state.FileInfo) error) (state.FileInfo, error) {
-	d, err := a.ipfs.Draft(ctx, bytes.NewReader(raw), ipfs.V0)
+	var info state.FileInfo
+	_, err := a.ipfs.AddIf(ctx, bytes.NewReader(raw), ipfs.V0, func(root ipfs.Root) error {
+		info = state.FileInfo{Hash: message.ItemHash(root.CID.String()), SizeBytes: root.Size}
+		return expect(info)
+	})
 	if err != nil {
-		return state.FileInfo{}, err
-	}
-	info := state.FileInfo{Hash: message.ItemHash(d.Root.CID.String()), SizeBytes: d.Root.Size}
-	if err := expect(info); err != nil {
-		return state.FileInfo{}, errors.Join(err, d.Abort())
-	}
-	if _, err := d.Commit(); err != nil {
 		return state.FileInfo{}, err
 	}
 	return info, nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -18,6 +20,9 @@ const (
 	diskMiBMax   = 2 << 20
 	idChars      = 64 // An item hash in hex.
 	forwardsMax  = 128
+	// volumesMax bounds the further drives: a machine has 32 places for
+	// devices, of which root, seed, network, channel and chipset take eight.
+	volumesMax = 24
 )
 
 // Accelerator is how guest code is executed.
@@ -78,6 +83,14 @@ type NetDevice struct {
 	Egress bool `json:"egress,omitempty"`
 }
 
+// Volume is a further drive of a machine. In the guest the first one follows
+// the seed, or the root disk where there is no seed.
+type Volume struct {
+	Path     string `json:"path"` // Absolute.
+	Format   Format `json:"format"`
+	ReadOnly bool   `json:"read_only"`
+}
+
 // Spec is a machine to start.
 type Spec struct {
 	ID        string // 64 lowercase hex digits, the item hash of the INSTANCE message.
@@ -88,6 +101,11 @@ type Spec struct {
 	Dir       string // The machine's own directory; made when absent. See the package comment.
 	Seed      cloudinit.Seed
 	Net       NetDevice
+	Volumes   []Volume // At most 24.
+	// Function is set for a machine that answers calls: the image's disk
+	// itself is its root, read only and shared with others. It has no disk and
+	// no seed of its own, and is configured and called by streams.
+	Function bool
 }
 
 // Driver runs machines with one hypervisor.
@@ -189,11 +207,20 @@ func (s Spec) Validate() error {
 		return errs.New(errs.Invalid, "machine has %d vCPUs, want 1 to %d", s.VCPUs, vcpusMax)
 	case s.MemoryMiB < memoryMiBMin || s.MemoryMiB > memoryMiBMax:
 		return errs.New(errs.Invalid, "machine has %d MiB of memory, want %d to %d", s.MemoryMiB, memoryMiBMin, memoryMiBMax)
+	case s.Function:
 	case s.DiskMiB < 1 || s.DiskMiB > diskMiBMax:
 		return errs.New(errs.Invalid, "machine has a disk of %d MiB, want 1 to %d", s.DiskMiB, diskMiBMax)
 	case int64(s.DiskMiB)<<20 < s.Image.VirtualBytes:
 		return errs.New(errs.Invalid, "disk of %d MiB is smaller than its image, which has %d MiB",
 			s.DiskMiB, (s.Image.VirtualBytes+1<<20-1)>>20)
+	}
+	if len(s.Volumes) > volumesMax {
+		return errs.New(errs.Invalid, "machine has %d volumes, at most %d", len(s.Volumes), volumesMax)
+	}
+	for _, v := range s.Volumes {
+		if !filepath.IsAbs(v.Path) || strings.ContainsAny(v.Path, ",\n") || v.Format != Raw && v.Format != Qcow2 {
+			return errs.New(errs.Invalid, "volume %q of format %q, want an absolute path without commas, and raw or qcow2", v.Path, v.Format)
+		}
 	}
 	if err := s.Net.validate(); err != nil {
 		return err

@@ -37,6 +37,10 @@ func TestSpecsAreChecked(t *testing.T) {
 		"TAP without name": func(s *vmm.Spec) { s.Net = vmm.NetDevice{Kind: vmm.NetTap} },
 		"forwards":         func(s *vmm.Spec) { s.Net.Forwards = make([]vmm.Forward, 200) },
 		"a bad forward":    func(s *vmm.Spec) { s.Net.Forwards[0].HostPort = 0 },
+		"volumes":          func(s *vmm.Spec) { s.Volumes = make([]vmm.Volume, 25) },
+		"relative volume":  func(s *vmm.Spec) { s.Volumes = []vmm.Volume{{Path: "data", Format: vmm.Raw}} },
+		"volume options":   func(s *vmm.Spec) { s.Volumes = []vmm.Volume{{Path: "/a,read-only=off", Format: vmm.Raw}} },
+		"volume format":    func(s *vmm.Spec) { s.Volumes = []vmm.Volume{{Path: "/a", Format: "vmdk"}} },
 	} {
 		s := goodSpec()
 		change(&s)

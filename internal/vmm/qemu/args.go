@@ -53,8 +53,22 @@ func machineArgs(spec vmm.Spec, acc vmm.Accelerator) []string {
 		"-chardev", "socket,id=agent,path="+agentSocket+",server=on,wait=off",
 		"-device", "virtserialport,chardev=agent,name="+agent.PortName,
 	)
+	args = append(args, volumeArgs(spec.Volumes)...)
 	args = append(args, netArgs(spec.Net)...)
 	return append(args, kernelArgs(spec.Image, acc)...)
+}
+
+// volumeArgs are the further drives, in the order in which the guest sees them.
+func volumeArgs(volumes []vmm.Volume) []string {
+	var args []string
+	for i, v := range volumes {
+		dev := fmt.Sprintf("driver=%s,node-name=volume%d,discard=unmap,file.driver=file,file.filename=%s", v.Format, i, v.Path)
+		if v.ReadOnly {
+			dev += ",read-only=on"
+		}
+		args = append(args, "-blockdev", dev, "-device", fmt.Sprintf("virtio-blk-pci,drive=volume%d", i))
+	}
+	return args
 }
 
 // quickFirmware starts a kernel and nothing else, some 0.15 s sooner than the

@@ -265,6 +265,7 @@ func TestOnlyWhatCanBeUsedCounts(t *testing.T) {
 	for _, text := range texts {
 		w.call(w.emitter, "doEmit", text)
 	}
+	w.call(w.other, "doMessage", strings.Repeat("x", archive.MaxTypeBytes+1), "text")
 
 	a.sync()
 
@@ -272,11 +273,14 @@ func TestOnlyWhatCanBeUsedCounts(t *testing.T) {
 		t.Errorf("an archive of somebody else counts: %s", got)
 	}
 	events, err := a.db.SyncEventsAbove(t.Context(), 0, 99)
-	if err != nil || len(events) != len(texts) {
-		t.Fatalf("%d events, %v, want %d", len(events), err, len(texts))
+	if err != nil || len(events) != len(texts)+1 {
+		t.Fatalf("%d events, %v, want %d", len(events), err, len(texts)+1)
+	}
+	if !strings.Contains(events[0].Reason, "its type has 65 bytes, at most 64") {
+		t.Errorf("the newest was dropped because %q, want its type", events[0].Reason)
 	}
 	for _, e := range events {
-		if e.Status != state.SyncDropped || e.Reason == "" || e.Text != "" {
+		if e.Status != state.SyncDropped || e.Reason == "" || e.Text != "" || e.Type != "" {
 			t.Errorf("event %+v, want it dropped with a reason", e)
 		}
 	}

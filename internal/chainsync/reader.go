@@ -272,7 +272,11 @@ func (s *Syncer) event(l *types.Log, h *chain.Header) *state.SyncEvent {
 		Tx: l.TxHash.Hex(), Index: uint64(l.Index), Number: h.Number, Block: h.Hash, Chain: message.Chain(s.cfg.Chain), At: h.Time,
 		Publisher: found.Sender.Hex(), Type: found.Type, Stamp: found.Stamp, Text: found.Text, Status: state.SyncWaiting,
 	}
-	if len(found.Text) > archive.MaxPayloadBytes {
+	switch {
+	case len(found.Type) > archive.MaxTypeBytes:
+		e.Type = ""
+		s.drop(e, fmt.Errorf("its type has %d bytes, at most %d are read", len(found.Type), archive.MaxTypeBytes))
+	case len(found.Text) > archive.MaxPayloadBytes:
 		s.drop(e, fmt.Errorf("it has %d bytes, at most %d are read", len(found.Text), archive.MaxPayloadBytes))
 	}
 	return e

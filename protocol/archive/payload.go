@@ -19,6 +19,9 @@ const (
 	// MaxPayloadBytes bounds the text of an event. A transaction may have 128 KiB at
 	// most on the networks that are known; this leaves room for others.
 	MaxPayloadBytes = 1 << 20
+	// MaxTypeBytes bounds the type of an event that is a message. The longest that means
+	// anything, STORE_IPFS, has 10.
+	MaxTypeBytes = 64
 	// MaxBytes bounds an archive: 10,000 messages of 200,000 characters would have
 	// more, but what was ever published has a few megabytes.
 	MaxBytes = 256 << 20

@@ -3,10 +3,12 @@ package indexer_test
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/indexer"
+	"github.com/aleph-onchain/aleph-onchain/protocol/archive"
 )
 
 // checkEvents wants what readers rely on.
@@ -19,12 +21,16 @@ func checkEvents(t *testing.T, events []indexer.Event) {
 		if e.Bad == nil && e.Stamp.Unix() < 0 {
 			t.Errorf("stamp %v", e.Stamp)
 		}
+		if len(e.Type) > archive.MaxTypeBytes {
+			t.Errorf("a type of %d bytes", len(e.Type))
+		}
 	}
 }
 
 func FuzzMultichain(f *testing.F) {
 	f.Add([]byte(`{"data":{"messageEvents":[{"id":"a","timestamp":1500,"address":"x","height":1,"transaction":"t","type":"POST","content":""}]}}`), []byte(`{"data":{"state":[{"processed":["2024-01-02T03:04:05.000Z/2024-01-03T03:04:05.000Z"]}]}}`))
 	f.Add([]byte(`{"data":{"messageEvents":[{"timestamp":"1e3"},{}]}}`), []byte(`{"data":{"state":[{"processed":["2024-01-03T03:04:05Z/2024-01-03T03:04:05Z","1970-01-01T00:00:00Z/9999-01-01T00:00:00Z"]}]}}`))
+	f.Add([]byte(`{"data":{"messageEvents":[{"id":"a","timestamp":1500,"address":"`+caller+`","height":1,"transaction":"t","type":"`+strings.Repeat("x", archive.MaxTypeBytes+1)+`","content":""}]}}`), []byte(`{}`))
 	f.Fuzz(func(t *testing.T, events, state []byte) {
 		const from, to, limit = 1000, 2000, 3
 		got, upTo, err := indexer.ParseMultichain(events, from, to, limit)

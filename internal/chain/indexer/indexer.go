@@ -77,7 +77,7 @@ type Event struct {
 	At        time.Time // Of the block.
 	Publisher string    // Who the transaction is of.
 	Sender    string    // Of an event that is a message, who sends it.
-	Type      string    // Of an event that is a message; else "", and Text is a payload.
+	Type      string    // Of an event that is a message, at most archive.MaxTypeBytes; else "", and Text is a payload.
 	Stamp     time.Time // When the event says that it happened.
 	Text      string
 	Bad       error // Why it says nothing; only its transaction is known then.
@@ -240,6 +240,14 @@ func checkName(what, name string) error {
 		return fmt.Errorf("%s is %.*q", what, nameMax, name)
 	}
 	return nil
+}
+
+// checkType wants the type of a message. Who calls the contract chooses it.
+func checkType(name string) error {
+	if len(name) > archive.MaxTypeBytes {
+		return fmt.Errorf("its type has %d bytes, at most %d are read", len(name), archive.MaxTypeBytes)
+	}
+	return checkName("its type", name)
 }
 
 // check looks whether an event may be one.

@@ -433,6 +433,44 @@ func TestSendersAreOfTheirChain(t *testing.T) {
 	}
 }
 
+// TestTypesAreBounded: one that is too long, or that no message can have, is passed over and
+// not kept, as callers choose it. What comes after it is read.
+func TestTypesAreBounded(t *testing.T) {
+	longest := strings.Repeat("x", archive.MaxTypeBytes)
+	tests := []struct {
+		name, of string
+		want     string // Why it is passed over; "" if it is not.
+	}{
+		{"one that is used", "STORE_IPFS", ""},
+		{"the longest", longest, ""},
+		{"one byte longer", longest + "x", "its type has 65 bytes, at most 64 are read"},
+		{"a megabyte", strings.Repeat("x", 1<<20), "its type has 1048576 bytes, at most 64 are read"},
+		{"none", "", `its type is ""`},
+		{"of two lines", "PO\nST", `its type is "PO\nST"`},
+	}
+	for _, kind := range []int{0, 1} {
+		for _, tt := range tests {
+			k := kinds(t)[kind]
+			e := event(1, 1)
+			e.Type = tt.of
+			k.server.Add(e)
+			k.server.Add(event(2, 2))
+			page, err := k.reader.Page(t.Context(), nil, after(9), 0)
+			if err != nil || len(page.Events) != 2 || page.Events[1].Bad != nil {
+				t.Errorf("%s, %s: %d events, %v, want two, of which the second is good", k.name, tt.name, len(page.Events), err)
+				continue
+			}
+			got := page.Events[0]
+			if tt.want == "" && (got.Bad != nil || got.Type != tt.of) {
+				t.Errorf("%s, %s: type %.80q, %v, want it kept", k.name, tt.name, got.Type, got.Bad)
+			}
+			if tt.want != "" && (got.Bad == nil || got.Bad.Error() != tt.want || got.Type != "") {
+				t.Errorf("%s, %s: type %.80q, %v, want none and %q", k.name, tt.name, got.Type, got.Bad, tt.want)
+			}
+		}
+	}
+}
+
 // TestAFastClockMakesNothingOld: what is younger than the age that is asked for waits, by
 // the time that the server has.
 func TestAFastClockMakesNothingOld(t *testing.T) {

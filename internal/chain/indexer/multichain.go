@@ -226,12 +226,17 @@ func (e *multichainEvent) moment(in span) (int64, error) {
 func (e *multichainEvent) event(at int64) (Event, error) {
 	out := Event{
 		ID: e.ID, Tx: e.Transaction, Height: uint64(e.Height), At: time.UnixMilli(at).UTC(), Publisher: e.Address, Sender: e.Address,
-		Type: e.Type, Stamp: (e.Timestamp / 1000).seconds(), Text: e.Content,
+		Stamp: (e.Timestamp / 1000).seconds(), Text: e.Content,
 	}
 	if err := out.check(); err != nil {
 		return Event{}, err
 	}
-	out.Bad = checkEVM(out.Sender)
+	if out.Bad = checkEVM(out.Sender); out.Bad == nil {
+		out.Bad = checkType(e.Type)
+	}
+	if out.Bad == nil {
+		out.Type = e.Type
+	}
 	return out, nil
 }
 

@@ -137,8 +137,12 @@ func (e *Event) read(raw json.RawMessage) {
 		e.Bad = err
 		return
 	}
-	if p.Timestamp == nil || p.Msgcontent == nil || checkName("its type", p.Msgtype) != nil {
-		e.Bad = fmt.Errorf("its payload has no timestamp, msgtype and msgcontent")
+	if p.Timestamp == nil || p.Msgcontent == nil {
+		e.Bad = fmt.Errorf("its payload has no timestamp and msgcontent")
+		return
+	}
+	if err := checkType(p.Msgtype); err != nil {
+		e.Bad = err
 		return
 	}
 	e.Sender, e.Type, e.Stamp, e.Text = p.Addr, p.Msgtype, p.Timestamp.seconds(), *p.Msgcontent

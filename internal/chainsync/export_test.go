@@ -8,6 +8,12 @@ const UndoMax = undoMax
 // ArchiveGrace is how long an archive is kept that no transaction names.
 const ArchiveGrace = archiveGrace
 
+// MissedTx stands for the transactions of events that were passed over.
+const MissedTx = missedTx
+
+// IndexOf is the number of what has a name.
+func IndexOf(name string) uint64 { return indexOf(name) }
+
 // EnterMax bounds the events of one transaction.
 const EnterMax = enterMax
 

@@ -1,10 +1,14 @@
 package chainsync_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -189,6 +193,12 @@ func (liar) Page(_ context.Context, cursor json.RawMessage, _ time.Time, _ time.
 	return indexer.Page{Next: cursor, More: true}, nil
 }
 
+// crowdedEnd is the cursor after all that a crowded indexer has, and errCrowded says what of
+// it cannot be read.
+const crowdedEnd = `{"height":7}`
+
+var errCrowded = errors.New("the indexer has of height 7: too much happened at once")
+
 // crowded is an indexer of one page: of many events, and of others that it passes over.
 type crowded int
 
@@ -196,38 +206,73 @@ func (n crowded) Page(_ context.Context, cursor json.RawMessage, _ time.Time, _ 
 	if cursor != nil {
 		return indexer.Page{Next: cursor}, nil
 	}
-	p := indexer.Page{Next: json.RawMessage(`{"height":7}`), More: true, Missed: errors.New("too much happened at once")}
+	p := indexer.Page{Next: json.RawMessage(crowdedEnd), More: true, Missed: errCrowded}
 	for i := range int(n) {
-		p.Events = append(p.Events, indexer.Event{ID: fmt.Sprint(i), Tx: fmt.Sprint("tx", i), Height: 7, Publisher: nuls2Emitter, Text: "no payload"})
+		p.Events = append(p.Events, indexer.Event{ID: fmt.Sprint(i), Tx: crowdedTx(i), Height: 7, Publisher: nuls2Emitter, Text: "no payload"})
 	}
 	return p, nil
 }
 
-// TestWhatIsPassedOverCanBeFound: in the log, in a metric and in a row, while what was read
-// is there, however much it is.
+// crowdedTx is the transaction of an event of a crowded indexer.
+func crowdedTx(i int) string { return fmt.Sprint("tx", i) }
+
+// TestWhatIsPassedOverCanBeFound: in the log, in a metric and in a row that a restart keeps,
+// each of which says it once, while each event that was read waits to be taken, however many
+// they are.
 func TestWhatIsPassedOverCanBeFound(t *testing.T) {
 	w := newWorld(t)
 	_, cfg := w.indexers()
-	m := w.open(t.TempDir(), cfg, nil)
+	var logged bytes.Buffer
+	withLog := func(m *member) (chainsync.Chain, chainsync.Intake) {
+		m.log = slog.New(slog.NewJSONHandler(&logged, &slog.HandlerOptions{Level: slog.LevelError}))
+		return w.client, m.pipe
+	}
+	dir := t.TempDir()
+	m := w.open(dir, cfg, nil, withLog)
 	const count = 2*chainsync.EnterMax + 7
 
-	for range 2 { // Nothing is counted twice.
+	for range 2 {
 		if err := m.FollowOnce(t.Context(), chainsync.Source{Chain: "NULS2", Indexer: crowded(count), Emitters: []string{nuls2Emitter}}); err != nil {
 			t.Fatal(err)
 		}
 	}
 
-	at, err := m.db.SyncSource(t.Context(), "NULS2")
-	if err != nil || at.Events != count+1 || string(at.Cursor) != `{"height":7}` {
-		t.Errorf("source %+v, %v, want %d events and one for what was passed over", at, err, count)
-	}
-	dropped, err := m.db.CountSyncEvents(t.Context(), "NULS2", state.SyncDropped)
-	waiting, errWaiting := m.db.CountSyncEvents(t.Context(), "NULS2", state.SyncWaiting)
-	if err != nil || errWaiting != nil || dropped != 1 || waiting != count {
-		t.Errorf("%d events are dropped and %d wait, %v, %v, want 1 and %d", dropped, waiting, err, errWaiting, count)
-	}
 	if got := metric(t, m.reg, "aleph_chainsync_missed_total"); got != 1 {
 		t.Errorf("missed is %v, want 1", got)
+	}
+	var line struct {
+		Level, Chain, Err string
+		Count             int
+	}
+	if err := json.Unmarshal(logged.Bytes(), &line); err != nil || line.Level != "ERROR" || line.Chain != "NULS2" || line.Err != errCrowded.Error() || line.Count != count {
+		t.Errorf("logged %q, %v, want one error that says how much of NULS2 was read, and %q", logged.Bytes(), err, errCrowded)
+	}
+	m.close()
+	m = w.open(dir, cfg, nil)
+	at, err := m.db.SyncSource(t.Context(), "NULS2")
+	if err != nil || at.Events != count+1 || string(at.Cursor) != crowdedEnd {
+		t.Errorf("source %+v, %v, want %d events and one for what was passed over", at, err, count)
+	}
+	if n, err := m.db.CountSyncEvents(t.Context(), "NULS2", state.SyncDropped); err != nil || n != 1 {
+		t.Errorf("%d events are dropped, %v, want 1", n, err)
+	}
+	row := state.SyncEvent{Source: "NULS2", Chain: "NULS2", Tx: chainsync.MissedTx, Index: chainsync.IndexOf(crowdedEnd), Status: state.SyncDropped, Reason: errCrowded.Error()}
+	if got, err := m.db.SyncEvent(t.Context(), row.Key()); err != nil || *got != row {
+		t.Errorf("what was passed over is %+v, %v, want %+v", got, err, row)
+	}
+	waiting, err := m.db.SyncEventsDue(t.Context(), time.Now(), false, count+1)
+	if err != nil || len(waiting) != count {
+		t.Errorf("%d events wait, %v, want %d", len(waiting), err, count)
+	}
+	missing := map[string]bool{}
+	for i := range count {
+		missing[crowdedTx(i)] = true
+	}
+	for _, e := range waiting {
+		delete(missing, e.Tx)
+	}
+	if len(missing) > 0 {
+		t.Errorf("%d transactions that were read do not wait: %v", len(missing), slices.Collect(maps.Keys(missing)))
 	}
 }
 

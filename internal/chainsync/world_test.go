@@ -229,6 +229,7 @@ type member struct {
 	pipe    *ingest.Pipeline
 	files   *files
 	blobs   *blob.Store
+	log     *slog.Logger // Of the syncer.
 	reg     *prometheus.Registry
 	closers []io.Closer
 }
@@ -251,7 +252,7 @@ func (w *world) open(dir string, cfg chainsync.Config, source *member, change ..
 	for _, fn := range change {
 		c, intake = fn(m)
 	}
-	if m.Syncer, err = chainsync.New(cfg, m.db, c, intake, m.files, quiet, m.reg); err != nil {
+	if m.Syncer, err = chainsync.New(cfg, m.db, c, intake, m.files, m.log, m.reg); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.close)
@@ -260,7 +261,7 @@ func (w *world) open(dir string, cfg chainsync.Config, source *member, change ..
 
 // openMember opens what a node has in a directory.
 func openMember(ctx context.Context, dir string) (m *member, err error) {
-	m = &member{dir: dir, reg: prometheus.NewRegistry()}
+	m = &member{dir: dir, log: quiet, reg: prometheus.NewRegistry()}
 	if m.db, err = state.Open(ctx, dir); err != nil {
 		return nil, err
 	}

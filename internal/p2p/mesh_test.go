@@ -141,6 +141,14 @@ func (m *meshRun) publish(n int, r *rand.Rand) {
 	time.Sleep(10 * time.Second)
 }
 
+// results are how long messages took, the fastest first, and how many came twice. Hosts may
+// hear more meanwhile.
+func (m *meshRun) results() (took []time.Duration, twice int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(slices.Values(m.took)), m.twice
+}
+
 // sum is a counter of all hosts together.
 func (m *meshRun) sum(name, label string) (out float64) {
 	for _, reg := range m.regs {
@@ -170,10 +178,11 @@ func mesh(t *testing.T, hosts, messages int) (out meshFigures) {
 		copies, received, used := m.sum(duplicates, simTopic), m.sum(bytes, "received"), processor(t)
 		m.publish(messages, r)
 		used = processor(t) - used
-		firsts := float64(len(m.took))
-		out.Lost = messages*(hosts-1) - len(m.took)
-		if m.twice > 0 {
-			t.Errorf("%d messages are delivered twice", m.twice)
+		took, twice := m.results()
+		firsts := float64(len(took))
+		out.Lost = messages*(hosts-1) - len(took)
+		if twice > 0 {
+			t.Errorf("%d messages are delivered twice", twice)
 		}
 		if firsts == 0 {
 			t.Fatal("nothing is delivered")
@@ -181,9 +190,8 @@ func mesh(t *testing.T, hosts, messages int) (out meshFigures) {
 		out.Copies = (m.sum(duplicates, simTopic) - copies + firsts) / firsts
 		out.Bytes = (m.sum(bytes, "received") - received) / firsts
 		out.CPUUS = float64(used.Microseconds()) / firsts
-		slices.Sort(m.took)
 		for _, q := range meshQuantiles {
-			at := m.took[min(int(q*firsts), len(m.took)-1)]
+			at := took[min(int(q*firsts), len(took)-1)]
 			out.MS = append(out.MS, float64(at.Microseconds())/1000)
 		}
 	})

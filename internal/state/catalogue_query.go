@@ -273,15 +273,15 @@ func (s *search) countIn(ctx context.Context, i int) (n int, err error) {
 	if s.whole(b) {
 		return set.count(), nil
 	}
-	var some bitset // Of the parts whose times have to be looked at.
+	var some []part // Those whose times have to be looked at.
 	for _, p := range partsOf(b, set, s.from, s.to) {
 		if s.from <= p.min && p.max < s.to {
 			n += p.n
 		} else {
-			copy(p.of(&some), p.of(set))
+			some = append(some, p)
 		}
 	}
-	found, err := s.timed(ctx, b, &some, s.from, s.to)
+	found, err := s.timed(ctx, b, set, some, s.from, s.to)
 	return n + len(found), err
 }
 
@@ -406,16 +406,18 @@ func (s *search) find(ctx context.Context, i int, from, to, need int64) ([]hit, 
 		return nil, err
 	}
 	b := s.blocks[i]
+	parts := partsOf(b, set, from, to)
 	if need > 0 {
-		from, to = s.narrow(partsOf(b, set, from, to), from, to, need)
+		from, to = s.narrow(parts, from, to, need)
+		parts = slices.DeleteFunc(parts, func(p part) bool { return p.max < from || p.min >= to })
 	}
-	return s.timed(ctx, b, set, from, to)
+	return s.timed(ctx, b, set, parts, from, to)
 }
 
 // narrow returns times within which are the first parts that have need documents
 // together, if there are so many: what is outside comes after all of those.
 func (s *search) narrow(parts []part, from, to, need int64) (least, most int64) {
-	inside := slices.DeleteFunc(parts, func(p part) bool { return p.min < from || p.max >= to })
+	inside := slices.DeleteFunc(slices.Clone(parts), func(p part) bool { return p.min < from || p.max >= to })
 	slices.SortFunc(inside, func(a, b part) int {
 		if s.oldest {
 			return cmp.Compare(a.max, b.max)

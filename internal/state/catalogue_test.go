@@ -168,6 +168,37 @@ func TestCatalogueIsAList(t *testing.T) {
 	}
 }
 
+// TestNarrowKeepsWhatAPageNeeds: the times of the first parts that have enough documents for
+// sure. It leaves the parts as they are, whose documents are looked at next.
+func TestNarrowKeepsWhatAPageNeeds(t *testing.T) {
+	t.Parallel()
+	parts := []part{{0, 5, 0, 9}, {1, 5, 20, 29}, {2, 5, 10, 19}, {3, 5, 5, 40}}
+	before := slices.Clone(parts)
+	tests := []struct {
+		oldest            bool
+		need, least, most int64
+	}{
+		{false, 1, 20, 35},
+		{false, 5, 20, 35},
+		{false, 6, 10, 35},
+		{false, 15, 0, 35},
+		{false, 16, 0, 35}, // The last part may have none of the times that are asked for.
+		{true, 1, 0, 10},
+		{true, 6, 0, 20},
+		{true, 16, 0, 35},
+	}
+	for _, tt := range tests {
+		s := &search{oldest: tt.oldest}
+		least, most := s.narrow(parts, 0, 35, tt.need)
+		if least != tt.least || most != tt.most {
+			t.Errorf("%d documents, oldest first %t: %d to %d, want %d to %d", tt.need, tt.oldest, least, most, tt.least, tt.most)
+		}
+		if !slices.Equal(parts, before) {
+			t.Fatalf("parts are %v, were %v", parts, before)
+		}
+	}
+}
+
 // TestCatalogueOfAnOlderVersion: sets and times are the same after they were put
 // where the version before has them, and back.
 func TestCatalogueOfAnOlderVersion(t *testing.T) {

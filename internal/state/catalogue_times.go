@@ -30,9 +30,21 @@ const partWords = partSize / 64
 // of is what a set has of a part.
 func (p part) of(set *bitset) []uint64 { return set[p.number*partWords : (p.number+1)*partWords] }
 
+// offsets are the places in the block of what a set has of a part.
+func (p part) offsets(set *bitset) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i, w := range p.of(set) {
+			for ; w != 0; w &= w - 1 {
+				if !yield(p.number*partSize + i<<6 + mathbits.TrailingZeros64(w)) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // partsOf are the parts of a block that have documents of a set, and may have some of
-// from <= time < to. A block that is not full has one part, and its times are
-// looked at one by one.
+// from <= time < to. All parts of a block that is not full have the times of the block.
 func partsOf(b block, set *bitset, from, to int64) (out []part) {
 	for number := range blockSize / partSize {
 		p := part{number: number, min: b.min, max: b.max}
@@ -376,8 +388,11 @@ func (c catalogue) writeBounds(ctx context.Context, tx *Tx, numbers []int64) err
 // partsFew is how many parts are named to be read; of more, all are read.
 const partsFew = 8
 
-// timed returns the documents of a set of a block with from <= time < to.
-func (s *search) timed(ctx context.Context, b block, set *bitset, from, to int64) (out []hit, err error) {
+// timed returns the documents of a set, in some parts of a block, with from <= time < to.
+func (s *search) timed(ctx context.Context, b block, set *bitset, parts []part, from, to int64) (out []hit, err error) {
+	if len(parts) == 0 {
+		return nil, nil
+	}
 	add := func(at int, t int64) {
 		if from <= t && t < to {
 			out = append(out, hit{b.first() + int64(at), t})
@@ -385,15 +400,13 @@ func (s *search) timed(ctx context.Context, b block, set *bitset, from, to int64
 	}
 	if b.n < blockSize {
 		err := s.tailOf(ctx, b, func(t *tail) {
-			for _, at := range set.offsets() {
-				add(at, t.times[at])
+			for _, p := range parts {
+				for at := range p.offsets(set) {
+					add(at, t.times[at])
+				}
 			}
 		})
 		return out, err
-	}
-	parts := partsOf(b, set, from, to)
-	if len(parts) == 0 {
-		return nil, nil
 	}
 	of := make(map[int]part, len(parts))
 	args := []any{b.number}
@@ -423,11 +436,8 @@ func (s *search) timed(ctx context.Context, b block, set *bitset, from, to int64
 		if err := s.wantPart(b, number, raw); err != nil {
 			return err
 		}
-		for i, w := range p.of(set) {
-			for ; w != 0; w &= w - 1 {
-				at := i<<6 + mathbits.TrailingZeros64(w)
-				add(number*partSize+at, int64(binary.BigEndian.Uint64(raw[8*at:])))
-			}
+		for at := range p.offsets(set) {
+			add(at, int64(binary.BigEndian.Uint64(raw[8*(at-number*partSize):])))
 		}
 		return nil
 	})

@@ -260,6 +260,9 @@ func (e *Event) check() error {
 	if e.Height > math.MaxInt64 {
 		return fmt.Errorf("height of an event is %d", e.Height)
 	}
+	if e.At.Unix() < 0 {
+		return fmt.Errorf("an event has no time")
+	}
 	return nil
 }
 

@@ -543,6 +543,7 @@ func TestHostileAnswersAreRefused(t *testing.T) {
 		{1, tez(`[{"_id":"1","source":"KT1other","timestamp":1,"blockLevel":7,"operationHash":"oo","type":"MessageEvent","payload":{}}]`), "KT1other"},
 		{1, tez(`[{"_id":"1","source":"` + tezos + `","timestamp":1,"blockLevel":7,"type":"MessageEvent","payload":{}}]`), "its transaction"},
 		{1, tez(`[{"_id":"1","source":"` + tezos + `","timestamp":"soon","blockLevel":7,"operationHash":"oo","type":"MessageEvent","payload":{}}]`), "no time"},
+		{1, tez(`[{"_id":"1","source":"` + tezos + `","blockLevel":7,"operationHash":"oo","type":"MessageEvent","payload":{}}]`), "an event has no time"},
 		{1, tez(`null`), "no list"},
 		{1, tez(`[` + strings.Repeat(`{},`, 100) + `{}]`), "101 events"},
 		{1, `{"data":{"indexStatus":{"status":"in_progress"},"stats":{"totalEvents":0},"events":[]}}`, "not synced"},

@@ -342,6 +342,9 @@ func (a *Arrival) Commit() (_ Root, err error) {
 	if err != nil {
 		return Root{}, err
 	}
+	if old, there, err := a.s.root(a.root); err != nil || there {
+		return old, err // Without a blob that nothing would need.
+	}
 	if a.begun {
 		a.pack.name(a.source, a.blob.Sum())
 		if err := a.blob.Commit(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -381,6 +382,47 @@ func TestBlocksTwiceAndInAnyOrder(t *testing.T) {
 	if err != nil || root.Size != int64(size) {
 		t.Errorf("size %d, Kubo's library says %d, %v", root.Size, size, err)
 	}
+}
+
+// TestAnotherArchiveOfARootLeavesNothing: its bytes are in another order, or have come block
+// by block while others brought them.
+func TestAnotherArchiveOfARootLeavesNothing(t *testing.T) {
+	n := newNode(t)
+	x, y := raw("x"), raw("y")
+	dir := pb(t, unixfs.FolderPBData(), x, y)
+	in := n.arrive(t, dir.Cid(), arriveMax)
+	for _, b := range []ipld.Node{dir, x, y} {
+		if c, ok, err := in.Next(); err != nil || !ok || c != b.Cid() {
+			t.Fatalf("next is %s, %t, %v, want %s", c, ok, err, b.Cid())
+		}
+		if err := in.Put(b.Cid(), b.RawData()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := n.addCAR(t, car(dir, y, x))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := n.blobs.List()
+	if err != nil || len(before) != 1 {
+		t.Fatalf("blobs %v, %v, want one", before, err)
+	}
+
+	again, err := n.addCAR(t, car(dir, x, y))
+	arrived, arriveErr := in.Commit()
+
+	if err != nil || arriveErr != nil || again != root || arrived != root {
+		t.Errorf("the second is %+v, %v, what arrived is %+v, %v; want %+v", again, err, arrived, arriveErr, root)
+	}
+	after, err := n.blobs.List()
+	if err != nil || !slices.Equal(after, before) || n.blobs.Used() != before[0].Size {
+		t.Errorf("blobs are %v of %d bytes, %v; were %v", after, n.blobs.Used(), err, before)
+	}
+	if err := n.Verify(t.Context(), root.CID); err != nil {
+		t.Error(err)
+	}
+	n.remove(t, root)
+	n.checkEmpty(t)
 }
 
 func TestArchivesHaveBounds(t *testing.T) {

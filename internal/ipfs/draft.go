@@ -54,9 +54,14 @@ func (s *Store) draft(v Version, read func(w *writer) (Root, func() error, error
 }
 
 // Commit makes the content visible, for good. Content that is there already stays
-// as it was, and is returned. Whatever it returns, the draft is used up.
+// as it was, and is returned. Whatever it returns, the draft is used up. A process
+// that ends in the middle may leave the blob, which nothing needs then; see blob.Store.MakeRoom.
 func (d *Draft) Commit() (_ Root, err error) {
 	defer func() { err = errors.Join(err, d.Abort()) }()
+	// Another archive of it has other bytes, whose blob nothing would need.
+	if old, there, err := d.pack.s.root(d.Root.CID); err != nil || there {
+		return old, err
+	}
 	if err := d.writer.commit(); err != nil {
 		return Root{}, err
 	}

@@ -38,6 +38,10 @@ func TestMain(m *testing.M) {
 		fmt.Println(arriveUntilKilled(dir, os.Getenv(killedArchive)))
 		os.Exit(1)
 	}
+	if dir := os.Getenv(killedCommit); dir != "" {
+		fmt.Println(commitUntilKilled(dir))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

@@ -35,6 +35,10 @@ const (
 // pins it in a transaction before sees it stay, and who does after that finds that
 // the bytes are not here. After a crash in the middle the file is known without its
 // bytes, and the next pass forgets it.
+//
+// Blobs that neither a row nor content names are left: they may be uploads on their way,
+// what a crash left of an add, or all that is there after the rows were restored from an
+// older copy. They go when others need room; see Keeper.MakeRoom.
 type Collector struct {
 	db      *state.DB
 	blobs   *blob.Store

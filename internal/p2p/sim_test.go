@@ -394,46 +394,66 @@ func total(t *testing.T, reg *prometheus.Registry, name, value string) (sum int)
 	return sum
 }
 
+// slowAndFast are a host whose handler is stuck, and one that knows it and publishes to it.
+type slowAndFast struct {
+	slow, fast       *p2p.Host
+	slowReg, fastReg *prometheus.Registry
+	heard            *ear          // by slow
+	stuck            chan struct{} // closed, it lets the handler go on
+	judged           *atomic.Int64 // messages by slow
+}
+
+// slowAndFast opens both and runs them until stop; they have met when it returns.
+func (w *world) slowAndFast() (s slowAndFast, stop func()) {
+	w.t.Helper()
+	s = slowAndFast{slowReg: prometheus.NewRegistry(), fastReg: prometheus.NewRegistry(), heard: &ear{}, stuck: make(chan struct{}), judged: &atomic.Int64{}}
+	s.slow = w.open("slow", s.slowReg, nil)
+	s.fast = w.open("fast", s.fastReg, func(c *p2p.Config) { c.BootstrapPeers = s.slow.Addrs() })
+	judge := func(context.Context, *p2p.Gossip) p2p.Verdict {
+		s.judged.Add(1)
+		return p2p.Accept
+	}
+	err := errors.Join(s.slow.Subscribe(simTopic, judge, func(ctx context.Context, g p2p.Gossip) {
+		<-s.stuck
+		s.heard.hear(ctx, g)
+	}), s.fast.Subscribe(simTopic, accept, drop))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	stop = w.run(s.slow, s.fast)
+	time.Sleep(5 * time.Second)
+	return s, stop
+}
+
 // TestWhatASlowHandlerMissesIsCounted: while a handler is stuck, messages wait where
 // they may come again; each is handled in the end, or counted where it was dropped.
 func TestWhatASlowHandlerMissesIsCounted(t *testing.T) {
 	const sent = 9000
 	simulate(t, func(w *world) {
-		slowReg, fastReg := prometheus.NewRegistry(), prometheus.NewRegistry()
-		slow := w.open("slow", slowReg, nil)
-		fast := w.open("fast", fastReg, func(c *p2p.Config) { c.BootstrapPeers = slow.Addrs() })
-		heard, stuck := &ear{}, make(chan struct{})
-		err := errors.Join(slow.Subscribe(simTopic, accept, func(ctx context.Context, g p2p.Gossip) {
-			<-stuck
-			heard.hear(ctx, g)
-		}), fast.Subscribe(simTopic, accept, drop))
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		defer w.run(slow, fast)()
-		time.Sleep(5 * time.Second)
+		s, stop := w.slowAndFast()
+		defer stop()
 
 		for i := range sent {
-			w.publish(fast, fmt.Sprintf("m %d", i))
+			w.publish(s.fast, fmt.Sprintf("m %d", i))
 			if i%100 == 0 {
 				time.Sleep(20 * time.Millisecond)
 			}
 		}
 		time.Sleep(time.Minute)
-		close(stuck)
+		close(s.stuck)
 		time.Sleep(time.Minute)
 
-		got := heard.count("m ")
-		missed := total(w.t, slowReg, "aleph_p2p_gossip_dropped_total", "") + total(w.t, fastReg, "aleph_p2p_gossip_dropped_total", "")
+		got := s.heard.count("m ")
+		missed := total(w.t, s.slowReg, "aleph_p2p_gossip_dropped_total", "") + total(w.t, s.fastReg, "aleph_p2p_gossip_dropped_total", "")
 		if got < 3000 || got+missed < sent {
 			w.t.Errorf("%d of %d messages are handled and %d counted as dropped, want no other missing", got, sent, missed)
 		}
-		w.publish(fast, "afterwards")
+		w.publish(s.fast, "afterwards")
 		time.Sleep(2 * time.Second)
-		if !heard.has("afterwards") {
+		if !s.heard.has("afterwards") {
 			w.t.Error("nothing is heard after the handler has caught up")
 		}
-		if s := p2p.Score(slow, fast.ID()); s < 0 {
+		if s := p2p.Score(s.slow, s.fast.ID()); s < 0 {
 			w.t.Errorf("the standing of the peer is %.1f, though it did nothing wrong", s)
 		}
 	})
@@ -444,38 +464,23 @@ func TestWhatASlowHandlerMissesIsCounted(t *testing.T) {
 func TestWhatWaitsForAHandlerIsBoundedInBytes(t *testing.T) {
 	const sent, size = 290, 250 << 10
 	simulate(t, func(w *world) {
-		slow := w.open("slow", prometheus.NewRegistry(), nil)
-		fast := w.open("fast", prometheus.NewRegistry(), func(c *p2p.Config) { c.BootstrapPeers = slow.Addrs() })
-		heard, stuck := &ear{}, make(chan struct{})
-		var judged atomic.Int64
-		judge := func(context.Context, *p2p.Gossip) p2p.Verdict {
-			judged.Add(1)
-			return p2p.Accept
-		}
-		err := errors.Join(slow.Subscribe(simTopic, judge, func(ctx context.Context, g p2p.Gossip) {
-			<-stuck
-			heard.hear(ctx, g)
-		}), fast.Subscribe(simTopic, accept, drop))
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		defer w.run(slow, fast)()
-		time.Sleep(5 * time.Second)
+		s, stop := w.slowAndFast()
+		defer stop()
 
 		filler := strings.Repeat("x", size)
 		for i := range sent {
-			w.publish(fast, fmt.Sprintf("m %d %s", i, filler))
+			w.publish(s.fast, fmt.Sprintf("m %d %s", i, filler))
 			time.Sleep(20 * time.Millisecond)
 		}
 		time.Sleep(time.Minute)
-		if n := judged.Load() * size; n > p2p.DeliverBytesMax+16*size || n < p2p.DeliverBytesMax-size {
+		if n := s.judged.Load() * size; n > p2p.DeliverBytesMax+16*size || n < p2p.DeliverBytesMax-size {
 			w.t.Errorf("%d bytes are judged while the handler is stuck, want about %d", n, p2p.DeliverBytesMax)
 		}
-		close(stuck)
+		close(s.stuck)
 		time.Sleep(time.Minute)
-		w.publish(fast, "afterwards")
+		w.publish(s.fast, "afterwards")
 		time.Sleep(2 * time.Second)
-		if !heard.has("afterwards") {
+		if !s.heard.has("afterwards") {
 			w.t.Error("nothing is heard after the handler has caught up")
 		}
 	})
@@ -510,15 +515,18 @@ func inner(t *testing.T, name string) peer.ID {
 	return out
 }
 
+// behind opens a host behind NAT that knows a relay, and cannot dial another but through it.
+func (w *world) behind(relay *p2p.Host, name, other string) *p2p.Host {
+	w.t.Helper()
+	return w.open(name, prometheus.NewRegistry(), func(c *p2p.Config) {
+		c.Reachability, c.HolePunching, c.BootstrapPeers = p2p.ReachPrivate, true, relay.Addrs()
+	}, libp2p.ConnectionGater(apart{inner(w.t, other)}))
+}
+
 func TestHostsBehindNATMeetThroughARelay(t *testing.T) {
 	simulate(t, func(w *world) {
 		relay := w.open("relay", prometheus.NewRegistry(), func(c *p2p.Config) { c.RelayService = true })
-		behind := func(name, other string) *p2p.Host {
-			return w.open(name, prometheus.NewRegistry(), func(c *p2p.Config) {
-				c.Reachability, c.HolePunching, c.BootstrapPeers = p2p.ReachPrivate, true, relay.Addrs()
-			}, libp2p.ConnectionGater(apart{inner(w.t, other)}))
-		}
-		a, b := behind("a", "b"), behind("b", "a")
+		a, b := w.behind(relay, "a", "b"), w.behind(relay, "b", "a")
 		a.HandleAsk("hi", func(context.Context, p2p.PeerID, []byte) (p2p.Answer, error) {
 			return p2p.Answer{Reply: question{Text: "through the relay"}}, nil
 		})

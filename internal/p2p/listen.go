@@ -14,7 +14,7 @@ import (
 
 // The names of transports.
 const (
-	transportTCP, transportQUIC = "tcp", "quic"
+	transportTCP, transportQUIC, transportRelay = "tcp", "quic", "relay"
 )
 
 // portTries bounds the search for a port that is free for both transports.

@@ -91,12 +91,21 @@ func (h *Host) Run(ctx context.Context) error {
 	wg.Go(func() { h.retell(ctx, topics) })
 	wg.Go(func() { h.watchDistance(ctx) })
 	wg.Go(func() { h.tellAlive(ctx) })
+	again, err := h.newAgain(time.Now())
+	if err != nil {
+		return err
+	}
+	defer again.close()
 	var rememberedAt time.Time
 	return loop.Every(ctx, h.log, checkInterval, dialBackoffMax, h.wake, func(ctx context.Context) error {
 		now := time.Now()
 		h.meetBootstrap(ctx, now)
 		h.lookUp(ctx, now)
 		h.meetListed(ctx, now)
+		again.lookForPeers(now)
+		if err := again.tellPeers(now); err != nil {
+			return err
+		}
 		if h.book == nil || now.Sub(rememberedAt) < rememberInterval {
 			return nil
 		}

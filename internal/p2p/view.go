@@ -121,7 +121,7 @@ func transportOf(addr ma.Multiaddr) string {
 		return ""
 	}
 	if _, err := addr.ValueForProtocol(ma.P_CIRCUIT); err == nil {
-		return "relay"
+		return transportRelay
 	}
 	if name, ok := protocolOf(addr); ok {
 		return name

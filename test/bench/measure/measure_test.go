@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,6 +97,73 @@ func TestAReportIsWritten(t *testing.T) {
 	}
 	if !strings.Contains(said.String(), "first: median 2 ms") {
 		t.Errorf("progress %s", said.String())
+	}
+}
+
+// TestWhatIsNotMeasuredAgainStays replaces one group and its plot in a report, and adds one.
+func TestWhatIsNotMeasuredAgainStays(t *testing.T) {
+	dir := t.TempDir()
+	report := func() *measure.Report {
+		return &measure.Report{Name: "x", Title: "Title", Command: "make x", Quantile: 0.99, Say: measure.Progress(io.Discard, "x")}
+	}
+	plot := func(name string, high float64) measure.Plot {
+		return measure.Plot{Name: name, Title: name, Series: []measure.Series{{Name: "line", X: []float64{1, 10}, Y: []float64{1, high}}}}
+	}
+	first := report()
+	if err := first.Keep(dir); err != nil {
+		t.Fatalf("keep nothing: %v", err)
+	}
+	for _, group := range []string{"One", "Two", "Three"} {
+		first.Add(group, "old a", "s", 1)
+		first.Add(group, "old b", "s", 1)
+		first.Note(group, "Old note of "+group+".")
+	}
+	first.Plot(plot("two", 7))
+	first.Plot(plot("three", 8))
+	if err := first.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+
+	var table []byte
+	for range 2 { // What stayed once stays again.
+		second := report()
+		if err := second.Keep(dir); err != nil {
+			t.Fatal(err)
+		}
+		second.Add("Four", "new", "s", 2)
+		second.Add("Two", "new", "s", 2)
+		second.Note("Two", "New note.")
+		second.Plot(plot("two", 9))
+		err := second.Write(dir)
+		if err == nil {
+			table, err = os.ReadFile(filepath.Join(dir, "x.md"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	var got []string
+	for line := range strings.Lines(string(table)) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "## ") || strings.HasPrefix(line, "| old") || strings.HasPrefix(line, "| new") || strings.Contains(line, "note") || strings.HasPrefix(line, "![") {
+			got = append(got, strings.TrimSpace(strings.SplitN(strings.Trim(line, "| "), "|", 2)[0]))
+		}
+	}
+	want := []string{
+		"## One", "Old note of One.", "old a", "old b", "## Two", "New note.", "new", "## Three", "Old note of Three.", "old a", "old b", "## Four", "new",
+		"![three](x-three.svg)", "![two](x-two.svg)",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the table has %q, want %q", got, want)
+	}
+	if n := strings.Count(string(table), "Measured at 2"); n != 2 {
+		t.Errorf("of %d groups it is said when they were measured, want of the two that stay:\n%s", n, table)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "x.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := report().Keep(dir); err == nil {
+		t.Error("a broken report was kept")
 	}
 }
 

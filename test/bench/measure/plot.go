@@ -15,19 +15,20 @@ const (
 
 // Plot has lines over logarithmic axes.
 type Plot struct {
-	Name   string // Follows that of the report in the name of the file.
-	Title  string
-	Text   string // Stands above it in the table.
-	Series []Series
+	Name   string   `json:"name"` // Follows that of the report in the name of the file.
+	Title  string   `json:"title"`
+	Text   string   `json:"text"` // Stands above it in the table.
+	Series []Series `json:"series"`
 	// Aim is drawn across, unless it is 0, with its text.
-	Aim     float64
-	AimText string
+	Aim     float64 `json:"aim,omitempty"`
+	AimText string  `json:"aim_text,omitempty"`
 }
 
 // Series is a line. Values are positive, X ascends, and all lines have the same.
 type Series struct {
-	Name string
-	X, Y []float64
+	Name string    `json:"name"`
+	X    []float64 `json:"x"`
+	Y    []float64 `json:"y"`
 }
 
 func (p Plot) file(report string) string {

@@ -2,7 +2,7 @@
 // brings them to each of a hundred hosts, and how that grows with the network; how many a
 // node takes in by gossip, with all that is checked and kept; what a connection costs; and
 // how nodes find and bring what one of them missed. It writes mesh.json, mesh.md and
-// mesh-growth.svg.
+// mesh-growth.svg; if it does not measure all, what it does not measure stays in them.
 //
 //	mesh -out bench -only delivery,growth,taking,connections,reconcile,join
 //
@@ -138,6 +138,11 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	b.report = &measure.Report{
 		Name: "mesh", Title: "The mesh", Command: "make bench-mesh", Quantile: 0.99, Say: b.say,
 		About: "All nodes and hosts of a measurement run on this machine, and processor time is that of all of them together unless it says otherwise.",
+	}
+	if len(wanted) < len(names) {
+		if err := b.report.Keep(*out); err != nil {
+			return err
+		}
 	}
 	if b.dir, err = os.MkdirTemp("", "aleph-mesh-*"); err != nil {
 		return err

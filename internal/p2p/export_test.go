@@ -39,12 +39,18 @@ func (b *Bodies) Give(to PeerID) { b.b.give(to) }
 
 // OpenWith is Open with options of the library over ours, which replace the network.
 func OpenWith(ctx context.Context, cfg Config, key ed25519.PrivateKey, reg prometheus.Registerer, more ...libp2p.Option) (*Host, error) {
-	return OpenKeeping(ctx, cfg, key, reg, ConnsHigh, more...)
+	return OpenKeeping(ctx, cfg, key, reg, usual(), more...)
 }
 
-// OpenKeeping is OpenWith for a host that keeps so many connections at most.
-func OpenKeeping(ctx context.Context, cfg Config, key ed25519.PrivateKey, reg prometheus.Registerer, conns int, more ...libp2p.Option) (*Host, error) {
-	return open(ctx, cfg, key, nil, reg, slog.New(slog.DiscardHandler), lab{more, conns})
+// Keep is how many peers a host keeps.
+type Keep = keep
+
+// Usual is what a host keeps in earnest.
+func Usual() Keep { return usual() }
+
+// OpenKeeping is OpenWith for a host that keeps so many peers.
+func OpenKeeping(ctx context.Context, cfg Config, key ed25519.PrivateKey, reg prometheus.Registerer, peers Keep, more ...libp2p.Option) (*Host, error) {
+	return open(ctx, cfg, key, nil, reg, slog.New(slog.DiscardHandler), lab{more, peers})
 }
 
 // Inner returns the library's host.

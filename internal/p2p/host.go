@@ -111,21 +111,32 @@ type Host struct {
 // Open listens as cfg says under the name of the key. The host answers no
 // question and keeps no peer before Run. book may be nil.
 func Open(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, reg prometheus.Registerer, log *slog.Logger) (*Host, error) {
-	return open(ctx, cfg, key, book, reg, log, lab{connsHigh: peering.ConnsHigh})
+	return open(ctx, cfg, key, book, reg, log, lab{keep: usual()})
 }
 
 // OpenOver is Open with options of the library over ours, with which tests replace the
 // network.
 func OpenOver(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, reg prometheus.Registerer, log *slog.Logger, more ...libp2p.Option) (*Host, error) {
-	return open(ctx, cfg, key, book, reg, log, lab{more, peering.ConnsHigh})
+	return open(ctx, cfg, key, book, reg, log, lab{more, usual()})
 }
 
 // lab is what tests set: options of the library over ours, with which they replace the
-// network, and from how many connections on idle ones are closed.
+// network, and how many peers a host keeps.
 type lab struct {
-	options   []libp2p.Option
-	connsHigh int
+	options []libp2p.Option
+	keep
 }
+
+// keep is how many peers a host keeps.
+type keep struct {
+	Conns int           // From so many connections on idle ones are closed.
+	Grace time.Duration // Younger ones are not.
+	// Table is how many peers the routing table has of one distance. It looks for none
+	// then, at the start and after; 0 = the library's usual number, and it looks.
+	Table int
+}
+
+func usual() keep { return keep{Conns: peering.ConnsHigh, Grace: peering.ConnsGrace} }
 
 func open(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, reg prometheus.Registerer, log *slog.Logger, in lab) (_ *Host, err error) {
 	if err := cfg.Validate(); err != nil {
@@ -150,7 +161,7 @@ func open(ctx context.Context, cfg Config, key ed25519.PrivateKey, book Book, re
 	if err != nil {
 		return nil, err
 	}
-	if h.dht, err = newDHT(h.host, local(listen)); err != nil {
+	if h.dht, err = newDHT(h.host, local(listen), in.Table); err != nil {
 		return nil, err
 	}
 	if h.gossip, err = h.newGossip(life); err != nil {
@@ -222,7 +233,7 @@ func (h *Host) newHost(cfg Config, key ed25519.PrivateKey, in lab) ([]ma.Multiad
 	if err != nil {
 		return nil, err
 	}
-	conns, err := peering.Conns(in.connsHigh)
+	conns, err := peering.Conns(in.Conns, in.Grace)
 	if err != nil {
 		return nil, errors.Join(err, resources.Close())
 	}
@@ -311,11 +322,14 @@ func (h *Host) introduce(ctx context.Context) error {
 	return nil
 }
 
-func newDHT(h host.Host, isLocal bool) (*dht.IpfsDHT, error) {
+func newDHT(h host.Host, isLocal bool, table int) (*dht.IpfsDHT, error) {
 	opts := []dht.Option{
 		dht.Mode(dht.ModeServer), dht.ProtocolPrefix(dhtPrefix),
 		// The table finds peers. Nobody stores records in it.
 		dht.DisableProviders(), dht.DisableValues(),
+	}
+	if table > 0 {
+		opts = append(opts, dht.BucketSize(table), dht.DisableAutoRefresh())
 	}
 	if isLocal {
 		opts = append(opts, peering.AnyAddress()...)

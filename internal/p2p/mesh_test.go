@@ -26,6 +26,7 @@ var (
 	meshHosts    = flag.Int("mesh.hosts", 30, "hosts of the simulated network")
 	meshMessages = flag.Int("mesh.messages", 200, "messages to publish")
 	meshConns    = flag.Int("mesh.connections", p2p.ConnsHigh, "connections that a host keeps at most")
+	meshFrugal   = flag.Bool("mesh.frugal", false, "hosts look for few peers, so that a thousand fit into memory")
 	meshProfile  = flag.String("mesh.profile", p2p.ProfilePrivate, "profile of the hosts")
 	meshOut      = flag.String("mesh.out", "", "file to write the figures to, as JSON")
 )
@@ -38,8 +39,11 @@ const (
 	meshCheck = 200 * time.Microsecond
 	// meshFriends are the hosts that a new one knows.
 	meshFriends = 3
-	// meshJoin is the time in which all hosts come, and meshForms the one after the last.
-	meshJoin, meshForms = 20 * time.Second, time.Minute
+	// meshJoin is the time in which all hosts come, unless that is more than meshJoinRate a
+	// second, and meshForms the one after the last.
+	meshJoin, meshJoinRate, meshForms = 20 * time.Second, 25, time.Minute
+	// frugalGrace and frugalTable are p2p.Keep's of hosts that look for few peers.
+	frugalGrace, frugalTable = 10 * time.Second, 8
 )
 
 // meshFigures are what a run measured. Times are virtual, but for the processor's.
@@ -111,7 +115,7 @@ func (m *meshRun) open(n int, r *rand.Rand) (stop func()) {
 		}
 		m.hosts, m.regs = append(m.hosts, h), append(m.regs, reg)
 		stops = append(stops, m.w.run(h))
-		time.Sleep(meshJoin / time.Duration(n))
+		time.Sleep(max(meshJoin/time.Duration(n), time.Second/meshJoinRate))
 	}
 	return func() {
 		var wg sync.WaitGroup
@@ -165,7 +169,10 @@ func mesh(t *testing.T, hosts, messages int) (out meshFigures) {
 		w := newWorld(t, meshOneWay)
 		defer w.net.Close()
 		r := rand.New(rand.NewPCG(1, uint64(hosts)))
-		w.conns = *meshConns
+		w.keep.Conns = *meshConns
+		if *meshFrugal {
+			w.keep.Grace, w.keep.Table = frugalGrace, frugalTable
+		}
 		m := &meshRun{w: w, heard: map[[2]int]bool{}}
 		defer m.open(hosts, r)()
 		time.Sleep(meshForms)

@@ -36,8 +36,7 @@ type world struct {
 	net  *simnet.Simnet
 	link simnet.NodeBiDiLinkSettings
 	next int
-	// conns is how many connections a host keeps at most.
-	conns int
+	keep p2p.Keep // Of each host.
 }
 
 const (
@@ -59,7 +58,7 @@ func simulate(t *testing.T, test func(w *world)) {
 func newWorld(t *testing.T, oneWay time.Duration) *world {
 	t.Helper()
 	link := simnet.LinkSettings{BitsPerSecond: simMbps * simlibp2p.OneMbps}
-	w := &world{t: t, net: &simnet.Simnet{LatencyFunc: simnet.StaticLatency(oneWay)}, link: simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}, conns: p2p.ConnsHigh}
+	w := &world{t: t, net: &simnet.Simnet{LatencyFunc: simnet.StaticLatency(oneWay)}, link: simnet.NodeBiDiLinkSettings{Downlink: link, Uplink: link}, keep: p2p.Usual()}
 	w.net.Start()
 	return w
 }
@@ -88,7 +87,7 @@ func (w *world) open(name string, reg prometheus.Registerer, change func(*p2p.Co
 	if change != nil {
 		change(&cfg)
 	}
-	h, err := p2p.OpenKeeping(w.t.Context(), cfg, p2ptest.Key(name), reg, w.conns, append(opts, more...)...)
+	h, err := p2p.OpenKeeping(w.t.Context(), cfg, p2ptest.Key(name), reg, w.keep, append(opts, more...)...)
 	if err != nil {
 		w.t.Fatalf("open host %s: %v", name, err)
 	}

@@ -29,8 +29,8 @@ const (
 	ConnsHigh = 192
 	// connsPart: one of so many of them is left.
 	connsPart = 2
-	// connsGrace protects a new connection until it had a chance to be useful.
-	connsGrace = 30 * time.Second
+	// ConnsGrace protects a new connection until it had a chance to be useful.
+	ConnsGrace = 30 * time.Second
 	// DialMax bounds one attempt to connect.
 	DialMax = 10 * time.Second
 )
@@ -55,10 +55,10 @@ func Limits() rcmgr.ScalingLimitConfig {
 	return limits
 }
 
-// Conns returns what closes idle connections when there are more than high, until there
-// are half as many.
-func Conns(high int) (*connmgr.BasicConnMgr, error) {
-	conns, err := connmgr.NewConnManager(high/connsPart, high, connmgr.WithGracePeriod(connsGrace))
+// Conns returns what closes idle connections that are older than grace when there are more
+// than high, until there are half as many.
+func Conns(high int, grace time.Duration) (*connmgr.BasicConnMgr, error) {
+	conns, err := connmgr.NewConnManager(high/connsPart, high, connmgr.WithGracePeriod(grace))
 	if err != nil {
 		return nil, fmt.Errorf("make connection manager: %w", err)
 	}

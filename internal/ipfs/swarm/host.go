@@ -69,7 +69,7 @@ func newHost(cfg Config, identity ed25519.PrivateKey) (host.Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make resource manager: %w", err)
 	}
-	conns, err := peering.Conns(peering.ConnsHigh)
+	conns, err := peering.Conns(peering.ConnsHigh, peering.ConnsGrace)
 	if err != nil {
 		return nil, errors.Join(err, resources.Close())
 	}

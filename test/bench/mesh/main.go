@@ -112,7 +112,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	only := flags.String("only", strings.Join(names, ","), "parts to measure")
 	flags.IntVar(&b.hosts, "hosts", 100, "hosts of the simulated network of delivery")
 	flags.IntVar(&b.published, "published", 500, "messages that are published there")
-	flags.Var(numbers{&b.growth, 2}, "growth", "hosts of the simulated networks of growth; 1000 need more than 24 GB of memory")
+	flags.Var(numbers{&b.growth, 2}, "growth", "hosts of the simulated networks of growth; 1000 have been seen to take 6 GB of memory while they come, and their end has not")
 	flags.IntVar(&b.taken, "taken", 20_000, "messages of one round of taking")
 	flags.IntVar(&b.rounds, "rounds", 5, "rounds of taking")
 	flags.Var(numbers{&b.connections, 1}, "connections", "numbers of connections of one host")

@@ -6,6 +6,11 @@
 //
 // The signature is EIP-191 over "aleph-request", the method, the target (path
 // and query), the expiry and the nonce, one per line.
+//
+// The clients of the Aleph network prove the same to a compute node in other
+// ways: an owner with a key that their wallet signed (Proof), a scheduler with
+// its own key or a token (Allocation), and who may download a backup with a
+// signed link (VerifyBackup).
 package operator
 
 import (

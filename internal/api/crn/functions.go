@@ -171,6 +171,10 @@ func (s *Server) pass(c *call, program message.ItemHash, path string) error {
 	r.URL.Path, r.URL.RawPath = decoded, path
 	r.RequestURI = ""
 	if c.r.Body != nil && c.r.Body != http.NoBody {
+		// A function may answer before it has heard all.
+		if err := http.NewResponseController(c.w).EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return fmt.Errorf("read and answer at the same time: %w", err)
+		}
 		r.Body = &callBody{PatientBody: api.NewPatientBody(c.w, http.MaxBytesReader(c.w, c.r.Body, limit)), Closer: c.r.Body, c: c}
 	}
 	answer, err := s.parts.Functions.Call(r.Context(), program, r)

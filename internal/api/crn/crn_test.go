@@ -711,3 +711,20 @@ func mustKey(t *testing.T) *ecdsa.PrivateKey {
 	}
 	return key
 }
+
+// TestEveryEndpointIsDocumented holds the document to the table.
+func TestEveryEndpointIsDocumented(t *testing.T) {
+	raw, err := os.ReadFile("../../../docs/protocol/crn.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(raw)
+	for _, r := range crn.Routes() {
+		if !strings.Contains(text, "| "+r.Method+" "+r.Path+" ") {
+			t.Errorf("docs/protocol/crn.md does not have %s %s", r.Method, r.Path)
+		}
+	}
+	if documented := strings.Count(text, "\n| GET ") + strings.Count(text, "\n| POST ") + strings.Count(text, "\n| DELETE "); documented != len(crn.Routes()) {
+		t.Errorf("docs/protocol/crn.md has %d endpoints, there are %d", documented, len(crn.Routes()))
+	}
+}

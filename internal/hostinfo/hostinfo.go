@@ -44,6 +44,7 @@ type Host struct {
 	root fs.FS
 	now  func() time.Time
 
+	names      sync.Map // Of devices, by id, as they were found once.
 	once       sync.Once
 	capability Capability // Set by once.
 }
@@ -270,9 +271,20 @@ func (h *Host) driver(dir string) string {
 	return path.Base(to)
 }
 
-// deviceName looks a device up in the list that distributions have, and names it
-// by its number where there is none.
+// deviceName is what a device is called.
 func (h *Host) deviceName(vendor, device string) string {
+	id := vendor + ":" + device
+	if name, known := h.names.Load(id); known {
+		return name.(string) //nolint:errcheck // There are no others.
+	}
+	name := h.lookUp(vendor, device)
+	h.names.Store(id, name)
+	return name
+}
+
+// lookUp looks a device up in the list that distributions have, and names it by its
+// number where there is none.
+func (h *Host) lookUp(vendor, device string) string {
 	for _, file := range []string{"usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids"} {
 		raw, err := fs.ReadFile(h.root, file)
 		if err != nil {

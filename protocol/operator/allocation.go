@@ -20,7 +20,7 @@ const (
 	// AllocationHeader carries the proof of a scheduler.
 	AllocationHeader = "Authorization"
 	// AllocationTokenHeader carries the token of an older scheduler.
-	AllocationTokenHeader = "X-Auth-Signature"
+	AllocationTokenHeader = "X-Auth-Signature" //nolint:gosec // G101: a name.
 	// AllocationWindow is how far the time of a proof may be from that of the
 	// node, either way.
 	AllocationWindow = 5 * time.Minute

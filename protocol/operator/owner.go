@@ -301,7 +301,7 @@ func parseOperation(header string, now time.Time) (*operation, error) {
 		return nil, bad
 	}
 	switch op.Method {
-	case "GET", "POST", "DELETE":
+	case "GET", "POST", "DELETE": //nolint:usestdlibvars // Words do not import net/http.
 		return &op, nil
 	default:
 		return nil, bad

@@ -1,6 +1,7 @@
 package crn
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -77,8 +78,8 @@ func parseAllocation(body []byte) (want Allocation, wrong []fieldError, err erro
 	if !json.Valid(body) {
 		return want, nil, errNotJSON()
 	}
-	var in map[string]json.RawMessage
-	if err := json.Unmarshal(body, &in); err != nil || in == nil {
+	in := objectOf(body)
+	if in == nil {
 		return want, []fieldError{{
 			Type: "model_type", Loc: []any{}, Msg: "Input should be a valid dictionary or instance of Allocation", Input: json.RawMessage(body), URL: pydanticURL + "model_type",
 		}}, nil
@@ -92,6 +93,15 @@ func parseAllocation(body []byte) (want Allocation, wrong []fieldError, err erro
 		}
 	}
 	return want, wrong, nil
+}
+
+// objectOf reads an object, and returns nil for any other document.
+func objectOf(document []byte) map[string]json.RawMessage {
+	var in map[string]json.RawMessage
+	if err := json.Unmarshal(document, &in); err != nil {
+		return nil
+	}
+	return in
 }
 
 func parseHashes(raw json.RawMessage, name string) (hashes []message.ItemHash, wrong []fieldError) {
@@ -164,29 +174,50 @@ func (s *Server) notify(c *call) error {
 	if err != nil {
 		return s.wrongBody(c, wrongHash(*in.Instance, "instance"))
 	}
-	select {
-	case s.starts <- struct{}{}:
-		defer func() { <-s.starts }()
-	default:
-		return errs.New(errs.Unavailable, "%d machines are being looked at already; try again", startsMax)
-	}
-	if err := s.admit(c, vm); err != nil {
-		return err
-	}
 	c.unhurried()
-	if err := s.parts.Machines.Start(c.r.Context(), vm); err != nil {
+	done, err := s.starts.Do(c.r.Context(), vm, func(ctx context.Context) (*notification, error) { return s.start(ctx, vm) })
+	switch {
+	case err != nil:
+		return err
+	case done.Success:
+		return s.json(c, http.StatusOK, done)
+	default:
+		return s.json(c, http.StatusServiceUnavailable, done)
+	}
+}
+
+// start starts an instance if it may start here.
+func (s *Server) start(ctx context.Context, vm message.ItemHash) (*notification, error) {
+	leave, err := s.look()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if err := s.admit(ctx, vm); err != nil {
+		return nil, err
+	}
+	if err := s.parts.Machines.Start(ctx, vm); err != nil {
 		if errs.KindOf(err) == errs.Internal {
 			s.log.Error("machine not started", "job_id", vm, "err", err)
 		}
-		return s.json(c, http.StatusServiceUnavailable, notification{Failing: []message.ItemHash{vm}, Errors: map[message.ItemHash]string{vm: exceptionOf(err)}})
+		return &notification{Failing: []message.ItemHash{vm}, Errors: map[message.ItemHash]string{vm: exceptionOf(err)}}, nil
 	}
-	return s.json(c, http.StatusOK, notification{Success: true, Successful: true, Failing: []message.ItemHash{}, Errors: map[message.ItemHash]string{}})
+	return &notification{Success: true, Successful: true, Failing: []message.ItemHash{}, Errors: map[message.ItemHash]string{}}, nil
+}
+
+// look bounds how many machines strangers have looked at, until leave is called.
+func (s *Server) look() (leave func(), err error) {
+	select {
+	case s.looks <- struct{}{}:
+		return func() { <-s.looks }, nil
+	default:
+		return nil, errs.New(errs.Unavailable, "%d machines are being looked at already; try again", looksMax)
+	}
 }
 
 // admit refuses an instance that may not start here, for the first reason in the
 // order of the reference.
-func (s *Server) admit(c *call, vm message.ItemHash) error {
-	ctx := c.r.Context()
+func (s *Server) admit(ctx context.Context, vm message.ItemHash) error {
 	m, err := s.parts.Messages.Find(ctx, vm)
 	switch errs.KindOf(err) {
 	case "":
@@ -237,7 +268,8 @@ func (s *Server) reserve(c *call) error {
 	if err != nil {
 		return s.wrongBody(c, wrongValue(strings.TrimPrefix(err.Error(), "content."), json.RawMessage(body)))
 	}
-	if err := s.use(c, owner); err != nil {
+	// Anybody has a wallet, and may not fill the memory of those who have machines.
+	if err := replayed(s.strangers.Take(owner.Address, owner.Operation, s.now())); err != nil {
 		return err
 	}
 	until, err := s.parts.Machines.Reserve(c.r.Context(), owner.Address, want)

@@ -177,12 +177,15 @@ func (w *world) Reserve(_ context.Context, by string, _ *message.Instance) (time
 func (w *world) UpdatePorts(_ context.Context, vm message.ItemHash) error {
 	return w.note("update " + string(vm))
 }
+
 func (w *world) Stop(_ context.Context, vm message.ItemHash) error {
 	return w.note("stop " + string(vm))
 }
+
 func (w *world) Reboot(_ context.Context, vm message.ItemHash) error {
 	return w.note("reboot " + string(vm))
 }
+
 func (w *world) Erase(_ context.Context, vm message.ItemHash) error {
 	return w.note("erase " + string(vm))
 }

@@ -43,7 +43,7 @@ func (s *Server) callsFunction(r *http.Request) bool {
 }
 
 // callByPath calls the function that a path names.
-func (s *Server) callByPath(c *call) error {
+func (s *Server) callByPath(ctx context.Context, c *call) error {
 	name, suffix, _ := strings.Cut(strings.TrimPrefix(c.r.URL.EscapedPath(), functionPrefix), "/")
 	text, err := url.PathUnescape(name)
 	if err != nil {
@@ -53,12 +53,12 @@ func (s *Server) callByPath(c *call) error {
 	if err != nil {
 		return refuse(http.StatusBadRequest, fmt.Sprintf("Invalid message reference: %.200s", text))
 	}
-	return s.pass(c, program, "/"+suffix)
+	return s.pass(ctx, c, program, "/"+suffix)
 }
 
 // callByHost calls the function that a host names: by its hash in the first label,
 // or by a text record of the domain.
-func (s *Server) callByHost(c *call) error {
+func (s *Server) callByHost(ctx context.Context, c *call) error {
 	host := hostname(c.r)
 	if c.r.URL.Path == "/" && (c.r.Method == http.MethodGet || c.r.Method == http.MethodHead) && s.isOwn(host) {
 		s.index(c)
@@ -67,12 +67,12 @@ func (s *Server) callByHost(c *call) error {
 	label, _, _ := strings.Cut(host, ".")
 	program, ok := programOfLabel(label)
 	if !ok && !s.isOwn(host) {
-		program, ok = s.programOfDomain(c.r.Context(), host)
+		program, ok = s.programOfDomain(ctx, host)
 	}
 	if !ok {
 		return refuseReason(http.StatusNotFound, "Invalid message reference")
 	}
-	return s.pass(c, program, c.r.URL.EscapedPath())
+	return s.pass(ctx, c, program, c.r.URL.EscapedPath())
 }
 
 // programOfLabel reads an item hash in base32. There are no such labels for
@@ -154,7 +154,7 @@ func (d *domains) end(domain string, known knownDomain) {
 
 // pass calls a function and passes its answer on, piece by piece. An answer of 404
 // is the function's own, and stays as it is.
-func (s *Server) pass(c *call, program message.ItemHash, path string) error {
+func (s *Server) pass(ctx context.Context, c *call, program message.ItemHash, path string) error {
 	if s.parts.Functions == nil {
 		return refuse(http.StatusServiceUnavailable, "This CRN cannot host the requested workload at this time.")
 	}
@@ -167,7 +167,7 @@ func (s *Server) pass(c *call, program message.ItemHash, path string) error {
 		return refuse(http.StatusBadRequest, "Invalid path")
 	}
 	c.unhurried()
-	r := c.r.Clone(c.r.Context())
+	r := c.r.Clone(ctx)
 	r.URL.Path, r.URL.RawPath = decoded, path
 	r.RequestURI = ""
 	if c.r.Body != nil && c.r.Body != http.NoBody {
@@ -177,7 +177,7 @@ func (s *Server) pass(c *call, program message.ItemHash, path string) error {
 		}
 		r.Body = &callBody{PatientBody: api.NewPatientBody(c.w, http.MaxBytesReader(c.w, c.r.Body, limit)), Closer: c.r.Body, c: c}
 	}
-	answer, err := s.parts.Functions.Call(r.Context(), program, r)
+	answer, err := s.parts.Functions.Call(ctx, program, r)
 	if err != nil {
 		return err
 	}

@@ -2,13 +2,14 @@ package crn
 
 import (
 	"bytes"
+	"fmt"
 	"html/template"
 	"net/http"
 )
 
-// page is what people see of the node. Who rates nodes reads the header Server of
-// it.
-var page = template.Must(template.New("").Parse(`<!DOCTYPE html>
+// pageText is what people see of the node. Who rates nodes reads the header Server
+// of it.
+const pageText = `<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Aleph compute node {{.Domain}}</title></head>
 <body>
@@ -30,14 +31,22 @@ var page = template.Must(template.New("").Parse(`<!DOCTYPE html>
 </ul>
 </body>
 </html>
-`)) //nolint:gochecknoglobals // A constant.
+`
+
+// newPage writes the page of a node.
+func newPage(cfg Config) ([]byte, error) {
+	page, err := template.New("").Parse(pageText)
+	if err != nil {
+		return nil, fmt.Errorf("read page of the node: %w", err)
+	}
+	var b bytes.Buffer
+	if err := page.Execute(&b, cfg); err != nil {
+		return nil, fmt.Errorf("write page of the node: %w", err)
+	}
+	return b.Bytes(), nil
+}
 
 func (s *Server) index(c *call) {
-	var b bytes.Buffer
-	if err := page.Execute(&b, s.self.Config); err != nil {
-		s.fail(c, err)
-		return
-	}
 	c.w.Header().Set("Content-Security-Policy", "default-src 'none'")
-	s.write(c, http.StatusOK, "text/html; charset=utf-8", b.Bytes())
+	s.write(c, http.StatusOK, "text/html; charset=utf-8", s.page)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/operator"
@@ -26,7 +27,7 @@ const (
 	tailDefault = 10_000
 	// firstMax bounds the first message of a client, in bytes, and firstTimeout how
 	// long it may take to sign it.
-	firstMax, firstTimeout = 16 << 10, 60 * time.Second
+	firstMax, firstTimeout = 16 << 10, 30 * time.Second
 	// frameTimeout bounds how long one line may take to be sent, and pingEvery is
 	// how often a client must show that it is there.
 	frameTimeout, pingEvery = 10 * time.Second, 30 * time.Second
@@ -198,32 +199,41 @@ func (s *Server) streamLogs(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.stream(); err != nil {
-		return err
+	select {
+	case s.greetings <- struct{}{}:
+	default:
+		return errs.New(errs.Unavailable, "%d clients have not said yet who they are; try again", greetingsMax)
 	}
+	greeted := sync.OnceFunc(func() { <-s.greetings })
+	defer greeted()
 	conn, err := websocket.Accept(c.w, c.r, &websocket.AcceptOptions{InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
 		s.log.Debug("connection not upgraded", "path", c.r.URL.Path, "err", err)
-		return nil //nolint:nilerr // Accept has answered.
+		return nil // It has answered.
 	}
 	defer func() { _ = conn.CloseNow() }() // It is closed in peace, or the client is gone.
 	k := &socket{conn: conn, ctx: c.r.Context()}
-	if err := s.follow(c, k, e, tail); err != nil {
+	if err := s.follow(c, k, e, tail, greeted); err != nil {
 		s.log.Debug("log no longer followed", "job_id", vm, "err", err)
 	}
 	return nil
 }
 
 // follow speaks with a client until one of the two ends.
-func (s *Server) follow(c *call, k *socket, e *Execution, tail int) error {
-	if reason := s.greet(k, e); reason != "" {
+func (s *Server) follow(c *call, k *socket, e *Execution, tail int, greeted func()) error {
+	reason := s.greet(k, e)
+	greeted()
+	if reason != "" {
 		return errors.Join(k.send(frame{Status: "failed", Reason: reason}), k.conn.Close(websocket.StatusNormalClosure, ""))
 	}
 	leave, err := s.readers.enter(e.Hash)
+	if err == nil {
+		defer leave()
+		err = api.BeginStream(c.w)
+	}
 	if err != nil {
 		return errors.Join(k.send(frame{Status: "failed", Reason: errs.Public(err)}), k.conn.Close(websocket.StatusTryAgainLater, ""))
 	}
-	defer leave()
 	if err := k.send(frame{Status: "connected"}); err != nil {
 		return err
 	}

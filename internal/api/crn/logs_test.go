@@ -73,7 +73,7 @@ func live(t *testing.T, w *world) *api.Server {
 // frames dials, says the first message and returns what comes until the end.
 func frames(t *testing.T, srv *api.Server, path, first string) []string {
 	t.Helper()
-	conn, answer, err := websocket.Dial(t.Context(), srv.URL()+path, &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {"https://console.example"}}})
+	conn, answer, err := websocket.Dial(t.Context(), srv.URL()+path, &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {"https://console.example"}}}) //nolint:bodyclose // It is the connection.
 	if err != nil {
 		t.Fatalf("%v, %+v", err, answer)
 	}
@@ -109,10 +109,16 @@ func TestLogsAreFollowed(t *testing.T) {
 	}{
 		{"of one that runs", "", signed(owner), func(*crn.Execution) {}, []string{connected, first, second}, crn.LogQuery{Follow: true, Tail: 10_000}},
 		{"all of it", "?tail=all", signed(owner), func(*crn.Execution) {}, []string{connected, first, second}, crn.LogQuery{Follow: true, Tail: -1}},
-		{"of one that has ended", "", signed(owner), func(e *crn.Execution) { e.Running = false; e.Times.Stopping = clock() },
-			[]string{connected, first, second, `{"type":"system","message":"VM is not running, past logs sent"}`}, crn.LogQuery{Tail: 10_000}},
-		{"of one that starts", "", signed(owner), func(e *crn.Execution) { e.Running = false; e.Times.Started = time.Time{} },
-			[]string{connected, `{"type":"system","message":"VM is starting, try again shortly"}`}, crn.LogQuery{}},
+		{
+			"of one that has ended", "", signed(owner), func(e *crn.Execution) { e.Running = false; e.Times.Stopping = clock() },
+			[]string{connected, first, second, `{"type":"system","message":"VM is not running, past logs sent"}`},
+			crn.LogQuery{Tail: 10_000},
+		},
+		{
+			"of one that starts", "", signed(owner), func(e *crn.Execution) { e.Running = false; e.Times.Started = time.Time{} },
+			[]string{connected, `{"type":"system","message":"VM is starting, try again shortly"}`},
+			crn.LogQuery{},
+		},
 		{"by a stranger", "", signed(other), func(*crn.Execution) {}, []string{`{"status":"failed","reason":"unauthorized sender"}`}, crn.LogQuery{}},
 		{"without proof", "", `{}`, func(*crn.Execution) {}, []string{`{"status":"failed","reason":"missing 'auth' key in message"}`}, crn.LogQuery{}},
 		{"with another proof", "", `{"auth":1}`, func(*crn.Execution) {}, []string{`{"status":"failed","reason":"Invalid format for auth packet, see /doc/operator_auth.md"}`}, crn.LogQuery{}},
@@ -180,7 +186,7 @@ func TestReadersOfOneMachineAreBounded(t *testing.T) {
 	}
 	answer := ask(deca)
 	var body map[string]string
-	if err := json.NewDecoder(answer.Body).Decode(&body); err != nil || answer.StatusCode != 503 {
+	if err := json.NewDecoder(answer.Body).Decode(&body); err != nil || answer.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("the ninth: %d %v, %v", answer.StatusCode, body, err)
 	}
 	answer.Body.Close()
@@ -188,8 +194,39 @@ func TestReadersOfOneMachineAreBounded(t *testing.T) {
 	for range 8 {
 		<-done
 	}
-	if answer = ask(cafe); answer.StatusCode != 200 {
+	if answer = ask(cafe); answer.StatusCode != http.StatusOK {
 		t.Errorf("another machine's: %d", answer.StatusCode)
 	}
 	answer.Body.Close()
+}
+
+// Who does not say who they are takes nothing from those who do.
+func TestStrangersAtTheDoorAreBounded(t *testing.T) {
+	owner := newWallet(t)
+	w := newWorld(t)
+	w.here[deca], w.lines = instance(owner.address), lines()
+	srv := live(t, w)
+	const path = machine + "/stream_logs"
+	var silent []*websocket.Conn
+	for range 64 {
+		conn, _, err := websocket.Dial(t.Context(), srv.URL()+path, nil) //nolint:bodyclose // It is the connection.
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.CloseNow()
+		silent = append(silent, conn)
+	}
+	if _, answer, err := websocket.Dial(t.Context(), srv.URL()+path, nil); err == nil || answer.StatusCode != http.StatusServiceUnavailable { //nolint:bodyclose // It was read.
+		t.Errorf("one more was let in: %v", err)
+	}
+	if err := silent[0].Write(t.Context(), websocket.MessageText, []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if _, raw, err := silent[0].Read(t.Context()); err != nil || !strings.Contains(string(raw), "missing 'auth'") {
+		t.Errorf("%s, %v", raw, err)
+	}
+	got := frames(t, srv, path, `{"auth":{"X-SignedPubKey":`+owner.pubKey+`,"X-SignedOperation":`+owner.operation(t, "GET", path)+`}}`)
+	if len(got) != 3 {
+		t.Errorf("heard %v", got)
+	}
 }

@@ -1,6 +1,7 @@
 package crn
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,13 +23,14 @@ func (s *Server) update(c *call) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case s.starts <- struct{}{}:
-		defer func() { <-s.starts }()
-	default:
-		return errs.New(errs.Unavailable, "%d machines are being looked at already; try again", startsMax)
-	}
-	err = s.parts.Machines.UpdatePorts(c.r.Context(), vm)
+	_, err = s.updates.Do(c.r.Context(), vm, func(ctx context.Context) (struct{}, error) {
+		leave, err := s.look()
+		if err != nil {
+			return struct{}{}, refuse(http.StatusServiceUnavailable, errs.Public(err))
+		}
+		defer leave()
+		return struct{}{}, s.parts.Machines.UpdatePorts(ctx, vm)
+	})
 	switch errs.KindOf(err) {
 	case "":
 		return s.json(c, http.StatusOK, struct{}{})
@@ -167,7 +169,7 @@ func (s *Server) regenerateProxy(c *call) error {
 	if _, err := s.scheduled(c); err != nil {
 		return err
 	}
-	var err error = errs.New(errs.Unavailable, "there is no proxy")
+	err := errs.New(errs.Unavailable, "there is no proxy")
 	if s.parts.Proxy != nil {
 		err = s.parts.Proxy.Regenerate(c.r.Context())
 	}

@@ -290,7 +290,7 @@ func unsafeHost(host string) string {
 }
 
 // isFileName is what may be a file of an export.
-var isFileName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$`) //nolint:gochecknoglobals // A constant.
+var isFileName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$`)
 
 func wrongFiles(files []DiskFile) (wrong []fieldError) {
 	if len(files) == 0 || len(files) > diskFilesMax {

@@ -116,7 +116,8 @@ type Machines interface {
 	// here yet.
 	Admit(ctx context.Context, vm message.ItemHash, want *message.Instance) error
 	// Start starts a machine whose owner or message asks for it, and returns
-	// once it is up. One that runs is left alone.
+	// once it is up. One that runs is left alone. The context bounds the waiting
+	// only: who asked may go away.
 	Start(ctx context.Context, vm message.ItemHash) error
 	// Reserve keeps what a machine needs for an address, or gives errs.Exhausted
 	// if there is no room, and errs.Conflict if a device is not free.

@@ -21,6 +21,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/flight"
+	"github.com/aleph-onchain/aleph-onchain/internal/hostinfo"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/operator"
 )
@@ -33,9 +34,9 @@ const (
 	replaysMax, replaysPerSignerMax = 100_000, 2_000
 	// slowest is how long an answer that waits for machines may take.
 	slowest = 15 * time.Minute
-	// startsMax bounds the requests of strangers that may start a machine and are
-	// looked at at the same time.
-	startsMax = 64
+	// looksMax bounds the machines that strangers have looked at at the same time,
+	// and greetingsMax those who have not said yet who they are.
+	looksMax, greetingsMax = 64, 64
 	// secretBytes is how long the node's secret is.
 	secretBytes = 32
 )
@@ -53,7 +54,7 @@ type Config struct {
 
 // DefaultConfig is that of the public network.
 func DefaultConfig() Config {
-	return Config{
+	return Config{ //nolint:gosec // G101: the hash of a token, and names of programs.
 		Domain: "localhost", Version: "1.13.0",
 		AllocationTokenHash:  "151ba92f2eb90bce67e912af2f7a5c17d8654b3d29895b042107ea312a7eebda",
 		CheckProgram:         "d2b74aa29898457bde0560e47f7cdd4e77287e9f1f7a1456161d2fd7d5c855d7",
@@ -149,17 +150,26 @@ type Server struct {
 	parts Parts
 	log   *slog.Logger
 	table []route
+	page  []byte
 	now   func() time.Time
 
 	tokenHash   [32]byte
 	signers     []common.Address
 	owners      *operator.Replays
 	allocations *operator.Replays
-	starts      chan struct{}
+	strangers   *operator.Replays
+	looks       chan struct{}
+	greetings   chan struct{}
 	readers     readers
 	domains     domains
-	checks      flight.Group[diagnosed, map[string]bool]
-	draining    atomic.Bool
+
+	// What strangers may ask for is done once for all who ask.
+	starts  flight.Group[message.ItemHash, *notification]
+	updates flight.Group[message.ItemHash, struct{}]
+	checks  flight.Group[check, map[string]bool]
+	reaches flight.Group[string, *hostinfo.Connectivity]
+
+	draining atomic.Bool
 
 	mu        sync.Mutex
 	restoring map[message.ItemHash]bool // guarded by mu
@@ -175,13 +185,18 @@ func New(self Self, parts Parts, log *slog.Logger) (*Server, error) {
 		self: self, parts: parts, log: log, table: routes(), now: time.Now,
 		owners:      operator.NewReplays(2*operator.OperationWindow, replaysMax, replaysPerSignerMax),
 		allocations: operator.NewReplays(2*operator.AllocationWindow, replaysMax, replaysMax),
-		starts:      make(chan struct{}, startsMax), restoring: map[message.ItemHash]bool{},
+		strangers:   operator.NewReplays(2*operator.OperationWindow, replaysMax, replaysPerSignerMax),
+		looks:       make(chan struct{}, looksMax), greetings: make(chan struct{}, greetingsMax), restoring: map[message.ItemHash]bool{},
 	}
 	for _, signer := range self.AllocationSigners {
 		s.signers = append(s.signers, common.HexToAddress(signer))
 	}
 	if _, err := hex.Decode(s.tokenHash[:], []byte(self.AllocationTokenHash)); err != nil {
 		return nil, fmt.Errorf("read allocation_token_hash: %w", err)
+	}
+	var err error
+	if s.page, err = newPage(self.Config); err != nil {
+		return nil, err
 	}
 	left, err := filepath.Glob(filepath.Join(self.Staging, uploadPattern))
 	if err != nil {
@@ -199,7 +214,8 @@ func New(self Self, parts Parts, log *slog.Logger) (*Server, error) {
 func (s *Server) Drain() { s.draining.Store(true) }
 
 // Serves reports whether a request is for this interface: its path is one of it,
-// or its host is none of the node's own.
+// or its host names a function. What no other interface of the node has may be
+// passed here too: custom domains are found so.
 func (s *Server) Serves(r *http.Request) bool {
 	if _, _, ok := s.find(r.Method, r.URL.EscapedPath()); ok || strings.HasPrefix(r.URL.Path, functionPrefix) || underOwn(r.URL.Path) {
 		return true
@@ -208,7 +224,9 @@ func (s *Server) Serves(r *http.Request) bool {
 		_, _, ok := s.find(r.Header.Get("Access-Control-Request-Method"), r.URL.EscapedPath())
 		return ok
 	}
-	return !s.isOwn(hostname(r))
+	label, _, _ := strings.Cut(hostname(r), ".")
+	_, ok := programOfLabel(label)
+	return ok
 }
 
 // isOwn reports whether a host is the node itself rather than a function's: its
@@ -262,9 +280,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case method == http.MethodGet && underOwn(r.URL.Path):
 		err = errNoPath()
 	case strings.HasPrefix(r.URL.Path, functionPrefix) && len(r.URL.Path) > len(functionPrefix):
-		err = s.callByPath(c)
+		err = s.callByPath(r.Context(), c)
 	default:
-		err = s.callByHost(c)
+		err = s.callByHost(r.Context(), c)
 	}
 	if err != nil {
 		s.fail(c, err)

@@ -25,7 +25,12 @@ const (
 
 // checkHost shows whether the host reaches the Internet.
 func (s *Server) checkHost(c *call) error {
-	v := s.parts.Host.Connectivity(c.r.Context())
+	v, err := s.reaches.Do(c.r.Context(), "", func(ctx context.Context) (*hostinfo.Connectivity, error) {
+		return s.parts.Host.Connectivity(ctx), nil
+	})
+	if err != nil {
+		return err
+	}
 	status := http.StatusOK
 	for _, family := range []hostinfo.Reach{v.IPv4, v.IPv6} {
 		if !family.Egress || !family.DNS || !family.Domain {
@@ -37,12 +42,18 @@ func (s *Server) checkHost(c *call) error {
 
 // checkIPv6 shows whether the host and its machines reach the Internet by IPv6.
 func (s *Server) checkIPv6(c *call) error {
-	host := s.parts.Host.IPv6(c.r.Context())
-	ctx, cancel := context.WithTimeout(c.r.Context(), ipv6Timeout)
-	defer cancel()
-	d := &diagnosis{s: s, program: message.ItemHash(s.self.CheckProgram)}
-	vm := d.check(ctx, "/ip/6", func(v answerOfCheck) bool { return v.is("result", true) && v.has("headers") })
-	return s.json(c, http.StatusOK, map[string]bool{"host": host, "vm": vm})
+	result, err := s.checks.Do(c.r.Context(), check{what: "ipv6"}, func(ctx context.Context) (map[string]bool, error) {
+		host := s.parts.Host.IPv6(ctx)
+		ctx, cancel := context.WithTimeout(ctx, ipv6Timeout)
+		defer cancel()
+		d := &diagnosis{s: s, program: message.ItemHash(s.self.CheckProgram)}
+		vm := d.check(ctx, "/ip/6", func(v answerOfCheck) bool { return v.is("result", true) && v.has("headers") })
+		return map[string]bool{"host": host, "vm": vm}, nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.json(c, http.StatusOK, result)
 }
 
 func (s *Server) checkProgram(c *call) error {
@@ -53,10 +64,10 @@ func (s *Server) checkProgramLegacy(c *call) error {
 	return s.diagnose(c, s.self.CheckProgramLegacy, true)
 }
 
-// diagnosed is a check that is going on, and its result.
-type diagnosed struct {
-	program string
-	retro   bool
+// check is one that is going on.
+type check struct {
+	what  string // A program, or "ipv6".
+	retro bool
 }
 
 // diagnose runs the program with which nodes check themselves. Who asks while it
@@ -66,7 +77,7 @@ func (s *Server) diagnose(c *call, program string, retro bool) error {
 		return refuse(http.StatusServiceUnavailable, "Server disconnected: functions are not run here")
 	}
 	c.unhurried()
-	result, err := s.checks.Do(c.r.Context(), diagnosed{program, retro}, func(ctx context.Context) (map[string]bool, error) {
+	result, err := s.checks.Do(c.r.Context(), check{program, retro}, func(ctx context.Context) (map[string]bool, error) {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
 		d := &diagnosis{s: s, program: message.ItemHash(program)}

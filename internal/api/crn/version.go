@@ -24,14 +24,14 @@ type version struct {
 	local   []string
 }
 
-var versionForm = regexp.MustCompile(`^v?(?:(\d+)!)?(\d+(?:\.\d+)*)` + //nolint:gochecknoglobals // A constant.
+var versionForm = regexp.MustCompile(`^v?(?:(\d+)!)?(\d+(?:\.\d+)*)` +
 	`(?:[-_.]?(alpha|a|beta|b|preview|pre|c|rc)[-_.]?(\d+)?)?` +
 	`(?:-(\d+)|[-_.]?(post|rev|r)[-_.]?(\d+)?)?` +
 	`(?:[-_.]?(dev)[-_.]?(\d+)?)?` +
 	`(?:\+([a-z0-9]+(?:[-_.][a-z0-9]+)*))?$`)
 
 func parseVersion(text string) (*version, error) {
-	bad := fmt.Errorf("Invalid version: '%.*s'", versionMax, text) //nolint:staticcheck,revive // ST1005, error-strings: what clients are told.
+	bad := fmt.Errorf("Invalid version: '%.*s'", versionMax, text) //nolint:staticcheck // ST1005: what clients are told.
 	m := versionForm.FindStringSubmatch(strings.ToLower(strings.TrimSpace(text)))
 	if len(text) > versionMax || m == nil {
 		return nil, bad

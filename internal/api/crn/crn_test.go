@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"iter"
 	"log/slog"
@@ -48,7 +49,7 @@ func clock() time.Time { return time.Date(2030, 1, 1, 0, 1, 0, 0, time.UTC) }
 
 // world is a compute node in memory.
 type world struct {
-	t   *testing.T
+	t   testing.TB
 	srv *crn.Server
 
 	mu        sync.Mutex
@@ -78,7 +79,7 @@ type world struct {
 	session   string
 }
 
-func newWorld(t *testing.T, change ...func(*crn.Self, *crn.Parts)) *world {
+func newWorld(t testing.TB, change ...func(*crn.Self, *crn.Parts)) *world {
 	t.Helper()
 	w := &world{
 		t: t, here: map[message.ItemHash]*crn.Execution{}, gone: map[message.ItemHash]*crn.Execution{}, messages: map[message.ItemHash]*crn.Message{},
@@ -86,7 +87,7 @@ func newWorld(t *testing.T, change ...func(*crn.Self, *crn.Parts)) *world {
 	}
 	cfg := crn.DefaultConfig()
 	cfg.Domain = domain
-	me := crn.Self{Config: cfg, Secret: secret, Staging: t.TempDir()}
+	me := crn.Self{Config: cfg, Secret: secret}
 	parts := crn.Parts{
 		Machines: w, Executions: w, Messages: inMessages{w}, Payments: w, Rights: w, Identity: w, Host: w, Logs: w, Functions: w, Backups: inBackups{w}, Migrations: inMigrations{w},
 		Confidential: inConfidential{w}, Resolver: w,
@@ -298,10 +299,10 @@ func (b inBackups) Delete(_ context.Context, _ message.ItemHash, id string) erro
 	return b.w.note("delete " + id)
 }
 
-func (b inBackups) Restore(_ context.Context, _ message.ItemHash, file string) error {
-	raw, err := os.ReadFile(file)
+func (b inBackups) Restore(_ context.Context, _ message.ItemHash, image io.Reader) error {
+	raw, err := io.ReadAll(image)
 	if err != nil {
-		return err
+		return fmt.Errorf("read upload: %w", err)
 	}
 	b.w.restored = raw
 	return b.w.note("restore")
@@ -375,7 +376,7 @@ type wallet struct {
 	n       int
 }
 
-func newWallet(t *testing.T) *wallet {
+func newWallet(t testing.TB) *wallet {
 	t.Helper()
 	key, err := crypto.GenerateKey()
 	if err != nil {
@@ -414,7 +415,7 @@ func signedText(payload, signature string) string {
 }
 
 // operation signs a request as clients do.
-func (k *wallet) operation(t *testing.T, method, path string) string {
+func (k *wallet) operation(t testing.TB, method, path string) string {
 	t.Helper()
 	k.n++ // No two are of one time.
 	payload, err := json.Marshal(map[string]string{
@@ -434,7 +435,7 @@ func (k *wallet) operation(t *testing.T, method, path string) string {
 	return signedText(hex.EncodeToString(payload), hex.EncodeToString(sig[:]))
 }
 
-func (k *wallet) sign(t *testing.T, r *http.Request) *http.Request {
+func (k *wallet) sign(t testing.TB, r *http.Request) *http.Request {
 	t.Helper()
 	r.Header.Set("X-SignedPubKey", k.pubKey)
 	r.Header.Set("X-SignedOperation", k.operation(t, r.Method, r.URL.Path))

@@ -49,7 +49,7 @@ func TestLogs(t *testing.T) {
 }
 
 // live serves a world as the node does.
-func live(t *testing.T, w *world) *api.Server {
+func live(t testing.TB, w *world) *api.Server {
 	t.Helper()
 	srv, err := api.Listen(t.Context(), api.Config{Bind: "127.0.0.1:0"}, slog.New(slog.DiscardHandler))
 	if err != nil {

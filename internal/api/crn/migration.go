@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -108,8 +109,9 @@ func (s *Server) exportStatus(c *call) error {
 		return refuse(http.StatusNotFound, "No export job")
 	}
 	var files []DiskFile
-	if len(job.Files) > 0 {
-		files = job.Files
+	for _, f := range job.Files {
+		f.DownloadPath = "/control/machine/" + string(vm) + "/migration/disk/" + url.PathEscape(f.Name)
+		files = append(files, f)
 	}
 	return s.json(c, http.StatusOK, struct {
 		VM       message.ItemHash `json:"vm_hash"`

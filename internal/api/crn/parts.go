@@ -280,10 +280,11 @@ type Backups interface {
 	Open(ctx context.Context, vm message.ItemHash, id string) (*Backup, io.ReadSeekCloser, error)
 	// Delete gives errs.NotFound for what is not here.
 	Delete(ctx context.Context, vm message.ItemHash, id string) error
-	// Restore replaces the root disk of a machine by a file, which it takes. The
-	// file is a qcow2 image without others, and no larger than the disk may be.
-	// errs.Conflict means that a backup or a restore is going on.
-	Restore(ctx context.Context, vm message.ItemHash, file string) error
+	// Restore replaces the root disk of a machine by a qcow2 image, which is read
+	// to its end before anything changes. errs.Invalid means that it is none, that
+	// it needs another file, or that its disk is larger than the machine's, and
+	// errs.Conflict that a backup or a restore is going on.
+	Restore(ctx context.Context, vm message.ItemHash, image io.Reader) error
 	// RestoreRef does the same with a file of the network.
 	RestoreRef(ctx context.Context, vm, ref message.ItemHash) error
 }
@@ -351,7 +352,7 @@ type DiskFile struct {
 	Name         string `json:"name"`
 	Bytes        int64  `json:"size_bytes"`
 	SHA256       string `json:"sha256"`
-	DownloadPath string `json:"download_path"`
+	DownloadPath string `json:"download_path"` // Of an export it is filled in by the door.
 }
 
 // ImportRequest asks for the machine of another node.

@@ -20,10 +20,20 @@ type Failure struct {
 	Text   string
 	// Plain tells a text as it is; others are the "error" of an object.
 	Plain bool
+	// Cause is for the log, or nil.
+	Cause error
 }
 
 // Error implements error.
-func (f *Failure) Error() string { return f.Text }
+func (f *Failure) Error() string {
+	if f.Cause != nil {
+		return f.Text + ": " + f.Cause.Error()
+	}
+	return f.Text
+}
+
+// Unwrap gives the cause.
+func (f *Failure) Unwrap() error { return f.Cause }
 
 // refuse refuses with a text.
 func refuse(status int, text string) error { return &Failure{Status: status, Text: text} }
@@ -95,7 +105,8 @@ func (s *Server) fail(c *call, err error) {
 		return // Nobody reads the answer.
 	}
 	f := failureOf(err)
-	if f.Status == http.StatusInternalServerError {
+	// What is plain of such a failure is a program's own.
+	if f.Status == http.StatusInternalServerError && !f.Plain {
 		s.log.Error("request failed", "method", c.r.Method, "path", c.r.URL.Path, "err", err)
 	}
 	if f.Plain {

@@ -9,24 +9,20 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/http"
-	"os"
 	"strings"
 	"syscall"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
-	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qcow2"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
-const (
-	uploadPattern = "restore-*.qcow2"
-	// uploadExtra is what an image may have beside the bytes of its disk, and one
-	// part in 1024 of them: tables, and the form around it.
-	uploadExtra = 1 << 20
-	// partsMax bounds the parts of a form.
-	partsMax = 16
-)
+// partsMax bounds the parts of a form.
+const partsMax = 16
+
+// uploadMax bounds an upload, in bytes: an image has tables beside the bytes of its
+// disk, less than an eighth of them.
+func uploadMax(disk int64) int64 { return disk + disk/8 + 16<<20 }
 
 // errBusy is a machine that is being restored or copied already.
 func errBusy() error {
@@ -90,7 +86,7 @@ func (s *Server) restoreFailed(e *Execution, err error) error {
 }
 
 func (s *Server) restoreFrom(c *call, e *Execution) error {
-	limit := e.RootfsBytes + e.RootfsBytes/1024 + uploadExtra
+	limit := uploadMax(e.RootfsBytes)
 	if c.r.ContentLength > limit {
 		return errTooLarge(e.RootfsBytes, c.r.ContentLength)
 	}
@@ -105,19 +101,40 @@ func (s *Server) restoreFrom(c *call, e *Execution) error {
 		return err
 	}
 	body := api.NewPatientBody(c.w, http.MaxBytesReader(c.w, c.r.Body, limit))
-	file, err := s.receive(multipart.NewReader(body, params["boundary"]), e.RootfsBytes)
-	if body.Err() != nil {
-		err = uploadBrokeOff(body.Err(), e.RootfsBytes)
+	image := &upload{c: c}
+	image.r, err = rootfsOf(multipart.NewReader(body, params["boundary"]))
+	if err == nil {
+		// What was uploaded to the end is restored to the end.
+		err = s.parts.Backups.Restore(context.WithoutCancel(c.r.Context()), e.Hash, image)
 	}
-	if file != "" {
-		defer os.Remove(file) // Unless it was taken.
+	switch {
+	case body.Err() != nil:
+		return uploadBrokeOff(body.Err(), e.RootfsBytes)
+	case image.err != nil:
+		return uploadBrokeOff(image.err, e.RootfsBytes)
+	case errs.KindOf(err) == errs.Invalid:
+		return refuse(http.StatusBadRequest, "Uploaded file is not a valid QCOW2 disk image: "+errs.Public(err))
 	}
+	return err
+}
+
+// upload is an image that comes. After its last byte the machine has its time.
+type upload struct {
+	c   *call
+	r   io.Reader
+	err error // Why it did not come to its end.
+}
+
+// Read implements io.Reader.
+func (u *upload) Read(p []byte) (int, error) {
+	n, err := u.r.Read(p)
 	if err != nil {
-		return err
+		u.c.unhurried()
+		if !errors.Is(err, io.EOF) {
+			u.err = err
+		}
 	}
-	c.unhurried()
-	// What was uploaded to the end is restored to the end.
-	return s.parts.Backups.Restore(context.WithoutCancel(c.r.Context()), e.Hash, file)
+	return n, err
 }
 
 // uploadBrokeOff is what it means that an upload could not be read.
@@ -157,49 +174,19 @@ func (s *Server) restoreRef(c *call, e *Execution) error {
 	return err
 }
 
-// receive writes the root disk in a form to a file and checks it. Whoever gets a
-// name deletes the file.
-func (s *Server) receive(form *multipart.Reader, disk int64) (file string, err error) {
+// rootfsOf returns the part of a form that is the root disk.
+func rootfsOf(form *multipart.Reader) (io.Reader, error) {
 	for range partsMax {
 		part, err := form.NextRawPart()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return "", refuse(http.StatusBadRequest, "Malformed multipart upload")
+			return nil, refuse(http.StatusBadRequest, "Malformed multipart upload")
 		}
-		if part.FormName() != "rootfs" {
-			continue
+		if part.FormName() == "rootfs" {
+			return part, nil
 		}
-		f, err := os.CreateTemp(s.self.Staging, uploadPattern)
-		if err != nil {
-			return "", fmt.Errorf("make file for upload: %w", err)
-		}
-		err = receiveInto(f, part, disk)
-		return f.Name(), errors.Join(err, f.Close())
 	}
-	return "", refuse(http.StatusBadRequest, "Missing 'rootfs' field in multipart upload")
-}
-
-// receiveInto writes an image to a file and checks that it is one that needs no
-// other file and is no larger than the disk.
-func receiveInto(f *os.File, image io.Reader, disk int64) error {
-	const notQCOW2 = "Uploaded file is not a valid QCOW2 disk image"
-	n, err := io.Copy(f, image)
-	if err != nil {
-		return fmt.Errorf("write upload: %w", err)
-	}
-	h, err := qcow2.Read(f, n)
-	switch {
-	case err != nil:
-		return refuse(http.StatusBadRequest, notQCOW2)
-	case h.Backing != "" || h.DataFile || h.Encrypted:
-		return refuse(http.StatusBadRequest, notQCOW2+": it needs another file or a key")
-	case h.VirtualBytes > disk:
-		return refuse(http.StatusBadRequest, fmt.Sprintf("Uploaded image has a virtual size of %d bytes, the disk is declared with %d", h.VirtualBytes, disk))
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("write upload: %w", err)
-	}
-	return nil
+	return nil, refuse(http.StatusBadRequest, "Missing 'rootfs' field in multipart upload")
 }

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -96,9 +95,6 @@ type Self struct {
 	// Secret signs the links of backups and is the token of the operator's pages;
 	// see ReadSecret.
 	Secret string
-	// Staging is a folder of the door's own, on the disk of the machines, for
-	// uploads.
-	Staging string
 	// Public is what everybody may know of the node's settings.
 	Public PublicConfig
 }
@@ -175,8 +171,7 @@ type Server struct {
 	restoring map[message.ItemHash]bool // guarded by mu
 }
 
-// New returns the interface of a node. What an earlier process has left of uploads
-// is deleted.
+// New returns the interface of a node.
 func New(self Self, parts Parts, log *slog.Logger) (*Server, error) {
 	if len(self.Secret) < secretBytes {
 		return nil, fmt.Errorf("secret of the compute interface has %d characters, want at least %d", len(self.Secret), secretBytes)
@@ -197,15 +192,6 @@ func New(self Self, parts Parts, log *slog.Logger) (*Server, error) {
 	var err error
 	if s.page, err = newPage(self.Config); err != nil {
 		return nil, err
-	}
-	left, err := filepath.Glob(filepath.Join(self.Staging, uploadPattern))
-	if err != nil {
-		return nil, fmt.Errorf("look for uploads: %w", err)
-	}
-	for _, file := range left {
-		if err := os.Remove(file); err != nil {
-			return nil, fmt.Errorf("delete upload that broke off: %w", err)
-		}
 	}
 	return s, nil
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
@@ -170,12 +171,14 @@ func (s *Server) pass(ctx context.Context, c *call, program message.ItemHash, pa
 	r := c.r.Clone(ctx)
 	r.URL.Path, r.URL.RawPath = decoded, path
 	r.RequestURI = ""
-	if c.r.Body != nil && c.r.Body != http.NoBody {
+	if c.r.ContentLength != 0 {
 		// A function may answer before it has heard all.
 		if err := http.NewResponseController(c.w).EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return fmt.Errorf("read and answer at the same time: %w", err)
 		}
-		r.Body = &callBody{PatientBody: api.NewPatientBody(c.w, http.MaxBytesReader(c.w, c.r.Body, limit)), Closer: c.r.Body, c: c}
+		body := &callBody{PatientBody: api.NewPatientBody(c.w, http.MaxBytesReader(c.w, c.r.Body, limit)), Closer: c.r.Body, c: c}
+		defer body.end()
+		r.Body, c.body = body, body
 	}
 	answer, err := s.parts.Functions.Call(ctx, program, r)
 	if err != nil {
@@ -187,20 +190,34 @@ func (s *Server) pass(ctx context.Context, c *call, program message.ItemHash, pa
 }
 
 // callBody is the body of a call, for whose pieces a client has its time. The
-// function may work on after the last one.
+// function may work on after the last one, or answer before it.
 type callBody struct {
 	*api.PatientBody
 	io.Closer
 	c *call
+
+	read, over atomic.Bool // To its end; the call.
 }
 
 // Read implements io.Reader.
 func (b *callBody) Read(p []byte) (int, error) {
+	if b.over.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	n, err := b.PatientBody.Read(p)
-	if err != nil {
+	if err != nil && !b.over.Load() {
+		b.read.Store(errors.Is(err, io.EOF))
 		b.c.unhurried()
 	}
 	return n, err
+}
+
+// end lets go of who still reads: the connection is the server's again.
+func (b *callBody) end() {
+	b.over.Store(true)
+	if !b.read.Load() {
+		_ = http.NewResponseController(b.c.w).SetReadDeadline(time.Now()) // Without deadlines nobody waits.
+	}
 }
 
 // ofConnection are the headers that are not the answer's but the connection's, and
@@ -221,6 +238,10 @@ func (s *Server) passBack(c *call, program message.ItemHash, answer *http.Respon
 		h[name] = values
 	}
 	h.Set("Aleph-Program-ItemHash", string(program))
+	if c.body != nil && !c.body.read.Load() {
+		// What comes of the body after the answer must not be taken for a request.
+		h.Set("Connection", "close")
+	}
 	if answer.ContentLength >= 0 && h.Get("Content-Length") == "" {
 		h.Set("Content-Length", strconv.FormatInt(answer.ContentLength, 10))
 	}

@@ -2,10 +2,12 @@ package crn_test
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -168,6 +170,29 @@ func TestFunctionsStreamBothWays(t *testing.T) {
 	say.Close()
 	if rest, err := io.ReadAll(heard); err != nil || len(rest) != 0 {
 		t.Errorf("%q, %v", rest, err)
+	}
+}
+
+// A function may answer without hearing all. What comes after is no request.
+func TestFunctionsNeedNotListen(t *testing.T) {
+	w := newWorld(t)
+	w.call = func(_ message.ItemHash, r *http.Request) (*http.Response, error) {
+		if _, err := io.ReadFull(r.Body, make([]byte, 5)); err != nil {
+			return nil, err
+		}
+		return answerOf(http.StatusTeapot, "enough"), nil
+	}
+	conn, err := net.Dial("tcp", strings.TrimPrefix(live(t, w).URL(), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST /vm/"+string(deca)+" HTTP/1.1\r\nHost: "+domain+"\r\nContent-Length: 1000\r\n\r\n12345"); err != nil {
+		t.Fatal(err)
+	}
+	heard, err := io.ReadAll(conn) // To its end: the server closes.
+	if err != nil || !bytes.HasPrefix(heard, []byte("HTTP/1.1 418 ")) || !bytes.HasSuffix(heard, []byte("enough")) || bytes.Count(heard, []byte("HTTP/1.1")) != 1 {
+		t.Errorf("%q, %v", heard, err)
 	}
 }
 

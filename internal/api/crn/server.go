@@ -234,6 +234,7 @@ type call struct {
 	w      http.ResponseWriter
 	r      *http.Request
 	params map[string]string // Of the path.
+	body   *callBody         // Of a function's call; nil if it has none.
 }
 
 // ServeHTTP implements http.Handler.

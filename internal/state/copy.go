@@ -107,7 +107,7 @@ type copier struct {
 // other tables, what differs is found by reading them.
 func isLogged(table string) bool {
 	return slices.Contains([]string{
-		"meta", "nodes", "jobs", "accounts", "payments", "offers", "decisions", "capacities", "peers", "acceptances", "vms", "usages",
+		"meta", "nodes", "jobs", "accounts", "payments", "offers", "decisions", "capacities", "peers", "acceptances", "vms", "usages", "leases", "vm_events",
 	}, table)
 }
 

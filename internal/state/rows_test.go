@@ -51,6 +51,9 @@ func fill(t *testing.T, v reflect.Value) {
 		for i := range v.NumField() {
 			fill(t, v.Field(i))
 		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(t, v.Elem())
 	case reflect.String:
 		if v.Type() == reflect.TypeFor[message.ItemHash]() {
 			v.SetString(string(hash("f")))
@@ -158,6 +161,9 @@ func TestEveryRowComesBackAsItWas(t *testing.T) {
 	trip(t, db, func(tx *state.Tx, r state.Acceptance) error { return tx.PutAcceptance(ctx, r) },
 		func() (*state.Acceptance, error) { return db.Acceptance(ctx, spec, 200) })
 	trip(t, db, func(tx *state.Tx, r state.VM) error { return tx.PutVM(ctx, r) }, func() (*state.VM, error) { return db.VM(ctx, spec) })
+	trip(t, db, func(tx *state.Tx, r state.Lease) error { return tx.PutLease(ctx, r) }, func() (*state.Lease, error) { return db.Lease(ctx, spec) })
+	trip(t, db, func(tx *state.Tx, r state.VMEvent) error { return tx.AddVMEvent(ctx, r) },
+		func() (*state.VMEvent, error) { return first(db.VMEvents(ctx, spec)) })
 	trip(t, db, func(tx *state.Tx, r state.Usage) error { return tx.PutUsage(ctx, r) },
 		func() (*state.Usage, error) { return first(db.Usages(ctx, spec)) })
 	trip(t, db, func(tx *state.Tx, r state.Params) error { return tx.PutParams(ctx, r) }, func() (*state.Params, error) { return db.Params(ctx) })
@@ -393,6 +399,13 @@ func TestListsOfAHostHaveAnOrder(t *testing.T) {
 	list(t, "some VMs", vm, "b c", vms, err)
 	acceptances, err := db.Acceptances(ctx)
 	list(t, "acceptances", func(a state.Acceptance) string { return string(a.Spec[:1]) }, "a b", acceptances, err)
+	lease := func(l state.Lease) string { return string(l.Spec[:1]) }
+	update(t, db, func(tx *state.Tx) error {
+		return errors.Join(tx.PutLease(ctx, state.Lease{Spec: hash("b")}), tx.PutLease(ctx, state.Lease{Spec: hash("a"), End: &state.LeaseEnd{}}),
+			tx.PutLease(ctx, state.Lease{Spec: hash("c")}), tx.RemoveLease(ctx, hash("c")))
+	})
+	leases, err := db.Leases(ctx)
+	list(t, "leases", lease, "a b", leases, err)
 	usages, err := db.Usages(ctx, hash("b"))
 	list(t, "usage, oldest first", func(u state.Usage) string { return fmt.Sprintf("%d-%d", u.From, u.To) }, "9-50 100-200", usages, err)
 }
@@ -442,6 +455,51 @@ func TestEndedStatusesAreFinal(t *testing.T) {
 	} {
 		if got := status.Ended(); got != want {
 			t.Errorf("%q ended: %v, want %v", status, got, want)
+		}
+	}
+}
+
+func TestTheHistoryOfAMachineIsBounded(t *testing.T) {
+	db := open(t, t.TempDir())
+	ctx, at := t.Context(), time.UnixMilli(1_000_000).UTC()
+	update(t, db, func(tx *state.Tx) error {
+		var failed error
+		for seq := 1; seq <= 203; seq++ {
+			failed = errors.Join(failed, tx.AddVMEvent(ctx, state.VMEvent{Spec: hash("a"), Seq: seq, At: at.Add(time.Duration(seq) * time.Second), To: state.VMWanted}))
+		}
+		return errors.Join(failed, tx.AddVMEvent(ctx, state.VMEvent{Spec: hash("b"), Seq: 1, At: at, To: state.VMWanted}), tx.PutVM(ctx, state.VM{Spec: hash("b")}))
+	})
+	got, err := db.VMEvents(ctx, hash("a"))
+	if err != nil || len(got) != 200 || got[0].Seq != 4 || got[199].Seq != 203 {
+		t.Errorf("history has %d steps (%v), want the 200 from 4 to 203", len(got), err)
+	}
+	removed := 0
+	for range 2 {
+		update(t, db, func(tx *state.Tx) (err error) {
+			removed, err = tx.RemoveVMEvents(ctx, at.Add(200*time.Second), 150)
+			return err
+		})
+	}
+	got, err = db.VMEvents(ctx, hash("a"))
+	if err != nil || removed != 46 || len(got) != 4 {
+		t.Errorf("%d removed at last and %d left (%v), want 46 and 4", removed, len(got), err)
+	}
+	if got, err = db.VMEvents(ctx, hash("b")); err != nil || len(got) != 1 {
+		t.Errorf("%d steps are left of a VM that is there (%v), want all", len(got), err)
+	}
+}
+
+func TestStepsOfMachines(t *testing.T) {
+	for _, step := range []struct {
+		from, to state.VMState
+		can      bool
+	}{
+		{"", state.VMWanted, true}, {"", state.VMRunning, false},
+		{state.VMBooting, state.VMRunning, true}, {state.VMStopping, state.VMRunning, false},
+		{state.VMStopped, state.VMRunning, false}, {state.VMPaused, state.VMRunning, false}, {state.VMHalted, state.VMWanted, true},
+	} {
+		if got := step.from.CanBecome(step.to); got != step.can {
+			t.Errorf("%q can become %q: %v, want %v", step.from, step.to, got, step.can)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -73,10 +74,36 @@ const (
 	VMBooting   VMState = "booting"   // The process runs.
 	VMRunning   VMState = "running"   // The guest answered.
 	VMPaused    VMState = "paused"    // It was shut down as its payer is late; its resources are kept. It runs again when paid.
+	VMHalted    VMState = "halted"    // It was shut down by its owner's order; disk and ports are kept, processors and memory are free. It runs again when asked for.
 	VMStopping  VMState = "stopping"
 	VMStopped   VMState = "stopped" // Its process is gone and its host resources are free.
 	VMFailed    VMState = "failed"  // It cannot run here; Detail says why.
 )
+
+// vmSteps are the states that may follow each.
+var vmSteps = map[VMState][]VMState{
+	"":          {VMWanted},
+	VMWanted:    {VMFetching, VMBooting, VMRunning, VMPaused, VMHalted, VMStopping, VMFailed},
+	VMFetching:  {VMWanted, VMPreparing, VMBooting, VMRunning, VMPaused, VMHalted, VMStopping, VMFailed},
+	VMPreparing: {VMWanted, VMFetching, VMBooting, VMRunning, VMPaused, VMHalted, VMStopping, VMFailed},
+	VMBooting:   {VMWanted, VMFetching, VMRunning, VMPaused, VMHalted, VMStopping, VMFailed},
+	VMRunning:   {VMWanted, VMFetching, VMBooting, VMPaused, VMHalted, VMStopping, VMFailed},
+	VMPaused:    {VMWanted, VMHalted, VMStopping},
+	VMHalted:    {VMWanted, VMPaused, VMStopping},
+	VMStopping:  {VMStopped},
+	VMStopped:   {VMWanted},
+	VMFailed:    {VMWanted, VMStopping},
+}
+
+// CanBecome reports whether a VM may go from the state to the other.
+func (s VMState) CanBecome(to VMState) bool { return slices.Contains(vmSteps[s], to) }
+
+// Halt is the order of an owner that a machine be shut down, which holds until it
+// is asked for again.
+type Halt struct {
+	By string    `json:"by"` // Who signed the order.
+	At time.Time `json:"at"`
+}
 
 // Port is a way into a VM from outside.
 type Port struct {
@@ -86,7 +113,7 @@ type Port struct {
 	HostIP   string `json:"host_ip"`
 }
 
-// VM is a job's virtual machine on this host. It holds enough to find, adopt
+// VM is a virtual machine on this host, of a job or of a lease. It holds enough to find, adopt
 // and clean up the machine after a crash at any moment.
 type VM struct {
 	Spec        message.ItemHash `json:"spec"`
@@ -109,11 +136,15 @@ type VM struct {
 	DryAt       uint64           `json:"dry_at,omitempty"`     // Chain time at which its payer's money ran out; 0 = it has not.
 	PausedAt    uint64           `json:"paused_at,omitempty"`  // Chain time since when it is paused, or was when its job ended; 0 = it is not.
 	ResumedAt   uint64           `json:"resumed_at,omitempty"` // Chain time at which its last pause ended.
+	Halt        *Halt            `json:"halt,omitempty"`       // nil for none.
 	RetryAt     time.Time        `json:"retry_at,omitzero"`
 	TimingsMs   map[string]int64 `json:"timings_ms,omitempty"`
-	CreatedAt   time.Time        `json:"created_at"`
-	RunningAt   time.Time        `json:"running_at,omitzero"`
-	StoppedAt   time.Time        `json:"stopped_at,omitzero"` // When the process of a machine that is paused, stopped or failed was gone.
+	Steps       int              `json:"steps,omitempty"` // How many steps its history has.
+	// Entered tells when it last came into each state.
+	Entered   map[VMState]time.Time `json:"entered,omitempty"`
+	CreatedAt time.Time             `json:"created_at"`
+	RunningAt time.Time             `json:"running_at,omitzero"`
+	StoppedAt time.Time             `json:"stopped_at,omitzero"` // When the process of a machine that is paused, stopped or failed was gone.
 }
 
 func vms() table[VM] {

@@ -227,14 +227,22 @@ func (s *Supervisor) room(ctx context.Context, tx *state.Tx, a *state.Acceptance
 		}
 		a.Until = max(a.Until, k.Until)
 	}
-	u := used(vms, others)
+	leases, err := tx.Leases(ctx)
+	if err != nil {
+		return err
+	}
+	return s.fits(a.Resources, used(vms, others, leases))
+}
+
+// fits declines what does not fit beside what is used.
+func (s *Supervisor) fits(need, used state.Resources) error {
 	for _, r := range []struct {
 		need, free int64
 		what       string
 	}{
-		{int64(a.Resources.VCPUs), int64(s.totals.VCPUs - u.VCPUs), "vCPUs"},
-		{int64(a.Resources.MemoryMiB), int64(s.totals.MemoryMiB - u.MemoryMiB), "MiB of memory"},
-		{a.Resources.DiskMiB, s.totals.DiskMiB - u.DiskMiB, "MiB of disk"},
+		{int64(need.VCPUs), int64(s.totals.VCPUs - used.VCPUs), "vCPUs"},
+		{int64(need.MemoryMiB), int64(s.totals.MemoryMiB - used.MemoryMiB), "MiB of memory"},
+		{need.DiskMiB, s.totals.DiskMiB - used.DiskMiB, "MiB of disk"},
 	} {
 		if r.need > r.free {
 			return declined("the job needs %d %s, %d are free", r.need, r.what, max(0, r.free))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -120,11 +121,19 @@ func (s *Supervisor) Logs(ctx context.Context, r LogRequest) (io.ReadCloser, err
 
 // console opens what the machine has written, and with Follow what comes.
 func (s *Supervisor) console(ctx context.Context, r LogRequest) (io.ReadCloser, error) {
+	dir := s.keptLogs(r.Spec)
 	vm, err := s.db.VM(ctx, r.Spec)
-	if err != nil {
+	switch {
+	case err == nil:
+		dir = vm.Dir
+	case !errors.Is(err, errs.NotFound):
 		return nil, err
+	default:
+		if _, serr := os.Stat(dir); serr != nil {
+			return nil, err
+		}
 	}
-	logs, err := vmm.Console(ctx, vm.Dir, 0, r.Follow)
+	logs, err := vmm.Console(ctx, dir, 0, r.Follow)
 	if err != nil {
 		return nil, fmt.Errorf("open console of %s: %w", r.Spec, err)
 	}

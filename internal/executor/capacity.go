@@ -14,14 +14,14 @@ import (
 )
 
 // used sums what is taken: all of a VM while it lives, its disk until it is
-// removed, and what was promised to jobs that have no VM yet.
-func used(vms []state.VM, kept []state.Acceptance) state.Resources {
+// removed, and what was promised to jobs and leases that have no VM yet.
+func used(vms []state.VM, kept []state.Acceptance, leases []state.Lease) state.Resources {
 	var sum state.Resources
 	have := map[message.ItemHash]bool{}
 	for _, vm := range vms {
 		have[vm.Spec] = true
 		sum.DiskMiB += vm.Resources.DiskMiB
-		if vm.State != state.VMStopped && vm.State != state.VMFailed {
+		if vm.State != state.VMStopped && vm.State != state.VMFailed && vm.State != state.VMHalted {
 			sum.VCPUs += vm.Resources.VCPUs
 			sum.MemoryMiB += vm.Resources.MemoryMiB
 		}
@@ -34,6 +34,14 @@ func used(vms []state.VM, kept []state.Acceptance) state.Resources {
 		sum.VCPUs += a.Resources.VCPUs
 		sum.MemoryMiB += a.Resources.MemoryMiB
 		sum.DiskMiB += a.Resources.DiskMiB
+	}
+	for _, l := range leases {
+		if have[l.Spec] || !l.Open() {
+			continue
+		}
+		sum.VCPUs += l.Resources.VCPUs
+		sum.MemoryMiB += l.Resources.MemoryMiB
+		sum.DiskMiB += l.Resources.DiskMiB
 	}
 	return sum
 }
@@ -81,7 +89,11 @@ func (s *Supervisor) capacity(ctx context.Context) (*wire.CapacityAd, error) {
 		if err != nil {
 			return err
 		}
-		u := used(vms, kept)
+		leases, err := v.Leases(ctx)
+		if err != nil {
+			return err
+		}
+		u := used(vms, kept, leases)
 		ad.VCPUsFree = max(0, s.totals.VCPUs-u.VCPUs)
 		ad.MemoryFreeMiB = max(0, int64(s.totals.MemoryMiB-u.MemoryMiB))
 		ad.DiskFreeMiB = max(0, s.totals.DiskMiB-u.DiskMiB)

@@ -33,7 +33,12 @@ type Config struct {
 	BackoffMin        time.Duration `toml:"backoff_min"`        // Pause after the first failure; it doubles with each.
 	BackoffMax        time.Duration `toml:"backoff_max"`        // The longest pause between two starts.
 	StableAfter       time.Duration `toml:"stable_after"`       // A machine that ran so long starts with no failures again.
-	Retention         time.Duration `toml:"retention"`          // How long the disk and the console of an ended job are kept.
+	Retention         time.Duration `toml:"retention"`          // How long the disk of an ended job is kept.
+	LogRetention      time.Duration `toml:"log_retention"`      // How long consoles and the history of machines are kept that are gone; at least 720h.
+	LeaseGrace        time.Duration `toml:"lease_grace"`        // How long a machine of the message network runs unpaid.
+	LeaseKeep         time.Duration `toml:"lease_keep"`         // How long after that its disk is kept for the time when it is paid.
+	LeaseRetention    time.Duration `toml:"lease_retention"`    // How long the disk of a machine of the message network is kept that has ended.
+	WatchInterval     time.Duration `toml:"watch_interval"`     // Time between two questions to core channel nodes about messages and payments.
 	AdInterval        time.Duration `toml:"ad_interval"`        // Time between two capacity ads; changes are advertised at once.
 	OnExit            string        `toml:"on_exit"`            // What happens to machines when the node exits: keep or stop.
 }
@@ -46,7 +51,9 @@ func DefaultConfig() Config {
 		PriceBps: pricing.Bps, AcceptSecondsMax: 900, Fetches: 4, Boots: 2,
 		ReadyTimeout: 3 * time.Minute, StopGrace: 20 * time.Second,
 		FailuresMax: 5, BackoffMin: time.Second, BackoffMax: time.Minute, StableAfter: 10 * time.Minute,
-		Retention: 10 * time.Minute, AdInterval: 10 * time.Second, OnExit: OnExitKeep,
+		Retention: 10 * time.Minute, LogRetention: 31 * 24 * time.Hour,
+		LeaseGrace: time.Hour, LeaseKeep: 72 * time.Hour, LeaseRetention: 24 * time.Hour, WatchInterval: time.Minute,
+		AdInterval: 10 * time.Second, OnExit: OnExitKeep,
 	}
 }
 
@@ -63,6 +70,11 @@ func (c Config) Validate() error {
 		{"backoff_max", c.BackoffMax, c.BackoffMin},
 		{"stable_after", c.StableAfter, time.Second},
 		{"retention", c.Retention, 0},
+		{"log_retention", c.LogRetention, 30 * 24 * time.Hour},
+		{"lease_grace", c.LeaseGrace, time.Minute},
+		{"lease_keep", c.LeaseKeep, 0},
+		{"lease_retention", c.LeaseRetention, 0},
+		{"watch_interval", c.WatchInterval, time.Second},
 		{"ad_interval", c.AdInterval, time.Second},
 	} {
 		if d.got < d.min {

@@ -12,22 +12,48 @@ type wish int
 
 const (
 	wishKeep  wish = iota // It runs, or is made to.
-	wishPause             // It is shut down, and keeps all that it has.
+	wishPause             // It is shut down as it is not paid, and keeps all that it has.
+	wishHalt              // It is shut down by its owner's order, and keeps its disk and ports.
 	wishEnd               // It is stopped, and removed when its retention is over.
 )
 
 // order is what should become of a VM, and why.
 type order struct {
 	wish   wish
-	reason string // Of wishEnd.
+	reason string // Of all but wishKeep; "" for a pause whose dues say it.
 	dues   dues   // Of wishPause; the zero dues when they are not known.
 }
 
 // decide says what should become of the VM. What is missing from the rows, or
 // comes from rows that are behind the chain, changes nothing.
 func decide(v *view, vm state.VM, nodeID uint32) order {
-	j := v.jobs[vm.Spec]
+	o := decideByClaims(v, vm, nodeID)
+	h := vm.Halt
 	switch {
+	case o.wish == wishEnd || h == nil:
+		return o
+	case h.Again && isDown(vm):
+		return o // It has been down, which was all that was ordered.
+	case h.Again:
+		return order{wish: wishHalt, reason: fmt.Sprintf("reboots by the order of %s at %s", h.By, h.At.UTC().Format(time.RFC3339))}
+	default:
+		return order{wish: wishHalt, reason: fmt.Sprintf("stopped by the order of %s at %s", h.By, h.At.UTC().Format(time.RFC3339))}
+	}
+}
+
+// isDown reports whether the VM's process is known to be gone, after an order.
+func isDown(vm state.VM) bool {
+	return (vm.State == state.VMPaused || vm.State == state.VMHalted) && !vm.StoppedAt.IsZero()
+}
+
+// decideByClaims goes by what the chain and the message network want.
+func decideByClaims(v *view, vm state.VM, nodeID uint32) order {
+	j, l := v.jobs[vm.Spec], v.leases[vm.Spec]
+	switch {
+	case l != nil && l.Open():
+		return decideByLease(v, vm, l)
+	case l != nil && j == nil:
+		return order{wish: wishEnd, reason: l.End.Detail}
 	case j == nil && v.synced && v.head.Time > vm.Until:
 		return order{wish: wishEnd, reason: fmt.Sprintf("the chain dropped the job, and it could be opened again until %s only", chainTime(vm.Until))}
 	case j == nil && vm.State == state.VMPaused:

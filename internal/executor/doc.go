@@ -19,6 +19,10 @@
 // that cannot be reached, a row that is missing or any other error keeps it
 // running.
 //
+// The message network asks for machines too: those have leases in place of jobs,
+// see lease.go. Their owners may order a machine to halt, to reboot or to be
+// installed anew (orders.go); a halted machine keeps its disk and ports.
+//
 // The machine of a payer who is late for longer than the chain's soft grace, or
 // than what is prepaid at most, and from whom the chain could not pull, is
 // paused: shut down with all that it has kept.

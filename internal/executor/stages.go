@@ -81,9 +81,11 @@ func (w *worker) fetch(ctx context.Context, vm state.VM) (*message.Instance, str
 		return nil, "", err
 	}
 	ref := instance.Rootfs.Parent.Ref
-	hash, err := s.imageHash(ctx, ref)
-	if err != nil {
-		return nil, "", err
+	hash := vm.ImageHash
+	if vm.ImageRef != ref || hash == "" { // Else its disk is over that image already, whatever the network says now.
+		if hash, err = s.imageHash(ctx, ref); err != nil {
+			return nil, "", err
+		}
 	}
 	_, err = s.edit(ctx, w.spec, func(row *state.VM) {
 		row.ImageRef, row.ImageHash, row.Detail = ref, hash, "fetches image "+string(hash)
@@ -123,6 +125,13 @@ func (w *worker) progress(ctx context.Context, hash message.ItemHash) func(done,
 
 // instance returns the job's message and what it needs.
 func (s *Supervisor) instance(ctx context.Context, spec message.ItemHash) (*message.Instance, job.Needs, error) {
+	lease, err := s.db.Lease(ctx, spec)
+	if err == nil {
+		return readLease(*lease)
+	}
+	if !errors.Is(err, errs.NotFound) {
+		return nil, job.Needs{}, err
+	}
 	env, err := s.parts.Messages.Message(ctx, spec)
 	if err != nil {
 		return nil, job.Needs{}, fmt.Errorf("fetch message %s: %w", spec, err)
@@ -161,7 +170,7 @@ func (s *Supervisor) imageHash(ctx context.Context, ref message.ItemHash) (messa
 // prepare unpacks the image and makes the machine's place in the network.
 func (w *worker) prepare(ctx context.Context, instance *message.Instance, path string) (vmm.Spec, error) {
 	s, started := w.s, time.Now()
-	ports, err := wantedPorts(instance)
+	ports, err := s.portsOf(ctx, w.spec, instance)
 	if err != nil {
 		return vmm.Spec{}, err
 	}
@@ -260,8 +269,61 @@ func wantedPorts(i *message.Instance) ([]state.Port, error) {
 	return ports, nil
 }
 
-// settleNetwork gives the VM its subnet and host ports, once: whatever its row
-// has already stays as it is, so that ports are stable over restarts.
+// portsOf returns the guest ports to forward: of a lease those that its owner
+// wants, of a job those that its message publishes.
+func (s *Supervisor) portsOf(ctx context.Context, spec message.ItemHash, i *message.Instance) ([]state.Port, error) {
+	l, err := s.db.Lease(ctx, spec)
+	if errors.Is(err, errs.NotFound) {
+		return wantedPorts(i)
+	}
+	if err != nil {
+		return nil, err
+	}
+	want, err := s.wantedByOwner(ctx, *l)
+	if err != nil {
+		s.log.Warn("ports stay as they were", "job_id", spec, "err", err)
+		want = l.Ports
+	} else if err := s.editLease(ctx, spec, func(l *state.Lease, _ uint64) { l.Ports = want }); err != nil {
+		return nil, err
+	}
+	return append([]state.Port{{Protocol: string(vmnet.TCP), Guest: portSSH}}, want...), nil
+}
+
+// replacePorts makes the VM's ports those of the list. Who has a host port keeps
+// it.
+func (s *Supervisor) replacePorts(ctx context.Context, spec message.ItemHash, ports []state.Port) error {
+	s.network.Lock()
+	defer s.network.Unlock()
+	all, err := s.db.VMs(ctx)
+	if err != nil {
+		return err
+	}
+	taken := map[vmnet.Protocol]map[int]bool{vmnet.TCP: {}, vmnet.UDP: {}}
+	var own *state.VM
+	for i, vm := range all {
+		for _, p := range vm.Ports {
+			taken[vmnet.Protocol(p.Protocol)][int(p.Host)] = true
+		}
+		if vm.Spec == spec {
+			own = &all[i]
+		}
+	}
+	if own == nil || len(own.Ports) == 0 {
+		return nil // It gets them when its place in the network is made.
+	}
+	next, err := s.choosePorts(ports, own.Ports, taken)
+	if err != nil {
+		return err
+	}
+	for i := range next {
+		next[i].HostIP = own.Ports[0].HostIP
+	}
+	_, err = s.edit(ctx, spec, func(row *state.VM) { row.Ports = next })
+	return err
+}
+
+// settleNetwork gives the VM its subnet and host ports, once: what its row has
+// already stays as it is, so that ports are stable over restarts.
 func (s *Supervisor) settleNetwork(ctx context.Context, spec message.ItemHash, ports []state.Port) (*state.VM, error) {
 	s.network.Lock()
 	defer s.network.Unlock()
@@ -288,31 +350,45 @@ func (s *Supervisor) settleNetwork(ctx context.Context, spec message.ItemHash, p
 		if slot, err = s.parts.Network.FreeSlot(func(n int) bool { return slots[n] }); err != nil {
 			return nil, err
 		}
-		if have, err = s.choosePorts(ports, taken); err != nil {
-			return nil, err
-		}
-		bind, err := s.bind(spec, slot, have)
-		if err != nil {
-			return nil, err
-		}
-		for i := range have {
-			have[i].HostIP = bind
-		}
+	}
+	if have, err = s.choosePorts(ports, have, taken); err != nil {
+		return nil, err
+	}
+	bind, err := s.bind(spec, slot, have)
+	if err != nil {
+		return nil, err
+	}
+	for i := range have {
+		have[i].HostIP = bind
 	}
 	return s.edit(ctx, spec, func(row *state.VM) {
 		row.State, row.Detail, row.Net, row.Ports = state.VMPreparing, "makes disk and network", slot, have
 	})
 }
 
-func (s *Supervisor) choosePorts(ports []state.Port, taken map[vmnet.Protocol]map[int]bool) ([]state.Port, error) {
+// choosePorts gives the ports host ports: those that they have, and else free
+// ones, the same for both protocols of a guest's port where that is free.
+func (s *Supervisor) choosePorts(ports, have []state.Port, taken map[vmnet.Protocol]map[int]bool) ([]state.Port, error) {
+	by := map[uint16]int{}
 	for i := range ports {
+		for _, h := range have {
+			if h.Guest == ports[i].Guest {
+				by[h.Guest] = int(h.Host)
+				if h.Protocol == ports[i].Protocol {
+					ports[i].Host = h.Host
+				}
+			}
+		}
+		if ports[i].Host != 0 {
+			continue
+		}
 		protocol := vmnet.Protocol(ports[i].Protocol)
-		host, err := s.parts.Network.FreePort(protocol, 0, func(n int) bool { return taken[protocol][n] })
+		host, err := s.parts.Network.FreePort(protocol, by[ports[i].Guest], func(n int) bool { return taken[protocol][n] })
 		if err != nil {
 			return nil, err
 		}
 		taken[protocol][host] = true
-		ports[i].Host = uint16(host)
+		ports[i].Host, by[ports[i].Guest] = uint16(host), host
 	}
 	return ports, nil
 }
@@ -344,14 +420,13 @@ func lease(vm state.VM) vmnet.Lease {
 func (s *Supervisor) applyNetwork(ctx context.Context) error {
 	s.network.Lock()
 	defer s.network.Unlock()
-	all, err := s.db.VMs(ctx, state.VMPreparing, state.VMBooting, state.VMRunning, state.VMPaused, state.VMStopping)
+	all, err := s.db.VMs(ctx, state.VMPreparing, state.VMBooting, state.VMRunning, state.VMPaused, state.VMHalted, state.VMStopping)
 	if err != nil {
 		return err
 	}
 	var leases []vmnet.Lease
 	for _, vm := range all {
-		down := vm.State == state.VMPaused && !vm.StoppedAt.IsZero()
-		if len(vm.Ports) > 0 && !down {
+		if len(vm.Ports) > 0 && !isDown(vm) {
 			leases = append(leases, lease(vm))
 		}
 	}

@@ -3,9 +3,11 @@ package executor
 import (
 	"context"
 	"crypto/ecdsa"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"os"
 	"sync"
 	"time"
@@ -64,6 +66,24 @@ type Network interface {
 	Apply(ctx context.Context, leases []vmnet.Lease) error
 }
 
+// CoreNodes says what core channel nodes, the servers of the message network, do.
+// What none of them answers gives errs.Unavailable: that is doubt.
+type CoreNodes interface {
+	// Standing returns the status of a message, such as processed, removing or
+	// forgotten; errs.NotFound when it is not known.
+	Standing(ctx context.Context, hash message.ItemHash) (string, error)
+	// Price returns what the machine of a message costs: credits or tokens per
+	// second, or the tokens to hold.
+	Price(ctx context.Context, hash message.ItemHash) (*big.Rat, error)
+	// Balance returns what an address has: tokens held and credits.
+	Balance(ctx context.Context, address string) (held, credits *big.Rat, err error)
+	// Flow returns the tokens per second that flow from one to the other.
+	Flow(ctx context.Context, chain message.Chain, from, to string) (*big.Rat, error)
+	// Aggregate returns the value of a key of an address's aggregate, or
+	// errs.NotFound.
+	Aggregate(ctx context.Context, address, key string) (json.RawMessage, error)
+}
+
 // Self is the compute node that executes.
 type Self struct {
 	NodeID      uint32
@@ -72,9 +92,12 @@ type Self struct {
 	PeerID      string
 	Endpoint    string // Base URL of the node's HTTP interface, for its ads.
 	PublicIP    string // Where forwarded ports are reached.
+	NodeHash    string // Under which the message network knows the node; "" while it does not.
+	Receiver    string // Address that streams of tokens must flow to; "" takes none.
 	Accelerator vmm.Accelerator
 	Root        string // Directory of the machines' directories.
 	ImageCache  string // Directory of unpacked images.
+	Logs        string // Directory of the consoles of machines that are gone.
 }
 
 // Parts are what the Supervisor works with.
@@ -86,6 +109,7 @@ type Parts struct {
 	Images    Images
 	Publisher Publisher
 	Chain     Chain
+	Core      CoreNodes // nil on a node that takes no machines from the message network.
 }
 
 // Supervisor runs machines. Use New.
@@ -99,9 +123,10 @@ type Supervisor struct {
 	totals state.Resources
 	images *vmm.Cache
 
-	fetching chan struct{} // slots
-	starting chan struct{} // slots
-	network  sync.Mutex    // held while ports and slots are chosen, and over Apply
+	fetching   chan struct{} // slots
+	starting   chan struct{} // slots
+	allocating sync.Mutex    // held over a scheduler's list
+	network    sync.Mutex    // held while ports and slots are chosen, and over Apply
 
 	mu      sync.Mutex
 	workers map[message.ItemHash]*worker          // guarded by mu
@@ -118,7 +143,7 @@ type Supervisor struct {
 
 // New returns a Supervisor. It makes its directories and looks at the host.
 func New(cfg Config, self Self, parts Parts, reg prometheus.Registerer, log *slog.Logger) (*Supervisor, error) {
-	for _, dir := range []string{self.Root, self.ImageCache} {
+	for _, dir := range []string{self.Root, self.ImageCache, self.Logs} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make directory for machines: %w", err)
 		}
@@ -168,10 +193,11 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		wake := s.db.Wake("vms", "acceptances", "nodes")
+		wake := s.db.Wake("vms", "acceptances", "nodes", "leases")
 		_ = loop.Every(ctx, s.log, s.cfg.AdInterval, passDelayMax, wake, s.advertise) // It ends with ctx, as the pass below.
 	})
-	wake := s.db.Wake("jobs", "vms", "acceptances", "accounts")
+	wg.Go(func() { s.watchLeases(ctx) })
+	wake := s.db.Wake("jobs", "vms", "acceptances", "accounts", "leases")
 	err := loop.Every(ctx, s.log, s.cfg.Interval, passDelayMax, wake, s.pass)
 	wg.Wait()
 	s.wait()
@@ -204,8 +230,11 @@ type view struct {
 	live     []state.Job
 	vms      []state.VM
 	kept     []state.Acceptance
+	leases   map[message.ItemHash]*state.Lease
 	params   *state.Params            // nil for none
 	accounts map[payer]*state.Account // of the jobs' payers; nil for none
+
+	leaseGrace, leaseKeep uint64 // seconds
 }
 
 // pass compares what is wanted with what is there.
@@ -227,7 +256,8 @@ func (s *Supervisor) pass(ctx context.Context) error {
 func (s *Supervisor) look(ctx context.Context) (*view, error) {
 	v := &view{
 		now: time.Now(), synced: s.parts.Chain.Synced(),
-		jobs: map[message.ItemHash]*state.Job{}, accounts: map[payer]*state.Account{},
+		jobs: map[message.ItemHash]*state.Job{}, accounts: map[payer]*state.Account{}, leases: map[message.ItemHash]*state.Lease{},
+		leaseGrace: uint64(s.cfg.LeaseGrace.Seconds()), leaseKeep: uint64(s.cfg.LeaseKeep.Seconds()),
 	}
 	err := s.db.View(ctx, func(r *state.View) error {
 		head, err := r.Head(ctx)
@@ -245,6 +275,13 @@ func (s *Supervisor) look(ctx context.Context) (*view, error) {
 		}
 		if v.kept, err = r.Acceptances(ctx); err != nil {
 			return err
+		}
+		leases, err := r.Leases(ctx)
+		if err != nil {
+			return err
+		}
+		for i := range leases {
+			v.leases[leases[i].Spec] = &leases[i]
 		}
 		if v.vms, err = r.VMs(ctx); err != nil {
 			return err
@@ -267,8 +304,8 @@ func (s *Supervisor) look(ctx context.Context) (*view, error) {
 	return v, err
 }
 
-// adopt makes a row for every job that the chain gave to this node and that
-// has none.
+// adopt makes a row for every job that the chain gave to this node, and for every
+// open lease, that has none.
 func (s *Supervisor) adopt(ctx context.Context, v *view) error {
 	have := map[message.ItemHash]bool{}
 	for _, vm := range v.vms {
@@ -287,12 +324,33 @@ func (s *Supervisor) adopt(ctx context.Context, v *view) error {
 				vm.Resources, vm.Until, vm.TimingsMs["accept"] = a.Resources, a.Until, a.TookMs
 			}
 		}
-		if err := s.db.Update(ctx, func(tx *state.Tx) error { return tx.PutVM(ctx, vm) }); err != nil {
-			return fmt.Errorf("take on job %s: %w", j.Spec, err)
+		if err := s.takeOn(ctx, v, vm); err != nil {
+			return err
 		}
-		s.log.Info("took on job", "job_id", j.Spec)
-		v.vms = append(v.vms, vm)
+		have[j.Spec] = true
 	}
+	for spec, l := range v.leases {
+		if have[spec] || !l.Open() {
+			continue
+		}
+		err := s.takeOn(ctx, v, state.VM{
+			Spec: spec, State: state.VMWanted, Detail: "the message network gave the machine to this node: it is " + string(l.Kind), Resources: l.Resources,
+			Driver: s.parts.Driver.Name(), Dir: s.dir(spec), TimingsMs: map[string]int64{}, CreatedAt: l.TakenAt,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeOn writes the first row of a VM.
+func (s *Supervisor) takeOn(ctx context.Context, v *view, vm state.VM) error {
+	if err := s.db.Update(ctx, func(tx *state.Tx) error { return putVM(ctx, tx, &vm) }); err != nil {
+		return fmt.Errorf("take on machine %s: %w", vm.Spec, err)
+	}
+	s.log.Info("took on machine", "job_id", vm.Spec, "detail", vm.Detail)
+	v.vms = append(v.vms, vm)
 	return nil
 }
 
@@ -317,22 +375,48 @@ func (s *Supervisor) reconcileOne(ctx context.Context, v *view, vm state.VM) err
 	o := decide(v, vm, s.self.NodeID)
 	gone := vm.State == state.VMStopped || vm.State == state.VMFailed
 	switch {
+	case vm.State == state.VMStopping && o.wish != wishEnd:
+		// What has begun is done first; what is wanted since then comes after it.
+		s.work(ctx, vm.Spec, order{wish: wishEnd, reason: vm.StopReason})
+		return nil
+	case o.wish == wishKeep && vm.State == state.VMFailed && v.jobs[vm.Spec] == nil:
+		return nil // It is tried again when somebody asks for it.
 	case o.wish == wishKeep && vm.State == state.VMFailed:
 		return s.insist(ctx, v, vm) // Its job ends when the chain has the node's word.
-	case o.wish == wishKeep && vm.State == state.VMStopped && v.jobs[vm.Spec] == nil:
+	case o.wish == wishKeep && vm.State == state.VMStopped && v.jobs[vm.Spec] == nil && !v.leased(vm.Spec):
 		return nil // Nothing is started on doubt either.
 	case o.wish == wishKeep:
 		s.work(ctx, vm.Spec, o)
 		return errors.Join(s.watchMoney(ctx, v, vm), s.tellRunning(ctx, v, vm))
 	case o.wish == wishPause && vm.State == state.VMPaused && !vm.StoppedAt.IsZero():
 		return s.watchMoney(ctx, v, vm)
-	case o.wish == wishPause || !gone:
+	case o.wish != wishEnd && gone, o.wish == wishHalt && vm.State == state.VMHalted && !vm.StoppedAt.IsZero():
+		return nil
+	case o.wish != wishEnd || !gone:
 		s.work(ctx, vm.Spec, o)
 		return nil
-	case v.now.Sub(vm.StoppedAt) < s.cfg.Retention:
+	case v.now.Sub(vm.StoppedAt) < s.retention(v.leases[vm.Spec]):
 		return nil
 	default:
 		return s.remove(ctx, vm)
+	}
+}
+
+// leased reports whether a lease wants the machine.
+func (v *view) leased(spec message.ItemHash) bool {
+	l := v.leases[spec]
+	return l != nil && l.Open()
+}
+
+// retention is how long what an ended machine leaves is kept.
+func (s *Supervisor) retention(l *state.Lease) time.Duration {
+	switch {
+	case l == nil:
+		return s.cfg.Retention
+	case l.End != nil && l.End.Cause == state.EndOwner:
+		return 0 // Its owner had it erased.
+	default:
+		return s.cfg.LeaseRetention
 	}
 }
 
@@ -391,6 +475,9 @@ func (s *Supervisor) remove(ctx context.Context, vm state.VM) error {
 	if busy {
 		return nil
 	}
+	if err := s.keepLogs(vm); err != nil {
+		return err
+	}
 	if err := vmm.Remove(vm.Dir); err != nil {
 		if errors.Is(err, errs.Conflict) {
 			return s.evict(ctx, vm.Dir)
@@ -399,7 +486,7 @@ func (s *Supervisor) remove(ctx context.Context, vm state.VM) error {
 	}
 	err := s.db.Update(ctx, func(tx *state.Tx) error {
 		// The promise goes with the VM, or it would be counted on its own.
-		return errors.Join(tx.RemoveVM(ctx, vm.Spec), tx.RemoveAcceptance(ctx, vm.Spec, vm.Attempt))
+		return errors.Join(tx.RemoveVM(ctx, vm.Spec), tx.RemoveAcceptance(ctx, vm.Spec, vm.Attempt), tx.RemoveLease(ctx, vm.Spec))
 	})
 	if err != nil {
 		return err

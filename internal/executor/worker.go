@@ -205,10 +205,16 @@ func (w *worker) begin(ctx context.Context) (*state.VM, error) {
 	if vm.State == state.VMFailed {
 		return nil, errFailed
 	}
-	// A crash has left it half paused: its guest may be shutting down.
-	if vm.State == state.VMPaused && vm.StoppedAt.IsZero() {
+	// A crash has left it half down: its guest may be shutting down.
+	if (vm.State == state.VMPaused || vm.State == state.VMHalted) && vm.StoppedAt.IsZero() {
 		if err := s.down(ctx, vm.Dir); err != nil {
 			return nil, doubt{err}
+		}
+	}
+	if vm.State == state.VMHalted && vm.Halt != nil {
+		// Before the order is forgotten, so that a crash repeats it.
+		if err := s.wipe(*vm); err != nil {
+			return nil, err
 		}
 	}
 	resumed := false
@@ -219,6 +225,8 @@ func (w *worker) begin(ctx context.Context) (*state.VM, error) {
 		}
 		vm, resumed = row, row.State == state.VMPaused
 		switch {
+		case row.State == state.VMHalted:
+			row.Detail, row.Halt = "starts again", nil
 		case resumed:
 			head, err := tx.Head(ctx)
 			if err != nil {
@@ -231,7 +239,7 @@ func (w *worker) begin(ctx context.Context) (*state.VM, error) {
 			return nil
 		}
 		row.State, row.StoppedAt = state.VMWanted, time.Time{}
-		return tx.PutVM(ctx, *row)
+		return putVM(ctx, tx, row)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("begin VM %s: %w", w.spec, err)
@@ -309,7 +317,7 @@ func (w *worker) confirm(ctx context.Context, bootAt time.Time, adopted bool) er
 			}
 		}
 		row.RetryAt = time.Time{}
-		if err := tx.PutVM(ctx, *row); err != nil {
+		if err := putVM(ctx, tx, row); err != nil {
 			return err
 		}
 		j, err := tx.Job(ctx, w.spec)
@@ -374,7 +382,7 @@ func (w *worker) failed(ctx context.Context, cause error, tries int) (over bool,
 		if errors.As(cause, new(doubt)) {
 			pause = backoff(s.cfg, tries)
 			row.Detail = cause.Error()
-			return tx.PutVM(ctx, *row)
+			return putVM(ctx, tx, row)
 		}
 		row.PID = 0
 		// A file that cannot be had yet is no failure of the machine: the
@@ -393,7 +401,7 @@ func (w *worker) failed(ctx context.Context, cause error, tries int) (over bool,
 		if row.State == state.VMRunning {
 			row.State = state.VMBooting
 		}
-		return tx.PutVM(ctx, *row)
+		return putVM(ctx, tx, row)
 	})
 	if err != nil || !over {
 		return false, pause, err
@@ -420,8 +428,13 @@ func (s *Supervisor) giveUp(ctx context.Context, tx *state.Tx, row *state.VM, ca
 		reason = job.NodeCrashed
 	}
 	row.StopReason = row.Detail
-	if err := tx.PutVM(ctx, *row); err != nil {
+	if err := putVM(ctx, tx, row); err != nil {
 		return err
+	}
+	if _, err := tx.Job(ctx, row.Spec); errors.Is(err, errs.NotFound) {
+		if _, err := tx.Lease(ctx, row.Spec); err == nil {
+			return nil // No chain bills it.
+		}
 	}
 	args, err := json.Marshal([]any{"0x" + string(row.Spec), fmt.Sprint(int(reason))})
 	if err != nil {
@@ -439,9 +452,13 @@ func (w *worker) stop(ctx context.Context) {
 	w.mu.Lock()
 	o := w.order
 	w.mu.Unlock()
-	once, outcome := w.haltOnce, "stopped"
-	if o.wish == wishPause {
+	once, outcome := w.endOnce, "stopped"
+	switch o.wish {
+	case wishPause:
 		once, outcome = w.pauseOnce, "paused"
+	case wishHalt:
+		once, outcome = w.haltOnce, "halted"
+	case wishEnd, wishKeep:
 	}
 	for {
 		err := once(ctx, o)
@@ -477,10 +494,12 @@ func (s *Supervisor) afterlife(ctx context.Context) (context.Context, context.Ca
 	return context.WithTimeout(context.WithoutCancel(ctx), s.cfg.StopGrace+2*haltMargin)
 }
 
-// haltOnce stops the machine for good and frees what it had on the host.
-func (w *worker) haltOnce(ctx context.Context, o order) error {
+// endOnce stops the machine for good and frees what it had on the host.
+func (w *worker) endOnce(ctx context.Context, o order) error {
 	vm, err := w.s.edit(ctx, w.spec, func(row *state.VM) {
-		row.State, row.Detail, row.StopReason, row.RetryAt = state.VMStopping, o.reason, o.reason, time.Time{}
+		if row.State != state.VMStopped { // Else it is tried again, since the network stayed.
+			row.State, row.Detail, row.StopReason, row.RetryAt = state.VMStopping, o.reason, o.reason, time.Time{}
+		}
 	})
 	if errors.Is(err, errs.NotFound) {
 		return nil
@@ -500,10 +519,26 @@ func (w *worker) haltOnce(ctx context.Context, o order) error {
 	return w.s.applyNetwork(ctx)
 }
 
+// haltOnce shuts the machine down and keeps its row, disk and ports. The row says
+// so before.
+func (w *worker) haltOnce(ctx context.Context, o order) error {
+	vm, err := w.s.edit(ctx, w.spec, func(row *state.VM) {
+		if row.State != state.VMHalted {
+			row.State, row.Detail, row.StoppedAt, row.RetryAt = state.VMHalted, o.reason, time.Time{}, time.Time{}
+		}
+	})
+	return w.endDown(ctx, vm, err)
+}
+
 // pauseOnce shuts the machine down and keeps its row, disk, ports and
 // resources. The row says so before, and since when nothing is metered.
 func (w *worker) pauseOnce(ctx context.Context, o order) error {
-	vm, err := w.s.markPaused(ctx, w.spec, o.dues)
+	vm, err := w.s.markPaused(ctx, w.spec, o)
+	return w.endDown(ctx, vm, err)
+}
+
+// endDown shuts down the machine whose row has just been written, and says so.
+func (w *worker) endDown(ctx context.Context, vm *state.VM, err error) error {
 	if errors.Is(err, errs.NotFound) {
 		return nil
 	}
@@ -521,7 +556,7 @@ func (w *worker) pauseOnce(ctx context.Context, o order) error {
 }
 
 // markPaused commits that the machine is paused, with its usage until now.
-func (s *Supervisor) markPaused(ctx context.Context, spec message.ItemHash, d dues) (*state.VM, error) {
+func (s *Supervisor) markPaused(ctx context.Context, spec message.ItemHash, o order) (*state.VM, error) {
 	var out *state.VM
 	err := s.db.Update(ctx, func(tx *state.Tx) error {
 		row, err := tx.VM(ctx, spec)
@@ -544,8 +579,10 @@ func (s *Supervisor) markPaused(ctx context.Context, spec message.ItemHash, d du
 			return err
 		}
 		row.State, row.PausedAt, row.StoppedAt, row.RetryAt = state.VMPaused, head.Time, time.Time{}, time.Time{}
-		row.DryAt, row.Detail = d.dryAt, d.paused(head.Time)
-		return tx.PutVM(ctx, *row)
+		if row.DryAt, row.Detail = o.dues.dryAt, o.reason; o.reason == "" {
+			row.Detail = o.dues.paused(head.Time)
+		}
+		return putVM(ctx, tx, row)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pause VM %s: %w", spec, err)
@@ -602,7 +639,7 @@ func (s *Supervisor) edit(ctx context.Context, spec message.ItemHash, change fun
 		}
 		change(row)
 		out = row
-		return tx.PutVM(ctx, *row)
+		return putVM(ctx, tx, row)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("change VM %s: %w", spec, err)

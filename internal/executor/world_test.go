@@ -81,6 +81,7 @@ type world struct {
 	ads  *ads
 	head uint64
 
+	core   *core // nil for none
 	hook   *hook // nil for none
 	synced atomic.Bool
 	asked  func() // When it is asked whether it is synced; nil for none.
@@ -207,12 +208,16 @@ func (w *world) supervisor() *executor.Supervisor {
 	w.t.Helper()
 	d := &driver{Driver: w.host.Open(), hook: w.hook}
 	w.net.hook, w.src.hook = w.hook, w.hook
+	parts := executor.Parts{
+		DB: w.db, Driver: d, Network: w.net, Messages: w.src, Images: w.src, Publisher: w.ads, Chain: w,
+	}
+	if w.core != nil {
+		parts.Core = w.core
+	}
 	s, err := executor.New(w.cfg, executor.Self{
 		NodeID: self, Key: keyOf(w.t, self), Domain: domain(), PeerID: "peer", Endpoint: "http://127.0.0.1:1", PublicIP: "192.0.2.7",
-		Accelerator: vmm.TCG, Root: filepath.Join(w.dir, "vms"), ImageCache: filepath.Join(w.dir, "images"),
-	}, executor.Parts{
-		DB: w.db, Driver: d, Network: w.net, Messages: w.src, Images: w.src, Publisher: w.ads, Chain: w,
-	}, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+		Accelerator: vmm.TCG, Root: filepath.Join(w.dir, "vms"), ImageCache: filepath.Join(w.dir, "images"), Logs: filepath.Join(w.dir, "consoles"),
+	}, parts, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -297,8 +302,8 @@ func (w *world) wantNothing() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if len(vms) > 0 {
-		w.t.Errorf("%d VM rows, want none", len(vms))
+	for _, vm := range vms {
+		w.t.Errorf("VM %s is left, %s: %s", vm.Spec, vm.State, vm.Detail)
 	}
 }
 
@@ -509,6 +514,15 @@ func (s *source) instance(n int) *message.Envelope {
 		"payment":{"chain":"ETH","type":"credit"},"volumes":[],
 		"rootfs":{"parent":{"ref":"%s"},"persistence":"host","size_mib":1000}}`,
 		address(s.t, payerKey).Hex(), 1_700_000_000+n, n, s.image().ItemHash))
+}
+
+// held returns the nth INSTANCE message that is paid by holding tokens.
+func (s *source) held(n int) *message.Envelope {
+	s.t.Helper()
+	return s.content(fmt.Sprintf(`{"address":%q,"time":%d,"allow_amend":false,"environment":{"internet":true,"aleph_api":false},
+		"resources":{"vcpus":1,"memory":512,"seconds":30},"payment":{"chain":"ETH","type":"hold"},"volumes":[],
+		"rootfs":{"parent":{"ref":"%s"},"persistence":"host","size_mib":1000}}`,
+		address(s.t, payerKey).Hex(), 1_700_000_000+n, s.image().ItemHash))
 }
 
 func (s *source) content(content string) *message.Envelope {

@@ -36,6 +36,7 @@ func (n *Node) addCompute(ctx context.Context) error {
 	exec, err := executor.New(n.cfg.Executor, executor.Self{
 		NodeID: n.id, Key: n.keys.Signer, Domain: n.jobDomain(), PeerID: string(n.host.ID()), Endpoint: n.publicURL(), PublicIP: publicIP,
 		Accelerator: caps.Accelerator, Root: root, ImageCache: filepath.Join(filepath.Dir(root), "images"),
+		Logs: filepath.Join(filepath.Dir(root), "consoles"),
 	}, executor.Parts{
 		DB: n.db, Driver: driver, Network: network, Messages: messages{n.ingest}, Images: images{n.storage, n.blobs},
 		Publisher: publisher{n.host}, Chain: n.mirror,

@@ -25,7 +25,9 @@ type Lease struct {
 	Owner   string           `json:"owner"`  // The address of the message's content, who pays.
 	Sender  string           `json:"sender"` // Who signed the message.
 	Payment string           `json:"payment"`
-	Message json.RawMessage  `json:"message"` // The envelope; hash and signature were checked.
+	// Resources are what its machine takes.
+	Resources Resources       `json:"resources"`
+	Message   json.RawMessage `json:"message"` // The envelope; hash and signature were checked.
 	// Sticky leases are not ended by a list that does not name them: their owner
 	// pays by time, or they hold what another host cannot give (a confidential
 	// machine, a GPU).
@@ -33,6 +35,9 @@ type Lease struct {
 	By      string    `json:"by,omitempty"` // Signer of the list that named it last; "" for anyone.
 	TakenAt time.Time `json:"taken_at"`
 	Watch   Watch     `json:"watch"`
+	// Ports are the guest's that its owner wants forwarded, beside SSH; what was
+	// last known holds while nobody can say.
+	Ports []Port `json:"ports,omitempty"`
 	// Until ends the lease at a chain time, by its owner's order; 0 = never.
 	Until   uint64    `json:"until,omitempty"`
 	UntilBy string    `json:"until_by,omitempty"` // Who ordered it.
@@ -42,7 +47,7 @@ type Lease struct {
 // Watch is what the message network said of a lease's message and payment when it
 // was last asked. Times are of the chain; what nobody could say changes nothing.
 type Watch struct {
-	AskedAt     uint64 `json:"asked_at,omitempty"`     // When it was last asked with an answer.
+	AskedAt     uint64 `json:"asked_at,omitempty"`     // When it was last told whether it is paid.
 	PaidUntil   uint64 `json:"paid_until,omitempty"`   // Through when its payment lasts by that answer; 0 = not paid by time.
 	UnpaidSince uint64 `json:"unpaid_since,omitempty"` // When an answer first said that it is not paid; 0 = the last one said that it is.
 	Gone        int    `json:"gone,omitempty"`         // How many answers in a row said that the message is forgotten, removed or rejected.

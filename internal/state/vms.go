@@ -103,7 +103,22 @@ func (s VMState) CanBecome(to VMState) bool { return slices.Contains(vmSteps[s],
 type Halt struct {
 	By string    `json:"by"` // Who signed the order.
 	At time.Time `json:"at"`
+	// Again starts the machine as soon as it is down: a reboot.
+	Again bool `json:"again,omitempty"`
+	// Wipe deletes disks once it is down, before it starts again: a new start
+	// from the image.
+	Wipe Wipe `json:"wipe,omitempty"`
 }
+
+// Wipe is what of a machine's disks is deleted.
+type Wipe string
+
+// What is deleted.
+const (
+	WipeNothing Wipe = ""
+	WipeRoot    Wipe = "root" // The root disk.
+	WipeAll     Wipe = "all"  // The root disk and the machine's own volumes.
+)
 
 // Port is a way into a VM from outside.
 type Port struct {

@@ -1,0 +1,60 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+)
+
+// putVM writes the row of a VM. A step to another state goes to the VM's
+// history, with the row's detail as its cause; it is the only place of this
+// package that writes such rows.
+func putVM(ctx context.Context, tx *state.Tx, row *state.VM) error {
+	var from state.VMState
+	switch old, err := tx.VM(ctx, row.Spec); {
+	case err == nil:
+		from = old.State
+	case errors.Is(err, errs.NotFound):
+		// It may have had a machine before, whose history goes on.
+		before, err := tx.VMEvents(ctx, row.Spec)
+		if err != nil {
+			return err
+		}
+		if len(before) > 0 {
+			row.Steps = before[len(before)-1].Seq
+		}
+	default:
+		return err
+	}
+	if from != row.State {
+		if !from.CanBecome(row.State) {
+			return errs.New(errs.Internal, "BUG: VM %s goes from %q to %q", row.Spec, from, row.State)
+		}
+		now := time.Now().UTC()
+		row.Steps++
+		row.Entered = maps.Clone(row.Entered)
+		if row.Entered == nil {
+			row.Entered = map[state.VMState]time.Time{}
+		}
+		row.Entered[row.State] = now
+		event := state.VMEvent{Spec: row.Spec, Seq: row.Steps, At: now, From: from, To: row.State, Cause: row.Detail}
+		if err := tx.AddVMEvent(ctx, event); err != nil {
+			return err
+		}
+	}
+	return tx.PutVM(ctx, *row)
+}
+
+// forgetHistory removes the history of VMs that are gone for so long that
+// nobody is promised to find it.
+func (s *Supervisor) forgetHistory(ctx context.Context, now time.Time) error {
+	const batch = 1000
+	return s.db.Update(ctx, func(tx *state.Tx) error {
+		_, err := tx.RemoveVMEvents(ctx, now.Add(-s.cfg.LogRetention), batch)
+		return err
+	})
+}

@@ -55,7 +55,9 @@ const (
 
 // isGone reports whether a message with the status is no reason to run a machine.
 // One that is being removed is still there.
-func isGone(status string) bool { return status == "forgotten" || status == "removed" || status == "rejected" }
+func isGone(status string) bool {
+	return status == "forgotten" || status == "removed" || status == "rejected"
+}
 
 // paying is what the message network says of a payment.
 type paying int

@@ -120,13 +120,18 @@ func openDisk(ctx context.Context, f *os.File, path string, c *Cache) (Image, er
 			return Image{}, err
 		}
 	}
-	img := Image{Name: filepath.Base(path), Rootfs: path, Format: Raw}
-	if qcow2.Is(f) {
-		img.Format = Qcow2
-	}
+	img := Image{Name: filepath.Base(path), Rootfs: path, Format: formatOf(f)}
 	var err error
 	img.VirtualBytes, err = checkDisk(f, img.Format)
 	return img, err
+}
+
+// formatOf tells the format of a disk by its first bytes.
+func formatOf(f *os.File) Format {
+	if qcow2.Is(f) {
+		return Qcow2
+	}
+	return Raw
 }
 
 // unpackPoll is how often a second caller looks whether the first is done.

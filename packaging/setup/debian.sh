@@ -11,9 +11,9 @@ group=${1:-}
 # PROGRAM:PACKAGE, by group. Programs are looked for, not packages, so that a
 # QEMU of your own counts too. The demo shows SSH too, but does without it
 # where nobody may install a client.
-demo='qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs debugfs:e2fsprogs dpkg-deb:dpkg apt-get:apt'
+demo='qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs debugfs:e2fsprogs dpkg-deb:dpkg apt-get:apt qemu-img:qemu-utils'
 ssh='ssh:openssh-client ssh-keygen:openssh-client'
-test='qemu-img:qemu-utils nft:nftables ip:iproute2 postgres:postgresql'
+test='nft:nftables ip:iproute2 postgres:postgresql'
 
 case $group in
 demo) wanted="$demo $ssh" ;;

@@ -13,7 +13,7 @@ import (
 // and knows them by these names, which fit into a socket's address however
 // long the path is.
 const (
-	diskFile    = "disk.qcow2"
+	diskFile    = vmm.DiskFile
 	seedFile    = "seed.iso"
 	machineFile = "machine.json"
 	logFile     = "qemu.log"

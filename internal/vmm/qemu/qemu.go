@@ -155,6 +155,9 @@ func (d *Driver) Start(ctx context.Context, spec vmm.Spec) (_ vmm.Machine, err e
 			err = errors.Join(vmm.DiskError(err), undo.run())
 		}
 	}()
+	if err := vmm.CheckStart(spec.Dir); err != nil {
+		return nil, err
+	}
 	if err := d.prepare(spec, caps.Accelerator, undo); err != nil {
 		return nil, fmt.Errorf("prepare machine %s: %w", spec.ID, err)
 	}
@@ -207,7 +210,8 @@ func (d *Driver) prepare(spec vmm.Spec, acc vmm.Accelerator, u *undo) error {
 	return writeRecord(spec, acc, time.Now())
 }
 
-// checkDisk reports a disk that is not an overlay over the spec's image.
+// checkDisk reports a disk that is neither an overlay over the spec's image
+// nor one that stands alone: package disk has restored or brought that one.
 func checkDisk(name string, spec vmm.Spec) error {
 	f, err := os.Open(name)
 	if err != nil {
@@ -222,7 +226,8 @@ func checkDisk(name string, spec vmm.Spec) error {
 	if err != nil {
 		return fmt.Errorf("read disk of machine %s: %w", spec.ID, err)
 	}
-	if h.Backing != spec.Image.Rootfs || h.BackingFormat != string(spec.Image.Format) || h.DataFile {
+	over := h.Backing == spec.Image.Rootfs && h.BackingFormat == string(spec.Image.Format)
+	if !over && h.Backing != "" || h.DataFile {
 		return errs.New(errs.Invalid, "disk of machine %s is over the image %q (%s), not %q", spec.ID, h.Backing, h.BackingFormat, spec.Image.Rootfs)
 	}
 	return nil
@@ -235,9 +240,13 @@ func (d *Driver) launch(ctx context.Context, spec vmm.Spec, acc vmm.Accelerator,
 	if err != nil {
 		return nil, err
 	}
+	largest, err := largestDisk(spec)
+	if err != nil {
+		return nil, errors.Join(err, groups.remove(spec.ID))
+	}
 	l := launch{
 		binary: binary, args: machineArgs(spec, acc), dir: spec.Dir, lock: lock, cgroup: group,
-		fileBytes: int64(spec.DiskMiB)<<20*9/8 + consoleSlackBytes, log: logFile,
+		fileBytes: largest*9/8 + consoleSlackBytes, log: logFile,
 	}
 	child, err := l.start()
 	if err != nil {
@@ -253,6 +262,41 @@ func (d *Driver) launch(ctx context.Context, spec vmm.Spec, acc vmm.Accelerator,
 	}
 	d.log.Info("machine started", "vm_id", spec.ID, "pid", m.PID(), "accelerator", acc)
 	return m, nil
+}
+
+// largestDisk returns the size of the largest disk that the machine writes:
+// no file of its process needs to be much larger.
+func largestDisk(spec vmm.Spec) (int64, error) {
+	largest := int64(spec.DiskMiB) << 20
+	for _, v := range spec.Volumes {
+		if v.ReadOnly {
+			continue
+		}
+		f, err := os.Open(v.Path)
+		if err != nil {
+			return 0, fmt.Errorf("open volume: %w", err)
+		}
+		size, err := writtenBytes(f, v.Format)
+		f.Close()
+		if err != nil {
+			return 0, fmt.Errorf("measure volume %s: %w", filepath.Base(v.Path), err)
+		}
+		largest = max(largest, size)
+	}
+	return largest, nil
+}
+
+// writtenBytes returns the size of a disk as the guest sees it.
+func writtenBytes(f *os.File, format vmm.Format) (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if format == vmm.Raw {
+		return info.Size(), nil
+	}
+	h, err := qcow2.Read(f, info.Size())
+	return h.VirtualBytes, err
 }
 
 // attachChild attaches to a process that this one has just started, and ends

@@ -64,6 +64,7 @@ can_do_without() {
 	for package in $missing; do
 		case $package in
 		openssh-client) echo "setup: openssh-client is missing and cannot be installed without root; going on without showing SSH." >&2 ;;
+		qemu-utils) echo "setup: qemu-utils is missing and cannot be installed without root; going on without backups and volumes that grow." >&2 ;;
 		ca-certificates) echo "setup: ca-certificates is missing and cannot be installed without root; going on, but nothing new can be downloaded." >&2 ;;
 		*) return 1 ;;
 		esac

@@ -19,6 +19,7 @@ const (
 	logFile     = "qemu.log"
 	qmpSocket   = "qmp.sock"
 	agentSocket = "agent.sock"
+	guestSocket = "qga.sock"
 )
 
 // baseArgs are the same for machines and probes. Nothing that is not asked
@@ -52,6 +53,8 @@ func machineArgs(spec vmm.Spec, acc vmm.Accelerator) []string {
 		"-device", "virtio-serial-pci",
 		"-chardev", "socket,id=agent,path="+agentSocket+",server=on,wait=off",
 		"-device", "virtserialport,chardev=agent,name="+agent.PortName,
+		"-chardev", "socket,id=qga,path="+guestSocket+",server=on,wait=off",
+		"-device", "virtserialport,chardev=qga,name="+guestAgentPort,
 	)
 	args = append(args, volumeArgs(spec.Volumes)...)
 	args = append(args, netArgs(spec.Net)...)

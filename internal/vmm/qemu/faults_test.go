@@ -28,7 +28,7 @@ import (
 
 const waitMax = 60 * time.Second
 
-func bounded(t *testing.T) context.Context {
+func bounded(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitMax)
 	t.Cleanup(cancel)

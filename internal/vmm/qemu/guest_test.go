@@ -21,7 +21,7 @@ import (
 )
 
 // freePort returns a port that nobody listens on now.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -51,7 +51,7 @@ func fetch(t *testing.T, port int, path string) string {
 }
 
 // login runs commands in the guest over SSH.
-func login(t *testing.T, port int, key ssh.Signer) func(command string) string {
+func login(t testing.TB, port int, key ssh.Signer) func(command string) string {
 	t.Helper()
 	client, err := ssh.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), &ssh.ClientConfig{
 		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(key)},

@@ -48,6 +48,8 @@ type machine struct {
 	agent   *agent.Client // nil for an image without agent.
 	closers []func() error
 
+	backups chan struct{} // Holds one value while somebody changes the backup.
+
 	done chan struct{}
 
 	mu       sync.Mutex
@@ -58,7 +60,9 @@ type machine struct {
 
 // attach connects to the process that runs in dir and begins to watch it.
 func (d *Driver) attach(ctx context.Context, dir string, p *process) (_ *machine, err error) {
-	m := &machine{d: d, dir: dir, proc: p, qmpDone: make(chan struct{}), done: make(chan struct{})}
+	m := &machine{
+		d: d, dir: dir, proc: p, qmpDone: make(chan struct{}), backups: make(chan struct{}, 1), done: make(chan struct{}),
+	}
 	if m.rec, err = readRecord(dir); err != nil {
 		return nil, err
 	}
@@ -86,6 +90,11 @@ func (d *Driver) attach(ctx context.Context, dir string, p *process) (_ *machine
 		}
 	}
 	d.keep(m)
+	m.backups <- struct{}{}
+	d.machines.Go(func() {
+		defer m.leaveBackup()
+		m.recoverBackup(context.WithoutCancel(ctx))
+	})
 	d.machines.Go(m.watch)
 	return m, nil
 }

@@ -179,7 +179,7 @@ func (u *undo) run() error {
 
 // prepare writes the machine's files.
 func (d *Driver) prepare(spec vmm.Spec, acc vmm.Accelerator, u *undo) error {
-	for _, name := range []string{processFile, qmpSocket, agentSocket} {
+	for _, name := range []string{processFile, qmpSocket, agentSocket, guestSocket, backupFile} {
 		if err := os.Remove(filepath.Join(spec.Dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove what an earlier run left: %w", err)
 		}

@@ -97,7 +97,7 @@ func (q *qmp) negotiate(ctx context.Context) error {
 }
 
 // do executes a command and decodes its answer into out, which may be nil.
-func (q *qmp) do(ctx context.Context, command string, arguments, out any) error { //nolint:unparam // Those in use need no arguments.
+func (q *qmp) do(ctx context.Context, command string, arguments, out any) error {
 	ch := make(chan qmpMessage, 1)
 	q.mu.Lock()
 	if q.waiting == nil {

@@ -32,8 +32,10 @@ const (
 	metaSuffix = ".tar.meta.json"
 	partSuffix = ".part"
 	copyFile   = "copy.json"
-	membersMax = 32
-	copyBytes  = 1 << 20
+	// trashPrefix begins the names of folders that are being removed.
+	trashPrefix = ".trash"
+	membersMax  = 32
+	copyBytes   = 1 << 20
 	// syncEvery bounds what a tar leaves to be written at once: the guests'
 	// own writes would wait behind that.
 	syncEvery = 16 << 20
@@ -110,6 +112,9 @@ func OpenArchive(dir string, cfg ArchiveConfig) (*Archive, error) {
 	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return nil, fmt.Errorf("make folder of backups: %w", err)
 	}
+	if err := emptyTrash(dir); err != nil {
+		return nil, err
+	}
 	return &Archive{dir: dir, cfg: cfg, busy: map[message.ItemHash]bool{}}, nil
 }
 
@@ -158,7 +163,7 @@ func (a *Archive) Create(ctx context.Context, m vmm.Machine, members []Member, f
 	}
 	b, err := a.finish(ctx, backuper, part, mk)
 	if err != nil && ctx.Err() == nil {
-		err = errors.Join(vmm.DiskError(err), backuper.CancelBackup(ctx), os.RemoveAll(part))
+		err = errors.Join(vmm.DiskError(err), backuper.CancelBackup(ctx), a.trash(part))
 	}
 	return b, err
 }
@@ -209,10 +214,7 @@ func (a *Archive) Abandon(vm message.ItemHash) error {
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(part); err != nil {
-		return fmt.Errorf("remove unfinished backup: %w", err)
-	}
-	return nil
+	return a.trash(part)
 }
 
 // Busy reports whether a backup of the machine is being made.
@@ -432,19 +434,45 @@ func (a *Archive) pack(ctx context.Context, part string, b *Backup) (err error) 
 			err = errors.Join(err, a.remove(b.ID))
 		}
 	}()
-	if err := writeFile(to+sumSuffix, []byte(b.SHA256+"  "+b.ID+tarSuffix+"\n")); err != nil {
+	if err := writeFile(filepath.Join(part, "backup"+sumSuffix), []byte(b.SHA256+"  "+b.ID+tarSuffix+"\n")); err != nil {
 		return err
 	}
-	if err := writeJSON(to+metaSuffix, b); err != nil {
+	if err := writeJSON(filepath.Join(part, "backup"+metaSuffix), b); err != nil {
 		return err
 	}
-	if err := os.Rename(name, to+tarSuffix); err != nil {
-		return fmt.Errorf("put backup in place: %w", err)
+	for _, suffix := range []string{sumSuffix, metaSuffix, tarSuffix} {
+		if err := os.Rename(filepath.Join(part, "backup"+suffix), to+suffix); err != nil {
+			return fmt.Errorf("put backup in place: %w", err)
+		}
 	}
-	if err := os.RemoveAll(part); err != nil {
+	if err := syncDir(a.dir); err != nil {
+		return err
+	}
+	return a.trash(part)
+}
+
+// trash removes the folder of a backup so that it is gone at once.
+func (a *Archive) trash(part string) error {
+	gone := filepath.Join(a.dir, trashPrefix+strings.TrimSuffix(filepath.Base(part), partSuffix))
+	if err := os.Rename(part, gone); err != nil {
 		return fmt.Errorf("remove what a backup was made of: %w", err)
 	}
-	return syncDir(a.dir)
+	return emptyTrash(a.dir)
+}
+
+// emptyTrash removes folders that were thrown away, those that a crash has
+// left too.
+func emptyTrash(dir string) error {
+	all, err := filepath.Glob(filepath.Join(dir, trashPrefix+"*"))
+	if err != nil {
+		return fmt.Errorf("look for what was thrown away: %w", err)
+	}
+	for _, name := range all {
+		if err := os.RemoveAll(name); err != nil {
+			return fmt.Errorf("remove what was thrown away: %w", err)
+		}
+	}
+	return nil
 }
 
 func packOne(ctx context.Context, t *tar.Writer, path string, at time.Time) error {

@@ -336,15 +336,15 @@ func TestABackupSurvivesBeingKilled(t *testing.T) {
 	dir := t.TempDir()
 	_, members := subject(t)
 	rng := rand.New(rand.NewPCG(1, 2))
-	a, err := disk.OpenArchive(dir, disk.ArchiveConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	kills, whole := 0, 0
 	for range 30 {
 		ended := killed(t, time.Duration(5+rng.IntN(120))*time.Millisecond, "archive", dir, members[0].Path, members[1].Path)
 		if !ended {
 			kills++
+		}
+		a, err := disk.OpenArchive(dir, disk.ArchiveConfig{})
+		if err != nil {
+			t.Fatal(err)
 		}
 		all, err := a.List(vm, start)
 		if err != nil || len(all) > 1 || ended && len(all) != 1 {

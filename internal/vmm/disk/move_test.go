@@ -305,11 +305,15 @@ func TestWhatIsFetchedIsChecked(t *testing.T) {
 		return path
 	}
 	for name, make := range map[string]func() string{
-		"over a file":   func() string { return over("/etc/passwd", "raw", "8M") },
-		"other format":  func() string { return over(strings.Repeat("ab", 32), "qcow2", "8M") },
-		"over a URL":    func() string { return over("nbd://127.0.0.1/x", "raw", "8M") },
-		"larger":        func() string { return over(strings.Repeat("ab", 32), "raw", "9M") },
-		"no image":      func() string { p := filepath.Join(evil, "rootfs.qcow2"); os.WriteFile(p, []byte("raw"), 0o600); return p },
+		"over a file":  func() string { return over("/etc/passwd", "raw", "8M") },
+		"other format": func() string { return over(strings.Repeat("ab", 32), "qcow2", "8M") },
+		"over a URL":   func() string { return over("nbd://127.0.0.1/x", "raw", "8M") },
+		"larger":       func() string { return over(strings.Repeat("ab", 32), "raw", "9M") },
+		"no image": func() string {
+			p := filepath.Join(evil, "rootfs.qcow2")
+			os.WriteFile(p, []byte("raw"), 0o600)
+			return p
+		},
 		"broken tables": func() string { p := over(strings.Repeat("ab", 32), "raw", "8M"); corrupt(t, p); return p },
 	} {
 		path := make()
@@ -320,7 +324,9 @@ func TestWhatIsFetchedIsChecked(t *testing.T) {
 		sum := slices.Clone(files[:1])
 		sum[0].Size, sum[0].SHA256 = int64(len(raw)), hashOf(raw)
 		to.dir = filepath.Join(t.TempDir(), "vm")
-		fetch := func(context.Context, string, int64) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }
+		fetch := func(context.Context, string, int64) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(raw)), nil
+		}
 		if err := disk.Import(t.Context(), to.dir, sum, to.spec(), fetch, start); !errors.Is(err, errs.Invalid) {
 			t.Errorf("%s: %v, want invalid", name, err)
 		}

@@ -14,9 +14,12 @@
 //	lock           held by the process for as long as it lives
 //	disk.qcow2     the machine's disk, an overlay over the image
 //	seed.iso       the NoCloud seed
+//	backup.json    a copy of its disks that is under way
 //	console.log    serial console, newest bytes; console.log.1 older ones
 //	qemu.log       what the hypervisor itself said
 //	*.sock         control sockets
+//
+// Package disk keeps more there: volumes, and what moves between nodes.
 //
 // The serial console is written by the hypervisor itself, so it keeps working
 // while the daemon is dead. It is a ring of two files: whoever watches the

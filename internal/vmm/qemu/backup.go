@@ -45,9 +45,11 @@ const (
 	jobPoll    = 200 * time.Millisecond
 	// createMax bounds the making of an empty image.
 	createMax = time.Minute
-	// workersMax bounds the reads that the job has under way: the guest's own
-	// wait behind them.
-	workersMax = 4
+	// workersMax has the job read one piece after another, so that all before
+	// its progress is copied, and the guest's reads and writes wait behind one.
+	workersMax = 1
+	// trimAlign is the unit in which the filter saves.
+	trimAlign = 64 << 10
 )
 
 // The phases of a backup.
@@ -479,6 +481,11 @@ func (m *machine) guestAgent(ctx context.Context) (*guestAgent, error) {
 func (m *machine) startJob(ctx context.Context, d vmm.BackupDisk, spec vmm.BackupSpec) error {
 	err := m.command(ctx, "blockdev-add", args{"driver": "snapshot-access", "node-name": node(d, "moment"), "file": node(d, "filter")}, nil)
 	if err == nil {
+		err = m.command(ctx, "blockdev-add", args{
+			"driver": "snapshot-access", "node-name": node(d, "trim"), "file": node(d, "filter"), "discard": "unmap",
+		}, nil)
+	}
+	if err == nil {
 		err = m.command(ctx, "blockdev-backup", args{
 			"job-id": job(d), "device": node(d, "moment"), "target": node(d, "target"), "sync": "full", "auto-dismiss": false,
 			"speed": spec.BytesPerSecond, "compress": spec.Compress, "x-perf": args{"max-workers": workersMax},
@@ -520,6 +527,7 @@ func (m *machine) jobs(ctx context.Context, b backup) (map[string]jobInfo, error
 func (m *machine) waitBackup(ctx context.Context, b backup, reserve int64) error {
 	tick := time.NewTicker(jobPoll)
 	defer tick.Stop()
+	trimmed := map[int]int64{} // Up to where, by drive.
 	for {
 		jobs, err := m.jobs(ctx, b)
 		if err != nil {
@@ -539,6 +547,7 @@ func (m *machine) waitBackup(ctx context.Context, b backup, reserve int64) error
 			case j.Status == jobConcluded:
 				done++
 			}
+			trimmed[d.Drive] = m.trim(ctx, d, trimmed[d.Drive], j.Done)
 		}
 		if done == len(b.Disks) {
 			return nil
@@ -552,6 +561,24 @@ func (m *machine) waitBackup(ctx context.Context, b backup, reserve int64) error
 		case <-tick.C:
 		}
 	}
+}
+
+// trim tells the filter that what is copied need not be saved any more: the
+// guest overwrites that as if there were no backup. QEMU has no command for it
+// but that of its debugging tool; when that fails, the guest is slower. It
+// returns up to where the disk is trimmed.
+func (m *machine) trim(ctx context.Context, d vmm.BackupDisk, from, to int64) int64 {
+	to -= to % trimAlign
+	if to <= from {
+		return from
+	}
+	line := fmt.Sprintf("qemu-io %s \"discard %d %d\"", node(d, "trim"), from, to-from)
+	var said string
+	if err := m.command(ctx, "human-monitor-command", args{"command-line": line}, &said); err != nil || !strings.HasPrefix(said, "discard") {
+		m.d.log.Debug("copied part of a disk not trimmed", "vm_id", m.rec.ID, "said", said, "err", err)
+		return from
+	}
+	return to
 }
 
 // jobError says why a job has failed. A filter whose fleece could not be
@@ -608,11 +635,12 @@ func (m *machine) endBackup() error {
 // dropBackup ends a backup at any point of it and leaves nothing.
 func (m *machine) dropBackup(ctx context.Context, b backup) error {
 	var failed error
-	if b.Phase == backupBegins && b.Frozen {
-		failed = errors.Join(failed, m.thaw(ctx))
-	}
+	// A guest whose processors stand still cannot thaw.
 	if b.Phase == backupBegins && b.Paused {
 		failed = errors.Join(failed, m.command(ctx, "cont", nil, nil))
+	}
+	if b.Phase == backupBegins && b.Frozen {
+		failed = errors.Join(failed, m.thaw(ctx))
 	}
 	failed = errors.Join(failed, m.removeNodes(ctx, b))
 	if m.alive() != nil {
@@ -656,7 +684,7 @@ func (m *machine) removeNodes(ctx context.Context, b backup) error {
 func (m *machine) removeDisk(ctx context.Context, d vmm.BackupDisk, there map[string]bool, devices map[string]device) error {
 	// What reads the filter goes first: only then does it let others write to
 	// the disk.
-	for _, part := range []string{"moment", "filter", "fleece", "target"} {
+	for _, part := range []string{"moment", "trim", "filter", "fleece", "target"} {
 		if dev, above := devices[node(d, "filter")]; above && part == "filter" {
 			if err := m.putAbove(ctx, dev.Path, source(d)); err != nil {
 				return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -21,6 +22,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/cloudinit"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qemu"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/vmmtest"
 )
 
@@ -294,4 +296,59 @@ func TestABackupThatFailsLeavesNothing(t *testing.T) {
 		t.Errorf("Backup of a machine that has ended: %v", err)
 	}
 	leftNothing(t, spec.Dir, dir, 0)
+}
+
+// guestAgent answers on the port of QEMU's guest agent as that does, and notes
+// what it was asked.
+const guestAgent = `for p in /sys/class/virtio-ports/*; do [ "$(cat $p/name)" = org.qemu.guest_agent.0 ] && port=/dev/${p##*/}; done
+cat > /run/agent <<'EOF'
+exec 3<>$1
+while :; do
+read -r line <&3 || { sleep 0.05; continue; } # Nobody is at the host's end.
+case "$line" in
+*guest-sync-delimited*) id=${line##*:}; printf '\377{"return": %s}\n' "${id%%\}*}" >&3 ;;
+*guest-fsfreeze-freeze*) echo freeze >> /run/asked; printf '{"return": 1}\n' >&3 ;;
+*guest-fsfreeze-thaw*) echo thaw >> /run/asked; printf '{"return": 1}\n' >&3 ;;
+esac
+done
+EOF
+: > /run/asked; sh /run/agent $port >/dev/null 2>&1 &`
+
+func TestAGuestWithAnAgentIsAtRestForTheMoment(t *testing.T) {
+	t.Parallel()
+	first := opener(t)(nil)
+	m, spec, run := shell(t, first, volume(t, 16))
+	run(guestAgent)
+	want := vmm.BackupSpec{
+		Dir: t.TempDir(), Disks: []vmm.BackupDisk{{Drive: 0, Name: "rootfs.qcow2"}, {Drive: 1, Name: "a.qcow2"}}, Freeze: true,
+	}
+
+	got, err := backuper(t, m).Backup(bounded(t), want)
+
+	if err != nil || !got.Frozen {
+		t.Errorf("Backup = %+v, %v; want a frozen guest", got, err)
+	}
+	if asked := run("tr '\\n' ' ' < /run/asked"); asked != "freeze thaw" {
+		t.Errorf("the agent was asked to %q, want freeze and thaw", asked)
+	}
+	// A daemon dies while the guest is at rest and its processors are stopped.
+	if err := qemu.Do(bounded(t), m, "stop", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	left, err := json.Marshal(map[string]any{"phase": "begins", "dir": want.Dir, "disks": want.Disks, "frozen": true, "paused": true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(spec.Dir, "backup.json"), left, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	second := opener(t)(nil)
+	defer second.Close()
+	if _, err := second.Adopt(bounded(t), spec.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if asked := run("i=0; while [ $(wc -l < /run/asked) -lt 3 ] && [ $i -lt 200 ]; do sleep 0.1; i=$((i+1)); done; tr '\\n' ' ' < /run/asked"); asked != "freeze thaw thaw" {
+		t.Errorf("the agent was asked to %q, want another thaw", asked)
+	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/agent"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/cloudinit"
+	words "github.com/aleph-onchain/aleph-onchain/protocol/guest"
 )
 
 const (
@@ -55,8 +56,12 @@ func boot() {
 	g.reaper = newReaper()
 	go g.reaper.run()
 	go g.watchSignals()
+	bringUp := g.bringUp
+	if hasArgument(words.FunctionArgument) {
+		bringUp = g.bringUpFunction
+	}
 	go func() {
-		if err := g.bringUp(ctx); err != nil {
+		if err := bringUp(ctx); err != nil {
 			g.fatal(err)
 		}
 	}()

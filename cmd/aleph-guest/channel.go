@@ -22,7 +22,7 @@ const absentPause = 50 * time.Millisecond
 // serveAgent answers the host until the machine ends. A machine without the
 // port has a host that does not ask.
 func (g *guest) serveAgent(ctx context.Context) {
-	device, err := agentDevice("/sys/class/virtio-ports")
+	device, err := virtioPort("/sys/class/virtio-ports", agent.PortName)
 	if err != nil {
 		g.logf("agent: %v", err)
 		return
@@ -42,19 +42,19 @@ func (g *guest) serveAgent(ctx context.Context) {
 	}
 }
 
-// agentDevice finds the agent's port by its name.
-func agentDevice(sys string) (string, error) {
+// virtioPort finds a port by its name.
+func virtioPort(sys, name string) (string, error) {
 	ports, err := filepath.Glob(filepath.Join(sys, "*", "name"))
 	if err != nil {
 		return "", fmt.Errorf("list virtio ports: %w", err)
 	}
 	for _, p := range ports {
 		raw, err := os.ReadFile(p)
-		if err == nil && strings.TrimSpace(string(raw)) == agent.PortName {
+		if err == nil && strings.TrimSpace(string(raw)) == name {
 			return filepath.Join("/dev", filepath.Base(filepath.Dir(p))), nil
 		}
 	}
-	return "", fmt.Errorf("no virtio port is named %s", agent.PortName)
+	return "", fmt.Errorf("no virtio port is named %s", name)
 }
 
 // rawFile reads and writes a file descriptor in the calling thread.

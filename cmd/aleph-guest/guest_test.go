@@ -190,10 +190,10 @@ func TestDevicesAreFoundByName(t *testing.T) {
 		t.Error("a device was found in nothing")
 	}
 	write(t, filepath.Join(sys, "vport0p1/name"), agent.PortName+"\n", 0o600)
-	if got, err := agentDevice(sys); err != nil || got != "/dev/vport0p1" {
-		t.Errorf("agentDevice = %q, %v", got, err)
+	if got, err := virtioPort(sys, agent.PortName); err != nil || got != "/dev/vport0p1" {
+		t.Errorf("virtioPort = %q, %v", got, err)
 	}
-	if _, err := agentDevice(filepath.Join(sys, "none")); err == nil {
+	if _, err := virtioPort(filepath.Join(sys, "none"), agent.PortName); err == nil {
 		t.Error("a port was found in nothing")
 	}
 }

@@ -7,6 +7,11 @@
 // variables, starts the services of /etc/aleph/services.d and answers SSH and
 // the host's agent channel. It has no other job than that and to end the
 // machine in good order.
+//
+// With aleph.function=1 on the kernel's command line the machine is one of a
+// function: the root disk is a squashfs under a layer in memory, there is no
+// seed, and the host says by streams what the machine is for and calls its
+// program. See docs/protocol/guest.md.
 package main
 
 import (

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -40,11 +41,13 @@ func parseModules(text string) (modules, error) {
 	return m, nil
 }
 
-// load loads the drivers of a group.
-func (m modules) load(group string) error {
-	for _, path := range m[group] {
-		if err := loadModule(path); err != nil {
-			return err
+// load loads the drivers of groups. A group that is not in the list has none.
+func (m modules) load(groups ...string) error {
+	for _, group := range groups {
+		for _, path := range m[group] {
+			if err := loadModule(path); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -60,4 +63,19 @@ func loadModule(path string) error {
 		return fmt.Errorf("load driver %s: %w", path, err)
 	}
 	return nil
+}
+
+// The buses that a machine's devices may be on, and the groups of their drivers.
+const (
+	busPCI  = "pci"
+	busMMIO = "mmio"
+)
+
+// busOf tells on which bus the machine's devices are.
+func busOf(sys string) string {
+	devices, err := os.ReadDir(filepath.Join(sys, "bus/pci/devices"))
+	if err != nil || len(devices) == 0 {
+		return busMMIO
+	}
+	return busPCI
 }

@@ -31,6 +31,8 @@ const (
 	// it is up, for example "# aleph-ready: tcp 8080".
 	readyHeader = "# aleph-ready:"
 	headerBytes = 1024
+	// searchPath is where programs are looked for.
+	searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
 // service is a program that is kept running.
@@ -111,7 +113,7 @@ func (g *guest) startServices(ctx context.Context, dir string, variables map[str
 
 // environment is what services see: the usual, and the variables.
 func environment(variables map[string]string) []string {
-	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"}
+	env := []string{"PATH=" + searchPath, "HOME=/root", "LANG=C.UTF-8"}
 	names := make([]string, 0, len(variables))
 	for name := range variables {
 		names = append(names, name)

@@ -13,7 +13,7 @@ group=${1:-}
 # where nobody may install a client.
 demo='qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs debugfs:e2fsprogs dpkg-deb:dpkg apt-get:apt qemu-img:qemu-utils'
 ssh='ssh:openssh-client ssh-keygen:openssh-client'
-test='nft:nftables ip:iproute2 postgres:postgresql'
+test='nft:nftables ip:iproute2 postgres:postgresql mksquashfs:squashfs-tools python3:python3'
 
 case $group in
 demo) wanted="$demo $ssh" ;;

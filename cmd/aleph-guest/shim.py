@@ -1,0 +1,312 @@
+"""Runs the ASGI program of a function's machine for aleph-guest.
+
+One process for the life of the machine. aleph-guest starts it with two sockets:
+3 is the control channel, 4 listens for calls, one at a time on each connection.
+Both carry frames: a byte for the kind, the length in 4 bytes, big endian, and as
+many bytes. Text in JSON that stands for bytes is latin-1.
+
+Control, each answered by the same kind: L loads a program (JSON), R reseeds what
+a copy of the machine shares with others, Q ends the program. A first U says that
+the process is up.
+
+A call: C is its scope (JSON), B a piece of the body, E its end. The answer: S is
+status and headers (JSON), B a piece of the body, E the end (JSON: error and
+traceback if the program raised). The connection is then free for the next call,
+unless the end says close.
+"""
+
+import asyncio
+import gc
+import importlib
+import json
+import os
+import socket
+import struct
+import sys
+import traceback
+import types
+
+HEAD = struct.Struct(">cI")
+FRAME_MAX = 32 << 20
+PIECE_MAX = 64 << 10
+STARTUP_SECONDS = 30
+SHUTDOWN_SECONDS = 10
+ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+
+async def read_frame(reader):
+    kind, size = HEAD.unpack(await reader.readexactly(HEAD.size))
+    if size > FRAME_MAX:
+        raise ConnectionError(f"frame of {size} bytes")
+    return kind, await reader.readexactly(size) if size else b""
+
+
+def frame(kind, payload=b""):
+    return HEAD.pack(kind, len(payload)) + payload
+
+
+def failure(error):
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return {"error": str(error), "traceback": text}
+
+
+class Lifespan:
+    """Tells the program of its begin and end.
+
+    A program that does not know of lifespans, which it says by raising or
+    returning, is run without.
+    """
+
+    def __init__(self, app):
+        self.app = app
+        self.state = {}
+        self.events = asyncio.Queue()
+        self.answers = asyncio.Queue()
+        self.task = None
+
+    async def startup(self):
+        self.task = asyncio.ensure_future(self.run())
+        if not await self.tell("startup", STARTUP_SECONDS):
+            self.task = None
+
+    async def shutdown(self):
+        if self.task is not None:
+            await self.tell("shutdown", SHUTDOWN_SECONDS)
+
+    async def tell(self, event, seconds):
+        """Returns whether the program answered."""
+        self.events.put_nowait({"type": "lifespan." + event})
+        try:
+            answer = await asyncio.wait_for(self.answers.get(), seconds)
+        except asyncio.TimeoutError:
+            raise TimeoutError(f"ASGI application {event} did not complete within {seconds}s") from None
+        if answer is None:
+            return False
+        if answer["type"] == f"lifespan.{event}.failed":
+            raise RuntimeError(answer.get("message") or f"ASGI application {event} failed")
+        return True
+
+    async def run(self):
+        scope = {"type": "lifespan", "asgi": ASGI, "state": self.state}
+        try:
+            await self.app(scope, self.events.get, self.send)
+        except Exception:  # The program's own way to say that it knows no lifespans.
+            pass
+        self.answers.put_nowait(None)
+
+    async def send(self, message):
+        self.answers.put_nowait(message)
+
+
+class Call:
+    """A call on its way through the program."""
+
+    def __init__(self, reader, writer, scope):
+        self.reader = reader
+        self.writer = writer
+        self.event = scope["type"] != "http"
+        self.body_ended = False
+        self.gone = False  # The other side has hung up.
+        self.receiving = False
+        self.started = False
+        self.ended = False
+        self.start = None
+
+    async def piece(self):
+        """Returns the next piece of the body and whether it is the last."""
+        kind, payload = await read_frame(self.reader)
+        if kind == b"E":
+            self.body_ended = True
+        return payload
+
+    async def receive(self):
+        if self.event:
+            return await self.receive_event()
+        if not self.gone and not self.ended:
+            self.receiving = True
+            try:
+                # Behind the body nothing comes until the call has ended, so this
+                # then waits for the other side to hang up.
+                payload = await self.piece()
+                return {"type": "http.request", "body": payload, "more_body": not self.body_ended}
+            except (asyncio.IncompleteReadError, ConnectionError):
+                self.gone = True
+            finally:
+                self.receiving = False
+        return {"type": "http.disconnect"}
+
+    async def receive_event(self):
+        parts = []
+        while not self.body_ended:
+            parts.append(await self.piece())
+        if not parts:
+            await asyncio.Event().wait()  # There is one event.
+        return {"type": "aleph.message", "body": b"".join(parts).decode()}
+
+    async def send(self, message):
+        if self.ended or self.gone:
+            return
+        if self.event:
+            self.ended = True
+            body = message.get("body", b"")
+            if not isinstance(body, (bytes, str)):
+                body = json.dumps(body, default=str)
+            await self.write_body(body.encode() if isinstance(body, str) else body)
+        elif message["type"] == "http.response.start":
+            if self.start is not None:
+                raise RuntimeError("http.response.start was sent twice")
+            headers = [(bytes(k).lower().decode("latin-1"), bytes(v).decode("latin-1")) for k, v in message.get("headers", ())]
+            self.start = {"status": int(message["status"]), "headers": headers}
+        elif message["type"] == "http.response.body":
+            if self.start is None:
+                raise RuntimeError("http.response.body was sent before http.response.start")
+            self.ended = not message.get("more_body", False)
+            await self.write_body(message.get("body", b""))
+        else:
+            raise RuntimeError(f"{message['type']} was sent in a call of HTTP")
+
+    async def write_body(self, body):
+        out = []
+        if not self.started and self.start is not None:
+            self.started = True
+            out.append(frame(b"S", json.dumps(self.start).encode()))
+        body = bytes(body)
+        for at in range(0, len(body), PIECE_MAX):
+            out.append(frame(b"B", body[at : at + PIECE_MAX]))
+        try:
+            self.writer.write(b"".join(out))
+            await self.writer.drain()
+        except ConnectionError:
+            self.gone = True
+
+    async def finish(self, result):
+        """Ends the answer and returns whether another call may follow."""
+        if self.gone:
+            return False
+        if not result and not self.event and self.start is None:
+            result = {"error": "the application ended without a response", "traceback": ""}
+        if not result and not self.started:
+            await self.write_body(b"")
+        if self.receiving:
+            result["close"] = True
+        self.writer.write(frame(b"E", json.dumps(result).encode()))
+        await self.writer.drain()
+        if self.receiving:
+            return False
+        while not self.body_ended:  # What the program did not want to read.
+            await self.piece()
+        return True
+
+
+class Program:
+    def __init__(self):
+        self.app = None
+        self.lifespan = None
+
+    async def load(self, spec):
+        os.environ.update(spec["environ"] or {})
+        sys.path[:0] = spec["path"] or []
+        importlib.invalidate_caches()
+        if spec["source"] is not None:
+            module = types.ModuleType("__program__")
+            sys.modules[module.__name__] = module
+            exec(compile(spec["source"], "<program>", "exec"), module.__dict__)
+            self.app = getattr(module, spec["entrypoint"])
+        else:
+            name, _, attributes = spec["entrypoint"].partition(":")
+            target = importlib.import_module(name)
+            for attribute in attributes.split("."):
+                target = getattr(target, attribute)
+            self.app = target
+        self.lifespan = Lifespan(self.app)
+        await self.lifespan.startup()
+        # What is there now stays: it need not be looked at, nor be copied
+        # where machines share the memory of a snapshot.
+        gc.collect()
+        gc.freeze()
+
+    async def serve(self, reader, writer):
+        try:
+            while True:
+                kind, payload = await read_frame(reader)
+                if kind != b"C" or not await self.call(reader, writer, json.loads(payload)):
+                    return
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def call(self, reader, writer, given):
+        call = Call(reader, writer, given)
+        scope = {"type": given["type"], "asgi": ASGI}
+        if not call.event:
+            query = given["query_string"].encode()
+            scope.update(
+                http_version="1.1",
+                method=given["method"],
+                scheme="http",
+                path=given["path"],
+                raw_path=given["path"].encode(),
+                query_string=query,
+                root_path="",
+                headers=[(k.encode("latin-1"), v.encode("latin-1")) for k, v in given["headers"]],
+                client=None,
+                server=None,
+                state=self.lifespan.state.copy(),
+            )
+        result = {}
+        try:
+            await self.app(scope, call.receive, call.send)
+        except Exception as error:
+            result = failure(error)
+            print(result["traceback"], end="", file=sys.stderr, flush=True)
+        return await call.finish(result)
+
+
+def reseed():
+    """Parts from the copies of this process that were made with its machine.
+
+    The kernel's generator is new already; those in the process are not.
+    """
+    if "random" in sys.modules:
+        sys.modules["random"].seed(os.urandom(64))
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"]._name_sequence = None
+    if "ssl" in sys.modules:
+        sys.modules["ssl"].RAND_add(os.urandom(64), 64.0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(list(os.urandom(64)))
+
+
+async def main():
+    # An own directory is no place for modules of programs.
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [p for p in sys.path if os.path.abspath(p) != here]
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=3))
+    program = Program()
+    server = None
+    writer.write(frame(b"U"))
+    while True:
+        try:
+            kind, payload = await read_frame(reader)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        result = {}
+        try:
+            if kind == b"L":
+                await program.load(json.loads(payload))
+                server = await asyncio.start_unix_server(program.serve, sock=socket.socket(fileno=4), backlog=128)
+            elif kind == b"R":
+                reseed()
+            elif kind == b"Q" and program.lifespan is not None:
+                await program.lifespan.shutdown()
+        except BaseException as error:
+            if not isinstance(error, (Exception, SystemExit)):
+                raise
+            result = failure(error)
+        writer.write(frame(kind, json.dumps(result).encode()))
+        await writer.drain()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,363 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-yamux/v5"
+	"github.com/mdlayher/vsock"
+	"golang.org/x/sys/unix"
+
+	words "github.com/aleph-onchain/aleph-onchain/protocol/guest"
+)
+
+// streams reach the host by its ports, and are reached by it.
+type streams interface {
+	// Dial opens a stream to a port of the host.
+	Dial(ctx context.Context, port uint32) (net.Conn, error)
+	// Listen takes the streams to a port of this machine. What is listened to
+	// before Run is there from the beginning.
+	Listen(port uint32) (net.Listener, error)
+	// Run carries the streams until ctx ends. It calls began whenever the host
+	// can be reached anew.
+	Run(ctx context.Context, began func())
+}
+
+// virtioVsock is the number of the virtio device that carries vsocks.
+const virtioVsock = "0x0013"
+
+// openStreams takes a vsock where the machine has the device, and else the
+// virtio-serial port that carries streams.
+func openStreams(sys string) (streams, error) {
+	if hasVsock(sys) {
+		return vsockStreams{}, nil
+	}
+	device, err := virtioPort(filepath.Join(sys, "class/virtio-ports"), words.StreamsPort)
+	if err != nil {
+		return nil, fmt.Errorf("neither a vsock nor a port for streams: %w", err)
+	}
+	port, err := openPort(device)
+	if err != nil {
+		return nil, err
+	}
+	return newMuxStreams(port), nil
+}
+
+func hasVsock(sys string) bool {
+	devices, err := filepath.Glob(filepath.Join(sys, "bus/virtio/devices/*/device"))
+	return err == nil && slices.ContainsFunc(devices, func(d string) bool {
+		raw, err := os.ReadFile(d)
+		return err == nil && strings.TrimSpace(string(raw)) == virtioVsock
+	})
+}
+
+// vsockStreams are streams of the kernel.
+type vsockStreams struct{}
+
+func (vsockStreams) Dial(_ context.Context, port uint32) (net.Conn, error) {
+	c, err := vsock.Dial(vsock.Host, port, nil)
+	if err != nil {
+		return nil, fmt.Errorf("reach port %d of the host: %w", port, err)
+	}
+	return c, nil
+}
+
+// Listen listens at any address of the machine, which is another one in a copy.
+func (vsockStreams) Listen(port uint32) (net.Listener, error) {
+	return vsock.ListenContextID(unix.VMADDR_CID_ANY, port, nil)
+}
+
+func (vsockStreams) Run(ctx context.Context, began func()) {
+	began()
+	<-ctx.Done()
+}
+
+// muxStreams are streams that share one connection to the host, which comes and
+// goes: package protocol/guest says how a session begins.
+type muxStreams struct {
+	port io.ReadWriter
+
+	writing sync.Mutex // Held over a write, so that a new session waits for the last of the old.
+	number  int        // Of the session; guarded by writing.
+
+	mu        sync.Mutex
+	session   *yamux.Session           // guarded by mu; nil without a host
+	listeners map[uint32]*portListener // guarded by mu
+}
+
+func newMuxStreams(port io.ReadWriter) *muxStreams {
+	return &muxStreams{port: port, listeners: map[uint32]*portListener{}}
+}
+
+const (
+	portBytes     = 4
+	portTimeout   = 10 * time.Second // For the bytes that say where a stream goes.
+	listenBacklog = 64
+	// hostPoll is how often the port is looked at for a host. Calls wait for it
+	// when a copy of the machine begins.
+	hostPoll = 2 * time.Millisecond
+)
+
+var errNoHost = errors.New("no host is connected")
+
+// Dial implements streams.
+func (m *muxStreams) Dial(ctx context.Context, port uint32) (net.Conn, error) {
+	m.mu.Lock()
+	session := m.session
+	m.mu.Unlock()
+	if session == nil {
+		return nil, errNoHost
+	}
+	s, err := session.OpenStream(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reach port %d of the host: %w", port, err)
+	}
+	if _, err := s.Write(binary.BigEndian.AppendUint32(nil, port)); err != nil {
+		return nil, errors.Join(fmt.Errorf("reach port %d of the host: %w", port, err), s.Reset())
+	}
+	return s, nil
+}
+
+// Listen implements streams.
+func (m *muxStreams) Listen(port uint32) (net.Listener, error) {
+	l := &portListener{streams: m, port: port, conns: make(chan net.Conn, listenBacklog), done: make(chan struct{})}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.listeners[port] != nil {
+		return nil, fmt.Errorf("listen to port %d: %w", port, unix.EADDRINUSE)
+	}
+	m.listeners[port] = l
+	return l, nil
+}
+
+// Run implements streams. It returns when the port cannot be read any more.
+func (m *muxStreams) Run(ctx context.Context, began func()) {
+	r := bufio.NewReaderSize(m.port, words.MaxFrame)
+	for ctx.Err() == nil {
+		nonce, err := words.AwaitHello(r)
+		if errors.Is(err, io.EOF) {
+			// A virtio port reads as ended while no host is connected.
+			time.Sleep(hostPoll)
+			continue
+		}
+		if err != nil {
+			return
+		}
+		if err := m.serve(r, nonce, began); err != nil {
+			return
+		}
+	}
+}
+
+// serve carries one session, to its end.
+func (m *muxStreams) serve(r *bufio.Reader, nonce words.Nonce, began func()) error {
+	m.writing.Lock()
+	m.number++
+	conn := &sessionConn{streams: m, number: m.number, r: words.NewSessionReader(r)}
+	_, err := m.port.Write(nonce.Line())
+	m.writing.Unlock()
+	if err != nil {
+		return fmt.Errorf("answer the host: %w", err)
+	}
+	config := yamux.DefaultConfig()
+	// A machine that was stopped for a while must not think that its host is gone.
+	config.EnableKeepAlive = false
+	config.MeasureRTTInterval = 24 * time.Hour
+	config.LogOutput = io.Discard
+	config.ReadBufSize = 0 // The port has one already.
+	session, err := yamux.Server(conn, config, nil)
+	if err != nil {
+		return fmt.Errorf("begin session: %w", err)
+	}
+	m.set(session)
+	go began()
+	for {
+		s, err := session.AcceptStream()
+		if err != nil {
+			break
+		}
+		go m.route(s)
+	}
+	m.set(nil)
+	// Returns when nobody reads the port any more.
+	_ = session.Close()
+	if p, ok := m.port.(interruptible); ok {
+		p.resume()
+	}
+	return nil
+}
+
+func (m *muxStreams) set(s *yamux.Session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.session = s
+}
+
+// route gives a stream to who listens where it goes.
+func (m *muxStreams) route(s *yamux.Stream) {
+	var port [portBytes]byte
+	_ = s.SetReadDeadline(time.Now().Add(portTimeout))
+	if _, err := io.ReadFull(s, port[:]); err != nil {
+		_ = s.Reset()
+		return
+	}
+	_ = s.SetReadDeadline(time.Time{})
+	m.mu.Lock()
+	l := m.listeners[binary.BigEndian.Uint32(port[:])]
+	m.mu.Unlock()
+	if l == nil {
+		_ = s.Reset()
+		return
+	}
+	select {
+	case l.conns <- s:
+	default: // Nobody takes them.
+		_ = s.Reset()
+	}
+}
+
+// portListener takes the streams to a port.
+type portListener struct {
+	streams *muxStreams
+	port    uint32
+	conns   chan net.Conn
+	once    sync.Once
+	done    chan struct{}
+}
+
+// Accept implements net.Listener.
+func (l *portListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (l *portListener) Close() error {
+	l.once.Do(func() {
+		l.streams.mu.Lock()
+		delete(l.streams.listeners, l.port)
+		l.streams.mu.Unlock()
+		close(l.done)
+	})
+	return nil
+}
+
+// Addr implements net.Listener.
+func (l *portListener) Addr() net.Addr { return portAddr{} }
+
+type portAddr struct{}
+
+func (portAddr) Network() string { return "virtio" }
+func (portAddr) String() string  { return words.StreamsPort }
+
+// interruptible is a port with reads that can be ended.
+type interruptible interface {
+	interrupt() // Ends reads, until resume.
+	resume()
+}
+
+// sessionConn is the port, for one session. It never closes the port.
+type sessionConn struct {
+	streams *muxStreams
+	number  int
+	r       *words.SessionReader
+}
+
+// Read implements net.Conn.
+func (c *sessionConn) Read(p []byte) (int, error) { return c.r.Read(p) }
+
+// Write implements net.Conn. What is left to say in a session that has ended is
+// not said in the next.
+func (c *sessionConn) Write(p []byte) (int, error) {
+	c.streams.writing.Lock()
+	defer c.streams.writing.Unlock()
+	if c.streams.number != c.number {
+		return 0, net.ErrClosed
+	}
+	return c.streams.port.Write(p)
+}
+
+// Close implements net.Conn. It ends a read that waits.
+func (c *sessionConn) Close() error {
+	if p, ok := c.streams.port.(interruptible); ok {
+		p.interrupt()
+	}
+	return nil
+}
+
+// LocalAddr implements net.Conn.
+func (c *sessionConn) LocalAddr() net.Addr { return portAddr{} }
+
+// RemoteAddr implements net.Conn.
+func (c *sessionConn) RemoteAddr() net.Addr { return portAddr{} }
+
+// SetDeadline implements net.Conn.
+func (c *sessionConn) SetDeadline(time.Time) error { return nil }
+
+// SetReadDeadline implements net.Conn.
+func (c *sessionConn) SetReadDeadline(time.Time) error { return nil }
+
+// SetWriteDeadline implements net.Conn.
+func (c *sessionConn) SetWriteDeadline(time.Time) error { return nil }
+
+// virtioFile is a virtio port. Its reads can be interrupted, which a read of the
+// device itself cannot.
+type virtioFile struct {
+	rawFile
+	wake int // An eventfd.
+}
+
+func openPort(device string) (*virtioFile, error) {
+	fd, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", device, err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make event: %w", err), unix.Close(fd))
+	}
+	return &virtioFile{rawFile: rawFile(fd), wake: wake}, nil
+}
+
+var errInterrupted = errors.New("read was interrupted")
+
+// Read reads what is there, and waits for it.
+func (f *virtioFile) Read(p []byte) (int, error) {
+	for {
+		fds := []unix.PollFd{{Fd: int32(f.rawFile), Events: unix.POLLIN}, {Fd: int32(f.wake), Events: unix.POLLIN}} //nolint:gosec // Descriptors are small.
+		if _, err := unix.Poll(fds, -1); err != nil {
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			return 0, os.NewSyscallError("poll", err)
+		}
+		if fds[1].Revents != 0 {
+			return 0, errInterrupted
+		}
+		return f.rawFile.Read(p)
+	}
+}
+
+func (f *virtioFile) interrupt() {
+	_, _ = unix.Write(f.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+}
+
+func (f *virtioFile) resume() {
+	var count [8]byte
+	_, _ = unix.Read(f.wake, count[:])
+}

@@ -12,7 +12,8 @@ MODULE := github.com/aleph-onchain/aleph-onchain
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X $(MODULE)/internal/build.Version=$(VERSION)
 IMAGE := build/images/debian.aleph
-# Where the guest image's Debian packages come from.
+FUNCTION_IMAGE := build/images/function.aleph
+# Where the guest images' Debian packages come from.
 IMAGE_MIRROR ?= http://deb.debian.org
 LINTER := build/tools/golangci-lint
 CHECK := packaging/setup/check.sh
@@ -32,7 +33,7 @@ ARGS ?=
 
 include contracts/contracts.mk
 
-.PHONY: help build image test check demo devnet bench bench-mesh bench-messages unit sim e2e race faults-messages faults-mesh cover fuzz lint fmt generate check-generated clean check-go
+.PHONY: help build image function-image test check demo devnet bench bench-mesh bench-messages unit sim e2e race faults-messages faults-mesh cover fuzz lint fmt generate check-generated clean check-go
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-28s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,13 +51,17 @@ image: check-go ## build the guest image from Debian packages
 	@$(SETUP) demo
 	@go run ./packaging/image -o $(IMAGE) -mirror $(IMAGE_MIRROR)
 
+function-image: check-go ## build the image of functions: kernel, aleph-guest, and a small Debian with Python
+	@$(SETUP) test
+	@go run ./packaging/image -function -o $(FUNCTION_IMAGE) -mirror $(IMAGE_MIRROR)
+
 test: ## install what is missing, build everything, run every test
 	@$(CHECK) go git node npm
 	@$(PHASES) test "the next thing to try is make demo." \
 		"system packages" "$(SETUP) test" \
 		"contract tools" "$(MAKE) --no-print-directory contracts-deps" \
 		"binaries and contracts" "$(MAKE) -j2 --no-print-directory build contracts-build contracts-test-build" \
-		"guest image" "$(MAKE) --no-print-directory image" \
+		"guest images" "$(MAKE) --no-print-directory image function-image" \
 		"contract tests" "$(MAKE) --no-print-directory contracts-test contracts-gas bindings-check" \
 		"unit tests" "$(MAKE) --no-print-directory unit" \
 		"conformance tests" "$(MAKE) --no-print-directory test-conformance" \

@@ -17,7 +17,7 @@ import (
 )
 
 //go:embed *.go packages.lock
-var recipe embed.FS
+var sources embed.FS
 
 // cmdline is for a tenant's machine: quiet and quick, with all of the kernel's
 // mitigations. The driver adds what depends on the host.
@@ -36,8 +36,32 @@ type manifest struct {
 	Packages []string `json:"packages"`
 }
 
+// recipe is what an image is made of.
+type recipe struct {
+	name     string
+	packages []string // Without the kernel.
+	modules  []moduleGroup
+	cmdline  string
+	// rootfs writes the root disk of the packages.
+	rootfs func(b *builder, packages []debPackage, name string) error
+}
+
+// machineRecipe is the image of machines that people log in to.
+func machineRecipe() recipe {
+	return recipe{
+		name: "debian-" + suite, packages: rootPackages, modules: moduleGroups, cmdline: cmdline,
+		rootfs: func(b *builder, packages []debPackage, name string) error {
+			t, err := b.rootTree(packages)
+			if err != nil {
+				return err
+			}
+			return b.writeRootfs(t, name)
+		},
+	}
+}
+
 // build writes the image, unless it is there and made of the same.
-func (b *builder) build(out string, force bool) error {
+func (b *builder) build(r recipe, out string, force bool) error {
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return fmt.Errorf("make directory of images: %w", err)
 	}
@@ -51,7 +75,7 @@ func (b *builder) build(out string, force bool) error {
 	if err != nil {
 		return err
 	}
-	key, err := inputsKey(agent)
+	key, err := inputsKey(r.name, agent)
 	if err != nil {
 		return err
 	}
@@ -60,12 +84,12 @@ func (b *builder) build(out string, force bool) error {
 		b.sayf("%s is up to date", out)
 		return nil
 	}
-	packages, err := b.packages()
+	packages, err := b.packages(r)
 	if err != nil {
 		return err
 	}
 	image := filepath.Join(work, "image")
-	sum, size, err := b.assemble(work, image, agent, packages)
+	sum, size, err := b.assemble(r, work, image, agent, packages)
 	if err != nil {
 		return err
 	}
@@ -77,10 +101,10 @@ func (b *builder) build(out string, force bool) error {
 }
 
 // assemble makes the parts and packs them.
-func (b *builder) assemble(work, image string, agent []byte, packages []debPackage) (sum string, size int64, err error) {
+func (b *builder) assemble(r recipe, work, image string, agent []byte, packages []debPackage) (sum string, size int64, err error) {
 	m := manifest{
-		Version: 1, Name: "debian-" + suite, Kernel: "kernel", Initrd: "initrd", Rootfs: "rootfs",
-		Format: "raw", Cmdline: cmdline, Agent: true,
+		Version: 1, Name: r.name, Kernel: "kernel", Initrd: "initrd", Rootfs: "rootfs",
+		Format: "raw", Cmdline: r.cmdline, Agent: true,
 	}
 	var kernel kernelFiles
 	var rest []debPackage
@@ -91,17 +115,13 @@ func (b *builder) assemble(work, image string, agent []byte, packages []debPacka
 			continue
 		}
 		b.sayf("unpacking the kernel of %s", p.name)
-		if kernel, err = b.readKernel(p); err != nil {
+		if kernel, err = b.readKernel(p, r.modules); err != nil {
 			return "", 0, err
 		}
 	}
 	b.sayf("writing the root disk from %d packages", len(rest))
-	t, err := b.rootTree(rest)
-	if err != nil {
-		return "", 0, err
-	}
-	rootfs := filepath.Join(work, "rootfs.ext4")
-	if err := b.writeRootfs(t, rootfs); err != nil {
+	rootfs := filepath.Join(work, "rootfs")
+	if err := r.rootfs(b, rest, rootfs); err != nil {
 		return "", 0, err
 	}
 	b.sayf("packing")
@@ -112,7 +132,7 @@ func (b *builder) assemble(work, image string, agent []byte, packages []debPacka
 	return packImage(image, []member{
 		{"manifest.json", bytes.NewReader(append(raw, '\n'))},
 		{"kernel", bytes.NewReader(kernel.elf)},
-		{"initrd", bytes.NewReader(initrd(agent, kernel.modules))},
+		{"initrd", bytes.NewReader(initrd(agent, r.modules, kernel.modules))},
 		{"rootfs", fileReader(rootfs)},
 	})
 }
@@ -131,10 +151,11 @@ func (b *builder) buildAgent(work string) ([]byte, error) {
 }
 
 // inputsKey names everything that an image is made of.
-func inputsKey(agent []byte) (string, error) {
+func inputsKey(name string, agent []byte) (string, error) {
 	h := sha256.New()
+	fmt.Fprintln(h, name)
 	h.Write(agent)
-	entries, err := recipe.ReadDir(".")
+	entries, err := sources.ReadDir(".")
 	if err != nil {
 		return "", fmt.Errorf("list recipe: %w", err)
 	}
@@ -142,7 +163,7 @@ func inputsKey(agent []byte) (string, error) {
 		if strings.HasSuffix(e.Name(), "_test.go") {
 			continue
 		}
-		raw, err := recipe.ReadFile(e.Name())
+		raw, err := sources.ReadFile(e.Name())
 		if err != nil {
 			return "", fmt.Errorf("read recipe: %w", err)
 		}
@@ -238,16 +259,13 @@ func packImage(name string, members []member) (sum string, size int64, err error
 
 // initrd packs aleph-guest and the drivers, not compressed: the guest would
 // take longer to unpack it than the host to read it.
-func initrd(agent []byte, modules map[string][]byte) []byte {
+func initrd(agent []byte, groups []moduleGroup, modules map[string][]byte) []byte {
 	var c cpio
 	for _, dir := range []string{"dev", "proc", "sys", "newroot", "lib", "lib/modules"} {
 		c.add(dir, 0o040755, nil)
 	}
 	var list strings.Builder
-	for _, group := range []struct {
-		name    string
-		modules []string
-	}{{"disk", diskModules}, {"other", otherModules}} {
+	for _, group := range groups {
 		for _, m := range group.modules {
 			name := "lib/modules/" + m + ".ko"
 			c.add(name, 0o100644, modules[m])

@@ -65,8 +65,8 @@ func TestImageIsTheSameTwice(t *testing.T) {
 
 func TestLock(t *testing.T) {
 	all, err := parseLock(lockText)
-	if err != nil || len(all) != len(rootPackages)+1 {
-		t.Errorf("packages.lock has %d packages, %v; want the kernel and the %d of the recipe", len(all), err, len(rootPackages))
+	if err != nil || len(all) != len(allPackages())+1 {
+		t.Errorf("packages.lock has %d packages, %v; want the kernel and the %d of the recipes", len(all), err, len(allPackages()))
 	}
 	for _, bad := range []string{"x", "a 1 ../f 1 " + strings.Repeat("0", 64), "a 1 f 1 00"} {
 		if _, err := parseLock(bad); err == nil {
@@ -216,7 +216,7 @@ func TestMirrorThatDoesNotAnswer(t *testing.T) {
 	if err := b.checkTools("apt-get"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.packages(); err == nil || !strings.Contains(err.Error(), "fetching package lists from http://127.0.0.1:1 failed 3 times; check this machine's network") {
+	if _, err := b.packages(machineRecipe()); err == nil || !strings.Contains(err.Error(), "fetching package lists from http://127.0.0.1:1 failed 3 times; check this machine's network") {
 		t.Errorf("packages: %v, want what was tried and what to do", err)
 	}
 	if err := run(t.Context(), []string{"-no-such-flag"}, io.Discard); err == nil {
@@ -255,7 +255,7 @@ exit 100
 				tools: map[string]string{"apt-get": script},
 			}
 
-			_, err := b.packages()
+			_, err := b.packages(machineRecipe())
 
 			calls, rerr := os.ReadFile(filepath.Join(dir, "calls"))
 			if got := strings.Join(strings.Fields(string(calls)), " "); got != tt.calls || rerr != nil {

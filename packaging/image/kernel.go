@@ -11,12 +11,19 @@ import (
 	"strings"
 )
 
-// Drivers that the initrd loads, each after those that it needs: those of the
-// root disk first, the others while it is mounted.
-var (
-	diskModules  = []string{"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk"} //nolint:gochecknoglobals // The recipe.
-	otherModules = []string{"virtio_console", "failover", "net_failover", "virtio_net", "virtio-rng"}                              //nolint:gochecknoglobals // The recipe.
-)
+// moduleGroup is a group of drivers in the initrd, each after those that it
+// needs.
+type moduleGroup struct {
+	name    string
+	modules []string
+}
+
+// moduleGroups are what the initrd of machines loads: the drivers of the root
+// disk first, the others while it is mounted.
+var moduleGroups = []moduleGroup{ //nolint:gochecknoglobals // The recipe.
+	{"disk", []string{"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk"}},
+	{"other", []string{"virtio_console", "failover", "net_failover", "virtio_net", "virtio-rng"}},
+}
 
 // kernelFiles is what the image takes of the kernel's package.
 type kernelFiles struct {
@@ -25,11 +32,13 @@ type kernelFiles struct {
 }
 
 // readKernel takes kernel and drivers out of the package.
-func (b *builder) readKernel(p debPackage) (kernelFiles, error) {
+func (b *builder) readKernel(p debPackage, groups []moduleGroup) (kernelFiles, error) {
 	k := kernelFiles{modules: map[string][]byte{}}
 	wanted := map[string]bool{}
-	for _, m := range append(append([]string{}, diskModules...), otherModules...) {
-		wanted[m] = true
+	for _, g := range groups {
+		for _, m := range g.modules {
+			wanted[m] = true
+		}
 	}
 	var bz []byte
 	err := b.eachFile(p, func(e entry) error {

@@ -1,6 +1,10 @@
 // Command image builds the guest image from Debian packages.
 //
 //	go run ./packaging/image -o build/images/debian.aleph
+//	go run ./packaging/image -function -o build/images/function.aleph
+//
+// The second is the image of functions: its root disk is a squashfs of a small
+// Debian with Python, the runtime that programs get which name no other.
 //
 // The result is one file, an uncompressed tar with a manifest, the kernel as
 // ELF, an initrd with aleph-guest, and a root disk. The same packages and the
@@ -10,10 +14,11 @@
 // each update), its current version is taken, the builder says so, and the
 // image is another one; its manifest names what is in it.
 //
-// It needs apt-get, dpkg-deb, mke2fs and debugfs, which are on every Debian,
-// and no privileges: packages are downloaded into a directory of its own,
-// nothing of them is installed or run, and the file system is written with
-// debugfs.
+// It needs apt-get, dpkg-deb, mke2fs and debugfs, which are on every Debian, for
+// functions mksquashfs, and no privileges: packages are downloaded into a
+// directory of its own, nothing of them is installed, and the file systems are
+// written as files. Nothing of them is run but the Python of functions, which
+// compiles its own library.
 package main
 
 import (
@@ -51,6 +56,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	cache := flags.String("cache", "build/cache/debs", "directory of downloaded packages")
 	mirror := flags.String("mirror", "http://deb.debian.org", "Debian mirror with debian/ and debian-security/")
 	lock := flags.Bool("update-lock", false, "write packages.lock anew from what the mirror has, and stop")
+	function := flags.Bool("function", false, "build the image of functions")
 	force := flags.Bool("force", false, "build even when the file is up to date")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -60,13 +66,17 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	if b.cache, err = filepath.Abs(*cache); err != nil {
 		return fmt.Errorf("find cache directory: %w", err)
 	}
-	if err := b.checkTools("apt-get", "dpkg-deb", "mke2fs", "debugfs", "go"); err != nil {
+	r, tools := machineRecipe(), []string{"apt-get", "dpkg-deb", "mke2fs", "debugfs", "go"}
+	if *function {
+		r, tools = functionRecipe(), []string{"apt-get", "dpkg-deb", "mksquashfs", "go"}
+	}
+	if err := b.checkTools(tools...); err != nil {
 		return err
 	}
 	if *lock {
 		return b.updateLock("packaging/image/packages.lock")
 	}
-	return b.build(*out, *force)
+	return b.build(r, *out, *force)
 }
 
 // builder builds one image.

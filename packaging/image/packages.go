@@ -72,12 +72,27 @@ func parseLock(text string) ([]debPackage, error) {
 	return all, nil
 }
 
+// allPackages are those of all recipes, without the kernel.
+func allPackages() []string {
+	all := slices.Concat(rootPackages, functionPackages)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// of returns those of the packages that a recipe takes, and the kernel.
+func of(r recipe, all []debPackage) []debPackage {
+	return slices.DeleteFunc(all, func(p debPackage) bool {
+		return !strings.HasPrefix(p.name, "linux-image-") && !slices.Contains(r.packages, p.name)
+	})
+}
+
 // packages returns the packages of the image, downloaded and checked.
-func (b *builder) packages() ([]debPackage, error) {
+func (b *builder) packages(r recipe) ([]debPackage, error) {
 	locked, err := parseLock(lockText)
 	if err != nil {
 		return nil, err
 	}
+	locked = of(r, locked)
 	if err := os.MkdirAll(b.cache, 0o755); err != nil {
 		return nil, fmt.Errorf("make package cache: %w", err)
 	}
@@ -97,6 +112,7 @@ func (b *builder) packages() ([]debPackage, error) {
 	if err != nil {
 		return nil, err
 	}
+	current = of(r, current)
 	if err := b.download(current); err != nil {
 		return nil, err
 	}
@@ -244,7 +260,7 @@ func (b *builder) resolve() ([]debPackage, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := b.apt(empty, append([]string{"--print-uris", "download", kernel}, rootPackages...)...)
+	out, err := b.apt(empty, append([]string{"--print-uris", "download", kernel}, allPackages()...)...)
 	if err != nil {
 		return nil, fmt.Errorf("resolve packages: %w", err)
 	}
@@ -252,7 +268,7 @@ func (b *builder) resolve() ([]debPackage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if want := len(rootPackages) + 1; len(all) != want {
+	if want := len(allPackages()) + 1; len(all) != want {
 		return nil, fmt.Errorf("resolve packages: the mirror named %d, want %d", len(all), want)
 	}
 	return all, nil
@@ -304,7 +320,7 @@ func (b *builder) updateLock(path string) error {
 		return err
 	}
 	var text strings.Builder
-	text.WriteString("# The packages of the guest image: NAME VERSION FILE SIZE SHA256.\n# Written by: go run ./packaging/image -update-lock\n")
+	text.WriteString("# The packages of the guest images: NAME VERSION FILE SIZE SHA256.\n# Written by: go run ./packaging/image -update-lock\n")
 	for _, p := range all {
 		text.WriteString(p.line() + "\n")
 	}

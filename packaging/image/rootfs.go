@@ -75,11 +75,29 @@ func (b *builder) rootTree(packages []debPackage) (tree, error) {
 			return nil, err
 		}
 	}
+	t.skeleton("var/www", "var/lib/aleph", "etc/aleph/services.d")
+	if err := t.accounts(); err != nil {
+		return nil, err
+	}
+	t.certificates()
+	t.file("etc/aleph/services.d/web", 0o755, webService)
+	t.file("etc/ssh/sshd_config", 0o644, sshdConfig)
+	t.file("etc/profile", 0o644, profile)
+	t.file("root/.bashrc", 0o644, ". /etc/profile\n")
+	t.file("etc/hostname", 0o644, "aleph\n")
+	t.file("etc/nsswitch.conf", 0o644, "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")
+	t.file("var/lib/dpkg/status", 0o644, dpkgStatus(packages))
+	return t, t.checkLibraries()
+}
+
+// skeleton makes the directories of every Debian and those that are named, and
+// the links to the shell and to the commands of busybox.
+func (t tree) skeleton(more ...string) {
 	for _, dir := range []string{"bin", "sbin", "lib", "lib64"} {
 		t.directory("usr/"+dir, 0o755)
 		t.symlink(dir, "usr/"+dir)
 	}
-	for _, dir := range []string{"dev", "proc", "sys", "run", "mnt", "var/www", "var/log", "var/lib/aleph", "etc/aleph/services.d"} {
+	for _, dir := range append([]string{"dev", "proc", "sys", "run", "mnt", "var/log"}, more...) {
 		t.directory(dir, 0o755)
 	}
 	t.directory("tmp", 0o1777)
@@ -93,18 +111,6 @@ func (b *builder) rootTree(packages []debPackage) (tree, error) {
 			t.symlink("usr/bin/"+name, "busybox")
 		}
 	}
-	if err := t.accounts(); err != nil {
-		return nil, err
-	}
-	t.certificates()
-	t.file("etc/aleph/services.d/web", 0o755, webService)
-	t.file("etc/ssh/sshd_config", 0o644, sshdConfig)
-	t.file("etc/profile", 0o644, profile)
-	t.file("root/.bashrc", 0o644, ". /etc/profile\n")
-	t.file("etc/hostname", 0o644, "aleph\n")
-	t.file("etc/nsswitch.conf", 0o644, "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")
-	t.file("var/lib/dpkg/status", 0o644, dpkgStatus(packages))
-	return t, t.checkLibraries()
 }
 
 // accounts makes Debian's users and groups, and sshd's. Root has no password

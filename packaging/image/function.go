@@ -121,26 +121,24 @@ func (b *builder) compilePython(t tree) error {
 	}
 	libs := filepath.Join(dir, "usr/lib/x86_64-linux-gnu")
 	b.tools["ld.so"] = filepath.Join(libs, "ld-linux-x86-64.so.2")
-	// One process and names in order, so that the result is always the same.
-	cmd := b.command("ld.so", "--library-path", libs, filepath.Join(dir, "usr/bin/python3.11"), "-E", "-s", "-S", "-m", "compileall",
-		"-q", "-j", "1", "--invalidation-mode", "unchecked-hash", "-s", dir, "-p", "/", filepath.Join(dir, python))
+	// One process and names in order, so that the result is always the same; what
+	// this run itself imports is compiled as the rest is.
+	cmd := b.command("ld.so", "--library-path", libs, filepath.Join(dir, "usr/bin/python3.11"), "-E", "-s", "-S", "-B", "-m", "compileall",
+		"-f", "-q", "-j", "1", "--invalidation-mode", "unchecked-hash", "-s", dir, "-p", "/", filepath.Join(dir, python))
 	cmd.Env = append(cmd.Env, "PYTHONHASHSEED=0")
 	if _, err := b.output(cmd); err != nil {
 		return fmt.Errorf("compile the library of Python: %w", err)
 	}
-	return filepath.WalkDir(filepath.Join(dir, python), func(name string, e fs.DirEntry, err error) error {
+	library := os.DirFS(filepath.Join(dir, python))
+	return fs.WalkDir(library, ".", func(name string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(name, ".pyc") {
 			return err
 		}
-		raw, err := os.ReadFile(name)
+		raw, err := fs.ReadFile(library, name)
 		if err != nil {
 			return fmt.Errorf("read compiled library: %w", err)
 		}
-		rel, err := filepath.Rel(dir, name)
-		if err != nil {
-			return fmt.Errorf("name of compiled library: %w", err)
-		}
-		t.file(rel, 0o644, string(raw))
+		t.file(python+name, 0o644, string(raw))
 		return nil
 	})
 }
@@ -154,7 +152,7 @@ func (e entry) write(dir string) error {
 	case e.link != "":
 		return os.Symlink(e.link, name)
 	default:
-		return os.WriteFile(name, e.data, 0o644|fs.FileMode(e.mode&0o111)) //nolint:gosec // Permissions fit.
+		return os.WriteFile(name, e.data, 0o644|fs.FileMode(e.mode&0o111))
 	}
 }
 
@@ -164,7 +162,7 @@ func (b *builder) writeSquashfs(t tree, name string) error {
 	pr, pw := io.Pipe()
 	go func() { pw.CloseWithError(t.writeTar(pw)) }()
 	cmd := b.command("mksquashfs", "-", name, "-tar", "-noappend", "-quiet", "-no-progress", "-no-xattrs", "-comp", "lz4", "-Xhc",
-		"-mkfs-time", fmt.Sprint(epoch), "-root-mode", "0755", "-root-uid", "0", "-root-gid", "0")
+		"-mkfs-time", fmt.Sprint(epoch), "-all-time", fmt.Sprint(epoch), "-root-mode", "0755", "-root-uid", "0", "-root-gid", "0")
 	cmd.Stdin = pr
 	_, err := b.output(cmd)
 	if err = errors.Join(err, pr.Close()); err != nil {

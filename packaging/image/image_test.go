@@ -21,46 +21,62 @@ func inRoot(t *testing.T) {
 	t.Chdir(filepath.Join("..", ".."))
 }
 
-// TestImageIsTheSameTwice builds the image twice, in different places, and
-// looks what is in it.
+// TestImageIsTheSameTwice builds each image twice, in different places, and looks
+// what is in it.
 func TestImageIsTheSameTwice(t *testing.T) {
 	inRoot(t)
-	var first []byte
-	for i := range 2 {
-		var said bytes.Buffer
-		out := filepath.Join(t.TempDir(), "image")
-		if err := run(t.Context(), []string{"-o", out}, &said); err != nil {
-			t.Fatalf("%v\n%s", err, said.String())
-		}
-		raw, err := os.ReadFile(out)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i == 0 {
-			first = raw
-			said.Reset()
-			if err := run(t.Context(), []string{"-o", out}, &said); err != nil || !strings.Contains(said.String(), "up to date") {
-				t.Errorf("a second run: %v, %s; want nothing to do", err, said.String())
+	for name, tt := range map[string]struct {
+		args    []string
+		sizeMax int
+	}{
+		"machines":  {nil, 120e6},
+		"functions": {[]string{"-function"}, 100e6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first := build(t, tt.args, nil)
+			build(t, tt.args, first)
+			if len(first) > tt.sizeMax {
+				t.Errorf("image has %d bytes, want at most %d", len(first), tt.sizeMax)
 			}
-		}
+			r := tar.NewReader(bytes.NewReader(first))
+			for _, want := range []string{"manifest.json", "kernel", "initrd", "rootfs"} {
+				h, err := r.Next()
+				if err != nil || h.Name != want || h.Uid != 0 || h.ModTime.Unix() != epoch {
+					t.Fatalf("member %+v, %v; want %s of root and the epoch", h, err, want)
+				}
+			}
+			if _, err := r.Next(); !errors.Is(err, io.EOF) {
+				t.Errorf("after the last member: %v, want the end", err)
+			}
+		})
+	}
+}
+
+// build builds an image and returns it. It is to be the same as first, or the
+// first, which a second run leaves alone.
+func build(t *testing.T, args []string, first []byte) []byte {
+	t.Helper()
+	var said bytes.Buffer
+	out := filepath.Join(t.TempDir(), "image")
+	args = append([]string{"-o", out}, args...)
+	if err := run(t.Context(), args, &said); err != nil {
+		t.Fatalf("%v\n%s", err, said.String())
+	}
+	raw, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first != nil {
 		if !bytes.Equal(raw, first) {
 			t.Error("the second image has other bytes than the first")
 		}
+		return raw
 	}
-	const sizeMax = 120e6
-	if len(first) > sizeMax {
-		t.Errorf("image has %d bytes, want at most %d", len(first), int64(sizeMax))
+	said.Reset()
+	if err := run(t.Context(), args, &said); err != nil || !strings.Contains(said.String(), "up to date") {
+		t.Errorf("a second run: %v, %s; want nothing to do", err, said.String())
 	}
-	r := tar.NewReader(bytes.NewReader(first))
-	for _, want := range []string{"manifest.json", "kernel", "initrd", "rootfs"} {
-		h, err := r.Next()
-		if err != nil || h.Name != want || h.Uid != 0 || h.ModTime.Unix() != epoch {
-			t.Fatalf("member %+v, %v; want %s of root and the epoch", h, err, want)
-		}
-	}
-	if _, err := r.Next(); !errors.Is(err, io.EOF) {
-		t.Errorf("after the last member: %v, want the end", err)
-	}
+	return raw
 }
 
 func TestLock(t *testing.T) {

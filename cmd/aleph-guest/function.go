@@ -171,7 +171,7 @@ func (f *function) listen(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(apiSocket), 0o1777); err != nil {
 		return fmt.Errorf("make socket of the host's interface: %w", err)
 	}
-	api, err := net.Listen("unix", apiSocket)
+	api, err := net.ListenUnix("unix", &net.UnixAddr{Name: apiSocket})
 	if err != nil {
 		return fmt.Errorf("make socket of the host's interface: %w", err)
 	}

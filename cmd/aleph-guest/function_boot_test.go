@@ -37,6 +37,7 @@ const bootMax = 3 * time.Minute
 type machine struct {
 	t      *testing.T
 	dir    string
+	cmd    *exec.Cmd
 	ended  chan struct{}
 	conn   net.Conn
 	mux    *yamux.Session
@@ -46,8 +47,14 @@ type machine struct {
 
 func startMachine(t *testing.T, drives ...string) *machine {
 	t.Helper()
+	return startFrom(t, "", drives...)
+}
+
+// startFrom starts a machine, or goes on with one from its snapshot.
+func startFrom(t *testing.T, snapshot string, drives ...string) *machine {
+	t.Helper()
 	img := vmmtest.FunctionImage(t)
-	dir, err := os.MkdirTemp("", "fn") // A socket's path must be short.
+	dir, err := os.MkdirTemp("", "fn") //nolint:usetesting // A socket's path must be short.
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,11 +66,16 @@ func startMachine(t *testing.T, drives ...string) *machine {
 		"-chardev", "file,id=console,path=" + filepath.Join(dir, "console"), "-serial", "chardev:console",
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=streams,path=" + filepath.Join(dir, "streams") + ",server=on,wait=off",
 		"-device", "virtserialport,chardev=streams,name=" + words.StreamsPort,
+		"-chardev", "socket,id=qmp,path=" + filepath.Join(dir, "qmp") + ",server=on,wait=off", "-mon", "chardev=qmp,mode=control",
+	}
+	if snapshot != "" {
+		args = append(args, "-incoming", "exec:cat "+snapshot)
 	}
 	for i, d := range append([]string{img.Rootfs}, drives...) {
 		args = append(args, "-drive", fmt.Sprintf("if=none,id=d%d,format=raw,read-only=%s,file=%s", i, readOnly(d), d), "-device", fmt.Sprintf("virtio-blk-pci,drive=d%d", i))
 	}
-	cmd := exec.Command("qemu-system-x86_64", args...) //nolint:noctx // Ended below.
+	cmd := exec.Command("qemu-system-x86_64", args...)
+	m.cmd = cmd
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
@@ -302,7 +314,8 @@ func TestFunctionBoots(t *testing.T) {
 	if reply := m.call("GET", "/", nil); !reply.Failed || !strings.Contains(reply.Error, "not up") {
 		t.Errorf("a call before the config is answered %+v, want that the program is not up", reply)
 	}
-	m.reseed(time.Unix(2_000_000_000, 0))
+	same := words.Reseed{Seed: bytes.Repeat([]byte{1}, words.SeedBytes), Time: 2e18}
+	m.reseed(same)
 	res := m.configure(words.Config{
 		Interface: words.ASGI, Encoding: words.Plain, Entrypoint: "app", Code: []byte(bootProgram),
 		VMHash: strings.Repeat("decadeca", 8), Variables: map[string]string{"GREETING": "it's me"},
@@ -339,7 +352,7 @@ func TestFunctionBoots(t *testing.T) {
 	if ready := m.ready(); !ready.Configured {
 		t.Errorf("in the second session ready is %+v, want the config to be there", ready)
 	}
-	m.reseed(time.Unix(2_000_000_500, 0))
+	m.reseed(same)
 	if second := m.answer("/again", 0); second["random"] == first["random"] {
 		t.Error("random numbers repeat after a reseed")
 	}
@@ -350,9 +363,9 @@ func TestFunctionBoots(t *testing.T) {
 	}
 }
 
-func (m *machine) reseed(at time.Time) {
+func (m *machine) reseed(s words.Reseed) {
 	m.t.Helper()
-	raw, err := words.Reseed{Seed: bytes.Repeat([]byte{1}, words.SeedBytes), Time: at.UnixNano(), Hostname: "copy"}.Encode()
+	raw, err := s.Encode()
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -517,6 +530,92 @@ func TestFunctionEndsWithItsProgram(t *testing.T) {
 	case <-m.ended:
 	case <-time.After(bootMax):
 		t.Error("the machine goes on without its program")
+	}
+}
+
+// snapshot writes the machine's memory to a file, and ends it.
+func (m *machine) snapshot() string {
+	m.t.Helper()
+	m.mux.Close() // So that the copies begin without a session.
+	c, err := net.Dial("unix", filepath.Join(m.dir, "qmp"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(bootMax))
+	r := bufio.NewScanner(c)
+	r.Scan() // The greeting.
+	do := func(command string) string {
+		if _, err := io.WriteString(c, command+"\n"); err != nil {
+			m.t.Fatal(err)
+		}
+		for r.Scan() {
+			if strings.Contains(r.Text(), `"return"`) || strings.Contains(r.Text(), `"error"`) {
+				return r.Text()
+			}
+		}
+		m.t.Fatalf("%s: %v", command, r.Err())
+		return ""
+	}
+	do(`{"execute": "qmp_capabilities"}`)
+	file := filepath.Join(m.t.TempDir(), "state")
+	do(`{"execute": "migrate", "arguments": {"uri": "exec:cat > ` + file + `"}}`)
+	for {
+		said := do(`{"execute": "query-migrate"}`)
+		if strings.Contains(said, `"status": "completed"`) {
+			break
+		}
+		if strings.Contains(said, "failed") {
+			m.t.Fatalf("snapshot: %s", said)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	do(`{"execute": "quit"}`)
+	<-m.ended
+	return file
+}
+
+// TestFunctionCopies starts two machines from one snapshot. They have nothing in
+// common that should be a machine's own.
+func TestFunctionCopies(t *testing.T) {
+	t.Parallel()
+	m := startMachine(t)
+	m.ready()
+	res := m.configure(words.Config{Interface: words.ASGI, Encoding: words.Plain, Entrypoint: "app", Code: []byte(`
+import json, os, random, socket, time, uuid
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    answer = {"random": random.random(), "urandom": os.urandom(16).hex(), "uuid": str(uuid.uuid4())}
+    answer |= {"hostname": socket.gethostname(), "time": time.time()}
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+`)})
+	if !res.Success {
+		t.Fatalf("config: %+v", res)
+	}
+	m.answer("/", 0)
+	state := m.snapshot()
+	var copies []map[string]any
+	for i := range 2 {
+		c := startFrom(t, state)
+		if ready := c.ready(); !ready.Configured {
+			t.Errorf("a copy says %+v, want the config to be there", ready)
+		}
+		seed := make([]byte, words.SeedBytes)
+		_, _ = rand.Read(seed)
+		c.reseed(words.Reseed{Seed: seed, Time: int64(2_000_000_000+1000*i) * 1e9, Hostname: fmt.Sprint("copy", i)})
+		got := c.answer("/", 0)
+		if at, _ := got["time"].(float64); at < float64(2_000_000_000+1000*i) || at > float64(2_000_000_900+1000*i) {
+			t.Errorf("copy %d has the time %v", i, got["time"])
+		}
+		copies = append(copies, got)
+		_ = c.cmd.Process.Kill()
+	}
+	for _, own := range []string{"random", "urandom", "uuid", "hostname"} {
+		if copies[0][own] == copies[1][own] {
+			t.Errorf("both copies have %s %v", own, copies[0][own])
+		}
 	}
 }
 

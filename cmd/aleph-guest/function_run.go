@@ -84,7 +84,7 @@ func (f *function) runStreamed(ctx context.Context, p program, scope words.Scope
 	}
 	if w.started {
 		if err := w.body.Close(); err != nil {
-			return nil //nolint:nilerr // The host does not listen any more.
+			return nil // The host does not listen any more.
 		}
 	}
 	reply := words.Reply{}
@@ -154,19 +154,20 @@ func outputData(dir string) ([]byte, error) {
 	}
 	var buf bytes.Buffer
 	w := zip.NewWriter(&limitedBuffer{&buf, words.MaxInline})
-	err = filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
+	defer root.Close()
+	err = fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() {
 			return err
 		}
-		rel, err := filepath.Rel(dir, name)
+		to, err := w.Create(name)
 		if err != nil {
 			return err
 		}
-		to, err := w.Create(filepath.ToSlash(rel))
-		if err != nil {
-			return err
-		}
-		from, err := os.Open(name)
+		from, err := root.Open(name)
 		if err != nil {
 			return err
 		}

@@ -150,7 +150,7 @@ func TestExecutableIsCalled(t *testing.T) {
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("X-Saw", strings.Join([]string{r.Method, r.URL.Path, r.URL.RawQuery, r.Host, r.Header.Get("A"), r.Header.Get("Te"), string(body)}, "|"))
 		w.WriteHeader(http.StatusTeapot)
-		io.WriteString(w, "answer") //nolint:errcheck // The test reads it.
+		io.WriteString(w, "answer")
 	}))
 	defer srv.Close()
 	g, _ := newGuest(t)
@@ -158,8 +158,10 @@ func TestExecutableIsCalled(t *testing.T) {
 	e.addr = srv.Listener.Addr().String()
 	scope := words.Scope{
 		Type: words.TypeHTTP, Method: "PUT", Path: "/a b/é", QueryString: "q=%20", Headers: []words.Header{
-			{Name: []byte("host"), Value: []byte("example.org")}, {Name: []byte("a"), Value: []byte("1")},
-			{Name: []byte("te"), Value: []byte("trailers")}, {Name: []byte("content-length"), Value: []byte("4")},
+			{Name: []byte("host"), Value: []byte("example.org")},
+			{Name: []byte("a"), Value: []byte("1")},
+			{Name: []byte("te"), Value: []byte("trailers")},
+			{Name: []byte("content-length"), Value: []byte("4")},
 		},
 	}
 	for _, body := range []io.Reader{bytes.NewReader([]byte("body")), io.MultiReader(strings.NewReader("bo"), strings.NewReader("dy"))} {
@@ -256,8 +258,11 @@ func TestPlaceExecutable(t *testing.T) {
 		t.Errorf("plain code: %q, %v, %v", path, err, serr)
 	}
 	for _, c := range []words.Config{
-		{Encoding: words.Plain, Entrypoint: "../run"}, {Encoding: words.Squashfs, Entrypoint: "absent"},
-		{Encoding: words.Squashfs, Entrypoint: "bin"}, {Encoding: "tar", Entrypoint: "run"}, {Encoding: words.Zip, Entrypoint: "run"},
+		{Encoding: words.Plain, Entrypoint: "../run"},
+		{Encoding: words.Squashfs, Entrypoint: "absent"},
+		{Encoding: words.Squashfs, Entrypoint: "bin"},
+		{Encoding: "tar", Entrypoint: "run"},
+		{Encoding: words.Zip, Entrypoint: "run"},
 	} {
 		if _, err := placeExecutable(c, dir); err == nil {
 			t.Errorf("%s code at %q was placed", c.Encoding, c.Entrypoint)

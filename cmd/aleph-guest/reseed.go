@@ -69,8 +69,8 @@ func seedKernel(seed []byte) error {
 	}
 	defer random.Close()
 	// struct rand_pool_info: bits, bytes, and the bytes.
-	info := binary.NativeEndian.AppendUint32(nil, uint32(8*len(seed))) //nolint:gosec // SeedBytes.
-	info = binary.NativeEndian.AppendUint32(info, uint32(len(seed)))   //nolint:gosec // SeedBytes.
+	info := binary.NativeEndian.AppendUint32(nil, uint32(8*len(seed)))
+	info = binary.NativeEndian.AppendUint32(info, uint32(len(seed)))
 	info = append(info, seed...)
 	if err := ioctl(random, addEntropy, unsafe.Pointer(&info[0])); err != nil {
 		return fmt.Errorf("seed the kernel's generator: %w", err)

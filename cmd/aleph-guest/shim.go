@@ -411,7 +411,7 @@ func latin1(b []byte) string {
 func fromLatin1(s string) []byte {
 	b := make([]byte, 0, len(s))
 	for _, r := range s {
-		b = append(b, byte(r)) //nolint:gosec // The shim decodes as latin-1.
+		b = append(b, byte(r))
 	}
 	return b
 }
@@ -421,7 +421,7 @@ const shimHeader = 5
 func writeFrame(w io.Writer, kind byte, payload []byte) error {
 	buf := make([]byte, shimHeader, shimHeader+len(payload))
 	buf[0] = kind
-	binary.BigEndian.PutUint32(buf[1:], uint32(len(payload))) //nolint:gosec // At most shimFrame.
+	binary.BigEndian.PutUint32(buf[1:], uint32(len(payload)))
 	if _, err := w.Write(append(buf, payload...)); err != nil {
 		return fmt.Errorf("tell the program's process: %w", err)
 	}

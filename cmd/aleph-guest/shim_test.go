@@ -28,7 +28,7 @@ func newShim(t *testing.T) (*shim, func() string) {
 	if err != nil {
 		t.Fatalf("python3 is missing, run packaging/setup/debian.sh test: %v", err)
 	}
-	dir, err := os.MkdirTemp("", "shim") // A socket's path must be short.
+	dir, err := os.MkdirTemp("", "shim") //nolint:usetesting // A socket's path must be short.
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -339,7 +339,7 @@ var errInterrupted = errors.New("read was interrupted")
 // Read reads what is there, and waits for it.
 func (f *virtioFile) Read(p []byte) (int, error) {
 	for {
-		fds := []unix.PollFd{{Fd: int32(f.rawFile), Events: unix.POLLIN}, {Fd: int32(f.wake), Events: unix.POLLIN}} //nolint:gosec // Descriptors are small.
+		fds := []unix.PollFd{{Fd: int32(f.rawFile), Events: unix.POLLIN}, {Fd: int32(f.wake), Events: unix.POLLIN}}
 		if _, err := unix.Poll(fds, -1); err != nil {
 			if errors.Is(err, unix.EINTR) {
 				continue

@@ -191,7 +191,7 @@ func (d *reader) skipDepth(depth int) error {
 	if err != nil {
 		return err
 	}
-	n := 0
+	var n int
 	switch {
 	case code&0xf0 == 0x80, code == 0xde, code == 0xdf:
 		n, err = d.dec.DecodeMapLen()

@@ -45,7 +45,8 @@ func vectorConfig(hash string) guest.Config {
 		Interface: guest.ASGI, VMHash: hash, Encoding: guest.Squashfs, Entrypoint: "main:app", Code: []byte{},
 		IP: "172.16.4.2", Route: "172.16.4.1", DNSServers: []string{"1.1.1.1", "2606:4700:4700::1111"},
 		Volumes: []guest.Volume{
-			{Mount: guest.CodeMount, Device: "vdb", ReadOnly: true}, {Mount: "/opt/packages", Device: "vdc", ReadOnly: true},
+			{Mount: guest.CodeMount, Device: "vdb", ReadOnly: true},
+			{Mount: "/opt/packages", Device: "vdc", ReadOnly: true},
 			{Mount: "/var/lib/example", Device: "vdd"},
 		},
 		Variables: map[string]string{"VM_CUSTOM_NUMBER": "32"}, IPv6: "fc00:1:2:3:1:deca:deca:dec1/124", IPv6Gateway: "fc00:1:2:3:1:deca:deca:dec0",
@@ -65,7 +66,8 @@ func TestVectors(t *testing.T) {
 		read   func(*bufio.Reader) (any, error)
 	}{
 		{
-			"ready", unhex(t, v["guest_ready_hex"]), guest.Ready{Version: guest.Version2},
+			"ready", unhex(t, v["guest_ready_hex"]),
+			guest.Ready{Version: guest.Version2},
 			guest.Ready{Version: guest.Version2}.Encode,
 			func(r *bufio.Reader) (any, error) { return guest.ReadReady(r) },
 		},
@@ -75,7 +77,8 @@ func TestVectors(t *testing.T) {
 			func(r *bufio.Reader) (any, error) { return guest.ReadConfig(r) },
 		},
 		{
-			"result", unhex(t, v["config_ok_response_hex"]), guest.Result{Success: true},
+			"result", unhex(t, v["config_ok_response_hex"]),
+			guest.Result{Success: true},
 			guest.Result{Success: true}.Encode,
 			func(r *bufio.Reader) (any, error) { return guest.ReadResult(r) },
 		},

@@ -236,7 +236,7 @@ func (b *BodyWriter) Write(p []byte) (int, error) {
 func (b *BodyWriter) Close() error { return b.frame(nil) }
 
 func (b *BodyWriter) frame(p []byte) error {
-	b.buf = binary.BigEndian.AppendUint32(b.buf[:0], uint32(len(p))) //nolint:gosec // At most MaxFrame.
+	b.buf = binary.BigEndian.AppendUint32(b.buf[:0], uint32(len(p)))
 	b.buf = append(b.buf, p...)
 	if _, err := b.w.Write(b.buf); err != nil {
 		return fmt.Errorf("write body: %w", err)

@@ -76,7 +76,7 @@ func readLine(r *bufio.Reader) (Nonce, error) {
 			return Nonce{}, err
 		}
 		at := len(line)
-		ok := false
+		var ok bool
 		switch {
 		case at < len(helloPrefix):
 			ok = b == helloPrefix[at]

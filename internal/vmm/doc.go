@@ -16,6 +16,7 @@
 //	seed.iso       the NoCloud seed
 //	backup.json    a copy of its disks that is under way
 //	console.log    serial console, newest bytes; console.log.1 older ones
+//	memory         the memory of a template, until it is a snapshot
 //	qemu.log       what the hypervisor itself said
 //	*.sock         control sockets
 //

@@ -7,19 +7,22 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/agent"
+	"github.com/aleph-onchain/aleph-onchain/protocol/guest"
 )
 
 // The files of a machine's directory that are ours; the hypervisor runs in it
 // and knows them by these names, which fit into a socket's address however
 // long the path is.
 const (
-	diskFile    = vmm.DiskFile
-	seedFile    = "seed.iso"
-	machineFile = "machine.json"
-	logFile     = "qemu.log"
-	qmpSocket   = "qmp.sock"
-	agentSocket = "agent.sock"
-	guestSocket = "qga.sock"
+	diskFile     = vmm.DiskFile
+	seedFile     = "seed.iso"
+	machineFile  = "machine.json"
+	logFile      = "qemu.log"
+	qmpSocket    = "qmp.sock"
+	agentSocket  = "agent.sock"
+	guestSocket  = "qga.sock"
+	streamSocket = "streams.sock"
+	memoryFile   = "memory" // Of a template.
 )
 
 // baseArgs are the same for machines and probes. Nothing that is not asked
@@ -40,25 +43,77 @@ func baseArgs(acc vmm.Accelerator, vcpus, memoryMiB int) []string {
 }
 
 // machineArgs is the command line of a machine, without the program.
-func machineArgs(spec vmm.Spec, acc vmm.Accelerator) []string {
+func machineArgs(spec vmm.Spec, acc vmm.Accelerator, mem memory) []string {
 	args := append(baseArgs(acc, spec.VCPUs, spec.MemoryMiB),
 		"-name", spec.ID, "-uuid", uuidOf(spec.ID), "-rtc", "base=utc",
 		"-chardev", "socket,id=qmp,path="+qmpSocket+",server=on,wait=off", "-mon", "chardev=qmp,mode=control",
 		"-chardev", "file,id=console,path="+vmm.ConsoleFile+",append=on", "-serial", "chardev:console",
-		"-blockdev", "driver=qcow2,node-name=root,discard=unmap,detect-zeroes=unmap,file.driver=file,file.filename="+diskFile,
+	)
+	args = append(args, mem.args(spec.MemoryMiB)...)
+	if spec.Function {
+		args = append(args, functionArgs(spec)...)
+	} else {
+		args = append(args, instanceArgs()...)
+	}
+	args = append(args, volumeArgs(spec.Volumes)...)
+	args = append(args, netArgs(spec.Net)...)
+	if spec.Function {
+		return append(args, kernelArgs(spec.Image, acc, guest.FunctionArgument)...)
+	}
+	return append(args, kernelArgs(spec.Image, acc)...)
+}
+
+// instanceArgs are the devices of a machine with a disk of its own.
+func instanceArgs() []string {
+	return []string{
+		"-blockdev", "driver=qcow2,node-name=root,discard=unmap,detect-zeroes=unmap,file.driver=file,file.filename=" + diskFile,
 		"-device", "virtio-blk-pci,drive=root", // First, so that firmware boots it.
-		"-blockdev", "driver=raw,node-name=seed,read-only=on,file.driver=file,file.filename="+seedFile,
+		"-blockdev", "driver=raw,node-name=seed,read-only=on,file.driver=file,file.filename=" + seedFile,
 		"-device", "virtio-blk-pci,drive=seed",
 		"-device", "virtio-rng-pci",
 		"-device", "virtio-serial-pci",
-		"-chardev", "socket,id=agent,path="+agentSocket+",server=on,wait=off",
-		"-device", "virtserialport,chardev=agent,name="+agent.PortName,
-		"-chardev", "socket,id=qga,path="+guestSocket+",server=on,wait=off",
-		"-device", "virtserialport,chardev=qga,name="+guestAgentPort,
-	)
-	args = append(args, volumeArgs(spec.Volumes)...)
-	args = append(args, netArgs(spec.Net)...)
-	return append(args, kernelArgs(spec.Image, acc)...)
+		"-chardev", "socket,id=agent,path=" + agentSocket + ",server=on,wait=off",
+		"-device", "virtserialport,chardev=agent,name=" + agent.PortName,
+		"-chardev", "socket,id=qga,path=" + guestSocket + ",server=on,wait=off",
+		"-device", "virtserialport,chardev=qga,name=" + guestAgentPort,
+	}
+}
+
+// functionArgs are the devices of a function.
+func functionArgs(spec vmm.Spec) []string {
+	return []string{
+		"-blockdev", fmt.Sprintf("driver=%s,node-name=root,read-only=on,file.driver=file,file.filename=%s", spec.Image.Format, spec.Image.Rootfs),
+		"-device", "virtio-blk-pci,drive=root",
+		"-device", "virtio-rng-pci",
+		"-device", "virtio-serial-pci",
+		"-chardev", "socket,id=streams,path=" + streamSocket + ",server=on,wait=off",
+		"-device", "virtserialport,chardev=streams,name=" + guest.StreamsPort,
+	}
+}
+
+// memory says where the memory of a guest is. The zero value is nowhere in
+// particular.
+type memory struct {
+	file  string // "" for none.
+	share bool   // The guest writes to the file; otherwise what it writes is its own.
+}
+
+func (m memory) args(memoryMiB int) []string {
+	if m.file == "" {
+		return nil
+	}
+	share := "off"
+	if m.share {
+		share = "on"
+	}
+	args := []string{
+		"-object", fmt.Sprintf("memory-backend-file,id=memory,size=%dM,mem-path=%s,share=%s", memoryMiB, m.file, share),
+		"-machine", "memory-backend=memory",
+	}
+	if !m.share {
+		args = append(args, "-incoming", "defer")
+	}
+	return args
 }
 
 // volumeArgs are the further drives, in the order in which the guest sees them.
@@ -121,6 +176,8 @@ func netArgs(n vmm.NetDevice) []string {
 		for _, f := range n.Forwards {
 			fmt.Fprintf(&dev, ",hostfwd=%s:%s:%d-:%d", f.Protocol, f.HostIP, f.HostPort, f.GuestPort)
 		}
+	case netNowhere:
+		dev.WriteString("hubport,id=net,hubid=0")
 	case vmm.NetNone:
 	}
 	return []string{"-netdev", dev.String(), "-device", device}

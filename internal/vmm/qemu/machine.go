@@ -46,6 +46,7 @@ type machine struct {
 	qmp     *qmp
 	qmpDone chan struct{} // Closed when the QMP connection has ended.
 	agent   *agent.Client // nil for an image without agent.
+	streams *streams      // nil unless it is a function.
 	closers []func() error
 
 	backups chan struct{} // Holds one value while somebody changes the backup.
@@ -89,6 +90,10 @@ func (d *Driver) attach(ctx context.Context, dir string, p *process) (_ *machine
 			return nil, fmt.Errorf("connect to the guest's agent: %w", err)
 		}
 	}
+	if m.rec.Function {
+		m.streams = newStreams(ctx, func(ctx context.Context) (net.Conn, error) { return m.connect(ctx, streamSocket) })
+		m.closers = append(m.closers, m.streams.close)
+	}
 	d.keep(m)
 	m.backups <- struct{}{}
 	d.machines.Go(func() {
@@ -97,6 +102,14 @@ func (d *Driver) attach(ctx context.Context, dir string, p *process) (_ *machine
 	})
 	d.machines.Go(m.watch)
 	return m, nil
+}
+
+// public is the machine with the abilities that it has.
+func (m *machine) public() vmm.Machine {
+	if m.streams != nil {
+		return functionMachine{m, m.streams}
+	}
+	return m
 }
 
 // identify begins a QMP session and sees to it that it is with our machine.

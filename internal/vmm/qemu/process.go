@@ -162,6 +162,7 @@ type launch struct {
 	cgroup    string   // "" for none.
 	fileBytes int64    // Size limit of what it writes.
 	log       string   // Name of the file for its own output, in dir.
+	state     *os.File // Inherited as inheritedState; nil for none.
 }
 
 // start starts a process of its own session.
@@ -178,10 +179,14 @@ func (l launch) start() (*os.Process, error) {
 	defer out.Close()
 	const blockBytes = 512 // Of ulimit -f.
 	argv := append([]string{"sh", "-c", launcher, l.binary}, l.args...)
+	files := []*os.File{null, out, out, l.lock}
+	if l.state != nil {
+		files = append(files, l.state)
+	}
 	p, err := os.StartProcess("/bin/sh", argv, &os.ProcAttr{
 		Dir:   l.dir,
 		Env:   []string{"PATH=/usr/bin:/bin", "ALEPH_CGROUP=" + l.cgroup, fmt.Sprintf("ALEPH_FILE_BLOCKS=%d", l.fileBytes/blockBytes)},
-		Files: []*os.File{null, out, out, l.lock},
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {

@@ -71,6 +71,7 @@ type Driver struct {
 
 	mu       sync.Mutex
 	attached map[string]*machine // By directory, until they end; guarded by mu
+	versions map[string]string   // Of QEMU, by the sum of its program; guarded by mu
 
 	machines sync.WaitGroup // The goroutines that watch machines.
 	closing  chan struct{}
@@ -81,7 +82,8 @@ type Driver struct {
 // missing is reported by Probe.
 func New(cfg Config, log *slog.Logger) *Driver {
 	return &Driver{
-		cfg: cfg, log: log, cgroups: sync.OnceValues(hostCgroups), attached: map[string]*machine{}, closing: make(chan struct{}),
+		cfg: cfg, log: log, cgroups: sync.OnceValues(hostCgroups), attached: map[string]*machine{}, versions: map[string]string{},
+		closing: make(chan struct{}),
 	}
 }
 
@@ -124,7 +126,17 @@ func version(ctx context.Context, binary string) (string, error) {
 }
 
 // Start implements vmm.Driver.
-func (d *Driver) Start(ctx context.Context, spec vmm.Spec) (_ vmm.Machine, err error) {
+func (d *Driver) Start(ctx context.Context, spec vmm.Spec) (vmm.Machine, error) {
+	m, err := d.start(ctx, spec, memory{}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return m.public(), nil
+}
+
+// start starts the machine with its memory where mem says. A clone inherits the
+// state of its devices, which is nil otherwise.
+func (d *Driver) start(ctx context.Context, spec vmm.Spec, mem memory, state *os.File) (_ *machine, err error) {
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
@@ -161,7 +173,30 @@ func (d *Driver) Start(ctx context.Context, spec vmm.Spec) (_ vmm.Machine, err e
 	if err := d.prepare(spec, caps.Accelerator, undo); err != nil {
 		return nil, fmt.Errorf("prepare machine %s: %w", spec.ID, err)
 	}
-	return d.launch(ctx, spec, caps.Accelerator, binary, lock)
+	if mem.share {
+		undo.add(filepath.Join(spec.Dir, memoryFile))
+		if spec.Net.Kind != vmm.NetNone {
+			spec.Net = vmm.NetDevice{Kind: netNowhere}
+		}
+	}
+	fileBytes, err := writeLimit(spec)
+	if err != nil {
+		return nil, err
+	}
+	groups, _ := d.cgroups() // What speaks against limits is in the capabilities.
+	group, err := groups.make(spec.ID, spec.VCPUs, spec.MemoryMiB)
+	if err != nil {
+		return nil, err
+	}
+	m, err := d.launch(ctx, launch{
+		binary: binary, args: machineArgs(spec, caps.Accelerator, mem), dir: spec.Dir, lock: lock, cgroup: group,
+		fileBytes: fileBytes, log: logFile, state: state,
+	})
+	if err != nil {
+		return nil, errors.Join(err, groups.remove(spec.ID))
+	}
+	d.log.Info("machine started", "vm_id", spec.ID, "pid", m.PID(), "accelerator", caps.Accelerator)
+	return m, nil
 }
 
 // undo removes files that a start has made when it fails.
@@ -179,11 +214,25 @@ func (u *undo) run() error {
 
 // prepare writes the machine's files.
 func (d *Driver) prepare(spec vmm.Spec, acc vmm.Accelerator, u *undo) error {
-	for _, name := range []string{processFile, qmpSocket, agentSocket, guestSocket, backupFile} {
+	for _, name := range []string{processFile, qmpSocket, agentSocket, guestSocket, backupFile, streamSocket, memoryFile} {
 		if err := os.Remove(filepath.Join(spec.Dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove what an earlier run left: %w", err)
 		}
 	}
+	if !spec.Function {
+		if err := prepareDisks(spec, u); err != nil {
+			return err
+		}
+	}
+	record := filepath.Join(spec.Dir, machineFile)
+	if _, err := os.Stat(record); errors.Is(err, os.ErrNotExist) {
+		u.add(record)
+	}
+	return writeRecord(spec, acc, time.Now())
+}
+
+// prepareDisks writes the disk of a machine, unless there is one, and its seed.
+func prepareDisks(spec vmm.Spec, u *undo) error {
 	disk := filepath.Join(spec.Dir, diskFile)
 	err := qcow2.WriteOverlay(disk, spec.Image.Rootfs, string(spec.Image.Format), int64(spec.DiskMiB)<<20)
 	switch {
@@ -203,11 +252,7 @@ func (d *Driver) prepare(spec vmm.Spec, acc vmm.Accelerator, u *undo) error {
 	if err := iso.Write(seed, spec.Seed); err != nil {
 		return err
 	}
-	record := filepath.Join(spec.Dir, machineFile)
-	if _, err := os.Stat(record); errors.Is(err, os.ErrNotExist) {
-		u.add(record)
-	}
-	return writeRecord(spec, acc, time.Now())
+	return nil
 }
 
 // checkDisk reports a disk that is neither an overlay over the spec's image
@@ -233,70 +278,60 @@ func checkDisk(name string, spec vmm.Spec) error {
 	return nil
 }
 
-// launch starts the process and waits until it answers.
-func (d *Driver) launch(ctx context.Context, spec vmm.Spec, acc vmm.Accelerator, binary string, lock *os.File) (vmm.Machine, error) {
-	groups, _ := d.cgroups() // What speaks against limits is in the capabilities.
-	group, err := groups.make(spec.ID, spec.VCPUs, spec.MemoryMiB)
-	if err != nil {
-		return nil, err
+// writeLimit bounds the files that a machine writes: its disk with the tables
+// of that, the largest of its volumes, the memory of a template, a console.
+func writeLimit(spec vmm.Spec) (int64, error) {
+	most := int64(spec.MemoryMiB) << 20
+	if !spec.Function {
+		most = max(most, int64(spec.DiskMiB)<<20*9/8)
 	}
-	largest, err := largestDisk(spec)
-	if err != nil {
-		return nil, errors.Join(err, groups.remove(spec.ID))
-	}
-	l := launch{
-		binary: binary, args: machineArgs(spec, acc), dir: spec.Dir, lock: lock, cgroup: group,
-		fileBytes: largest*9/8 + consoleSlackBytes, log: logFile,
-	}
-	child, err := l.start()
-	if err != nil {
-		return nil, errors.Join(err, groups.remove(spec.ID))
-	}
-	ctx, cancel := context.WithTimeout(ctx, startMax)
-	defer cancel()
-	m, err := d.attachChild(ctx, spec.Dir, child.Pid)
-	// From here on the process is reached by its descriptor.
-	err = errors.Join(err, child.Release())
-	if err != nil {
-		return nil, errors.Join(err, groups.remove(spec.ID))
-	}
-	d.log.Info("machine started", "vm_id", spec.ID, "pid", m.PID(), "accelerator", acc)
-	return m, nil
-}
-
-// largestDisk returns the size of the largest disk that the machine writes:
-// no file of its process needs to be much larger.
-func largestDisk(spec vmm.Spec) (int64, error) {
-	largest := int64(spec.DiskMiB) << 20
 	for _, v := range spec.Volumes {
 		if v.ReadOnly {
 			continue
 		}
-		f, err := os.Open(v.Path)
+		info, err := os.Stat(v.Path)
 		if err != nil {
-			return 0, fmt.Errorf("open volume: %w", err)
+			return 0, errs.New(errs.Unavailable, "look at volume: %w", err)
 		}
-		size, err := writtenBytes(f, v.Format)
-		f.Close()
-		if err != nil {
-			return 0, fmt.Errorf("measure volume %s: %w", filepath.Base(v.Path), err)
+		size := info.Size()
+		if v.Format == vmm.Qcow2 {
+			if size, err = virtualBytes(v.Path, size); err != nil {
+				return 0, err
+			}
 		}
-		largest = max(largest, size)
+		most = max(most, size*9/8)
 	}
-	return largest, nil
+	return most + consoleSlackBytes, nil
 }
 
-// writtenBytes returns the size of a disk as the guest sees it.
-func writtenBytes(f *os.File, format vmm.Format) (int64, error) {
-	info, err := f.Stat()
+// virtualBytes returns the size of a qcow2 disk as a guest sees it.
+func virtualBytes(name string, fileBytes int64) (int64, error) {
+	f, err := os.Open(name)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("open volume: %w", err)
 	}
-	if format == vmm.Raw {
-		return info.Size(), nil
+	defer f.Close()
+	h, err := qcow2.Read(f, fileBytes)
+	if err != nil {
+		return 0, fmt.Errorf("read volume: %w", err)
 	}
-	h, err := qcow2.Read(f, info.Size())
-	return h.VirtualBytes, err
+	return h.VirtualBytes, nil
+}
+
+// launch starts the process and waits until it answers.
+func (d *Driver) launch(ctx context.Context, l launch) (*machine, error) {
+	child, err := l.start()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startMax)
+	defer cancel()
+	m, err := d.attachChild(ctx, l.dir, child.Pid)
+	// From here on the process is reached by its descriptor.
+	if err := errors.Join(err, child.Release()); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // attachChild attaches to a process that this one has just started, and ends
@@ -332,7 +367,7 @@ func (d *Driver) Adopt(ctx context.Context, dir string) (vmm.Machine, error) {
 		return nil, fmt.Errorf("find machine directory: %w", err)
 	}
 	if m := d.find(dir); m != nil {
-		return m, nil
+		return m.public(), nil
 	}
 	running, err := vmm.Running(dir)
 	if err != nil {
@@ -369,7 +404,7 @@ func (d *Driver) Adopt(ctx context.Context, dir string) (vmm.Machine, error) {
 		return nil, errs.New(errs.Unavailable, "adopt process %d: %w", s.pid, err)
 	}
 	d.log.Info("machine adopted", "vm_id", m.ID(), "pid", m.PID())
-	return m, nil
+	return m.public(), nil
 }
 
 // cleanUp removes the control group that a machine has left which ended while

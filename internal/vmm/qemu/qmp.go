@@ -7,7 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
@@ -98,6 +102,18 @@ func (q *qmp) negotiate(ctx context.Context) error {
 
 // do executes a command and decodes its answer into out, which may be nil.
 func (q *qmp) do(ctx context.Context, command string, arguments, out any) error {
+	return q.doWith(ctx, nil, command, arguments, out)
+}
+
+// setCapability turns a capability of migrations on.
+func (q *qmp) setCapability(ctx context.Context, name string) error {
+	return q.do(ctx, "migrate-set-capabilities", map[string]any{
+		"capabilities": []map[string]any{{"capability": name, "state": true}},
+	}, nil)
+}
+
+// doWith is do with a file, nil for none, that QEMU gets along with the command.
+func (q *qmp) doWith(ctx context.Context, f *os.File, command string, arguments, out any) error {
 	ch := make(chan qmpMessage, 1)
 	q.mu.Lock()
 	if q.waiting == nil {
@@ -117,9 +133,7 @@ func (q *qmp) do(ctx context.Context, command string, arguments, out any) error 
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", command, err)
 	}
-	q.writeMu.Lock()
-	_, err = q.rw.Write(append(raw, '\n'))
-	q.writeMu.Unlock()
+	err = q.write(append(raw, '\n'), f)
 	if err != nil {
 		return errs.New(errs.Unavailable, "execute %s: %w", command, err)
 	}
@@ -140,4 +154,20 @@ func (q *qmp) do(ctx context.Context, command string, arguments, out any) error 
 	case <-ctx.Done():
 		return fmt.Errorf("execute %s: %w", command, context.Cause(ctx))
 	}
+}
+
+// write writes a line, with a file or nil.
+func (q *qmp) write(line []byte, f *os.File) error {
+	q.writeMu.Lock()
+	defer q.writeMu.Unlock()
+	if f == nil {
+		_, err := q.rw.Write(line)
+		return err
+	}
+	conn, ok := q.rw.(*net.UnixConn)
+	if !ok {
+		return errors.New("files go over Unix sockets only")
+	}
+	_, _, err := conn.WriteMsgUnix(line, unix.UnixRights(int(f.Fd())), nil)
+	return err
 }

@@ -18,13 +18,15 @@ type record struct {
 	Accelerator vmm.Accelerator `json:"accelerator"`
 	Image       string          `json:"image"`
 	Agent       bool            `json:"agent"`
+	Function    bool            `json:"function,omitempty"` // It has streams, and no agent.
 	StartedAt   time.Time       `json:"started_at"`
 }
 
 // writeRecord writes machine.json, on disk when it returns.
 func writeRecord(spec vmm.Spec, acc vmm.Accelerator, now time.Time) error {
 	raw, err := json.MarshalIndent(record{
-		ID: spec.ID, Driver: Name, Accelerator: acc, Image: spec.Image.Name, Agent: spec.Image.Agent, StartedAt: now.UTC(),
+		ID: spec.ID, Driver: Name, Accelerator: acc, Image: spec.Image.Name, Agent: spec.Image.Agent && !spec.Function,
+		Function: spec.Function, StartedAt: now.UTC(),
 	}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode machine record: %w", err)

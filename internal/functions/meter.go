@@ -16,6 +16,7 @@ type readCloser = io.ReadCloser
 type meter struct {
 	calls         *prometheus.CounterVec
 	starts        *prometheus.CounterVec
+	events        *prometheus.CounterVec
 	snapshots     *prometheus.CounterVec
 	wait          *prometheus.HistogramVec
 	start         *prometheus.HistogramVec
@@ -32,6 +33,9 @@ func newMeter(reg prometheus.Registerer) (*meter, error) {
 		starts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aleph_functions_starts_total", Help: "Starts of machines of programs: boot, snapshot or failed.",
 		}, []string{"how"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "aleph_functions_events_total", Help: "Events that programs were to be called with, by what came of them.",
+		}, []string{"outcome"}),
 		snapshots: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aleph_functions_snapshots_total", Help: "Snapshots that were made or failed.",
 		}, []string{"outcome"}),
@@ -48,7 +52,7 @@ func newMeter(reg prometheus.Registerer) (*meter, error) {
 			Name: "aleph_functions_snapshot_bytes", Help: "Disk that snapshots take.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{m.calls, m.starts, m.snapshots, m.wait, m.start, m.machines, m.snapshotBytes} {
+	for _, c := range []prometheus.Collector{m.calls, m.starts, m.events, m.snapshots, m.wait, m.start, m.machines, m.snapshotBytes} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics of functions: %w", err)
 		}

@@ -36,6 +36,7 @@ type host struct {
 	boots     int                     // guarded by mu
 	clones    int                     // guarded by mu
 	specs     []vmm.Spec              // guarded by mu
+	events    []string                // That programs were called with; guarded by mu
 }
 
 func newHost() *host {
@@ -49,6 +50,12 @@ func (h *host) counts() (boots, clones int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.boots, h.clones
+}
+
+func (h *host) heard() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]string(nil), h.events...)
 }
 
 // running returns the machines that run, but for templates.
@@ -353,6 +360,9 @@ func (m *fakeMachine) run(run guest.Run, r *bufio.Reader, c net.Conn) {
 		reply.Body = []byte("a first part")
 	default:
 		if run.Scope.Type == guest.TypeEvent {
+			m.h.mu.Lock()
+			m.h.events = append(m.h.events, string(body))
+			m.h.mu.Unlock()
 			reply = guest.Reply{Body: body}
 		} else {
 			reply.Status = 404

@@ -18,7 +18,8 @@ var strata = [][]string{
 	},
 	{
 		"internal/ingest", "internal/mirror", "internal/chainsync", "internal/outbox", "internal/storage", "internal/scheduler",
-		"internal/executor", "internal/settlement", "internal/corechannel", "internal/functions", "sdk/go",
+		"internal/executor", "internal/settlement", "internal/corechannel", "internal/functions", "internal/guestapi",
+		"sdk/go",
 	},
 	{"internal/api"},
 	{"internal/config"},

@@ -359,10 +359,11 @@ func (m *machine) configure(ctx context.Context, ready guest.Ready, network Netw
 	return tell(ctx, m.streams, guest.PortRun, "config", raw)
 }
 
-// reseed tells a copy of a snapshot who it is.
+// reseed tells a copy of a snapshot who it is. Its name is that of all machines of
+// the program, which it has already, or gets with its configuration.
 func (m *machine) reseed(ctx context.Context) error {
 	r := guest.Reseed{
-		Seed: newSeed(), Time: time.Now().UnixNano(), Hostname: guest.Hostname(m.plan.config.VMHash), MAC: m.network.Device.MAC,
+		Seed: newSeed(), Time: time.Now().UnixNano(), MAC: m.network.Device.MAC,
 		IP: m.network.IP, Route: m.network.Route, IPv6: m.network.IPv6, IPv6Gateway: m.network.IPv6Gateway, DNSServers: m.network.DNS,
 	}
 	raw, err := r.Encode()

@@ -66,7 +66,7 @@ func TestEverySettingHasAComment(t *testing.T) {
 	for path, want := range map[string]string{
 		"node.role":         "coordinator, compute, or api: a process that serves the database of a coordinator.",
 		"vmnet":             "What machines may use of the host's network.",
-		"vmnet.nameservers": "What guests ask, in tap mode.",
+		"vmnet.nameservers": "What guests ask, in tap mode, those of IPv6 only if they have it. Without any, resolver says where to look.",
 		"vmnet.user_egress": "Lets guests open connections in user mode. They can then also reach what listens on the host's loopback addresses.",
 		"chain.contracts":   "Addresses of the contracts, as in deployments/<chain id>.json.",
 	} {

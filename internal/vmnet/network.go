@@ -9,8 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -21,8 +21,26 @@ type Network struct {
 	set  settings
 	mode Mode // Tap or User.
 	log  *slog.Logger
+	can  abilities
+	// oldForwarding forwards IPv6 as on a kernel before 6.17; for tests.
+	oldForwarding bool
 
-	mu sync.Mutex // held during Apply and Purge: one change of the kernel at a time
+	mu      sync.Mutex             // held during Apply and Purge: one change of the kernel at a time
+	settled map[string]settledTap  // by device; guarded by mu
+	targets atomic.Pointer[[]target] // what the NDP proxy answers for
+	wake    chan struct{}          // told of new targets
+}
+
+// target is a subnet for which the NDP proxy answers.
+type target struct {
+	subnet netip.Prefix
+	guest  netip.Addr
+}
+
+// abilities are what this kernel can do of what not every kernel can.
+type abilities struct {
+	ingress bool // Rules at a device, before ARP and IP see a frame.
+	shaping bool // Token buckets in front of a device.
 }
 
 // Open returns the network that cfg describes. It changes nothing yet, but in
@@ -36,7 +54,7 @@ func Open(cfg Config, log *slog.Logger) (*Network, error) {
 	if err := checkName(cfg.Name); err != nil {
 		return nil, err
 	}
-	n := &Network{set: set, mode: set.Mode, log: log}
+	n := &Network{set: set, mode: set.Mode, log: log, settled: map[string]settledTap{}, wake: make(chan struct{}, 1)}
 	if set.Mode == User {
 		return n, nil
 	}
@@ -44,6 +62,10 @@ func Open(cfg Config, log *slog.Logger) (*Network, error) {
 	switch {
 	case err == nil:
 		n.mode = Tap
+		for _, note := range n.notes() {
+			log.Info("network note", "note", note)
+		}
+		return n, n.set.findNameservers(readConf)
 	case set.Mode == Tap:
 		return nil, errs.New(errs.Denied, "mode tap needs CAP_NET_ADMIN and /dev/net/tun, run as root or set mode to user: %w", err)
 	default:
@@ -56,6 +78,18 @@ func Open(cfg Config, log *slog.Logger) (*Network, error) {
 // Mode returns Tap or User.
 func (n *Network) Mode() Mode { return n.mode }
 
+// notes says what this kernel cannot do for machines.
+func (n *Network) notes() (all []string) {
+	if !n.can.ingress {
+		all = append(all, "the kernel has no nftables hook at devices (CONFIG_NETFILTER_INGRESS, NF_TABLES_NETDEV): "+
+			"forged ARP is not filtered and packet_rate does not count")
+	}
+	if !n.can.shaping {
+		all = append(all, "the kernel has no token bucket (CONFIG_NET_SCH_TBF): bandwidth_mbit does not count for what machines receive")
+	}
+	return all
+}
+
 // Apply makes the kernel hold what leases, all of them, need, and removes
 // what is ours and in none of them. It may be called again at any time and
 // repairs what others have removed.
@@ -66,15 +100,27 @@ func (n *Network) Apply(ctx context.Context, leases []Lease) error {
 	if n.mode == User {
 		return nil
 	}
+	endpoints := make([]endpoint, 0, len(leases))
+	for _, l := range leases {
+		e, err := n.endpoint(l)
+		if err != nil {
+			return err
+		}
+		endpoints = append(endpoints, e)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	// Rules first: a device never is up without them.
-	if err := n.applyRules(leases); err != nil {
-		return fmt.Errorf("apply firewall rules: %w", err)
-	}
-	if err := n.applyTaps(ctx, leases); err != nil {
+	// Devices are made down, and have their rules before they come up.
+	if err := n.makeTaps(ctx, endpoints); err != nil {
 		return err
 	}
+	if err := n.applyRules(leases, endpoints); err != nil {
+		return fmt.Errorf("apply firewall rules: %w", err)
+	}
+	if err := n.applyTaps(ctx, endpoints); err != nil {
+		return err
+	}
+	n.announce(endpoints)
 	return nil
 }
 
@@ -86,6 +132,7 @@ func (n *Network) Purge() error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.announce(nil)
 	return errors.Join(n.removeTaps(nil), n.removeRules())
 }
 
@@ -121,6 +168,21 @@ func (n *Network) FreeSlot(taken func(slot int) bool) (int, error) {
 		}
 	}
 	return 0, errs.New(errs.Exhausted, "pool %s has no free subnet", n.set.pool)
+}
+
+// FreeSubnet6 returns the number of a dynamic IPv6 subnet that taken does not
+// claim; 0 when the network has none to give, because it has no IPv6 or static
+// addresses. errs.Exhausted when all are taken.
+func (n *Network) FreeSubnet6(taken func(index int) bool) (int, error) {
+	if n.mode != Tap || !n.set.pool6.IsValid() || n.set.IPv6Policy != Dynamic {
+		return 0, nil
+	}
+	for i := 1; i <= n.set.subnets6(); i++ {
+		if !taken(i) {
+			return i, nil
+		}
+	}
+	return 0, errs.New(errs.Exhausted, "pool %s has no free subnet", n.set.pool6)
 }
 
 // first is where this network begins to look among count places.
@@ -162,8 +224,6 @@ func (n *Network) PortFree(proto Protocol, port int) bool {
 	}
 	return !used[portKey(proto, port)] && n.bindable(proto, port)
 }
-
-func portKey(proto Protocol, port int) string { return string(proto) + " " + strconv.Itoa(port) }
 
 // bindable reports whether this process can listen on the port.
 func (n *Network) bindable(proto Protocol, port int) bool {

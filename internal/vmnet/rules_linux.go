@@ -2,44 +2,63 @@ package vmnet
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strconv"
 	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
 const (
-	tablePrefix = "aleph_" // Of every node's table.
-	// rulesVersion is part of the fingerprint: raise it when ruleset changes,
+	tablePrefix = "aleph_" // Of every node's tables.
+	// rulesVersion is part of the fingerprint: raise it when the rules change,
 	// so that an upgraded node replaces the rules of the old one.
-	rulesVersion   = 1
-	fingerprintTag = "is_"           // A chain of this name tells which leases the table was made for.
-	forwardingTag  = "forwarded_"    // A chain of this name tells that Purge takes forwarding from the device.
-	forwardComment = "aleph forward" // Marks a rule that forwards a port: "aleph forward tcp 24000".
+	rulesVersion   = 2
+	fingerprintTag = "is_"   // A chain of this name tells which leases the table was made for.
+	portsName      = "ports" // The map of forwarded ports.
+	// elementsMax bounds the elements in one message: an attribute has 64 KiB.
+	elementsMax = 512
+	// batchMax and answersMax are room in the socket for a batch, in bytes, and
+	// for the kernel's answers to it.
+	batchMax   = 32 << 20
+	answersMax = 8 << 20
 )
 
-// privateNetworks are what guests may not reach unless Config.PrivateEgress.
-const privateNetworks = "10.0.0.0/8 100.64.0.0/10 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16"
+// Networks that guests may not reach unless Config.PrivateEgress.
+const (
+	privateNetworks  = "10.0.0.0/8 100.64.0.0/10 169.254.0.0/16 172.16.0.0/12 192.168.0.0/16"
+	privateNetworks6 = "fc00::/7 fec0::/10 ::ffff:0:0/96 64:ff9b:1::/48"
+)
 
 func (n *Network) table() *nftables.Table {
 	return &nftables.Table{Family: nftables.TableFamilyINet, Name: tablePrefix + n.set.Name}
 }
 
+// openNetfilter returns a connection that takes large batches.
+func openNetfilter() (*nftables.Conn, error) {
+	c, err := nftables.New(nftables.WithSockOptions(func(s *netlink.Conn) error {
+		if err := s.SetWriteBuffer(batchMax); err != nil {
+			return err
+		}
+		return s.SetReadBuffer(answersMax)
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("open netfilter: %w", err)
+	}
+	return c, nil
+}
+
 // tryTable makes and removes a table of the name.
 func tryTable(name string) error {
-	c, err := nftables.New()
+	c, err := openNetfilter()
 	if err != nil {
-		return fmt.Errorf("open netfilter: %w", err)
+		return err
 	}
 	t := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: name})
 	c.AddChain(&nftables.Chain{
@@ -54,13 +73,13 @@ func tryTable(name string) error {
 }
 
 // applyRules replaces our table in one step, unless it already is what the
-// leases want.
-func (n *Network) applyRules(leases []Lease) error {
-	c, err := nftables.New()
+// leases want, and makes the rules at devices what they want.
+func (n *Network) applyRules(leases []Lease, endpoints []endpoint) error {
+	c, err := openNetfilter()
 	if err != nil {
-		return fmt.Errorf("open netfilter: %w", err)
+		return err
 	}
-	notes, err := n.notes(c)
+	chains, err := n.chains(c, n.table())
 	if err != nil {
 		return err
 	}
@@ -68,89 +87,80 @@ func (n *Network) applyRules(leases []Lease) error {
 	if err != nil {
 		return err
 	}
-	if notes[want] {
-		return nil
-	}
-	// Add, delete, add: the delete works whether the table was there or not,
-	// and the kernel takes the whole batch or nothing.
-	t := n.table()
-	c.AddTable(t)
-	c.DelTable(t)
-	c.AddTable(t)
-	n.addRules(c, t, leases)
-	c.AddChain(&nftables.Chain{Table: t, Name: want})
-	for note := range notes {
-		if strings.HasPrefix(note, forwardingTag) {
-			c.AddChain(&nftables.Chain{Table: t, Name: note})
+	if !chains[want] {
+		// Add, delete, add: the delete works whether the table was there or
+		// not, and the kernel takes the whole batch or nothing.
+		t := n.table()
+		c.AddTable(t)
+		c.DelTable(t)
+		c.AddTable(t)
+		b := &batch{c: c, t: t}
+		n.addRules(b, endpoints)
+		c.AddChain(&nftables.Chain{Table: t, Name: want})
+		for name := range chains {
+			if isNote(name) {
+				c.AddChain(&nftables.Chain{Table: t, Name: name})
+			}
+		}
+		if b.err != nil {
+			return b.err
 		}
 	}
+	if err := n.addIngress(c, endpoints); err != nil {
+		return err
+	}
 	if err := c.Flush(); err != nil {
-		return fmt.Errorf("replace table %s: %w", t.Name, err)
+		return fmt.Errorf("replace table %s: %w", n.table().Name, err)
 	}
 	return nil
 }
 
-// removeRules removes our table and undoes what notes say.
+// removeRules removes our tables and undoes what notes say.
 func (n *Network) removeRules() error {
-	c, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("open netfilter: %w", err)
-	}
-	notes, err := n.notes(c)
+	c, err := openNetfilter()
 	if err != nil {
 		return err
 	}
-	for note := range notes {
-		device, ok := strings.CutPrefix(note, forwardingTag)
-		if !ok {
-			continue
-		}
-		// A device that is gone has taken its setting along.
-		if err := setDeviceSysctl(device, "forwarding", "0"); err != nil && !errors.Is(err, unix.ENOENT) {
-			return err
-		}
+	chains, err := n.chains(c, n.table())
+	if err != nil {
+		return err
 	}
-	t := n.table()
-	c.AddTable(t)
-	c.DelTable(t)
+	if err := undoNotes(chains); err != nil {
+		return err
+	}
+	tables := []*nftables.Table{n.table()}
+	if n.can.ingress {
+		tables = append(tables, n.ingressTable())
+	}
+	for _, t := range tables {
+		c.AddTable(t)
+		c.DelTable(t)
+	}
 	if err := c.Flush(); err != nil {
-		return fmt.Errorf("remove table %s: %w", t.Name, err)
+		return fmt.Errorf("remove tables %s: %w", n.table().Name, err)
 	}
 	return nil
 }
 
-// notes returns the names of our table's chains. Two sorts of them hold no
-// rules and are there for their names.
-func (n *Network) notes(c *nftables.Conn) (map[string]bool, error) {
-	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)
+// chains returns the names of a table's chains. Some of ours hold no rules and
+// are there for their names.
+func (n *Network) chains(c *nftables.Conn, t *nftables.Table) (map[string]bool, error) {
+	chains, err := c.ListChainsOfTableFamily(t.Family)
 	if err != nil {
 		return nil, fmt.Errorf("list chains: %w", err)
 	}
 	names := map[string]bool{}
 	for _, ch := range chains {
-		if ch.Table.Name == n.table().Name {
+		if ch.Table.Name == t.Name {
 			names[ch.Name] = true
 		}
 	}
 	return names, nil
 }
 
-// noteForwarding writes down that forwarding of the device was off.
-func (n *Network) noteForwarding(device string) error {
-	c, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("open netfilter: %w", err)
-	}
-	c.AddChain(&nftables.Chain{Table: n.table(), Name: forwardingTag + device})
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("note forwarding of %s: %w", device, err)
-	}
-	return nil
-}
-
 // fingerprint names the rules for leases.
 func (n *Network) fingerprint(leases []Lease) (string, error) {
-	raw, err := json.Marshal([]any{rulesVersion, n.set.Config, leases})
+	raw, err := json.Marshal([]any{rulesVersion, n.set.Config, n.set.nameservers4, n.set.nameservers6, leases})
 	if err != nil {
 		return "", fmt.Errorf("encode leases: %w", err)
 	}
@@ -165,100 +175,281 @@ func (n *Network) forwardedPorts() (map[string]bool, error) {
 	if n.mode == User {
 		return ports, nil
 	}
-	c, err := nftables.New()
+	c, err := openNetfilter()
 	if err != nil {
-		return nil, fmt.Errorf("open netfilter: %w", err)
+		return nil, err
 	}
-	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
-		return nil, fmt.Errorf("list chains: %w", err)
+		return nil, fmt.Errorf("list tables: %w", err)
 	}
-	for _, ch := range chains {
-		if !strings.HasPrefix(ch.Table.Name, tablePrefix) || ch.Name != "forward_local" {
+	for _, t := range tables {
+		if !strings.HasPrefix(t.Name, tablePrefix) {
 			continue
 		}
-		rules, err := c.GetRules(ch.Table, ch)
+		sets, err := c.GetSets(t)
 		if err != nil {
-			return nil, fmt.Errorf("list rules of %s: %w", ch.Table.Name, err)
+			return nil, fmt.Errorf("list sets of %s: %w", t.Name, err)
 		}
-		for _, r := range rules {
-			comment, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-			if key, ok := strings.CutPrefix(comment, forwardComment+" "); ok {
-				ports[key] = true
+		for _, s := range sets {
+			if s.Name != portsName {
+				continue
+			}
+			elements, err := c.GetSetElements(s)
+			if err != nil {
+				return nil, fmt.Errorf("list ports of %s: %w", t.Name, err)
+			}
+			for _, e := range elements {
+				if key, ok := readPortKey(e.Key); ok {
+					ports[key] = true
+				}
 			}
 		}
 	}
 	return ports, nil
 }
 
-// addRules adds the chains and rules for leases to the batch.
-func (n *Network) addRules(c *nftables.Conn, t *nftables.Table, leases []Lease) {
-	base := func(name string, typ nftables.ChainType, hook *nftables.ChainHook, prio *nftables.ChainPriority) *nftables.Chain {
-		return c.AddChain(&nftables.Chain{Table: t, Name: name, Type: typ, Hooknum: hook, Priority: prio})
-	}
-	spoof := base("from_guest", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
-	input := base("to_host", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
-	forward := base("through_host", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
-	remote := base("forward_remote", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
-	local := base("forward_local", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
-	source := base("behind_host", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+// batch adds to a table.
+type batch struct {
+	c    *nftables.Conn
+	t    *nftables.Table
+	sets uint32 // How many there are.
+	err  error  // The first one.
+}
 
-	add := func(ch *nftables.Chain, comment string, parts ...[]expr.Any) {
-		var all []expr.Any
-		for _, p := range parts {
-			all = append(all, p...)
-		}
-		r := &nftables.Rule{Table: t, Chain: ch, Exprs: all}
-		if comment != "" {
-			r.UserData = userdata.AppendString(nil, userdata.TypeComment, comment)
-		}
-		c.AddRule(r)
+// chain adds a chain that others jump to.
+func (b *batch) chain(name string) *nftables.Chain {
+	return b.c.AddChain(&nftables.Chain{Table: b.t, Name: name})
+}
+
+// base adds a chain that packets come to.
+func (b *batch) base(name string, typ nftables.ChainType, hook *nftables.ChainHook, prio *nftables.ChainPriority) *nftables.Chain {
+	return b.c.AddChain(&nftables.Chain{Table: b.t, Name: name, Type: typ, Hooknum: hook, Priority: prio})
+}
+
+// rule adds a rule of parts to a chain.
+func (b *batch) rule(ch *nftables.Chain, parts ...[]expr.Any) {
+	var all []expr.Any
+	for _, p := range parts {
+		all = append(all, p...)
 	}
+	b.c.AddRule(&nftables.Rule{Table: b.t, Chain: ch, Exprs: all})
+}
+
+// set adds a set, or a map if it has data.
+func (b *batch) set(name string, key, data []nftables.SetDatatype, elements []nftables.SetElement) *nftables.Set {
+	b.sets++
+	s := &nftables.Set{Table: b.t, Name: name, ID: b.sets, Concatenation: len(key) > 1}
+	var err error
+	if s.KeyType, err = nftables.ConcatSetType(key...); err == nil && data != nil {
+		s.IsMap = true
+		s.DataType, err = nftables.ConcatSetType(data...)
+	}
+	if err == nil {
+		err = b.c.AddSet(s, nil)
+	}
+	for len(elements) > 0 && err == nil {
+		some := min(len(elements), elementsMax)
+		err = b.c.SetAddElements(s, elements[:some])
+		elements = elements[some:]
+	}
+	if err != nil && b.err == nil {
+		b.err = fmt.Errorf("make set %s: %w", name, err)
+	}
+	return s
+}
+
+// sets are what the rules know of machines.
+type sets struct {
+	senders   *nftables.Set // device, hardware address, address
+	subnets6  *nftables.Set // device, IPv6 subnet
+	guests    *nftables.Set // addresses
+	published *nftables.Set // device, address, protocol, port
+	open6     *nftables.Set // the same of IPv6
+	ports     *nftables.Set // protocol, port of the host: address, port
+}
+
+// addSets adds the sets and maps for endpoints.
+func (n *Network) addSets(b *batch, endpoints []endpoint) (s sets) {
+	var senders, subnets6, guests, published, open6, ports []nftables.SetElement
+	key := func(parts ...[]byte) nftables.SetElement { return nftables.SetElement{Key: concat(parts...)} }
+	for _, e := range endpoints {
+		device := deviceName(e.tap)
+		senders = append(senders, key(device, e.mac, e.guest.AsSlice()))
+		guests = append(guests, key(e.guest.AsSlice()))
+		if e.subnet6.IsValid() {
+			subnets6 = append(subnets6, key(device, e.subnet6.Addr().AsSlice()))
+		}
+		seen := map[string]bool{} // A guest's port may have two ports of the host.
+		for _, f := range e.Forwards {
+			proto, port := []byte{protocolNumber(f.Protocol)}, bigEndian16(f.GuestPort)
+			ports = append(ports, nftables.SetElement{
+				Key: concat(proto, bigEndian16(f.HostPort)), Val: concat(e.guest.AsSlice(), port),
+			})
+			if name := portKey(f.Protocol, f.GuestPort); seen[name] {
+				continue
+			} else {
+				seen[name] = true
+			}
+			published = append(published, key(device, e.guest.AsSlice(), proto, port))
+			if e.subnet6.IsValid() {
+				open6 = append(open6, key(device, e.guest6.AsSlice(), proto, port))
+			}
+		}
+	}
+	types := func(t ...nftables.SetDatatype) []nftables.SetDatatype { return t }
+	device, proto, port := nftables.TypeIFName, nftables.TypeInetProto, nftables.TypeInetService
+	s.senders = b.set("senders", types(device, nftables.TypeEtherAddr, nftables.TypeIPAddr), nil, senders)
+	s.subnets6 = b.set("subnets6", types(device, nftables.TypeIP6Addr), nil, subnets6)
+	s.guests = b.set("guests", types(nftables.TypeIPAddr), nil, guests)
+	s.published = b.set("published", types(device, nftables.TypeIPAddr, proto, port), nil, published)
+	s.open6 = b.set("published6", types(device, nftables.TypeIP6Addr, proto, port), nil, open6)
+	s.ports = b.set(portsName, types(proto, port), types(nftables.TypeIPAddr, port), ports)
+	return s
+}
+
+// addRules adds the chains and rules for endpoints to the batch. The rules are
+// the same for any number of machines; what differs is in sets.
+func (n *Network) addRules(b *batch, endpoints []endpoint) {
+	s := n.addSets(b, endpoints)
+	n.addFromGuest(b, s)
+	n.addToHost(b)
+	n.addThroughHost(b, s)
+	n.addTranslation(b, s)
+}
+
+// addFromGuest adds what a guest may send: its own addresses only, and never
+// to loopback, which route_localnet would let in. Devices without a lease say
+// nothing.
+func (n *Network) addFromGuest(b *batch, s sets) {
+	ch := b.base("from_guest", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
+	b.rule(ch, notInPrefix(n.tapPrefix()), accept())
+	b.rule(ch, isIPv4(), toNet(netip.MustParsePrefix("127.0.0.0/8")), drop())
+	b.rule(ch, isIPv4(), sender(), in(s.senders), accept())
+	if n.set.pool6.IsValid() {
+		for _, rule := range ownIPv6(n.set.IPv6SubnetBits) {
+			b.rule(ch, rule...)
+		}
+		b.rule(ch, isIPv6(), inDeviceName(), subnetOf(ip6Source, n.set.IPv6SubnetBits, 2), in(s.subnets6), accept())
+	}
+	b.rule(ch, drop())
+}
+
+// ownIPv6 are the rules for what a guest sends over IPv6 from other addresses
+// than those of its subnet, and for what it says to be but is not: a router,
+// and the host, which has the first address of the subnet.
+func ownIPv6(subnetBits int) [][][]expr.Any {
+	link, group := netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff02::/16")
+	none := netip.PrefixFrom(netip.IPv6Unspecified(), 128)
+	return [][][]expr.Any{
+		{isIPv6(), icmp6(icmp6RouterAdvertisement), drop()},
+		{isIPv6(), icmp6(icmp6Redirect), drop()},
+		{isIPv6(), fromNet(link), toNet(link), accept()},
+		{isIPv6(), fromNet(link), toNet(group), accept()},
+		{isIPv6(), isProtocol(unix.IPPROTO_ICMPV6), fromNet(none), toNet(group), accept()},
+		{isIPv6(), isFirstOf(subnetBits), drop()},
+	}
+}
+
+// addToHost adds what may reach the host itself: answers, ping, questions for
+// its hardware address, and nameservers, if those that guests are told of are
+// on this host.
+func (n *Network) addToHost(b *batch) {
+	ch := b.base("to_host", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
+	b.rule(ch, notInPrefix(n.tapPrefix()), accept())
+	b.rule(ch, established(), accept())
+	b.rule(ch, isIPv4(), icmp4(icmpEchoRequest), pingLimit(), accept())
+	if n.set.pool6.IsValid() {
+		b.rule(ch, isIPv6(), icmp6(icmp6NeighbourSolicitation), accept())
+		b.rule(ch, isIPv6(), icmp6(icmp6NeighbourAdvertisement), accept())
+		b.rule(ch, isIPv6(), icmp6(icmp6EchoRequest), pingLimit(), accept())
+	}
+	n.addNameservers(b, ch, accept())
+	b.rule(ch, drop())
+}
+
+// addNameservers adds a verdict for questions to the guests' nameservers.
+func (n *Network) addNameservers(b *batch, ch *nftables.Chain, verdict []expr.Any) {
+	const dns = 53
+	family := isIPv4()
+	for _, list := range [][]netip.Addr{n.set.nameservers4, n.set.nameservers6} {
+		for _, a := range list {
+			to := toNet(netip.PrefixFrom(a, a.BitLen()))
+			b.rule(ch, family, to, toPort(UDP, dns), verdict)
+			b.rule(ch, family, to, toPort(TCP, dns), verdict)
+		}
+		family = isIPv6()
+	}
+}
+
+// addThroughHost adds what may pass through the host: answers both ways,
+// forwarded ports in, the internet out; between machines what is open to all.
+func (n *Network) addThroughHost(b *batch, s sets) {
 	ours := n.tapPrefix()
+	ch := b.base("through_host", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
+	leave, arrive := b.chain("leave_guest"), b.chain("arrive_at_guest")
+	b.rule(ch, inPrefix(ours), jump(leave))
+	b.rule(ch, outPrefix(ours), jump(arrive))
+	b.rule(ch, inPrefix(ours), accept())
 
-	// What a guest sends: its own addresses only, and never to loopback,
-	// which route_localnet would let in. Devices without a lease say nothing.
-	add(spoof, "", isIPv4(), inPrefix(ours), toNet(netip.MustParsePrefix("127.0.0.0/8")), drop())
-	for _, l := range leases {
-		_, guest := n.set.addresses(l.Slot)
-		add(spoof, l.ID[:16], inDevice(n.tapName(l.ID)), fromMAC(macOf(l.ID)), isIPv4(), fromNet(netip.PrefixFrom(guest, 32)), accept())
+	b.rule(leave, established(), leaveChain())
+	// To another machine, of this node or another one of this host: the port
+	// of it that the host forwards, which has led here by way of the host's
+	// address, or the same over IPv6.
+	b.rule(leave, outPrefix("al"), forwarded(), leaveChain())
+	if n.set.pool6.IsValid() {
+		b.rule(leave, isIPv6(), outDeviceName(), target6(), in(s.open6), leaveChain())
 	}
-	add(spoof, "", inPrefix(ours), drop())
-
-	// What may reach the host itself: answers, and ping.
-	add(input, "", inPrefix(ours), established(), accept())
-	add(input, "", inPrefix(ours), isProtocol(unix.IPPROTO_ICMP), pingLimit(), accept())
-	add(input, "", inPrefix(ours), drop())
-
-	// What may pass through the host: answers both ways, forwarded ports in,
-	// the internet out; between machines nothing.
-	add(forward, "", inPrefix(ours), outPrefix("al"), drop())
-	add(forward, "", inPrefix(ours), established(), accept())
+	if n.set.PeerTraffic {
+		b.rule(leave, outPrefix(ours), leaveChain())
+	}
+	b.rule(leave, outPrefix("al"), drop())
+	n.addNameservers(b, leave, leaveChain())
 	if !n.set.PrivateEgress {
 		for _, p := range strings.Fields(privateNetworks) {
-			add(forward, "", inPrefix(ours), isIPv4(), toNet(netip.MustParsePrefix(p)), drop())
+			b.rule(leave, isIPv4(), toNet(netip.MustParsePrefix(p)), drop())
+		}
+		for _, p := range strings.Fields(privateNetworks6) {
+			b.rule(leave, isIPv6(), toNet(netip.MustParsePrefix(p)), drop())
 		}
 	}
-	add(forward, "", inPrefix(ours), accept())
-	add(forward, "", outPrefix(ours), established(), accept())
-	add(forward, "", outPrefix(ours), forwarded(), accept())
-	add(forward, "", outPrefix(ours), drop())
 
-	for _, l := range leases {
-		_, guest := n.set.addresses(l.Slot)
-		for _, f := range l.Forwards {
-			comment := forwardComment + " " + string(f.Protocol) + " " + strconv.Itoa(f.HostPort)
-			to := destination(guest, f.GuestPort)
-			port := toPort(f.Protocol, f.HostPort)
-			if !n.set.bind.IsLoopback() {
-				add(remote, comment, isIPv4(), n.toBind(), port, to)
-			}
-			add(local, comment, isIPv4(), n.toBind(), port, to)
+	b.rule(arrive, established(), accept())
+	if n.set.PeerTraffic {
+		b.rule(arrive, inPrefix(ours), accept())
+	}
+	b.rule(arrive, isIPv4(), forwarded(), outDeviceName(), target4(), in(s.published), accept())
+	if n.set.pool6.IsValid() {
+		b.rule(arrive, isIPv6(), outDeviceName(), target6(), in(s.open6), accept())
+		b.rule(arrive, isIPv6(), icmp6(icmp6EchoRequest), outDeviceName(), subnetOf(ip6Destination, n.set.IPv6SubnetBits, 2), in(s.subnets6), accept())
+		if !n.set.IPv6Firewall {
+			b.rule(arrive, isIPv6(), outDeviceName(), subnetOf(ip6Destination, n.set.IPv6SubnetBits, 2), in(s.subnets6), accept())
 		}
-		// The guest sees the host's own connections come from its gateway,
-		// not from 127.0.0.1, and the internet sees the host.
-		add(source, l.ID[:16], isIPv4(), fromNet(netip.MustParsePrefix("127.0.0.0/8")), outDevice(n.tapName(l.ID)), masquerade())
-		add(source, l.ID[:16], isIPv4(), fromNet(netip.PrefixFrom(guest, 32)), notOutPrefix(ours), masquerade())
+	}
+	b.rule(arrive, drop())
+}
+
+// addTranslation adds forwarded ports, and the addresses behind which guests
+// are seen.
+func (n *Network) addTranslation(b *batch, s sets) {
+	ours := n.tapPrefix()
+	nat := nftables.ChainTypeNAT
+	remote := b.base("forward_remote", nat, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
+	local := b.base("forward_local", nat, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
+	source := b.base("behind_host", nat, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+	if !n.set.bind.IsLoopback() {
+		b.rule(remote, isIPv4(), n.toBind(), hostPort(), toPortOf(s.ports))
+	}
+	b.rule(local, isIPv4(), n.toBind(), hostPort(), toPortOf(s.ports))
+	// The guest sees the host's own connections come from its gateway, not
+	// from 127.0.0.1, as it does those of guests, itself too, that come by a
+	// forwarded port: they would see answers from another address than they
+	// asked. The internet sees the host.
+	b.rule(source, isIPv4(), fromNet(netip.MustParsePrefix("127.0.0.0/8")), outPrefix(ours), masquerade())
+	b.rule(source, isIPv4(), fromAddress(), in(s.guests), outPrefix(ours), forwarded(), masquerade())
+	b.rule(source, isIPv4(), fromAddress(), in(s.guests), notOutPrefix(ours), masquerade())
+	if n.set.pool6.IsValid() && n.set.pool6.Addr().IsPrivate() {
+		b.rule(source, isIPv6(), fromNet(n.set.pool6), notOutPrefix("al"), masquerade())
 	}
 }
 
@@ -273,128 +464,16 @@ func (n *Network) toBind() []expr.Any {
 	}
 }
 
-// The parts of rules. Register 1 is the one that they all use.
-
-func equal(b []byte) expr.Any {
-	return &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: b}
-}
-
-func native32(v uint32) []byte { return binary.NativeEndian.AppendUint32(nil, v) }
-
-func drop() []expr.Any   { return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}} }
-func accept() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}} }
-
-func isIPv4() []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, equal([]byte{unix.NFPROTO_IPV4})}
-}
-
-func isProtocol(proto byte) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equal([]byte{proto})}
-}
-
-// deviceName is a whole name as the kernel compares it.
-func deviceName(name string) []byte {
-	b := make([]byte, unix.IFNAMSIZ)
-	copy(b, name)
-	return b
-}
-
-func inDevice(name string) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, equal(deviceName(name))}
-}
-
-func outDevice(name string) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, equal(deviceName(name))}
-}
-
-// A comparison of fewer bytes than a name has matches all names that start so.
-
-func inPrefix(prefix string) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, equal([]byte(prefix))}
-}
-
-func outPrefix(prefix string) []expr.Any {
-	return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, equal([]byte(prefix))}
-}
-
-func notOutPrefix(prefix string) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte(prefix)},
+// readPortKey names the key of an element of a map of ports.
+func readPortKey(key []byte) (string, bool) {
+	if len(key) != 8 {
+		return "", false
 	}
-}
-
-func fromMAC(mac string) []expr.Any {
-	hw, err := net.ParseMAC(mac)
-	if err != nil {
-		panic("BUG: hardware address " + mac) // Made by macOf.
+	proto := TCP
+	if key[0] == unix.IPPROTO_UDP {
+		proto = UDP
 	}
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFTYPE, Register: 1},
-		equal(binary.NativeEndian.AppendUint16(nil, unix.ARPHRD_ETHER)),
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: 6, Len: 6},
-		equal(hw),
-	}
+	return portKey(proto, int(key[4])<<8|int(key[5])), true
 }
 
-// Offsets of the addresses in an IPv4 header.
-const (
-	ipSource      = 12
-	ipDestination = 16
-)
-
-func fromNet(p netip.Prefix) []expr.Any { return inNet(ipSource, p) }
-func toNet(p netip.Prefix) []expr.Any   { return inNet(ipDestination, p) }
-
-func inNet(offset uint32, p netip.Prefix) []expr.Any {
-	addr := p.Masked().Addr().As4()
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: net.CIDRMask(p.Bits(), 32), Xor: make([]byte, 4)},
-		equal(addr[:]),
-	}
-}
-
-func toPort(proto Protocol, port int) []expr.Any {
-	number := byte(unix.IPPROTO_TCP)
-	if proto == UDP {
-		number = unix.IPPROTO_UDP
-	}
-	return append(isProtocol(number),
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		equal(binary.BigEndian.AppendUint16(nil, uint16(port))))
-}
-
-func destination(addr netip.Addr, port int) []expr.Any {
-	a := addr.As4()
-	return []expr.Any{
-		&expr.Immediate{Register: 1, Data: a[:]},
-		&expr.Immediate{Register: 2, Data: binary.BigEndian.AppendUint16(nil, uint16(port))},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2, Specified: true},
-	}
-}
-
-func masquerade() []expr.Any { return []expr.Any{&expr.Masq{}} }
-
-func established() []expr.Any {
-	return anyBit(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)
-}
-
-// forwarded matches connections whose destination a rule of ours has changed.
-func forwarded() []expr.Any { return anyBit(expr.CtKeySTATUS, ctStatusDNAT) }
-
-// ctStatusDNAT is IPS_DST_NAT of the kernel's nf_conntrack_common.h.
-const ctStatusDNAT = 1 << 5
-
-func anyBit(key expr.CtKey, bits uint32) []expr.Any {
-	return []expr.Any{
-		&expr.Ct{Key: key, Register: 1},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native32(bits), Xor: native32(0)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: native32(0)},
-	}
-}
-
-// pingLimit matches ten packets a second: enough to see that the host lives.
-func pingLimit() []expr.Any {
-	return []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: 10, Unit: expr.LimitTimeSecond, Burst: 20}}
-}
+func portKey(proto Protocol, port int) string { return string(proto) + " " + strconv.Itoa(port) }

@@ -7,7 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -17,18 +17,28 @@ import (
 )
 
 // tryTap finds out whether this process may do what tap mode needs, by doing
-// it: a device, a sysctl of it and a table come and go. Nothing of it stays when
-// the process is killed in between.
+// it: a device, a sysctl of it and tables come and go. Nothing of it stays when
+// the process is killed in between. What only some kernels can is noted.
 func (n *Network) tryTap() error {
 	tap, err := tryDevice()
 	if err != nil {
 		return err
 	}
 	defer closeDevice(tap)
-	if err := setDeviceSysctl(tap.Name, "route_localnet", "1"); err != nil {
+	if err := setSysctl(ipv4, tap.Name, "route_localnet", "1"); err != nil {
 		return err
 	}
-	return tryTable("aleph_try_" + n.set.Name)
+	if n.set.pool6.IsValid() {
+		if err := setSysctl(ipv6, tap.Name, "accept_ra", "0"); err != nil {
+			return fmt.Errorf("ipv6_pool needs a kernel with IPv6: %w", err)
+		}
+	}
+	name := "aleph_try_" + n.set.Name
+	if err := tryTable(name); err != nil {
+		return err
+	}
+	n.can = abilities{ingress: tryIngress(name, tap.Name), shaping: tryShaping(tap.Name)}
+	return nil
 }
 
 // tryDevice makes a TAP device, whose name the kernel completes, that is there
@@ -63,138 +73,273 @@ func makeTap(name string) (netlink.Link, error) {
 	if err := netlink.LinkAdd(newTap(name)); err != nil {
 		return nil, fmt.Errorf("make TAP device %s: %w", name, err)
 	}
+	return findDevice(name)
+}
+
+func findDevice(name string) (netlink.Link, error) {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
-		return nil, fmt.Errorf("find TAP device %s: %w", name, err)
+		return nil, fmt.Errorf("find device %s: %w", name, err)
 	}
 	return link, nil
 }
 
-// applyTaps removes the devices that no lease wants and makes the others.
-func (n *Network) applyTaps(ctx context.Context, leases []Lease) error {
-	wanted := map[string]bool{}
-	for _, l := range leases {
-		wanted[n.tapName(l.ID)] = true
-	}
-	if err := n.removeTaps(wanted); err != nil {
+// makeTaps makes the devices that are not there. They stay down.
+func (n *Network) makeTaps(ctx context.Context, endpoints []endpoint) error {
+	links, err := devices()
+	if err != nil {
 		return err
 	}
-	for _, l := range leases {
+	for _, e := range endpoints {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("apply network: %w", context.Cause(ctx))
 		}
-		if err := n.applyTap(l); err != nil {
-			return err
+		link := links[e.tap]
+		if link == nil {
+			if link, err = makeTap(e.tap); err != nil {
+				return err
+			}
 		}
-	}
-	if len(leases) == 0 {
-		return nil
-	}
-	return n.forwardUplink()
-}
-
-// applyTap brings one device into the state that its lease wants.
-func (n *Network) applyTap(l Lease) error {
-	name := n.tapName(l.ID)
-	link, err := netlink.LinkByName(name)
-	if notFound := (netlink.LinkNotFoundError{}); errors.As(err, &notFound) {
-		link, err = makeTap(name)
-	}
-	if err != nil {
-		return fmt.Errorf("find TAP device %s: %w", name, err)
-	}
-	alias := n.tapAlias(l.ID)
-	if !isTap(link) || link.Attrs().Alias != "" && link.Attrs().Alias != alias {
-		return errs.New(errs.Conflict, "device %s (%q) is not ours, remove it or change the node's name", name, link.Attrs().Alias)
-	}
-	if link.Attrs().Alias == "" {
-		if err := netlink.LinkSetAlias(link, alias); err != nil {
-			return fmt.Errorf("mark TAP device %s: %w", name, err)
+		if a := link.Attrs().Alias; !isTap(link) || a != "" && a != e.alias {
+			return errs.New(errs.Conflict, "device %s (%q) is not ours, remove it or change the node's name", e.tap, a)
 		}
-	}
-	for _, kv := range [][2]string{
-		{"route_localnet", "1"}, // 127.0.0.1:port of the host is forwarded to the guest.
-		{"forwarding", "1"},     // The guest's packets may leave.
-		{"rp_filter", "1"},
-		{"accept_redirects", "0"},
-		{"send_redirects", "0"},
-	} {
-		if err := setDeviceSysctl(name, kv[0], kv[1]); err != nil {
-			return err
+		if link.Attrs().Alias != "" {
+			continue
 		}
-	}
-	if err := disableIPv6(name); err != nil {
-		return err
-	}
-	if err := n.applyAddress(link, l); err != nil {
-		return err
-	}
-	if link.Attrs().Flags&net.FlagUp == 0 {
-		if err := netlink.LinkSetUp(link); err != nil {
-			return fmt.Errorf("bring TAP device %s up: %w", name, err)
+		if err := netlink.LinkSetAlias(link, e.alias); err != nil {
+			return fmt.Errorf("mark TAP device %s: %w", e.tap, err)
 		}
-	}
-	return n.applyNeighbour(link, l)
-}
-
-// applyNeighbour tells the host which hardware address its guest has. Otherwise
-// the host asks for it once a second only, so a guest that has just booted would
-// wait that long for its first packet.
-func (n *Network) applyNeighbour(link netlink.Link, l Lease) error {
-	mac, err := net.ParseMAC(macOf(l.ID))
-	if err != nil {
-		return errs.New(errs.Internal, "BUG: the address of %s: %w", l.ID, err)
-	}
-	_, guest := n.set.addresses(l.Slot)
-	err = netlink.NeighSet(&netlink.Neigh{
-		LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT, IP: guest.AsSlice(), HardwareAddr: mac,
-	})
-	if err != nil {
-		return fmt.Errorf("name the neighbour of %s: %w", link.Attrs().Name, err)
 	}
 	return nil
 }
 
-// applyAddress gives the device its slot's host address and no other.
-func (n *Network) applyAddress(link netlink.Link, l Lease) error {
+// devices returns the host's devices by name.
+func devices() (map[string]netlink.Link, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	byName := map[string]netlink.Link{}
+	for _, link := range links {
+		byName[link.Attrs().Name] = link
+	}
+	return byName, nil
+}
+
+// settledTap is a device that this process has brought into the state that its
+// lease wants. Sysctls and neighbours are not looked at again while the device
+// is the same, up, and has its addresses.
+type settledTap struct {
+	index           int
+	subnet, subnet6 netip.Prefix
+	bandwidth       uint64
+}
+
+// applyTaps removes the devices that no lease wants and brings the others into
+// the state that theirs want.
+func (n *Network) applyTaps(ctx context.Context, endpoints []endpoint) error {
+	wanted := map[string]bool{}
+	for _, e := range endpoints {
+		wanted[e.tap] = true
+	}
+	if err := n.removeTaps(wanted); err != nil {
+		return err
+	}
+	links, err := devices()
+	if err != nil {
+		return err
+	}
+	has, err := addressesOf(netlink.FAMILY_ALL)
+	if err != nil {
+		return err
+	}
+	for _, e := range endpoints {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("apply network: %w", context.Cause(ctx))
+		}
+		link := links[e.tap]
+		if link == nil {
+			return errs.New(errs.Unavailable, "device %s was removed by somebody else, try again", e.tap)
+		}
+		want := settledTap{
+			index: link.Attrs().Index, subnet: netip.PrefixFrom(e.host, n.set.SubnetBits), subnet6: e.subnet6, bandwidth: e.bandwidth,
+		}
+		up := link.Attrs().Flags&net.FlagUp != 0
+		if up && n.settled[e.tap] == want && holds(has[want.index], want) {
+			continue
+		}
+		delete(n.settled, e.tap)
+		if err := n.applyTap(link, e, want); err != nil {
+			return err
+		}
+		n.settled[e.tap] = want
+	}
+	if len(endpoints) == 0 {
+		return nil
+	}
+	return n.forwardUplinks()
+}
+
+// holds reports whether a device's addresses are those that it should have,
+// beside that of the link.
+func holds(has []netip.Prefix, want settledTap) bool {
+	count := 0
+	for _, p := range has {
+		if p.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		if p != want.subnet && p != want.subnet6 {
+			return false
+		}
+		count++
+	}
+	return count == 1 || count == 2 && want.subnet6.IsValid()
+}
+
+// addressesOf returns the addresses of all devices, by the device's index.
+func addressesOf(family int) (map[int][]netip.Prefix, error) {
+	addrs, err := netlink.AddrList(nil, family)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	all := map[int][]netip.Prefix{}
+	for _, a := range addrs {
+		if p, ok := prefixOf(a.IPNet); ok {
+			all[a.LinkIndex] = append(all[a.LinkIndex], p)
+		}
+	}
+	return all, nil
+}
+
+// applyTap brings one device into the state that its lease wants.
+func (n *Network) applyTap(link netlink.Link, e endpoint, want settledTap) error {
+	for _, kv := range [][2]string{
+		{"route_localnet", "1"}, // 127.0.0.1:port of the host is forwarded to the guest.
+		{"forwarding", "1"},     // The guest's packets may leave.
+		{"rp_filter", "1"},
+		{"arp_ignore", "1"}, // The host's other addresses are not the guest's business.
+		{"accept_redirects", "0"},
+		{"send_redirects", "0"},
+	} {
+		if err := setSysctl(ipv4, e.tap, kv[0], kv[1]); err != nil {
+			return err
+		}
+	}
+	if err := setTapIPv6(e.tap, e.subnet6.IsValid()); err != nil {
+		return err
+	}
+	if err := applyAddresses(link, want); err != nil {
+		return err
+	}
+	if err := n.applyShaping(link, e.bandwidth); err != nil {
+		return err
+	}
+	if link.Attrs().Flags&net.FlagUp == 0 {
+		if err := netlink.LinkSetUp(link); err != nil {
+			return fmt.Errorf("bring TAP device %s up: %w", e.tap, err)
+		}
+	}
+	return applyNeighbours(link, e)
+}
+
+// setTapIPv6 has the host speak IPv6 to a guest, as its router that listens to
+// no other, or not at all. A host without IPv6 has nothing to turn off.
+func setTapIPv6(device string, on bool) error {
+	if !on {
+		err := setSysctl(ipv6, device, "disable_ipv6", "1")
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		return nil
+	}
+	for _, kv := range [][2]string{
+		{"disable_ipv6", "0"},
+		{"accept_ra", "0"},
+		{"autoconf", "0"},
+		{"accept_redirects", "0"},
+		{"accept_dad", "0"}, // Nobody else is there.
+		{"forwarding", "1"},
+	} {
+		if err := setSysctl(ipv6, device, kv[0], kv[1]); err != nil {
+			return err
+		}
+	}
+	if err := setSysctl(ipv6, device, forceForwarding, "1"); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err // Older kernels do not have it.
+	}
+	return nil
+}
+
+// applyNeighbours tells the host which hardware address its guest has. Otherwise
+// the host asks for it once a second only, so a guest that has just booted would
+// wait that long for its first packet; and it need not believe what guests say.
+func applyNeighbours(link netlink.Link, e endpoint) error {
+	for _, guest := range []netip.Addr{e.guest, e.guest6} {
+		if !guest.IsValid() {
+			continue
+		}
+		family := netlink.FAMILY_V4
+		if guest.Is6() {
+			family = netlink.FAMILY_V6
+		}
+		err := netlink.NeighSet(&netlink.Neigh{
+			LinkIndex: link.Attrs().Index, Family: family, State: netlink.NUD_PERMANENT, IP: guest.AsSlice(), HardwareAddr: e.mac,
+		})
+		if err != nil {
+			return fmt.Errorf("name the neighbour of %s: %w", e.tap, err)
+		}
+	}
+	return nil
+}
+
+// applyAddresses gives the device the host's addresses and no other but that of
+// the link.
+func applyAddresses(link netlink.Link, want settledTap) error {
 	name := link.Attrs().Name
-	host, _ := n.set.addresses(l.Slot)
-	want := netip.PrefixFrom(host, slotBits)
-	addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
 	if err != nil {
 		return fmt.Errorf("list addresses of %s: %w", name, err)
 	}
-	has := false
+	missing := []netip.Prefix{want.subnet}
+	if want.subnet6.IsValid() {
+		missing = append(missing, want.subnet6) // The host has its first address.
+	}
 	for _, a := range addrs {
-		if p, ok := prefixOf(a.IPNet); ok && p == want {
-			has = true
+		p, ok := prefixOf(a.IPNet)
+		if ok && p.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		if i := slices.Index(missing, p); ok && i >= 0 {
+			missing = slices.Delete(missing, i, i+1)
 			continue
 		}
 		if err := netlink.AddrDel(link, &a); err != nil {
 			return fmt.Errorf("remove address %s of %s: %w", a.IPNet, name, err)
 		}
 	}
-	if has {
-		return nil
-	}
-	addr := &netlink.Addr{IPNet: &net.IPNet{IP: host.AsSlice(), Mask: net.CIDRMask(slotBits, 32)}}
-	if err := netlink.AddrAdd(link, addr); err != nil {
-		return fmt.Errorf("give %s to %s: %w", want, name, err)
+	for _, p := range missing {
+		addr := &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
+		if p.Addr().Is6() {
+			addr.Flags = unix.IFA_F_NODAD
+		}
+		if err := netlink.AddrAdd(link, addr); err != nil {
+			return fmt.Errorf("give %s to %s: %w", p, name, err)
+		}
 	}
 	return nil
 }
 
 // removeTaps removes our devices but those that are kept.
 func (n *Network) removeTaps(keep map[string]bool) error {
-	links, err := netlink.LinkList()
+	links, err := devices()
 	if err != nil {
-		return fmt.Errorf("list devices: %w", err)
+		return err
 	}
-	for _, link := range links {
-		name := link.Attrs().Name
+	for name, link := range links {
 		if keep[name] || !n.isOurs(link) {
 			continue
 		}
+		delete(n.settled, name)
 		if err := netlink.LinkDel(link); err != nil {
 			return fmt.Errorf("remove TAP device %s: %w", name, err)
 		}
@@ -215,24 +360,26 @@ func isTap(link netlink.Link) bool {
 	return ok && tap.Mode == netlink.TUNTAP_MODE_TAP
 }
 
-// foreignNetworks returns the networks of this host that are not ours.
+// foreignNetworks returns the IPv4 networks of this host that are not ours.
 func (n *Network) foreignNetworks() ([]netip.Prefix, error) {
-	links, err := netlink.LinkList()
+	links, err := devices()
 	if err != nil {
-		return nil, fmt.Errorf("list devices: %w", err)
+		return nil, err
 	}
 	ours := map[int]bool{}
 	for _, link := range links {
 		ours[link.Attrs().Index] = n.isOurs(link)
 	}
 	var all []netip.Prefix
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	addrs, err := addressesOf(netlink.FAMILY_V4)
 	if err != nil {
-		return nil, fmt.Errorf("list addresses: %w", err)
+		return nil, err
 	}
-	for _, a := range addrs {
-		if p, ok := prefixOf(a.IPNet); ok && !ours[a.LinkIndex] {
-			all = append(all, p.Masked())
+	for index, list := range addrs {
+		for _, p := range list {
+			if !ours[index] {
+				all = append(all, p.Masked())
+			}
 		}
 	}
 	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
@@ -247,51 +394,39 @@ func (n *Network) foreignNetworks() ([]netip.Prefix, error) {
 	return all, nil
 }
 
-// uplinks returns the names of the devices that default routes use.
-func uplinks() ([]string, error) {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+// uplinks returns the names of the devices that default routes of a family
+// use, or the one that was set.
+func (n *Network) uplinks(family int) ([]string, error) {
+	if n.set.Uplink != "" {
+		return []string{n.set.Uplink}, nil
+	}
+	routes, err := netlink.RouteList(nil, family)
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
 	var names []string
 	for _, r := range routes {
-		if p, ok := prefixOf(r.Dst); ok && p.Bits() > 0 {
+		if p, ok := prefixOf(r.Dst); ok && p.Bits() > 0 || r.Type != unix.RTN_UNICAST && r.Type != unix.RTN_UNSPEC {
 			continue
 		}
-		link, err := netlink.LinkByIndex(r.LinkIndex)
-		if err != nil {
-			return nil, fmt.Errorf("find device %d of the default route: %w", r.LinkIndex, err)
+		indices := []int{r.LinkIndex}
+		if len(r.MultiPath) > 0 {
+			indices = nil
+			for _, hop := range r.MultiPath {
+				indices = append(indices, hop.LinkIndex)
+			}
 		}
-		names = append(names, link.Attrs().Name)
+		for _, index := range indices {
+			link, err := netlink.LinkByIndex(index)
+			if err != nil {
+				return nil, fmt.Errorf("find device %d of the default route: %w", index, err)
+			}
+			if name := link.Attrs().Name; !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
 	}
 	return names, nil
-}
-
-// forwardUplink lets answers to guests in at the devices of the default
-// route. What it changes it writes down in our table, for Purge to undo: the
-// note lives exactly as long as the setting, until the host boots again.
-func (n *Network) forwardUplink() error {
-	names, err := uplinks()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		raw, err := os.ReadFile(deviceSysctl(name, "forwarding"))
-		if err != nil {
-			return fmt.Errorf("read forwarding of %s: %w", name, err)
-		}
-		if strings.TrimSpace(string(raw)) != "0" {
-			continue
-		}
-		if err := n.noteForwarding(name); err != nil {
-			return err
-		}
-		if err := setDeviceSysctl(name, "forwarding", "1"); err != nil {
-			return err
-		}
-		n.log.Info("forwarding enabled", "device", name)
-	}
-	return nil
 }
 
 func prefixOf(ipnet *net.IPNet) (netip.Prefix, bool) {
@@ -304,25 +439,4 @@ func prefixOf(ipnet *net.IPNet) (netip.Prefix, bool) {
 	}
 	ones, _ := ipnet.Mask.Size()
 	return netip.PrefixFrom(addr.Unmap(), ones), true
-}
-
-func deviceSysctl(device, key string) string {
-	return filepath.Join("/proc/sys/net/ipv4/conf", device, key)
-}
-
-func setDeviceSysctl(device, key, value string) error {
-	if err := os.WriteFile(deviceSysctl(device, key), []byte(value), 0); err != nil {
-		return fmt.Errorf("set %s of %s: %w", key, device, err)
-	}
-	return nil
-}
-
-// disableIPv6 keeps the host from speaking IPv6 to the guest. A host without
-// IPv6 has nothing to disable.
-func disableIPv6(device string) error {
-	err := os.WriteFile(filepath.Join("/proc/sys/net/ipv6/conf", device, "disable_ipv6"), []byte("1"), 0)
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("disable IPv6 of %s: %w", device, err)
-	}
-	return nil
 }

@@ -609,8 +609,11 @@ func noNetwork(t *testing.T, node devnet.Node) error {
 	if out, err = exec.CommandContext(t.Context(), "nft", "list", "table", "inet", "aleph_"+name).CombinedOutput(); err != nil {
 		return err
 	}
-	if strings.Contains(string(out), "dnat ip to") || strings.Contains(string(out), "saddr 52:54:") {
+	if strings.Contains(string(out), "elements = {") {
 		return fmt.Errorf("rules of machines: %s", out)
+	}
+	if out, err = exec.CommandContext(t.Context(), "nft", "list", "table", "netdev", "aleph_"+name).CombinedOutput(); err == nil && strings.Contains(string(out), "saddr 52:54:") {
+		return fmt.Errorf("rules at devices of machines: %s", out)
 	}
 	return nil
 }

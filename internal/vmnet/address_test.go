@@ -141,14 +141,16 @@ func TestBadPoolsAreRefused(t *testing.T) {
 		"static /48":        func(c *vmnet.Config) { c.IPv6Pool = "2001:db8::/48" },
 		"static /64 in /96": func(c *vmnet.Config) { c.IPv6Pool, c.IPv6SubnetBits = "2001:db8::/64", 96 },
 		"subnet as large":   func(c *vmnet.Config) { c.IPv6Pool, c.IPv6Policy, c.IPv6SubnetBits = "2001:db8::/64", vmnet.Dynamic, 64 },
-		"one address":       func(c *vmnet.Config) { c.IPv6Pool, c.IPv6Policy, c.IPv6SubnetBits = "2001:db8::/64", vmnet.Dynamic, 128 },
-		"policy":            func(c *vmnet.Config) { c.IPv6Policy = "random" },
-		"resolver":          func(c *vmnet.Config) { c.Resolver = "dnsmasq" },
-		"subnet bits":       func(c *vmnet.Config) { c.SubnetBits = 31 },
-		"pool of too many":  func(c *vmnet.Config) { c.Pool, c.SubnetBits = "10.0.0.0/8", 30 },
-		"bandwidth":         func(c *vmnet.Config) { c.BandwidthMbit = -1 },
-		"packets":           func(c *vmnet.Config) { c.PacketRate = 1 << 30 },
-		"uplink":            func(c *vmnet.Config) { c.Uplink = "../all" },
+		"one address": func(c *vmnet.Config) {
+			c.IPv6Pool, c.IPv6Policy, c.IPv6SubnetBits = "2001:db8::/64", vmnet.Dynamic, 128
+		},
+		"policy":           func(c *vmnet.Config) { c.IPv6Policy = "random" },
+		"resolver":         func(c *vmnet.Config) { c.Resolver = "dnsmasq" },
+		"subnet bits":      func(c *vmnet.Config) { c.SubnetBits = 31 },
+		"pool of too many": func(c *vmnet.Config) { c.Pool, c.SubnetBits = "10.0.0.0/8", 30 },
+		"bandwidth":        func(c *vmnet.Config) { c.BandwidthMbit = -1 },
+		"packets":          func(c *vmnet.Config) { c.PacketRate = 1 << 30 },
+		"uplink":           func(c *vmnet.Config) { c.Uplink = "../all" },
 	} {
 		cfg := vmnet.DefaultConfig()
 		change(&cfg)

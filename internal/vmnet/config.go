@@ -55,8 +55,8 @@ const (
 	nameMax            = 24
 	nameserversMax     = 8
 	// bandwidthMax, in Mbit/s, and packetRateMax, a second, are more than a
-	// device of a machine can do.
-	bandwidthMax  = 400_000
+	// device of a machine can do, and what the kernel can compute with.
+	bandwidthMax  = 100_000
 	packetRateMax = 100_000_000
 	// leasesMax and forwardsMax bound what one Apply writes to the kernel in
 	// one batch.

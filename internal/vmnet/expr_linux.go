@@ -126,7 +126,7 @@ func notInPrefix(prefix string) []expr.Any  { return append(inDeviceName(), uneq
 func outPrefix(prefix string) []expr.Any    { return append(outDeviceName(), equal([]byte(prefix))) }
 func notOutPrefix(prefix string) []expr.Any { return append(outDeviceName(), unequal([]byte(prefix))) }
 
-// sender loads the key of the set of senders: device, hardware address and
+// sender loads the first parts of the keys of senders: device and hardware
 // address. It matches Ethernet only.
 func sender() []expr.Any {
 	return []expr.Any{
@@ -134,7 +134,6 @@ func sender() []expr.Any {
 		equal(binary.NativeEndian.AppendUint16(nil, unix.ARPHRD_ETHER)),
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
 		&expr.Payload{DestRegister: word(4), Base: expr.PayloadBaseLLHeader, Offset: etherSource, Len: 6},
-		&expr.Payload{DestRegister: word(6), Base: expr.PayloadBaseNetworkHeader, Offset: ipSource, Len: 4},
 	}
 }
 
@@ -200,9 +199,9 @@ func toNet(p netip.Prefix) []expr.Any {
 	return inNet(ip6Destination, p)
 }
 
-// fromAddress loads the sender of an IPv4 packet.
-func fromAddress() []expr.Any {
-	return []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: ipSource, Len: 4}}
+// fromAddressTo loads the sender of an IPv4 packet into a register.
+func fromAddressTo(register uint32) []expr.Any {
+	return []expr.Any{&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: ipSource, Len: 4}}
 }
 
 func inNet(offset uint32, p netip.Prefix) []expr.Any {
@@ -278,8 +277,8 @@ func packetsOver(rate uint64) []expr.Any {
 // bytesOver matches bytes beyond a rate, of which a tenth may come at once, and
 // a few of the largest frames that a guest makes for its host to cut.
 func bytesOver(rate uint64) []expr.Any {
-	const burstMin = 1 << 20
+	const burstMin, burstMax = 1 << 20, 64 << 20
 	return []expr.Any{&expr.Limit{
-		Type: expr.LimitTypePktBytes, Rate: rate, Unit: expr.LimitTimeSecond, Over: true, Burst: uint32(max(rate/10, burstMin)),
+		Type: expr.LimitTypePktBytes, Rate: rate, Unit: expr.LimitTimeSecond, Over: true, Burst: uint32(min(max(rate/10, burstMin), burstMax)),
 	}}
 }

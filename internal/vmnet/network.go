@@ -25,10 +25,10 @@ type Network struct {
 	// oldForwarding forwards IPv6 as on a kernel before 6.17; for tests.
 	oldForwarding bool
 
-	mu      sync.Mutex             // held during Apply and Purge: one change of the kernel at a time
-	settled map[string]settledTap  // by device; guarded by mu
+	mu      sync.Mutex               // held during Apply and Purge: one change of the kernel at a time
+	settled map[string]settledTap    // by device; guarded by mu
 	targets atomic.Pointer[[]target] // what the NDP proxy answers for
-	wake    chan struct{}          // told of new targets
+	wake    chan struct{}            // told of new targets
 }
 
 // target is a subnet for which the NDP proxy answers.

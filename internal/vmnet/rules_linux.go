@@ -262,6 +262,7 @@ func (b *batch) set(name string, key, data []nftables.SetDatatype, elements []nf
 // sets are what the rules know of machines.
 type sets struct {
 	senders   *nftables.Set // device, hardware address, address
+	senders6  *nftables.Set // device, hardware address, IPv6 subnet
 	subnets6  *nftables.Set // device, IPv6 subnet
 	guests    *nftables.Set // addresses
 	published *nftables.Set // device, address, protocol, port
@@ -271,13 +272,14 @@ type sets struct {
 
 // addSets adds the sets and maps for endpoints.
 func (n *Network) addSets(b *batch, endpoints []endpoint) (s sets) {
-	var senders, subnets6, guests, published, open6, ports []nftables.SetElement
+	var senders, senders6, subnets6, guests, published, open6, ports []nftables.SetElement
 	key := func(parts ...[]byte) nftables.SetElement { return nftables.SetElement{Key: concat(parts...)} }
 	for _, e := range endpoints {
 		device := deviceName(e.tap)
 		senders = append(senders, key(device, e.mac, e.guest.AsSlice()))
 		guests = append(guests, key(e.guest.AsSlice()))
 		if e.subnet6.IsValid() {
+			senders6 = append(senders6, key(device, e.mac, e.subnet6.Addr().AsSlice()))
 			subnets6 = append(subnets6, key(device, e.subnet6.Addr().AsSlice()))
 		}
 		seen := map[string]bool{} // A guest's port may have two ports of the host.
@@ -300,6 +302,7 @@ func (n *Network) addSets(b *batch, endpoints []endpoint) (s sets) {
 	types := func(t ...nftables.SetDatatype) []nftables.SetDatatype { return t }
 	device, proto, port := nftables.TypeIFName, nftables.TypeInetProto, nftables.TypeInetService
 	s.senders = b.set("senders", types(device, nftables.TypeEtherAddr, nftables.TypeIPAddr), nil, senders)
+	s.senders6 = b.set("senders6", types(device, nftables.TypeEtherAddr, nftables.TypeIP6Addr), nil, senders6)
 	s.subnets6 = b.set("subnets6", types(device, nftables.TypeIP6Addr), nil, subnets6)
 	s.guests = b.set("guests", types(nftables.TypeIPAddr), nil, guests)
 	s.published = b.set("published", types(device, nftables.TypeIPAddr, proto, port), nil, published)
@@ -325,12 +328,12 @@ func (n *Network) addFromGuest(b *batch, s sets) {
 	ch := b.base("from_guest", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
 	b.rule(ch, notInPrefix(n.tapPrefix()), accept())
 	b.rule(ch, isIPv4(), toNet(netip.MustParsePrefix("127.0.0.0/8")), drop())
-	b.rule(ch, isIPv4(), sender(), in(s.senders), accept())
+	b.rule(ch, isIPv4(), sender(), fromAddressTo(word(6)), in(s.senders), accept())
 	if n.set.pool6.IsValid() {
 		for _, rule := range ownIPv6(n.set.IPv6SubnetBits) {
 			b.rule(ch, rule...)
 		}
-		b.rule(ch, isIPv6(), inDeviceName(), subnetOf(ip6Source, n.set.IPv6SubnetBits, 2), in(s.subnets6), accept())
+		b.rule(ch, isIPv6(), sender(), subnetOf(ip6Source, n.set.IPv6SubnetBits, word(6)), in(s.senders6), accept())
 	}
 	b.rule(ch, drop())
 }
@@ -421,9 +424,9 @@ func (n *Network) addThroughHost(b *batch, s sets) {
 	b.rule(arrive, isIPv4(), forwarded(), outDeviceName(), target4(), in(s.published), accept())
 	if n.set.pool6.IsValid() {
 		b.rule(arrive, isIPv6(), outDeviceName(), target6(), in(s.open6), accept())
-		b.rule(arrive, isIPv6(), icmp6(icmp6EchoRequest), outDeviceName(), subnetOf(ip6Destination, n.set.IPv6SubnetBits, 2), in(s.subnets6), accept())
+		b.rule(arrive, isIPv6(), icmp6(icmp6EchoRequest), outDeviceName(), subnetOf(ip6Destination, n.set.IPv6SubnetBits, word(4)), in(s.subnets6), accept())
 		if !n.set.IPv6Firewall {
-			b.rule(arrive, isIPv6(), outDeviceName(), subnetOf(ip6Destination, n.set.IPv6SubnetBits, 2), in(s.subnets6), accept())
+			b.rule(arrive, isIPv6(), outDeviceName(), subnetOf(ip6Destination, n.set.IPv6SubnetBits, word(4)), in(s.subnets6), accept())
 		}
 	}
 	b.rule(arrive, drop())
@@ -446,8 +449,8 @@ func (n *Network) addTranslation(b *batch, s sets) {
 	// forwarded port: they would see answers from another address than they
 	// asked. The internet sees the host.
 	b.rule(source, isIPv4(), fromNet(netip.MustParsePrefix("127.0.0.0/8")), outPrefix(ours), masquerade())
-	b.rule(source, isIPv4(), fromAddress(), in(s.guests), outPrefix(ours), forwarded(), masquerade())
-	b.rule(source, isIPv4(), fromAddress(), in(s.guests), notOutPrefix(ours), masquerade())
+	b.rule(source, isIPv4(), fromAddressTo(1), in(s.guests), outPrefix(ours), forwarded(), masquerade())
+	b.rule(source, isIPv4(), fromAddressTo(1), in(s.guests), notOutPrefix(ours), masquerade())
 	if n.set.pool6.IsValid() && n.set.pool6.Addr().IsPrivate() {
 		b.rule(source, isIPv6(), fromNet(n.set.pool6), notOutPrefix("al"), masquerade())
 	}

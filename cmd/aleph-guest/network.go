@@ -14,7 +14,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/cloudinit"
 )
 
-// setUpNetwork gives the machine's device its address and default route.
+// setUpNetwork gives the machine's device its addresses and default routes.
 func setUpNetwork(n cloudinit.Network) error {
 	name, err := deviceByMAC("/sys/class/net", n.MAC)
 	if err != nil {
@@ -25,6 +25,11 @@ func setUpNetwork(n cloudinit.Network) error {
 	}
 	if err := linkUp(name); err != nil {
 		return err
+	}
+	if n.Address6.IsValid() {
+		if err := setUpIPv6(name, n.Address6, n.Gateway6); err != nil {
+			return err
+		}
 	}
 	if !n.Gateway.IsValid() {
 		return nil

@@ -27,6 +27,8 @@ const VariablesPath = "/etc/aleph/variables"
 type Network struct {
 	MAC         string // "52:54:00:12:34:56"; "" matches any virtio device.
 	Address     netip.Prefix
-	Gateway     netip.Addr // The zero Addr for none.
+	Gateway     netip.Addr   // The zero Addr for none.
+	Address6    netip.Prefix // The zero Prefix for no IPv6.
+	Gateway6    netip.Addr   // The zero Addr for none.
 	Nameservers []netip.Addr
 }

@@ -137,6 +137,46 @@ func TestBadSeedsAreRefused(t *testing.T) {
 	}
 }
 
+// withIPv6 is seed with a network of both families.
+func withIPv6() cloudinit.Seed {
+	s := seed()
+	s.Network.Address6 = netip.MustParsePrefix("2001:db8:1:2:3:deca:deca:dec1/124")
+	s.Network.Gateway6 = netip.MustParseAddr("2001:db8:1:2:3:deca:deca:dec0")
+	return s
+}
+
+func TestNetworksOfBothFamilies(t *testing.T) {
+	files, err := withIPv6().Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `"addresses":["172.16.0.2/30","2001:db8:1:2:3:deca:deca:dec1/124"],"gateway4":"172.16.0.1","gateway6":"2001:db8:1:2:3:deca:deca:dec0",`
+	if got := string(files[cloudinit.NetworkFile]); !strings.Contains(got, want) {
+		t.Errorf("network is %s, want it to have %s", got, want)
+	}
+	if got, err := cloudinit.Parse(files); err != nil || !equal(t, got, withIPv6()) {
+		t.Errorf("got %+v, %v; want %+v", got, err, withIPv6())
+	}
+
+	for name, change := range map[string][2]string{
+		"three addresses": {`dec1/124"`, `dec1/124","2001:db8::1/64"`},
+		"IPv4 twice":      {"2001:db8:1:2:3:deca:deca:dec1/124", "172.16.0.3/30"},
+		"mapped IPv4":     {"2001:db8:1:2:3:deca:deca:dec1/124", "::ffff:172.16.0.3/126"},
+		"bad gateway":     {"2001:db8:1:2:3:deca:deca:dec0", "fe80::1%eth0"},
+		"IPv4 gateway":    {"2001:db8:1:2:3:deca:deca:dec0", "172.16.0.1"},
+		"no address":      {`,"2001:db8:1:2:3:deca:deca:dec1/124"`, ""},
+	} {
+		files, err := withIPv6().Files()
+		if err != nil {
+			t.Fatal(err)
+		}
+		replace(files, change[0], change[1])
+		if _, err := cloudinit.Parse(files); !errors.Is(err, errs.Invalid) {
+			t.Errorf("%s: Parse returned %v, want invalid", name, err)
+		}
+	}
+}
+
 func TestForeignSeedsAreRefused(t *testing.T) {
 	for name, change := range map[string]func(map[string][]byte){
 		"no user-data":   func(f map[string][]byte) { delete(f, cloudinit.UserDataFile) },
@@ -200,6 +240,11 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(files[cloudinit.UserDataFile], files[cloudinit.MetaDataFile], files[cloudinit.NetworkFile])
+	six, err := withIPv6().Files()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(six[cloudinit.UserDataFile], six[cloudinit.MetaDataFile], six[cloudinit.NetworkFile])
 	f.Fuzz(func(t *testing.T, user, meta, network []byte) {
 		s, err := cloudinit.Parse(map[string][]byte{
 			cloudinit.UserDataFile: user, cloudinit.MetaDataFile: meta, cloudinit.NetworkFile: network,

@@ -66,6 +66,7 @@ type ethernet struct {
 	SetName     string       `json:"set-name,omitempty"`
 	Addresses   []string     `json:"addresses"`
 	Gateway4    string       `json:"gateway4,omitempty"`
+	Gateway6    string       `json:"gateway6,omitempty"`
 	Nameservers *nameservers `json:"nameservers,omitempty"`
 }
 
@@ -149,6 +150,12 @@ func (n *Network) config() networkConfig {
 	}
 	if n.Gateway.IsValid() {
 		e.Gateway4 = n.Gateway.String()
+	}
+	if n.Address6.IsValid() {
+		e.Addresses = append(e.Addresses, n.Address6.String())
+		if n.Gateway6.IsValid() {
+			e.Gateway6 = n.Gateway6.String()
+		}
 	}
 	if len(n.Nameservers) > 0 {
 		e.Nameservers = &nameservers{}
@@ -248,8 +255,8 @@ func parseNetwork(raw []byte) (*Network, error) {
 		return nil, errs.New(errs.Invalid, "network-config: %w", err)
 	}
 	e, ok := c.Ethernets["eth0"]
-	if c.Version != 2 || !ok || len(e.Addresses) != 1 {
-		return nil, errs.New(errs.Invalid, "network-config is not version 2 with one address of eth0")
+	if c.Version != 2 || !ok || len(e.Addresses) < 1 || len(e.Addresses) > 2 {
+		return nil, errs.New(errs.Invalid, "network-config is not version 2 with one address of eth0, or one of each family")
 	}
 	n := &Network{MAC: e.Match.MAC}
 	var err error
@@ -261,6 +268,9 @@ func parseNetwork(raw []byte) (*Network, error) {
 			return nil, errs.New(errs.Invalid, "network-config has gateway %q, want an IPv4 address", e.Gateway4)
 		}
 	}
+	if err := n.parseIPv6(e); err != nil {
+		return nil, err
+	}
 	if e.Nameservers != nil {
 		for _, text := range e.Nameservers.Addresses {
 			a, err := netip.ParseAddr(text)
@@ -271,6 +281,27 @@ func parseNetwork(raw []byte) (*Network, error) {
 		}
 	}
 	return n, nil
+}
+
+// parseIPv6 reads the second address and its gateway, if there are any.
+func (n *Network) parseIPv6(e ethernet) (err error) {
+	is6 := func(a netip.Addr) bool { return a.Is6() && !a.Is4In6() && a.Zone() == "" }
+	if len(e.Addresses) < 2 {
+		if e.Gateway6 != "" {
+			return errs.New(errs.Invalid, "network-config has gateway %q, but no IPv6 address", e.Gateway6)
+		}
+		return nil
+	}
+	if n.Address6, err = netip.ParsePrefix(e.Addresses[1]); err != nil || !is6(n.Address6.Addr()) {
+		return errs.New(errs.Invalid, "network-config has second address %q, want an IPv6 network", e.Addresses[1])
+	}
+	if e.Gateway6 == "" {
+		return nil
+	}
+	if n.Gateway6, err = netip.ParseAddr(e.Gateway6); err != nil || !is6(n.Gateway6) {
+		return errs.New(errs.Invalid, "network-config has gateway %q, want an IPv6 address", e.Gateway6)
+	}
+	return nil
 }
 
 // ShellVariables returns the variables as VariablesPath holds them.

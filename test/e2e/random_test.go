@@ -612,7 +612,7 @@ func noNetwork(t *testing.T, node devnet.Node) error {
 	if strings.Contains(string(out), "elements = {") {
 		return fmt.Errorf("rules of machines: %s", out)
 	}
-	if out, err = exec.CommandContext(t.Context(), "nft", "list", "table", "netdev", "aleph_"+name).CombinedOutput(); err == nil && strings.Contains(string(out), "saddr 52:54:") {
+	if out, err = exec.CommandContext(t.Context(), "nft", "list", "table", "netdev", "aleph_"+name).CombinedOutput(); err == nil && strings.Contains(string(out), "hook ingress") {
 		return fmt.Errorf("rules at devices of machines: %s", out)
 	}
 	return nil

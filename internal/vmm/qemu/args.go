@@ -169,9 +169,10 @@ func netArgs(n vmm.NetDevice) []string {
 	case vmm.NetTap:
 		dev.WriteString("tap,id=net,script=no,downscript=no,ifname=" + n.Tap)
 	case vmm.NetUser:
-		dev.WriteString("user,id=net,ipv6=off")
+		dev.WriteString("user,id=net")
 		if !n.Egress {
-			dev.WriteString(",restrict=on")
+			// Nothing but forwarded ports, which are of IPv4.
+			dev.WriteString(",ipv6=off,restrict=on")
 		}
 		for _, f := range n.Forwards {
 			fmt.Fprintf(&dev, ",hostfwd=%s:%s:%d-:%d", f.Protocol, f.HostIP, f.HostPort, f.GuestPort)

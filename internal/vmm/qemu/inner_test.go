@@ -405,7 +405,7 @@ func TestArguments(t *testing.T) {
 	spec.Net = vmm.NetDevice{Kind: vmm.NetUser, Forwards: []vmm.Forward{forward}}
 	has(machineArgs(spec, vmm.TCG, memory{}), "-netdev", "user,id=net,ipv6=off,restrict=on,hostfwd=udp:127.0.0.1:1000-:53")
 	spec.Net.Egress = true
-	has(machineArgs(spec, vmm.TCG, memory{}), "-netdev", "user,id=net,ipv6=off,hostfwd=udp:127.0.0.1:1000-:53")
+	has(machineArgs(spec, vmm.TCG, memory{}), "-netdev", "user,id=net,hostfwd=udp:127.0.0.1:1000-:53")
 	has(machineArgs(spec, vmm.TCG, memory{}), "-append", "quiet no_timer_check lpj=10400000")
 }
 

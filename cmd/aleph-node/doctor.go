@@ -61,6 +61,7 @@ func (a *app) doctorCommand() *cobra.Command {
 
 // examine looks at this machine and tries it.
 func (a *app) examine(ctx context.Context, cfg config.Config, guest bool) []vmnet.Finding {
+	cfg.Log.Level = "warn" // What is done on the way is nobody's question.
 	log := telemetry.NewLogger(cfg.Log, a.err)
 	all := hypervisor(ctx, cfg.QEMU)
 	all = append(all, vmnet.Check(ctx, cfg.VMNet)...)

@@ -125,11 +125,11 @@ func (f *findings) uplinks(n *Network) {
 			f.bad(Fatal, "uplink", err.Error(), "The node cannot set up the network of any machine.", "Correct [vmnet] uplink.")
 			continue
 		}
-		state := "forwards"
+		when := ""
 		if v, err := readSysctl(ipv4, name, "forwarding"); err == nil && v == "0" {
-			state = "will forward once there is a machine"
+			when = " once there is a machine"
 		}
-		f.good("uplink", "%s %s IPv4", name, state)
+		f.good("uplink", "%s forwards IPv4%s", name, when)
 	}
 }
 

@@ -121,9 +121,12 @@ func outDeviceName() []expr.Any {
 
 // A comparison of fewer bytes than a name has matches all names that start so.
 
-func inPrefix(prefix string) []expr.Any     { return append(inDeviceName(), equal([]byte(prefix))) }
-func notInPrefix(prefix string) []expr.Any  { return append(inDeviceName(), unequal([]byte(prefix))) }
-func outPrefix(prefix string) []expr.Any    { return append(outDeviceName(), equal([]byte(prefix))) }
+func inPrefix(prefix string) []expr.Any { return append(inDeviceName(), equal([]byte(prefix))) }
+
+func notInPrefix(prefix string) []expr.Any { return append(inDeviceName(), unequal([]byte(prefix))) }
+
+func outPrefix(prefix string) []expr.Any { return append(outDeviceName(), equal([]byte(prefix))) }
+
 func notOutPrefix(prefix string) []expr.Any { return append(outDeviceName(), unequal([]byte(prefix))) }
 
 // sender loads the first parts of the keys of senders: device and hardware

@@ -383,5 +383,4 @@ func TestWhatAMachineReceivesIsLimited(t *testing.T) {
 			t.Errorf("%d Mbit/s: the device has a bucket of %d bytes a second", mbit, got)
 		}
 	}
-
 }

@@ -328,16 +328,16 @@ func (p *proof) scan(ctx context.Context, d Device) {
 // out tries whether guests reach nameservers, which are on the internet or the
 // way there. One that answers is enough.
 func (p *proof) out(ctx context.Context, family string, servers []netip.Addr) {
-	var all error
+	var failed []string
 	for _, a := range servers {
 		err := within(ctx, p.guests[1], answerMax, func(ctx context.Context) error { return askNameserver(ctx, a, net.Dialer{}) })
 		if err == nil {
 			p.good("guest", "a machine reaches nameserver %s over %s", a, family)
 			return
 		}
-		all = errors.Join(all, fmt.Errorf("%s: %w", a, err))
+		failed = append(failed, err.Error())
 	}
-	if all == nil {
+	if failed == nil {
 		p.bad(Warning, "guest", "no nameserver of "+family+" is set", "Guests that speak "+family+" only find no names.", "Add one to [vmnet] nameservers.")
 		return
 	}
@@ -349,7 +349,7 @@ func (p *proof) out(ctx context.Context, family string, servers []netip.Addr) {
 	if !hostReaches {
 		why, severity = "Neither does this host.", Warning
 	}
-	p.bad(severity, "guest", fmt.Sprintf("a machine reaches no nameserver over %s: %v", family, all), why,
+	p.bad(severity, "guest", fmt.Sprintf("a machine reaches no nameserver over %s: %s", family, strings.Join(failed, "; ")), why,
 		"See the findings about the uplink, the firewall, and for IPv6 whether your provider routes the pool to this host.")
 }
 

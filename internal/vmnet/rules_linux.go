@@ -288,11 +288,11 @@ func (n *Network) addSets(b *batch, endpoints []endpoint) (s sets) {
 			ports = append(ports, nftables.SetElement{
 				Key: concat(proto, bigEndian16(f.HostPort)), Val: concat(e.guest.AsSlice(), port),
 			})
-			if name := portKey(f.Protocol, f.GuestPort); seen[name] {
+			name := portKey(f.Protocol, f.GuestPort)
+			if seen[name] {
 				continue
-			} else {
-				seen[name] = true
 			}
+			seen[name] = true
 			published = append(published, key(device, e.guest.AsSlice(), proto, port))
 			if e.subnet6.IsValid() {
 				open6 = append(open6, key(device, e.guest6.AsSlice(), proto, port))

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"syscall"
@@ -35,7 +37,7 @@ func TestMachineOnATapDevice(t *testing.T) {
 }
 
 // runTapHost boots a machine on a TAP device and fetches its page through a
-// forwarded port.
+// forwarded port, and over IPv6.
 func runTapHost(file string) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), waitMax)
 	defer cancel()
@@ -51,7 +53,7 @@ func runTapHost(file string) (err error) {
 		return err
 	}
 	cfg := vmnet.DefaultConfig()
-	cfg.Mode, cfg.Name = vmnet.Tap, "qemu_test"
+	cfg.Mode, cfg.Name, cfg.IPv6Pool = vmnet.Tap, "qemu_test", "2001:db8:1:2::/64"
 	log := slog.New(slog.DiscardHandler)
 	network, err := vmnet.Open(cfg, log)
 	if err != nil {
@@ -67,7 +69,9 @@ func runTapHost(file string) (err error) {
 		return err
 	}
 	r.Spec.Net = vmm.NetDevice{Kind: vmm.NetTap, Tap: dev.TapName, MAC: dev.MAC}
-	r.Spec.Seed.Network = &cloudinit.Network{MAC: dev.MAC, Address: dev.Address, Gateway: dev.Gateway, Nameservers: dev.Nameservers}
+	r.Spec.Seed.Network = &cloudinit.Network{
+		MAC: dev.MAC, Address: dev.Address, Gateway: dev.Gateway, Address6: dev.Address6, Gateway6: dev.Gateway6, Nameservers: dev.Nameservers,
+	}
 	d := qemu.New(qemu.Config{CacheDir: r.Cache}, log)
 	defer d.Close()
 	m, err := d.Start(ctx, r.Spec)
@@ -78,7 +82,38 @@ func runTapHost(file string) (err error) {
 	if err := m.Ready(ctx); err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:24080/token", nil)
+	if err := fetchToken(ctx, "http://127.0.0.1:24080/token"); err != nil {
+		return err
+	}
+	return greetedBySSH(ctx, netip.AddrPortFrom(dev.Address6.Addr(), 22).String())
+}
+
+// greetedBySSH connects to a machine's SSH server.
+func greetedBySSH(ctx context.Context, addr string) error {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := c.SetDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	greeting := make([]byte, len("SSH-2.0-"))
+	if _, err := io.ReadFull(c, greeting); err != nil {
+		return err
+	}
+	if string(greeting) != "SSH-2.0-" {
+		return fmt.Errorf("SSH server says %q", greeting)
+	}
+	return nil
+}
+
+// fetchToken fetches a page that only the machine has.
+func fetchToken(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}

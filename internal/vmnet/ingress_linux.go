@@ -23,42 +23,69 @@ const (
 	// neighbourRate is how many ARP and NDP packets a second a guest may send:
 	// it has one neighbour.
 	neighbourRate = 50
+	// ingressMax bounds the chains in one batch: the kernel answers each of
+	// their rules.
+	ingressMax = 64
 )
 
 func (n *Network) ingressTable() *nftables.Table {
 	return &nftables.Table{Family: nftables.TableFamilyNetdev, Name: tablePrefix + n.set.Name}
 }
 
-// addIngress adds to the batch what makes the chains at devices those of the
-// endpoints, whose devices exist.
-func (n *Network) addIngress(c *nftables.Conn, endpoints []endpoint) error {
+// applyIngress makes the chains at devices those of the endpoints, whose devices
+// exist. Each chain is whole or not there, and a device that has none yet is
+// down, so they need not come all at once. has are those that are there, nil if
+// nobody knows. It returns those that are there then.
+func (n *Network) applyIngress(c *nftables.Conn, endpoints []endpoint, has map[string]bool) (map[string]bool, error) {
 	if !n.can.ingress {
-		return nil
+		return nil, nil
 	}
 	t := n.ingressTable()
-	has, err := n.chains(c, t)
-	if err != nil {
-		return err
+	if has == nil {
+		var err error
+		if has, err = n.chains(c, t); err != nil {
+			return nil, err
+		}
 	}
 	c.AddTable(t)
-	wanted := map[string]bool{}
+	wanted, waiting := map[string]bool{}, 0
 	b := &batch{c: c, t: t}
+	flush := func(atLeast int) error {
+		if waiting < atLeast {
+			return nil
+		}
+		waiting = 0
+		if err := c.Flush(); err != nil {
+			return fmt.Errorf("change table %s of devices: %w", t.Name, err)
+		}
+		return nil
+	}
 	for _, e := range endpoints {
 		name, err := n.ingressName(e)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		wanted[name] = true
-		if !has[name] {
-			n.addIngressChain(b, name, e)
+		if has[name] {
+			continue
+		}
+		n.addIngressChain(b, name, e)
+		waiting++
+		if err := flush(ingressMax); err != nil {
+			return nil, err
 		}
 	}
 	for name := range has {
-		if !wanted[name] {
-			c.DelChain(&nftables.Chain{Table: t, Name: name})
+		if wanted[name] {
+			continue
+		}
+		c.DelChain(&nftables.Chain{Table: t, Name: name})
+		waiting++
+		if err := flush(ingressMax); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return wanted, flush(1)
 }
 
 // ingressName names a chain after its device and what its rules say.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
@@ -25,11 +26,19 @@ type Network struct {
 	// oldForwarding forwards IPv6 as on a kernel before 6.17; for tests.
 	oldForwarding bool
 
-	mu      sync.Mutex               // held during Apply and Purge: one change of the kernel at a time
-	settled map[string]settledTap    // by device; guarded by mu
+	mu      sync.Mutex            // held during Apply and Purge: one change of the kernel at a time
+	settled map[string]settledTap // by device; guarded by mu
+	applied applied               // guarded by mu
+	// lookedAt is when uplinks and what others may have changed of devices were
+	// looked at; guarded by mu.
+	lookedAt time.Time
+
 	targets atomic.Pointer[[]target] // what the NDP proxy answers for
 	wake    chan struct{}            // told of new targets
 }
+
+// lookInterval is how often an Apply looks at what only others change.
+const lookInterval = 10 * time.Second
 
 // target is a subnet for which the NDP proxy answers.
 type target struct {
@@ -110,14 +119,18 @@ func (n *Network) Apply(ctx context.Context, leases []Lease) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	// Devices are made down, and have their rules before they come up.
-	if err := n.makeTaps(ctx, endpoints); err != nil {
+	links, err := devices()
+	if err != nil {
 		return err
 	}
-	if err := n.applyRules(leases, endpoints); err != nil {
+	// Devices are made down, and have their rules before they come up.
+	if err := n.makeTaps(ctx, links, endpoints); err != nil {
+		return err
+	}
+	if err := n.applyRules(leases, endpoints, links); err != nil {
 		return fmt.Errorf("apply firewall rules: %w", err)
 	}
-	if err := n.applyTaps(ctx, endpoints); err != nil {
+	if err := n.applyTaps(ctx, links, endpoints); err != nil {
 		return err
 	}
 	n.announce(endpoints)
@@ -133,7 +146,12 @@ func (n *Network) Purge() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.announce(nil)
-	return errors.Join(n.removeTaps(nil), n.removeRules())
+	n.applied, n.lookedAt = applied{}, time.Time{}
+	links, err := devices()
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.removeTaps(links, nil), n.removeRules())
 }
 
 // Close lets go of the network and leaves devices and rules to the machines,

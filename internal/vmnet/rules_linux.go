@@ -6,12 +6,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
+	nfnetlink "github.com/mdlayher/netlink"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,7 +46,7 @@ func (n *Network) table() *nftables.Table {
 
 // openNetfilter returns a connection that takes large batches.
 func openNetfilter() (*nftables.Conn, error) {
-	c, err := nftables.New(nftables.WithSockOptions(func(s *netlink.Conn) error {
+	c, err := nftables.New(nftables.WithSockOptions(func(s *nfnetlink.Conn) error {
 		if err := s.SetWriteBuffer(batchMax); err != nil {
 			return err
 		}
@@ -72,9 +76,17 @@ func tryTable(name string) error {
 	return nil
 }
 
-// applyRules replaces our table in one step, unless it already is what the
-// leases want, and makes the rules at devices what they want.
-func (n *Network) applyRules(leases []Lease, endpoints []endpoint) error {
+// applied is what this process has written last.
+type applied struct {
+	fingerprint string              // Of all rules; "" is unknown.
+	endpoints   map[string]endpoint // In the sets, by device.
+	hooks       map[string]bool     // Chains at devices.
+}
+
+// applyRules makes our tables what the leases want; each is changed in one step,
+// or not at all. What the kernel has is what this process wrote last if the
+// fingerprint in the table says so; then it writes what differs, else all.
+func (n *Network) applyRules(leases []Lease, endpoints []endpoint, links map[string]netlink.Link) error {
 	c, err := openNetfilter()
 	if err != nil {
 		return err
@@ -87,32 +99,87 @@ func (n *Network) applyRules(leases []Lease, endpoints []endpoint) error {
 	if err != nil {
 		return err
 	}
-	if !chains[want] {
+	last := n.applied
+	n.applied = applied{} // Until all of this has worked.
+	b := &batch{c: c, t: n.table()}
+	switch {
+	case chains[want]:
+	case last.fingerprint != "" && chains[last.fingerprint]:
+		n.changeSets(b, last.endpoints, endpoints)
+		c.DelChain(&nftables.Chain{Table: b.t, Name: last.fingerprint})
+		c.AddChain(&nftables.Chain{Table: b.t, Name: want})
+	default:
 		// Add, delete, add: the delete works whether the table was there or
 		// not, and the kernel takes the whole batch or nothing.
-		t := n.table()
-		c.AddTable(t)
-		c.DelTable(t)
-		c.AddTable(t)
-		b := &batch{c: c, t: t}
+		c.AddTable(b.t)
+		c.DelTable(b.t)
+		c.AddTable(b.t)
 		n.addRules(b, endpoints)
-		c.AddChain(&nftables.Chain{Table: t, Name: want})
+		c.AddChain(&nftables.Chain{Table: b.t, Name: want})
 		for name := range chains {
 			if isNote(name) {
-				c.AddChain(&nftables.Chain{Table: t, Name: name})
+				c.AddChain(&nftables.Chain{Table: b.t, Name: name})
 			}
 		}
-		if b.err != nil {
-			return b.err
-		}
 	}
-	if err := n.addIngress(c, endpoints); err != nil {
-		return err
+	if b.err != nil {
+		return b.err
 	}
 	if err := c.Flush(); err != nil {
-		return fmt.Errorf("replace table %s: %w", n.table().Name, err)
+		return fmt.Errorf("change table %s: %w", b.t.Name, err)
 	}
+	hooks := last.hooks
+	if !chains[last.fingerprint] || !n.same(last.endpoints, links) || time.Since(n.lookedAt) > lookInterval {
+		hooks = nil
+	}
+	if hooks, err = n.applyIngress(c, endpoints, hooks); err != nil {
+		return err
+	}
+	n.applied = applied{fingerprint: want, endpoints: byDevice(endpoints), hooks: hooks}
 	return nil
+}
+
+func byDevice(endpoints []endpoint) map[string]endpoint {
+	all := map[string]endpoint{}
+	for _, e := range endpoints {
+		all[e.tap] = e
+	}
+	return all
+}
+
+// same reports whether the devices of endpoints are those that this process has
+// settled: a chain goes with its device.
+func (n *Network) same(endpoints map[string]endpoint, links map[string]netlink.Link) bool {
+	for tap := range endpoints {
+		if link := links[tap]; link == nil || n.settled[tap].index != link.Attrs().Index {
+			return false
+		}
+	}
+	return true
+}
+
+// changeSets adds to the batch what makes the sets for some endpoints those for
+// others.
+func (n *Network) changeSets(b *batch, from map[string]endpoint, to []endpoint) {
+	var gone, come []endpoint
+	for _, e := range to {
+		old, there := from[e.tap]
+		if there && reflect.DeepEqual(old, e) {
+			continue
+		}
+		if there {
+			gone = append(gone, old)
+		}
+		come = append(come, e)
+	}
+	wanted := byDevice(to)
+	for tap, e := range from {
+		if _, there := wanted[tap]; !there {
+			gone = append(gone, e)
+		}
+	}
+	n.eachSet(b, gone, b.remove)
+	n.eachSet(b, come, b.insert)
 }
 
 // removeRules removes our tables and undoes what notes say.
@@ -236,27 +303,38 @@ func (b *batch) rule(ch *nftables.Chain, parts ...[]expr.Any) {
 	b.c.AddRule(&nftables.Rule{Table: b.t, Chain: ch, Exprs: all})
 }
 
-// set adds a set, or a map if it has data.
-func (b *batch) set(name string, key, data []nftables.SetDatatype, elements []nftables.SetElement) *nftables.Set {
+// set adds a set, or a map if it has data, with elements.
+func (b *batch) set(s *nftables.Set, elements []nftables.SetElement) {
 	b.sets++
-	s := &nftables.Set{Table: b.t, Name: name, ID: b.sets, Concatenation: len(key) > 1}
-	var err error
-	if s.KeyType, err = nftables.ConcatSetType(key...); err == nil && data != nil {
-		s.IsMap = true
-		s.DataType, err = nftables.ConcatSetType(data...)
+	s.ID = b.sets
+	if err := b.c.AddSet(s, nil); err != nil {
+		b.fail(s, err)
 	}
-	if err == nil {
-		err = b.c.AddSet(s, nil)
+	b.insert(s, elements)
+}
+
+// insert adds elements to a set.
+func (b *batch) insert(s *nftables.Set, elements []nftables.SetElement) {
+	for some := range slices.Chunk(elements, elementsMax) {
+		if err := b.c.SetAddElements(s, some); err != nil {
+			b.fail(s, err)
+		}
 	}
-	for len(elements) > 0 && err == nil {
-		some := min(len(elements), elementsMax)
-		err = b.c.SetAddElements(s, elements[:some])
-		elements = elements[some:]
+}
+
+// remove removes elements from a set.
+func (b *batch) remove(s *nftables.Set, elements []nftables.SetElement) {
+	for some := range slices.Chunk(elements, elementsMax) {
+		if err := b.c.SetDeleteElements(s, some); err != nil {
+			b.fail(s, err)
+		}
 	}
-	if err != nil && b.err == nil {
-		b.err = fmt.Errorf("make set %s: %w", name, err)
+}
+
+func (b *batch) fail(s *nftables.Set, err error) {
+	if b.err == nil {
+		b.err = fmt.Errorf("write set %s: %w", s.Name, err)
 	}
-	return s
 }
 
 // sets are what the rules know of machines.
@@ -270,8 +348,8 @@ type sets struct {
 	ports     *nftables.Set // protocol, port of the host: address, port
 }
 
-// addSets adds the sets and maps for endpoints.
-func (n *Network) addSets(b *batch, endpoints []endpoint) (s sets) {
+// eachSet calls write with each set and its elements for endpoints.
+func (n *Network) eachSet(b *batch, endpoints []endpoint, write func(*nftables.Set, []nftables.SetElement)) (s sets) {
 	var senders, senders6, subnets6, guests, published, open6, ports []nftables.SetElement
 	key := func(parts ...[]byte) nftables.SetElement { return nftables.SetElement{Key: concat(parts...)} }
 	for _, e := range endpoints {
@@ -299,22 +377,29 @@ func (n *Network) addSets(b *batch, endpoints []endpoint) (s sets) {
 			}
 		}
 	}
-	types := func(t ...nftables.SetDatatype) []nftables.SetDatatype { return t }
-	device, proto, port := nftables.TypeIFName, nftables.TypeInetProto, nftables.TypeInetService
-	s.senders = b.set("senders", types(device, nftables.TypeEtherAddr, nftables.TypeIPAddr), nil, senders)
-	s.senders6 = b.set("senders6", types(device, nftables.TypeEtherAddr, nftables.TypeIP6Addr), nil, senders6)
-	s.subnets6 = b.set("subnets6", types(device, nftables.TypeIP6Addr), nil, subnets6)
-	s.guests = b.set("guests", types(nftables.TypeIPAddr), nil, guests)
-	s.published = b.set("published", types(device, nftables.TypeIPAddr, proto, port), nil, published)
-	s.open6 = b.set("published6", types(device, nftables.TypeIP6Addr, proto, port), nil, open6)
-	s.ports = b.set(portsName, types(proto, port), types(nftables.TypeIPAddr, port), ports)
+	set := func(name string, elements []nftables.SetElement, types ...nftables.SetDatatype) *nftables.Set {
+		s := &nftables.Set{Table: b.t, Name: name, Concatenation: len(types) > 1, KeyType: nftables.MustConcatSetType(types...)}
+		if name == portsName {
+			s.IsMap, s.DataType = true, nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)
+		}
+		write(s, elements)
+		return s
+	}
+	device, mac, proto, port := nftables.TypeIFName, nftables.TypeEtherAddr, nftables.TypeInetProto, nftables.TypeInetService
+	s.senders = set("senders", senders, device, mac, nftables.TypeIPAddr)
+	s.senders6 = set("senders6", senders6, device, mac, nftables.TypeIP6Addr)
+	s.subnets6 = set("subnets6", subnets6, device, nftables.TypeIP6Addr)
+	s.guests = set("guests", guests, nftables.TypeIPAddr)
+	s.published = set("published", published, device, nftables.TypeIPAddr, proto, port)
+	s.open6 = set("published6", open6, device, nftables.TypeIP6Addr, proto, port)
+	s.ports = set(portsName, ports, proto, port)
 	return s
 }
 
 // addRules adds the chains and rules for endpoints to the batch. The rules are
 // the same for any number of machines; what differs is in sets.
 func (n *Network) addRules(b *batch, endpoints []endpoint) {
-	s := n.addSets(b, endpoints)
+	s := n.eachSet(b, endpoints, b.set)
 	n.addFromGuest(b, s)
 	n.addToHost(b)
 	n.addThroughHost(b, s)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -84,21 +85,20 @@ func findDevice(name string) (netlink.Link, error) {
 	return link, nil
 }
 
-// makeTaps makes the devices that are not there. They stay down.
-func (n *Network) makeTaps(ctx context.Context, endpoints []endpoint) error {
-	links, err := devices()
-	if err != nil {
-		return err
-	}
+// makeTaps makes the devices that are not among links, and adds them. They stay
+// down.
+func (n *Network) makeTaps(ctx context.Context, links map[string]netlink.Link, endpoints []endpoint) error {
 	for _, e := range endpoints {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("apply network: %w", context.Cause(ctx))
 		}
 		link := links[e.tap]
 		if link == nil {
+			var err error
 			if link, err = makeTap(e.tap); err != nil {
 				return err
 			}
+			links[e.tap] = link
 		}
 		if a := link.Attrs().Alias; !isTap(link) || a != "" && a != e.alias {
 			return errs.New(errs.Conflict, "device %s (%q) is not ours, remove it or change the node's name", e.tap, a)
@@ -113,9 +113,21 @@ func (n *Network) makeTaps(ctx context.Context, endpoints []endpoint) error {
 	return nil
 }
 
+// dump lists what the kernel has, again when it changed meanwhile: other devices
+// come and go at any time.
+func dump[T any](list func() ([]T, error)) (all []T, err error) {
+	const tries = 10
+	for range tries {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
+}
+
 // devices returns the host's devices by name.
 func devices() (map[string]netlink.Link, error) {
-	links, err := netlink.LinkList()
+	links, err := dump(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
@@ -137,47 +149,47 @@ type settledTap struct {
 
 // applyTaps removes the devices that no lease wants and brings the others into
 // the state that theirs want.
-func (n *Network) applyTaps(ctx context.Context, endpoints []endpoint) error {
+func (n *Network) applyTaps(ctx context.Context, links map[string]netlink.Link, endpoints []endpoint) error {
 	wanted := map[string]bool{}
 	for _, e := range endpoints {
 		wanted[e.tap] = true
 	}
-	if err := n.removeTaps(wanted); err != nil {
+	if err := n.removeTaps(links, wanted); err != nil {
 		return err
 	}
-	links, err := devices()
-	if err != nil {
-		return err
-	}
-	has, err := addressesOf(netlink.FAMILY_ALL)
-	if err != nil {
-		return err
+	var has map[int][]netip.Prefix
+	look := time.Since(n.lookedAt) > lookInterval
+	if look {
+		var err error
+		if has, err = addressesOf(netlink.FAMILY_ALL); err != nil {
+			return err
+		}
 	}
 	for _, e := range endpoints {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("apply network: %w", context.Cause(ctx))
 		}
 		link := links[e.tap]
-		if link == nil {
-			return errs.New(errs.Unavailable, "device %s was removed by somebody else, try again", e.tap)
-		}
 		want := settledTap{
 			index: link.Attrs().Index, subnet: netip.PrefixFrom(e.host, n.set.SubnetBits), subnet6: e.subnet6, bandwidth: e.bandwidth,
 		}
 		up := link.Attrs().Flags&net.FlagUp != 0
-		if up && n.settled[e.tap] == want && holds(has[want.index], want) {
+		if up && n.settled[e.tap] == want && (!look || holds(has[want.index], want)) {
 			continue
 		}
-		delete(n.settled, e.tap)
 		if err := n.applyTap(link, e, want); err != nil {
 			return err
 		}
 		n.settled[e.tap] = want
 	}
-	if len(endpoints) == 0 {
+	if len(endpoints) == 0 || !look {
 		return nil
 	}
-	return n.forwardUplinks()
+	if err := n.forwardUplinks(); err != nil {
+		return err
+	}
+	n.lookedAt = time.Now()
+	return nil
 }
 
 // holds reports whether a device's addresses are those that it should have,
@@ -198,7 +210,7 @@ func holds(has []netip.Prefix, want settledTap) bool {
 
 // addressesOf returns the addresses of all devices, by the device's index.
 func addressesOf(family int) (map[int][]netip.Prefix, error) {
-	addrs, err := netlink.AddrList(nil, family)
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, family) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
@@ -228,7 +240,14 @@ func (n *Network) applyTap(link netlink.Link, e endpoint, want settledTap) error
 	if err := setTapIPv6(e.tap, e.subnet6.IsValid()); err != nil {
 		return err
 	}
-	if err := applyAddresses(link, want); err != nil {
+	// A device that this process has just made has no address.
+	if _, known := n.settled[e.tap]; known || link.Attrs().Flags&net.FlagUp != 0 {
+		if err := removeAddresses(link, want); err != nil {
+			return err
+		}
+	}
+	delete(n.settled, e.tap)
+	if err := addAddresses(link, want); err != nil {
 		return err
 	}
 	if err := n.applyShaping(link, e.bandwidth); err != nil {
@@ -292,49 +311,45 @@ func applyNeighbours(link netlink.Link, e endpoint) error {
 	return nil
 }
 
-// applyAddresses gives the device the host's addresses and no other but that of
-// the link.
-func applyAddresses(link netlink.Link, want settledTap) error {
+// removeAddresses takes from the device what are not the host's addresses there,
+// but for that of the link.
+func removeAddresses(link netlink.Link, want settledTap) error {
 	name := link.Attrs().Name
-	addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list addresses of %s: %w", name, err)
 	}
-	missing := []netip.Prefix{want.subnet}
-	if want.subnet6.IsValid() {
-		missing = append(missing, want.subnet6) // The host has its first address.
-	}
 	for _, a := range addrs {
 		p, ok := prefixOf(a.IPNet)
-		if ok && p.Addr().IsLinkLocalUnicast() {
-			continue
-		}
-		if i := slices.Index(missing, p); ok && i >= 0 {
-			missing = slices.Delete(missing, i, i+1)
+		if ok && (p.Addr().IsLinkLocalUnicast() || p == want.subnet || p == want.subnet6) {
 			continue
 		}
 		if err := netlink.AddrDel(link, &a); err != nil {
 			return fmt.Errorf("remove address %s of %s: %w", a.IPNet, name, err)
 		}
 	}
-	for _, p := range missing {
+	return nil
+}
+
+// addAddresses gives the device the host's addresses that it does not have.
+func addAddresses(link netlink.Link, want settledTap) error {
+	for _, p := range []netip.Prefix{want.subnet, want.subnet6} {
+		if !p.IsValid() {
+			continue
+		}
 		addr := &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
 		if p.Addr().Is6() {
 			addr.Flags = unix.IFA_F_NODAD
 		}
-		if err := netlink.AddrAdd(link, addr); err != nil {
-			return fmt.Errorf("give %s to %s: %w", p, name, err)
+		if err := netlink.AddrAdd(link, addr); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("give %s to %s: %w", p, link.Attrs().Name, err)
 		}
 	}
 	return nil
 }
 
-// removeTaps removes our devices but those that are kept.
-func (n *Network) removeTaps(keep map[string]bool) error {
-	links, err := devices()
-	if err != nil {
-		return err
-	}
+// removeTaps removes our devices among links but those that are kept.
+func (n *Network) removeTaps(links map[string]netlink.Link, keep map[string]bool) error {
 	for name, link := range links {
 		if keep[name] || !n.isOurs(link) {
 			continue
@@ -382,7 +397,7 @@ func (n *Network) foreignNetworks() ([]netip.Prefix, error) {
 			}
 		}
 	}
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
@@ -400,7 +415,7 @@ func (n *Network) uplinks(family int) ([]string, error) {
 	if n.set.Uplink != "" {
 		return []string{n.set.Uplink}, nil
 	}
-	routes, err := netlink.RouteList(nil, family)
+	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmnet/nsguest"
 )
 
@@ -77,14 +78,28 @@ func (g *guest) listen(t *testing.T, match func(frame []byte) bool) (count func(
 	}
 }
 
-// waitFor tries until it holds, for some seconds.
+// waitFor tries again and again until it holds, for some seconds.
 func waitFor(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(10 * time.Second); !holds(); <-again.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not after 5 s", what)
+			t.Fatalf("%s: not after 10 s", what)
 		}
 	}
+}
+
+// drain returns when the host has seen what the guest has sent, and the guest
+// what the host answered: frames keep their order, and the host answers who asks
+// whether its address is free.
+func (g *guest) drain(t *testing.T, d vmnet.Device) {
+	t.Helper()
+	count := g.listen(t, func(frame []byte) bool {
+		return len(frame) >= 42 && frame[12] == 8 && frame[13] == 6 && frame[21] == 2 && [4]byte(frame[38:42]) == [4]byte{}
+	})
+	probe := ether(mac("ff:ff:ff:ff:ff:ff"), mac(d.MAC), etherARP, arp(1, mac(d.MAC), netip.IPv4Unspecified(), d.Gateway))
+	waitFor(t, "an answer to a probe", func() bool { g.send(t, probe); return count() > 0 })
 }
 
 func mac(text string) net.HardwareAddr {

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -179,16 +178,23 @@ func TestNeighboursAreAnsweredForMachinesOnly(t *testing.T) {
 	stop()
 	count()
 	before := answers[machine]
-	question(machine)
-	// A daemon that starts again answers again, once it knows its machines.
+	// A daemon that starts again answers again, for the machines that it has
+	// then. It answers in the order of questions.
 	again := open(t, withIPv6)
 	running(t, again)
-	time.Sleep(50 * time.Millisecond)
-	count()
+	b := web("b", 1, 24002)
+	apply(t, again, b)
+	newer := device(t, again, b).Address6.Addr()
+	waitFor(t, "an answer for the newer machine", func() bool {
+		question(machine)
+		question(newer)
+		count()
+		return answers[newer] > 0
+	})
 	if answers[machine] != before {
-		t.Error("answered for a machine that nobody knows of any more")
+		t.Error("answered for a machine that is gone")
 	}
-	apply(t, again, l)
+	apply(t, again, l, b)
 	waitFor(t, "an answer after the restart", func() bool {
 		question(machine)
 		question(other)

@@ -14,7 +14,7 @@ var strata = [][]string{
 	{"internal/errs", "internal/loop", "internal/flight", "internal/peering", "internal/telemetry"},
 	{
 		"internal/state", "internal/blob", "internal/ipfs", "internal/chain", "internal/p2p", "internal/vmm",
-		"internal/vmnet", "internal/keystore", "internal/hostinfo",
+		"internal/vmnet", "internal/keystore", "internal/hostinfo", "internal/corenode",
 	},
 	{
 		"internal/ingest", "internal/mirror", "internal/chainsync", "internal/outbox", "internal/storage", "internal/scheduler",

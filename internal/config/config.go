@@ -16,10 +16,12 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/api/ccn"
+	"github.com/aleph-onchain/aleph-onchain/internal/api/crn"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain"
 	"github.com/aleph-onchain/aleph-onchain/internal/chainsync"
 	"github.com/aleph-onchain/aleph-onchain/internal/corechannel"
+	"github.com/aleph-onchain/aleph-onchain/internal/corenode"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
@@ -61,6 +63,8 @@ type Config struct {
 	Sync       chainsync.Config   `toml:"sync"`
 	Scheduler  scheduler.Config   `toml:"scheduler"`
 	Executor   executor.Config    `toml:"executor"`
+	CRN        crn.Config         `toml:"crn"`
+	CoreNode   corenode.Config    `toml:"corenode"`
 	Settlement settlement.Config  `toml:"settlement"`
 	Nodes      corechannel.Config `toml:"corechannel"`
 	VMNet      vmnet.Config       `toml:"vmnet"`
@@ -89,7 +93,7 @@ func Default() Config {
 		Node: Node{Role: Coordinator, DataDir: "aleph-data"}, Chain: chain.DefaultConfig(),
 		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, IPFS: swarm.DefaultConfig(), State: state.DefaultConfig(), Network: p2p.DefaultConfig(), API: api.DefaultConfig(), CCN: ccn.DefaultConfig(),
 		Files: ccn.DefaultFilesConfig(), Log: telemetry.DefaultConfig(), Ingest: ingest.DefaultConfig(), Outbox: outbox.DefaultConfig(), Sync: chainsync.DefaultConfig(), Scheduler: scheduler.DefaultConfig(),
-		Executor: executor.DefaultConfig(), Settlement: settlement.DefaultConfig(), Nodes: corechannel.DefaultConfig(), VMNet: vmnet.DefaultConfig(), QEMU: qemu.Config{},
+		Executor: executor.DefaultConfig(), CRN: crn.DefaultConfig(), CoreNode: corenode.DefaultConfig(), Settlement: settlement.DefaultConfig(), Nodes: corechannel.DefaultConfig(), VMNet: vmnet.DefaultConfig(), QEMU: qemu.Config{},
 	}
 }
 
@@ -150,6 +154,8 @@ func (c Config) Validate() error {
 		{"sync", c.Sync.Validate},
 		{"scheduler", c.Scheduler.Validate},
 		{"executor", c.Executor.Validate},
+		{"crn", c.CRN.Validate},
+		{"corenode", c.CoreNode.Validate},
 		{"settlement", c.Settlement.Validate},
 		{"corechannel", c.Nodes.Validate},
 		{"vmnet", c.VMNet.Validate},

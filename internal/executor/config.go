@@ -39,6 +39,8 @@ type Config struct {
 	LeaseKeep         time.Duration `toml:"lease_keep"`         // How long after that its disk is kept for the time when it is paid.
 	LeaseRetention    time.Duration `toml:"lease_retention"`    // How long the disk of a machine of the message network is kept that has ended.
 	WatchInterval     time.Duration `toml:"watch_interval"`     // Time between two questions to core channel nodes about messages and payments.
+	NodeHash          string        `toml:"node_hash"`          // Item hash under which the message network knows the node; "" = machines that name a node are refused.
+	Receiver          string        `toml:"receiver"`           // Address that streams of tokens for machines must flow to; "" = none are taken.
 	AdInterval        time.Duration `toml:"ad_interval"`        // Time between two capacity ads; changes are advertised at once.
 	OnExit            string        `toml:"on_exit"`            // What happens to machines when the node exits: keep or stop.
 }

@@ -49,12 +49,29 @@ func putVM(ctx context.Context, tx *state.Tx, row *state.VM) error {
 	return tx.PutVM(ctx, *row)
 }
 
-// forgetHistory removes the history of VMs that are gone for so long that
-// nobody is promised to find it.
+// forgetHistory removes the history and the ended leases of VMs that are gone for so
+// long that nobody is promised to find them.
 func (s *Supervisor) forgetHistory(ctx context.Context, now time.Time) error {
 	const batch = 1000
 	return s.db.Update(ctx, func(tx *state.Tx) error {
-		_, err := tx.RemoveVMEvents(ctx, now.Add(-s.cfg.LogRetention), batch)
-		return err
+		if _, err := tx.RemoveVMEvents(ctx, now.Add(-s.cfg.LogRetention), batch); err != nil {
+			return err
+		}
+		all, err := tx.Leases(ctx)
+		if err != nil {
+			return err
+		}
+		for _, l := range all {
+			if l.Open() || now.Sub(l.End.At) < s.cfg.LogRetention {
+				continue
+			}
+			if _, err := tx.VM(ctx, l.Spec); !errors.Is(err, errs.NotFound) {
+				continue
+			}
+			if err := tx.RemoveLease(ctx, l.Spec); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }

@@ -163,8 +163,11 @@ func TestAListStartsAndDropsMachines(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Minute)
-		if _, err := w.db.Lease(t.Context(), held); !errors.Is(err, errs.NotFound) {
-			t.Errorf("after its retention the lease is there: %v", err)
+		if _, err := w.db.VM(t.Context(), held); !errors.Is(err, errs.NotFound) {
+			t.Errorf("after its retention the machine is there: %v", err)
+		}
+		if l, err := w.db.Lease(t.Context(), held); err != nil || l.End == nil || l.End.Cause != state.EndDropped {
+			t.Errorf("lease is %+v (%v), want it to tell why it ended", l, err)
 		}
 	})
 }

@@ -233,7 +233,9 @@ func seed(spec message.ItemHash, i *message.Instance, d vmnet.Device) cloudinit.
 		AuthorizedKeys: i.AuthorizedKeys, Variables: i.Variables,
 	}
 	if d.Address.IsValid() {
-		out.Network = &cloudinit.Network{MAC: d.MAC, Address: d.Address, Gateway: d.Gateway, Nameservers: d.Nameservers}
+		out.Network = &cloudinit.Network{
+			MAC: d.MAC, Address: d.Address, Gateway: d.Gateway, Address6: d.Address6, Gateway6: d.Gateway6, Nameservers: d.Nameservers,
+		}
 	}
 	return out
 }
@@ -331,16 +333,18 @@ func (s *Supervisor) settleNetwork(ctx context.Context, spec message.ItemHash, p
 	if err != nil {
 		return nil, err
 	}
-	slots, taken := map[int]bool{}, map[vmnet.Protocol]map[int]bool{vmnet.TCP: {}, vmnet.UDP: {}}
+	slots, subnets, taken := map[int]bool{}, map[int]bool{}, map[vmnet.Protocol]map[int]bool{vmnet.TCP: {}, vmnet.UDP: {}}
 	var have []state.Port
-	slot := 0
+	var others []vmnet.Lease
+	slot, subnet := 0, 0
 	for _, vm := range all {
 		if vm.Spec == spec {
-			have, slot = vm.Ports, vm.Net
+			have, slot, subnet = vm.Ports, vm.Net, vm.Net6
 			continue
 		}
 		if len(vm.Ports) > 0 {
-			slots[vm.Net] = true
+			slots[vm.Net], subnets[vm.Net6] = true, true
+			others = append(others, lease(vm))
 		}
 		for _, p := range vm.Ports {
 			taken[vmnet.Protocol(p.Protocol)][int(p.Host)] = true
@@ -348,6 +352,9 @@ func (s *Supervisor) settleNetwork(ctx context.Context, spec message.ItemHash, p
 	}
 	if len(have) == 0 {
 		if slot, err = s.parts.Network.FreeSlot(func(n int) bool { return slots[n] }); err != nil {
+			return nil, err
+		}
+		if subnet, err = s.parts.Network.FreeSubnet6(func(n int) bool { return subnets[n] }); err != nil {
 			return nil, err
 		}
 	}
@@ -361,8 +368,11 @@ func (s *Supervisor) settleNetwork(ctx context.Context, spec message.ItemHash, p
 	for i := range have {
 		have[i].HostIP = bind
 	}
+	if err := s.parts.Network.Admit(lease(state.VM{Spec: spec, Net: slot, Net6: subnet, Ports: have}), others); err != nil {
+		return nil, err
+	}
 	return s.edit(ctx, spec, func(row *state.VM) {
-		row.State, row.Detail, row.Net, row.Ports = state.VMPreparing, "makes disk and network", slot, have
+		row.State, row.Detail, row.Net, row.Net6, row.Ports = state.VMPreparing, "makes disk and network", slot, subnet, have
 	})
 }
 
@@ -407,7 +417,7 @@ func (s *Supervisor) bind(spec message.ItemHash, slot int, ports []state.Port) (
 }
 
 func lease(vm state.VM) vmnet.Lease {
-	l := vmnet.Lease{ID: string(vm.Spec), Slot: vm.Net}
+	l := vmnet.Lease{ID: string(vm.Spec), Slot: vm.Net, Kind: vmnet.Instance, Subnet6: vm.Net6}
 	for _, p := range vm.Ports {
 		l.Forwards = append(l.Forwards, vmnet.Forward{
 			Protocol: vmnet.Protocol(p.Protocol), HostPort: int(p.Host), GuestPort: int(p.Guest),

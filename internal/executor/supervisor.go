@@ -62,6 +62,8 @@ type Chain interface {
 type Network interface {
 	Device(vmnet.Lease) (vmnet.Device, error)
 	FreeSlot(taken func(int) bool) (int, error)
+	FreeSubnet6(taken func(int) bool) (int, error)
+	Admit(l vmnet.Lease, others []vmnet.Lease) error
 	FreePort(protocol vmnet.Protocol, prefer int, taken func(int) bool) (int, error)
 	Apply(ctx context.Context, leases []vmnet.Lease) error
 }
@@ -92,8 +94,6 @@ type Self struct {
 	PeerID      string
 	Endpoint    string // Base URL of the node's HTTP interface, for its ads.
 	PublicIP    string // Where forwarded ports are reached.
-	NodeHash    string // Under which the message network knows the node; "" while it does not.
-	Receiver    string // Address that streams of tokens must flow to; "" takes none.
 	Accelerator vmm.Accelerator
 	Root        string // Directory of the machines' directories.
 	ImageCache  string // Directory of unpacked images.
@@ -486,7 +486,7 @@ func (s *Supervisor) remove(ctx context.Context, vm state.VM) error {
 	}
 	err := s.db.Update(ctx, func(tx *state.Tx) error {
 		// The promise goes with the VM, or it would be counted on its own.
-		return errors.Join(tx.RemoveVM(ctx, vm.Spec), tx.RemoveAcceptance(ctx, vm.Spec, vm.Attempt), tx.RemoveLease(ctx, vm.Spec))
+		return errors.Join(tx.RemoveVM(ctx, vm.Spec), tx.RemoveAcceptance(ctx, vm.Spec, vm.Attempt))
 	})
 	if err != nil {
 		return err

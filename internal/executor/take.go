@@ -323,13 +323,18 @@ func isConfidential(i *message.Instance) bool { return i.Environment.TrustedExec
 
 func hasGPU(i *message.Instance) bool { return i.Requirements != nil && len(i.Requirements.GPU) > 0 }
 
+// Paid refuses, with a *Refusal, an instance that its payment does not start here.
+func (s *Supervisor) Paid(ctx context.Context, spec message.ItemHash, sender string, i *message.Instance) error {
+	return s.mayRequest(ctx, state.Lease{Spec: spec, Owner: i.Address, Sender: sender, Payment: string(i.PaymentType())}, i)
+}
+
 // mayRequest refuses what this node does not start on anybody's word.
 func (s *Supervisor) mayRequest(ctx context.Context, l state.Lease, i *message.Instance) error {
 	if r := i.Requirements; r != nil && r.Node != nil && r.Node.NodeHash != nil {
 		switch want := *r.Node.NodeHash; {
-		case s.self.NodeHash == "":
+		case s.cfg.NodeHash == "":
 			return refuse(NodeUnknown, "Node hash not yet discovered, cannot accept targeted allocations")
-		case string(want) != s.self.NodeHash:
+		case string(want) != s.cfg.NodeHash:
 			return refuse(OtherNode, "Instance is allocated to a different node")
 		}
 	}
@@ -351,7 +356,7 @@ func (s *Supervisor) mayRequest(ctx context.Context, l state.Lease, i *message.I
 	}
 }
 
-// ask says that nobody could tell.
+// away says that nobody could tell.
 func away(err error) error {
 	if err == nil {
 		return nil
@@ -391,14 +396,14 @@ func (s *Supervisor) enoughHeld(ctx context.Context, l state.Lease) error {
 
 func (s *Supervisor) enoughFlow(ctx context.Context, l state.Lease, i *message.Instance) error {
 	p := i.Payment
-	if s.self.Receiver == "" || p == nil || p.Receiver == nil || *p.Receiver != s.self.Receiver {
+	if s.cfg.Receiver == "" || p == nil || p.Receiver == nil || *p.Receiver != s.cfg.Receiver {
 		return refuse(OtherReceiver, "Message is not for this instance")
 	}
 	price, err := s.parts.Core.Price(ctx, l.Spec)
 	if err != nil {
 		return away(err)
 	}
-	flow, err := s.parts.Core.Flow(ctx, flowChain(i), l.Owner, s.self.Receiver)
+	flow, err := s.parts.Core.Flow(ctx, flowChain(i), l.Owner, s.cfg.Receiver)
 	switch {
 	case err != nil:
 		return away(err)

@@ -159,7 +159,7 @@ func (s *Supervisor) askPaying(ctx context.Context, open []state.Lease, head uin
 
 func (s *Supervisor) balance(ctx context.Context, a account) (have *big.Rat, unit string, err error) {
 	if a.payment == string(message.PaySuperfluid) {
-		have, err = s.parts.Core.Flow(ctx, message.Chain(a.chain), a.owner, s.self.Receiver)
+		have, err = s.parts.Core.Flow(ctx, message.Chain(a.chain), a.owner, s.cfg.Receiver)
 		return have, "tokens per second", err
 	}
 	held, credits, err := s.parts.Core.Balance(ctx, a.owner)

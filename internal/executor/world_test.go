@@ -430,6 +430,10 @@ func (n *network) FreeSlot(taken func(int) bool) (int, error) {
 	return 0, errs.New(errs.Exhausted, "no slot is free")
 }
 
+func (n *network) FreeSubnet6(func(int) bool) (int, error) { return 0, nil }
+
+func (n *network) Admit(vmnet.Lease, []vmnet.Lease) error { return nil }
+
 func (n *network) FreePort(_ vmnet.Protocol, prefer int, taken func(int) bool) (int, error) {
 	for p := max(prefer, 20_000); p < 30_000; p++ {
 		if !taken(p) {

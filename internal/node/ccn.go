@@ -40,6 +40,8 @@ func (p peersOf) Count() int { return len(p.host.Connected()) }
 // the message network know only one.
 func (n *Node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
+	case n.machines != nil && !isProducts(r.URL.Path):
+		n.machines.ServeHTTP(w, r)
 	case n.messages == nil:
 		n.handler.ServeHTTP(w, r)
 	case r.URL.Path == "/metrics" && (r.Method == http.MethodGet || r.Method == http.MethodHead):

@@ -33,14 +33,22 @@ func (n *Node) addCompute(ctx context.Context) error {
 	if publicIP == "" {
 		publicIP = n.cfg.VMNet.Bind
 	}
+	core, err := n.openCoreNodes()
+	if err != nil {
+		return err
+	}
+	parts := executor.Parts{
+		DB: n.db, Driver: driver, Network: network, Messages: found{n.ingest, core}, Images: images{n.storage, n.blobs},
+		Publisher: publisher{n.host}, Chain: n.mirror,
+	}
+	if core != nil {
+		parts.Core = core
+	}
 	exec, err := executor.New(n.cfg.Executor, executor.Self{
 		NodeID: n.id, Key: n.keys.Signer, Domain: n.jobDomain(), PeerID: string(n.host.ID()), Endpoint: n.publicURL(), PublicIP: publicIP,
 		Accelerator: caps.Accelerator, Root: root, ImageCache: filepath.Join(filepath.Dir(root), "images"),
 		Logs: filepath.Join(filepath.Dir(root), "consoles"),
-	}, executor.Parts{
-		DB: n.db, Driver: driver, Network: network, Messages: messages{n.ingest}, Images: images{n.storage, n.blobs},
-		Publisher: publisher{n.host}, Chain: n.mirror,
-	}, n.metrics, n.part("executor"))
+	}, parts, n.metrics, n.part("executor"))
 	if err != nil {
 		return fmt.Errorf("build executor: %w", err)
 	}
@@ -55,6 +63,10 @@ func (n *Node) addCompute(ctx context.Context) error {
 	}
 	n.add("executor", exec.Run)
 	n.add("settlement", settler.Run)
+	n.add("vmnet", network.Run)
+	if err := n.serveMachines(exec, core, network); err != nil {
+		return err
+	}
 	n.serve(v1.Compute, v1.Parts{Console: exec})
 	return nil
 }

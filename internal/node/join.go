@@ -10,7 +10,6 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
-	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/storage"
@@ -61,14 +60,6 @@ func (a asker) Ask(ctx context.Context, peerID string, ask *job.Ask) (*job.Reply
 		return nil, err
 	}
 	return job.ParseReply(raw)
-}
-
-// messages gets messages for the executor.
-type messages struct{ pipeline *ingest.Pipeline }
-
-// Message implements executor.Messages.
-func (m messages) Message(ctx context.Context, hash message.ItemHash) (*message.Envelope, error) {
-	return m.pipeline.Obtain(ctx, hash)
 }
 
 // images gets files for the executor.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/api/ccn"
+	"github.com/aleph-onchain/aleph-onchain/internal/api/crn"
 	v1 "github.com/aleph-onchain/aleph-onchain/internal/api/v1"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/build"
@@ -58,6 +59,7 @@ type Node struct {
 	storage *storage.Keeper
 
 	handler  *v1.Server
+	machines *crn.Server  // nil but on a compute node
 	messages *ccn.Server  // nil on a node that does not serve the message network
 	owners   http.Handler // Of an API process: answers what only the owner of the database can; nil elsewhere.
 	parts    []part

@@ -91,7 +91,7 @@ func leases() table[Lease] {
 // PutLease writes a lease's row.
 func (tx *Tx) PutLease(ctx context.Context, l Lease) error { return leases().put(ctx, tx, &l) }
 
-// RemoveLease deletes a lease's row: its machine is removed.
+// RemoveLease deletes a lease's row: its machine has been gone for long.
 func (tx *Tx) RemoveLease(ctx context.Context, spec message.ItemHash) error {
 	return leases().remove(ctx, tx, string(spec))
 }

@@ -142,7 +142,8 @@ type VM struct {
 	ImageRef    message.ItemHash `json:"image_ref"`
 	ImageHash   message.ItemHash `json:"image_hash,omitempty"`
 	Dir         string           `json:"dir"`
-	Net         int              `json:"net"` // Its index in the address pool.
+	Net         int              `json:"net"`            // Its index in the address pool.
+	Net6        int              `json:"net6,omitempty"` // The same for dynamic IPv6 subnets; 0 = none.
 	Ports       []Port           `json:"ports"`
 	PID         int              `json:"pid,omitempty"`
 	Resources   Resources        `json:"resources"`

@@ -1,0 +1,97 @@
+package executor
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+// reserveFor is how long who asks whether there is room may rely on the answer.
+const reserveFor = time.Minute
+
+// Admit gives errs.Exhausted if there is no room for an instance that is not here
+// yet.
+func (s *Supervisor) Admit(ctx context.Context, spec message.ItemHash, i *message.Instance) error {
+	need := state.Resources{VCPUs: i.Resources.VCPUs, MemoryMiB: i.Resources.MemoryMiB, DiskMiB: i.Rootfs.SizeMiB}
+	return s.db.View(ctx, func(v *state.View) error {
+		vms, err := v.VMs(ctx)
+		if err != nil {
+			return err
+		}
+		others := vms[:0]
+		for _, vm := range vms {
+			if vm.Spec != spec {
+				others = append(others, vm)
+			}
+		}
+		kept, err := v.Acceptances(ctx)
+		if err != nil {
+			return err
+		}
+		leases, err := v.Leases(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.fits(need, used(others, kept, leases)); err != nil {
+			return errs.New(errs.Exhausted, "%w", err)
+		}
+		return nil
+	})
+}
+
+// Reserve tells until when an instance of these needs would have room. Nothing but
+// devices is worth being kept for strangers, and there are none.
+func (s *Supervisor) Reserve(ctx context.Context, i *message.Instance) (time.Time, error) {
+	if hasGPU(i) {
+		return time.Time{}, errs.New(errs.Conflict, "Failed to find available GPU matching spec %v", i.Requirements.GPU)
+	}
+	if err := s.Admit(ctx, "", i); err != nil {
+		return time.Time{}, err
+	}
+	return time.Now().Add(reserveFor).UTC(), nil
+}
+
+// Place returns where a machine is on the network, as long as it has a place
+// there.
+func (s *Supervisor) Place(vm state.VM) (vmnet.Device, error) {
+	if len(vm.Ports) == 0 {
+		return vmnet.Device{}, errs.New(errs.NotFound, "machine %s has no place on the network yet", vm.Spec)
+	}
+	return s.parts.Network.Device(lease(vm))
+}
+
+// MendNetwork makes the host's network what the rows say, and returns the machines
+// that have a place there.
+func (s *Supervisor) MendNetwork(ctx context.Context) ([]message.ItemHash, error) {
+	if err := s.applyNetwork(ctx); err != nil {
+		return nil, err
+	}
+	vms, err := s.db.VMs(ctx)
+	var placed []message.ItemHash
+	for _, vm := range vms {
+		if len(vm.Ports) > 0 && !isDown(vm) {
+			placed = append(placed, vm.Spec)
+		}
+	}
+	return placed, err
+}
+
+// Disk returns how much disk the node offers, and how much of it is free, in bytes.
+func (s *Supervisor) Disk(ctx context.Context) (total, free int64, err error) {
+	ad, err := s.capacity(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	return s.totals.DiskMiB << 20, ad.DiskFreeMiB << 20, nil
+}
+
+// Console returns what a machine has written, also one that is gone while that is
+// kept. The caller has checked who asks.
+func (s *Supervisor) Console(ctx context.Context, spec message.ItemHash, follow bool) (io.ReadCloser, error) {
+	return s.console(ctx, LogRequest{Spec: spec, Follow: follow})
+}

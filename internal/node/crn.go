@@ -1,0 +1,76 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/api/crn"
+	"github.com/aleph-onchain/aleph-onchain/internal/corenode"
+	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/hostinfo"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+// openCoreNodes makes the client of core channel nodes; nil when the settings name
+// none.
+func (n *Node) openCoreNodes() (*corenode.Client, error) {
+	if !n.cfg.CoreNode.On() {
+		return nil, nil
+	}
+	core, err := corenode.New(n.cfg.CoreNode, n.metrics, n.part("corenode"))
+	if err != nil {
+		return nil, fmt.Errorf("build client of core channel nodes: %w", err)
+	}
+	return core, nil
+}
+
+// serveMachines makes the interface that clients and schedulers of the Aleph
+// network know of compute nodes, beside the product's own.
+func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, network *vmnet.Network) error {
+	secret, err := crn.ReadSecret(filepath.Join(n.cfg.Node.DataDir, "login_token"))
+	if err != nil {
+		return err
+	}
+	host := hostinfo.New(hostinfo.Options{
+		DataDir: n.cfg.Node.DataDir, Domain: n.cfg.CRN.Domain,
+		Disk: func(ctx context.Context) (total, available int64, err error) { return exec.Disk(ctx) },
+	})
+	parts := crn.Parts{
+		Machines: machines{exec}, Executions: executions{n.db, exec, network}, Messages: found{n.ingest, core}, Payments: payments{exec},
+		Rights: rights{core}, Identity: identity(n.cfg.Executor.NodeHash), Host: host, Logs: consoles{exec}, Resolver: net.DefaultResolver,
+	}
+	if core != nil {
+		parts.Schedulers = core
+	}
+	public := crn.PublicConfig{
+		Networking: crn.PublicNetworking{
+			IPv6Pool: n.cfg.VMNet.IPv6Pool, IPv6Policy: "IPv6AllocationPolicy." + string(n.cfg.VMNet.IPv6Policy), IPv6SubnetPrefix: n.cfg.VMNet.IPv6SubnetBits,
+			IPv6Forwarding: n.cfg.VMNet.IPv6Pool != "", UseNDPProxy: n.cfg.VMNet.NDPProxy,
+		},
+		Security:  crn.PublicSecurity{PrintSystemLogs: true, WatchForUpdates: core != nil, AllowNetworking: true},
+		Payment:   crn.PublicPayment{Receiver: n.cfg.Executor.Receiver, MonitorInterval: crn.PythonFloat(n.cfg.Executor.WatchInterval.Seconds())},
+		Computing: crn.PublicComputing{QEMU: true, DefaultHypervisor: message.QEMU},
+	}
+	if core != nil {
+		public.References.APIServer = n.cfg.CoreNode.Servers[0]
+	}
+	n.machines, err = crn.New(crn.Self{Config: n.cfg.CRN, Secret: secret, Public: public}, parts, n.part("crn"))
+	if err != nil {
+		return fmt.Errorf("build interface of the compute node: %w", err)
+	}
+	return nil
+}
+
+// isProducts reports whether a path is of the product's own interface rather than
+// of one that clients of the Aleph network know.
+func isProducts(path string) bool {
+	switch path {
+	case "/healthz", "/readyz", "/metrics":
+		return true
+	}
+	return strings.HasPrefix(path, "/api/v1/")
+}

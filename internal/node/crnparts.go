@@ -1,0 +1,402 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math/big"
+	"net/netip"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/api/crn"
+	"github.com/aleph-onchain/aleph-onchain/internal/corenode"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
+	"github.com/aleph-onchain/aleph-onchain/protocol/authz"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+// byOwner and byScheduler say in rows who ordered something: the interface has
+// checked their signatures.
+const (
+	byOwner     = "its owner"
+	byScheduler = "a scheduler"
+)
+
+// machines starts, changes and ends machines for the interface of compute nodes.
+type machines struct{ exec *executor.Supervisor }
+
+// Allocate implements crn.Machines.
+func (m machines) Allocate(ctx context.Context, want crn.Allocation) (*crn.Allocated, error) {
+	got, err := m.exec.Allocate(ctx, byScheduler, want.Instances)
+	if err != nil {
+		return nil, err
+	}
+	out := &crn.Allocated{Stopped: got.Stopped, Failed: got.Failed}
+	for _, program := range want.Programs {
+		out.Failed[program] = errs.New(errs.Unavailable, "the node runs no programs")
+	}
+	return out, nil
+}
+
+// Admit implements crn.Machines.
+func (m machines) Admit(ctx context.Context, vm message.ItemHash, want *message.Instance) error {
+	return m.exec.Admit(ctx, vm, want)
+}
+
+// Start implements crn.Machines.
+func (m machines) Start(ctx context.Context, vm message.ItemHash) error {
+	return m.exec.Request(ctx, vm)
+}
+
+// Reserve implements crn.Machines.
+func (m machines) Reserve(ctx context.Context, _ string, want *message.Instance) (time.Time, error) {
+	return m.exec.Reserve(ctx, want)
+}
+
+// UpdatePorts implements crn.Machines.
+func (m machines) UpdatePorts(ctx context.Context, vm message.ItemHash) error {
+	return m.exec.UpdatePorts(ctx, vm)
+}
+
+// Stop implements crn.Machines.
+func (m machines) Stop(ctx context.Context, vm message.ItemHash) error {
+	_, err := m.exec.Stop(ctx, vm, byOwner)
+	return err
+}
+
+// Reboot implements crn.Machines.
+func (m machines) Reboot(ctx context.Context, vm message.ItemHash) error {
+	_, err := m.exec.Reboot(ctx, vm, byOwner)
+	return err
+}
+
+// Expire implements crn.Machines.
+func (m machines) Expire(ctx context.Context, vm message.ItemHash, after time.Duration) error {
+	return m.exec.Expire(ctx, vm, byOwner, after)
+}
+
+// Erase implements crn.Machines.
+func (m machines) Erase(ctx context.Context, vm message.ItemHash) error {
+	return m.exec.Erase(ctx, vm, byOwner)
+}
+
+// Reinstall implements crn.Machines.
+func (m machines) Reinstall(ctx context.Context, vm message.ItemHash, volumes bool) error {
+	return m.exec.Reinstall(ctx, vm, byOwner, volumes)
+}
+
+// RecreateNetwork implements crn.Machines. The rules are a whole that is compared
+// with what there should be, so nothing that is right is taken away for it.
+func (m machines) RecreateNetwork(ctx context.Context) (*crn.Recreated, error) {
+	placed, err := m.exec.MendNetwork(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &crn.Recreated{VMs: placed}, nil
+}
+
+// executions tells what runs here.
+type executions struct {
+	db      *state.DB
+	exec    *executor.Supervisor
+	network *vmnet.Network
+}
+
+// List implements crn.Executions.
+func (e executions) List(ctx context.Context) ([]crn.Execution, error) {
+	var out []crn.Execution
+	err := e.db.View(ctx, func(v *state.View) error {
+		vms, err := v.VMs(ctx)
+		if err != nil {
+			return err
+		}
+		for _, vm := range vms {
+			x, err := e.execution(ctx, v, vm)
+			if err != nil {
+				return err
+			}
+			out = append(out, *x)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Find implements crn.Executions.
+func (e executions) Find(ctx context.Context, spec message.ItemHash) (out *crn.Execution, err error) {
+	err = e.db.View(ctx, func(v *state.View) error {
+		vm, err := v.VM(ctx, spec)
+		if err != nil {
+			return err
+		}
+		out, err = e.execution(ctx, v, *vm)
+		return err
+	})
+	return out, err
+}
+
+// Past implements crn.Executions.
+func (e executions) Past(ctx context.Context, spec message.ItemHash) (out *crn.Execution, err error) {
+	if out, err = e.Find(ctx, spec); !errors.Is(err, errs.NotFound) {
+		return out, err
+	}
+	err = e.db.View(ctx, func(v *state.View) error {
+		out, err = e.execution(ctx, v, state.VM{Spec: spec, State: state.VMStopped})
+		if err == nil && out.Owner == "" {
+			return errs.New(errs.NotFound, "no machine %s was here", spec)
+		}
+		return err
+	})
+	return out, err
+}
+
+// Records implements crn.Executions.
+func (e executions) Records(ctx context.Context, limit int) ([]crn.Record, error) {
+	var out []crn.Record
+	err := e.db.View(ctx, func(v *state.View) error {
+		vms, err := v.VMs(ctx)
+		if err != nil {
+			return err
+		}
+		for _, vm := range vms[:min(len(vms), limit)] {
+			x, err := e.execution(ctx, v, vm)
+			if err != nil {
+				return err
+			}
+			out = append(out, crn.Record{
+				Execution: *x, ID: fmt.Sprintf("%s-%d", vm.Spec, vm.Starts), VCPUs: vm.Resources.VCPUs, Memory: vm.Resources.MemoryMiB,
+			})
+		}
+		return nil
+	})
+	return out, err
+}
+
+// execution is what clients are told of a machine.
+func (e executions) execution(ctx context.Context, v *state.View, vm state.VM) (*crn.Execution, error) {
+	x := &crn.Execution{
+		Hash: vm.Spec, Kind: crn.Instance, Times: timesOf(vm), Running: vm.State == state.VMRunning || vm.State == state.VMBooting && vm.PID != 0,
+		Persistent: true, Hypervisor: vm.Driver, RootfsBytes: vm.Resources.DiskMiB << 20,
+	}
+	l, err := v.Lease(ctx, vm.Spec)
+	switch {
+	case err == nil:
+		x.Owner = l.Owner
+		env, err := message.Parse(l.Message)
+		if err != nil {
+			return nil, fmt.Errorf("read message of machine %s: %w", vm.Spec, err)
+		}
+		x.Chain, x.Channel = env.Chain, env.Channel
+		instance, err := env.Instance()
+		if err != nil {
+			return nil, fmt.Errorf("read message of machine %s: %w", vm.Spec, err)
+		}
+		x.RootfsBytes = instance.Rootfs.SizeMiB << 20
+	case !errors.Is(err, errs.NotFound):
+		return nil, err
+	default:
+		j, err := v.Job(ctx, vm.Spec)
+		if err != nil && !errors.Is(err, errs.NotFound) {
+			return nil, err
+		}
+		if err == nil {
+			x.Owner, x.Chain = j.Payer.Hex(), message.Ethereum
+		}
+	}
+	x.Network, err = e.place(vm)
+	return x, err
+}
+
+// place is where a machine is reached; nil while it has no addresses.
+func (e executions) place(vm state.VM) (*crn.Network, error) {
+	d, err := e.exec.Place(vm)
+	if errors.Is(err, errs.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := &crn.Network{IPv4Network: d.IPv4Network(), IPv4: d.Address.Addr(), Ports: map[uint16]crn.Port{}}
+	if d.Address6.IsValid() {
+		out.IPv6Network, out.IPv6 = d.IPv6Network(), d.Address6.Addr()
+	}
+	for _, p := range vm.Ports {
+		port := out.Ports[p.Guest]
+		port.Host = p.Host
+		port.TCP, port.UDP = port.TCP || p.Protocol == "tcp", port.UDP || p.Protocol == "udp"
+		out.Ports[p.Guest] = port
+		if host, err := netip.ParseAddr(p.HostIP); err == nil {
+			out.HostIPv4 = host
+		}
+	}
+	return out, nil
+}
+
+// timesOf is when a machine came to the stages that clients know, since it was
+// last asked for.
+func timesOf(vm state.VM) crn.Times {
+	since := vm.Entered[state.VMWanted]
+	at := func(states ...state.VMState) (latest time.Time) {
+		for _, st := range states {
+			if t := vm.Entered[st]; !t.Before(since) && t.After(latest) {
+				latest = t
+			}
+		}
+		return latest
+	}
+	t := crn.Times{
+		Defined: vm.CreatedAt, Preparing: at(state.VMFetching), Prepared: at(state.VMPreparing), Starting: at(state.VMBooting), Started: at(state.VMRunning),
+		Stopping: at(state.VMStopping, state.VMPaused, state.VMHalted),
+	}
+	if !t.Stopping.IsZero() {
+		t.Stopped = vm.StoppedAt
+	}
+	return t
+}
+
+// found finds messages for the interface of compute nodes: from peers, and else
+// from core channel nodes.
+type found struct {
+	pipeline *ingest.Pipeline
+	core     *corenode.Client // nil for none.
+}
+
+// Message implements executor.Messages.
+func (f found) Message(ctx context.Context, hash message.ItemHash) (*message.Envelope, error) {
+	env, err := f.pipeline.Obtain(ctx, hash)
+	if err == nil || f.core == nil {
+		return env, err
+	}
+	return f.core.Message(ctx, hash)
+}
+
+// Find implements crn.Messages.
+func (f found) Find(ctx context.Context, hash message.ItemHash) (*crn.Message, error) {
+	env, err := f.Message(ctx, hash)
+	if err != nil {
+		return nil, err
+	}
+	content, err := env.Content()
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "message %s: %w", hash, err)
+	}
+	return &crn.Message{Hash: hash, Sender: env.Sender, Content: content}, nil
+}
+
+// payments knows what is paid for: the executor, which decides by it, too.
+type payments struct{ exec *executor.Supervisor }
+
+// Check implements crn.Payments.
+func (p payments) Check(ctx context.Context, m *crn.Message, want *message.Instance) error {
+	err := p.exec.Paid(ctx, m.Hash, m.Sender, want)
+	var r *executor.Refusal
+	if !errors.As(err, &r) {
+		return err
+	}
+	out := &crn.Unpaid{Required: decimal(r.Required), Available: decimal(r.Available), Detail: r.Text}
+	switch r.Why {
+	case executor.WrongPayment:
+		out.Why = crn.WrongMethod
+	case executor.OtherReceiver:
+		out.Why = crn.WrongReceiver
+	case executor.TooLittleHeld:
+		out.Why = crn.LowBalance
+	case executor.TooFewCredits:
+		out.Why = crn.LowCredits
+	case executor.NoFlow:
+		out.Why = crn.NoStream
+	case executor.TooLittleFlow:
+		out.Why = crn.LowStream
+	default:
+		return errs.New(errs.Unavailable, "%s", r.Text)
+	}
+	return out
+}
+
+// decimal writes an amount with the 18 digits that tokens have, "" for none.
+func decimal(r *big.Rat) string {
+	if r == nil {
+		return ""
+	}
+	return r.FloatString(18)
+}
+
+// rights knows whom owners let act for them.
+type rights struct{ core *corenode.Client }
+
+// Security implements crn.Rights.
+func (r rights) Security(ctx context.Context, owner string) (authz.Security, error) {
+	if r.core == nil {
+		return authz.Security{}, nil // Owners act for themselves.
+	}
+	return r.core.Security(ctx, owner)
+}
+
+// identity is the message under which the network knows the node; "" for none.
+type identity string
+
+// NodeHash implements crn.Identity.
+func (i identity) NodeHash() (message.ItemHash, bool) { return message.ItemHash(i), i != "" }
+
+// consoles reads what machines have written.
+type consoles struct{ exec *executor.Supervisor }
+
+// lineMax bounds a line of a console; a longer one is cut into several.
+const lineMax = 64 << 10
+
+// Lines implements crn.Logs. A console has no times: lines have that of the
+// reading.
+func (c consoles) Lines(ctx context.Context, vm message.ItemHash, q crn.LogQuery) iter.Seq2[crn.Line, error] {
+	return func(yield func(crn.Line, error) bool) {
+		skip := 0
+		if q.Tail >= 0 {
+			past := 0
+			for _, err := range c.read(ctx, vm, false) {
+				if err != nil {
+					yield(crn.Line{}, err)
+					return
+				}
+				past++
+			}
+			skip = max(0, past-q.Tail)
+		}
+		for text, err := range c.read(ctx, vm, q.Follow) {
+			if skip > 0 && err == nil {
+				skip--
+				continue
+			}
+			if !yield(crn.Line{At: time.Now().UTC(), Stream: "stdout", Text: text}, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// read reads the lines of a console.
+func (c consoles) read(ctx context.Context, vm message.ItemHash, follow bool) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		r, err := c.exec.Console(ctx, vm, follow)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		defer r.Close()
+		lines := bufio.NewReaderSize(r, lineMax)
+		for {
+			text, _, err := lines.ReadLine()
+			if errors.Is(err, io.EOF) || err != nil && ctx.Err() != nil {
+				return
+			}
+			if !yield(string(text), err) || err != nil {
+				return
+			}
+		}
+	}
+}

@@ -33,6 +33,8 @@ import (
 // bootMax bounds a step of a machine that is translated on a busy computer.
 const bootMax = 3 * time.Minute
 
+const poll = 10 * time.Millisecond // Of what QEMU does not tell of.
+
 // machine is a running function and the host's end of its streams.
 type machine struct {
 	t      *testing.T
@@ -115,10 +117,14 @@ func (m *machine) connect() {
 			m.conn = c
 			break
 		}
+		select {
+		case <-m.ended:
+			m.t.Fatal("the machine has ended")
+		case <-time.After(poll):
+		}
 		if time.Now().After(deadline) {
 			m.t.Fatal(err)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	var nonce words.Nonce
 	_, _ = rand.Read(nonce[:])
@@ -568,7 +574,7 @@ func (m *machine) snapshot() string {
 		if strings.Contains(said, "failed") {
 			m.t.Fatalf("snapshot: %s", said)
 		}
-		time.Sleep(20 * time.Millisecond)
+		<-time.After(poll)
 	}
 	do(`{"execute": "quit"}`)
 	<-m.ended

@@ -49,11 +49,7 @@ func (h *hostEnd) hello() {
 // newPort returns streams and the host's end of them.
 func newPort(t *testing.T) (*muxStreams, *hostEnd) {
 	t.Helper()
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +60,12 @@ func newPort(t *testing.T) (*muxStreams, *hostEnd) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	return newMuxStreams(&virtioFile{rawFile: rawFile(fds[0]), wake: wake}), &hostEnd{t, c, bufio.NewReader(c)}
+	port, err := newVirtioFile(os.NewFile(uintptr(fds[0]), "port"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { port.Close() })
+	return newMuxStreams(port), &hostEnd{t, c, bufio.NewReader(c)}
 }
 
 // TestStreamsOutliveTheirHost begins sessions one after the other on one port,

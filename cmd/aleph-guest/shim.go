@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	_ "embed"
 	"encoding/binary"
@@ -287,7 +288,11 @@ func (s *shim) call(ctx context.Context, scope words.Scope, body io.Reader, to r
 	}
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	sent := make(chan error, 1)
-	go func() { sent <- sendBody(c, raw, body) }()
+	if r, ok := body.(*bytes.Reader); ok && len(raw)+r.Len() < shimPiece/2 {
+		sent <- sendBody(c, raw, body) // The socket takes that at once.
+	} else {
+		go func() { sent <- sendBody(c, raw, body) }()
+	}
 	end, err := receive(c.r, to)
 	if err != nil {
 		stop()
@@ -327,26 +332,53 @@ func (s *shim) orGone(err error) error {
 	}
 }
 
-// sendBody sends a scope and the body of the request.
+// sendBody sends a scope and the body of the request. A body that comes bit by
+// bit is sent so; of one that is there already, as much as fits goes at once.
 func sendBody(c io.Writer, scope []byte, body io.Reader) error {
-	if err := writeFrame(c, frameCall, scope); err != nil {
+	w := bufio.NewWriterSize(c, shimPiece)
+	if err := writeFrame(w, frameCall, scope); err != nil {
 		return err
 	}
-	buf := make([]byte, shimPiece)
+	_, whole := body.(*bytes.Reader)
+	var buf []byte
 	for {
+		if !whole {
+			if err := w.Flush(); err != nil {
+				return fmt.Errorf("tell the program's process: %w", err)
+			}
+		}
+		if buf == nil {
+			buf = make([]byte, pieceOf(body))
+		}
 		n, err := body.Read(buf)
 		if n > 0 {
-			if err := writeFrame(c, frameBody, buf[:n]); err != nil {
+			if err := writeFrame(w, frameBody, buf[:n]); err != nil {
 				return err
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			return writeFrame(c, frameEnd, nil)
+			break
 		}
 		if err != nil {
 			return err
 		}
 	}
+	err := writeFrame(w, frameEnd, nil)
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
+		return fmt.Errorf("tell the program's process: %w", err)
+	}
+	return nil
+}
+
+// pieceOf is how large the pieces of a body should be.
+func pieceOf(body io.Reader) int {
+	if r, ok := body.(*bytes.Reader); ok {
+		return min(max(r.Len(), 1), shimPiece)
+	}
+	return shimPiece
 }
 
 // writeError is that the answer could not be passed on.
@@ -419,9 +451,8 @@ func fromLatin1(s string) []byte {
 const shimHeader = 5
 
 func writeFrame(w io.Writer, kind byte, payload []byte) error {
-	buf := make([]byte, shimHeader, shimHeader+len(payload))
-	buf[0] = kind
-	binary.BigEndian.PutUint32(buf[1:], uint32(len(payload)))
+	buf := append(make([]byte, 0, shimHeader+len(payload)), kind)
+	buf = binary.BigEndian.AppendUint32(buf, uint32(len(payload)))
 	if _, err := w.Write(append(buf, payload...)); err != nil {
 		return fmt.Errorf("tell the program's process: %w", err)
 	}

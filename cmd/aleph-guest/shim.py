@@ -220,6 +220,7 @@ class Program:
             self.app = target
         self.lifespan = Lifespan(self.app)
         await self.lifespan.startup()
+        reseed()  # The first time takes longest, and copies have it behind them.
         # What is there now stays: it need not be looked at, nor be copied
         # where machines share the memory of a snapshot.
         gc.collect()

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-yamux/v5"
@@ -104,9 +105,6 @@ const (
 	portBytes     = 4
 	portTimeout   = 10 * time.Second // For the bytes that say where a stream goes.
 	listenBacklog = 64
-	// hostPoll is how often the port is looked at for a host. Calls wait for it
-	// when a copy of the machine begins.
-	hostPoll = 2 * time.Millisecond
 )
 
 var errNoHost = errors.New("no host is connected")
@@ -147,9 +145,7 @@ func (m *muxStreams) Run(ctx context.Context, began func()) {
 	for ctx.Err() == nil {
 		nonce, err := words.AwaitHello(r)
 		if errors.Is(err, io.EOF) {
-			// A virtio port reads as ended while no host is connected.
-			time.Sleep(hostPoll)
-			continue
+			continue // A host that left without a session.
 		}
 		if err != nil {
 			return
@@ -315,49 +311,59 @@ func (c *sessionConn) SetReadDeadline(time.Time) error { return nil }
 // SetWriteDeadline implements net.Conn.
 func (c *sessionConn) SetWriteDeadline(time.Time) error { return nil }
 
-// virtioFile is a virtio port. Its reads can be interrupted, which a read of the
-// device itself cannot.
+// virtioFile is a virtio port that the runtime's poller waits for, so that no
+// thread does: with one processor every other goroutine would wait too, until the
+// runtime notices. The poller is told of changes only, thus a port without a host,
+// which can always be read, does not keep it busy.
 type virtioFile struct {
-	rawFile
-	wake int // An eventfd.
+	*os.File
+	raw  syscall.RawConn
+	host bool // Something was read since the last host left.
 }
 
 func openPort(device string) (*virtioFile, error) {
-	fd, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(device, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", device, err)
 	}
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	return newVirtioFile(os.NewFile(uintptr(fd), device))
+}
+
+func newVirtioFile(f *os.File) (*virtioFile, error) {
+	raw, err := f.SyscallConn()
+	if err == nil {
+		err = f.SetReadDeadline(time.Time{}) // Fails for what cannot be waited for.
+	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("make event: %w", err), unix.Close(fd))
+		return nil, errors.Join(fmt.Errorf("wait for %s: %w", f.Name(), err), f.Close())
 	}
-	return &virtioFile{rawFile: rawFile(fd), wake: wake}, nil
+	return &virtioFile{File: f, raw: raw}, nil
 }
 
-var errInterrupted = errors.New("read was interrupted")
-
-// Read reads what is there, and waits for it.
-func (f *virtioFile) Read(p []byte) (int, error) {
-	for {
-		fds := []unix.PollFd{{Fd: int32(f.rawFile), Events: unix.POLLIN}, {Fd: int32(f.wake), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds, -1); err != nil {
-			if errors.Is(err, unix.EINTR) {
-				continue
+// Read implements io.Reader. When the host leaves it gives io.EOF, once; after
+// that it waits for another.
+func (f *virtioFile) Read(p []byte) (n int, err error) {
+	waited := f.raw.Read(func(fd uintptr) bool {
+		for {
+			if n, err = unix.Read(int(fd), p); !errors.Is(err, unix.EINTR) {
+				break
 			}
-			return 0, os.NewSyscallError("poll", err)
 		}
-		if fds[1].Revents != 0 {
-			return 0, errInterrupted
-		}
-		return f.rawFile.Read(p)
+		return n > 0 || err == nil && f.host || err != nil && !errors.Is(err, unix.EAGAIN)
+	})
+	switch {
+	case waited != nil:
+		return 0, fmt.Errorf("wait for the host: %w", waited)
+	case err != nil:
+		return 0, os.NewSyscallError("read", err)
+	case n == 0:
+		f.host = false
+		return 0, io.EOF
 	}
+	f.host = true
+	return n, nil
 }
 
-func (f *virtioFile) interrupt() {
-	_, _ = unix.Write(f.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
-}
+func (f *virtioFile) interrupt() { _ = f.SetReadDeadline(time.Unix(1, 0)) }
 
-func (f *virtioFile) resume() {
-	var count [8]byte
-	_, _ = unix.Read(f.wake, count[:])
-}
+func (f *virtioFile) resume() { _ = f.SetReadDeadline(time.Time{}) }

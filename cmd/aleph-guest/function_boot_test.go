@@ -49,11 +49,11 @@ type machine struct {
 
 func startMachine(t *testing.T, drives ...string) *machine {
 	t.Helper()
-	return startFrom(t, "", drives...)
+	return startWith(t, nil, drives...)
 }
 
-// startFrom starts a machine, or goes on with one from its snapshot.
-func startFrom(t *testing.T, snapshot string, drives ...string) *machine {
+// startWith starts a machine with further arguments of QEMU.
+func startWith(t *testing.T, more []string, drives ...string) *machine {
 	t.Helper()
 	img := vmmtest.FunctionImage(t)
 	dir, err := os.MkdirTemp("", "fn") //nolint:usetesting // A socket's path must be short.
@@ -70,9 +70,7 @@ func startFrom(t *testing.T, snapshot string, drives ...string) *machine {
 		"-device", "virtserialport,chardev=streams,name=" + words.StreamsPort,
 		"-chardev", "socket,id=qmp,path=" + filepath.Join(dir, "qmp") + ",server=on,wait=off", "-mon", "chardev=qmp,mode=control",
 	}
-	if snapshot != "" {
-		args = append(args, "-incoming", "exec:cat "+snapshot)
-	}
+	args = append(args, more...)
 	for i, d := range append([]string{img.Rootfs}, drives...) {
 		args = append(args, "-drive", fmt.Sprintf("if=none,id=d%d,format=raw,read-only=%s,file=%s", i, readOnly(d), d), "-device", fmt.Sprintf("virtio-blk-pci,drive=d%d", i))
 	}
@@ -581,44 +579,89 @@ func (m *machine) snapshot() string {
 	return file
 }
 
-// TestFunctionCopies starts two machines from one snapshot. They have nothing in
-// common that should be a machine's own.
-func TestFunctionCopies(t *testing.T) {
-	t.Parallel()
-	m := startMachine(t)
-	m.ready()
-	res := m.configure(words.Config{Interface: words.ASGI, Encoding: words.Plain, Entrypoint: "app", Code: []byte(`
+const copyProgram = `
 import json, os, random, socket, time, uuid
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         return
     answer = {"random": random.random(), "urandom": os.urandom(16).hex(), "uuid": str(uuid.uuid4())}
-    answer |= {"hostname": socket.gethostname(), "time": time.time()}
+    answer |= {"hostname": socket.gethostname(), "time": time.time(), "mac": open("/sys/class/net/eth0/address").read().strip()}
+    # The gateway is the host, whose loopback it reaches.
+    with socket.create_connection(("10.0.2.2", int(scope["path"][1:])), 30) as s:
+        answer["from"] = s.getsockname()[0]
+        answer["said"] = s.recv(100).decode()
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
+        s.connect(("2001:db8::1", 9))
+        answer["from6"] = s.getsockname()[0]
     await send({"type": "http.response.start", "status": 200})
     await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
-`)})
+`
+
+// greeter listens on the loopback and greets who comes.
+func greeter(t *testing.T) (path string) {
+	t.Helper()
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "hello")
+			c.Close()
+		}
+	}()
+	return fmt.Sprintf("/%d", l.Addr().(*net.TCPAddr).Port)
+}
+
+// TestFunctionCopies starts two machines from one snapshot. They have nothing in
+// common that should be a machine's own, and each reaches the network by its own
+// addresses.
+func TestFunctionCopies(t *testing.T) {
+	t.Parallel()
+	device := []string{"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:00:00:01"}
+	path := greeter(t)
+	m := startWith(t, device)
+	m.ready()
+	res := m.configure(words.Config{
+		Interface: words.ASGI, Encoding: words.Plain, Entrypoint: "app", Code: []byte(copyProgram), IP: "10.0.2.15", Route: "10.0.2.2",
+		IPv6: "fec0::15/64", IPv6Gateway: "fec0::2", DNSServers: []string{"10.0.2.3"},
+	})
 	if !res.Success {
 		t.Fatalf("config: %+v", res)
 	}
-	m.answer("/", 0)
+	got := m.answer(path, 0)
+	if got["from"] != "10.0.2.15" || got["from6"] != "fec0::15" || got["said"] != "hello" || got["mac"] != "52:54:00:00:00:01" {
+		t.Errorf("the first machine is %v, want it to reach the host by its addresses", got)
+	}
 	state := m.snapshot()
 	var copies []map[string]any
 	for i := range 2 {
-		c := startFrom(t, state)
+		c := startWith(t, append([]string{"-incoming", "exec:cat " + state}, device...))
 		if ready := c.ready(); !ready.Configured {
 			t.Errorf("a copy says %+v, want the config to be there", ready)
 		}
-		seed := make([]byte, words.SeedBytes)
-		_, _ = rand.Read(seed)
-		c.reseed(words.Reseed{Seed: seed, Time: int64(2_000_000_000+1000*i) * 1e9, Hostname: fmt.Sprint("copy", i)})
-		got := c.answer("/", 0)
+		own := words.Reseed{
+			Seed: make([]byte, words.SeedBytes), Time: int64(2_000_000_000+1000*i) * 1e9, Hostname: fmt.Sprint("copy", i), MAC: fmt.Sprintf("52:54:00:00:01:%02x", i),
+			IP: fmt.Sprintf("10.0.2.%d", 20+i), Route: "10.0.2.2", IPv6: fmt.Sprintf("fec0::%d/64", 20+i), IPv6Gateway: "fec0::2",
+		}
+		_, _ = rand.Read(own.Seed)
+		c.reseed(own)
+		got := c.answer(path, 0)
 		if at, _ := got["time"].(float64); at < float64(2_000_000_000+1000*i) || at > float64(2_000_000_900+1000*i) {
 			t.Errorf("copy %d has the time %v", i, got["time"])
+		}
+		if got["hostname"] != own.Hostname || got["mac"] != own.MAC || got["from"] != own.IP || fmt.Sprint(got["from6"], "/64") != own.IPv6 || got["said"] != "hello" {
+			t.Errorf("copy %d is %v, want %+v", i, got, own)
 		}
 		copies = append(copies, got)
 		_ = c.cmd.Process.Kill()
 	}
-	for _, own := range []string{"random", "urandom", "uuid", "hostname"} {
+	for _, own := range []string{"random", "urandom", "uuid"} {
 		if copies[0][own] == copies[1][own] {
 			t.Errorf("both copies have %s %v", own, copies[0][own])
 		}

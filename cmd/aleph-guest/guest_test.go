@@ -32,7 +32,7 @@ func write(t *testing.T, name, text string, mode os.FileMode) {
 	}
 }
 
-func read(t *testing.T, name string) string {
+func read(t testing.TB, name string) string {
 	t.Helper()
 	raw, err := os.ReadFile(name)
 	if err != nil {

@@ -176,7 +176,6 @@ func (s *shim) readControl(ctx context.Context) (byte, []byte, error) {
 type shimEnd struct {
 	Error     *string `json:"error"`
 	Traceback string  `json:"traceback"`
-	Close     bool    `json:"close"`
 }
 
 func (e shimEnd) err() error {
@@ -306,7 +305,7 @@ func (s *shim) call(ctx context.Context, scope words.Scope, body io.Reader, to r
 	// has its answer does not wait for that.
 	go func() {
 		err := <-sent
-		if stop() && err == nil && !end.Close {
+		if stop() && err == nil {
 			s.release(c)
 			return
 		}

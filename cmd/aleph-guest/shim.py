@@ -11,11 +11,11 @@ the process is up.
 
 A call: C is its scope (JSON), B a piece of the body, E its end. The answer: S is
 status and headers (JSON), B a piece of the body, E the end (JSON: error and
-traceback if the program raised). The connection is then free for the next call,
-unless the end says close.
+traceback if the program raised). The connection is then free for the next call.
 """
 
 import asyncio
+import collections
 import gc
 import importlib
 import json
@@ -29,6 +29,7 @@ import types
 HEAD = struct.Struct(">cI")
 FRAME_MAX = 32 << 20
 PIECE_MAX = 64 << 10
+WINDOW = 256 << 10  # Of a body, what may come before the program reads it.
 STARTUP_SECONDS = 30
 SHUTDOWN_SECONDS = 10
 ASGI = {"version": "3.0", "spec_version": "2.3"}
@@ -90,8 +91,8 @@ class Lifespan:
         scope = {"type": "lifespan", "asgi": ASGI, "state": self.state}
         try:
             await self.app(scope, self.events.get, self.send)
-        except Exception:  # The program's own way to say that it knows no lifespans.
-            pass
+        except (Exception, asyncio.CancelledError):
+            pass  # The program's own way to say that it knows no lifespans.
         self.answers.put_nowait(None)
 
     async def send(self, message):
@@ -101,57 +102,79 @@ class Lifespan:
 class Call:
     """A call on its way through the program."""
 
-    def __init__(self, reader, writer, scope):
-        self.reader = reader
-        self.writer = writer
-        self.event = scope["type"] != "http"
+    def __init__(self, connection, given):
+        self.connection = connection
+        self.event = given["type"] != "http"
+        self.pieces = collections.deque()  # Of the body, not read yet.
+        self.size = 0  # Theirs.
         self.body_ended = False
+        self.body_told = False  # The program was given the last piece.
         self.gone = False  # The other side has hung up.
-        self.receiving = False
-        self.started = False
-        self.ended = False
+        self.done = False  # The program has ended.
+        self.changed = asyncio.Event()
         self.start = None
+        self.started = False
+        self.answered = False
 
-    async def piece(self):
-        """Returns the next piece of the body and whether it is the last."""
-        kind, payload = await read_frame(self.reader)
-        if kind == b"E":
-            self.body_ended = True
-        return payload
+    # What the other side says.
+
+    def feed(self, piece):
+        self.pieces.append(piece)
+        self.size += len(piece)
+        if self.size > WINDOW:
+            self.connection.transport.pause_reading()
+        self.changed.set()
+
+    def end_body(self):
+        self.body_ended = True
+        self.changed.set()
+
+    def hang_up(self):
+        self.gone = True
+        self.changed.set()
+
+    # What the program does.
+
+    async def wait(self):
+        self.changed.clear()
+        await self.changed.wait()
 
     async def receive(self):
-        if self.event:
-            return await self.receive_event()
-        if not self.gone and not self.ended:
-            self.receiving = True
-            try:
-                # Behind the body nothing comes until the call has ended, so this
-                # then waits for the other side to hang up.
-                payload = await self.piece()
-                return {"type": "http.request", "body": payload, "more_body": not self.body_ended}
-            except (asyncio.IncompleteReadError, ConnectionError):
-                self.gone = True
-            finally:
-                self.receiving = False
+        while self.event and not self.body_ended and not self.gone:
+            await self.wait()
+        while not self.body_told:
+            if self.event and self.body_ended:
+                self.body_told = True
+                return {"type": "aleph.message", "body": b"".join(self.pieces).decode()}
+            if self.pieces:
+                piece = self.pieces.popleft()
+                self.size -= len(piece)
+                if self.size <= WINDOW:
+                    self.connection.resume_reading()
+                self.body_told = self.body_ended and not self.pieces
+                return {"type": "http.request", "body": piece, "more_body": not self.body_told}
+            if self.body_ended:
+                self.body_told = True
+                return {"type": "http.request", "body": b"", "more_body": False}
+            if self.is_over():
+                break
+            await self.wait()
+        while not self.is_over():
+            await self.wait()
         return {"type": "http.disconnect"}
 
-    async def receive_event(self):
-        parts = []
-        while not self.body_ended:
-            parts.append(await self.piece())
-        if not parts:
-            await asyncio.Event().wait()  # There is one event.
-        return {"type": "aleph.message", "body": b"".join(parts).decode()}
+    def is_over(self):
+        return self.gone or self.answered or self.done
 
     async def send(self, message):
-        if self.ended or self.gone:
+        if self.answered or self.gone:
             return
         if self.event:
-            self.ended = True
             body = message.get("body", b"")
             if not isinstance(body, (bytes, str)):
                 body = json.dumps(body, default=str)
-            await self.write_body(body.encode() if isinstance(body, str) else body)
+            self.answered = True
+            self.write_body(body.encode() if isinstance(body, str) else body)
         elif message["type"] == "http.response.start":
             if self.start is not None:
                 raise RuntimeError("http.response.start was sent twice")
@@ -160,42 +183,108 @@ class Call:
         elif message["type"] == "http.response.body":
             if self.start is None:
                 raise RuntimeError("http.response.body was sent before http.response.start")
-            self.ended = not message.get("more_body", False)
-            await self.write_body(message.get("body", b""))
+            self.answered = not message.get("more_body", False)
+            self.write_body(message.get("body", b""))
         else:
             raise RuntimeError(f"{message['type']} was sent in a call of HTTP")
+        await self.connection.writable.wait()
 
-    async def write_body(self, body):
-        out = []
+    def write_body(self, body):
         if not self.started and self.start is not None:
             self.started = True
-            out.append(frame(b"S", json.dumps(self.start).encode()))
+            self.connection.write(b"S", json.dumps(self.start).encode())
         body = bytes(body)
         for at in range(0, len(body), PIECE_MAX):
-            out.append(frame(b"B", body[at : at + PIECE_MAX]))
-        try:
-            self.writer.write(b"".join(out))
-            await self.writer.drain()
-        except ConnectionError:
-            self.gone = True
+            self.connection.write(b"B", body[at : at + PIECE_MAX])
+        if self.answered:
+            self.changed.set()
+            # Most programs end now, and the end goes with this.
+            asyncio.get_running_loop().call_soon(self.connection.flush)
+        else:
+            self.connection.flush()
 
-    async def finish(self, result):
-        """Ends the answer and returns whether another call may follow."""
-        if self.gone:
-            return False
+    def finish(self, result):
+        """Ends the answer; another call may follow."""
+        self.done = True
+        self.changed.set()
         if not result and not self.event and self.start is None:
             result = {"error": "the application ended without a response", "traceback": ""}
         if not result and not self.started:
-            await self.write_body(b"")
-        if self.receiving:
-            result["close"] = True
-        self.writer.write(frame(b"E", json.dumps(result).encode()))
-        await self.writer.drain()
-        if self.receiving:
-            return False
-        while not self.body_ended:  # What the program did not want to read.
-            await self.piece()
-        return True
+            self.write_body(b"")
+        self.connection.write(b"E", json.dumps(result).encode())
+        self.connection.flush()
+        self.connection.resume_reading()
+
+
+class Connection(asyncio.Protocol):
+    """A connection for calls, one at a time.
+
+    What the program did not read of a call comes before the next, and is passed
+    over.
+    """
+
+    def __init__(self, program):
+        self.program = program
+        self.transport = None
+        self.buffer = bytearray()
+        self.out = []
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self.call = None
+        self.task = None
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def connection_lost(self, exc):
+        self.writable.set()
+        if self.call is not None:
+            self.call.hang_up()
+
+    def pause_writing(self):
+        self.writable.clear()
+
+    def resume_writing(self):
+        self.writable.set()
+
+    def resume_reading(self):
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def write(self, kind, payload):
+        self.out.append(frame(kind, payload))
+
+    def flush(self):
+        if self.out and not self.transport.is_closing():
+            self.transport.write(b"".join(self.out))
+        self.out.clear()
+
+    def data_received(self, data):
+        self.buffer += data
+        at = 0
+        while len(self.buffer) - at >= HEAD.size:
+            kind, size = HEAD.unpack_from(self.buffer, at)
+            end = at + HEAD.size + size
+            if size > FRAME_MAX:
+                self.transport.abort()
+                return
+            if len(self.buffer) < end:
+                break
+            self.take(kind, bytes(self.buffer[at + HEAD.size : end]))
+            at = end
+        del self.buffer[:at]
+
+    def take(self, kind, payload):
+        if kind == b"C":
+            given = json.loads(payload)
+            self.call = Call(self, given)
+            self.task = asyncio.get_running_loop().create_task(self.program.run(self.call, given))
+        elif self.call is None or self.call.done:
+            pass
+        elif kind == b"B":
+            self.call.feed(payload)
+        elif kind == b"E":
+            self.call.end_body()
 
 
 class Program:
@@ -226,19 +315,7 @@ class Program:
         gc.collect()
         gc.freeze()
 
-    async def serve(self, reader, writer):
-        try:
-            while True:
-                kind, payload = await read_frame(reader)
-                if kind != b"C" or not await self.call(reader, writer, json.loads(payload)):
-                    return
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    async def call(self, reader, writer, given):
-        call = Call(reader, writer, given)
+    async def run(self, call, given):
         scope = {"type": given["type"], "asgi": ASGI}
         if not call.event:
             query = given["query_string"].encode()
@@ -258,10 +335,10 @@ class Program:
         result = {}
         try:
             await self.app(scope, call.receive, call.send)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             result = failure(error)
             print(result["traceback"], end="", file=sys.stderr, flush=True)
-        return await call.finish(result)
+        call.finish(result)
 
 
 def reseed():
@@ -296,7 +373,8 @@ async def main():
         try:
             if kind == b"L":
                 await program.load(json.loads(payload))
-                server = await asyncio.start_unix_server(program.serve, sock=socket.socket(fileno=4), backlog=128)
+                calls = socket.socket(fileno=4)
+                server = await asyncio.get_running_loop().create_unix_server(lambda: Connection(program), sock=calls, backlog=128)
             elif kind == b"R":
                 reseed()
             elif kind == b"Q" and program.lifespan is not None:

@@ -22,7 +22,7 @@ import (
 // The shim runs here in the Python of this computer.
 
 // newShim starts a shim and returns what it and its program print.
-func newShim(t *testing.T) (*shim, func() string) {
+func newShim(t testing.TB) (*shim, func() string) {
 	t.Helper()
 	python, err := exec.LookPath("python3")
 	if err != nil {
@@ -73,7 +73,7 @@ func (waiter) start(path string, argv []string, attr *syscall.ProcAttr) (int, <-
 	return pid, ended, nil
 }
 
-func load(t *testing.T, source string) *shim {
+func load(t testing.TB, source string) *shim {
 	t.Helper()
 	s, _ := newShim(t)
 	if err := s.load(t.Context(), shimLoad{Source: &source, Entrypoint: "app", Environ: map[string]string{"GREETING": "hi"}}); err != nil {
@@ -138,6 +138,7 @@ func TestShimCalls(t *testing.T) {
 func TestShimErrors(t *testing.T) {
 	t.Parallel()
 	s := load(t, `
+import asyncio
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         return
@@ -146,15 +147,21 @@ async def app(scope, receive, send):
         raise ValueError("wanted")
     if path == "/silent":
         return
+    if path == "/cancel":
+        raise asyncio.CancelledError("on its own")
     await send({"type": "http.response.start", "status": 200})
     if path == "/early":
         raise ValueError("before the body")
     await send({"type": "http.response.body", "body": b"part", "more_body": path == "/late"})
     if path == "/late":
         raise ValueError("within the body")
+    if path == "/ok":  # Who waits for the end of the call comes to it.
+        while (await receive())["type"] != "http.disconnect":
+            pass
 `)
 	for path, want := range map[string]string{
 		"/raise": "ValueError: wanted", "/silent": "without a response", "/early": "before the body", "/late": "within the body",
+		"/cancel": "on its own",
 	} {
 		err := s.call(t.Context(), get(path), strings.NewReader(""), &wholeReply{})
 		var raised *programError
@@ -348,6 +355,16 @@ async def app(scope, receive, send):
 	seeded := strings.TrimSpace(tool(t, "python3", "-c", "import random; random.seed(1); print(random.getrandbits(64))"))
 	if w.body.String() == seeded {
 		t.Errorf("after a reseed the program draws %s, the number of its old seed", seeded)
+	}
+}
+
+// BenchmarkShimCall is a call of a program that does nothing, without the host.
+func BenchmarkShimCall(b *testing.B) {
+	s := load(b, echo)
+	for b.Loop() {
+		if err := s.call(b.Context(), get("/deaf"), bytes.NewReader(nil), &wholeReply{}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

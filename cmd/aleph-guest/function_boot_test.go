@@ -63,7 +63,7 @@ func startWith(t *testing.T, more []string, drives ...string) *machine {
 	m := &machine{t: t, dir: dir, ended: make(chan struct{})}
 	args := []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "pc,usb=off,vmport=off,hpet=off,graphics=off",
-		"-accel", "tcg", "-cpu", "max", "-m", "256M", "-kernel", img.Kernel, "-initrd", img.Initrd,
+		"-accel", "tcg", "-cpu", "max", "-m", "128M", "-kernel", img.Kernel, "-initrd", img.Initrd,
 		"-append", img.Cmdline + " no_timer_check lpj=10400000",
 		"-chardev", "file,id=console,path=" + filepath.Join(dir, "console"), "-serial", "chardev:console",
 		"-device", "virtio-serial-pci", "-chardev", "socket,id=streams,path=" + filepath.Join(dir, "streams") + ",server=on,wait=off",

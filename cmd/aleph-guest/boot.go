@@ -13,7 +13,6 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/agent"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/cloudinit"
-	words "github.com/aleph-onchain/aleph-onchain/protocol/guest"
 )
 
 const (
@@ -56,10 +55,7 @@ func boot() {
 	g.reaper = newReaper()
 	go g.reaper.run()
 	go g.watchSignals()
-	bringUp := g.bringUp
-	if hasArgument(words.FunctionArgument) {
-		bringUp = g.bringUpFunction
-	}
+	bringUp := g.bringUpOf()
 	go func() {
 		if err := bringUp(ctx); err != nil {
 			g.fatal(err)

@@ -1,3 +1,5 @@
+//go:build !machine
+
 package main
 
 import (
@@ -68,6 +70,14 @@ func (e *programError) Error() string { return e.text }
 // errProgramGone is that the process of the program has ended by itself. The
 // machine ends with it.
 var errProgramGone = errors.New("the program's process has ended")
+
+// bringUpOf returns what brings the machine up, by what it is.
+func (g *guest) bringUpOf() func(context.Context) error {
+	if hasArgument(words.FunctionArgument) {
+		return g.bringUpFunction
+	}
+	return g.bringUp
+}
 
 // bringUpFunction does everything until the machine can be told what it is for.
 func (g *guest) bringUpFunction(ctx context.Context) error {

@@ -11,7 +11,8 @@
 // With aleph.function=1 on the kernel's command line the machine is one of a
 // function: the root disk is a squashfs under a layer in memory, there is no
 // seed, and the host says by streams what the machine is for and calls its
-// program. See docs/protocol/guest.md.
+// program. See docs/protocol/guest.md. A guest that is built with the tag machine
+// cannot do that, and is half as large.
 package main
 
 import (

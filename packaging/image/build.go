@@ -42,6 +42,7 @@ type recipe struct {
 	packages []string // Without the kernel.
 	modules  []moduleGroup
 	cmdline  string
+	tags     string // That aleph-guest is built with.
 	// rootfs writes the root disk of the packages.
 	rootfs func(b *builder, packages []debPackage, name string) error
 }
@@ -49,7 +50,7 @@ type recipe struct {
 // machineRecipe is the image of machines that people log in to.
 func machineRecipe() recipe {
 	return recipe{
-		name: "debian-" + suite, packages: rootPackages, modules: moduleGroups, cmdline: cmdline,
+		name: "debian-" + suite, packages: rootPackages, modules: moduleGroups, cmdline: cmdline, tags: "machine",
 		rootfs: func(b *builder, packages []debPackage, name string) error {
 			t, err := b.rootTree(packages)
 			if err != nil {
@@ -71,7 +72,7 @@ func (b *builder) build(r recipe, out string, force bool) error {
 	}
 	defer os.RemoveAll(work)
 
-	agent, err := b.buildAgent(work)
+	agent, err := b.buildAgent(work, r.tags)
 	if err != nil {
 		return err
 	}
@@ -138,9 +139,9 @@ func (b *builder) assemble(r recipe, work, image string, agent []byte, packages 
 }
 
 // buildAgent builds aleph-guest.
-func (b *builder) buildAgent(work string) ([]byte, error) {
+func (b *builder) buildAgent(work, tags string) ([]byte, error) {
 	name := filepath.Join(work, "aleph-guest")
-	cmd := b.command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", name,
+	cmd := b.command("go", "build", "-trimpath", "-buildvcs=false", "-tags="+tags, "-ldflags=-s -w -buildid=", "-o", name,
 		"github.com/aleph-onchain/aleph-onchain/cmd/aleph-guest")
 	cmd.Env = append(cmd.Env, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=")
 	b.sayf("building aleph-guest")

@@ -380,8 +380,10 @@ func TestVolumesOfPrograms(t *testing.T) {
 	got := m.config.Volumes
 	m.mu.Unlock()
 	want := []guest.Volume{
-		{Mount: "/opt/code", Device: "vdb", ReadOnly: true}, {Mount: "/data", Device: "vdc", ReadOnly: true},
-		{Mount: "/mnt/mystate", Device: "vdd"}, {Mount: "/mnt/unamed_volume_2", Device: "vde"},
+		{Mount: "/opt/code", Device: "vdb", ReadOnly: true},
+		{Mount: "/data", Device: "vdc", ReadOnly: true},
+		{Mount: "/mnt/mystate", Device: "vdd"},
+		{Mount: "/mnt/unamed_volume_2", Device: "vde"},
 	}
 	if len(got) != len(want) {
 		t.Fatalf("volumes %+v", got)

@@ -197,7 +197,7 @@ func mountPoint(mount, name string) string {
 	return path.Clean("/" + mount)
 }
 
-var notPlain = regexp.MustCompile(`[^\w\-]`) //nolint:gochecknoglobals // A constant.
+var notPlain = regexp.MustCompile(`[^\w\-]`)
 
 // plainName is a name that is no more than a file of its directory.
 func plainName(name string) string {
@@ -288,7 +288,7 @@ func (p *plan) digest() (string, error) {
 		Internet      bool
 		Level         string
 	}{
-		p.runtime.Hash, p.code.Hash, input, drives, config, int(p.program.Resources.VCPUs), int(p.program.Resources.MemoryMiB),
+		p.runtime.Hash, p.code.Hash, input, drives, config, p.program.Resources.VCPUs, p.program.Resources.MemoryMiB,
 		p.program.Environment.Internet, p.level,
 	})
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -83,10 +82,7 @@ func (w realWorld) File(ctx context.Context, owner string, ref message.ItemHash,
 // realService runs programs in real machines.
 func realService(t testing.TB) (realWorld, *functions.Service, string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "functions")
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
 	w := realWorld{&world{
 		dir: dir, programs: map[message.ItemHash]*message.Program{}, files: map[message.ItemHash]string{}, roomMiB: 4096,
 		up: map[message.ItemHash]bool{},
@@ -105,7 +101,7 @@ func realService(t testing.TB) (realWorld, *functions.Service, string) {
 	go func() { ran <- s.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := errors.Join(<-ran, driver.Close(), os.RemoveAll(dir)); err != nil {
+		if err := errors.Join(<-ran, driver.Close()); err != nil {
 			t.Errorf("end: %v", err)
 		}
 	})

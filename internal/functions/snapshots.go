@@ -202,7 +202,7 @@ func (k *keeper) makeAt(ctx context.Context, p *plan, level string) (err error) 
 		defer cancel()
 		err = errors.Join(err, t.Kill(kill), vmm.Remove(spec.Dir), removeAll(dir))
 	}()
-	ready, err := k.s.attach(m, t)
+	ready, err := k.s.attach(m, t) //nolint:contextcheck // What a machine says is heard for as long as it runs.
 	if err != nil {
 		return err
 	}

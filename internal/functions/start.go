@@ -54,7 +54,7 @@ func (s *Service) startPlan(ctx context.Context, e *entry, p *plan) (_ *machine,
 	m := &machine{
 		e: e, plan: p, free: free, slots: make(chan struct{}, s.cfg.Concurrency), ending: make(chan struct{}), gone: make(chan struct{}),
 	}
-	defer func() {
+	defer func() { //nolint:contextcheck // A machine is ended also when nobody waits any more.
 		if err != nil {
 			if m.vm != nil {
 				err = errors.Join(err, m.kill())
@@ -191,7 +191,7 @@ func (s *Service) bring(ctx context.Context, m *machine, spec vmm.Spec) error {
 		s.log.Warn("snapshot does not serve", "item_hash", m.plan.spec, "err", err)
 		s.keep.drop(kept)
 		if m.vm != nil {
-			if err := m.kill(); err != nil {
+			if err := m.kill(); err != nil { //nolint:contextcheck // As above.
 				return err
 			}
 			m.closeListeners()
@@ -202,7 +202,7 @@ func (s *Service) bring(ctx context.Context, m *machine, spec vmm.Spec) error {
 	if err != nil {
 		return fault(http.StatusInternalServerError, textSetup, err)
 	}
-	ready, err := s.attach(m, vm)
+	ready, err := s.attach(m, vm) //nolint:contextcheck // What a machine says is heard for as long as it runs.
 	if err != nil {
 		return fault(http.StatusInternalServerError, textSetup, err)
 	}
@@ -234,7 +234,7 @@ func (s *Service) restore(ctx context.Context, m *machine, spec vmm.Spec, k kept
 	if err != nil {
 		return err
 	}
-	if _, err := s.attach(m, vm); err != nil {
+	if _, err := s.attach(m, vm); err != nil { //nolint:contextcheck // What a machine says is heard for as long as it runs.
 		return err
 	}
 	m.how, m.ready = howSnapshot, k.Ready
@@ -451,7 +451,7 @@ func (s *Service) adopt(ctx context.Context, e *entry, vm vmm.Machine, n note) (
 			return err
 		}
 	}
-	ready, err := s.attach(m, vm)
+	ready, err := s.attach(m, vm) //nolint:contextcheck // What a machine says is heard for as long as it runs.
 	if err != nil {
 		return err
 	}

@@ -161,15 +161,17 @@ type fakeMachine struct {
 	greeting   string                   // What the guest API answered while the program started; guarded by mu
 }
 
-func (m *fakeMachine) ID() string                                { return m.spec.ID }
-func (m *fakeMachine) PID() int                                  { return 1 << 30 }
-func (m *fakeMachine) Accelerator() vmm.Accelerator              { return vmm.TCG }
-func (m *fakeMachine) Ready(context.Context) error               { return nil }
-func (m *fakeMachine) Info(context.Context) (vmm.Info, error)    { return vmm.Info{}, nil }
-func (m *fakeMachine) Stats(context.Context) (vmm.Stats, error)  { return vmm.Stats{}, nil }
-func (m *fakeMachine) Done() <-chan struct{}                     { return m.done }
-func (m *fakeMachine) Exit() vmm.Exit                            { return vmm.Exit{Reason: "the test says so"} }
+func (m *fakeMachine) ID() string                               { return m.spec.ID }
+func (m *fakeMachine) PID() int                                 { return 1 << 30 }
+func (m *fakeMachine) Accelerator() vmm.Accelerator             { return vmm.TCG }
+func (m *fakeMachine) Ready(context.Context) error              { return nil }
+func (m *fakeMachine) Info(context.Context) (vmm.Info, error)   { return vmm.Info{}, nil }
+func (m *fakeMachine) Stats(context.Context) (vmm.Stats, error) { return vmm.Stats{}, nil }
+func (m *fakeMachine) Done() <-chan struct{}                    { return m.done }
+func (m *fakeMachine) Exit() vmm.Exit                           { return vmm.Exit{Reason: "the test says so"} }
+
 func (m *fakeMachine) Stop(context.Context, time.Duration) error { return m.Kill(context.Background()) }
+
 func (m *fakeMachine) Kill(context.Context) error {
 	m.once.Do(func() { close(m.done) })
 	return nil

@@ -126,7 +126,7 @@ func (c *Cache) load(now time.Time) (err error) {
 }
 
 func expiryOf(value []byte) time.Time {
-	return time.Unix(int64(binary.BigEndian.Uint64(value)), 0) //nolint:gosec // As it was written.
+	return time.Unix(int64(binary.BigEndian.Uint64(value)), 0)
 }
 
 func place(spec message.ItemHash, key string) []byte { return []byte(string(spec) + "\x00" + key) }
@@ -182,7 +182,7 @@ func (c *Cache) Put(spec message.ItemHash, key string, value []byte, now time.Ti
 		return errs.New(errs.Invalid, "entry has %d bytes, at most %d are kept", len(value), c.cfg.ValueKiB<<10)
 	}
 	expires := now.Add(c.cfg.CacheTTL)
-	raw := binary.BigEndian.AppendUint64(make([]byte, 0, expiryBytes+len(value)), uint64(expires.Unix())) //nolint:gosec // After 1970.
+	raw := binary.BigEndian.AppendUint64(make([]byte, 0, expiryBytes+len(value)), uint64(expires.Unix()))
 	raw = append(raw, value...)
 	s := slot{int64(len(key) + len(raw)), time.Unix(expires.Unix(), 0)}
 	c.mu.Lock()

@@ -193,8 +193,10 @@ func TestCacheStays(t *testing.T) {
 // unsigned is a message of a program.
 func unsigned(address message.ItemHash, edit func(map[string]any)) string {
 	content := fmt.Sprintf(`{"address":%q,"time":1700000000,"type":"test","content":{}}`, address)
-	m := map[string]any{"chain": "ETH", "type": "POST", "time": 1700000000, "item_type": "inline", "item_content": content,
-		"item_hash": message.HashOf([]byte(content)), "channel": "TEST"}
+	m := map[string]any{
+		"chain": "ETH", "type": "POST", "time": 1700000000, "item_type": "inline", "item_content": content,
+		"item_hash": message.HashOf([]byte(content)), "channel": "TEST",
+	}
 	if edit != nil {
 		edit(m)
 	}

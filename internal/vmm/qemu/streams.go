@@ -30,8 +30,12 @@ const (
 	// stallMax is how long a guest may leave what it is sent: a loaded host
 	// translates slowly.
 	stallMax = time.Minute
-	// redialPause is between sessions, should a guest end them.
-	redialPause = 50 * time.Millisecond
+	// answerMax is how long a guest may take to begin a session. What it was sent
+	// may have ended in a frame of the session before: it forgets that while the
+	// host is away, for redialPause. A guest that boots takes longer, and is
+	// greeted again.
+	answerMax   = 30 * time.Second
+	redialPause = time.Second
 	// staleBytes bounds what of an old session a guest may still send.
 	staleBytes = 16 << 20
 )
@@ -147,6 +151,9 @@ func sessionConfig() *yamux.Config {
 
 // greet begins a session with whatever the guest was in the middle of.
 func greet(conn net.Conn) (net.Conn, error) {
+	if err := conn.SetReadDeadline(time.Now().Add(answerMax)); err != nil {
+		return nil, fmt.Errorf("greet guest: %w", err)
+	}
 	var nonce guest.Nonce
 	_, _ = rand.Read(nonce[:]) // Never fails.
 	if _, err := conn.Write(nonce.Hello()); err != nil {
@@ -155,6 +162,9 @@ func greet(conn net.Conn) (net.Conn, error) {
 	r := bufio.NewReader(conn)
 	if err := guest.AwaitAnswer(r, nonce, staleBytes); err != nil {
 		return nil, err
+	}
+	if err := conn.SetReadDeadline(time.Time{}); err != nil {
+		return nil, fmt.Errorf("greet guest: %w", err)
 	}
 	return &bufferedConn{Conn: conn, r: r}, nil
 }

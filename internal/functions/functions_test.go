@@ -86,6 +86,12 @@ func TestTheNextStartIsFromASnapshot(t *testing.T) {
 		t.Errorf("after a rotten snapshot: %q, want a boot", body)
 	}
 	eventually(t, "another snapshot", func() bool { raw, _ := os.ReadFile(found[0]); return string(raw) == "configured" })
+	if err := s.Forget(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(snapshots); len(left) != 0 {
+		t.Errorf("snapshots of a forgotten program: %v", left)
+	}
 }
 
 // TestWhatASnapshotIsOf: the runtime only, if the program has volumes, cannot

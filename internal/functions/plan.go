@@ -14,8 +14,10 @@ import (
 	"os"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/guest"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -68,6 +70,20 @@ func (p *plan) writes() bool {
 		}
 	}
 	return false
+}
+
+// uses reports whether a file of the host is part of the plan.
+func (p *plan) uses(path string) bool {
+	return p.runtime.Path == path || p.code.Path == path || slices.ContainsFunc(p.drives, func(d drive) bool { return d.Path == path })
+}
+
+// resources are what a machine of the plan takes.
+func (p *plan) resources() state.Resources {
+	r := state.Resources{VCPUs: p.program.Resources.VCPUs, MemoryMiB: p.program.Resources.MemoryMiB}
+	for _, d := range p.drives {
+		r.DiskMiB += d.SizeMiB
+	}
+	return r
 }
 
 // planner resolves what programs refer to.

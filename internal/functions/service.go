@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -35,9 +36,10 @@ type Files interface {
 
 // Room keeps the host from being promised twice.
 type Room interface {
-	// Reserve takes memory and processors until free is called. When there is
+	// Reserve takes what a machine needs until free is called: its processors,
+	// its memory, and the disk of the volumes that it writes to. When there is
 	// not enough it gives errs.Exhausted.
-	Reserve(ctx context.Context, spec message.ItemHash, vcpus, memoryMiB int) (free func(), err error)
+	Reserve(ctx context.Context, spec message.ItemHash, r state.Resources) (free func(), err error)
 }
 
 // Networks gives machines their networks.
@@ -294,7 +296,20 @@ func (s *Service) Forget(ctx context.Context, spec message.ItemHash) error {
 	if err := s.Stop(ctx, spec); err != nil && !errors.Is(err, errs.NotFound) {
 		return err
 	}
-	return removeAll(s.programDir(spec))
+	return errors.Join(s.keep.forget(spec), removeAll(s.programDir(spec)))
+}
+
+// Uses reports whether a machine that runs was made of the file: it must stay.
+func (s *Service) Uses(path string) bool {
+	for _, e := range s.all() {
+		e.mu.Lock()
+		m := e.current
+		e.mu.Unlock()
+		if m != nil && m.plan.uses(path) {
+			return true
+		}
+	}
+	return false
 }
 
 // Status is a machine of a program.

@@ -43,8 +43,9 @@ type keeper struct {
 
 // kept is a snapshot.
 type kept struct {
-	Level string      `json:"level"`
-	Ready guest.Ready `json:"ready"` // What its guest said.
+	Spec  message.ItemHash `json:"program"`
+	Level string           `json:"level"`
+	Ready guest.Ready      `json:"ready"` // What its guest said.
 
 	snapshotter vmm.Snapshotter
 	dir, vm     string
@@ -88,6 +89,26 @@ func (k *keeper) drop(s kept) {
 	}
 }
 
+// forget removes the snapshots of a program.
+func (k *keeper) forget(spec message.ItemHash) error {
+	found, err := filepath.Glob(filepath.Join(k.dir, "*", keptFile))
+	if err != nil {
+		return fmt.Errorf("list snapshots: %w", err)
+	}
+	var all error
+	for _, name := range found {
+		var s kept
+		raw, err := os.ReadFile(name)
+		if err == nil && json.Unmarshal(raw, &s) == nil && s.Spec == spec {
+			all = errors.Join(all, os.RemoveAll(filepath.Dir(name)))
+		}
+	}
+	if all != nil {
+		return fmt.Errorf("forget snapshots: %w", all)
+	}
+	return nil
+}
+
 // want asks for a snapshot of a plan.
 func (k *keeper) want(p *plan) {
 	if k.snapshotter == nil || p.level == levelNone {
@@ -111,7 +132,7 @@ func (k *keeper) want(p *plan) {
 // run makes snapshots until ctx ends.
 func (k *keeper) run(ctx context.Context) error {
 	if err := k.sweep(ctx); err != nil {
-		return err
+		k.s.log.Error("template of before not ended", "err", err)
 	}
 	for {
 		select {
@@ -167,7 +188,7 @@ func (k *keeper) templateDir() string { return filepath.Join(k.s.dir, "template"
 // make makes the snapshot of a plan: of its program, or of the runtime if the
 // program cannot start without a network.
 func (k *keeper) make(ctx context.Context, p *plan) error {
-	free, err := k.s.parts.Room.Reserve(ctx, message.ItemHash(idOf("template "+string(p.spec))), p.program.Resources.VCPUs, p.program.Resources.MemoryMiB)
+	free, err := k.s.parts.Room.Reserve(ctx, message.ItemHash(idOf("template "+string(p.spec))), p.resources())
 	if err != nil {
 		return err
 	}
@@ -273,7 +294,7 @@ func (k *keeper) save(ctx context.Context, t vmm.Template, m *machine, level str
 	}()
 	ready := m.ready
 	ready.Configured = level == levelProgram
-	raw, err := json.Marshal(kept{Level: level, Ready: ready})
+	raw, err := json.Marshal(kept{Spec: m.plan.spec, Level: level, Ready: ready})
 	if err != nil {
 		return fmt.Errorf("encode snapshot: %w", err)
 	}

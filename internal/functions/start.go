@@ -98,7 +98,7 @@ func (s *Service) reserve(ctx context.Context, p *plan) (free func(), err error)
 	for range evictionsMax {
 		err = errs.New(errs.Exhausted, "%d machines of programs run, at most %d", s.running(), s.cfg.Machines)
 		if s.running() < s.cfg.Machines {
-			free, err = s.parts.Room.Reserve(ctx, p.spec, p.program.Resources.VCPUs, p.program.Resources.MemoryMiB)
+			free, err = s.parts.Room.Reserve(ctx, p.spec, p.resources())
 		}
 		if err == nil || !errors.Is(err, errs.Exhausted) || !s.evict(ctx) {
 			return free, err
@@ -372,7 +372,7 @@ func (s *Service) takeOver(ctx context.Context) error {
 			continue // Nothing that runs.
 		}
 		if err := s.takeOverOne(ctx, spec); err != nil {
-			return err
+			s.log.Error("machine of program not taken over", "item_hash", spec, "err", err)
 		}
 	}
 	return nil
@@ -389,9 +389,7 @@ func (s *Service) takeOverOne(ctx context.Context, spec message.ItemHash) error 
 		vm, err = nil, nil
 	}
 	if err != nil {
-		// It may run: nothing of it is touched.
-		s.log.Error("machine of program not taken over", "item_hash", spec, "err", err)
-		return nil
+		return err // It may run: nothing of it is touched.
 	}
 	e := s.entry(spec)
 	if n.Held {
@@ -432,7 +430,7 @@ func (s *Service) adopt(ctx context.Context, e *entry, vm vmm.Machine, n note) (
 	if p.key != n.Key {
 		return errs.New(errs.Conflict, "the program has changed")
 	}
-	free, err := s.parts.Room.Reserve(ctx, e.spec, p.program.Resources.VCPUs, p.program.Resources.MemoryMiB)
+	free, err := s.parts.Room.Reserve(ctx, e.spec, p.resources())
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/functions"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/protocol/guest"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -487,9 +488,10 @@ func (w *world) File(_ context.Context, _ string, ref message.ItemHash, _ bool) 
 	return functions.File{Path: path, Hash: hash}, os.WriteFile(path, []byte(content), 0o600)
 }
 
-func (w *world) Reserve(_ context.Context, _ message.ItemHash, _, memoryMiB int) (func(), error) {
+func (w *world) Reserve(_ context.Context, _ message.ItemHash, r state.Resources) (func(), error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	memoryMiB := r.MemoryMiB
 	if memoryMiB > w.roomMiB {
 		return nil, errs.New(errs.Exhausted, "%d MiB are free", w.roomMiB)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -79,42 +80,51 @@ func (w realWorld) File(ctx context.Context, owner string, ref message.ItemHash,
 	return w.world.File(ctx, owner, ref, latest)
 }
 
-// realService runs programs in real machines.
-func realService(t testing.TB) (realWorld, *functions.Service, string) {
+// newRealWorld has one program.
+func newRealWorld(t testing.TB) realWorld {
 	t.Helper()
-	dir := t.TempDir()
 	w := realWorld{&world{
-		dir: dir, programs: map[message.ItemHash]*message.Program{}, files: map[message.ItemHash]string{}, roomMiB: 4096,
+		dir: t.TempDir(), programs: map[message.ItemHash]*message.Program{}, files: map[message.ItemHash]string{}, roomMiB: 4096,
 		up: map[message.ItemHash]bool{},
 	}, vmmtest.FunctionImage(t)}
+	asgi := "asgi"
+	p := &message.Program{}
+	p.Address, p.Resources = "0xowner", message.Resources{VCPUs: 1, MemoryMiB: 256, Seconds: 120}
+	p.Variables = map[string]string{"GREETING": "hello"}
+	p.Code = message.ProgramCode{Encoding: "plain", Entrypoint: "app", Interface: &asgi, Ref: hashOf("code")}
+	p.Runtime = message.ProgramRuntime{Ref: hashOf("runtime")}
+	w.programs[hashOf("real")], w.files[p.Code.Ref] = p, program
+	return w
+}
+
+// start runs programs in real machines, as a process of a node does.
+func (w realWorld) start(t testing.TB) (s *functions.Service, stop func()) {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	driver := qemu.New(qemu.Config{CacheDir: filepath.Join(dir, "probe")}, log)
+	driver := qemu.New(qemu.Config{CacheDir: filepath.Join(w.dir, "probe")}, log)
 	cfg := functions.DefaultConfig()
 	cfg.InitTimeout, cfg.ConfigTimeout, cfg.RestoreTimeout = 3*time.Minute, 3*time.Minute, time.Minute
 	parts := functions.Parts{Driver: driver, Boots: w, Messages: w, Files: w, Room: w, Networks: w, Hosts: w}
-	s, err := functions.New(t.Context(), cfg, filepath.Join(dir, "functions"), parts, prometheus.NewRegistry(), log)
+	s, err := functions.New(t.Context(), cfg, filepath.Join(w.dir, "functions"), parts, prometheus.NewRegistry(), log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ran := make(chan error, 1)
 	go func() { ran <- s.Run(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := errors.Join(<-ran, driver.Close()); err != nil {
 			t.Errorf("end: %v", err)
 		}
 	})
-	spec := hashOf("real")
-	p := &message.Program{}
-	p.Address, p.Resources = "0xowner", message.Resources{VCPUs: 1, MemoryMiB: 256, Seconds: 120}
-	p.Variables = map[string]string{"GREETING": "hello"}
-	p.Code = message.ProgramCode{Encoding: "plain", Entrypoint: "app", Ref: hashOf("code")}
-	p.Runtime = message.ProgramRuntime{Ref: hashOf("runtime")}
-	asgi := "asgi"
-	p.Code.Interface = &asgi
-	w.programs[spec], w.files[p.Code.Ref] = p, program
-	return w, s, filepath.Join(dir, "functions", "snapshots", "*", "vm")
+	t.Cleanup(stop)
+	return s, stop
+}
+
+// snapshots is where the snapshots of the world are.
+func (w realWorld) snapshots() string {
+	return filepath.Join(w.dir, "functions", "snapshots", "*", "vm")
 }
 
 // ask calls the program.
@@ -153,7 +163,8 @@ func awaitSnapshot(t testing.TB, pattern string) {
 // started.
 func TestAProgramInARealMachine(t *testing.T) {
 	t.Parallel()
-	_, s, snapshot := realService(t)
+	w := newRealWorld(t)
+	s, stop := w.start(t)
 	first, _ := ask(t, s, "12345")
 	if first.Body != 5 || first.Variable != "hello" || first.Calls != 1 || !strings.HasPrefix(first.Hostname, "mf") && len(first.Hostname) < 32 {
 		t.Errorf("the program says %+v", first)
@@ -164,7 +175,7 @@ func TestAProgramInARealMachine(t *testing.T) {
 	if again, _ := ask(t, s, ""); again.Calls != 3 {
 		t.Errorf("the third call is number %d", again.Calls)
 	}
-	awaitSnapshot(t, snapshot)
+	awaitSnapshot(t, w.snapshots())
 
 	seen := map[string]bool{}
 	var born []float64
@@ -193,14 +204,29 @@ func TestAProgramInARealMachine(t *testing.T) {
 	if born[0] != born[1] || born[0] == first.Born {
 		t.Errorf("copies were born with %v, the first with %v: these are not copies of one snapshot", born, first.Born)
 	}
+
+	// A program that is held runs on while the node does not.
+	if err := s.Hold(t.Context(), hashOf("real")); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	s, _ = w.start(t)
+	got, _ := ask(t, s, "")
+	if all := s.Machines(); got.Calls != 2 || len(all) != 1 || all[0].How != "adopted" {
+		t.Errorf("after the node's restart call %d of %+v, want the second of one that was taken over", got.Calls, all)
+	}
+	if err := s.Stop(t.Context(), hashOf("real")); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // BenchmarkColdStart measures a call of a program that has no machine: from a
 // snapshot, and by a boot. The median and the 95th percentile, in milliseconds.
 func BenchmarkColdStart(b *testing.B) {
-	_, s, snapshot := realService(b)
+	w := newRealWorld(b)
+	s, _ := w.start(b)
 	_, boot := ask(b, s, "")
-	awaitSnapshot(b, snapshot)
+	awaitSnapshot(b, w.snapshots())
 	var all, warm []time.Duration
 	for b.Loop() {
 		if err := s.Stop(b.Context(), hashOf("real")); err != nil {

@@ -228,7 +228,7 @@ func (c *call) reply() (guest.Reply, error) {
 }
 
 // broken says why there is no reply: a guest that closes the stream without a
-// word has lost its program, and its machine is ended.
+// word has lost its program: its machine is ended, after the calls that still run.
 func (c *call) broken(err error) error {
 	switch {
 	case errors.Is(context.Cause(c.ctx), errTimeout):
@@ -236,7 +236,7 @@ func (c *call) broken(err error) error {
 	case c.ctx.Err() != nil:
 		return fmt.Errorf("call program: %w", context.Cause(c.ctx))
 	}
-	c.m.cut()
+	c.m.end()
 	return fault(http.StatusBadGateway, textNoAnswer, err)
 }
 

@@ -233,18 +233,20 @@ func (s *Service) isDraining() bool {
 	return s.draining
 }
 
-func (e *entry) setHeld(held bool) {
+// setHeld holds the program or lets go of it, and returns what was before.
+func (e *entry) setHeld(held bool) (was bool) {
 	e.mu.Lock()
-	e.held = held
+	was, e.held = e.held, held
 	m := e.current
 	e.mu.Unlock()
 	if m == nil {
-		return
+		return was
 	}
 	if err := m.note(held); err != nil {
 		e.s.log.Warn("hold not noted", "item_hash", e.spec, "err", err)
 	}
 	m.rest()
+	return was
 }
 
 // stop ends the machine and waits until it is gone.

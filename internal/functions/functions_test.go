@@ -2,6 +2,7 @@ package functions_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/functions"
 	"github.com/aleph-onchain/aleph-onchain/protocol/guest"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -303,6 +305,9 @@ func TestADrainWaitsForCalls(t *testing.T) {
 	s, stop := w.start(nil)
 	if err := s.Hold(t.Context(), held); err != nil {
 		t.Fatal(err)
+	}
+	if err := s.Hold(t.Context(), hashOf("unknown")); !errors.Is(err, errs.NotFound) {
+		t.Errorf("hold of a program that is not known: %v", err)
 	}
 	r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://host/who", nil)
 	resp, err := s.Call(t.Context(), spec, r)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -266,26 +265,27 @@ func (s *Service) all() []*entry {
 }
 
 // Hold starts a program that runs for good, and starts it again whenever it
-// ends, until Stop. It returns when the program is up.
+// ends, until Stop. It returns when the program is up; one that does not start
+// is not held, unless it was before.
 func (s *Service) Hold(ctx context.Context, spec message.ItemHash) error {
 	if err := s.awaitTaken(ctx); err != nil {
 		return err
 	}
-	e := s.entry(spec)
-	e.setHeld(true)
+	e, done := s.use(spec)
+	defer done()
+	was := e.setHeld(true)
 	_, err := e.machine(ctx)
+	if err != nil && !was {
+		e.setHeld(false)
+	}
 	return err
 }
 
 // Stop stops the machine of a program, if there is one, and holds it no
 // longer. The next call starts another.
 func (s *Service) Stop(ctx context.Context, spec message.ItemHash) error {
-	s.mu.Lock()
-	e := s.entries[spec]
-	s.mu.Unlock()
-	if e == nil {
-		return errs.New(errs.NotFound, "no machine of program %s", spec)
-	}
+	e, done := s.use(spec)
+	defer done()
 	e.setHeld(false)
 	return e.stop(ctx)
 }
@@ -293,7 +293,7 @@ func (s *Service) Stop(ctx context.Context, spec message.ItemHash) error {
 // Forget stops a program and removes what is kept of it: volumes and
 // snapshots.
 func (s *Service) Forget(ctx context.Context, spec message.ItemHash) error {
-	if err := s.Stop(ctx, spec); err != nil && !errors.Is(err, errs.NotFound) {
+	if err := s.Stop(ctx, spec); err != nil {
 		return err
 	}
 	return errors.Join(s.keep.forget(spec), removeAll(s.programDir(spec)))
@@ -338,16 +338,4 @@ func (s *Service) Machines() []Status {
 // IPFS are names of files too.
 func (s *Service) programDir(spec message.ItemHash) string {
 	return filepath.Join(s.dir, "programs", string(spec))
-}
-
-// entry returns the place of a program's machine.
-func (s *Service) entry(spec message.ItemHash) *entry {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.entries[spec]
-	if e == nil {
-		e = newEntry(s, spec)
-		s.entries[spec] = e
-	}
-	return e
 }

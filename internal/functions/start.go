@@ -391,7 +391,8 @@ func (s *Service) takeOverOne(ctx context.Context, spec message.ItemHash) error 
 	if err != nil {
 		return err // It may run: nothing of it is touched.
 	}
-	e := s.entry(spec)
+	e, done := s.use(spec)
+	defer done()
 	if n.Held {
 		e.setHeld(true)
 		if vm != nil {
@@ -414,10 +415,7 @@ func (s *Service) takeOverOne(ctx context.Context, spec message.ItemHash) error 
 	}
 	if n.Held {
 		s.work.Go(func() { e.hold(0) })
-		return nil
 	}
-	_, done := s.use(spec)
-	done()
 	return nil
 }
 

@@ -88,9 +88,18 @@ func Members(dir string, volumes []Volume, drives []vmm.Volume) []Member {
 
 // ArchiveConfig bounds backups.
 type ArchiveConfig struct {
-	BytesPerSecond int64 // How fast a disk is read; 0 is as fast as it goes.
-	ReserveBytes   int64 // What stays free for the machines.
+	BytesPerSecond int64         // How fast a disk is read; 0 is as fast as it goes.
+	Within         time.Duration // A disk that would take longer is read faster; 0 lets it.
+	ReserveBytes   int64         // What stays free for the machines.
 	Compress       bool
+}
+
+// speed returns how fast disks are read, the largest of which has bytes.
+func (c ArchiveConfig) speed(bytes int64) int64 {
+	if c.BytesPerSecond == 0 || c.Within < time.Second {
+		return c.BytesPerSecond
+	}
+	return max(c.BytesPerSecond, bytes/int64(c.Within/time.Second))
 }
 
 // Archive keeps the backups of this node's machines in a directory of its own.
@@ -124,6 +133,7 @@ type making struct {
 	VM      message.ItemHash `json:"vm_hash"`
 	Members []Member         `json:"members"`
 	Freeze  bool             `json:"freeze"`
+	Speed   int64            `json:"speed"` // Bytes a second; 0 is any.
 	// Copied is set when the members are whole, and the machine is no longer
 	// needed.
 	Copied *vmm.BackupResult `json:"copied,omitempty"`
@@ -131,7 +141,7 @@ type making struct {
 
 func (m making) spec(dir string, cfg ArchiveConfig) vmm.BackupSpec {
 	s := vmm.BackupSpec{
-		Dir: dir, BytesPerSecond: cfg.BytesPerSecond, Compress: cfg.Compress, Freeze: m.Freeze, ReserveBytes: cfg.ReserveBytes,
+		Dir: dir, BytesPerSecond: m.Speed, Compress: cfg.Compress, Freeze: m.Freeze, ReserveBytes: cfg.ReserveBytes,
 	}
 	for _, d := range m.Members {
 		s.Disks = append(s.Disks, vmm.BackupDisk{Drive: d.Drive, Name: d.Name})
@@ -272,7 +282,11 @@ func (a *Archive) begin(vm message.ItemHash, members []Member, freeze bool, now 
 	if err != nil {
 		return "", making{}, err
 	}
-	mk := making{ID: id, VM: vm, Members: members, Freeze: freeze}
+	largest, err := largestOf(members)
+	if err != nil {
+		return "", making{}, err
+	}
+	mk := making{ID: id, VM: vm, Members: members, Freeze: freeze, Speed: a.cfg.speed(largest)}
 	part := filepath.Join(a.dir, "."+id+partSuffix)
 	if err := os.Mkdir(part, dirMode); err != nil {
 		return "", making{}, vmm.DiskError(fmt.Errorf("begin backup: %w", err))
@@ -281,6 +295,23 @@ func (a *Archive) begin(vm message.ItemHash, members []Member, freeze bool, now 
 		return "", making{}, errors.Join(err, os.RemoveAll(part))
 	}
 	return part, mk, nil
+}
+
+// largestOf returns the size of the largest disk as a guest sees it.
+func largestOf(members []Member) (int64, error) {
+	var largest int64
+	for _, m := range members {
+		format := vmm.Raw
+		if filepath.Ext(m.Path) == overlaySuffix {
+			format = vmm.Qcow2
+		}
+		size, err := sizeOf(m.Path, format)
+		if err != nil {
+			return 0, err
+		}
+		largest = max(largest, size)
+	}
+	return largest, nil
 }
 
 // newID returns a name that no backup has: of a later second than now when

@@ -33,13 +33,13 @@ type machine struct {
 	sources  map[int]string
 	wait     func(ctx context.Context) error // Before the copy is whole; may be nil.
 	canceled int
-	copies   int
+	asked    vmm.BackupSpec
 }
 
 func (m *machine) ID() string { return string(vm) }
 
 func (m *machine) Backup(ctx context.Context, s vmm.BackupSpec) (vmm.BackupResult, error) {
-	m.copies++
+	m.asked = s
 	for _, d := range s.Disks {
 		// The tool may outlive this process for a moment when that is killed.
 		tmp := filepath.Join(s.Dir, fmt.Sprintf(".%s-%d", d.Name, os.Getpid()))
@@ -182,6 +182,26 @@ func TestABackupIsATarOfWholeDisks(t *testing.T) {
 	}
 	if err := a.Expire(late); err != nil || len(files(t, dir)) != 0 {
 		t.Errorf("Expire: %v, left %v", err, files(t, dir))
+	}
+}
+
+func TestALargeDiskIsReadFaster(t *testing.T) {
+	m, members := subject(t)
+	for _, tt := range []struct {
+		perSecond int64
+		within    time.Duration
+		want      int64
+	}{{0, time.Minute, 0}, {1 << 10, 0, 1 << 10}, {1 << 10, 4 * time.Second, 1 << 20}, {8 << 20, 4 * time.Second, 8 << 20}} {
+		a, err := disk.OpenArchive(t.TempDir(), disk.ArchiveConfig{BytesPerSecond: tt.perSecond, Within: tt.within, Compress: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Create(t.Context(), m, members, false, start); err != nil {
+			t.Fatal(err)
+		}
+		if m.asked.BytesPerSecond != tt.want || !m.asked.Compress {
+			t.Errorf("with %d a second within %v the disks are read with %d, want %d", tt.perSecond, tt.within, m.asked.BytesPerSecond, tt.want)
+		}
 	}
 }
 

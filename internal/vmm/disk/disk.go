@@ -43,8 +43,6 @@ const (
 	fileMode = 0o600
 	// saidMax bounds what is kept of a tool's words.
 	saidMax = 4 << 10
-	// outMax bounds the answer of a tool; those in use have some hundred bytes.
-	outMax = 1 << 20
 	// toolMemoryKiB and toolCPUSeconds bound what an image of a stranger can
 	// make qemu-img use: tables of the largest disk have 300 MB, and to copy
 	// it compressed takes some hours.
@@ -54,12 +52,13 @@ const (
 	toolWait = 5 * time.Second
 )
 
-// runTool runs a program of the host, niced and with bounds, and returns what
-// it printed. It ends with ctx and with this process.
-func runTool(ctx context.Context, name string, args ...string) ([]byte, int, error) {
+// runTool runs a program of the host, niced and with bounds. Its exit code is
+// not 0 when it said itself that it failed. It ends with ctx and with this
+// process.
+func runTool(ctx context.Context, name string, args ...string) (code int, err error) {
 	path, err := lookTool(name)
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	const bounded = `ulimit -v "$1" && ulimit -t "$2" || exit 126; shift 2; exec nice -n 10 "$@"`
 	argv := append([]string{"-c", bounded, "sh", strconv.Itoa(toolMemoryKiB), strconv.Itoa(toolCPUSeconds), path}, args...)
@@ -67,24 +66,24 @@ func runTool(ctx context.Context, name string, args ...string) ([]byte, int, err
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	cmd.WaitDelay = toolWait
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, said := &head{max: outMax}, &head{max: saidMax}
-	cmd.Stdout, cmd.Stderr = out, said
+	said := &head{max: saidMax}
+	cmd.Stderr = said
 	err = cmd.Run()
 	if ctx.Err() != nil {
-		return nil, 0, fmt.Errorf("run %s: %w", name, context.Cause(ctx))
+		return 0, fmt.Errorf("run %s: %w", name, context.Cause(ctx))
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Exited() {
 		text := strings.TrimSpace(said.String())
 		if strings.Contains(text, unix.ENOSPC.Error()) || strings.Contains(text, "No space left on device") {
-			return out.Bytes(), exit.ExitCode(), errs.New(errs.Exhausted, "the disk is full, make room on it: %s: %s", name, text)
+			return exit.ExitCode(), errs.New(errs.Exhausted, "the disk is full, make room on it: %s: %s", name, text)
 		}
-		return out.Bytes(), exit.ExitCode(), fmt.Errorf("%s ended with %d: %s", name, exit.ExitCode(), text)
+		return exit.ExitCode(), fmt.Errorf("%s ended with %d: %s", name, exit.ExitCode(), text)
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("run %s: %w", name, err)
+		return 0, fmt.Errorf("run %s: %w", name, err)
 	}
-	return out.Bytes(), 0, nil
+	return 0, nil
 }
 
 // head keeps the first bytes that are written to it.
@@ -118,14 +117,14 @@ func lookTool(name string) (string, error) {
 
 // qemuImg runs qemu-img.
 func qemuImg(ctx context.Context, args ...string) error {
-	_, _, err := runTool(ctx, "qemu-img", args...)
+	_, err := runTool(ctx, "qemu-img", args...)
 	return err
 }
 
 // checkTables has qemu-img read all tables of a qcow2 image. One that is
 // damaged gives errs.Invalid; clusters that nothing uses are no damage.
 func checkTables(ctx context.Context, path string) error {
-	_, code, err := runTool(ctx, "qemu-img", "check", "-q", "-f", "qcow2", path)
+	code, err := runTool(ctx, "qemu-img", "check", "-q", "-f", "qcow2", path)
 	const leaks = 3
 	if err == nil || code == leaks {
 		return nil

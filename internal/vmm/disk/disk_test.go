@@ -185,29 +185,27 @@ func TestVolumesThatCannotBe(t *testing.T) {
 		return path
 	}
 	store := "store"
+	elsewhere := persistent("x", 1)
+	elsewhere.Persistence = &store
 	for name, tt := range map[string]struct {
-		volume func(t *testing.T) disk.Volume
+		volume disk.Volume
 		kind   errs.Kind
 		text   string
 	}{
-		"no blob": {func(*testing.T) disk.Volume {
-			return disk.Volume{Volume: message.Volume{Kind: message.Immutable}, Path: "/nothing/here"}
-		}, errs.NotFound, "not here"},
-		"no parent":          {func(*testing.T) disk.Volume { return hasParent(persistent("x", 1), "/nothing/here") }, errs.NotFound, "no disk image"},
-		"parent of others":   {func(t *testing.T) disk.Volume { return hasParent(persistent("x", 1), qcowOver(t)) }, errs.Invalid, "backing file"},
-		"larger parent":      {func(t *testing.T) disk.Volume { return hasParent(persistent("x", 1), standalone(t, "4M")) }, errs.Invalid, "smaller than its parent"},
-		"no size":            {func(*testing.T) disk.Volume { return persistent("x", 0) }, errs.Invalid, "0 MiB"},
-		"too large":          {func(*testing.T) disk.Volume { return persistent("x", 1<<40) }, errs.Invalid, "want 1 to"},
-		"persists elsewhere": {func(*testing.T) disk.Volume { v := persistent("x", 1); v.Persistence = &store; return v }, errs.Invalid, "only host"},
-		"ephemeral": {func(*testing.T) disk.Volume {
-			return disk.Volume{Volume: message.Volume{Kind: message.Ephemeral, SizeMiB: 5000}}
-		}, errs.Invalid, "ephemeral"},
-		"unknown": {func(*testing.T) disk.Volume { return disk.Volume{} }, errs.Invalid, "kind"},
+		"no blob":            {disk.Volume{Volume: message.Volume{Kind: message.Immutable}, Path: "/nothing/here"}, errs.NotFound, "not here"},
+		"no parent":          {hasParent(persistent("x", 1), "/nothing/here"), errs.NotFound, "no disk image"},
+		"parent of others":   {hasParent(persistent("x", 1), qcowOver(t)), errs.Invalid, "backing file"},
+		"larger parent":      {hasParent(persistent("x", 1), standalone(t, "4M")), errs.Invalid, "smaller than its parent"},
+		"no size":            {persistent("x", 0), errs.Invalid, "0 MiB"},
+		"too large":          {persistent("x", 1<<40), errs.Invalid, "want 1 to"},
+		"persists elsewhere": {elsewhere, errs.Invalid, "only host"},
+		"ephemeral":          {disk.Volume{Volume: message.Volume{Kind: message.Ephemeral, SizeMiB: 5000}}, errs.Invalid, "ephemeral"},
+		"unknown":            {disk.Volume{}, errs.Invalid, "kind"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "vm")
 
-			_, err := disk.Prepare(t.Context(), dir, 0, []disk.Volume{tt.volume(t)})
+			_, err := disk.Prepare(t.Context(), dir, 0, []disk.Volume{tt.volume})
 
 			if errs.KindOf(err) != tt.kind || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("Prepare: %v, want %s and %q", err, tt.kind, tt.text)
@@ -398,27 +396,27 @@ func TestHostileUploads(t *testing.T) {
 		return bytes.NewReader(raw)
 	}
 	for name, tt := range map[string]struct {
-		image func(t *testing.T) io.Reader
+		image io.Reader
 		text  string
 	}{
-		"raw":           {func(*testing.T) io.Reader { return bytes.NewReader(make([]byte, 1<<20)) }, "not a valid QCOW2"},
-		"empty":         {func(*testing.T) io.Reader { return strings.NewReader("") }, "disk of 0 bytes"},
-		"backing file":  {func(t *testing.T) io.Reader { return patch(t, 8, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 11) }, "backing file"},
-		"data file":     {func(t *testing.T) io.Reader { return file(t, "-o", "data_file=DIR/data,size=1M") }, "another file"},
-		"huge L1":       {func(t *testing.T) io.Reader { return patch(t, 36, 0x7f, 0xff, 0xff, 0xff) }, "table"},
-		"L1 outside":    {func(t *testing.T) io.Reader { return patch(t, 40, 0, 0, 0, 0x7f, 0xff, 0xff, 0, 0) }, "not in the file"},
-		"L2 outside":    {func(t *testing.T) io.Reader { return patch(t, 3<<16, 0x80, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0) }, "damaged"},
-		"encrypted":     {func(t *testing.T) io.Reader { return patch(t, 35, 1) }, "encrypted"},
-		"snapshots":     {func(t *testing.T) io.Reader { return patch(t, 63, 9) }, "snapshots"},
-		"larger":        {func(t *testing.T) io.Reader { return sized(t, "3M") }, "machine's has 2"},
-		"immense":       {func(t *testing.T) io.Reader { return patch(t, 24, 0x7f) }, "table"},
-		"too many":      {func(*testing.T) io.Reader { return io.LimitReader(zeros{}, 1<<30) }, "too many bytes"},
-		"marked broken": {func(t *testing.T) io.Reader { return patch(t, 79, 2) }, "corrupt"},
+		"raw":           {bytes.NewReader(make([]byte, 1<<20)), "not a valid QCOW2"},
+		"empty":         {strings.NewReader(""), "disk of 0 bytes"},
+		"backing file":  {patch(t, 8, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 11), "backing file"},
+		"data file":     {file(t, "-o", "data_file=DIR/data,size=1M"), "another file"},
+		"huge L1":       {patch(t, 36, 0x7f, 0xff, 0xff, 0xff), "table"},
+		"L1 outside":    {patch(t, 40, 0, 0, 0, 0x7f, 0xff, 0xff, 0, 0), "not in the file"},
+		"L2 outside":    {patch(t, 3<<16, 0x80, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0), "damaged"},
+		"encrypted":     {patch(t, 35, 1), "encrypted"},
+		"snapshots":     {patch(t, 63, 9), "snapshots"},
+		"larger":        {sized(t, "3M"), "machine's has 2"},
+		"immense":       {patch(t, 24, 0x7f), "table"},
+		"too many":      {io.LimitReader(zeros{}, 1<<30), "too many bytes"},
+		"marked broken": {patch(t, 79, 2), "corrupt"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 
-			_, err := disk.Receive(t.Context(), dir, tt.image(t), 2)
+			_, err := disk.Receive(t.Context(), dir, tt.image, 2)
 
 			if !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("Receive: %v, want invalid and %q", err, tt.text)

@@ -726,9 +726,10 @@ func checkFetched(path string, most int64, p Parent) (*Parent, error) {
 	if err != nil {
 		return nil, err
 	}
-	over := p.Name != "" && h.BackingFormat == string(p.Format)
+	// Over the path, where a crash came after it was put over its parent.
+	over := p.Name != "" && h.BackingFormat == string(p.Format) && (h.Backing == p.Name || h.Backing == p.Path)
 	switch {
-	case h.Backing != "" && !(over && (h.Backing == p.Name || h.Backing == p.Path)): // A crash came after it was put over its parent.
+	case h.Backing != "" && !over:
 		return nil, errs.New(errs.Invalid, "it is over %q (%s), want %q (%s) or none", h.Backing, h.BackingFormat, p.Name, p.Format)
 	case h.DataFile || h.Encrypted || h.Snapshots != 0:
 		return nil, errs.New(errs.Invalid, "it has its data elsewhere, is encrypted or has snapshots")

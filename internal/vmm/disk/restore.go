@@ -26,7 +26,7 @@ const (
 	// KeptMax and KeptFor bound the disks from before a restore: the last one
 	// is kept, for a week, for who has restored the wrong one.
 	KeptMax = 1
-	KeptFor = 7 * 24 * time.Hour
+	KeptFor = 7 * 24 * time.Hour // See KeptMax.
 	// checkMax bounds the check of an image, which reads its tables only.
 	checkMax = 10 * time.Minute
 )

@@ -192,7 +192,7 @@ func makeRaw(ctx context.Context, path, label string, size int64) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, formatMax)
 	defer cancel()
-	_, _, err = runTool(ctx, "mkfs.ext4", "-q", "-F", "-L", label[:min(len(label), labelMax)],
+	_, err = runTool(ctx, "mkfs.ext4", "-q", "-F", "-L", label[:min(len(label), labelMax)],
 		"-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", tmp.Name())
 	if err != nil {
 		return fmt.Errorf("format volume: %w", err)

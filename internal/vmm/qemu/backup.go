@@ -313,8 +313,7 @@ func (m *machine) addNodes(ctx context.Context, b backup, d vmm.BackupDisk, byte
 	return nil
 }
 
-// makeTarget makes an empty qcow2 image. qemu-img's default compression is
-// slower to read and to write than zstd by some times.
+// makeTarget makes an empty qcow2 image.
 func makeTarget(ctx context.Context, path string, bytes int64, compress bool) error {
 	ctx, cancel := context.WithTimeout(ctx, createMax)
 	defer cancel()
@@ -433,7 +432,7 @@ func (m *machine) thaw(ctx context.Context) error {
 	for {
 		err := m.thawOnce(ctx)
 		if err == nil || m.alive() != nil {
-			return nil //nolint:nilerr // A machine that has ended is not at rest.
+			return nil // A machine that has ended is not at rest.
 		}
 		m.d.log.Warn("guest not thawed yet", "vm_id", m.rec.ID, "err", err)
 		select {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"time"
 
@@ -41,7 +40,7 @@ func openGuestAgent(ctx context.Context, conn net.Conn) (*guestAgent, error) {
 	g := &guestAgent{conn, bufio.NewReader(io.LimitReader(conn, guestAnswerMax))}
 	ctx, cancel := context.WithTimeout(ctx, guestSyncMax)
 	defer cancel()
-	id := rand.Int64N(1 << 50)
+	id := time.Now().UnixMicro() // Of no earlier session.
 	var got int64
 	err := g.ask(ctx, append([]byte{guestSyncByte}, fmt.Appendf(nil, `{"execute":"guest-sync-delimited","arguments":{"id":%d}}`, id)...), true, &got)
 	if err == nil && got != id {

@@ -25,7 +25,7 @@ func guestEnd(t *testing.T, answer func(line string) string) net.Conn {
 			if err != nil {
 				return
 			}
-			if _, err := them.Write([]byte(answer(strings.TrimLeft(line, "\xff")))); err != nil {
+			if _, err := them.Write([]byte(answer(strings.TrimPrefix(line, string([]byte{guestSyncByte}))))); err != nil {
 				return
 			}
 		}

@@ -153,6 +153,10 @@ func (d *driver) Start(_ context.Context, spec vmm.Spec) (vmm.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := vmm.CheckStart(spec.Dir); err != nil {
+		lock.Close()
+		return nil, err
+	}
 	d.h.pids++
 	m := &machine{
 		h: d.h, spec: spec, pid: d.h.pids, lock: lock,

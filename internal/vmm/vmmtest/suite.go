@@ -60,6 +60,7 @@ func TestDriver(t *testing.T, s Subject) {
 	t.Run("a machine keeps its disk over a restart", s.restarts)
 	t.Run("a machine is killed", s.kills)
 	t.Run("bad specs are refused and leave nothing", s.refuses)
+	t.Run("a machine whose disks are being exchanged does not start", s.waits)
 	t.Run("calls end with their context", s.obeys)
 }
 
@@ -310,6 +311,28 @@ func (s Subject) refuses(t *testing.T) {
 				t.Errorf("directory after a refused start: %v, want none", err)
 			}
 		})
+	}
+}
+
+func (s Subject) waits(t *testing.T) {
+	d := s.driver(t)
+	for _, file := range []string{vmm.MoveFile, vmm.PlanFile} {
+		spec := NewSpec(t, s.Image)
+		if err := os.MkdirAll(spec.Dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(spec.Dir, file), []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+
+		_, err := d.Start(bounded(t), spec)
+
+		if !errors.Is(err, errs.Conflict) {
+			t.Errorf("Start beside %s: %v, want a conflict", file, err)
+		}
+		if running, err := vmm.Running(spec.Dir); err != nil || running {
+			t.Errorf("beside %s a machine runs: %t, %v", file, running, err)
+		}
 	}
 }
 

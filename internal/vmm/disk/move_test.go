@@ -420,7 +420,7 @@ func runImport(from, to, files string) error {
 type pausing struct{ r io.Reader }
 
 func (p pausing) Read(b []byte) (int, error) {
-	time.Sleep(5 * time.Millisecond)
+	<-time.After(5 * time.Millisecond)
 	return p.r.Read(b[:min(len(b), 4<<10)])
 }
 

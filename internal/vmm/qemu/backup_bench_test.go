@@ -85,7 +85,7 @@ func job(ctx context.Context, m vmm.Machine, command string, a args) error {
 		case "concluded":
 			return qemu.Do(ctx, m, "job-dismiss", args{"id": "bench"}, nil)
 		}
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond)
 	}
 }
 
@@ -135,7 +135,7 @@ func BenchmarkGuestWritesDuringABackup(b *testing.B) {
 			var took time.Duration
 			for range b.N {
 				for range copies {
-					time.Sleep(calmFor)
+					<-time.After(calmFor)
 					dir := b.TempDir()
 					begin, from := time.Now(), uptime(b, run)
 					if err := way.copy(b.Context(), m, dir); err != nil {
@@ -145,7 +145,7 @@ func BenchmarkGuestWritesDuringABackup(b *testing.B) {
 					windows = append(windows, [2]float64{from, uptime(b, run)})
 				}
 			}
-			time.Sleep(calmFor)
+			<-time.After(calmFor)
 			calm, busy := sortOut(b, run("touch /run/stop; cat /run/writes"), windows)
 			if len(busy) < 10 {
 				b.Fatalf("only %d writes fit into the copies", len(busy))

@@ -2,18 +2,23 @@ package vmm
 
 import (
 	"context"
+	"errors"
 	"time"
 )
+
+// ErrBackupGoesOn is in the errors of a Backup that has returned before its
+// copy was whole: the machine's process goes on with it.
+var ErrBackupGoesOn = errors.New("the copy goes on")
 
 // Backuper is a Machine whose disks can be copied while the guest uses them.
 type Backuper interface {
 	// Backup copies disks, all as they are at one moment, to standalone qcow2
 	// images in spec.Dir, and returns when they are whole and on disk.
 	//
-	// The copy is made by the machine's own process. When ctx ends first it
-	// goes on, and a later call with the same Dir, by this or a later
-	// process, takes it up; with another Dir that copy is thrown away. Any
-	// other error leaves nothing of it: errs.Exhausted means that the disk is
+	// The copy is made by the machine's own process. When ctx or the driver
+	// ends first, that goes on (ErrBackupGoesOn), and a later call with the
+	// same Dir, by this or a later process, takes it up; with another Dir that
+	// copy is thrown away. Any other error leaves nothing of it: errs.Exhausted means that the disk is
 	// full or would be, errs.Unavailable that the machine ended or the copy
 	// failed. The guest itself never sees an error of its backup.
 	Backup(ctx context.Context, spec BackupSpec) (BackupResult, error)

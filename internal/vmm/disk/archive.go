@@ -153,7 +153,7 @@ func (m making) spec(dir string, cfg ArchiveConfig) vmm.BackupSpec {
 // whole. One that an earlier process began is finished instead. At most one is
 // made of a machine at a time (errs.Conflict). errs.Exhausted means too little
 // disk, errs.Invalid that this machine's driver makes none. When ctx ends
-// first, a later Create goes on; after any other error nothing is left.
+// first, or the driver, a later Create goes on; after any other error nothing is left.
 func (a *Archive) Create(ctx context.Context, m vmm.Machine, members []Member, freeze bool, now time.Time) (Backup, error) {
 	vm := message.ItemHash(m.ID())
 	if err := a.enter(vm); err != nil {
@@ -172,7 +172,7 @@ func (a *Archive) Create(ctx context.Context, m vmm.Machine, members []Member, f
 		return Backup{}, err
 	}
 	b, err := a.finish(ctx, backuper, part, mk)
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, vmm.ErrBackupGoesOn) {
 		err = errors.Join(vmm.DiskError(err), backuper.CancelBackup(ctx), a.trash(part))
 	}
 	return b, err

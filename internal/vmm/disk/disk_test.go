@@ -123,7 +123,6 @@ func TestVolumesAreMadeAndKept(t *testing.T) {
 	}
 
 	got, err := disk.Prepare(t.Context(), dir, 0, volumes)
-
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,10 +23,11 @@ const (
 	keptPrefix   = "disk.pre-restore-"
 	// timeLayout is how times are written in names of files.
 	timeLayout = "20060102T150405Z"
-	// KeptMax and KeptFor bound the disks from before a restore: the last one
-	// is kept, for a week, for who has restored the wrong one.
+	// KeptMax bounds the disks from before restores: the last one is kept, for
+	// who has restored the wrong one.
 	KeptMax = 1
-	KeptFor = 7 * 24 * time.Hour // See KeptMax.
+	// KeptFor is how long such a disk is kept.
+	KeptFor = 7 * 24 * time.Hour
 	// checkMax bounds the check of an image, which reads its tables only.
 	checkMax = 10 * time.Minute
 )

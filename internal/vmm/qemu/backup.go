@@ -154,7 +154,10 @@ func (m *machine) Backup(ctx context.Context, spec vmm.BackupSpec) (vmm.BackupRe
 	}
 	err = m.waitBackup(ctx, b, spec.ReserveBytes)
 	if ctx.Err() != nil {
-		return vmm.BackupResult{}, fmt.Errorf("wait for the backup: %w", context.Cause(ctx))
+		return vmm.BackupResult{}, fmt.Errorf("wait for the backup: %w: %w", vmm.ErrBackupGoesOn, context.Cause(ctx))
+	}
+	if errors.Is(err, vmm.ErrBackupGoesOn) {
+		return vmm.BackupResult{}, err
 	}
 	if err != nil {
 		return vmm.BackupResult{}, errors.Join(err, m.dropBackup(ctx, b))
@@ -530,10 +533,7 @@ func (m *machine) waitBackup(ctx context.Context, b backup, reserve int64) error
 	for {
 		jobs, err := m.jobs(ctx, b)
 		if err != nil {
-			if ended := m.alive(); ended != nil {
-				err = ended
-			}
-			return errs.New(errs.Unavailable, "the backup was lost: %w", err)
+			return m.lostSight(err)
 		}
 		done := 0
 		for _, d := range b.Disks {
@@ -559,6 +559,17 @@ func (m *machine) waitBackup(ctx context.Context, b backup, reserve int64) error
 			return context.Cause(ctx)
 		case <-tick.C:
 		}
+	}
+}
+
+// lostSight says why QEMU does not answer any more: it has ended, or it goes
+// on and only the connection has ended.
+func (m *machine) lostSight(err error) error {
+	select {
+	case <-m.done:
+		return errs.New(errs.Unavailable, "the backup was lost: %w", m.alive())
+	case <-time.After(2 * drainMax): // What ends takes its connection along first.
+		return errs.New(errs.Unavailable, "%w: %w", vmm.ErrBackupGoesOn, err)
 	}
 }
 

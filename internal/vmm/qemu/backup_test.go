@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -276,22 +277,31 @@ func TestABackupThatFailsLeavesNothing(t *testing.T) {
 	// One that is canceled, and one whose machine ends.
 	dir := t.TempDir()
 	slow := vmm.BackupSpec{Dir: dir, Disks: disks, BytesPerSecond: 1 << 20}
-	for _, end := range []func() error{
-		func() error { return b.CancelBackup(bounded(t)) },
-		func() error { return m.Kill(bounded(t)) },
-	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-		if _, err := b.Backup(ctx, slow); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Backup: %v, want it to take longer", err)
-		}
-		cancel()
-		if err := end(); err != nil {
-			t.Error(err)
-		}
-		if _, err := m.Stats(t.Context()); err == nil {
-			leftNothing(t, spec.Dir, dir, 0)
-		}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if _, err := b.Backup(ctx, slow); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, vmm.ErrBackupGoesOn) {
+		t.Errorf("Backup: %v, want it to take longer", err)
 	}
+	if err := b.CancelBackup(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	leftNothing(t, spec.Dir, dir, 0)
+	go func() {
+		_, err := b.Backup(bounded(t), slow)
+		ended <- err
+	}()
+	for begun := false; !begun; {
+		raw, _ := os.ReadFile(filepath.Join(spec.Dir, "backup.json"))
+		begun = bytes.Contains(raw, []byte("copies"))
+	}
+	if err := syscall.Kill(m.PID(), syscall.SIGKILL); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, errs.Unavailable) || errors.Is(err, vmm.ErrBackupGoesOn) {
+		t.Errorf("a backup whose machine is killed: %v", err)
+	}
+	leftNothing(t, spec.Dir, dir, 0)
+	<-m.Done()
 	if _, err := b.Backup(bounded(t), slow); !errors.Is(err, errs.Unavailable) {
 		t.Errorf("Backup of a machine that has ended: %v", err)
 	}

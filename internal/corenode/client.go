@@ -24,6 +24,8 @@ const (
 	tries = 3
 	// nameMax bounds the names of addresses and keys that are asked for.
 	nameMax = 128
+	// headerMax bounds the header of an answer.
+	headerMax = 64 << 10
 	// idleMax is how long a connection is kept that nobody uses.
 	idleMax = time.Minute
 	// public is what strangers are told of servers that do not answer.
@@ -55,6 +57,7 @@ func New(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Client, erro
 		http: &http.Client{
 			Transport: &http.Transport{
 				Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: cfg.Timeout, MaxIdleConnsPerHost: cfg.Parallel, IdleConnTimeout: idleMax,
+				MaxResponseHeaderBytes: headerMax,
 			},
 			// Nobody may send the node elsewhere: it stands in a network of its own.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

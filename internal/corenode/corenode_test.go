@@ -29,8 +29,10 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/signature"
 )
 
-var _ executor.CoreNodes = (*corenode.Client)(nil)
-var _ executor.Messages = (*corenode.Client)(nil)
+var (
+	_ executor.CoreNodes = (*corenode.Client)(nil)
+	_ executor.Messages  = (*corenode.Client)(nil)
+)
 
 // network has servers by host. Those that it lacks cannot be reached.
 type network struct {

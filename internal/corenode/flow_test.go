@@ -147,8 +147,10 @@ func TestFlowsWhereThereAreNone(t *testing.T) {
 		want     errs.Kind
 	}{
 		{"BASE", payer, receiver, errs.Unavailable}, // Not configured.
-		{"ETH", payer, receiver, errs.Invalid}, {"", payer, receiver, errs.Invalid},
-		{"AVAX", "nobody", receiver, errs.Invalid}, {"AVAX", payer, "", errs.Invalid},
+		{"ETH", payer, receiver, errs.Invalid},
+		{"", payer, receiver, errs.Invalid},
+		{"AVAX", "nobody", receiver, errs.Invalid},
+		{"AVAX", payer, "", errs.Invalid},
 	} {
 		_, err := c.Flow(t.Context(), tt.chain, tt.from, tt.to)
 		wantKind(t, string(tt.chain)+" from "+tt.from+" to "+tt.to, err, tt.want)

@@ -94,7 +94,7 @@ func (c *Client) do(req *http.Request, name string, anyKind bool) ([]byte, error
 	case <-ctx.Done():
 		return nil, fmt.Errorf("ask %s: wait for other requests: %w", name, ctx.Err())
 	}
-	res, err := c.http.Do(req.WithContext(ctx)) //nolint:gosec // G704: the operator names the server.
+	res, err := c.http.Do(req.WithContext(ctx))
 	if err != nil {
 		return nil, &awayError{fmt.Errorf("ask %s: %w", name, plain(err))}
 	}

@@ -15,11 +15,9 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"mime/multipart"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -89,6 +87,7 @@ func newWorld(t *testing.T) *world {
 	}
 	coordinator := settings(t, n, job.KindCoordinator)
 	coordinator.Ingest.CreditAuthority = addressOf(key("credits"))
+	coordinator.Ingest.BalanceAuthority = []string{addressOf(key("balances"))}
 	w.core, _ = run(t, coordinator)
 	status, body := w.request("GET", w.core+"/api/v0/info/public.json", nil)
 	var info struct {
@@ -111,6 +110,9 @@ func newWorld(t *testing.T) *world {
 		_, end = run(t, compute)
 	}
 	w.credits(1_000_000_000_000)
+	w.send(key("balances"), message.TypePost, fields{"type": "balances-update", "content": fields{
+		"chain": "ETH", "main_height": 1, "balances": fields{addressOf(w.owner): 1_000_000},
+	}}, "")
 	return w
 }
 
@@ -213,8 +215,8 @@ func (w *world) request(method, url string, body any, header ...string) (int, st
 	return resp.StatusCode, string(raw)
 }
 
-// sign makes a message.
-func (w *world) sign(k *ecdsa.PrivateKey, typ message.Type, content fields, channel string) *message.Envelope {
+// send hands a message to the coordinator, which must take it.
+func (w *world) send(k *ecdsa.PrivateKey, typ message.Type, content fields, channel string) message.ItemHash {
 	w.Helper()
 	w.at++
 	content["address"], content["time"] = addressOf(k), w.at
@@ -226,13 +228,6 @@ func (w *world) sign(k *ecdsa.PrivateKey, typ message.Type, content fields, chan
 	if err := signature.SignEVM(k, e); err != nil {
 		w.Fatal(err)
 	}
-	return e
-}
-
-// send hands a message to the coordinator, which must take it.
-func (w *world) send(k *ecdsa.PrivateKey, typ message.Type, content fields, channel string) message.ItemHash {
-	w.Helper()
-	e := w.sign(k, typ, content, channel)
 	if status, body := w.request("POST", w.core+"/api/v0/messages", fields{"sync": true, "message": e}); status != http.StatusOK {
 		w.Fatalf("%s: %d %s", typ, status, body)
 	}
@@ -247,29 +242,17 @@ func (w *world) credits(amount int64) {
 	}}}, "ALEPH_CREDIT")
 }
 
-// store brings a file together with the message that names it.
+// store brings a file and the message that names it. Images are larger than what
+// the form of the message network takes.
 func (w *world) store(path string) message.ItemHash {
 	w.Helper()
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		w.Fatal(err)
 	}
-	e := w.sign(w.owner, message.TypeStore, fields{"item_type": "storage", "item_hash": message.HashOf(raw)}, "")
-	var form bytes.Buffer
-	parts := multipart.NewWriter(&form)
-	if err := parts.WriteField("metadata", string(encode(w.T, fields{"sync": true, "message": e}))); err != nil {
-		w.Fatal(err)
-	}
-	part, err := parts.CreateFormFile("file", "f")
-	if err == nil {
-		_, err = part.Write(raw)
-	}
-	if err = errors.Join(err, parts.Close()); err != nil {
-		w.Fatal(err)
-	}
-	status, body := w.request("POST", w.core+"/api/v0/storage/add_file", &form, "Content-Type", parts.FormDataContentType())
-	w.want("add_file", status, body, http.StatusOK, string(message.HashOf(raw)))
-	return e.ItemHash
+	status, body := w.request("POST", w.core+"/api/v1/blobs", bytes.NewReader(raw), "Content-Type", "application/octet-stream")
+	w.want("upload", status, body, http.StatusCreated, string(message.HashOf(raw)))
+	return w.send(w.owner, message.TypeStore, fields{"item_type": "storage", "item_hash": message.HashOf(raw)}, "")
 }
 
 // instance publishes an INSTANCE that is paid by credits.
@@ -426,7 +409,7 @@ func TestAnInstanceOfTheAlephNetwork(t *testing.T) {
 	machine := "/control/machine/" + string(vm)
 
 	status, body := w.request("POST", w.compute+"/control/allocation/notify", fields{"instance": vm})
-	w.want("notify", status, body, http.StatusOK, `"successful": true`)
+	w.want("notify", status, body, http.StatusOK, `"successful":true`)
 	boot := w.login(vm, "echo kept > /root/mark; sync; cat /proc/sys/kernel/random/boot_id")
 	if at := w.list()[vm]; !at.Running {
 		t.Errorf("list has %+v, want it running", at)
@@ -448,7 +431,7 @@ func TestAnInstanceOfTheAlephNetwork(t *testing.T) {
 	status, body = w.owned("POST", machine+"/stop", nil)
 	w.want("stop again", status, body, http.StatusOK, "Already stopped")
 	status, body = w.request("POST", w.compute+"/control/allocation/notify", fields{"instance": vm})
-	w.want("notify of a stopped machine", status, body, http.StatusOK, `"successful": true`)
+	w.want("notify of a stopped machine", status, body, http.StatusOK, `"successful":true`)
 	boot = w.login(vm, "cat /proc/sys/kernel/random/boot_id; grep kept /root/mark")
 	if !strings.HasSuffix(boot, "kept") {
 		t.Errorf("after a stop: %q, want the mark", boot)
@@ -460,7 +443,7 @@ func TestAnInstanceOfTheAlephNetwork(t *testing.T) {
 	}
 	// A list that does not name it does not end what its owner pays for.
 	status, body = w.allocate()
-	w.want("an empty list", status, body, http.StatusOK, `"success": true`)
+	w.want("an empty list", status, body, http.StatusOK, `"success":true`)
 	if !w.list()[vm].Running {
 		t.Error("a list ended a machine that credits pay")
 	}

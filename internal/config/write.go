@@ -129,6 +129,12 @@ func (c Config) Masked() Config {
 		gateways = append(gateways, chain.MaskURL(one))
 	}
 	c.IPFS.Gateways = gateways
+	var servers []string
+	for _, one := range c.CoreNode.Servers {
+		servers = append(servers, chain.MaskURL(one))
+	}
+	c.CoreNode.Servers = servers
+	c.CoreNode.Avalanche.RPCURL, c.CoreNode.Base.RPCURL = maskURLs(c.CoreNode.Avalanche.RPCURL), maskURLs(c.CoreNode.Base.RPCURL)
 	return c
 }
 

@@ -153,7 +153,7 @@ func (m model) leaseRow() *state.Lease {
 	case leaseNone:
 		return nil
 	case leaseCredits:
-		l.Kind, l.Sticky = state.LeaseRequested, true
+		l.Sticky = true // A list has named it, as it may: it is not the list that pays it.
 	case leaseOver:
 		l.End = &state.LeaseEnd{Detail: "over"}
 	}

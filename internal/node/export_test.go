@@ -32,7 +32,7 @@ func (n *Node) Host() *p2p.Host { return n.host }
 func (n *Node) Blobs() *blob.Store { return n.blobs }
 
 // Messages returns what gets messages for an executor.
-func (n *Node) Messages() executor.Messages { return messages{n.ingest} }
+func (n *Node) Messages() executor.Messages { return found{pipeline: n.ingest} }
 
 // Images returns what gets files for an executor.
 func (n *Node) Images() executor.Images { return images{n.storage, n.blobs} }

@@ -1,5 +1,5 @@
 // Package agent is the channel between a host and aleph-guest in one of its
-// machines: JSON objects, one a line, over a virtio-serial port.
+// machines: JSON objects, one a line, over a virtio-serial port or a vsock.
 //
 // The host asks and the guest answers, never the other way round, and every
 // answer carries the id of its question. So a host that died in the middle of
@@ -22,6 +22,10 @@ import (
 
 // PortName is the name of the virtio-serial port.
 const PortName = "org.aleph.guest.0"
+
+// VsockPort is the guest's port of a vsock, where the machine has one in place of
+// a virtio-serial port. Each stream is a channel of its own.
+const VsockPort uint32 = 50
 
 // ProbeArgument on the kernel's command line makes aleph-guest print
 // ProbeMarker on the console and power off.

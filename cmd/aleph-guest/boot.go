@@ -44,6 +44,10 @@ func boot() {
 	early := mountEarly()
 	g.openConsole()
 	g.mark("init")
+	// Ctrl-Alt-Del is a signal to us, and not the end of the machine at once.
+	if err := unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF); err != nil {
+		g.logf("keep keys from restarting: %v", err)
+	}
 	if early != nil {
 		g.fatal(early)
 	}
@@ -72,13 +76,13 @@ func (g *guest) bringUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := modules.load("disk"); err != nil {
+	if err := modules.load("virtio", busOf("/sys"), "disk"); err != nil {
 		return err
 	}
 	g.mark("drivers")
 	// The other drivers come up while the disk is mounted.
 	others := make(chan error, 1)
-	go func() { others <- modules.load("other") }()
+	go func() { others <- modules.load(channelOf("/sys"), "other") }()
 	if err := waitFor(rootDevice); err != nil {
 		return err
 	}

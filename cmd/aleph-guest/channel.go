@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,9 +20,17 @@ import (
 // virtio port reads as ended while there is none.
 const absentPause = 50 * time.Millisecond
 
-// serveAgent answers the host until the machine ends. A machine without the
-// port has a host that does not ask.
+// serveAgent answers the host until the machine ends. A machine with neither a
+// vsock nor the port has a host that does not ask.
 func (g *guest) serveAgent(ctx context.Context) {
+	if hasVsock("/sys") {
+		l, err := vsockStreams{}.Listen(agent.VsockPort)
+		if err == nil {
+			err = g.serveStreams(ctx, l)
+		}
+		g.logf("agent: %v", err)
+		return
+	}
 	device, err := virtioPort("/sys/class/virtio-ports", agent.PortName)
 	if err != nil {
 		g.logf("agent: %v", err)
@@ -39,6 +48,21 @@ func (g *guest) serveAgent(ctx context.Context) {
 			return
 		}
 		time.Sleep(absentPause)
+	}
+}
+
+// serveStreams answers on every stream that the host opens.
+func (g *guest) serveStreams(ctx context.Context, l net.Listener) error {
+	defer l.Close()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return fmt.Errorf("take stream: %w", err)
+		}
+		go func() {
+			defer conn.Close()
+			_ = agent.Serve(ctx, conn, g) // It ends with the stream.
+		}()
 	}
 }
 

@@ -19,9 +19,14 @@ type moduleGroup struct {
 }
 
 // moduleGroups are what the initrd of machines loads: the drivers of the root
-// disk first, the others while it is mounted.
+// disk first, the others while it is mounted. Those of a bus or a device that the
+// machine has not are not loaded.
 var moduleGroups = []moduleGroup{ //nolint:gochecknoglobals // The recipe.
-	{"disk", []string{"virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk"}},
+	{"virtio", []string{"virtio_ring", "virtio"}},
+	{"pci", []string{"virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci"}},
+	{"mmio", []string{"virtio_mmio"}},
+	{"disk", []string{"virtio_blk"}},
+	{"vsock", []string{"vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"}},
 	{"other", []string{"virtio_console", "failover", "net_failover", "virtio_net", "virtio-rng"}},
 }
 

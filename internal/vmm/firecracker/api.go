@@ -240,7 +240,7 @@ func (c *client) info(ctx context.Context) (instanceInfo, error) {
 	var info instanceInfo
 	err := c.do(ctx, call{method: http.MethodGet, path: "/"}, &info)
 	if err == nil && info.ID == "" {
-		err = errors.New("Firecracker does not say which machine it is") //nolint:revive,staticcheck // A name.
+		err = errors.New("Firecracker does not say which machine it is") //nolint:staticcheck // A name.
 	}
 	return info, err
 }

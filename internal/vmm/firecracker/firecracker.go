@@ -165,7 +165,7 @@ type version struct {
 }
 
 // Versions that brought something that is used where it is there.
-var (
+var ( //nolint:gochecknoglobals // Facts.
 	oldest        = version{major: 1, minor: 10}
 	overrides     = version{major: 1, minor: 12} // Networks of clones.
 	pageReporting = version{major: 1, minor: 14}

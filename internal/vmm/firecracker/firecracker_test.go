@@ -367,6 +367,7 @@ func TestWhatFirecrackerCannotDo(t *testing.T) {
 		"a disk of another size": func(s *vmm.Spec) { s.Dir = otherDisk(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			spec := vmmtest.NewSpec(t, firecrackertest.Image(t))
 			change(&spec)
 			if _, err := d.Start(t.Context(), spec); !errors.Is(err, errs.Invalid) {
@@ -398,6 +399,7 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		"the user":    {func(c *firecracker.Config) { c.User = "no-such-user" }, "run useradd --system"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cfg := config(t)
 			c.change(&cfg)
 			_, err := open(t, cfg).Probe(t.Context(), img)

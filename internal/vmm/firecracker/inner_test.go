@@ -6,10 +6,14 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
@@ -244,4 +248,52 @@ func FuzzParse(f *testing.F) {
 		_, _ = parseStat(string(raw))
 		_, _ = parseVersion(string(raw))
 	})
+}
+
+// tapVar is set in the process of a test that has a network of its own.
+const tapVar = "ALEPH_FIRECRACKER_TEST_TAP"
+
+// TestTapsAreGranted: a device gets an owner who has no privileges, and one that
+// was made for a template goes again.
+func TestTapsAreGranted(t *testing.T) {
+	if os.Getenv(tapVar) == "" {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestTapsAreGranted$")
+		cmd.Env = append(os.Environ(), tapVar+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+		if uid := os.Getuid(); uid != 0 {
+			cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+			cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
+		}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return
+	}
+	const name = "alt0"
+	o := owner{uid: 0}
+	if err := makeTap(name, o); err != nil {
+		t.Fatal(err)
+	}
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tap, ok := link.(*netlink.Tuntap); !ok || tap.Mode != netlink.TUNTAP_MODE_TAP || tap.Owner != 0 {
+		t.Errorf("the device is %+v, want a TAP of user 0", link)
+	}
+	if err := grantTap(name, o); err != nil {
+		t.Error(err)
+	}
+	if _, err := netlink.LinkByName(name); err != nil {
+		t.Errorf("after it was granted: %v", err)
+	}
+	if err := dropTap(name); err != nil {
+		t.Error(err)
+	}
+	if _, err := netlink.LinkByName(name); err == nil {
+		t.Error("the device is still there")
+	}
+	if err := grantTap("a-name-that-is-too-long", o); !errors.Is(err, errs.Invalid) {
+		t.Errorf("a name that no device can have: %v, want invalid", err)
+	}
 }

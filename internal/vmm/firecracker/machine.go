@@ -303,7 +303,7 @@ func (m *machine) Stats(context.Context) (vmm.Stats, error) {
 // Stop implements vmm.Machine.
 func (m *machine) Stop(ctx context.Context, grace time.Duration) error {
 	if m.alive() != nil {
-		return nil
+		return nil //nolint:nilerr // What is dead need not be ended.
 	}
 	m.setAsked("")
 	deadline := time.Now().Add(grace)
@@ -346,7 +346,7 @@ func (m *machine) Kill(ctx context.Context) error { return m.end(ctx, "the machi
 // process keeps nothing back.
 func (m *machine) end(ctx context.Context, why string) error {
 	if m.alive() != nil {
-		return nil
+		return nil //nolint:nilerr // What is dead need not be ended.
 	}
 	m.setAsked(why)
 	if err := m.proc.kill(); err != nil && !errors.Is(err, os.ErrClosed) {

@@ -164,7 +164,7 @@ func seal(name string) error {
 	if err := os.Chown(name, os.Geteuid(), -1); err != nil {
 		return fmt.Errorf("take %s from the machine's user: %w", filepath.Base(name), err)
 	}
-	if err := os.Chmod(name, 0o440); err != nil {
+	if err := os.Chmod(name, 0o440); err != nil { //nolint:gosec // The machines' group reads it.
 		return fmt.Errorf("make %s read only: %w", filepath.Base(name), err)
 	}
 	return nil

@@ -133,7 +133,7 @@ func playJailer(args []string) error {
 	if err != nil {
 		return err
 	}
-	pidFile, err := os.OpenFile(exec+".pid", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	pidFile, err := os.OpenFile(exec+".pid", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644) //nolint:gosec // As the jailer does.
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func playFirecracker(args []string, console io.Writer) error {
 type body map[string]any
 
 func (b body) text(name string) string {
-	s, _ := b[name].(string) //nolint:errcheck // Absent is "".
+	s, _ := b[name].(string)
 	return s
 }
 
@@ -209,10 +209,10 @@ func (v *vmmProcess) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	status := http.StatusNoContent
-	if err := v.call(r.Method, r.URL.Path, raw); err != nil {
+	if err := v.call(r.Method, r.URL.Path, raw); err != nil { //nolint:contextcheck // A guest outlives the call that starts it.
 		status = http.StatusBadRequest
 		w.WriteHeader(status)
-		json.NewEncoder(w).Encode(map[string]string{"fault_message": err.Error()}) //nolint:errcheck // As above.
+		json.NewEncoder(w).Encode(map[string]string{"fault_message": err.Error()})
 	} else {
 		w.WriteHeader(status)
 	}
@@ -285,7 +285,7 @@ func (v *vmmProcess) configure(pattern, name string, b body) error {
 	}
 	switch pattern {
 	case "/machine-config":
-		smt, _ := b["smt"].(bool) //nolint:errcheck // Absent is false.
+		smt, _ := b["smt"].(bool)
 		if n := int(number(b["vcpu_count"])); smt && n > 1 && n%2 == 1 {
 			return errors.New("the vCPU number is invalid: with SMT it is 1 or even")
 		}
@@ -306,9 +306,9 @@ func (v *vmmProcess) configure(pattern, name string, b body) error {
 		}
 		v.nets[name] = b
 	case "/mmds/config":
-		all, _ := b["network_interfaces"].([]any) //nolint:errcheck // It was checked.
+		all, _ := b["network_interfaces"].([]any)
 		for _, id := range all {
-			if s, _ := id.(string); v.nets[s] == nil || len(all) == 0 { //nolint:errcheck // As above.
+			if s, _ := id.(string); v.nets[s] == nil || len(all) == 0 {
 				return errors.New("the list of network interface IDs provided contains at least one ID that does not correspond to any existing network interface")
 			}
 		}
@@ -322,7 +322,7 @@ func (v *vmmProcess) configure(pattern, name string, b body) error {
 }
 
 func number(v any) float64 {
-	n, _ := v.(float64) //nolint:errcheck // Absent is 0.
+	n, _ := v.(float64)
 	return n
 }
 
@@ -392,7 +392,7 @@ func (v *vmmProcess) load(b body) error {
 	if v.machine != nil || v.bootSource != nil || len(v.drives) > 0 || len(v.nets) > 0 || v.vsock != nil {
 		return errors.New("loading a microVM snapshot not allowed after configuring boot-specific resources")
 	}
-	backend, _ := b["mem_backend"].(map[string]any) //nolint:errcheck // It was checked.
+	backend, _ := b["mem_backend"].(map[string]any)
 	memory := body(backend).text("backend_path")
 	if (memory == "") == (b.text("mem_file_path") == "") {
 		return errors.New("exactly one of mem_backend and mem_file_path is needed")
@@ -413,9 +413,9 @@ func (v *vmmProcess) load(b body) error {
 			return err
 		}
 	}
-	overrides, _ := b["network_overrides"].([]any) //nolint:errcheck // As above.
+	overrides, _ := b["network_overrides"].([]any)
 	for _, o := range overrides {
-		one, _ := o.(map[string]any) //nolint:errcheck // As above.
+		one, _ := o.(map[string]any)
 		net, known := s.Nets[body(one).text("iface_id")]
 		if !known {
 			return errors.New("unknown network device")

@@ -26,7 +26,8 @@ const (
 // and leaves them when the machine ends.
 type cgroups struct{ root string }
 
-// usable reports what speaks against limits by control groups.
+// usable reports what speaks against limits by control groups: the jailer fails
+// where they cannot be made.
 func (c cgroups) usable() error {
 	raw, err := os.ReadFile(filepath.Join(c.root, "cgroup.controllers"))
 	if err != nil {
@@ -35,6 +36,15 @@ func (c cgroups) usable() error {
 	have := strings.Fields(string(raw))
 	if !slices.Contains(have, "cpu") || !slices.Contains(have, "memory") {
 		return fmt.Errorf("control groups at %s have no cpu and memory controllers", c.root)
+	}
+	parent := filepath.Join(c.root, cgroupName)
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return fmt.Errorf("make control group: %w", err)
+	}
+	for _, dir := range []string{c.root, parent} {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+cpu +memory"), 0o600); err != nil {
+			return fmt.Errorf("hand controllers down: %w", err)
+		}
 	}
 	return nil
 }

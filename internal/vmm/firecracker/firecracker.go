@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -79,6 +80,11 @@ func (c Config) Validate() error {
 	for name, rate := range map[string]int{"drive_mib_per_second": c.DriveMiBPerSecond, "network_mbit_per_second": c.NetworkMbitPerSecond} {
 		if rate < 0 || rate > rateMax {
 			return errs.New(errs.Invalid, "%s is %d, want 0 to %d", name, rate, rateMax)
+		}
+	}
+	if strings.Contains(c.User, ":") {
+		if _, err := lookupOwner(c.User); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -142,7 +148,11 @@ func (d *Driver) tools(ctx context.Context) (tools, error) {
 		if err != nil {
 			return t, errs.New(errs.Unavailable, "%s (%s) is not installed: put both programs of a release of Firecracker where they are found, or set %s in [firecracker]", p.title, name, p.name)
 		}
-		if *p.to, err = filepath.Abs(path); err != nil {
+		// The jailer names its directories after the file, not after a link.
+		if path, err = filepath.EvalSymlinks(path); err == nil {
+			*p.to, err = filepath.Abs(path)
+		}
+		if err != nil {
 			return t, fmt.Errorf("find %s: %w", p.title, err)
 		}
 	}

@@ -95,11 +95,6 @@ func function(t *testing.T) vmm.Spec {
 	return spec
 }
 
-// jailOf is the root of a machine's jail.
-func jailOf(spec vmm.Spec) string {
-	return filepath.Join(spec.Dir, "jail", "firecracker", spec.ID, "root")
-}
-
 // volume makes a file for a drive, of a name that many have.
 func volume(t *testing.T, mode os.FileMode) string {
 	t.Helper()
@@ -123,7 +118,7 @@ func TestDrivesOfOneNameDoNotClash(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		inside, err := os.Stat(filepath.Join(jailOf(spec), "drives", fmt.Sprint(n+2)))
+		inside, err := os.Stat(filepath.Join(firecrackertest.Root(spec), "drives", fmt.Sprint(n+2)))
 		if err != nil || !os.SameFile(inside, outside) {
 			t.Errorf("drive %d is not the file of volume %d: %v", n+2, n, err)
 		}
@@ -151,7 +146,7 @@ func TestCallsComeInTheirOrder(t *testing.T) {
 	d := open(t, cfg)
 	spec := vmmtest.NewSpec(t, firecrackertest.Image(t))
 	start(t, d, spec)
-	raw, err := os.ReadFile(filepath.Join(jailOf(spec), firecrackertest.CallsFile))
+	raw, err := os.ReadFile(filepath.Join(firecrackertest.Root(spec), firecrackertest.CallsFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -429,4 +424,45 @@ func TestAMachineWhoseDaemonDiedEarly(t *testing.T) {
 		t.Fatalf("Adopt: %v, want process %d", err, m.PID())
 	}
 	endAfter(t, again)
+}
+
+func TestAHostThatBootsNothing(t *testing.T) {
+	t.Parallel()
+	cfg := config(t)
+	spec := vmmtest.NewSpec(t, firecrackertest.Image(t))
+	spec.Image.Cmdline = firecrackertest.Broken
+	if _, err := open(t, cfg).Probe(t.Context(), spec.Image); !errors.Is(err, errs.Unavailable) {
+		t.Errorf("Probe: %v, want unavailable", err)
+	}
+	if _, err := open(t, cfg).Start(t.Context(), spec); !errors.Is(err, errs.Unavailable) {
+		t.Errorf("Start: %v, want unavailable", err)
+	}
+	if _, err := os.Stat(spec.Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("directory after that: %v, want none", err)
+	}
+	if left, err := os.ReadDir(cfg.CacheDir); err != nil || len(left) > 0 {
+		t.Errorf("the probe left %v, %v", left, err)
+	}
+
+	// Nothing is tried again where a boot was seen before.
+	img := firecrackertest.Image(t)
+	first, err := open(t, cfg).Probe(t.Context(), img)
+	if err != nil || first.Accelerator != vmm.KVM || first.Version != firecrackertest.Version {
+		t.Fatalf("Probe: %+v, %v", first, err)
+	}
+	cfg.Jailer = filepath.Join(t.TempDir(), "jailer")
+	if err := os.WriteFile(cfg.Jailer, []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := open(t, cfg).Probe(t.Context(), img); err != nil || again.Version != first.Version {
+		t.Errorf("a later Probe: %+v, %v", again, err)
+	}
+	// And what starts nothing says so.
+	other := vmmtest.NewSpec(t, img)
+	if _, err := open(t, cfg).Start(t.Context(), other); !errors.Is(err, errs.Unavailable) {
+		t.Errorf("Start by a jailer that fails: %v, want unavailable", err)
+	}
+	if _, err := os.Stat(other.Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("directory after that: %v, want none", err)
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -12,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -19,6 +22,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/cloudinit"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/firecracker/firecrackertest"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/vmmtest"
 )
 
 func TestVersions(t *testing.T) {
@@ -197,7 +201,7 @@ func TestConfigIsChecked(t *testing.T) {
 	if err := (Config{}).Validate(); err != nil {
 		t.Errorf("the default: %v", err)
 	}
-	for _, c := range []Config{{Kernel: "/does/not/exist"}, {ProbeImage: "/does/not/exist"}, {DriveMiBPerSecond: -1}, {NetworkMbitPerSecond: rateMax + 1}} {
+	for _, c := range []Config{{Kernel: "/does/not/exist"}, {User: "a:b"}, {ProbeImage: "/does/not/exist"}, {DriveMiBPerSecond: -1}, {NetworkMbitPerSecond: rateMax + 1}} {
 		if err := c.Validate(); !errors.Is(err, errs.Invalid) {
 			t.Errorf("%+v: %v, want invalid", c, err)
 		}
@@ -295,5 +299,38 @@ func TestTapsAreGranted(t *testing.T) {
 	}
 	if err := grantTap("a-name-that-is-too-long", o); !errors.Is(err, errs.Invalid) {
 		t.Errorf("a name that no device can have: %v, want invalid", err)
+	}
+}
+
+// TestAGuestThatNeverBeganIsEnded: a daemon that dies in the middle of a start
+// leaves a process without a guest. It is found by what the jailer wrote.
+func TestAGuestThatNeverBeganIsEnded(t *testing.T) {
+	cfg := Config{CacheDir: t.TempDir(), User: fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())}
+	cfg.Binary, cfg.Jailer = firecrackertest.Install(t)
+	d := New(cfg, slog.New(slog.DiscardHandler))
+	tools, err := d.tools(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := vmmtest.NewSpec(t, firecrackertest.Image(t))
+	lock, err := vmm.LockDir(spec.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := launch{d: d, tools: tools, spec: spec, rec: recordOf(spec, filepath.Base(tools.binary), time.Now()), lock: lock}
+	if err := errors.Join(l.prepare(&undo{}), l.jail(t.Context()), lock.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if running, err := vmm.Running(spec.Dir); err != nil || !running {
+		t.Fatalf("Running = %t, %v; the process has not inherited the lock", running, err)
+	}
+	if _, err := d.Adopt(t.Context(), spec.Dir); !errors.Is(err, errs.NotFound) {
+		t.Errorf("Adopt: %v, want not found", err)
+	}
+	if running, err := vmm.Running(spec.Dir); err != nil || running {
+		t.Errorf("Running = %t, %v; want it ended", running, err)
+	}
+	if _, err := os.Stat(filepath.Join(spec.Dir, jailDir)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("jail: %v, want none", err)
 	}
 }

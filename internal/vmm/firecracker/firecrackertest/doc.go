@@ -10,6 +10,7 @@
 package firecrackertest
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,6 +34,7 @@ const (
 	Deaf   = "fake.deaf"   // It does not shut down, whatever it hears.
 	Panics = "fake.panics" // Its kernel panics once it has booted.
 	Mute   = "fake.mute"   // It has no agent, and shuts down by keys.
+	Broken = "fake.broken" // Its processor stops before it says anything.
 )
 
 // Greeting is the last that a guest says when it has booted.
@@ -46,9 +48,9 @@ const CallsFile = "calls"
 func Main() (code int, played bool) {
 	var err error
 	switch filepath.Base(os.Args[0]) {
-	case jailerName:
+	case jailerName, programName(jailerName):
 		err = playJailer(os.Args[1:])
-	case firecrackerName:
+	case firecrackerName, programName(firecrackerName):
 		err = playFirecracker(os.Args[1:], os.Stdout)
 	default:
 		return 0, false
@@ -60,7 +62,16 @@ func Main() (code int, played bool) {
 	return 0, true
 }
 
-// Install puts the programs in a directory of the test and returns their paths.
+// programName is what the file of a program is called in a release.
+func programName(name string) string { return name + "-v" + Version + "-x86_64" }
+
+// Root is the root of a machine's jail.
+func Root(spec vmm.Spec) string {
+	return filepath.Join(spec.Dir, "jail", programName(firecrackerName), spec.ID, "root")
+}
+
+// Install puts the programs in a directory of the test, under the names that they
+// have in a release, and returns the paths of links to them.
 func Install(t testing.TB) (firecracker, jailer string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -70,7 +81,7 @@ func Install(t testing.TB) (firecracker, jailer string) {
 	dir := t.TempDir()
 	firecracker, jailer = filepath.Join(dir, firecrackerName), filepath.Join(dir, jailerName)
 	for _, name := range []string{firecracker, jailer} {
-		if err := linkOrCopy(self, name); err != nil {
+		if err := errors.Join(linkOrCopy(self, programName(name)), os.Symlink(programName(name), name)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -57,6 +58,10 @@ func (g *guestMachine) run() {
 	if g.v.loaded {
 		close(g.booted)
 		fmt.Fprintln(g.v.console, "resumed")
+		return
+	}
+	if g.has(Broken) {
+		g.once.Do(func() { g.v.ended <- errors.New("failed to run the vCPU: KVM exit FailEntry") })
 		return
 	}
 	fmt.Fprintln(g.v.console, "Linux version 6.1 (played)")

@@ -106,6 +106,9 @@ func playJailer(args []string) error {
 	if err != nil {
 		return err
 	}
+	if j.exec, err = filepath.EvalSymlinks(j.exec); err != nil {
+		return err
+	}
 	exec := filepath.Base(j.exec)
 	root := filepath.Join(j.base, exec, j.id, "root")
 	if err := os.MkdirAll(root, 0o755); err != nil {

@@ -175,11 +175,11 @@ type version struct {
 }
 
 // Versions that brought something that is used where it is there.
-var ( //nolint:gochecknoglobals // Facts.
-	oldest        = version{major: 1, minor: 10}
-	overrides     = version{major: 1, minor: 12} // Networks of clones.
-	pageReporting = version{major: 1, minor: 14}
-	serialLimits  = version{major: 1, minor: 16}
+var (
+	oldest        = version{major: 1, minor: 10} //nolint:gochecknoglobals // A fact, as those below.
+	overrides     = version{major: 1, minor: 12} //nolint:gochecknoglobals // Networks of clones.
+	pageReporting = version{major: 1, minor: 14} //nolint:gochecknoglobals // Memory goes back to the host.
+	serialLimits  = version{major: 1, minor: 16} //nolint:gochecknoglobals // A console has a bound.
 )
 
 func (v version) atLeast(w version) bool {

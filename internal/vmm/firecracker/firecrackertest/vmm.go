@@ -212,7 +212,7 @@ func (v *vmmProcess) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := v.call(r.Method, r.URL.Path, raw); err != nil { //nolint:contextcheck // A guest outlives the call that starts it.
 		status = http.StatusBadRequest
 		w.WriteHeader(status)
-		json.NewEncoder(w).Encode(map[string]string{"fault_message": err.Error()})
+		json.NewEncoder(w).Encode(map[string]string{"fault_message": err.Error()}) //nolint:errcheck // Who asked has gone.
 	} else {
 		w.WriteHeader(status)
 	}

@@ -32,6 +32,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/settlement"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/telemetry"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/firecracker"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qemu"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
 )
@@ -69,12 +70,14 @@ type Config struct {
 	Nodes      corechannel.Config `toml:"corechannel"`
 	VMNet      vmnet.Config       `toml:"vmnet"`
 	QEMU       qemu.Config        `toml:"qemu"`
+	Fire       firecracker.Config `toml:"firecracker"`
 }
 
 // Node says what the node is.
 type Node struct {
 	Role      string `toml:"role"`       // coordinator, compute, or api: a process that serves the database of a coordinator.
 	DataDir   string `toml:"data_dir"`   // Directory of everything that the node keeps.
+	Driver    string `toml:"driver"`     // Of a compute node: what runs its machines, qemu or firecracker.
 	PublicURL string `toml:"public_url"` // Base URL under which others reach the HTTP interface; "" = the address it listens on.
 	PublicIP  string `toml:"public_ip"`  // Address under which others reach forwarded ports; "" = the one they listen on.
 	OwnerURL  string `toml:"owner_url"`  // Of an API process: base URL of the coordinator, which gets what needs files or the chain; "" = that is refused.
@@ -90,7 +93,7 @@ type Storage struct {
 // its contracts.
 func Default() Config {
 	return Config{
-		Node: Node{Role: Coordinator, DataDir: "aleph-data"}, Chain: chain.DefaultConfig(),
+		Node: Node{Role: Coordinator, DataDir: "aleph-data", Driver: qemu.Name}, Chain: chain.DefaultConfig(),
 		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, IPFS: swarm.DefaultConfig(), State: state.DefaultConfig(), Network: p2p.DefaultConfig(), API: api.DefaultConfig(), CCN: ccn.DefaultConfig(),
 		Files: ccn.DefaultFilesConfig(), Log: telemetry.DefaultConfig(), Ingest: ingest.DefaultConfig(), Outbox: outbox.DefaultConfig(), Sync: chainsync.DefaultConfig(), Scheduler: scheduler.DefaultConfig(),
 		Executor: executor.DefaultConfig(), CRN: crn.DefaultConfig(), CoreNode: corenode.DefaultConfig(), Settlement: settlement.DefaultConfig(), Nodes: corechannel.DefaultConfig(), VMNet: vmnet.DefaultConfig(), QEMU: qemu.Config{},
@@ -155,6 +158,7 @@ func (c Config) Validate() error {
 		{"scheduler", c.Scheduler.Validate},
 		{"executor", c.Executor.Validate},
 		{"crn", c.CRN.Validate},
+		{"firecracker", c.Fire.Validate},
 		{"corenode", c.CoreNode.Validate},
 		{"settlement", c.Settlement.Validate},
 		{"corechannel", c.Nodes.Validate},
@@ -191,6 +195,9 @@ func (c Config) validateReach() error {
 }
 
 func (n Node) validate() error {
+	if !slices.Contains([]string{qemu.Name, firecracker.Name}, n.Driver) {
+		return errs.New(errs.Invalid, "driver is %q, want qemu or firecracker", n.Driver)
+	}
 	if !slices.Contains([]string{Coordinator, Compute, API}, n.Role) {
 		return errs.New(errs.Invalid, "role is %q, want coordinator, compute or api", n.Role)
 	}

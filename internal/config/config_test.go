@@ -146,7 +146,7 @@ func TestWrongNamesNameTheRightOnes(t *testing.T) {
 		{"[netwrk]\n", "unknown section [netwrk]; did you mean [network]?"},
 		{"[Node]\n", "unknown section [Node]; it is [node]"},
 		{"[executors]\n", "unknown section [executors]; did you mean [executor]?"},
-		{"[wallet]\n", "unknown section [wallet]; there are api, ccn, chain, corechannel, corenode, crn, executor, files, ingest, ipfs, log, network, node, outbox, qemu, scheduler, settlement, state, storage, sync, vmnet"},
+		{"[wallet]\n", "unknown section [wallet]; there are api, ccn, chain, corechannel, corenode, crn, executor, files, firecracker, ingest, ipfs, log, network, node, outbox, qemu, scheduler, settlement, state, storage, sync, vmnet"},
 		{"[contracts]\n", "unknown section [contracts]; it is [chain.contracts]"},
 		{"[chain.contract]\n", "unknown key [chain] contract; did you mean [chain.contracts]?"},
 		{"role = \"compute\"\n", "unknown section [role]; it is [node] role"},
@@ -164,7 +164,7 @@ func TestWrongNamesNameTheRightOnes(t *testing.T) {
 		{"[log]\ncolour = true\n", "unknown key [log] colour; there are format, level"},
 		{"[outbox]\nConfirmations = 1\n", "unknown key [outbox] Confirmations; it is [chain] confirmations"},
 		{"[vmnet]\nName = \"x\"\n", "unknown key [vmnet] Name; there are "},
-		{"[node]\nid = 1\n", "unknown key [node] id; there are data_dir, owner_url, public_ip, public_url, role"},
+		{"[node]\nid = 1\n", "unknown key [node] id; there are data_dir, driver, owner_url, public_ip, public_url, role"},
 	}
 	for _, tt := range tests {
 		t.Run(strings.ReplaceAll(tt.text, "\n", " "), func(t *testing.T) {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/settlement"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/firecracker"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qemu"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
 )
@@ -73,16 +75,19 @@ func (n *Node) addCompute(ctx context.Context) error {
 
 // openDriver finds the hypervisor and what it can do here.
 func (n *Node) openDriver(ctx context.Context) (vmm.Driver, vmm.Capabilities, error) {
-	cfg := n.cfg.QEMU
-	if cfg.CacheDir == "" {
-		cfg.CacheDir = n.cfg.Dir("cache")
+	quick, fire := n.cfg.QEMU, n.cfg.Fire
+	quick.CacheDir, fire.CacheDir = cmp.Or(quick.CacheDir, n.cfg.Dir("cache")), cmp.Or(fire.CacheDir, n.cfg.Dir("cache"))
+	var driver vmm.Driver = qemu.New(quick, n.part("vmm"))
+	probeImage, cacheDir := quick.ProbeImage, quick.CacheDir
+	if n.cfg.Node.Driver == firecracker.Name {
+		driver = firecracker.New(fire, n.part("vmm"))
+		probeImage, cacheDir = fire.ProbeImage, fire.CacheDir
 	}
-	driver := qemu.New(cfg, n.part("vmm"))
 	n.opened("vmm", driver)
 	var probe vmm.Image
-	if cfg.ProbeImage != "" {
+	if probeImage != "" {
 		var err error
-		if probe, err = vmm.OpenImage(ctx, cfg.ProbeImage, filepath.Join(cfg.CacheDir, "probe")); err != nil {
+		if probe, err = vmm.OpenImage(ctx, probeImage, filepath.Join(cacheDir, "probe")); err != nil {
 			return nil, vmm.Capabilities{}, fmt.Errorf("open probe image: %w", err)
 		}
 	}

@@ -53,7 +53,7 @@ func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, n
 		},
 		Security:  crn.PublicSecurity{PrintSystemLogs: true, WatchForUpdates: core != nil, AllowNetworking: true},
 		Payment:   crn.PublicPayment{Receiver: n.cfg.Executor.Receiver, MonitorInterval: crn.PythonFloat(n.cfg.Executor.WatchInterval.Seconds())},
-		Computing: crn.PublicComputing{QEMU: true, DefaultHypervisor: message.QEMU},
+		Computing: crn.PublicComputing{QEMU: n.cfg.Node.Driver == message.QEMU, DefaultHypervisor: n.cfg.Node.Driver},
 	}
 	if core != nil {
 		public.References.APIServer = n.cfg.CoreNode.Servers[0]

@@ -76,6 +76,9 @@ func (s *Supervisor) imagesNeeded(ctx context.Context) (map[message.ItemHash]boo
 	}
 	for _, vm := range vms {
 		needed[vm.ImageHash] = true
+		for _, file := range vm.Files {
+			needed[file] = true
+		}
 	}
 	return needed, nil
 }

@@ -5,13 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
-	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/disk"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -155,19 +153,12 @@ func (s *Supervisor) wipe(vm state.VM) error {
 	if vm.Halt.Wipe == state.WipeNothing {
 		return nil
 	}
-	lock, err := vmm.LockDir(vm.Dir)
+	err := disk.Erase(vm.Dir, true, vm.Halt.Wipe == state.WipeAll)
+	if errors.Is(err, errs.Conflict) {
+		err = doubt{err}
+	}
 	if err != nil {
-		return doubt{fmt.Errorf("delete disks: %w", err)}
-	}
-	defer lock.Close()
-	names := []string{"disk.qcow2"}
-	if vm.Halt.Wipe == state.WipeAll {
-		names = append(names, "volumes")
-	}
-	for _, name := range names {
-		if err := os.RemoveAll(filepath.Join(vm.Dir, name)); err != nil {
-			return fmt.Errorf("delete disks: %w", err)
-		}
+		return fmt.Errorf("delete disks: %w", err)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/cloudinit"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/disk"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -40,7 +41,7 @@ func (w *worker) bringUp(ctx context.Context, vm state.VM) (vmm.Machine, error) 
 	if err := acquire(ctx, s.fetching); err != nil {
 		return nil, err
 	}
-	instance, path, err := w.fetch(ctx, vm)
+	f, err := w.fetch(ctx, vm)
 	release(s.fetching)
 	if err != nil {
 		return nil, err
@@ -49,7 +50,7 @@ func (w *worker) bringUp(ctx context.Context, vm state.VM) (vmm.Machine, error) 
 		return nil, err
 	}
 	defer release(s.starting)
-	spec, err := w.prepare(ctx, instance, path)
+	spec, err := w.prepare(ctx, f)
 	if err != nil {
 		return nil, err
 	}
@@ -67,45 +68,60 @@ func acquire(ctx context.Context, slots chan struct{}) error {
 
 func release(slots chan struct{}) { <-slots }
 
-// fetch gets the message and the image of the VM.
-func (w *worker) fetch(ctx context.Context, vm state.VM) (*message.Instance, string, error) {
+// fetched is what a machine is made of.
+type fetched struct {
+	instance *message.Instance
+	image    string // Path of the image.
+	volumes  []disk.Volume
+}
+
+// fetch gets the message, the image and the volumes' files of the VM.
+func (w *worker) fetch(ctx context.Context, vm state.VM) (*fetched, error) {
 	s, started := w.s, time.Now()
 	_, err := s.edit(ctx, w.spec, func(row *state.VM) {
 		row.State, row.Detail = state.VMFetching, "fetches the message"
 	})
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	instance, needs, err := s.instance(ctx, w.spec)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	ref := instance.Rootfs.Parent.Ref
 	hash := vm.ImageHash
 	if vm.ImageRef != ref || hash == "" { // Else its disk is over that image already, whatever the network says now.
 		if hash, err = s.imageHash(ctx, ref); err != nil {
-			return nil, "", err
+			return nil, err
 		}
 	}
+	files, err := s.volumeFiles(ctx, instance.Volumes, vm.Files)
+	if err != nil {
+		return nil, err
+	}
 	_, err = s.edit(ctx, w.spec, func(row *state.VM) {
-		row.ImageRef, row.ImageHash, row.Detail = ref, hash, "fetches image "+string(hash)
+		row.ImageRef, row.ImageHash, row.Detail, row.Files = ref, hash, "fetches image "+string(hash), files
 		row.Resources = state.Resources{VCPUs: needs.VCPUs, MemoryMiB: needs.MemoryMiB, DiskMiB: needs.DiskMiB}
 	})
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	path, err := s.parts.Images.Fetch(ctx, hash, w.progress(ctx, hash))
 	if err != nil {
-		return nil, "", fmt.Errorf("fetch image %s: %w", hash, err)
+		return nil, fmt.Errorf("fetch image %s: %w", hash, err)
+	}
+	volumes, err := s.fetchVolumes(ctx, instance.Volumes, files, w.progress)
+	if err != nil {
+		return nil, err
 	}
 	if vm.RunningAt.IsZero() {
 		_, err = s.edit(ctx, w.spec, func(row *state.VM) { timing(row, "fetch", time.Since(started)) })
 	}
 	s.stages.WithLabelValues("fetch").Observe(time.Since(started).Seconds())
-	return instance, path, err
+	return &fetched{instance, path, volumes}, err
 }
 
-// progress tells in the row how much of the image has come.
+// progress tells in the row how much of an image or volume has come.
 func (w *worker) progress(ctx context.Context, hash message.ItemHash) func(done, total int64) {
 	last := time.Now()
 	return func(done, total int64) {
@@ -113,7 +129,7 @@ func (w *worker) progress(ctx context.Context, hash message.ItemHash) func(done,
 			return
 		}
 		last = time.Now()
-		detail := fmt.Sprintf("fetches image %s: %d MiB", hash, done>>20)
+		detail := fmt.Sprintf("fetches file %s: %d MiB", hash, done>>20)
 		if total > 0 {
 			detail += fmt.Sprintf(" of %d (%d %%)", total>>20, done*100/total)
 		}
@@ -167,10 +183,11 @@ func (s *Supervisor) imageHash(ctx context.Context, ref message.ItemHash) (messa
 	return store.ItemHash, nil
 }
 
-// prepare unpacks the image and makes the machine's place in the network.
-func (w *worker) prepare(ctx context.Context, instance *message.Instance, path string) (vmm.Spec, error) {
+// prepare unpacks the image, makes the volumes, and the machine's place in the
+// network.
+func (w *worker) prepare(ctx context.Context, f *fetched) (vmm.Spec, error) {
 	s, started := w.s, time.Now()
-	ports, err := s.portsOf(ctx, w.spec, instance)
+	ports, err := s.portsOf(ctx, w.spec, f.instance)
 	if err != nil {
 		return vmm.Spec{}, err
 	}
@@ -178,7 +195,11 @@ func (w *worker) prepare(ctx context.Context, instance *message.Instance, path s
 	if err != nil {
 		return vmm.Spec{}, fmt.Errorf("give the machine its ports: %w", err)
 	}
-	image, err := s.openImage(ctx, vm.ImageHash, path)
+	image, err := s.openImage(ctx, vm.ImageHash, f.image)
+	if err != nil {
+		return vmm.Spec{}, err
+	}
+	drives, err := s.prepareDisks(ctx, *vm, f)
 	if err != nil {
 		return vmm.Spec{}, err
 	}
@@ -196,8 +217,8 @@ func (w *worker) prepare(ctx context.Context, instance *message.Instance, path s
 	}
 	s.stages.WithLabelValues("prepare").Observe(time.Since(started).Seconds())
 	return vmm.Spec{
-		ID: string(w.spec), VCPUs: vm.Resources.VCPUs, MemoryMiB: vm.Resources.MemoryMiB, DiskMiB: int(vm.Resources.DiskMiB),
-		Image: image, Dir: vm.Dir, Seed: seed(w.spec, instance, device), Net: netDevice(device, *vm),
+		ID: string(w.spec), VCPUs: vm.Resources.VCPUs, MemoryMiB: vm.Resources.MemoryMiB, DiskMiB: int(f.instance.Rootfs.SizeMiB),
+		Image: image, Dir: vm.Dir, Seed: seed(w.spec, f.instance, device), Net: netDevice(device, *vm), Volumes: drives,
 	}, nil
 }
 

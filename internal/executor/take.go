@@ -310,8 +310,12 @@ func readLease(l state.Lease) (*message.Instance, job.Needs, error) {
 	case hasGPU(instance):
 		return nil, job.Needs{}, refuse(CannotRun, "the node has no GPU to give")
 	}
+	if err := checkVolumes(instance.Volumes); err != nil {
+		return nil, job.Needs{}, refuse(CannotRun, "%v", err)
+	}
 	n := job.Needs{
-		Driver: message.QEMU, VCPUs: instance.Resources.VCPUs, MemoryMiB: instance.Resources.MemoryMiB, DiskMiB: instance.Rootfs.SizeMiB,
+		Driver: message.QEMU, VCPUs: instance.Resources.VCPUs, MemoryMiB: instance.Resources.MemoryMiB,
+		DiskMiB: instance.Rootfs.SizeMiB + volumesMiB(instance.Volumes),
 	}
 	if h := instance.Environment.Hypervisor; h != nil {
 		n.Driver = *h

@@ -141,21 +141,24 @@ type VM struct {
 	Accelerator string           `json:"accelerator,omitempty"`
 	ImageRef    message.ItemHash `json:"image_ref"`
 	ImageHash   message.ItemHash `json:"image_hash,omitempty"`
-	Dir         string           `json:"dir"`
-	Net         int              `json:"net"`            // Its index in the address pool.
-	Net6        int              `json:"net6,omitempty"` // The same for dynamic IPv6 subnets; 0 = none.
-	Ports       []Port           `json:"ports"`
-	PID         int              `json:"pid,omitempty"`
-	Resources   Resources        `json:"resources"`
-	Starts      int              `json:"starts"` // How often a process was started for it.
-	Failures    int              `json:"failures,omitempty"`
-	DryAt       uint64           `json:"dry_at,omitempty"`     // Chain time at which its payer's money ran out; 0 = it has not.
-	PausedAt    uint64           `json:"paused_at,omitempty"`  // Chain time since when it is paused, or was when its job ended; 0 = it is not.
-	ResumedAt   uint64           `json:"resumed_at,omitempty"` // Chain time at which its last pause ended.
-	Halt        *Halt            `json:"halt,omitempty"`       // nil for none.
-	RetryAt     time.Time        `json:"retry_at,omitzero"`
-	TimingsMs   map[string]int64 `json:"timings_ms,omitempty"`
-	Steps       int              `json:"steps,omitempty"` // How many steps its history has.
+	// Files are the files of its volumes, by the STORE messages that name them:
+	// those that it has begun with, whatever the network says later.
+	Files     map[message.ItemHash]message.ItemHash `json:"files,omitempty"`
+	Dir       string                                `json:"dir"`
+	Net       int                                   `json:"net"`            // Its index in the address pool.
+	Net6      int                                   `json:"net6,omitempty"` // The same for dynamic IPv6 subnets; 0 = none.
+	Ports     []Port                                `json:"ports"`
+	PID       int                                   `json:"pid,omitempty"`
+	Resources Resources                             `json:"resources"`
+	Starts    int                                   `json:"starts"` // How often a process was started for it.
+	Failures  int                                   `json:"failures,omitempty"`
+	DryAt     uint64                                `json:"dry_at,omitempty"`     // Chain time at which its payer's money ran out; 0 = it has not.
+	PausedAt  uint64                                `json:"paused_at,omitempty"`  // Chain time since when it is paused, or was when its job ended; 0 = it is not.
+	ResumedAt uint64                                `json:"resumed_at,omitempty"` // Chain time at which its last pause ended.
+	Halt      *Halt                                 `json:"halt,omitempty"`       // nil for none.
+	RetryAt   time.Time                             `json:"retry_at,omitzero"`
+	TimingsMs map[string]int64                      `json:"timings_ms,omitempty"`
+	Steps     int                                   `json:"steps,omitempty"` // How many steps its history has.
 	// Entered tells when it last came into each state.
 	Entered   map[VMState]time.Time `json:"entered,omitempty"`
 	CreatedAt time.Time             `json:"created_at"`

@@ -108,6 +108,29 @@ func Prepare(ctx context.Context, dir string, diskMiB int64, volumes []Volume) (
 	return out, nil
 }
 
+// Drives returns the drives that Prepare gives for the volumes of the machine
+// in dir, and touches nothing.
+func Drives(dir string, volumes []Volume) []vmm.Volume {
+	names, out := Names(volumes), make([]vmm.Volume, len(volumes))
+	for i, v := range volumes {
+		out[i] = driveOf(dir, i, names[i], v)
+	}
+	return out
+}
+
+func driveOf(dir string, i int, name string, v Volume) vmm.Volume {
+	switch {
+	case v.Kind == message.Immutable:
+		return vmm.Volume{Path: v.Path, Format: vmm.Raw, ReadOnly: true}
+	case v.Kind == message.Ephemeral:
+		return vmm.Volume{Path: filepath.Join(dir, ephemeralFolder, strconv.Itoa(i)+rawSuffix), Format: vmm.Raw}
+	case v.Parent != nil:
+		return vmm.Volume{Path: filepath.Join(dir, volumesFolder, name+overlaySuffix), Format: vmm.Qcow2}
+	default:
+		return vmm.Volume{Path: filepath.Join(dir, volumesFolder, name+rawSuffix), Format: vmm.Raw}
+	}
+}
+
 // growRoot grows the machine's own disk, where there is one.
 func growRoot(ctx context.Context, dir string, diskMiB int64) error {
 	path := filepath.Join(dir, vmm.DiskFile)
@@ -119,49 +142,47 @@ func growRoot(ctx context.Context, dir string, diskMiB int64) error {
 }
 
 func prepare(ctx context.Context, dir string, i int, name string, v Volume) (vmm.Volume, error) {
+	drive := driveOf(dir, i, name, v)
 	switch v.Kind {
 	case message.Immutable:
-		return immutable(v)
+		return drive, immutable(v)
 	case message.Ephemeral:
 		if v.SizeMiB < 1 || v.SizeMiB > message.MaxEphemeral {
 			return vmm.Volume{}, errs.New(errs.Invalid, "ephemeral volume of %d MiB, want 1 to %d", v.SizeMiB, message.MaxEphemeral)
 		}
-		path := filepath.Join(dir, ephemeralFolder, strconv.Itoa(i)+rawSuffix)
-		return vmm.Volume{Path: path, Format: vmm.Raw}, makeRaw(ctx, path, name, v.SizeMiB*mib)
+		return drive, makeRaw(ctx, drive.Path, name, v.SizeMiB*mib)
 	case message.Persistent:
-		return persistent(ctx, dir, name, v)
+		return drive, persistent(ctx, drive.Path, name, v)
 	}
 	return vmm.Volume{}, errs.New(errs.Invalid, "volume of kind %q", v.Kind)
 }
 
 // immutable checks a blob. Its bytes are a stranger's: they are never taken
 // for a format that could name other files.
-func immutable(v Volume) (vmm.Volume, error) {
+func immutable(v Volume) error {
 	info, err := os.Stat(v.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return vmm.Volume{}, errs.New(errs.NotFound, "file %s is not here", v.Ref)
+		return errs.New(errs.NotFound, "file %s is not here", v.Ref)
 	case err != nil:
-		return vmm.Volume{}, fmt.Errorf("look at volume: %w", err)
+		return fmt.Errorf("look at volume: %w", err)
 	case !info.Mode().IsRegular() || info.Size() == 0:
-		return vmm.Volume{}, errs.New(errs.Invalid, "file %s is empty", v.Ref)
+		return errs.New(errs.Invalid, "file %s is empty", v.Ref)
 	}
-	return vmm.Volume{Path: v.Path, Format: vmm.Raw, ReadOnly: true}, nil
+	return nil
 }
 
-func persistent(ctx context.Context, dir, name string, v Volume) (vmm.Volume, error) {
+func persistent(ctx context.Context, path, name string, v Volume) error {
 	if v.SizeMiB < 1 || v.SizeMiB > message.MaxVolumeMiB {
-		return vmm.Volume{}, errs.New(errs.Invalid, "persistent volume of %d MiB, want 1 to %d", v.SizeMiB, message.MaxVolumeMiB)
+		return errs.New(errs.Invalid, "persistent volume of %d MiB, want 1 to %d", v.SizeMiB, message.MaxVolumeMiB)
 	}
 	if v.Persistence != nil && *v.Persistence != "host" {
-		return vmm.Volume{}, errs.New(errs.Invalid, "volume persists in %q: only host is supported", *v.Persistence)
+		return errs.New(errs.Invalid, "volume persists in %q: only host is supported", *v.Persistence)
 	}
 	if v.Parent == nil {
-		path := filepath.Join(dir, volumesFolder, name+rawSuffix)
-		return vmm.Volume{Path: path, Format: vmm.Raw}, makeRaw(ctx, path, name, v.SizeMiB*mib)
+		return makeRaw(ctx, path, name, v.SizeMiB*mib)
 	}
-	path := filepath.Join(dir, volumesFolder, name+overlaySuffix)
-	return vmm.Volume{Path: path, Format: vmm.Qcow2}, makeOverlay(ctx, path, v.Path, v.SizeMiB*mib)
+	return makeOverlay(ctx, path, v.Path, v.SizeMiB*mib)
 }
 
 // makeRaw makes a sparse file with an ext4 file system, or grows it. A file

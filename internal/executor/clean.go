@@ -59,7 +59,7 @@ func (s *Supervisor) clean(ctx context.Context, v *view) error {
 	if v.synced { // Until then a job may be on the chain whose row has not come back.
 		failed = errors.Join(failed, s.setAsideStray(ctx, v.now, have))
 	}
-	return errors.Join(failed, s.forgetLost(v.now), s.forgetLogs(v.now), s.forgetHistory(ctx, v.now), s.prune(ctx, v.now.Add(-unpackedMax)))
+	return errors.Join(failed, s.forgetLost(v.now), s.tendBackups(ctx, v), s.forgetLogs(v.now), s.forgetHistory(ctx, v.now), s.prune(ctx, v.now.Add(-unpackedMax)))
 }
 
 // setAsideStray ends machines that have no row, and moves their directories to

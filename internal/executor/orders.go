@@ -110,6 +110,8 @@ func (s *Supervisor) order(ctx context.Context, spec message.ItemHash, h *state.
 			return errs.New(errs.NotFound, "machine %s has ended: %s", spec, row.StopReason)
 		case row.Halt != nil && row.Halt.Wipe != state.WipeNothing && h.Wipe == state.WipeNothing:
 			return errs.New(errs.Conflict, "machine %s is being reinstalled", spec)
+		case row.Halt != nil && row.Halt.Restore != "":
+			return errs.New(errs.Conflict, "machine %s is being restored", spec)
 		case row.State == state.VMFailed && !h.Again:
 			return nil
 		case row.State == state.VMFailed:
@@ -121,7 +123,7 @@ func (s *Supervisor) order(ctx context.Context, spec message.ItemHash, h *state.
 	if err != nil {
 		return nil, err
 	}
-	s.log.Info("ordered by the owner", "job_id", spec, "by", h.By, "again", h.Again, "wipe", h.Wipe)
+	s.log.Info("ordered by the owner", "job_id", spec, "by", h.By, "again", h.Again, "wipe", h.Wipe, "restore", h.Restore)
 	return &before, nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/loop"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/disk"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -98,6 +99,7 @@ type Self struct {
 	Root        string // Directory of the machines' directories.
 	ImageCache  string // Directory of unpacked images.
 	Logs        string // Directory of the consoles of machines that are gone.
+	Backups     string // Directory of the backups of machines; "" makes none.
 }
 
 // Parts are what the Supervisor works with.
@@ -122,6 +124,9 @@ type Supervisor struct {
 	log    *slog.Logger
 	totals state.Resources
 	images *vmm.Cache
+	// archive is nil on a node that makes no backups.
+	archive *disk.Archive
+	tasks   chan func(context.Context) // what Run runs beside its passes
 
 	fetching   chan struct{} // slots
 	starting   chan struct{} // slots
@@ -135,6 +140,8 @@ type Supervisor struct {
 	ad      wire.CapacityAd                       // the last one; guarded by mu
 	warmed  map[message.ItemHash]message.ItemHash // images of promised jobs that were asked for, "" while not known; guarded by mu
 	warming sync.WaitGroup
+	claims  map[message.ItemHash]string // what is done with a machine's disks; guarded by mu
+	failed  map[message.ItemHash]error  // backups that failed last; guarded by mu
 
 	states   *prometheus.GaugeVec
 	outcomes *prometheus.CounterVec
@@ -160,7 +167,8 @@ func New(cfg Config, self Self, parts Parts, reg prometheus.Registerer, log *slo
 		cfg: cfg, self: self, parts: parts, db: parts.DB, table: table, log: log, totals: totals,
 		fetching: make(chan struct{}, cfg.Fetches), starting: make(chan struct{}, cfg.Boots),
 		workers: map[message.ItemHash]*worker{}, warmed: map[message.ItemHash]message.ItemHash{},
-		images: vmm.NewCache(self.ImageCache),
+		images: vmm.NewCache(self.ImageCache), tasks: make(chan func(context.Context)),
+		claims: map[message.ItemHash]string{}, failed: map[message.ItemHash]error{},
 		states: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "aleph_executor_vms", Help: "VMs of this node by state.",
 		}, []string{"state"}),
@@ -172,6 +180,9 @@ func New(cfg Config, self Self, parts Parts, reg prometheus.Registerer, log *slo
 			Name: "aleph_executor_stage_seconds", Help: "Time of each stage of a machine's start.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 3, 10),
 		}, []string{"stage"}),
+	}
+	if err := s.openArchive(); err != nil {
+		return nil, err
 	}
 	for _, c := range []prometheus.Collector{s.states, s.outcomes, s.stages} {
 		if err := reg.Register(c); err != nil {
@@ -197,6 +208,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		_ = loop.Every(ctx, s.log, s.cfg.AdInterval, passDelayMax, wake, s.advertise) // It ends with ctx, as the pass below.
 	})
 	wg.Go(func() { s.watchLeases(ctx) })
+	wg.Go(func() { s.runTasks(ctx) })
 	wake := s.db.Wake("jobs", "vms", "acceptances", "accounts", "leases")
 	err := loop.Every(ctx, s.log, s.cfg.Interval, passDelayMax, wake, s.pass)
 	wg.Wait()
@@ -476,6 +488,9 @@ func (s *Supervisor) remove(ctx context.Context, vm state.VM) error {
 		return nil
 	}
 	if err := s.keepLogs(vm); err != nil {
+		return err
+	}
+	if err := s.forgetBackups(vm.Spec); err != nil {
 		return err
 	}
 	if err := vmm.Remove(vm.Dir); err != nil {

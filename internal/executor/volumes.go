@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
@@ -102,6 +103,9 @@ func (s *Supervisor) fetchVolumes(
 // returns its drives besides the root. When the disk is full it makes room for
 // the next try.
 func (s *Supervisor) prepareDisks(ctx context.Context, vm state.VM, f *fetched) ([]vmm.Volume, error) {
+	if err := s.pruneDisks(vm); err != nil {
+		return nil, err
+	}
 	drives, err := disk.Prepare(ctx, vm.Dir, f.instance.Rootfs.SizeMiB, f.volumes)
 	switch {
 	case errors.Is(err, errs.Conflict):
@@ -113,4 +117,21 @@ func (s *Supervisor) prepareDisks(ctx context.Context, vm state.VM, f *fetched) 
 		return nil, fmt.Errorf("prepare disks: %w", err)
 	}
 	return drives, nil
+}
+
+// pruneDisks deletes what restores have left, unless one is under way.
+func (s *Supervisor) pruneDisks(vm state.VM) error {
+	if vm.Halt != nil && vm.Halt.Restore != "" {
+		return nil
+	}
+	done, err := s.claim(vm.Spec, "leftovers are deleted")
+	if err != nil {
+		return nil //nolint:nilerr // Whoever is at its disks goes first; the next start looks again.
+	}
+	defer done()
+	err = disk.Prune(vm.Dir, time.Now())
+	if errors.Is(err, errs.Conflict) {
+		err = doubt{err}
+	}
+	return err
 }

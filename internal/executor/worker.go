@@ -31,6 +31,10 @@ var errOrder = errors.New("the machine is to stop")
 // good. A pass that looked just before gives it a new worker.
 var errFailed = errors.New("the VM has failed for good")
 
+// errNotNow is the cause when a worker has nothing to do: the VM is not to start,
+// by an order that came after the pass had looked.
+var errNotNow = errors.New("the VM is not to start now")
+
 // worker drives one VM. It is the only one that writes the VM's row while it
 // runs, besides the notes of watchMoney.
 type worker struct {
@@ -130,7 +134,7 @@ func (w *worker) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			w.leave(ctx)
 			return
-		case errors.Is(err, errFailed):
+		case errors.Is(err, errFailed), errors.Is(err, errNotNow):
 			return
 		}
 		over, pause, ferr := w.failed(ctx, err, tries)
@@ -211,22 +215,32 @@ func (w *worker) begin(ctx context.Context) (*state.VM, error) {
 			return nil, doubt{err}
 		}
 	}
-	if vm.State == state.VMHalted && vm.Halt != nil {
+	down := vm.State == state.VMPaused || vm.State == state.VMHalted
+	if down && vm.Halt != nil {
 		// Before the order is forgotten, so that a crash repeats it.
 		if err := s.wipe(*vm); err != nil {
 			return nil, err
 		}
+		if err := s.swap(*vm); err != nil {
+			return nil, err
+		}
 	}
-	resumed := false
+	obeyed, resumed := vm.Halt, false
 	err = s.db.Update(ctx, func(tx *state.Tx) error {
 		row, err := tx.VM(ctx, w.spec)
 		if err != nil {
 			return err
 		}
 		vm, resumed = row, row.State == state.VMPaused
+		if down && row.Halt != nil && !row.Halt.Again {
+			return errNotNow
+		}
+		if down && row.Halt.Same(obeyed) { // Else another one came meanwhile, and is obeyed next.
+			row.Halt = nil
+		}
 		switch {
 		case row.State == state.VMHalted:
-			row.Detail, row.Halt = "starts again", nil
+			row.Detail = "starts again"
 		case resumed:
 			head, err := tx.Head(ctx)
 			if err != nil {

@@ -108,6 +108,17 @@ type Halt struct {
 	// Wipe deletes disks once it is down, before it starts again: a new start
 	// from the image.
 	Wipe Wipe `json:"wipe,omitempty"`
+	// Restore is the upload that becomes the root disk once it is down, before
+	// it starts again; "" for none.
+	Restore string `json:"restore,omitempty"`
+}
+
+// Same reports whether both are one order.
+func (h *Halt) Same(as *Halt) bool {
+	if h == nil || as == nil {
+		return h == as
+	}
+	return h.At.Equal(as.At) && h.By == as.By && h.Again == as.Again && h.Wipe == as.Wipe && h.Restore == as.Restore
 }
 
 // Wipe is what of a machine's disks is deleted.

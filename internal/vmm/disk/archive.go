@@ -275,7 +275,7 @@ func (a *Archive) begin(vm message.ItemHash, members []Member, freeze bool, now 
 	if len(members) == 0 || len(members) > membersMax {
 		return "", making{}, errs.New(errs.Invalid, "VM has no disk image: %d members, at most %d", len(members), membersMax)
 	}
-	if err := a.checkSpace(members); err != nil {
+	if err := a.CheckSpace(members); err != nil {
 		return "", making{}, err
 	}
 	id, err := a.newID(vm, now)
@@ -345,9 +345,9 @@ func parseID(id string) (vm message.ItemHash, at time.Time, ok bool) {
 	return message.ItemHash(hash), at, err == nil
 }
 
-// checkSpace gives errs.Exhausted when the copies might not fit: each disk
+// CheckSpace gives errs.Exhausted when the copies might not fit: each disk
 // with what it takes now, as a copy and in the tar.
-func (a *Archive) checkSpace(members []Member) error {
+func (a *Archive) CheckSpace(members []Member) error {
 	var need int64
 	for _, m := range members {
 		n, err := takes(m.Path)

@@ -83,6 +83,18 @@ func Receive(ctx context.Context, dir string, r io.Reader, diskMiB int64) (_ *Up
 // ErrTooLarge is in the errors of what has more bytes than it may.
 var ErrTooLarge = errs.New(errs.Invalid, "too many bytes")
 
+// Name is what OpenUpload finds the upload by.
+func (u *Upload) Name() string { return u.name }
+
+// OpenUpload returns an upload that was received for the machine in dir, also by
+// an earlier process. One that is gone was restored: to Restore it is fine.
+func OpenUpload(dir, name string) (*Upload, error) {
+	if !filepath.IsLocal(name) || name != filepath.Base(name) || name == "." {
+		return nil, errs.New(errs.Invalid, "no upload is called %q", name)
+	}
+	return &Upload{dir, name}, nil
+}
+
 // ReceiveFile is Receive of a file of this host, such as the blob of a STORE
 // message. The file itself stays as it is.
 func ReceiveFile(ctx context.Context, dir, path string, diskMiB int64) (*Upload, error) {

@@ -76,6 +76,9 @@ func (s *Supervisor) setAsideStray(ctx context.Context, now time.Time, have map[
 		if err != nil || !e.IsDir() || have[dir] {
 			continue // Not a machine's, or a machine with a row.
 		}
+		if s.isComing(hash, now) {
+			continue
+		}
 		to := filepath.Join(s.self.Root, lostDir, fmt.Sprintf("%s-%d", hash, now.Unix()))
 		err = s.evict(ctx, dir)
 		if err == nil {

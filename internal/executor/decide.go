@@ -30,7 +30,11 @@ func decide(v *view, vm state.VM, nodeID uint32) order {
 	o := decideByClaims(v, vm, nodeID)
 	h := vm.Halt
 	switch {
-	case o.wish == wishEnd || h == nil:
+	case o.wish == wishEnd:
+		return o
+	case vm.Move != nil:
+		return order{wish: wishHalt, reason: "moves to another node, since " + vm.Move.StartedAt.UTC().Format(time.RFC3339)}
+	case h == nil:
 		return o
 	case h.Again && isDown(vm):
 		return o // It has been down, which was all that was ordered.

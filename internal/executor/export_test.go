@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -15,3 +16,7 @@ func (s *Supervisor) Keep(ctx context.Context, spec message.ItemHash) {
 	s.mu.Unlock()
 	<-w.done
 }
+
+// NewExportsTo returns an Exports that connects to the addresses that allowed
+// names.
+func NewExportsTo(allowed func(netip.Addr) bool) *Exports { return newExports(allowed) }

@@ -69,6 +69,11 @@ func (s *Supervisor) imagesNeeded(ctx context.Context) (map[message.ItemHash]boo
 	for _, hash := range s.warmed {
 		needed[hash] = true
 	}
+	for _, job := range s.imports {
+		for _, hash := range job.needs {
+			needed[hash] = true
+		}
+	}
 	s.mu.Unlock()
 	vms, err := s.db.VMs(ctx)
 	if err != nil {

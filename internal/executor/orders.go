@@ -108,6 +108,8 @@ func (s *Supervisor) order(ctx context.Context, spec message.ItemHash, h *state.
 		switch {
 		case row.State == state.VMStopped || row.State == state.VMStopping:
 			return errs.New(errs.NotFound, "machine %s has ended: %s", spec, row.StopReason)
+		case row.Move != nil:
+			return errs.New(errs.Conflict, "machine %s moves to another node", spec)
 		case row.Halt != nil && row.Halt.Wipe != state.WipeNothing && h.Wipe == state.WipeNothing:
 			return errs.New(errs.Conflict, "machine %s is being reinstalled", spec)
 		case row.Halt != nil && row.Halt.Restore != "":

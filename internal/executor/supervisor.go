@@ -111,7 +111,8 @@ type Parts struct {
 	Images    Images
 	Publisher Publisher
 	Chain     Chain
-	Core      CoreNodes // nil on a node that takes no machines from the message network.
+	Core      CoreNodes    // nil on a node that takes no machines from the message network.
+	Exports   ExportSource // nil fetches by HTTP.
 }
 
 // Supervisor runs machines. Use New.
@@ -140,8 +141,12 @@ type Supervisor struct {
 	ad      wire.CapacityAd                       // the last one; guarded by mu
 	warmed  map[message.ItemHash]message.ItemHash // images of promised jobs that were asked for, "" while not known; guarded by mu
 	warming sync.WaitGroup
-	claims  map[message.ItemHash]string // what is done with a machine's disks; guarded by mu
-	failed  map[message.ItemHash]error  // backups that failed last; guarded by mu
+	claims  map[message.ItemHash]string  // what is done with a machine's disks; guarded by mu
+	failed  map[message.ItemHash]error   // backups that failed last; guarded by mu
+	exports map[message.ItemHash]*Export // those that failed last; guarded by mu
+	imports map[message.ItemHash]*Import // guarded by mu
+	serving map[message.ItemHash]int     // files of exports that are open; guarded by mu
+	moving  chan struct{}                // slots
 
 	states   *prometheus.GaugeVec
 	outcomes *prometheus.CounterVec
@@ -169,6 +174,8 @@ func New(cfg Config, self Self, parts Parts, reg prometheus.Registerer, log *slo
 		workers: map[message.ItemHash]*worker{}, warmed: map[message.ItemHash]message.ItemHash{},
 		images: vmm.NewCache(self.ImageCache), tasks: make(chan func(context.Context)),
 		claims: map[message.ItemHash]string{}, failed: map[message.ItemHash]error{},
+		exports: map[message.ItemHash]*Export{}, imports: map[message.ItemHash]*Import{}, serving: map[message.ItemHash]int{},
+		moving: make(chan struct{}, 1),
 		states: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "aleph_executor_vms", Help: "VMs of this node by state.",
 		}, []string{"state"}),
@@ -180,6 +187,9 @@ func New(cfg Config, self Self, parts Parts, reg prometheus.Registerer, log *slo
 			Name: "aleph_executor_stage_seconds", Help: "Time of each stage of a machine's start.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 3, 10),
 		}, []string{"stage"}),
+	}
+	if s.parts.Exports == nil {
+		s.parts.Exports = NewExports()
 	}
 	if err := s.openArchive(); err != nil {
 		return nil, err
@@ -256,7 +266,7 @@ func (s *Supervisor) pass(ctx context.Context) error {
 		return fmt.Errorf("look at jobs and machines: %w", err)
 	}
 	var failed error
-	for _, step := range []func(context.Context, *view) error{s.adopt, s.reconcile, s.warm, s.forgetAcceptances, s.meter, s.clean} {
+	for _, step := range []func(context.Context, *view) error{s.adopt, s.reconcile, s.tendMoves, s.warm, s.forgetAcceptances, s.meter, s.clean} {
 		failed = errors.Join(failed, step(ctx, v))
 	}
 	return failed
@@ -425,8 +435,8 @@ func (s *Supervisor) retention(l *state.Lease) time.Duration {
 	switch {
 	case l == nil:
 		return s.cfg.Retention
-	case l.End != nil && l.End.Cause == state.EndOwner:
-		return 0 // Its owner had it erased.
+	case l.End != nil && (l.End.Cause == state.EndOwner || l.End.Cause == state.EndMoved):
+		return 0 // Its owner had it erased, or another node has it.
 	default:
 		return s.cfg.LeaseRetention
 	}
@@ -482,6 +492,7 @@ func (s *Supervisor) remove(ctx context.Context, vm state.VM) error {
 	busy := w != nil && !w.ended()
 	if !busy {
 		delete(s.workers, vm.Spec)
+		delete(s.imports, vm.Spec)
 	}
 	s.mu.Unlock()
 	if busy {

@@ -179,6 +179,9 @@ func (s *Supervisor) take(ctx context.Context, spec message.ItemHash, kind state
 		if err := s.notGone(ctx, *lease); err != nil {
 			return err
 		}
+		if s.isComing(spec, time.Now()) {
+			return refuse(DoesNotStart, "the machine comes from another node: its disks are not here yet")
+		}
 	}
 	if kind == state.LeaseRequested {
 		if err := s.mayRequest(ctx, *lease, instance); err != nil {
@@ -238,6 +241,9 @@ func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) er
 			continue
 		}
 		others = append(others, vms[i])
+	}
+	if own != nil && own.Move != nil {
+		return refuse(DoesNotStart, "the machine moves to another node")
 	}
 	leases = slices.DeleteFunc(leases, func(o state.Lease) bool { return o.Spec == l.Spec })
 	if err := s.fits(l.Resources, used(others, kept, leases)); err != nil {

@@ -103,6 +103,11 @@ func (s *Supervisor) fetchVolumes(
 // returns its drives besides the root. When the disk is full it makes room for
 // the next try.
 func (s *Supervisor) prepareDisks(ctx context.Context, vm state.VM, f *fetched) ([]vmm.Volume, error) {
+	if vm.Arrived { // A crash may have come before.
+		if err := disk.TakeOver(vm.Dir); err != nil {
+			return nil, doubt{err}
+		}
+	}
 	if err := s.pruneDisks(vm); err != nil {
 		return nil, err
 	}

@@ -206,8 +206,11 @@ func (w *worker) begin(ctx context.Context) (*state.VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	if vm.State == state.VMFailed {
+	switch {
+	case vm.State == state.VMFailed:
 		return nil, errFailed
+	case vm.Move != nil:
+		return nil, errNotNow
 	}
 	// A crash has left it half down: its guest may be shutting down.
 	if (vm.State == state.VMPaused || vm.State == state.VMHalted) && vm.StoppedAt.IsZero() {
@@ -232,7 +235,7 @@ func (w *worker) begin(ctx context.Context) (*state.VM, error) {
 			return err
 		}
 		vm, resumed = row, row.State == state.VMPaused
-		if down && row.Halt != nil && !row.Halt.Again {
+		if row.Move != nil || down && row.Halt != nil && !row.Halt.Again {
 			return errNotNow
 		}
 		if down && row.Halt.Same(obeyed) { // Else another one came meanwhile, and is obeyed next.

@@ -85,7 +85,8 @@ type world struct {
 	core *core // nil for none
 	// copying is called when a machine's disks are copied; nil for nothing.
 	copying func(context.Context) error
-	hook    *hook // nil for none
+	exports *exports // nil for those of real nodes
+	hook    *hook    // nil for none
 	synced  atomic.Bool
 	asked   func() // When it is asked whether it is synced; nil for none.
 }
@@ -216,6 +217,10 @@ func (w *world) supervisor() *executor.Supervisor {
 	}
 	if w.core != nil {
 		parts.Core = w.core
+	}
+	if w.exports != nil {
+		w.exports.hook = w.hook
+		parts.Exports = w.exports
 	}
 	s, err := executor.New(w.cfg, executor.Self{
 		NodeID: self, Key: keyOf(w.t, self), Domain: domain(), PeerID: "peer", Endpoint: "http://127.0.0.1:1", PublicIP: "192.0.2.7",

@@ -131,6 +131,15 @@ const (
 	WipeAll     Wipe = "all"  // The root disk and the machine's own volumes.
 )
 
+// Move is a machine's way to another node, seen from where it comes from. As long
+// as it is there the machine does not start here.
+type Move struct {
+	StartedAt time.Time `json:"started_at"`
+	// CopiedAt is when its disks were copied, and could be fetched with the token.
+	CopiedAt time.Time `json:"copied_at,omitzero"`
+	Token    string    `json:"token,omitempty"`
+}
+
 // Port is a way into a VM from outside.
 type Port struct {
 	Protocol string `json:"protocol"` // tcp or udp.
@@ -167,9 +176,12 @@ type VM struct {
 	PausedAt  uint64                                `json:"paused_at,omitempty"`  // Chain time since when it is paused, or was when its job ended; 0 = it is not.
 	ResumedAt uint64                                `json:"resumed_at,omitempty"` // Chain time at which its last pause ended.
 	Halt      *Halt                                 `json:"halt,omitempty"`       // nil for none.
-	RetryAt   time.Time                             `json:"retry_at,omitzero"`
-	TimingsMs map[string]int64                      `json:"timings_ms,omitempty"`
-	Steps     int                                   `json:"steps,omitempty"` // How many steps its history has.
+	Move      *Move                                 `json:"move,omitempty"`       // nil for none.
+	// Arrived is set when its disks came from another node, which starts it no more.
+	Arrived   bool             `json:"arrived,omitempty"`
+	RetryAt   time.Time        `json:"retry_at,omitzero"`
+	TimingsMs map[string]int64 `json:"timings_ms,omitempty"`
+	Steps     int              `json:"steps,omitempty"` // How many steps its history has.
 	// Entered tells when it last came into each state.
 	Entered   map[VMState]time.Time `json:"entered,omitempty"`
 	CreatedAt time.Time             `json:"created_at"`

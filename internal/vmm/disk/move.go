@@ -28,9 +28,10 @@ import (
 //	        exporting, exported -> called off: it may start here again
 //	target  importing -> placing -> imported -> taken over: it may start here
 //
-// The target takes over only after the source has released, and the source
-// releases or calls off, never both. So the machine may start at one of them
-// at most, whenever either of them dies.
+// The target takes over only after the source has released, or has noted that
+// all files were served, which keeps it from calling off; and the source releases
+// or calls off, never both. So the machine may start at one of them at most,
+// whenever either of them dies.
 
 // MoveState is where a move stands.
 type MoveState string
@@ -742,7 +743,8 @@ func checkFetched(path string, most int64, p Parent) (*Parent, error) {
 }
 
 // TakeOver lets the machine start here. Call it when the source has released
-// it, and never before. One that is not imported whole gives errs.Conflict; to
+// it, or has served the end of each file of an export that stands, and never
+// before. One that is not imported whole gives errs.Conflict; to
 // take over twice is fine.
 func TakeOver(dir string) error {
 	lock, err := lockMove(dir)

@@ -1,0 +1,282 @@
+package executor_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/disk"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+)
+
+// exports opens files of the exports of a supervisor.
+type exports struct {
+	hook *hook
+	from *executor.Supervisor
+	spec message.ItemHash
+	away error
+}
+
+func (e *exports) Open(ctx context.Context, from executor.Exporter, path string, offset int64) (f io.ReadCloser, err error) {
+	err = e.hook.around(func() error {
+		if e.away != nil {
+			return e.away
+		}
+		job, err := e.from.ExportOf(ctx, e.spec)
+		if err != nil {
+			return err
+		}
+		if job.Token == "" || from.Token != job.Token {
+			return errs.New(errs.Denied, "token %q", from.Token)
+		}
+		file, err := e.from.OpenExport(ctx, e.spec, strings.TrimPrefix(path, "/disk/"))
+		if err != nil {
+			return err
+		}
+		f = file
+		_, err = file.Seek(offset, io.SeekStart)
+		return err
+	})
+	return f, err
+}
+
+// pair is two nodes, and a machine with a volume that runs on the first.
+type pair struct {
+	t        *testing.T
+	from, to *world
+	a, b     *executor.Supervisor
+	spec     message.ItemHash
+	stops    []func()
+}
+
+func newPair(t *testing.T) *pair {
+	t.Helper()
+	p := &pair{t: t, from: newWorld(t), to: newWorld(t)}
+	for _, w := range []*world{p.from, p.to} {
+		w.core = newCore()
+		w.cfg.Interval = 10 * time.Second
+		p.spec = w.src.withVolumes(`{"persistence":"host","name":"data","size_mib":3}`)
+	}
+	p.to.exports = &exports{spec: p.spec}
+	p.start()
+	p.from.leased(p.a, p.spec)
+	return p
+}
+
+func (p *pair) start() {
+	p.t.Helper()
+	p.a, p.b = p.from.supervisor(), p.to.supervisor()
+	p.to.exports.from = p.a
+	p.stops = []func(){p.from.run(p.a), p.to.run(p.b)}
+}
+
+func (p *pair) stop() {
+	for _, stop := range p.stops {
+		stop()
+	}
+}
+
+// sleep checks meanwhile that not both run.
+func (p *pair) sleep(d time.Duration) {
+	p.t.Helper()
+	for range d / time.Second {
+		time.Sleep(time.Second)
+		if a, b := p.from.host.Running(), p.to.host.Running(); len(a)+len(b) > 1 {
+			p.t.Fatalf("both run: %v and %v", a, b)
+		}
+	}
+}
+
+// export exports the machine, and returns what an import of it asks for.
+func (p *pair) export() (want executor.ImportRequest, err error) {
+	p.t.Helper()
+	e, err := p.a.BeginExport(p.t.Context(), p.spec)
+	for n := 0; err == nil && e.State == disk.Exporting && e.Err == nil && n < 60; n++ {
+		p.sleep(time.Second)
+		e, err = p.a.ExportOf(p.t.Context(), p.spec)
+	}
+	if err != nil || e.State != disk.Exported {
+		return want, fmt.Errorf("export: %+v: %w", e, err)
+	}
+	want = executor.ImportRequest{Spec: p.spec, From: executor.Exporter{Host: "a.example", Port: 443, Token: e.Token}}
+	for _, f := range e.Files {
+		want.Files = append(want.Files, executor.ExportedFile{File: f, Path: "/disk/" + f.Name})
+	}
+	return want, nil
+}
+
+func (p *pair) imported(want executor.ImportRequest) error {
+	p.t.Helper()
+	i, err := p.b.BeginImport(p.t.Context(), want)
+	for n := 0; err == nil && i.State == disk.Importing && i.Err == nil && n < 60; n++ {
+		p.sleep(time.Second)
+		i, err = p.b.ImportOf(p.t.Context(), p.spec)
+	}
+	if err != nil {
+		return err
+	}
+	return i.Err
+}
+
+// move does what a scheduler does to move a machine.
+func (p *pair) move() error {
+	p.t.Helper()
+	want, err := p.export()
+	if err == nil {
+		err = p.imported(want)
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
+	defer cancel()
+	return p.a.FinishExport(ctx, p.spec)
+}
+
+func TestAMachineMovesToAnotherNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		defer p.stop()
+		want, err := p.export()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(want.Files) != 2 || len(p.from.host.Running()) != 0 {
+			t.Fatalf("the export has %d files and %v run, want two and none", len(want.Files), p.from.host.Running())
+		}
+		var refused *executor.Refusal
+		if err := p.a.Request(t.Context(), p.spec); !errors.As(err, &refused) {
+			t.Errorf("a request while it moves: %v, want a refusal", err)
+		}
+		if _, err := p.a.Reboot(t.Context(), p.spec, "0xowner"); !errors.Is(err, errs.Conflict) {
+			t.Errorf("a reboot while it moves: %v, want a conflict", err)
+		}
+		if err := p.a.FinishExport(t.Context(), p.spec); !errors.Is(err, errs.Conflict) {
+			t.Errorf("it is given up before anybody has it: %v, want a conflict", err)
+		}
+		wrong := want
+		wrong.From.Token = "wrong"
+		if err := p.imported(wrong); !errors.Is(err, errs.Denied) {
+			t.Errorf("with a wrong token: %v, want denied", err)
+		}
+		if err := p.b.Request(t.Context(), p.spec); !errors.As(err, &refused) {
+			t.Errorf("a request before its disks are here: %v, want a refusal", err)
+		}
+		if err := p.imported(want); err != nil {
+			t.Fatal(err)
+		}
+		p.sleep(30 * time.Second)
+		vm := p.to.wantState(p.spec, state.VMRunning)
+		for _, name := range []string{"disk.qcow2", "volumes/data.ext4"} {
+			if _, err := os.Stat(filepath.Join(vm.Dir, name)); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := p.a.FinishExport(t.Context(), p.spec); err != nil {
+			t.Fatal(err)
+		}
+		p.from.wantNothing()
+		if _, err := p.from.db.Lease(t.Context(), p.spec); !errors.Is(err, errs.NotFound) {
+			t.Errorf("the lease is there: %v", err)
+		}
+		if i, err := p.b.BeginImport(t.Context(), want); err != nil || i.State != disk.Imported {
+			t.Errorf("a second import: %+v, %v, want the first", i, err)
+		}
+	})
+}
+
+func TestAMachineThatNobodyFetchesComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		defer p.stop()
+		want, err := p.export()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.to.exports.away = errs.New(errs.Unavailable, "the line is cut")
+		if err := p.imported(want); !errors.Is(err, errs.Unavailable) {
+			t.Errorf("import: %v, want unavailable", err)
+		}
+		p.sleep(disk.ExportFor + time.Minute)
+		p.from.wantState(p.spec, state.VMRunning)
+		if e, err := p.a.ExportOf(t.Context(), p.spec); err != nil || e.Err == nil {
+			t.Errorf("the export is %+v (%v), want it failed", e, err)
+		}
+		p.to.exports.away = nil
+		if err := p.imported(want); !errors.Is(err, errs.Denied) {
+			t.Errorf("import of what was called off: %v, want denied", err)
+		}
+		p.from.wantState(p.spec, state.VMRunning)
+		if err := p.move(); err != nil {
+			t.Fatal(err)
+		}
+		p.sleep(30 * time.Second)
+		p.to.wantState(p.spec, state.VMRunning)
+	})
+}
+
+func TestAMachineWhoseCopyFailsComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		defer p.stop()
+		// What is no disk cannot be copied.
+		if err := os.WriteFile(filepath.Join(p.from.vm(p.spec).Dir, "volumes", "bad.qcow2"), []byte("work"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.export(); err == nil {
+			t.Fatal("what cannot be copied was exported")
+		}
+		p.sleep(30 * time.Second)
+		p.from.wantState(p.spec, state.VMRunning)
+	})
+}
+
+// TestAMoveOutlivesCrashes stops either node at each of the calls of a move: not
+// both run at any time, and after some tries the machine is on the other node.
+func TestAMoveOutlivesCrashes(t *testing.T) {
+	for _, side := range []string{"source", "target"} {
+		for at := 1; ; at++ {
+			reached := false
+			for _, after := range []bool{false, true} {
+				synctest.Test(t, func(t *testing.T) {
+					p := newPair(t)
+					p.stop()
+					w := p.from
+					if side == "target" {
+						w = p.to
+					}
+					w.hook = &hook{at: at, after: after}
+					p.start()
+					err := p.move()
+					reached = reached || w.hook.reached()
+					p.stop()
+					w.hook = nil
+					p.start()
+					p.sleep(disk.ExportFor + 2*time.Minute)
+					for n := 0; n < 3 && len(p.to.host.Running()) == 0; n++ {
+						err = p.move()
+						p.sleep(time.Minute)
+					}
+					if len(p.to.host.Running()) != 1 || len(p.from.host.Running()) != 0 {
+						t.Errorf("%s crashes at call %d (after it: %v): it runs %d and %d times, want it on the target: %v",
+							side, at, after, len(p.from.host.Running()), len(p.to.host.Running()), err)
+					}
+					p.stop()
+				})
+			}
+			if !reached || t.Failed() {
+				break
+			}
+		}
+	}
+}

@@ -25,12 +25,16 @@ type exports struct {
 	from *executor.Supervisor
 	spec message.ItemHash
 	away error
+	cut  string // File that is not given away; "" for none.
 }
 
 func (e *exports) Open(ctx context.Context, from executor.Exporter, path string, offset int64) (f io.ReadCloser, err error) {
 	err = e.hook.around(func() error {
 		if e.away != nil {
 			return e.away
+		}
+		if e.cut != "" && strings.HasSuffix(path, e.cut) {
+			return errs.New(errs.Unavailable, "the line is cut")
 		}
 		job, err := e.from.ExportOf(ctx, e.spec)
 		if err != nil {
@@ -182,6 +186,15 @@ func TestAMachineMovesToAnotherNode(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		// Nobody says that it has arrived, and the source is restarted meanwhile.
+		p.sleep(disk.ExportFor)
+		p.stop()
+		p.start()
+		p.sleep(disk.ExportFor)
+		if vm := p.from.wantState(p.spec, state.VMHalted); !strings.Contains(vm.Detail, "another node") {
+			t.Errorf("the row says %q, want why it waits", vm.Detail)
+		}
+		p.to.wantState(p.spec, state.VMRunning)
 		if err := p.a.FinishExport(t.Context(), p.spec); err != nil {
 			t.Fatal(err)
 		}
@@ -221,6 +234,35 @@ func TestAMachineThatNobodyFetchesComesBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.sleep(30 * time.Second)
+		p.to.wantState(p.spec, state.VMRunning)
+	})
+}
+
+// TestFilesOfAnExportThatWasCalledOffGiveNoRight: the target has a file of an
+// export that was called off, and the next one has the same bytes.
+func TestFilesOfAnExportThatWasCalledOffGiveNoRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		defer p.stop()
+		first, err := p.export()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.to.exports.cut = first.Files[1].Name
+		if err := p.imported(first); err == nil {
+			t.Fatal("it came without its second file")
+		}
+		p.sleep(disk.ExportFor + time.Minute)
+		p.from.wantState(p.spec, state.VMRunning)
+		second, err := p.export()
+		if err != nil || second.Files[0].SHA256 != first.Files[0].SHA256 {
+			t.Fatalf("the second export has %+v (%v), want the bytes of the first", second.Files, err)
+		}
+		p.to.exports.cut = ""
+		if err := p.imported(second); err != nil {
+			t.Fatal(err)
+		}
+		p.sleep(disk.ExportFor + 2*time.Minute)
 		p.to.wantState(p.spec, state.VMRunning)
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/spf13/cobra"
 
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/sdk/go/aleph"
 )
@@ -122,8 +123,8 @@ func node(id uint32) string {
 
 func instanceShow(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use: "show ID", Short: "Show an instance: where it runs, why there, what it costs", Args: args(cobra.ExactArgs(1)),
-		Long: "Show an instance: where it runs, why there, how to reach it, what it costs." + idHelp,
+		Use: "show ID", Short: "Show an instance: where it runs, why there, what it costs, what happened to it", Args: args(cobra.ExactArgs(1)),
+		Long: "Show an instance: where it runs, why there, how to reach it, what it costs, and what happened to its\nmachine and why." + idHelp,
 		RunE: a.withJob(func(ctx context.Context, c *aleph.Client, spec message.ItemHash) error {
 			j, err := c.Job(ctx, spec)
 			if err != nil {
@@ -165,6 +166,9 @@ func showJob(w io.Writer, j *aleph.Job) {
 	if j.Decision != nil {
 		showCandidates(w, j.Decision.Candidates)
 	}
+	if j.VM != nil {
+		showHistory(w, j.VM.History)
+	}
 }
 
 func statusText(j *aleph.Job) string {
@@ -197,6 +201,24 @@ func showCandidates(w io.Writer, candidates []aleph.Candidate) {
 	t.row("NODE", "FITS", "CHOSEN", "WHY")
 	for _, c := range candidates {
 		t.row(c.NodeID, yes(c.Eligible), yes(c.Chosen), c.Reason)
+	}
+	t.flush()
+}
+
+// showHistory writes what happened to a machine. What only was said of it has
+// no new state.
+func showHistory(w io.Writer, history []job.Step) {
+	if len(history) == 0 {
+		return
+	}
+	t := newTable(w)
+	t.row("WHEN", "STATE", "WHY")
+	for _, h := range history {
+		to := h.To
+		if h.From == h.To {
+			to = "-"
+		}
+		t.row(when(h.At), to, h.Cause)
 	}
 	t.flush()
 }

@@ -320,6 +320,49 @@ func TestThePayerOfAPromisedJobOwnsIt(t *testing.T) {
 	}
 }
 
+func TestStatusOfWhatIsGoneIsItsHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.supervisorAccept(1)
+		spec := w.job(1)
+		s := w.supervisor()
+		stop := w.run(s)
+		defer stop()
+		time.Sleep(3 * time.Second)
+		w.setJob(spec, func(j *state.Job) { j.Status, j.StoppedAt = state.JobStopped, w.head })
+		w.block(10)
+		time.Sleep(2 * time.Minute)
+		if _, err := w.db.VM(t.Context(), spec); errs.KindOf(err) != errs.NotFound {
+			t.Fatalf("the machine is still there: %v", err)
+		}
+		vm, err := s.Status(t.Context(), spec)
+		if err != nil || vm.State != "gone" || len(vm.History) < 3 || vm.History[len(vm.History)-1].To != "stopped" {
+			t.Fatalf("status is %+v (%v), want gone with its history", vm, err)
+		}
+
+		// However long and whatever it is, it fits into an answer.
+		w.update(func(ctx context.Context, tx *state.Tx) error {
+			for i := range 60 {
+				e := state.VMEvent{Spec: spec, Seq: 100 + i, At: time.Now(), From: state.VMStopped, To: state.VMWanted, Cause: strings.Repeat("\u00e9", 400) + "\xff"}
+				if err := tx.AddVMEvent(ctx, e); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if vm, err = s.Status(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := json.Marshal(job.Reply{VM: vm})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := job.ParseReply(raw); err != nil || len(r.VM.History) != job.HistoryMax || !strings.HasSuffix(r.VM.History[0].Cause, "\u00e9...") {
+			t.Errorf("its answer: %v, want %d steps whose causes are cut between characters", err, job.HistoryMax)
+		}
+	})
+}
+
 func TestStatusShowsTheMachine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -339,6 +382,9 @@ func TestStatusShowsTheMachine(t *testing.T) {
 		}
 		if _, ok := vm.TimingsMS["accept"]; !ok {
 			t.Errorf("timings %v lack accept", vm.TimingsMS)
+		}
+		if h := vm.History; len(h) < 3 || h[0].To != "wanted" || h[0].Cause == "" || h[len(h)-1].To != "running" || h[len(h)-1].At == 0 {
+			t.Errorf("history is %+v, want all from wanted to running", h)
 		}
 		if _, err := s.Status(t.Context(), message.HashOf(nil)); errs.KindOf(err) != errs.NotFound {
 			t.Errorf("status of an unknown job gave %v, want not found", err)

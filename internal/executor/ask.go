@@ -85,17 +85,34 @@ func (s *Supervisor) answerLogs(ctx context.Context, _ p2p.PeerID, raw []byte) (
 	return p2p.Answer{Reply: job.Reply{}, Body: stream}, nil
 }
 
-// Status returns the machine of a job, or errs.NotFound.
+// stateGone is what is said of a machine of which only the history is left.
+const stateGone = "gone"
+
+// Status returns the machine of a job with its history, or errs.NotFound. A
+// machine that is removed is gone for as long as its history is kept.
 func (s *Supervisor) Status(ctx context.Context, spec message.ItemHash) (*job.VM, error) {
-	vm, err := s.db.VM(ctx, spec)
+	out := &job.VM{State: stateGone, Detail: "the node has cleaned up"}
+	err := s.db.View(ctx, func(v *state.View) error {
+		events, err := v.VMEvents(ctx, spec)
+		if err != nil {
+			return err
+		}
+		out.History = steps(events)
+		vm, err := v.VM(ctx, spec)
+		if errors.Is(err, errs.NotFound) && len(events) > 0 {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		out.State, out.Driver, out.Accelerator, out.Detail, out.TimingsMS = string(vm.State), vm.Driver, vm.Accelerator, vm.Detail, vm.TimingsMs
+		for _, p := range vm.Ports {
+			out.Ports = append(out.Ports, job.Port{Guest: int(p.Guest), Protocol: p.Protocol, Host: int(p.Host), HostIP: p.HostIP})
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
-	}
-	out := &job.VM{
-		State: string(vm.State), Driver: vm.Driver, Accelerator: vm.Accelerator, Detail: vm.Detail, TimingsMS: vm.TimingsMs,
-	}
-	for _, p := range vm.Ports {
-		out.Ports = append(out.Ports, job.Port{Guest: int(p.Guest), Protocol: p.Protocol, Host: int(p.Host), HostIP: p.HostIP})
 	}
 	return out, nil
 }

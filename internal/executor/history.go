@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 )
 
 // putVM writes the row of a VM. A step to another state goes to the VM's
@@ -47,6 +49,21 @@ func putVM(ctx context.Context, tx *state.Tx, row *state.VM) error {
 		}
 	}
 	return tx.PutVM(ctx, *row)
+}
+
+// steps returns the newest of a history, within the bounds of an answer.
+func steps(events []state.VMEvent) []job.Step {
+	events = events[max(0, len(events)-job.HistoryMax):]
+	out := make([]job.Step, 0, len(events))
+	for _, e := range events {
+		cause := strings.ToValidUTF8(e.Cause, "?")
+		if len(cause) > job.CauseMax {
+			const more = "..."
+			cause = strings.ToValidUTF8(cause[:job.CauseMax-len(more)], "") + more
+		}
+		out = append(out, job.Step{At: e.At.Unix(), From: string(e.From), To: string(e.To), Cause: cause})
+	}
+	return out
 }
 
 // forgetHistory removes the history and the ended leases of VMs that are gone for so

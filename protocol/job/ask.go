@@ -83,6 +83,34 @@ type VM struct {
 	Detail      string           `json:"detail,omitempty"`
 	Ports       []Port           `json:"ports,omitempty"`
 	TimingsMS   map[string]int64 `json:"timings_ms,omitempty"` // stage to milliseconds
+	History     []Step           `json:"history,omitempty"`    // oldest first, the newest HistoryMax of it
+}
+
+// Bounds of a machine's history in an answer.
+const (
+	HistoryMax = 50
+	CauseMax   = 512 // bytes
+)
+
+// Step is what happened to a machine: it went from one state to another, or,
+// where both are the same, something was said about it.
+type Step struct {
+	At    int64  `json:"at"`             // Unix seconds of the node's clock
+	From  string `json:"from,omitempty"` // "" for its first state
+	To    string `json:"to"`
+	Cause string `json:"cause,omitempty"` // for people
+}
+
+func (v *VM) check() error {
+	if len(v.History) > HistoryMax {
+		return fmt.Errorf("history has %d steps, at most %d are allowed", len(v.History), HistoryMax)
+	}
+	for _, s := range v.History {
+		if len(s.Cause) > CauseMax || len(s.From)+len(s.To) > CauseMax {
+			return fmt.Errorf("history: a step has more than %d bytes", CauseMax)
+		}
+	}
+	return nil
 }
 
 // Port is a port of the machine and where it is reached from outside.
@@ -162,6 +190,11 @@ func ParseReply(raw []byte) (*Reply, error) {
 	}
 	if r.Accepted && len(r.Signature) == 0 {
 		return nil, fmt.Errorf("reply: accepted without a signature")
+	}
+	if r.VM != nil {
+		if err := r.VM.check(); err != nil {
+			return nil, fmt.Errorf("reply: %w", err)
+		}
 	}
 	return r, nil
 }

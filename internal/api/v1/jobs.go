@@ -83,12 +83,37 @@ type portView struct {
 	HostIP   string `json:"host_ip"`
 }
 
+type stepView struct {
+	At    int64  `json:"at" doc:"Unix seconds of the node's clock."`
+	From  string `json:"from" doc:"Empty for the first state."`
+	To    string `json:"to" doc:"The same as from where something was said and nothing changed."`
+	Cause string `json:"cause"`
+}
+
 type vmView struct {
 	State       string           `json:"state" doc:"unknown when its node cannot be reached."`
 	Driver      string           `json:"driver"`
 	Accelerator string           `json:"accelerator"`
 	Detail      string           `json:"detail"`
 	TimingsMS   map[string]int64 `json:"timings_ms,omitempty" doc:"Milliseconds by stage of the start."`
+	History     []stepView       `json:"history,omitempty" maxItems:"50" doc:"Its newest steps, oldest first."`
+}
+
+// viewMachine composes what a node says of a machine, without its ports.
+func viewMachine(vm *job.VM) *vmView {
+	v := &vmView{State: vm.State, Driver: vm.Driver, Accelerator: vm.Accelerator, Detail: vm.Detail, TimingsMS: vm.TimingsMS}
+	for _, h := range vm.History {
+		v.History = append(v.History, stepView(h))
+	}
+	return v
+}
+
+func viewPorts(vm *job.VM) []portView {
+	out := []portView{}
+	for _, p := range vm.Ports {
+		out = append(out, portView{p.Guest, p.Protocol, p.Host, p.HostIP})
+	}
+	return out
 }
 
 type decisionView struct {
@@ -402,12 +427,9 @@ func (s *Server) addMachine(ctx context.Context, r *jobRows, v *jobView) {
 		v.VM = &vmView{State: "unknown", Detail: errs.Public(err)}
 		return
 	}
-	v.VM = &vmView{State: vm.State, Driver: vm.Driver, Accelerator: vm.Accelerator, Detail: vm.Detail, TimingsMS: vm.TimingsMS}
+	v.VM, v.Ports = viewMachine(vm), viewPorts(vm)
 	if vm.State == string(state.VMPaused) && !r.job.Status.Ended() {
 		v.StatusReason = "the machine is paused until it is paid"
-	}
-	for _, p := range vm.Ports {
-		v.Ports = append(v.Ports, portView{p.Guest, p.Protocol, p.Host, p.HostIP})
 	}
 }
 

@@ -173,12 +173,17 @@ func TestJobFromOfferToEnd(t *testing.T) {
 	n.advertise(t)
 	n.peers.reply = job.Reply{VM: &job.VM{
 		State: "running", Driver: "qemu", Accelerator: "tcg", Detail: "up", TimingsMS: map[string]int64{"boot": 4},
-		Ports: []job.Port{{Guest: 80, Protocol: "tcp", Host: 8080, HostIP: "127.0.0.1"}},
+		Ports:   []job.Port{{Guest: 80, Protocol: "tcp", Host: 8080, HostIP: "127.0.0.1"}},
+		History: []job.Step{{At: 77, To: "wanted", Cause: "the chain gave it"}, {At: 78, From: "wanted", To: "running", Cause: "runs"}},
 	}}
 	v := n.get(t, 1)
 	if v["node_endpoint"] != "http://127.0.0.1:4021" || v["vm"].(map[string]any)["timings_ms"].(map[string]any)["boot"] != 4.0 ||
 		v["ports"].([]any)[0].(map[string]any)["host"] != 8080.0 || n.peers.asked.Spec != spec(1) {
 		t.Errorf("running = %v", v)
+	}
+	if h := v["vm"].(map[string]any)["history"].([]any); len(h) != 2 || h[0].(map[string]any)["from"] != "" || h[1].(map[string]any)["cause"] != "runs" ||
+		h[1].(map[string]any)["at"] != 78.0 {
+		t.Errorf("history = %v", h)
 	}
 	n.peers.reply = job.Reply{VM: &job.VM{State: "paused", Detail: "paused since then"}}
 	if v := n.get(t, 1); v["status"] != "running" || v["status_reason"] != "the machine is paused until it is paid" ||
@@ -337,6 +342,16 @@ func TestLogsThroughTheCoordinator(t *testing.T) {
 	problem(t, n.do(t, "GET", target, "", "Authorization", n.sign(t, target, "nonce-number-9", in(time.Minute))), 403, "belongs to")
 }
 
+// machinesOf knows the machine of spec(1).
+type machinesOf struct{ vm *job.VM }
+
+func (m machinesOf) Status(_ context.Context, s message.ItemHash) (*job.VM, error) {
+	if s != spec(1) {
+		return nil, errs.New(errs.NotFound, "no VM %s", s)
+	}
+	return m.vm, nil
+}
+
 // console gives the same text for every machine.
 type console struct{ text string }
 
@@ -348,7 +363,15 @@ func (c console) Logs(_ context.Context, r executor.LogRequest) (io.ReadCloser, 
 }
 
 func TestComputeNode(t *testing.T) {
-	n := newNode(t, func(s *v1.Self, p *v1.Parts) { s.Role, p.Console = v1.Compute, console{"here"} })
+	n := newNode(t, func(s *v1.Self, p *v1.Parts) {
+		s.Role, p.Console = v1.Compute, console{"here"}
+		p.Machines = machinesOf{&job.VM{State: "gone", History: []job.Step{{At: 5, From: "stopping", To: "stopped", Cause: "its job ended"}}}}
+	})
+	v := want(t, n.do(t, "GET", "/api/v1/vms/"+string(spec(1)), ""), 200)
+	if v["spec"] != string(spec(1)) || v["state"] != "gone" || v["history"].([]any)[0].(map[string]any)["cause"] != "its job ended" || len(v["ports"].([]any)) != 0 {
+		t.Errorf("machine = %v", v)
+	}
+	problem(t, n.do(t, "GET", "/api/v1/vms/"+string(spec(2)), ""), 404, "no VM")
 	n.put(t, state.VM{Spec: spec(1), State: state.VMRunning, PID: 42, Ports: []state.Port{{Protocol: "tcp", Guest: 22, Host: 2222, HostIP: "127.0.0.1"}}})
 	var machines []map[string]any
 	if err := json.Unmarshal(n.do(t, "GET", "/api/v1/vms", "").Body.Bytes(), &machines); err != nil || len(machines) != 1 || machines[0]["pid"] != 42.0 ||

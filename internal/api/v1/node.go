@@ -194,6 +194,29 @@ type machineView struct {
 	Ports []portView `json:"ports"`
 }
 
+type machineOutput struct {
+	Body struct {
+		vmView
+		Spec  string     `json:"spec"`
+		Ports []portView `json:"ports"`
+	}
+}
+
+// machine tells of one machine of this host, with its history.
+func (s *Server) machine(ctx context.Context, in *specInput) (*machineOutput, error) {
+	spec, err := parseSpec(in.Spec)
+	if err != nil {
+		return nil, err
+	}
+	vm, err := s.parts.Machines.Status(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	out := new(machineOutput)
+	out.Body.vmView, out.Body.Spec, out.Body.Ports = *viewMachine(vm), string(spec), viewPorts(vm)
+	return out, nil
+}
+
 type machinesOutput struct{ Body []machineView }
 
 func (s *Server) machines(ctx context.Context, _ *struct{}) (*machinesOutput, error) {

@@ -73,6 +73,12 @@ type Console interface {
 	Logs(ctx context.Context, r executor.LogRequest) (io.ReadCloser, error)
 }
 
+// Machines tells of the machines on this host, also of those that are gone but
+// whose history is kept; executor.Supervisor is one.
+type Machines interface {
+	Status(ctx context.Context, spec message.ItemHash) (*job.VM, error)
+}
+
 // Check is one part's word on whether it can do its work.
 type Check struct {
 	Name  string
@@ -94,9 +100,9 @@ type Self struct {
 	Contracts map[string]common.Address
 }
 
-// Parts are what the endpoints work with. A coordinator needs all but Console,
-// a compute node DB, Console, Connections, Gatherer and Checks, an API process Gatherer
-// and Checks.
+// Parts are what the endpoints work with. A coordinator needs all but Console
+// and Machines, a compute node DB, Console, Machines, Connections, Gatherer and Checks,
+// an API process Gatherer and Checks.
 type Parts struct {
 	DB          *state.DB
 	Intake      Intake
@@ -108,6 +114,7 @@ type Parts struct {
 	Blobs       *blob.Store
 	Room        Room
 	Console     Console
+	Machines    Machines
 	Gatherer    prometheus.Gatherer
 	Checks      []Check
 }

@@ -342,6 +342,10 @@ func (n *Node) step(j *aleph.Job) {
 	j.VM = &job.VM{
 		State: "running", Driver: "qemu", Accelerator: "tcg", Ports: j.Ports,
 		TimingsMS: map[string]int64{"accept": 12, "fetch": 340, "prepare": 80, "boot": 4100},
+		History: []job.Step{
+			{At: ChainTime + 1, To: "wanted", Cause: "the chain gave the job to this node"},
+			{At: ChainTime + 5, From: "wanted", To: "running", Cause: "runs"},
+		},
 	}
 	j.Decision = &aleph.Decision{NodeID: 2, Reason: "highest weight of 1 node that fits", Candidates: candidates()}
 	j.PaidUntil = j.StartedAt + prepaySeconds

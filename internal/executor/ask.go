@@ -92,13 +92,14 @@ const stateGone = "gone"
 // machine that is removed is gone for as long as its history is kept.
 func (s *Supervisor) Status(ctx context.Context, spec message.ItemHash) (*job.VM, error) {
 	out := &job.VM{State: stateGone, Detail: "the node has cleaned up"}
+	var vm *state.VM
 	err := s.db.View(ctx, func(v *state.View) error {
 		events, err := v.VMEvents(ctx, spec)
 		if err != nil {
 			return err
 		}
 		out.History = steps(events)
-		vm, err := v.VM(ctx, spec)
+		vm, err = v.VM(ctx, spec)
 		if errors.Is(err, errs.NotFound) && len(events) > 0 {
 			return nil
 		}
@@ -113,6 +114,11 @@ func (s *Supervisor) Status(ctx context.Context, spec message.ItemHash) (*job.VM
 	})
 	if err != nil {
 		return nil, err
+	}
+	if vm != nil {
+		if out.Usage, err = s.usage(ctx, vm); err != nil {
+			s.log.Debug("machine not measured", "job_id", spec, "err", err) // It has just ended, or has not begun.
+		}
 	}
 	return out, nil
 }

@@ -20,3 +20,6 @@ func (s *Supervisor) Keep(ctx context.Context, spec message.ItemHash) {
 // NewExportsTo returns an Exports that connects to the addresses that allowed
 // names.
 func NewExportsTo(allowed func(netip.Addr) bool) *Exports { return newExports(allowed) }
+
+// LabelOf is how metrics name a machine.
+var LabelOf = labelOf

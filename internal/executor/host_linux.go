@@ -70,8 +70,16 @@ func diskFreeMiB(root string) (int64, error) {
 	if err := unix.Statfs(root, &fsStat); err != nil {
 		return 0, fmt.Errorf("read free disk of %s: %w", root, err)
 	}
-	free := int64(fsStat.Bavail) * fsStat.Bsize
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	taken, err := allocated(root)
+	if err != nil {
+		return 0, err
+	}
+	return (int64(fsStat.Bavail)*fsStat.Bsize + taken) >> 20, nil
+}
+
+// allocated returns the bytes of disk that the files under root take.
+func allocated(root string) (sum int64, err error) {
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return skipGone(err)
 		}
@@ -80,13 +88,13 @@ func diskFreeMiB(root string) (int64, error) {
 			return skipGone(err)
 		}
 		const block = 512 // st_blocks counts these, whatever the file system.
-		free += s.Blocks * block
+		sum += s.Blocks * block
 		return nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("measure %s: %w", root, err)
 	}
-	return free >> 20, nil
+	return sum, nil
 }
 
 // skipGone drops the error of a file that went away while it was looked at.

@@ -67,6 +67,8 @@ type Network interface {
 	Admit(l vmnet.Lease, others []vmnet.Lease) error
 	FreePort(protocol vmnet.Protocol, prefer int, taken func(int) bool) (int, error)
 	Apply(ctx context.Context, leases []vmnet.Lease) error
+	// Traffic gives errs.NotFound where nobody counts.
+	Traffic(vmnet.Lease) (vmnet.Traffic, error)
 }
 
 // CoreNodes says what core channel nodes, the servers of the message network, do.
@@ -194,7 +196,7 @@ func New(cfg Config, self Self, parts Parts, reg prometheus.Registerer, log *slo
 	if err := s.openArchive(); err != nil {
 		return nil, err
 	}
-	for _, c := range []prometheus.Collector{s.states, s.outcomes, s.stages} {
+	for _, c := range []prometheus.Collector{s.states, s.outcomes, s.stages, newMachineMetrics(s)} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

@@ -82,6 +82,8 @@ type world struct {
 	ads  *ads
 	head uint64
 
+	metrics *prometheus.Registry // of the last supervisor
+
 	core *core // nil for none
 	// copying is called when a machine's disks are copied; nil for nothing.
 	copying func(context.Context) error
@@ -211,6 +213,7 @@ func (w *world) end(spec message.ItemHash, status state.JobStatus, reason string
 func (w *world) supervisor() *executor.Supervisor {
 	w.t.Helper()
 	d := &driver{Driver: w.host.Open(), hook: w.hook, copying: w.copying}
+	w.metrics = prometheus.NewRegistry()
 	w.net.hook, w.src.hook = w.hook, w.hook
 	parts := executor.Parts{
 		DB: w.db, Driver: d, Network: w.net, Messages: w.src, Images: w.src, Publisher: w.ads, Chain: w,
@@ -226,7 +229,7 @@ func (w *world) supervisor() *executor.Supervisor {
 		NodeID: self, Key: keyOf(w.t, self), Domain: domain(), PeerID: "peer", Endpoint: "http://127.0.0.1:1", PublicIP: "192.0.2.7",
 		Accelerator: vmm.TCG, Root: filepath.Join(w.dir, "vms"), ImageCache: filepath.Join(w.dir, "images"), Logs: filepath.Join(w.dir, "consoles"),
 		Backups: filepath.Join(w.dir, "backups"),
-	}, parts, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	}, parts, w.metrics, slog.New(slog.DiscardHandler))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -448,6 +451,13 @@ func (n *network) Device(l vmnet.Lease) (vmnet.Device, error) {
 		}
 	}
 	return d, nil
+}
+
+func (n *network) Traffic(l vmnet.Lease) (vmnet.Traffic, error) {
+	if l.Slot%2 == 0 {
+		return vmnet.Traffic{}, errs.New(errs.NotFound, "user mode")
+	}
+	return vmnet.Traffic{Received: 1000, Sent: 2000}, nil
 }
 
 func (n *network) FreeSlot(taken func(int) bool) (int, error) {

@@ -109,6 +109,27 @@ func TestForwardedPortReachesTheGuest(t *testing.T) {
 	}
 }
 
+func TestTrafficIsTheGuestsOwn(t *testing.T) {
+	n := open(t, nil)
+	l := web("a", 0, 24001)
+	if _, err := n.Traffic(l); !errors.Is(err, errs.NotFound) {
+		t.Errorf("without a device: %v, want not found", err)
+	}
+	apply(t, n, l)
+	large := strings.Repeat("x", 32<<10)
+	newGuest(t, device(t, n, l)).serve(t, 8080, large)
+	if _, err := get(t.Context(), "http://127.0.0.1:24001/"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := n.Traffic(l)
+	if err != nil || got.Sent < int64(len(large)) || got.Received == 0 || got.Received >= int64(len(large)) {
+		t.Errorf("traffic is %+v (%v), want the answer as sent, and the little that asked for it as received", got, err)
+	}
+	if _, err := open(t, func(c *vmnet.Config) { c.Mode, c.Name = vmnet.User, "other" }).Traffic(l); !errors.Is(err, errs.NotFound) {
+		t.Errorf("in user mode: %v, want not found", err)
+	}
+}
+
 func TestForwardedPortReachesTheGuestFromOutside(t *testing.T) {
 	addAddress(t, "up0", "198.51.100.1/24")
 	n := open(t, func(c *vmnet.Config) { c.Bind = "0.0.0.0" })

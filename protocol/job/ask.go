@@ -84,6 +84,18 @@ type VM struct {
 	Ports       []Port           `json:"ports,omitempty"`
 	TimingsMS   map[string]int64 `json:"timings_ms,omitempty"` // stage to milliseconds
 	History     []Step           `json:"history,omitempty"`    // oldest first, the newest HistoryMax of it
+	Usage       *Usage           `json:"usage,omitempty"`      // nil while it does not run
+}
+
+// Usage is what a machine had used at a moment. CPU time and traffic begin anew
+// when it is started again.
+type Usage struct {
+	AtMS      int64  `json:"at_ms"`              // Unix milliseconds of the node's clock
+	CPUMS     int64  `json:"cpu_ms"`             // milliseconds of one processor
+	RSSBytes  int64  `json:"rss_bytes"`          // memory of the host
+	DiskBytes int64  `json:"disk_bytes"`         // allocated on the host's disk
+	RxBytes   *int64 `json:"rx_bytes,omitempty"` // received by the machine; nil where nobody counts
+	TxBytes   *int64 `json:"tx_bytes,omitempty"` // sent by it
 }
 
 // Bounds of a machine's history in an answer.

@@ -90,6 +90,15 @@ type stepView struct {
 	Cause string `json:"cause"`
 }
 
+type usageView struct {
+	AtMS      int64  `json:"at_ms" doc:"Unix milliseconds of the node's clock at which this was so."`
+	CPUMS     int64  `json:"cpu_ms" doc:"CPU time since the machine was started."`
+	RSSBytes  int64  `json:"rss_bytes" doc:"Memory of the host."`
+	DiskBytes int64  `json:"disk_bytes" doc:"What its files take of the host's disk."`
+	RxBytes   *int64 `json:"rx_bytes,omitempty" doc:"Received; absent where nobody counts."`
+	TxBytes   *int64 `json:"tx_bytes,omitempty" doc:"Sent; absent where nobody counts."`
+}
+
 type vmView struct {
 	State       string           `json:"state" doc:"unknown when its node cannot be reached."`
 	Driver      string           `json:"driver"`
@@ -97,6 +106,7 @@ type vmView struct {
 	Detail      string           `json:"detail"`
 	TimingsMS   map[string]int64 `json:"timings_ms,omitempty" doc:"Milliseconds by stage of the start."`
 	History     []stepView       `json:"history,omitempty" maxItems:"50" doc:"Its newest steps, oldest first."`
+	Usage       *usageView       `json:"usage,omitempty" doc:"Absent while it does not run."`
 }
 
 // viewMachine composes what a node says of a machine, without its ports.
@@ -104,6 +114,10 @@ func viewMachine(vm *job.VM) *vmView {
 	v := &vmView{State: vm.State, Driver: vm.Driver, Accelerator: vm.Accelerator, Detail: vm.Detail, TimingsMS: vm.TimingsMS}
 	for _, h := range vm.History {
 		v.History = append(v.History, stepView(h))
+	}
+	if vm.Usage != nil {
+		u := usageView(*vm.Usage)
+		v.Usage = &u
 	}
 	return v
 }

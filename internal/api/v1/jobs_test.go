@@ -175,6 +175,7 @@ func TestJobFromOfferToEnd(t *testing.T) {
 		State: "running", Driver: "qemu", Accelerator: "tcg", Detail: "up", TimingsMS: map[string]int64{"boot": 4},
 		Ports:   []job.Port{{Guest: 80, Protocol: "tcp", Host: 8080, HostIP: "127.0.0.1"}},
 		History: []job.Step{{At: 77, To: "wanted", Cause: "the chain gave it"}, {At: 78, From: "wanted", To: "running", Cause: "runs"}},
+		Usage:   &job.Usage{AtMS: 9, CPUMS: 8, RxBytes: new(int64)},
 	}}
 	v := n.get(t, 1)
 	if v["node_endpoint"] != "http://127.0.0.1:4021" || v["vm"].(map[string]any)["timings_ms"].(map[string]any)["boot"] != 4.0 ||
@@ -184,6 +185,9 @@ func TestJobFromOfferToEnd(t *testing.T) {
 	if h := v["vm"].(map[string]any)["history"].([]any); len(h) != 2 || h[0].(map[string]any)["from"] != "" || h[1].(map[string]any)["cause"] != "runs" ||
 		h[1].(map[string]any)["at"] != 78.0 {
 		t.Errorf("history = %v", h)
+	}
+	if u := v["vm"].(map[string]any)["usage"].(map[string]any); u["cpu_ms"] != 8.0 || u["rx_bytes"] != 0.0 || u["tx_bytes"] != nil {
+		t.Errorf("usage = %v", u)
 	}
 	n.peers.reply = job.Reply{VM: &job.VM{State: "paused", Detail: "paused since then"}}
 	if v := n.get(t, 1); v["status"] != "running" || v["status_reason"] != "the machine is paused until it is paid" ||

@@ -29,7 +29,7 @@ const (
 
 func instanceCommand(a *app) *cobra.Command {
 	return newGroup("instance", "Run virtual machines",
-		instanceCreate(a), instanceList(a), instanceShow(a), instanceLogs(a), instanceSSH(a), instanceStop(a), instanceReceipt(a))
+		instanceCreate(a), instanceList(a), instanceShow(a), instanceTop(a), instanceLogs(a), instanceSSH(a), instanceStop(a), instanceReceipt(a))
 }
 
 const idHelp = "\n\nID is the job's hash or the first digits of it."

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 )
 
 // table aligns columns of text.
@@ -16,9 +17,17 @@ func newTable(w io.Writer) table { return table{tabwriter.NewWriter(w, 0, 0, 2, 
 func (t table) row(cells ...any) {
 	texts := make([]string, len(cells))
 	for i, c := range cells {
-		texts[i] = fmt.Sprint(c)
+		texts[i] = strings.Map(plain, fmt.Sprint(c))
 	}
 	fmt.Fprintln(t.w, strings.Join(texts, "\t"))
+}
+
+// plain keeps what others wrote from steering the terminal or breaking a row.
+func plain(r rune) rune {
+	if unicode.IsControl(r) {
+		return ' '
+	}
+	return r
 }
 
 // flush writes the rows. A terminal that has gone away is noticed by the next

@@ -19,13 +19,14 @@ import (
 	v1 "github.com/aleph-onchain/aleph-onchain/internal/api/v1"
 	"github.com/aleph-onchain/aleph-onchain/internal/config"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/protocol/operator"
 )
 
 const (
-	// peersMax bounds the time in which the node answers.
-	peersMax = 10 * time.Second
-	// peersBytesMax bounds its answer: far more than for all connections it may have.
-	peersBytesMax = 8 << 20
+	// answerMax bounds the time in which the node answers.
+	answerMax = 10 * time.Second
+	// answerBytesMax bounds its answer: far more than for all connections it may have.
+	answerBytesMax = 8 << 20
 )
 
 func (a *app) peersCommand() *cobra.Command {
@@ -80,33 +81,42 @@ func nodeURL(cfg api.Config) (string, error) {
 }
 
 func askPeers(ctx context.Context, url string) (*v1.PeersView, error) {
-	ctx, cancel := context.WithTimeout(ctx, peersMax)
+	view := new(v1.PeersView)
+	return view, askNode(ctx, http.MethodGet, url, "/api/v1/peers", "", view)
+}
+
+// askNode asks the node that runs here, with a signed header if one is given, and
+// decodes its answer.
+func askNode(ctx context.Context, method, url, target, signed string, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerMax)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/api/v1/peers", http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(url, "/")+target, http.NoBody)
 	if err != nil {
-		return nil, errs.New(errs.Invalid, "url %q: %w", url, err)
+		return errs.New(errs.Invalid, "url %q: %w", url, err)
+	}
+	if signed != "" {
+		req.Header.Set(operator.HeaderName, signed)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, errs.New(errs.Unavailable, "no node answers at %s; is it running, and with this configuration? %w", url, err)
+		return errs.New(errs.Unavailable, "no node answers at %s; is it running, and with this configuration? %w", url, err)
 	}
 	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, peersBytesMax))
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, answerBytesMax))
 	if err != nil {
-		return nil, errs.New(errs.Unavailable, "answer of %s: %w", url, err)
+		return errs.New(errs.Unavailable, "answer of %s: %w", url, err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		var p api.Problem
 		if json.Unmarshal(raw, &p) == nil && p.Detail != "" {
-			return nil, errs.New(errs.Unavailable, "%s says: %s", url, p.Detail)
+			return errs.New(errs.Unavailable, "%s says: %s", url, p.Detail)
 		}
-		return nil, errs.New(errs.Unavailable, "%s answers %s", url, resp.Status)
+		return errs.New(errs.Unavailable, "%s answers %s", url, resp.Status)
 	}
-	view := new(v1.PeersView)
-	if err := json.Unmarshal(raw, view); err != nil {
-		return nil, errs.New(errs.Unavailable, "answer of %s: %w", url, err)
+	if err := json.Unmarshal(raw, into); err != nil {
+		return errs.New(errs.Unavailable, "answer of %s: %w", url, err)
 	}
-	return view, nil
+	return nil
 }
 
 // writePeers writes a table, one peer a line.

@@ -82,7 +82,7 @@ func (a *app) root() *cobra.Command {
 	f := root.PersistentFlags()
 	f.StringVar(&a.configPath, "config", "", "configuration file")
 	f.StringVar(&a.role, "role", "", "coordinator, compute or api")
-	root.AddCommand(a.devnetCommand(), a.devCommand(), a.contractsCommand(), a.configCommand(), a.doctorCommand(), a.identityCommand(), a.peersCommand(), a.stateCommand(), a.versionCommand())
+	root.AddCommand(a.devnetCommand(), a.devCommand(), a.contractsCommand(), a.configCommand(), a.doctorCommand(), a.drainCommand(), a.identityCommand(), a.peersCommand(), a.stateCommand(), a.versionCommand())
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true})
 	return root

@@ -173,6 +173,13 @@ func (s *Supervisor) standing(ctx context.Context, tx *state.Tx, terms job.Terms
 	case self.Status != state.NodeActive:
 		return declined("the node is %s and takes no new jobs", self.Status)
 	}
+	d, err := drains(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if d != nil {
+		return declined("%s", drainText(d))
+	}
 	_, err = tx.Job(ctx, terms.Spec)
 	switch {
 	case err == nil:

@@ -107,6 +107,13 @@ func (s *Supervisor) Status(ctx context.Context, spec message.ItemHash) (*job.VM
 			return err
 		}
 		out.State, out.Driver, out.Accelerator, out.Detail, out.TimingsMS = string(vm.State), vm.Driver, vm.Accelerator, vm.Detail, vm.TimingsMs
+		d, err := drains(ctx, v)
+		if err != nil {
+			return err
+		}
+		if d != nil && !ends(vm.State) {
+			out.Detail += "; " + drainText(d)
+		}
 		for _, p := range vm.Ports {
 			out.Ports = append(out.Ports, job.Port{Guest: int(p.Guest), Protocol: p.Protocol, Host: int(p.Host), HostIP: p.HostIP})
 		}

@@ -101,8 +101,11 @@ func (s *Supervisor) capacity(ctx context.Context) (*wire.CapacityAd, error) {
 		if err != nil && !errors.Is(err, errs.NotFound) {
 			return err
 		}
+		// A node that the chain does not know takes no jobs.
 		ad.Draining = err != nil || self.Status != state.NodeActive
-		return nil //nolint:nilerr // A node that the chain does not know takes no jobs.
+		d, err := drains(ctx, v)
+		ad.Draining = ad.Draining || d != nil
+		return err
 	})
 	return ad, err
 }

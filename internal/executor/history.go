@@ -13,8 +13,8 @@ import (
 )
 
 // putVM writes the row of a VM. A step to another state goes to the VM's
-// history, with the row's detail as its cause; it is the only place of this
-// package that writes such rows.
+// history, with the row's detail as its cause; it and noteAll are the only places
+// of this package that write such rows.
 func putVM(ctx context.Context, tx *state.Tx, row *state.VM) error {
 	var from state.VMState
 	switch old, err := tx.VM(ctx, row.Spec); {
@@ -49,6 +49,31 @@ func putVM(ctx context.Context, tx *state.Tx, row *state.VM) error {
 		}
 	}
 	return tx.PutVM(ctx, *row)
+}
+
+// noteAll writes into the history of each VM that is to run, now or again, what
+// is said of all of them.
+func noteAll(ctx context.Context, tx *state.Tx, text string, now time.Time) error {
+	vms, err := tx.VMs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, vm := range vms {
+		if ends(vm.State) {
+			continue
+		}
+		vm.Steps++
+		event := state.VMEvent{Spec: vm.Spec, Seq: vm.Steps, At: now, From: vm.State, To: vm.State, Cause: text}
+		if err := errors.Join(tx.AddVMEvent(ctx, event), tx.PutVM(ctx, vm)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ends reports whether a VM in the state is not to run again.
+func ends(st state.VMState) bool {
+	return st == state.VMStopping || st == state.VMStopped || st == state.VMFailed
 }
 
 // steps returns the newest of a history, within the bounds of an answer.

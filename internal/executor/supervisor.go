@@ -216,7 +216,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		wake := s.db.Wake("vms", "acceptances", "nodes", "leases")
+		wake := s.db.Wake("vms", "acceptances", "nodes", "leases", "meta")
 		_ = loop.Every(ctx, s.log, s.cfg.AdInterval, passDelayMax, wake, s.advertise) // It ends with ctx, as the pass below.
 	})
 	wg.Go(func() { s.watchLeases(ctx) })

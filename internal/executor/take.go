@@ -245,6 +245,15 @@ func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) er
 	if own != nil && own.Move != nil {
 		return refuse(DoesNotStart, "the machine moves to another node")
 	}
+	if !slices.ContainsFunc(leases, func(o state.Lease) bool { return o.Spec == l.Spec && o.Open() }) {
+		why, err := s.closed(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if why != "" {
+			return refuse(NoRoom, "%s", why)
+		}
+	}
 	leases = slices.DeleteFunc(leases, func(o state.Lease) bool { return o.Spec == l.Spec })
 	if err := s.fits(l.Resources, used(others, kept, leases)); err != nil {
 		return refuse(NoRoom, "%v", err)

@@ -69,7 +69,7 @@ func (n *Node) addCompute(ctx context.Context) error {
 	if err := n.serveMachines(exec, core, network); err != nil {
 		return err
 	}
-	n.serve(v1.Compute, v1.Parts{Console: exec, Machines: exec})
+	n.serve(v1.Compute, v1.Parts{Console: exec, Machines: exec, Drainer: exec})
 	return nil
 }
 

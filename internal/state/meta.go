@@ -25,6 +25,7 @@ const (
 	metaIdentity = "identity"
 	metaLooked   = "looked:" // And a payment.
 	metaMeasured = "measured"
+	metaDrain    = "drain"
 )
 
 // Params are the parameters of the contracts that the node acts on, as of the

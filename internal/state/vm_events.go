@@ -11,7 +11,8 @@ import (
 // vmEventsMax bounds what is kept of one VM's history: the newest.
 const vmEventsMax = 200
 
-// VMEvent is a step of a VM from one state to another, and its cause.
+// VMEvent is a step of a VM from one state to another, and its cause; or, where
+// both are the same, something that was said about it.
 type VMEvent struct {
 	Spec  message.ItemHash `json:"spec"`
 	Seq   int              `json:"seq"` // From 1, without gaps.

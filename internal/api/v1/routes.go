@@ -80,6 +80,7 @@ func (s *Server) registerCoordinator() {
 func (s *Server) registerCompute() { s.registerMachines() }
 
 func (s *Server) registerMachines() {
+	s.registerDrain()
 	handle(s, op("machines", http.MethodGet, "/api/v1/vms", "The machines on this host", http.StatusOK, "machines"), s.machines)
 	handle(s, op("machine", http.MethodGet, "/api/v1/vms/{spec}", "A machine on this host and its history", http.StatusOK, "machines"), s.machine)
 }

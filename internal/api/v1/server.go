@@ -100,9 +100,9 @@ type Self struct {
 	Contracts map[string]common.Address
 }
 
-// Parts are what the endpoints work with. A coordinator needs all but Console
-// and Machines, a compute node DB, Console, Machines, Connections, Gatherer and Checks,
-// an API process Gatherer and Checks.
+// Parts are what the endpoints work with. A coordinator needs all but Console,
+// Machines and Drainer, a compute node DB, Console, Machines, Drainer, Connections,
+// Gatherer and Checks, an API process Gatherer and Checks.
 type Parts struct {
 	DB          *state.DB
 	Intake      Intake
@@ -115,6 +115,7 @@ type Parts struct {
 	Room        Room
 	Console     Console
 	Machines    Machines
+	Drainer     Drainer
 	Gatherer    prometheus.Gatherer
 	Checks      []Check
 }

@@ -78,7 +78,7 @@ func (c *machineMetrics) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *machineMetrics) Collect(out chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), scrapeMax)
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeMax) //nolint:forbidigo // A Collector is given none.
 	defer cancel()
 	vms, err := c.s.db.VMs(ctx, state.VMBooting, state.VMRunning, state.VMStopping)
 	if err != nil {

@@ -442,7 +442,8 @@ func TestReplies(t *testing.T) {
 	if r, err := job.ParseReply(raw); err != nil || r.VM.Ports[0].Host != 30000 {
 		t.Errorf("reply %+v, %v; want a machine with port 30000", r, err)
 	}
-	for _, bad := range []string{`[`, `{"accepted":true}`, `{"reason":"` + strings.Repeat("x", 1025) + `"}`, `{"signature":"0x12"}`,
+	for _, bad := range []string{
+		`[`, `{"accepted":true}`, `{"reason":"` + strings.Repeat("x", 1025) + `"}`, `{"signature":"0x12"}`,
 		`{"vm":{"state":"running","history":[` + strings.Repeat(`{"at":1,"to":"running"},`, job.HistoryMax) + `{"at":1,"to":"running"}]}}`,
 		`{"vm":{"state":"running","history":[{"at":1,"to":"running","cause":"` + strings.Repeat("x", job.CauseMax+1) + `"}]}}`,
 	} {

@@ -238,7 +238,7 @@ func (s *Supervisor) room(ctx context.Context, tx *state.Tx, a *state.Acceptance
 	if err != nil {
 		return err
 	}
-	return s.fits(a.Resources, used(vms, others, leases))
+	return s.fits(a.Resources, s.used(vms, others, leases))
 }
 
 // fits declines what does not fit beside what is used.

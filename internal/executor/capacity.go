@@ -93,7 +93,7 @@ func (s *Supervisor) capacity(ctx context.Context) (*wire.CapacityAd, error) {
 		if err != nil {
 			return err
 		}
-		u := used(vms, kept, leases)
+		u := s.used(vms, kept, leases)
 		ad.VCPUsFree = max(0, s.totals.VCPUs-u.VCPUs)
 		ad.MemoryFreeMiB = max(0, int64(s.totals.MemoryMiB-u.MemoryMiB))
 		ad.DiskFreeMiB = max(0, s.totals.DiskMiB-u.DiskMiB)

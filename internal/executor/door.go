@@ -37,7 +37,7 @@ func (s *Supervisor) Admit(ctx context.Context, spec message.ItemHash, i *messag
 		if err != nil {
 			return err
 		}
-		if err := s.fits(need, used(others, kept, leases)); err != nil {
+		if err := s.fits(need, s.used(others, kept, leases)); err != nil {
 			return errs.New(errs.Exhausted, "%w", err)
 		}
 		return nil

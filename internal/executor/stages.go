@@ -356,7 +356,10 @@ func (s *Supervisor) settleNetwork(ctx context.Context, spec message.ItemHash, p
 	}
 	slots, subnets, taken := map[int]bool{}, map[int]bool{}, map[vmnet.Protocol]map[int]bool{vmnet.TCP: {}, vmnet.UDP: {}}
 	var have []state.Port
-	var others []vmnet.Lease
+	others := s.lentLeases()
+	for _, l := range others {
+		slots[l.Slot], subnets[l.Subnet6] = true, true
+	}
 	slot, subnet := 0, 0
 	for _, vm := range all {
 		if vm.Spec == spec {
@@ -447,7 +450,7 @@ func lease(vm state.VM) vmnet.Lease {
 	return l
 }
 
-// applyNetwork makes the host's network what the rows say.
+// applyNetwork makes the host's network what the rows and the programs' places say.
 func (s *Supervisor) applyNetwork(ctx context.Context) error {
 	s.network.Lock()
 	defer s.network.Unlock()
@@ -455,7 +458,7 @@ func (s *Supervisor) applyNetwork(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var leases []vmnet.Lease
+	leases := s.lentLeases()
 	for _, vm := range all {
 		if len(vm.Ports) > 0 && !isDown(vm) {
 			leases = append(leases, lease(vm))

@@ -131,13 +131,15 @@ type Supervisor struct {
 	archive *disk.Archive
 	tasks   chan func(context.Context) // what Run runs beside its passes
 
-	fetching   chan struct{} // slots
-	starting   chan struct{} // slots
-	allocating sync.Mutex    // held over a scheduler's list
-	network    sync.Mutex    // held while ports and slots are chosen, and over Apply
+	fetching   chan struct{}                    // slots
+	starting   chan struct{}                    // slots
+	allocating sync.Mutex                       // held over a scheduler's list
+	network    sync.Mutex                       // held while ports and slots are chosen, and over Apply
+	lent       map[message.ItemHash]vmnet.Lease // of programs; guarded by network
 
 	mu      sync.Mutex
 	workers map[message.ItemHash]*worker          // guarded by mu
+	holds   map[*hold]bool                        // of programs; guarded by mu
 	cleaned time.Time                             // of the last look for leftovers; guarded by mu
 	metered time.Time                             // guarded by mu
 	ad      wire.CapacityAd                       // the last one; guarded by mu
@@ -170,9 +172,14 @@ func New(cfg Config, self Self, parts Parts, reg prometheus.Registerer, log *slo
 	if err != nil {
 		return nil, fmt.Errorf("read price table: %w", err)
 	}
+	lent, err := readLent(self.Root)
+	if err != nil {
+		return nil, err
+	}
 	s := &Supervisor{
 		cfg: cfg, self: self, parts: parts, db: parts.DB, table: table, log: log, totals: totals,
 		fetching: make(chan struct{}, cfg.Fetches), starting: make(chan struct{}, cfg.Boots),
+		lent: lent, holds: map[*hold]bool{},
 		workers: map[message.ItemHash]*worker{}, warmed: map[message.ItemHash]message.ItemHash{},
 		images: vmm.NewCache(self.ImageCache), tasks: make(chan func(context.Context)),
 		claims: map[message.ItemHash]string{}, failed: map[message.ItemHash]error{},

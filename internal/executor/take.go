@@ -255,7 +255,7 @@ func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) er
 		}
 	}
 	leases = slices.DeleteFunc(leases, func(o state.Lease) bool { return o.Spec == l.Spec })
-	if err := s.fits(l.Resources, used(others, kept, leases)); err != nil {
+	if err := s.fits(l.Resources, s.used(others, kept, leases)); err != nil {
 		return refuse(NoRoom, "%v", err)
 	}
 	if err := tx.PutLease(ctx, l); err != nil {

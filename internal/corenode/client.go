@@ -46,6 +46,7 @@ type Client struct {
 	balances  *cache[balance]
 	rights    *cache[authz.Security]
 	signers   *cache[[]common.Address]
+	versions  *cache[*message.Envelope]
 
 	requests *prometheus.CounterVec
 }
@@ -67,6 +68,7 @@ func New(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Client, erro
 		balances:  newCache[balance](cfg.BalanceTTL, cfg.CacheEntries),
 		rights:    newCache[authz.Security](cfg.AggregateTTL, cfg.CacheEntries),
 		signers:   newCache[[]common.Address](cfg.AggregateTTL, 1),
+		versions:  newCache[*message.Envelope](cfg.StandingTTL, cfg.CacheEntries),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aleph_corenode_requests_total",
 			Help: "Requests to core channel nodes: answered, absent, busy, failed (something else was said), away (not reached).",

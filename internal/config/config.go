@@ -24,6 +24,8 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/corenode"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/functions"
+	"github.com/aleph-onchain/aleph-onchain/internal/guestapi"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs/swarm"
 	"github.com/aleph-onchain/aleph-onchain/internal/outbox"
@@ -71,6 +73,8 @@ type Config struct {
 	VMNet      vmnet.Config       `toml:"vmnet"`
 	QEMU       qemu.Config        `toml:"qemu"`
 	Fire       firecracker.Config `toml:"firecracker"`
+	Functions  functions.Config   `toml:"functions"`
+	GuestAPI   guestapi.Config    `toml:"guestapi"`
 }
 
 // Node says what the node is.
@@ -97,6 +101,7 @@ func Default() Config {
 		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, IPFS: swarm.DefaultConfig(), State: state.DefaultConfig(), Network: p2p.DefaultConfig(), API: api.DefaultConfig(), CCN: ccn.DefaultConfig(),
 		Files: ccn.DefaultFilesConfig(), Log: telemetry.DefaultConfig(), Ingest: ingest.DefaultConfig(), Outbox: outbox.DefaultConfig(), Sync: chainsync.DefaultConfig(), Scheduler: scheduler.DefaultConfig(),
 		Executor: executor.DefaultConfig(), CRN: crn.DefaultConfig(), CoreNode: corenode.DefaultConfig(), Settlement: settlement.DefaultConfig(), Nodes: corechannel.DefaultConfig(), VMNet: vmnet.DefaultConfig(), QEMU: qemu.Config{},
+		Functions: functions.DefaultConfig(), GuestAPI: guestapi.DefaultConfig(),
 	}
 }
 
@@ -164,6 +169,8 @@ func (c Config) Validate() error {
 		{"corechannel", c.Nodes.Validate},
 		{"vmnet", c.VMNet.Validate},
 		{"qemu", c.QEMU.Validate},
+		{"functions", c.Functions.Validate},
+		{"guestapi", c.GuestAPI.Validate},
 	} {
 		if err := s.check(); err != nil {
 			return errs.New(errs.Invalid, "[%s] %w", s.name, err)

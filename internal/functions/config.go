@@ -7,6 +7,7 @@ import (
 
 // Config says how programs are run.
 type Config struct {
+	Image           string        `toml:"image"`             // Image file whose kernel and guest programs run with, as make function-image makes it; "" = the node runs no programs.
 	Concurrency     int           `toml:"concurrency"`       // Calls that one machine answers at the same time.
 	Queue           int           `toml:"queue"`             // Calls of one program that wait for it, at most; more are refused.
 	Machines        int           `toml:"machines"`          // Machines of programs at the same time, at most.

@@ -312,6 +312,18 @@ func (s *Service) Uses(path string) bool {
 	return false
 }
 
+// Held lists the programs that are held, whether their machines run at this moment
+// or are about to be started again.
+func (s *Service) Held() []message.ItemHash {
+	var out []message.ItemHash
+	for _, e := range s.all() {
+		if s.isHeld(e) {
+			out = append(out, e.spec)
+		}
+	}
+	return out
+}
+
 // Status is a machine of a program.
 type Status struct {
 	Spec      message.ItemHash

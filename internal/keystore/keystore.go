@@ -60,6 +60,16 @@ func Open(dir, identityPath, signerPath string) (*Keys, error) {
 	return &Keys{Identity: ed25519.NewKeyFromSeed(seed), Signer: signer}, nil
 }
 
+// Own reads the key in the file of that name in dir, which is made, with a new key, if
+// it is not there.
+func Own(dir, name string) ([]byte, error) {
+	raw, err := secret(dir, "", name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return raw, nil
+}
+
 func pathOf(dir, path, name string) string {
 	if path != "" {
 		return path

@@ -305,7 +305,7 @@ func (e *entry) status() (Status, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return Status{
-		Spec: e.spec, Held: e.held, Calls: m.calls, StartedAt: m.startedAt, Network: m.network, How: m.how,
+		Spec: e.spec, Owner: m.plan.program.Address, Held: e.held, Calls: m.calls, StartedAt: m.startedAt, Network: m.network, How: m.how,
 		Resources: m.plan.program.Resources,
 	}, true
 }

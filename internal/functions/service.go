@@ -327,6 +327,7 @@ func (s *Service) Held() []message.ItemHash {
 // Status is a machine of a program.
 type Status struct {
 	Spec      message.ItemHash
+	Owner     string
 	Held      bool
 	Calls     int // That run.
 	StartedAt time.Time

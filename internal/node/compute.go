@@ -39,8 +39,9 @@ func (n *Node) addCompute(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	messages := found{n.ingest, core}
 	parts := executor.Parts{
-		DB: n.db, Driver: driver, Network: network, Messages: found{n.ingest, core}, Images: images{n.storage, n.blobs},
+		DB: n.db, Driver: driver, Network: network, Messages: messages, Images: images{n.storage, n.blobs},
 		Publisher: publisher{n.host}, Chain: n.mirror,
 	}
 	if core != nil {
@@ -55,6 +56,13 @@ func (n *Node) addCompute(ctx context.Context) error {
 		return fmt.Errorf("build executor: %w", err)
 	}
 	n.storage.Reclaim(exec)
+	fns, err := n.addFunctions(ctx, driver, exec, messages)
+	if err != nil {
+		return err
+	}
+	if fns != nil {
+		n.storage.Reclaim(needs{exec, fns, n.blobs})
+	}
 	for kind, answer := range exec.Answers() {
 		n.host.HandleAsk(string(kind), answer)
 	}
@@ -66,7 +74,7 @@ func (n *Node) addCompute(ctx context.Context) error {
 	n.add("executor", exec.Run)
 	n.add("settlement", settler.Run)
 	n.add("vmnet", network.Run)
-	if err := n.serveMachines(exec, core, network); err != nil {
+	if err := n.serveMachines(exec, core, fns, driver.Name()); err != nil {
 		return err
 	}
 	n.serve(v1.Compute, v1.Parts{Console: exec, Machines: exec, Drainer: exec})

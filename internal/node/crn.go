@@ -10,8 +10,8 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/api/crn"
 	"github.com/aleph-onchain/aleph-onchain/internal/corenode"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/functions"
 	"github.com/aleph-onchain/aleph-onchain/internal/hostinfo"
-	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -30,7 +30,7 @@ func (n *Node) openCoreNodes() (*corenode.Client, error) {
 
 // serveMachines makes the interface that clients and schedulers of the Aleph
 // network know of compute nodes, beside the product's own.
-func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, network *vmnet.Network) error {
+func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, fns *functions.Service, driver string) error {
 	secret, err := crn.ReadSecret(filepath.Join(n.cfg.Node.DataDir, "login_token"))
 	if err != nil {
 		return err
@@ -39,12 +39,16 @@ func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, n
 		DataDir: n.cfg.Node.DataDir, Domain: n.cfg.CRN.Domain,
 		Disk: func(ctx context.Context) (total, available int64, err error) { return exec.Disk(ctx) },
 	})
+	messages := found{n.ingest, core}
 	parts := crn.Parts{
-		Machines: machines{exec}, Executions: executions{n.db, exec, network}, Messages: found{n.ingest, core}, Payments: payments{exec},
+		Machines: machines{exec, fns}, Executions: executions{n.db, exec, fns, messages, driver}, Messages: messages, Payments: payments{exec},
 		Rights: rights{core}, Identity: identity(n.cfg.Executor.NodeHash), Host: host, Logs: consoles{exec}, Resolver: net.DefaultResolver,
 	}
 	if core != nil {
 		parts.Schedulers = core
+	}
+	if fns != nil {
+		parts.Functions = calls{fns}
 	}
 	public := crn.PublicConfig{
 		Networking: crn.PublicNetworking{

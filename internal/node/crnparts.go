@@ -9,12 +9,15 @@ import (
 	"iter"
 	"math/big"
 	"net/netip"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api/crn"
 	"github.com/aleph-onchain/aleph-onchain/internal/corenode"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/functions"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
@@ -30,7 +33,10 @@ const (
 )
 
 // machines starts, changes and ends machines for the interface of compute nodes.
-type machines struct{ exec *executor.Supervisor }
+type machines struct {
+	exec *executor.Supervisor
+	fns  *functions.Service // nil on a node that runs no programs.
+}
 
 // Allocate implements crn.Machines.
 func (m machines) Allocate(ctx context.Context, want crn.Allocation) (*crn.Allocated, error) {
@@ -39,10 +45,54 @@ func (m machines) Allocate(ctx context.Context, want crn.Allocation) (*crn.Alloc
 		return nil, err
 	}
 	out := &crn.Allocated{Stopped: got.Stopped, Failed: got.Failed}
-	for _, program := range want.Programs {
-		out.Failed[program] = errs.New(errs.Unavailable, "the node runs no programs")
+	if m.fns == nil {
+		for _, program := range want.Programs {
+			out.Failed[program] = errs.New(errs.Unavailable, "the node runs no programs")
+		}
+		return out, nil
 	}
-	return out, nil
+	return out, m.holdPrograms(ctx, want.Programs, out)
+}
+
+// holdsMax is how many programs are started at the same time for a scheduler.
+const holdsMax = 4
+
+// holdPrograms makes the programs run for good, and no others.
+func (m machines) holdPrograms(ctx context.Context, programs []message.ItemHash, out *crn.Allocated) error {
+	for _, program := range m.fns.Held() {
+		if slices.Contains(programs, program) {
+			continue
+		}
+		if err := m.fns.Stop(ctx, program); err != nil {
+			return err
+		}
+		out.Stopped = append(out.Stopped, program)
+	}
+	if out.Failed == nil {
+		out.Failed = map[message.ItemHash]error{}
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, holdsMax)
+	for _, program := range programs {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := m.fns.Hold(ctx, program); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				out.Failed[program] = err
+			}
+		})
+	}
+	wg.Wait()
+	return nil
+}
+
+// isProgram reports whether a program runs here, or is held.
+func (m machines) isProgram(spec message.ItemHash) bool {
+	return m.fns != nil && (slices.Contains(m.fns.Held(), spec) ||
+		slices.ContainsFunc(m.fns.Machines(), func(st functions.Status) bool { return st.Spec == spec }))
 }
 
 // Admit implements crn.Machines.
@@ -67,12 +117,23 @@ func (m machines) UpdatePorts(ctx context.Context, vm message.ItemHash) error {
 
 // Stop implements crn.Machines.
 func (m machines) Stop(ctx context.Context, vm message.ItemHash) error {
+	if m.isProgram(vm) {
+		return m.fns.Stop(ctx, vm)
+	}
 	_, err := m.exec.Stop(ctx, vm, byOwner)
 	return err
 }
 
-// Reboot implements crn.Machines.
+// Reboot implements crn.Machines. A program that is not held starts with its next call.
 func (m machines) Reboot(ctx context.Context, vm message.ItemHash) error {
+	if m.isProgram(vm) {
+		held := slices.Contains(m.fns.Held(), vm)
+		err := m.fns.Stop(ctx, vm)
+		if err == nil && held {
+			err = m.fns.Hold(ctx, vm)
+		}
+		return err
+	}
 	_, err := m.exec.Reboot(ctx, vm, byOwner)
 	return err
 }
@@ -84,6 +145,9 @@ func (m machines) Expire(ctx context.Context, vm message.ItemHash, after time.Du
 
 // Erase implements crn.Machines.
 func (m machines) Erase(ctx context.Context, vm message.ItemHash) error {
+	if m.isProgram(vm) {
+		return m.fns.Forget(ctx, vm)
+	}
 	return m.exec.Erase(ctx, vm, byOwner)
 }
 
@@ -104,9 +168,11 @@ func (m machines) RecreateNetwork(ctx context.Context) (*crn.Recreated, error) {
 
 // executions tells what runs here.
 type executions struct {
-	db      *state.DB
-	exec    *executor.Supervisor
-	network *vmnet.Network
+	db       *state.DB
+	exec     *executor.Supervisor
+	fns      *functions.Service // nil on a node that runs no programs.
+	messages found
+	driver   string // Of the machines of programs.
 }
 
 // List implements crn.Executions.
@@ -126,7 +192,40 @@ func (e executions) List(ctx context.Context) ([]crn.Execution, error) {
 		}
 		return nil
 	})
-	return out, err
+	if err != nil || e.fns == nil {
+		return out, err
+	}
+	for _, st := range e.fns.Machines() {
+		x, err := e.program(ctx, st)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, *x)
+	}
+	return out, nil
+}
+
+// program is what clients are told of a program's machine.
+func (e executions) program(ctx context.Context, st functions.Status) (*crn.Execution, error) {
+	env, err := e.messages.Message(ctx, st.Spec)
+	if err != nil {
+		return nil, err
+	}
+	x := &crn.Execution{
+		Hash: st.Spec, Kind: crn.MicroVM, Owner: st.Owner, Chain: env.Chain, Channel: env.Channel, Running: true, Persistent: st.Held, Hypervisor: e.driver,
+		Times: crn.Times{Defined: st.StartedAt, Preparing: st.StartedAt, Prepared: st.StartedAt, Starting: st.StartedAt, Started: st.StartedAt},
+	}
+	if st.Held {
+		x.Kind = crn.PersistentProgram
+	}
+	d, err := e.exec.Lent(st.Spec)
+	switch {
+	case err == nil:
+		x.Network = networkOf(d)
+	case !errors.Is(err, errs.NotFound):
+		return nil, err
+	}
+	return x, nil
 }
 
 // Find implements crn.Executions.
@@ -139,7 +238,15 @@ func (e executions) Find(ctx context.Context, spec message.ItemHash) (out *crn.E
 		out, err = e.execution(ctx, v, *vm)
 		return err
 	})
-	return out, err
+	if !errors.Is(err, errs.NotFound) || e.fns == nil {
+		return out, err
+	}
+	for _, st := range e.fns.Machines() {
+		if st.Spec == spec {
+			return e.program(ctx, st)
+		}
+	}
+	return nil, err
 }
 
 // Past implements crn.Executions.
@@ -223,10 +330,7 @@ func (e executions) place(vm state.VM) (*crn.Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &crn.Network{IPv4Network: d.IPv4Network(), IPv4: d.Address.Addr(), Ports: map[uint16]crn.Port{}}
-	if d.Address6.IsValid() {
-		out.IPv6Network, out.IPv6 = d.IPv6Network(), d.Address6.Addr()
-	}
+	out := networkOf(d)
 	for _, p := range vm.Ports {
 		port := out.Ports[p.Guest]
 		port.Host = p.Host
@@ -237,6 +341,15 @@ func (e executions) place(vm state.VM) (*crn.Network, error) {
 		}
 	}
 	return out, nil
+}
+
+// networkOf is the place of a device, without forwarded ports.
+func networkOf(d vmnet.Device) *crn.Network {
+	out := &crn.Network{IPv4Network: d.IPv4Network(), IPv4: d.Address.Addr(), Ports: map[uint16]crn.Port{}}
+	if d.Address6.IsValid() {
+		out.IPv6Network, out.IPv6 = d.IPv6Network(), d.Address6.Addr()
+	}
+	return out
 }
 
 // timesOf is when a machine came to the stages that clients know, since it was

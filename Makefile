@@ -23,6 +23,7 @@ PHASES := packaging/setup/phases.sh
 # Where tests and the demo find what was built.
 export ALEPH_BIN ?= $(abspath bin)
 export ALEPH_IMAGE ?= $(abspath $(IMAGE))
+export ALEPH_FUNCTION_IMAGE ?= $(abspath $(FUNCTION_IMAGE))
 
 # How long `make fuzz` spends on each target.
 FUZZTIME ?= 10s
@@ -112,7 +113,7 @@ unit: check-go ## unit tests of the Go code, with real machines where packages n
 sim: check-go ## simulate 1,000 nodes with faults on virtual time (3 GB, many minutes), ARGS="-seed 7 -nodes 200"
 	@go test ./test/sim -run TestALargeNetworkAgrees -count=1 -timeout 120m -v -nodes 1000 $(ARGS)
 
-e2e: build image ## tests with the real binaries, chain and machines
+e2e: build image function-image ## tests with the real binaries, chain and machines
 	@$(SETUP) test
 	@go test -tags e2e -count=1 -timeout 60m ./test/e2e/... $(ARGS)
 
@@ -207,7 +208,7 @@ faults-mesh: build ## break a network of nodes in namespaces: cuts, loss, clocks
 
 # Binaries that record coverage are apart from bin, and tell of what e2e ran.
 COVER := build/cover
-cover: image contracts-cover ## coverage of Go, at least 80 %, and of the contracts, at least 98 % of lines
+cover: image function-image contracts-cover ## coverage of Go, at least 80 %, and of the contracts, at least 98 % of lines
 	@$(SETUP) test
 	@rm -rf $(COVER) && mkdir -p $(COVER)/bin $(COVER)/data
 	@echo "cover: unit tests"

@@ -1,0 +1,223 @@
+//go:build e2e
+
+package machines_test
+
+import (
+	"encoding/base32"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
+	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/test/devnet"
+)
+
+// program is the code of a function: it tells of itself, and asks its host.
+const program = `
+import json, random, socket
+born = random.random()
+calls = 0
+
+def ask(line):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect("/tmp/socat-socket")
+    s.sendall((line + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").encode())
+    out = b""
+    while True:
+        piece = s.recv(65536)
+        if not piece:
+            return out.decode()
+        out += piece
+
+async def app(scope, receive, send):
+    global calls
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    calls += 1
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    if scope["path"] == "/raise":
+        raise ValueError("on purpose")
+    out = {"version": "VERSION", "born": born, "calls": calls, "path": scope["path"], "method": scope["method"], "body": body.decode()}
+    if scope["path"] == "/ask":
+        out["answer"] = ask(body.decode())
+    await send({"type": "http.response.start", "status": 201, "headers": [[b"content-type", b"application/json"]]})
+    await send({"type": "http.response.body", "body": json.dumps(out).encode()})
+`
+
+// told is what the function tells.
+type told struct {
+	Version      string
+	Born         float64
+	Calls        int
+	Path, Method string
+	Body, Answer string
+}
+
+// newFunctionWorld is a world whose compute node runs functions, and the file of a
+// runtime for them.
+func newFunctionWorld(t *testing.T) (w *world, runtime string) {
+	t.Helper()
+	image, err := filepath.Abs(cmpOr(os.Getenv("ALEPH_FUNCTION_IMAGE"), "../../../build/images/function.aleph"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened, err := vmm.OpenImage(t.Context(), image, t.TempDir())
+	if err != nil {
+		t.Fatalf("%v; 'make function-image' makes it, or set ALEPH_FUNCTION_IMAGE", err)
+	}
+	n := chaintest.Start(t)
+	t.Cleanup(n.Run(t))
+	w = &world{T: t, owner: key("owner"), at: time.Now().Add(-time.Hour).Unix(), home: &devnet.CLI{Home: t.TempDir()}}
+	coordinator := settings(t, n, job.KindCoordinator)
+	coordinator.Ingest.BalanceAuthority = []string{addressOf(key("balances"))}
+	w.core, _ = run(t, coordinator)
+	status, body := w.request("GET", w.core+"/api/v0/info/public.json", nil)
+	var info struct {
+		Addresses []string `json:"node_multi_addresses"`
+	}
+	if err := json.Unmarshal([]byte(body), &info); err != nil || status != http.StatusOK {
+		t.Fatalf("info: %d %s", status, body)
+	}
+	compute := settings(t, n, job.KindCompute)
+	compute.Network.BootstrapPeers = info.Addresses
+	compute.CoreNode.Servers, compute.CoreNode.StandingTTL = []string{w.core}, time.Second
+	compute.VMNet.Mode, compute.CRN.AllocationSigners = vmnet.User, []string{addressOf(key("scheduler"))}
+	compute.Functions.Image, compute.Functions.Refresh = image, time.Second
+	compute.Functions.InitTimeout, compute.Functions.ConfigTimeout, compute.Functions.RestoreTimeout = long, long, long
+	var end func()
+	w.compute, end = run(t, compute)
+	compute.API.Bind = strings.TrimPrefix(w.compute, "http://")
+	w.restart = func() {
+		end()
+		_, end = run(t, compute)
+	}
+	w.send(key("balances"), message.TypePost, fields{"type": "balances-update", "content": fields{
+		"chain": "ETH", "main_height": 1, "balances": fields{addressOf(w.owner): 1_000_000},
+	}}, "")
+	return w, opened.Rootfs
+}
+
+// code brings a version of the program, in place of the one before if there is one.
+func (w *world) code(version string, before message.ItemHash) message.ItemHash {
+	w.Helper()
+	path := filepath.Join(w.TempDir(), "code")
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(program, "VERSION", version)), 0o600); err != nil {
+		w.Fatal(err)
+	}
+	if before == "" {
+		return w.store(path)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		w.Fatal(err)
+	}
+	status, body := w.request("POST", w.core+"/api/v1/blobs", strings.NewReader(string(raw)), "Content-Type", "application/octet-stream")
+	w.want("upload", status, body, http.StatusCreated, string(message.HashOf(raw)))
+	return w.send(w.owner, message.TypeStore, fields{"item_type": "storage", "item_hash": message.HashOf(raw), "ref": before}, "")
+}
+
+// function publishes a PROGRAM that is paid by what its owner holds.
+func (w *world) function(code, runtime message.ItemHash) message.ItemHash {
+	w.Helper()
+	return w.send(w.owner, message.TypeProgram, fields{
+		"type": "vm-function", "allow_amend": false, "variables": fields{}, "volumes": []fields{},
+		"environment": fields{"reproducible": false, "internet": true, "aleph_api": true, "shared_cache": false},
+		"resources":   fields{"vcpus": 1, "memory": 256, "seconds": 120},
+		"code":        fields{"encoding": "plain", "entrypoint": "app", "interface": "asgi", "ref": code, "use_latest": true},
+		"runtime":     fields{"ref": runtime, "use_latest": true, "comment": "test"},
+		"on":          fields{"http": true, "persistent": false},
+	}, "")
+}
+
+// call asks a function, and reads what it tells.
+func (w *world) call(method, url, host, body string) told {
+	w.Helper()
+	r, err := http.NewRequestWithContext(w.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		w.Fatal(err)
+	}
+	if host != "" {
+		r.Host = host
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.Fatal(err)
+	}
+	var out told
+	if err := json.Unmarshal(raw, &out); err != nil || resp.StatusCode != http.StatusCreated {
+		w.Fatalf("%s %s: %d %s, want what the program tells", method, url, resp.StatusCode, raw)
+	}
+	return out
+}
+
+// TestAFunctionOfTheAlephNetwork is called by its path and by its name, asks its host,
+// fails, and follows a new version of its code.
+func TestAFunctionOfTheAlephNetwork(t *testing.T) {
+	w, runtime := newFunctionWorld(t)
+	code := w.code("one", "")
+	fn := w.function(code, w.store(runtime))
+	url := w.compute + "/vm/" + string(fn)
+
+	first := w.call("GET", url+"/", "", "")
+	if first.Calls != 1 || first.Path != "/" || first.Version != "one" {
+		t.Errorf("the first call: %+v", first)
+	}
+	second := w.call("POST", url+"/a/b", "", "hello")
+	if second.Born != first.Born || second.Calls != 2 || second.Path != "/a/b" || second.Body != "hello" || second.Method != "POST" {
+		t.Errorf("the second call: %+v, want it of the machine of the first: %+v", second, first)
+	}
+	raw, err := hex.DecodeString(string(fn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	label := strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(raw))
+	if named := w.call("GET", w.compute+"/named", label+".functions.example", ""); named.Born != first.Born || named.Path != "/named" {
+		t.Errorf("a call by name: %+v", named)
+	}
+	status, body := w.request("GET", url+"/raise", nil)
+	w.want("a call that raises", status, body, http.StatusInternalServerError, "ValueError: on purpose")
+	status, body = w.request("GET", w.compute+"/vm/"+string(message.HashOf([]byte("nobody's")))+"/", nil)
+	w.want("a call of nothing", status, body, http.StatusNotFound, "not found")
+
+	for _, q := range []struct{ line, want string }{
+		{"GET /cache/nothing", "No such key"},
+		{"GET /properties", `"chain":"ETH"`},
+		{"GET /api/v0/messages/" + string(fn), `"processed"`},
+		{"GET /metrics", "/api/v0/"},
+	} {
+		if got := w.call("POST", url+"/ask", "", q.line).Answer; !strings.Contains(got, q.want) {
+			t.Errorf("%s: %q, want %q", q.line, got, q.want)
+		}
+	}
+
+	w.code("two", code)
+	w.until("the new version", func() bool { return w.call("GET", url+"/", "", "").Version == "two" })
+	w.restart()
+	if again := w.call("GET", url+"/", "", ""); again.Version != "two" || again.Calls != 1 {
+		t.Errorf("after a restart of the node: %+v, want another machine", again)
+	}
+}

@@ -77,3 +77,6 @@ func ProgramMaps(maps []byte, exe string) [][2]uintptr {
 	}
 	return out
 }
+
+// FailureOf is what clients are told of a call that failed.
+func FailureOf(err error) error { return failureOf(err) }

@@ -329,17 +329,25 @@ func (n needs) Needed(ctx context.Context) (blob.Keep, error) {
 // calls passes calls of programs on.
 type calls struct{ fns *functions.Service }
 
-// Call implements crn.Functions. Who fails is told as published nodes do, where some
-// texts begin with the status.
+// Call implements crn.Functions.
 func (c calls) Call(ctx context.Context, program message.ItemHash, r *http.Request) (*http.Response, error) {
 	resp, err := c.fns.Call(ctx, program, r)
+	if err != nil {
+		return nil, failureOf(err)
+	}
+	return resp, nil
+}
+
+// failureOf tells why a call failed as published nodes do, where some texts begin with
+// the status.
+func failureOf(err error) error {
 	var f *functions.Fault
 	if !errors.As(err, &f) {
-		return resp, err
+		return err
 	}
 	text := f.Text
 	if !f.Plain && (f.Status == http.StatusBadRequest || f.Status == http.StatusInternalServerError) {
 		text = strconv.Itoa(f.Status) + ": " + text
 	}
-	return nil, &crn.Failure{Status: f.Status, Text: text, Plain: f.Plain, Cause: f.Cause}
+	return &crn.Failure{Status: f.Status, Text: text, Plain: f.Plain, Cause: f.Cause}
 }

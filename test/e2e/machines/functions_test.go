@@ -3,9 +3,12 @@
 package machines_test
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -219,5 +222,50 @@ func TestAFunctionOfTheAlephNetwork(t *testing.T) {
 	w.restart()
 	if again := w.call("GET", url+"/", "", ""); again.Version != "two" || again.Calls != 1 {
 		t.Errorf("after a restart of the node: %+v, want another machine", again)
+	}
+}
+
+// hold asks the compute node, as the scheduler does, to run these programs for good.
+func (w *world) hold(programs ...message.ItemHash) (int, string) {
+	w.Helper()
+	body := encode(w.T, fields{"persistent_vms": append([]message.ItemHash{}, programs...), "instances": []string{}})
+	sum := sha256.Sum256(body)
+	w.signed++
+	payload := encode(w.T, fields{
+		"method": "POST", "path": "/control/allocations", "body_sha256": hex.EncodeToString(sum[:]), "iat": time.Now().Unix(), "n": w.signed,
+	})
+	sig, err := message.SignText(key("scheduler"), payload)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return w.request("POST", w.compute+"/control/allocations", bytes.NewReader(body),
+		"Authorization", fmt.Sprintf("Aleph-EIP191-V1 sig=%s,payload=0x%x", sig, payload), "Content-Type", "application/json")
+}
+
+// TestAFunctionThatASchedulerHolds runs on while its node does not, until the list
+// does not name it any more.
+func TestAFunctionThatASchedulerHolds(t *testing.T) {
+	w, runtime := newFunctionWorld(t)
+	fn := w.function(w.code("one", ""), w.store(runtime))
+	url := w.compute + "/vm/" + string(fn) + "/"
+
+	nobody := message.HashOf([]byte("nobody's"))
+	status, body := w.hold(fn, nobody)
+	w.want("a list with what is not there", status, body, http.StatusMultiStatus, `"failing":["`+string(nobody)+`"]`)
+	if !w.list()[fn].Running {
+		t.Errorf("list has %+v, want the program running", w.list())
+	}
+	before := w.call("GET", url, "", "")
+	w.restart()
+	if after := w.call("GET", url, "", ""); after.Born != before.Born || after.Calls != 2 {
+		t.Errorf("after a restart of the node: %+v, want the machine of before: %+v", after, before)
+	}
+	status, body = w.hold()
+	w.want("an empty list", status, body, http.StatusOK, `"stopped":["`+string(fn)+`"]`)
+	if _, there := w.list()[fn]; there {
+		t.Error("a program that was stopped is listed")
+	}
+	if again := w.call("GET", url, "", ""); again.Born == before.Born {
+		t.Error("a program that was stopped still runs")
 	}
 }

@@ -42,7 +42,7 @@ func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, f
 	messages := found{n.ingest, core}
 	parts := crn.Parts{
 		Machines: machines{exec, fns}, Executions: executions{n.db, exec, fns, messages, driver}, Messages: messages, Payments: payments{exec},
-		Rights: rights{core}, Identity: identity(n.cfg.Executor.NodeHash), Host: host, Logs: consoles{exec}, Resolver: net.DefaultResolver,
+		Rights: rights{core}, Identity: identity(n.cfg.Executor.NodeHash), Host: host, Logs: consoles{exec, fns}, Resolver: net.DefaultResolver,
 	}
 	if core != nil {
 		parts.Schedulers = core

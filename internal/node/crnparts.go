@@ -459,7 +459,10 @@ type identity string
 func (i identity) NodeHash() (message.ItemHash, bool) { return message.ItemHash(i), i != "" }
 
 // consoles reads what machines have written.
-type consoles struct{ exec *executor.Supervisor }
+type consoles struct {
+	exec *executor.Supervisor
+	fns  *functions.Service // nil on a node that runs no programs.
+}
 
 // lineMax bounds a line of a console; a longer one is cut into several.
 const lineMax = 64 << 10
@@ -496,6 +499,9 @@ func (c consoles) Lines(ctx context.Context, vm message.ItemHash, q crn.LogQuery
 func (c consoles) read(ctx context.Context, vm message.ItemHash, follow bool) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		r, err := c.exec.Console(ctx, vm, follow)
+		if errors.Is(err, errs.NotFound) && c.fns != nil {
+			r, err = c.fns.Console(ctx, vm, follow)
+		}
 		if err != nil {
 			yield("", err)
 			return

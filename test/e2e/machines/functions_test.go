@@ -4,6 +4,9 @@ package machines_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
@@ -90,6 +93,9 @@ func newFunctionWorld(t *testing.T) (w *world, runtime string) {
 	n := chaintest.Start(t)
 	t.Cleanup(n.Run(t))
 	w = &world{T: t, owner: key("owner"), at: time.Now().Add(-time.Hour).Unix(), home: &devnet.CLI{Home: t.TempDir()}}
+	if w.session, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
 	coordinator := settings(t, n, job.KindCoordinator)
 	coordinator.Ingest.BalanceAuthority = []string{addressOf(key("balances"))}
 	w.core, _ = run(t, coordinator)
@@ -256,6 +262,10 @@ func TestAFunctionThatASchedulerHolds(t *testing.T) {
 		t.Errorf("list has %+v, want the program running", w.list())
 	}
 	before := w.call("GET", url, "", "")
+	machine := "/control/machine/" + string(fn)
+	if status, body := w.owned("GET", machine+"/logs", nil); status != http.StatusOK || !strings.Contains(body, "aleph-guest") {
+		t.Errorf("logs: %d %.2000s, want the guest's", status, body)
+	}
 	w.restart()
 	if after := w.call("GET", url, "", ""); after.Born != before.Born || after.Calls != 2 {
 		t.Errorf("after a restart of the node: %+v, want the machine of before: %+v", after, before)
@@ -267,5 +277,10 @@ func TestAFunctionThatASchedulerHolds(t *testing.T) {
 	}
 	if again := w.call("GET", url, "", ""); again.Born == before.Born {
 		t.Error("a program that was stopped still runs")
+	}
+	status, body = w.owned("POST", machine+"/erase", nil)
+	w.want("erase", status, body, http.StatusOK, "Erased VM with ref "+string(fn))
+	if _, there := w.list()[fn]; there {
+		t.Error("an erased program is listed")
 	}
 }

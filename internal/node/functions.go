@@ -181,8 +181,19 @@ type library struct {
 	images images
 }
 
-// content returns what a message says.
+// content returns what a message says that the network still has.
 func (l library) content(ctx context.Context, hash message.ItemHash) (message.Content, error) {
+	if l.core == nil {
+		env, err := l.Message(ctx, hash)
+		if err != nil {
+			return nil, err
+		}
+		return env.Content()
+	}
+	// While nobody can say, what is known counts.
+	if status, err := l.core.Standing(ctx, hash); err == nil && (status == "forgotten" || status == "removed" || status == "rejected") {
+		return nil, errs.New(errs.NotFound, "message %s is %s", hash, status)
+	}
 	env, ok := l.known.Get(hash)
 	if !ok {
 		var err error
@@ -192,21 +203,15 @@ func (l library) content(ctx context.Context, hash message.ItemHash) (message.Co
 		l.known.Add(hash, env)
 	}
 	content, err := env.Content()
-	if err == nil || l.core == nil {
-		return content, err
+	if err != nil {
+		return l.core.Content(ctx, env)
 	}
-	return l.core.Content(ctx, env)
+	return content, nil
 }
 
 // Program implements functions.Messages. Programs change by their files, which they
 // may follow.
 func (l library) Program(ctx context.Context, spec message.ItemHash) (*message.Program, error) {
-	if l.core != nil {
-		// While nobody can say, what is known counts.
-		if status, err := l.core.Standing(ctx, spec); err == nil && (status == "forgotten" || status == "removed" || status == "rejected") {
-			return nil, errs.New(errs.NotFound, "program %s is %s", spec, status)
-		}
-	}
 	content, err := l.content(ctx, spec)
 	if err != nil {
 		return nil, err

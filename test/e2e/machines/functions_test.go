@@ -184,7 +184,7 @@ func (w *world) call(method, url, host, body string) told {
 }
 
 // TestAFunctionOfTheAlephNetwork is called by its path and by its name, asks its host,
-// fails, and follows a new version of its code.
+// fails, follows a new version of its code, and ends when it is forgotten.
 func TestAFunctionOfTheAlephNetwork(t *testing.T) {
 	w, runtime := newFunctionWorld(t)
 	code := w.code("one", "")
@@ -196,7 +196,7 @@ func TestAFunctionOfTheAlephNetwork(t *testing.T) {
 		t.Errorf("the first call: %+v", first)
 	}
 	second := w.call("POST", url+"/a/b", "", "hello")
-	if second.Born != first.Born || second.Calls != 2 || second.Path != "/a/b" || second.Body != "hello" || second.Method != "POST" {
+	if second.Born != first.Born || second.Calls != 2 || second.Path != "/a/b" || second.Body != "hello" || second.Method != http.MethodPost {
 		t.Errorf("the second call: %+v, want it of the machine of the first: %+v", second, first)
 	}
 	raw, err := hex.DecodeString(string(fn))
@@ -229,6 +229,11 @@ func TestAFunctionOfTheAlephNetwork(t *testing.T) {
 	if again := w.call("GET", url+"/", "", ""); again.Version != "two" || again.Calls != 1 {
 		t.Errorf("after a restart of the node: %+v, want another machine", again)
 	}
+	w.send(w.owner, message.TypeForget, fields{"hashes": []message.ItemHash{fn}, "aggregates": []string{}, "reason": "done"}, "")
+	w.until("the end of a program that was forgotten", func() bool {
+		status, _ := w.request("GET", url+"/", nil)
+		return status == http.StatusNotFound
+	})
 }
 
 // hold asks the compute node, as the scheduler does, to run these programs for good.

@@ -80,7 +80,7 @@ func (e *Exports) Open(ctx context.Context, from Exporter, path string, offset i
 	if offset > 0 {
 		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
-	resp, err := e.client.Do(r)
+	resp, err := e.client.Do(r) //nolint:bodyclose // The caller closes it.
 	if err != nil {
 		cancel(nil)
 		var plain *url.Error // Its text has the token.
@@ -111,21 +111,21 @@ type stallingBody struct {
 
 // skip checks the answer and goes to the offset.
 func (b *stallingBody) skip(resp *http.Response, offset int64) error {
-	switch {
-	case resp.StatusCode == http.StatusPartialContent:
+	switch resp.StatusCode {
+	case http.StatusPartialContent:
 		var start int64
 		if _, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-", &start); err != nil || start != offset {
 			return errs.New(errs.Unavailable, "the exporter sends the range %.100q, want one from %d", resp.Header.Get("Content-Range"), offset)
 		}
 		return nil
-	case resp.StatusCode == http.StatusOK:
+	case http.StatusOK:
 		if n, err := io.CopyN(io.Discard, b, offset); err != nil {
 			return errs.New(errs.Unavailable, "it broke off after %d bytes: %w", n, err)
 		}
 		return nil
-	case resp.StatusCode == http.StatusUnauthorized:
+	case http.StatusUnauthorized:
 		return errs.New(errs.Denied, "the exporter does not take the token")
-	case resp.StatusCode == http.StatusNotFound:
+	case http.StatusNotFound:
 		return errs.New(errs.NotFound, "the exporter does not have the file")
 	default:
 		return errs.New(errs.Unavailable, "the exporter answers %s", resp.Status)

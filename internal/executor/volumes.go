@@ -131,7 +131,7 @@ func (s *Supervisor) pruneDisks(vm state.VM) error {
 	}
 	done, err := s.claim(vm.Spec, "leftovers are deleted")
 	if err != nil {
-		return nil //nolint:nilerr // Whoever is at its disks goes first; the next start looks again.
+		return nil // Whoever is at its disks goes first; the next start looks again.
 	}
 	defer done()
 	err = disk.Prune(vm.Dir, time.Now())

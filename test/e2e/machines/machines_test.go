@@ -31,9 +31,11 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/deploy"
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/devchain"
 	"github.com/aleph-onchain/aleph-onchain/internal/config"
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/keystore"
 	"github.com/aleph-onchain/aleph-onchain/internal/node"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qemu"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -103,6 +105,7 @@ func newWorld(t *testing.T) *world {
 	compute.Executor.Interval, compute.VMNet.Mode = 500*time.Millisecond, vmnet.User
 	compute.QEMU.ProbeImage = image
 	var end func()
+	t.Cleanup(func() { killAll(t, filepath.Join(compute.Node.DataDir, "vms")) }) // Machines outlive nodes, also those of a test that failed.
 	w.compute, end = run(t, compute)
 	compute.API.Bind = strings.TrimPrefix(w.compute, "http://")
 	w.restart = func() {
@@ -114,6 +117,28 @@ func newWorld(t *testing.T) *world {
 		"chain": "ETH", "main_height": 1, "balances": fields{addressOf(w.owner): 1_000_000},
 	}}, "")
 	return w
+}
+
+// killAll ends the machines whose directories are in root.
+func killAll(t *testing.T, root string) {
+	driver := qemu.New(qemu.Config{}, slog.New(slog.DiscardHandler))
+	defer driver.Close()
+	dirs, err := filepath.Glob(filepath.Join(root, "*"))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, dir := range dirs {
+		m, err := driver.Adopt(context.WithoutCancel(t.Context()), dir)
+		if errs.KindOf(err) == errs.NotFound {
+			continue
+		}
+		if err == nil {
+			err = m.Kill(context.WithoutCancel(t.Context()))
+		}
+		if err != nil {
+			t.Errorf("end machine in %s: %v", dir, err)
+		}
+	}
 }
 
 func cmpOr(a, b string) string {

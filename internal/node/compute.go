@@ -50,7 +50,7 @@ func (n *Node) addCompute(ctx context.Context) error {
 	exec, err := executor.New(n.cfg.Executor, executor.Self{
 		NodeID: n.id, Key: n.keys.Signer, Domain: n.jobDomain(), PeerID: string(n.host.ID()), Endpoint: n.publicURL(), PublicIP: publicIP,
 		Accelerator: caps.Accelerator, Root: root, ImageCache: filepath.Join(filepath.Dir(root), "images"),
-		Logs: filepath.Join(filepath.Dir(root), "consoles"),
+		Logs: filepath.Join(filepath.Dir(root), "consoles"), Backups: filepath.Join(filepath.Dir(root), "backups"),
 	}, parts, n.metrics, n.part("executor"))
 	if err != nil {
 		return fmt.Errorf("build executor: %w", err)

@@ -43,6 +43,7 @@ func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, f
 	parts := crn.Parts{
 		Machines: machines{exec, fns}, Executions: executions{n.db, exec, fns, messages, driver}, Messages: messages, Payments: payments{exec},
 		Rights: rights{core}, Identity: identity(n.cfg.Executor.NodeHash), Host: host, Logs: consoles{exec, fns}, Resolver: net.DefaultResolver,
+		Backups: crnBackups{exec}, Migrations: crnMoves{exec},
 	}
 	if core != nil {
 		parts.Schedulers = core

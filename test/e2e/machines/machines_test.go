@@ -6,6 +6,7 @@
 package machines_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -15,9 +16,11 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"mime/multipart"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -301,7 +304,7 @@ func (w *world) instance(image message.ItemHash) message.ItemHash {
 
 // owned asks the compute node as the owner does, with a session key that the wallet
 // has signed.
-func (w *world) owned(method, path string, body any) (int, string) {
+func (w *world) owned(method, path string, body any, header ...string) (int, string) {
 	w.Helper()
 	pub, err := w.session.PublicKey.Bytes()
 	if err != nil {
@@ -329,9 +332,9 @@ func (w *world) owned(method, path string, body any) (int, string) {
 	var raw [64]byte
 	r.FillBytes(raw[:32])
 	s.FillBytes(raw[32:])
-	return w.request(method, w.compute+path, body,
+	return w.request(method, w.compute+path, body, append(header,
 		"X-SignedPubKey", string(encode(w.T, fields{"payload": hex.EncodeToString(wallet), "signature": sig})),
-		"X-SignedOperation", string(encode(w.T, fields{"payload": hex.EncodeToString(operation), "signature": hex.EncodeToString(raw[:])})))
+		"X-SignedOperation", string(encode(w.T, fields{"payload": hex.EncodeToString(operation), "signature": hex.EncodeToString(raw[:])})))...)
 }
 
 // allocate asks the compute node as the scheduler does.
@@ -421,6 +424,58 @@ func (w *world) want(what string, status int, body string, wantStatus int, part 
 	}
 }
 
+// backUpAndRestore copies the disk of a machine that has a mark, while it writes, and
+// gives it that disk back when the mark is gone.
+func (w *world) backUpAndRestore(vm message.ItemHash) {
+	w.Helper()
+	machine := "/control/machine/" + string(vm)
+	w.login(vm, "(while :; do dd if=/dev/zero of=/root/load bs=64k count=16 conv=fsync 2>/dev/null; done) >/dev/null 2>&1 & echo begun")
+	status, body := w.owned("POST", machine+"/backup?include_volumes=true&skip_fsfreeze=true", nil)
+	w.want("backup", status, body, http.StatusAccepted, "in_progress")
+	var made struct {
+		ID       string `json:"backup_id"`
+		Checksum string
+		URL      string `json:"download_url"`
+	}
+	w.until("the backup", func() bool {
+		if status, body = w.owned("GET", machine+"/backup", nil); status != http.StatusOK {
+			return false
+		}
+		return json.Unmarshal([]byte(body), &made) == nil
+	})
+	_, path, _ := strings.Cut(made.URL, "/control/")
+	status, archive := w.request("GET", w.compute+"/control/"+path, nil)
+	sum := sha256.Sum256([]byte(archive))
+	if status != http.StatusOK || made.Checksum != "sha256:"+hex.EncodeToString(sum[:]) {
+		w.Fatalf("download of %+v: %d, %d bytes with sha256 %x", made, status, len(archive), sum)
+	}
+	files := tar.NewReader(strings.NewReader(archive))
+	for {
+		member, err := files.Next()
+		if err != nil {
+			w.Fatalf("archive without rootfs.qcow2: %v", err)
+		}
+		if member.Name == "rootfs.qcow2" {
+			break
+		}
+	}
+	w.login(vm, "rm /root/mark; sync; echo gone")
+	var form bytes.Buffer
+	parts := multipart.NewWriter(&form)
+	part, err := parts.CreateFormFile("rootfs", "rootfs.qcow2")
+	if err == nil {
+		_, err = io.Copy(part, files)
+	}
+	if err = errors.Join(err, parts.Close()); err != nil {
+		w.Fatal(err)
+	}
+	status, body = w.owned("POST", machine+"/restore", &form, "Content-Type", parts.FormDataContentType())
+	w.want("restore", status, body, http.StatusOK, `"restored"`)
+	if mark := w.login(vm, "cat /root/mark"); mark != "kept" {
+		w.Errorf("after the restore the mark is %q", mark)
+	}
+}
+
 // TestAnInstanceOfTheAlephNetwork is the life of a machine: started on request as it
 // is paid by credits, reached over SSH, stopped, started, rebooted, installed anew,
 // kept over a restart of the node and by a scheduler's list, and erased.
@@ -472,6 +527,8 @@ func TestAnInstanceOfTheAlephNetwork(t *testing.T) {
 	if !w.list()[vm].Running {
 		t.Error("a list ended a machine that credits pay")
 	}
+
+	w.backUpAndRestore(vm)
 
 	status, body = w.owned("POST", machine+"/reinstall", nil)
 	w.want("reinstall", status, body, http.StatusOK, "Reinstalled VM with ref "+string(vm))

@@ -133,15 +133,6 @@ func (g *guest) bringUpFunction(ctx context.Context) error {
 	return nil
 }
 
-// channelOf names the drivers of the device that carries streams, where they are
-// not needed anyway.
-func channelOf(sys string) string {
-	if hasVsock(sys) {
-		return "vsock"
-	}
-	return ""
-}
-
 // mountRuntime mounts the runtime's disk, which is read only, below a layer in
 // memory.
 func mountRuntime() error {

@@ -12,14 +12,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/libp2p/go-yamux/v5"
-	"github.com/mdlayher/vsock"
 	"golang.org/x/sys/unix"
 
 	words "github.com/aleph-onchain/aleph-onchain/protocol/guest"
@@ -37,9 +34,6 @@ type streams interface {
 	Run(ctx context.Context, began func())
 }
 
-// virtioVsock is the number of the virtio device that carries vsocks.
-const virtioVsock = "0x0013"
-
 // openStreams takes a vsock where the machine has the device, and else the
 // virtio-serial port that carries streams.
 func openStreams(sys string) (streams, error) {
@@ -55,35 +49,6 @@ func openStreams(sys string) (streams, error) {
 		return nil, err
 	}
 	return newMuxStreams(port), nil
-}
-
-func hasVsock(sys string) bool {
-	devices, err := filepath.Glob(filepath.Join(sys, "bus/virtio/devices/*/device"))
-	return err == nil && slices.ContainsFunc(devices, func(d string) bool {
-		raw, err := os.ReadFile(d)
-		return err == nil && strings.TrimSpace(string(raw)) == virtioVsock
-	})
-}
-
-// vsockStreams are streams of the kernel.
-type vsockStreams struct{}
-
-func (vsockStreams) Dial(_ context.Context, port uint32) (net.Conn, error) {
-	c, err := vsock.Dial(vsock.Host, port, nil)
-	if err != nil {
-		return nil, fmt.Errorf("reach port %d of the host: %w", port, err)
-	}
-	return c, nil
-}
-
-// Listen listens at any address of the machine, which is another one in a copy.
-func (vsockStreams) Listen(port uint32) (net.Listener, error) {
-	return vsock.ListenContextID(unix.VMADDR_CID_ANY, port, nil)
-}
-
-func (vsockStreams) Run(ctx context.Context, began func()) {
-	began()
-	<-ctx.Done()
 }
 
 // muxStreams are streams that share one connection to the host, which comes and

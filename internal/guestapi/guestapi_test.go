@@ -228,9 +228,13 @@ func TestMessagesOfAProgramAreSigned(t *testing.T) {
 		"another program's": unsigned(other, nil),
 		"another hash":      unsigned(spec, func(m map[string]any) { m["item_hash"] = other }),
 		"another chain":     unsigned(spec, func(m map[string]any) { m["chain"] = "SOL" }),
-		"another sender":    unsigned(spec, func(m map[string]any) { m["sender"] = "0x1" }),
-		"no content":        unsigned(spec, func(m map[string]any) { delete(m, "item_content") }),
-		"no message":        `[]`,
+		"another case": unsigned(spec, func(m map[string]any) {
+			content := fmt.Sprintf(`{"address":"0x1","Address":%q}`, spec)
+			m["item_content"], m["item_hash"] = content, message.HashOf([]byte(content))
+		}),
+		"another sender": unsigned(spec, func(m map[string]any) { m["sender"] = "0x1" }),
+		"no content":     unsigned(spec, func(m map[string]any) { delete(m, "item_content") }),
+		"no message":     `[]`,
 	} {
 		if status, raw := ask(spec, "POST", "/sign", body); status != 400 {
 			t.Errorf("%s: %d %s, want 400", name, status, raw)

@@ -285,10 +285,10 @@ func (g *guest) signed(raw []byte) ([]byte, error) {
 	if err := errors.Join(json.Unmarshal(raw, &all), json.Unmarshal(raw, &m)); err != nil {
 		return nil, errors.New("message is not JSON of the right form")
 	}
-	var content struct {
-		Address string `json:"address"`
-	}
-	if json.Unmarshal([]byte(m.ItemContent), &content) != nil || content.Address != string(g.spec) {
+	// By its exact name: a struct would take "Address" too, which others do not read.
+	var content map[string]json.RawMessage
+	var address string
+	if json.Unmarshal([]byte(m.ItemContent), &content) != nil || json.Unmarshal(content["address"], &address) != nil || address != string(g.spec) {
 		return nil, errors.New("Message address does not match VM item_hash") //nolint:staticcheck // The published text.
 	}
 	if m.Chain == "" {

@@ -45,8 +45,11 @@ func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, f
 		Rights: rights{core}, Identity: identity(n.cfg.Executor.NodeHash), Host: host, Logs: consoles{exec, fns}, Resolver: net.DefaultResolver,
 		Backups: crnBackups{exec}, Migrations: crnMoves{exec},
 	}
+	door := n.cfg.CRN
 	if core != nil {
 		parts.Schedulers = core
+	} else if door.AllocationTokenHash == crn.DefaultConfig().AllocationTokenHash {
+		door.AllocationTokenHash = "" // The public network's: this node is none of it.
 	}
 	if fns != nil {
 		parts.Functions = calls{fns}
@@ -63,7 +66,7 @@ func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, f
 	if core != nil {
 		public.References.APIServer = n.cfg.CoreNode.Servers[0]
 	}
-	n.machines, err = crn.New(crn.Self{Config: n.cfg.CRN, Secret: secret, Public: public}, parts, n.part("crn"))
+	n.machines, err = crn.New(crn.Self{Config: door, Secret: secret, Public: public}, parts, n.part("crn"))
 	if err != nil {
 		return fmt.Errorf("build interface of the compute node: %w", err)
 	}

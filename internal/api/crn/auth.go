@@ -148,7 +148,10 @@ func (s *Server) scheduled(c *call) ([]byte, error) {
 // isScheduler reports whether an address may allocate.
 func (s *Server) isScheduler(ctx context.Context, signer common.Address) bool {
 	signers := s.signers
-	if len(signers) == 0 && s.parts.Schedulers != nil {
+	if len(signers) == 0 && s.parts.Schedulers == nil {
+		return false // A node that belongs to no network obeys nobody unasked.
+	}
+	if len(signers) == 0 {
 		named, err := s.parts.Schedulers.Signers(ctx)
 		if err != nil {
 			s.log.Warn("schedulers of the network not known", "err", err)

@@ -404,6 +404,6 @@ type Parts struct {
 	Migrations   Migrations   // Without, migrations are refused as unsupported.
 	Confidential Confidential // Without, no machine is confidential.
 	Proxy        Proxy        // Without, there is none.
-	Schedulers   Schedulers   // Without, only those of the settings.
+	Schedulers   Schedulers   // Without, only those of the settings allocate.
 	Resolver     Resolver     // Without, custom domains lead nowhere.
 }

@@ -36,7 +36,7 @@ func decide(v *view, vm state.VM, nodeID uint32) order {
 		return order{wish: wishHalt, reason: "moves to another node, since " + vm.Move.StartedAt.UTC().Format(time.RFC3339)}
 	case h == nil:
 		return o
-	case h.Again && isDown(vm):
+	case h.Again && (isDown(vm) || vm.State == state.VMStopped):
 		return o // It has been down, which was all that was ordered.
 	case h.Again:
 		return order{wish: wishHalt, reason: fmt.Sprintf("reboots by the order of %s at %s", h.By, h.At.UTC().Format(time.RFC3339))}
@@ -55,7 +55,11 @@ func decideByClaims(v *view, vm state.VM, nodeID uint32) order {
 	j, l := v.jobs[vm.Spec], v.leases[vm.Spec]
 	switch {
 	case l != nil && l.Open():
-		return decideByLease(v, vm, l)
+		o := decideByLease(v, vm, l)
+		if o.wish == wishPause && j != nil && j.NodeID == nodeID && !j.Status.Ended() {
+			return decideByMoney(v, vm, j) // The chain may pay what credits do not.
+		}
+		return o
 	case l != nil && j == nil:
 		return order{wish: wishEnd, reason: l.End.Detail}
 	case j == nil && v.synced && v.head.Time > vm.Until:

@@ -16,7 +16,7 @@ import (
 // orders.go and watch.go.
 
 // goneMin is how many answers in a row must say that a message is gone before
-// its lease ends: one server that is wrong, or one that restores its database,
+// its lease ends: a server that restores its database, or is wrong for a moment,
 // stops nothing.
 const goneMin = 3
 

@@ -460,3 +460,101 @@ func TestTheConsoleOutlivesTheMachine(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatMovedAwayIsNotStartedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s, stop := leasing(t)
+		defer stop()
+		spec := w.src.instance(1).ItemHash
+		if err := s.Request(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		w.update(func(ctx context.Context, tx *state.Tx) error {
+			l, err := tx.Lease(ctx, spec)
+			if err != nil {
+				return err
+			}
+			l.End = &state.LeaseEnd{Cause: state.EndMoved, Detail: "another node runs it", At: time.Now().UTC()}
+			return tx.PutLease(ctx, *l)
+		})
+		time.Sleep(2 * time.Minute)
+		w.wantNothing()
+		w.wantRefusal(s.Request(t.Context(), spec), executor.DoesNotStart)
+		got, err := s.Allocate(t.Context(), "0xscheduler", []message.ItemHash{spec})
+		if err != nil || len(got.Started) != 0 {
+			t.Errorf("a list started it: %+v (%v)", got, err)
+		}
+		w.wantNothing()
+	})
+}
+
+// TestAMachineThatEndedInAReboot is named again: the reboot that never came to its end
+// does not keep it down.
+func TestAMachineThatEndedInARebootStartsWhenItIsNamedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s, stop := leasing(t)
+		defer stop()
+		spec := w.src.held(1).ItemHash
+		list := []message.ItemHash{spec}
+		if _, err := s.Allocate(t.Context(), "0xscheduler", list); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		w.update(func(ctx context.Context, tx *state.Tx) error {
+			vm, err := tx.VM(ctx, spec)
+			if err != nil {
+				return err
+			}
+			l, err := tx.Lease(ctx, spec)
+			if err != nil {
+				return err
+			}
+			vm.Halt = &state.Halt{By: "0xowner", At: time.Now().UTC(), Again: true}
+			l.End = &state.LeaseEnd{Cause: state.EndDropped, Detail: "dropped", At: time.Now().UTC()}
+			return errors.Join(tx.PutVM(ctx, *vm), tx.PutLease(ctx, *l))
+		})
+		time.Sleep(10 * time.Second)
+		w.wantState(spec, state.VMStopped)
+		if _, err := s.Allocate(t.Context(), "0xscheduler", list); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		w.wantState(spec, state.VMRunning)
+	})
+}
+
+func TestAJobOfTheChainNeedsNoLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s, stop := leasing(t)
+		defer stop()
+		spec := w.job(1)
+		time.Sleep(3 * time.Second)
+		w.wantState(spec, state.VMRunning)
+		w.wantRefusal(s.Request(t.Context(), spec), executor.DoesNotStart)
+		if _, err := w.db.Lease(t.Context(), spec); !errors.Is(err, errs.NotFound) {
+			t.Errorf("the job has a lease: %v", err)
+		}
+	})
+}
+
+// TestAnOrderOutlivesAQuestion: what the owner orders while the network is asked is
+// not undone by the answer.
+func TestAnOrderOutlivesAQuestion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s, stop := leasing(t)
+		defer stop()
+		ctx, spec := t.Context(), w.src.instance(1).ItemHash
+		if err := s.Request(ctx, spec); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Expire(ctx, spec, "0xowner", time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Request(ctx, spec); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := w.db.Lease(ctx, spec); err != nil || l.Until == 0 {
+			t.Errorf("lease is %+v (%v), want it to expire as its owner ordered", l, err)
+		}
+	})
+}

@@ -196,8 +196,16 @@ func (m model) evidence() bool {
 	case leaseHeld:
 		return false // Its end is a step of its own, whose evidence is checked there.
 	case leaseCredits:
-		// Unpaid at the first answer and at the last, more than the grace apart.
-		return m.watchFor > 0 && m.watchFor-1-m.watchAsk > modelGrace
+		// Unpaid at the first answer and at the last, more than the grace apart,
+		// and not paid by the chain either.
+		unpaid := m.watchFor > 0 && m.watchFor-1-m.watchAsk > modelGrace
+		switch m.seen {
+		case jobRuns:
+			return false
+		case jobLate:
+			return unpaid && !m.rpcAway && m.seenAge >= modelGrace
+		}
+		return unpaid
 	}
 	switch m.seen {
 	case jobEnded:
@@ -482,7 +490,7 @@ func TestNoPaidMachineIsStoppedAndNoUnpaidOneKept(t *testing.T) {
 		switch {
 		case !job && !lease && end.process:
 			t.Fatalf("nothing gives it a right to run, and it runs in the end\nin %+v\nfrom %+v\nafter %v", end, m, trace(key))
-		case (job || lease) && end.halt == haltNone && !up && !failed:
+		case (job || lease) && end.halt != haltStop && !up && !failed:
 			t.Fatalf("it has a right to run, and is down in the end\nin %+v\nfrom %+v\nafter %v", end, m, trace(key))
 		}
 	}

@@ -199,8 +199,8 @@ func TestAMachineMovesToAnotherNode(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.from.wantNothing()
-		if _, err := p.from.db.Lease(t.Context(), p.spec); !errors.Is(err, errs.NotFound) {
-			t.Errorf("the lease is there: %v", err)
+		if l, err := p.from.db.Lease(t.Context(), p.spec); err != nil || l.End == nil || l.End.Cause != state.EndMoved {
+			t.Errorf("the lease is %+v (%v), want it to tell that the machine moved", l, err)
 		}
 		if i, err := p.b.BeginImport(t.Context(), want); err != nil || i.State != disk.Imported {
 			t.Errorf("a second import: %+v, %v, want the first", i, err)

@@ -507,6 +507,9 @@ func (s *Supervisor) remove(ctx context.Context, vm state.VM) error {
 	if busy {
 		return nil
 	}
+	if ok, err := s.markRemoving(ctx, vm.Spec); !ok || err != nil {
+		return err
+	}
 	if err := s.keepLogs(vm); err != nil {
 		return err
 	}
@@ -529,6 +532,29 @@ func (s *Supervisor) remove(ctx context.Context, vm state.VM) error {
 	s.outcomes.WithLabelValues("removed").Inc()
 	s.log.Info("removed", "job_id", vm.Spec)
 	return nil
+}
+
+// markRemoving writes down that what is left of an ended VM is about to be deleted,
+// unless it is asked for again by now.
+func (s *Supervisor) markRemoving(ctx context.Context, spec message.ItemHash) (ok bool, err error) {
+	err = s.db.Update(ctx, func(tx *state.Tx) error {
+		row, err := tx.VM(ctx, spec)
+		if err != nil {
+			return err
+		}
+		l, err := tx.Lease(ctx, spec)
+		if ignoreNotFound(err) != nil {
+			return err
+		}
+		gone := row.State == state.VMStopped || row.State == state.VMFailed
+		open, moved := l != nil && l.Open(), l != nil && l.End != nil && l.End.Cause == state.EndMoved
+		if !gone || open || row.Move != nil && !moved {
+			return nil // What is exported may be the only copy.
+		}
+		ok, row.Removing = true, true
+		return tx.PutVM(ctx, *row)
+	})
+	return ok, ignoreNotFound(err)
 }
 
 // forgetAcceptances frees what was kept for jobs that cannot come any more.

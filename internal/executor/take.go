@@ -22,6 +22,8 @@ const (
 	upMax = 60 * time.Second
 	// startSeconds must be paid ahead by credits to start a machine.
 	startSeconds = 3600
+	// takers bounds the machines of a list whose messages are asked for at one time.
+	takers = 8
 	// listMax bounds the machines that a list may name.
 	listMax = 4096
 )
@@ -80,29 +82,45 @@ func (s *Supervisor) Allocate(ctx context.Context, by string, list []message.Ite
 	if err := s.drop(ctx, by, list, out); err != nil {
 		return nil, err
 	}
+	list = slices.Compact(slices.Sorted(slices.Values(list)))
+	// All get their lease first, so that one that does not boot delays no other.
+	taken := each(list, takers, func(spec message.ItemHash) error { return s.take(ctx, spec, state.LeaseScheduled, by) })
+	ctx, cancel := context.WithTimeout(ctx, upMax)
+	defer cancel()
+	up := each(list, len(list), func(spec message.ItemHash) error {
+		if taken[spec] != nil {
+			return taken[spec]
+		}
+		return s.waitUp(ctx, spec)
+	})
+	for _, spec := range list {
+		if up[spec] != nil {
+			out.Failed[spec] = up[spec]
+			continue
+		}
+		out.Started = append(out.Started, spec)
+	}
+	return out, nil
+}
+
+// each calls do for every spec, so many at the same time, and returns the errors.
+func each(list []message.ItemHash, atOnce int, do func(message.ItemHash) error) map[message.ItemHash]error {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, 8)
-	for _, spec := range slices.Compact(slices.Sorted(slices.Values(list))) {
+	slots := make(chan struct{}, max(1, atOnce))
+	out := map[message.ItemHash]error{}
+	for _, spec := range list {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			err := s.take(ctx, spec, state.LeaseScheduled, by)
-			if err == nil {
-				err = s.waitUp(ctx, spec)
-			}
+			err := do(spec)
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil {
-				out.Failed[spec] = err
-				return
-			}
-			out.Started = append(out.Started, spec)
+			out[spec] = err
 		})
 	}
 	wg.Wait()
-	slices.Sort(out.Started)
-	return out, nil
+	return out
 }
 
 // drop ends the leases that the list does not name.
@@ -175,6 +193,9 @@ func (s *Supervisor) take(ctx context.Context, spec message.ItemHash, kind state
 	if err != nil {
 		return err
 	}
+	if have != nil && !have.Open() && have.End.Cause == state.EndMoved {
+		return refuse(DoesNotStart, "the machine moved to another node: %s", have.End.Detail)
+	}
 	if have == nil || !have.Open() {
 		if err := s.notGone(ctx, *lease); err != nil {
 			return err
@@ -188,17 +209,36 @@ func (s *Supervisor) take(ctx context.Context, spec message.ItemHash, kind state
 			return err
 		}
 	}
-	if !lease.Open() {
-		lease.End, lease.Watch = nil, state.Watch{}
-	}
-	if have == nil || !have.Open() {
-		lease.Kind, lease.TakenAt = kind, time.Now().UTC()
-	}
-	lease.Until, lease.UntilBy = 0, ""
-	if kind == state.LeaseScheduled {
-		lease.By = by
-	}
-	return s.db.Update(ctx, func(tx *state.Tx) error { return s.commit(ctx, tx, *lease) })
+	return s.db.Update(ctx, func(tx *state.Tx) error {
+		// As it is now: the network was asked for a while.
+		l := *lease
+		switch now, err := tx.Lease(ctx, spec); {
+		case err == nil:
+			if !now.Open() && (have == nil || have.Open()) {
+				return refuse(DoesNotStart, "it has just ended: %s", now.End.Detail)
+			}
+			l = *now
+		case !errors.Is(err, errs.NotFound):
+			return err
+		}
+		if have == nil || !l.Open() {
+			l.Kind, l.TakenAt = kind, time.Now().UTC()
+		}
+		if !l.Open() {
+			l.End, l.Watch = nil, state.Watch{}
+		}
+		head, err := headTime(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if l.Until != 0 && head > l.Until { // It has been stopped as was ordered; an order that is to come stays.
+			l.Until, l.UntilBy = 0, ""
+		}
+		if kind == state.LeaseScheduled {
+			l.By = by
+		}
+		return s.commit(ctx, tx, l)
+	})
 }
 
 // notGone refuses a machine whose message the network has not any more. A lease
@@ -242,8 +282,15 @@ func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) er
 		}
 		others = append(others, vms[i])
 	}
-	if own != nil && own.Move != nil {
+	switch j, err := tx.Job(ctx, l.Spec); {
+	case err == nil && j.NodeID == s.self.NodeID && !j.Status.Ended():
+		return refuse(DoesNotStart, "the machine is a job on the chain, which pays it")
+	case err != nil && !errors.Is(err, errs.NotFound):
+		return err
+	case own != nil && own.Move != nil:
 		return refuse(DoesNotStart, "the machine moves to another node")
+	case own != nil && own.Removing:
+		return refuse(DoesNotStart, "what is left of the machine is being removed; ask again in a minute")
 	}
 	if !slices.ContainsFunc(leases, func(o state.Lease) bool { return o.Spec == l.Spec && o.Open() }) {
 		why, err := s.closed(ctx, tx)
@@ -254,7 +301,11 @@ func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) er
 			return refuse(NoRoom, "%s", why)
 		}
 	}
+	open := slices.ContainsFunc(leases, func(o state.Lease) bool { return o.Spec == l.Spec && o.Open() })
 	leases = slices.DeleteFunc(leases, func(o state.Lease) bool { return o.Spec == l.Spec })
+	if open && own != nil && own.State != state.VMHalted && own.State != state.VMStopped && own.State != state.VMFailed {
+		return tx.PutLease(ctx, l) // It has its room, however little the host has by now.
+	}
 	if err := s.fits(l.Resources, s.used(others, kept, leases)); err != nil {
 		return refuse(NoRoom, "%v", err)
 	}
@@ -267,8 +318,8 @@ func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) er
 	case own.State == state.VMFailed:
 		own.State, own.Detail, own.StopReason, own.Failures, own.StoppedAt = state.VMWanted, "is asked for again", "", 0, time.Time{}
 		return putVM(ctx, tx, own)
-	case own.Halt != nil && !own.Halt.Again:
-		own.Halt = nil
+	case own.Halt != nil && (!own.Halt.Again || own.State == state.VMStopped && own.Halt.Wipe == state.WipeNothing && own.Halt.Restore == ""):
+		own.Halt = nil // A reboot that was under way when the machine ended asks for nothing more.
 		return putVM(ctx, tx, own)
 	default:
 		return nil

@@ -218,7 +218,7 @@ func (w *worker) begin(ctx context.Context) (*state.VM, error) {
 			return nil, doubt{err}
 		}
 	}
-	down := vm.State == state.VMPaused || vm.State == state.VMHalted
+	down := vm.State == state.VMPaused || vm.State == state.VMHalted || vm.State == state.VMStopped
 	if down && vm.Halt != nil {
 		// Before the order is forgotten, so that a crash repeats it.
 		if err := s.wipe(*vm); err != nil {
@@ -251,7 +251,7 @@ func (w *worker) begin(ctx context.Context) (*state.VM, error) {
 			}
 			row.Detail, row.DryAt, row.PausedAt, row.ResumedAt = "is paid again and starts", 0, 0, head.Time
 		case row.State == state.VMStopped: // The chain brought the job back.
-			row.Detail, row.StopReason = "starts again", ""
+			row.Detail, row.StopReason, row.Removing = "starts again", "", false
 		default:
 			return nil
 		}

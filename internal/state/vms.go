@@ -182,6 +182,9 @@ type VM struct {
 	RetryAt   time.Time        `json:"retry_at,omitzero"`
 	TimingsMs map[string]int64 `json:"timings_ms,omitempty"`
 	Steps     int              `json:"steps,omitempty"` // How many steps its history has.
+	// Removing is set when what is left of it is about to be deleted: nothing
+	// starts it again.
+	Removing bool `json:"removing,omitempty"`
 	// Entered tells when it last came into each state.
 	Entered   map[VMState]time.Time `json:"entered,omitempty"`
 	CreatedAt time.Time             `json:"created_at"`

@@ -160,12 +160,15 @@ func (s *Settler) pass(ctx context.Context, n int) error {
 	for _, duty := range duties {
 		err = errors.Join(err, duty(ctx, sc))
 	}
+	if err != nil {
+		return err // What it did not come to may have its reason still.
+	}
 	for key, t := range s.tries {
 		if t.pass != n {
 			delete(s.tries, key) // Its reason is gone.
 		}
 	}
-	return err
+	return nil
 }
 
 // isFinal reports whether what a block did stays.

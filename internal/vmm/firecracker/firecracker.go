@@ -248,6 +248,9 @@ func (d *Driver) start(ctx context.Context, spec vmm.Spec, from snapshot, ownTap
 		return nil, vmm.DiskError(err)
 	}
 	defer lock.Close()
+	if err := vmm.CheckStart(spec.Dir); err != nil {
+		return nil, err
+	}
 	// On an error nothing new stays: neither a directory nor a file in it.
 	undo := &undo{}
 	undo.add(filepath.Join(spec.Dir, jailDir))

@@ -202,7 +202,7 @@ func (c Config) validateReach() error {
 }
 
 func (n Node) validate() error {
-	if !slices.Contains([]string{"", qemu.Name, firecracker.Name}, n.Driver) { // "" is QEMU.
+	if !slices.Contains([]string{qemu.Name, firecracker.Name}, n.Driver) {
 		return errs.New(errs.Invalid, "driver is %q, want qemu or firecracker", n.Driver)
 	}
 	if !slices.Contains([]string{Coordinator, Compute, API}, n.Role) {

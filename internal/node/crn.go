@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -62,7 +61,7 @@ func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, f
 		},
 		Security:  crn.PublicSecurity{PrintSystemLogs: true, WatchForUpdates: core != nil, AllowNetworking: true},
 		Payment:   crn.PublicPayment{Receiver: n.cfg.Executor.Receiver, MonitorInterval: crn.PythonFloat(n.cfg.Executor.WatchInterval.Seconds())},
-		Computing: crn.PublicComputing{QEMU: n.cfg.Node.Driver != message.Firecracker, DefaultHypervisor: cmp.Or(n.cfg.Node.Driver, message.QEMU)},
+		Computing: crn.PublicComputing{QEMU: n.cfg.Node.Driver == message.QEMU, DefaultHypervisor: n.cfg.Node.Driver},
 	}
 	if core != nil {
 		public.References.APIServer = n.cfg.CoreNode.Servers[0]

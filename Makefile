@@ -23,7 +23,8 @@ PHASES := packaging/setup/phases.sh
 # Where tests and the demo find what was built.
 export ALEPH_BIN ?= $(abspath bin)
 export ALEPH_IMAGE ?= $(abspath $(IMAGE))
-export ALEPH_FUNCTION_IMAGE ?= $(abspath $(FUNCTION_IMAGE))
+# In one word: of two, nodes take the first one for a section of their settings.
+export ALEPH_FUNCTIONIMAGE ?= $(abspath $(FUNCTION_IMAGE))
 
 # How long `make fuzz` spends on each target.
 FUZZTIME ?= 10s

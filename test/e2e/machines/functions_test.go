@@ -82,13 +82,13 @@ type told struct {
 // runtime for them.
 func newFunctionWorld(t *testing.T) (w *world, runtime string) {
 	t.Helper()
-	image, err := filepath.Abs(cmpOr(os.Getenv("ALEPH_FUNCTION_IMAGE"), "../../../build/images/function.aleph"))
+	image, err := filepath.Abs(cmpOr(os.Getenv("ALEPH_FUNCTIONIMAGE"), "../../../build/images/function.aleph"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	opened, err := vmm.OpenImage(t.Context(), image, t.TempDir())
 	if err != nil {
-		t.Fatalf("%v; 'make function-image' makes it, or set ALEPH_FUNCTION_IMAGE", err)
+		t.Fatalf("%v; 'make function-image' makes it, or set ALEPH_FUNCTIONIMAGE", err)
 	}
 	n := chaintest.Start(t)
 	t.Cleanup(n.Run(t))

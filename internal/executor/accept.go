@@ -210,21 +210,17 @@ func asker(ctx context.Context, tx *state.Tx, coordID uint32, from p2p.PeerID) e
 // room checks that the resources are free. An acceptance of the same job by
 // the same coordinator is renewed.
 func (s *Supervisor) room(ctx context.Context, tx *state.Tx, a *state.Acceptance) error {
-	vms, err := tx.VMs(ctx)
+	p, err := promisesOf(ctx, tx)
 	if err != nil {
 		return err
 	}
-	for _, vm := range vms {
+	for _, vm := range p.vms {
 		if vm.Spec == a.Spec {
 			return declined("the node has a machine of this job, which is %s", vm.State)
 		}
 	}
-	kept, err := tx.Acceptances(ctx)
-	if err != nil {
-		return err
-	}
-	others := kept[:0]
-	for _, k := range kept {
+	others := p.kept[:0]
+	for _, k := range p.kept {
 		if k.Spec != a.Spec {
 			others = append(others, k)
 			continue
@@ -234,11 +230,8 @@ func (s *Supervisor) room(ctx context.Context, tx *state.Tx, a *state.Acceptance
 		}
 		a.Until = max(a.Until, k.Until)
 	}
-	leases, err := tx.Leases(ctx)
-	if err != nil {
-		return err
-	}
-	return s.fits(a.Resources, s.used(vms, others, leases))
+	p.kept = others
+	return s.fits(a.Resources, s.used(p))
 }
 
 // fits declines what does not fit beside what is used.

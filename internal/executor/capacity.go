@@ -13,20 +13,49 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
 )
 
+// promises are the rows of all to whom this host has promised something.
+type promises struct {
+	vms    []state.VM
+	kept   []state.Acceptance
+	leases []state.Lease
+}
+
+// promisesOf reads them, within a transaction or a view of it.
+func promisesOf(ctx context.Context, r interface {
+	VMs(ctx context.Context, states ...state.VMState) ([]state.VM, error)
+	Acceptances(ctx context.Context) ([]state.Acceptance, error)
+	Leases(ctx context.Context) ([]state.Lease, error)
+}) (p promises, err error) {
+	if p.vms, err = r.VMs(ctx); err != nil {
+		return p, err
+	}
+	if p.kept, err = r.Acceptances(ctx); err != nil {
+		return p, err
+	}
+	p.leases, err = r.Leases(ctx)
+	return p, err
+}
+
+// takesProcessors reports whether a VM in the state has its processors and memory,
+// and not its disk alone.
+func takesProcessors(s state.VMState) bool {
+	return s != state.VMStopped && s != state.VMFailed && s != state.VMHalted
+}
+
 // used sums what is taken: all of a VM while it lives, its disk until it is
 // removed, and what was promised to jobs and leases that have no VM yet.
-func used(vms []state.VM, kept []state.Acceptance, leases []state.Lease) state.Resources {
+func (p promises) used() state.Resources {
 	var sum state.Resources
 	have := map[message.ItemHash]bool{}
-	for _, vm := range vms {
+	for _, vm := range p.vms {
 		have[vm.Spec] = true
 		sum.DiskMiB += vm.Resources.DiskMiB
-		if vm.State != state.VMStopped && vm.State != state.VMFailed && vm.State != state.VMHalted {
+		if takesProcessors(vm.State) {
 			sum.VCPUs += vm.Resources.VCPUs
 			sum.MemoryMiB += vm.Resources.MemoryMiB
 		}
 	}
-	for _, a := range kept {
+	for _, a := range p.kept {
 		if have[a.Spec] {
 			continue
 		}
@@ -35,7 +64,7 @@ func used(vms []state.VM, kept []state.Acceptance, leases []state.Lease) state.R
 		sum.MemoryMiB += a.Resources.MemoryMiB
 		sum.DiskMiB += a.Resources.DiskMiB
 	}
-	for _, l := range leases {
+	for _, l := range p.leases {
 		if have[l.Spec] || !l.Open() {
 			continue
 		}
@@ -81,19 +110,11 @@ func (s *Supervisor) capacity(ctx context.Context) (*wire.CapacityAd, error) {
 		ScoreBps: wire.Bps, AtMS: time.Now().UnixMilli(),
 	}
 	err := s.db.View(ctx, func(v *state.View) error {
-		vms, err := v.VMs(ctx)
+		p, err := promisesOf(ctx, v)
 		if err != nil {
 			return err
 		}
-		kept, err := v.Acceptances(ctx)
-		if err != nil {
-			return err
-		}
-		leases, err := v.Leases(ctx)
-		if err != nil {
-			return err
-		}
-		u := s.used(vms, kept, leases)
+		u := s.used(p)
 		ad.VCPUsFree = max(0, s.totals.VCPUs-u.VCPUs)
 		ad.MemoryFreeMiB = max(0, int64(s.totals.MemoryMiB-u.MemoryMiB))
 		ad.DiskFreeMiB = max(0, s.totals.DiskMiB-u.DiskMiB)

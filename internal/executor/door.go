@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -19,25 +20,12 @@ const reserveFor = time.Minute
 func (s *Supervisor) Admit(ctx context.Context, spec message.ItemHash, i *message.Instance) error {
 	need := state.Resources{VCPUs: i.Resources.VCPUs, MemoryMiB: i.Resources.MemoryMiB, DiskMiB: i.Rootfs.SizeMiB}
 	return s.db.View(ctx, func(v *state.View) error {
-		vms, err := v.VMs(ctx)
+		p, err := promisesOf(ctx, v)
 		if err != nil {
 			return err
 		}
-		others := vms[:0]
-		for _, vm := range vms {
-			if vm.Spec != spec {
-				others = append(others, vm)
-			}
-		}
-		kept, err := v.Acceptances(ctx)
-		if err != nil {
-			return err
-		}
-		leases, err := v.Leases(ctx)
-		if err != nil {
-			return err
-		}
-		if err := s.fits(need, s.used(others, kept, leases)); err != nil {
+		p.vms = slices.DeleteFunc(p.vms, func(vm state.VM) bool { return vm.Spec == spec })
+		if err := s.fits(need, s.used(p)); err != nil {
 			return errs.New(errs.Exhausted, "%w", err)
 		}
 		return nil

@@ -115,19 +115,11 @@ func importRefused(err error) error {
 // roomFor gives errs.Exhausted for a lease for which there is no room now.
 func (s *Supervisor) roomFor(ctx context.Context, l state.Lease) error {
 	return s.db.View(ctx, func(v *state.View) error {
-		vms, err := v.VMs(ctx)
+		p, err := promisesOf(ctx, v)
 		if err != nil {
 			return err
 		}
-		kept, err := v.Acceptances(ctx)
-		if err != nil {
-			return err
-		}
-		leases, err := v.Leases(ctx)
-		if err != nil {
-			return err
-		}
-		if err := s.fits(l.Resources, used(vms, kept, leases)); err != nil {
+		if err := s.fits(l.Resources, s.used(p)); err != nil {
 			return errs.New(errs.Exhausted, "%w", err)
 		}
 		return nil

@@ -25,19 +25,11 @@ func (s *Supervisor) Hold(ctx context.Context, spec message.ItemHash, need state
 	// Within a transaction that could write, so that nothing is promised to others
 	// between the look and the hold.
 	err = s.db.Update(ctx, func(tx *state.Tx) error {
-		vms, err := tx.VMs(ctx)
+		p, err := promisesOf(ctx, tx)
 		if err != nil {
 			return err
 		}
-		kept, err := tx.Acceptances(ctx)
-		if err != nil {
-			return err
-		}
-		leases, err := tx.Leases(ctx)
-		if err != nil {
-			return err
-		}
-		if err := s.fits(need, s.used(vms, kept, leases)); err != nil {
+		if err := s.fits(need, s.used(p)); err != nil {
 			return errs.New(errs.Exhausted, "program %s: %w", spec, err)
 		}
 		s.mu.Lock()
@@ -53,8 +45,8 @@ func (s *Supervisor) Hold(ctx context.Context, spec message.ItemHash, need state
 }
 
 // used sums what is taken: by machines and promises, and by programs.
-func (s *Supervisor) used(vms []state.VM, kept []state.Acceptance, leases []state.Lease) state.Resources {
-	sum := used(vms, kept, leases)
+func (s *Supervisor) used(p promises) state.Resources {
+	sum := p.used()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for h := range s.holds {

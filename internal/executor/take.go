@@ -261,27 +261,18 @@ func (s *Supervisor) notGone(ctx context.Context, l state.Lease) error {
 // commit writes a lease for which there is room, and sees to it that its machine
 // is tried.
 func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) error {
-	vms, err := tx.VMs(ctx)
-	if err != nil {
-		return err
-	}
-	kept, err := tx.Acceptances(ctx)
-	if err != nil {
-		return err
-	}
-	leases, err := tx.Leases(ctx)
+	p, err := promisesOf(ctx, tx)
 	if err != nil {
 		return err
 	}
 	var own *state.VM
-	others := vms[:0:0]
-	for i := range vms {
-		if vms[i].Spec == l.Spec {
-			own = &vms[i]
-			continue
-		}
-		others = append(others, vms[i])
+	if i := slices.IndexFunc(p.vms, func(vm state.VM) bool { return vm.Spec == l.Spec }); i >= 0 {
+		vm := p.vms[i]
+		own = &vm
+		p.vms = slices.Delete(p.vms, i, i+1)
 	}
+	open := slices.ContainsFunc(p.leases, func(o state.Lease) bool { return o.Spec == l.Spec && o.Open() })
+	p.leases = slices.DeleteFunc(p.leases, func(o state.Lease) bool { return o.Spec == l.Spec })
 	switch j, err := tx.Job(ctx, l.Spec); {
 	case err == nil && j.NodeID == s.self.NodeID && !j.Status.Ended():
 		return refuse(DoesNotStart, "the machine is a job on the chain, which pays it")
@@ -292,7 +283,7 @@ func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) er
 	case own != nil && own.Removing:
 		return refuse(DoesNotStart, "what is left of the machine is being removed; ask again in a minute")
 	}
-	if !slices.ContainsFunc(leases, func(o state.Lease) bool { return o.Spec == l.Spec && o.Open() }) {
+	if !open {
 		why, err := s.closed(ctx, tx)
 		if err != nil {
 			return err
@@ -301,12 +292,10 @@ func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) er
 			return refuse(NoRoom, "%s", why)
 		}
 	}
-	open := slices.ContainsFunc(leases, func(o state.Lease) bool { return o.Spec == l.Spec && o.Open() })
-	leases = slices.DeleteFunc(leases, func(o state.Lease) bool { return o.Spec == l.Spec })
-	if open && own != nil && own.State != state.VMHalted && own.State != state.VMStopped && own.State != state.VMFailed {
+	if open && own != nil && takesProcessors(own.State) {
 		return tx.PutLease(ctx, l) // It has its room, however little the host has by now.
 	}
-	if err := s.fits(l.Resources, s.used(others, kept, leases)); err != nil {
+	if err := s.fits(l.Resources, s.used(p)); err != nil {
 		return refuse(NoRoom, "%v", err)
 	}
 	if err := tx.PutLease(ctx, l); err != nil {

@@ -30,6 +30,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 )
 
 // Name is the driver's name.
@@ -95,7 +96,7 @@ type Driver struct {
 	cfg     Config
 	log     *slog.Logger
 	cgroups cgroups
-	sums    sums
+	sums    process.Sums
 
 	probeMu sync.Mutex // held over a probe: one at a time
 	caps    *vmm.Capabilities
@@ -111,7 +112,7 @@ type Driver struct {
 // New returns a driver. It starts nothing and looks for nothing: what is
 // missing is reported by Probe.
 func New(cfg Config, log *slog.Logger) *Driver {
-	return &Driver{cfg: cfg, log: log, cgroups: cgroups{cgroupRoot}, sums: sums{known: map[string]fileSum{}}, attached: map[string]*machine{}, closing: make(chan struct{})}
+	return &Driver{cfg: cfg, log: log, cgroups: cgroups{cgroupRoot}, attached: map[string]*machine{}, closing: make(chan struct{})}
 }
 
 // Name implements vmm.Driver.
@@ -399,8 +400,8 @@ func (l *launch) start(ctx context.Context) (_ *machine, err error) {
 	if err == nil {
 		return m, nil
 	}
-	err = errors.Join(err, p.kill(), p.wait())
-	p.close()
+	err = errors.Join(err, p.Kill(), p.Wait())
+	p.Close()
 	if ctx.Err() == nil {
 		if said := lastLine(filepath.Join(l.spec.Dir, logFile)); said != "" {
 			err = fmt.Errorf("%w: %s", err, said)
@@ -457,7 +458,7 @@ func (d *Driver) Adopt(ctx context.Context, dir string) (vmm.Machine, error) {
 	defer cancel()
 	m, err := d.takeOver(ctx, dir, rec, p)
 	if err != nil {
-		p.close()
+		p.Close()
 		return nil, err
 	}
 	d.keep(m)
@@ -469,17 +470,17 @@ func (d *Driver) Adopt(ctx context.Context, dir string) (vmm.Machine, error) {
 // takeOver connects to a process that an earlier daemon has started. One whose
 // guest never began, or is held for a snapshot that nobody waits for any more, is
 // ended.
-func (d *Driver) takeOver(ctx context.Context, dir string, rec record, p *process) (*machine, error) {
+func (d *Driver) takeOver(ctx context.Context, dir string, rec record, p *process.Process) (*machine, error) {
 	m, err := d.connect(ctx, dir, rec, p)
 	if err == nil && m.state == running {
 		return m, nil
 	}
-	if err != nil && !p.hasEnded() {
-		return nil, errs.New(errs.Unavailable, "adopt process %d: %w", p.pid, err)
+	if err != nil && !p.HasEnded() {
+		return nil, errs.New(errs.Unavailable, "adopt process %d: %w", p.PID, err)
 	}
 	if err == nil {
 		m.release()
-		if err := errors.Join(p.kill(), p.wait()); err != nil {
+		if err := errors.Join(p.Kill(), p.Wait()); err != nil {
 			return nil, fmt.Errorf("end a machine whose guest does not run: %w", err)
 		}
 	}

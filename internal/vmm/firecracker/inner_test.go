@@ -22,6 +22,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/cloudinit"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/firecracker/firecrackertest"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/vmmtest"
 )
 
@@ -249,7 +250,7 @@ func FuzzParse(f *testing.F) {
 		if r, err := parseSnapshot(raw); err == nil && r.StateSum == "" {
 			t.Fatalf("accepted %+v", r)
 		}
-		_, _ = parseStat(string(raw))
+		_, _ = process.ParseStat(string(raw))
 		_, _ = parseVersion(string(raw))
 	})
 }

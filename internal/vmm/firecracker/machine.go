@@ -16,6 +16,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/agent"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 )
 
 const (
@@ -50,7 +51,7 @@ type machine struct {
 	d     *Driver
 	dir   string
 	rec   record
-	proc  *process
+	proc  *process.Process
 	root  *os.File // The jail's root directory.
 	api   *client
 	state string // What the process said of the guest when it was connected to.
@@ -65,14 +66,14 @@ type machine struct {
 }
 
 // connect connects to the process and sees to it that it is the machine.
-func (d *Driver) connect(ctx context.Context, dir string, rec record, p *process) (*machine, error) {
+func (d *Driver) connect(ctx context.Context, dir string, rec record, p *process.Process) (*machine, error) {
 	root, err := os.Open(rec.root(dir))
 	if err != nil {
 		return nil, fmt.Errorf("open jail: %w", err)
 	}
 	m := &machine{d: d, dir: dir, rec: rec, proc: p, root: root, api: newClient(root, apiSocket), done: make(chan struct{})}
 	m.streams.listeners = map[uint32]*portListener{}
-	info, err := m.api.await(ctx, p.hasEnded)
+	info, err := m.api.await(ctx, p.HasEnded)
 	if err == nil && info.ID != rec.ID {
 		err = errs.New(errs.Conflict, "the process in %s is machine %q, not %s", dir, info.ID, rec.ID)
 	}
@@ -102,14 +103,14 @@ func (m *machine) release() {
 // closes, and then tells the end.
 func (m *machine) watch() {
 	ended := make(chan error, 1)
-	go func() { ended <- m.proc.wait() }()
+	go func() { ended <- m.proc.Wait() }()
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-m.d.closing:
 			m.release()
-			m.proc.close()
+			m.proc.Close()
 			<-ended //nolint:errcheck // Nobody watches any more.
 			return
 		case <-tick.C:
@@ -147,7 +148,7 @@ func trimLog(name string) error {
 
 // finish is called once, when the process has ended.
 func (m *machine) finish() {
-	m.proc.close()
+	m.proc.Close()
 	m.mu.Lock()
 	m.exit = vmm.Exit{At: time.Now().UTC(), Asked: m.asked}
 	m.exit.Reason, m.exit.Clean = m.reason()
@@ -201,7 +202,7 @@ func (m *machine) console() []byte {
 func (m *machine) ID() string { return m.rec.ID }
 
 // PID implements vmm.Machine.
-func (m *machine) PID() int { return m.proc.pid }
+func (m *machine) PID() int { return m.proc.PID }
 
 // Accelerator implements vmm.Machine.
 func (m *machine) Accelerator() vmm.Accelerator { return vmm.KVM }
@@ -254,7 +255,7 @@ func (m *machine) Ready(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if m.proc.hasEnded() {
+		if m.proc.HasEnded() {
 			// Say what happened.
 			select {
 			case <-m.done:
@@ -290,14 +291,14 @@ func (m *machine) Info(ctx context.Context) (vmm.Info, error) {
 
 // Stats implements vmm.Machine.
 func (m *machine) Stats(context.Context) (vmm.Stats, error) {
-	s, err := readStat(m.proc.pid)
+	s, err := process.ReadStat(m.proc.PID)
 	if err != nil {
 		return vmm.Stats{}, err
 	}
-	if s.start != m.proc.start || m.alive() != nil {
+	if s.Start != m.proc.Start || m.alive() != nil {
 		return vmm.Stats{}, errs.New(errs.NotFound, "machine %s has ended", m.rec.ID)
 	}
-	return vmm.Stats{CPU: time.Duration(s.user+s.system) * clockTick, RSSBytes: s.rssPages * int64(os.Getpagesize())}, nil
+	return vmm.Stats{CPU: s.CPU(), RSSBytes: s.RSSBytes()}, nil
 }
 
 // Stop implements vmm.Machine.
@@ -349,7 +350,7 @@ func (m *machine) end(ctx context.Context, why string) error {
 		return nil //nolint:nilerr // What is dead need not be ended.
 	}
 	m.setAsked(why)
-	if err := m.proc.kill(); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := m.proc.Kill(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return fmt.Errorf("kill machine %s: %w", m.rec.ID, err)
 	}
 	select {

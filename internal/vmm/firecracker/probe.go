@@ -1,7 +1,6 @@
 package firecracker
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -17,6 +16,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/agent"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 )
 
 const (
@@ -132,10 +132,10 @@ func (d *Driver) bootProbe(ctx context.Context, t tools, img vmm.Image) (err err
 	cmd := exec.CommandContext(ctx, t.jailer,
 		"--id", id, "--exec-file", t.binary, "--uid", strconv.Itoa(t.owner.uid), "--gid", strconv.Itoa(t.owner.gid),
 		"--chroot-base-dir", filepath.Join(dir, jailDir), "--", "--no-api", "--config-file", probeConfig)
-	out, stderr := &marker{want: []byte(agent.ProbeMarker)}, &bounded{}
+	out, stderr := &process.Marker{Want: []byte(agent.ProbeMarker)}, &process.Head{}
 	cmd.Stdout, cmd.Stderr = out, stderr
 	err = cmd.Run()
-	if out.found {
+	if out.Found {
 		return nil
 	}
 	if kvm := kvmOpens(); kvm != nil {
@@ -148,32 +148,6 @@ func (d *Driver) bootProbe(ctx context.Context, t tools, img vmm.Image) (err err
 	return errs.New(errs.Unavailable, "Firecracker does not boot the probe image: %w: %s", err, said)
 }
 
-// marker is a writer that looks for a text.
-type marker struct {
-	want  []byte
-	tail  []byte
-	found bool
-}
-
-func (m *marker) Write(p []byte) (int, error) {
-	m.tail = append(m.tail, p...)
-	m.found = m.found || bytes.Contains(m.tail, m.want)
-	m.tail = m.tail[max(0, len(m.tail)-len(m.want)):]
-	return len(p), nil
-}
-
-// bounded keeps the first bytes that are written to it. It embeds nothing, or
-// io.Copy would find another way in.
-type bounded struct{ kept []byte }
-
-func (b *bounded) Write(p []byte) (int, error) {
-	const keepBytes = 1024
-	b.kept = append(b.kept, p[:min(len(p), keepBytes-len(b.kept))]...)
-	return len(p), nil
-}
-
-func (b *bounded) String() string { return string(b.kept) }
-
 // probeKey names what a result depends on: this boot of the host, the program,
 // and the kernel that was booted.
 func (d *Driver) probeKey(t tools, img vmm.Image) (string, error) {
@@ -181,11 +155,11 @@ func (d *Driver) probeKey(t tools, img vmm.Image) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	kernel, err := d.sums.of(img.Kernel)
+	kernel, err := d.sums.Of(img.Kernel)
 	if err != nil {
 		return "", err
 	}
-	initrd, err := d.sums.of(img.Initrd)
+	initrd, err := d.sums.Of(img.Initrd)
 	return strings.Join([]string{host.BinarySum, host.Boot, kernel, initrd, img.Cmdline}, " "), err
 }
 
@@ -215,5 +189,5 @@ func (d *Driver) keepProbe(r probeResult) error {
 	if err != nil {
 		return fmt.Errorf("encode probe result: %w", err)
 	}
-	return replaceFile(filepath.Join(d.cfg.CacheDir, probeFile), raw)
+	return process.ReplaceFile(filepath.Join(d.cfg.CacheDir, probeFile), raw)
 }

@@ -2,13 +2,13 @@ package firecracker
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 )
 
 // The files of a machine's directory that are ours.
@@ -46,7 +46,7 @@ func writeRecord(dir string, r record) error {
 	if err != nil {
 		return fmt.Errorf("encode machine record: %w", err)
 	}
-	return replaceFile(filepath.Join(dir, machineFile), append(raw, '\n'))
+	return process.ReplaceFile(filepath.Join(dir, machineFile), append(raw, '\n'))
 }
 
 // recordOf is the record of a machine that is started.
@@ -78,28 +78,4 @@ func parseRecord(raw []byte) (record, error) {
 		return r, fmt.Errorf("machine record has the id %q and the program %q, want names of files", r.ID, r.Exec)
 	}
 	return r, nil
-}
-
-// replaceFile writes a file that is there whole, old or new, at any time.
-func replaceFile(name string, raw []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
-	if err != nil {
-		return fmt.Errorf("make %s: %w", filepath.Base(name), err)
-	}
-	defer func() {
-		f.Close()
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	if _, err := f.Write(raw); err != nil {
-		return fmt.Errorf("write %s: %w", filepath.Base(name), err)
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", filepath.Base(name), err)
-	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return fmt.Errorf("put %s in place: %w", filepath.Base(name), err)
-	}
-	return nil
 }

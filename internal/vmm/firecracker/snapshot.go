@@ -2,8 +2,6 @@ package firecracker
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,11 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 )
 
 // The files of a snapshot. Beside the guest's memory, which clones map and copy
@@ -29,8 +27,6 @@ const (
 )
 
 const (
-	// stateBytesMax bounds the state of the devices.
-	stateBytesMax = 256 << 20
 	// snapshotBytesMax bounds snapshot.json.
 	snapshotBytesMax = 1 << 20
 	// tapPrefix begins the name of a template's own network device.
@@ -141,7 +137,7 @@ func (t *template) Save(ctx context.Context, dir string) (err error) {
 	if err := t.Kill(ctx); err != nil {
 		return err
 	}
-	if t.record.StateSum, err = sumFile(filepath.Join(tmp, stateFile)); err != nil {
+	if t.record.StateSum, err = process.SumFile(filepath.Join(tmp, stateFile)); err != nil {
 		return err
 	}
 	t.record.CreatedAt = time.Now().UTC()
@@ -219,7 +215,7 @@ func (d *Driver) checkSnapshot(spec vmm.Spec, t tools, dir string) error {
 	if info, err := os.Stat(filepath.Join(dir, memoryFile)); err != nil || info.Size() != int64(spec.MemoryMiB)<<20 {
 		return errs.New(errs.NotFound, "the snapshot has no memory of %d MiB", spec.MemoryMiB)
 	}
-	sum, err := sumFile(filepath.Join(dir, stateFile))
+	sum, err := process.SumFile(filepath.Join(dir, stateFile))
 	if err != nil || sum != rec.StateSum {
 		return errs.New(errs.NotFound, "the snapshot is damaged: its state hashes to %s, want %s: %v", sum, rec.StateSum, err)
 	}
@@ -245,7 +241,7 @@ func (s snapshot) load(ctx context.Context, m *machine, hw hardware) error {
 		body.Networks = []networkOverride{{ID: hw.net.ID, Tap: hw.net.Tap}}
 	}
 	if err := m.api.do(ctx, put("/snapshot/load", body), nil); err != nil {
-		if ctx.Err() != nil || m.proc.hasEnded() {
+		if ctx.Err() != nil || m.proc.HasEnded() {
 			return fmt.Errorf("restore machine: %w", err)
 		}
 		return errs.New(errs.NotFound, "the snapshot cannot be restored: %w", err)
@@ -283,7 +279,7 @@ func parseSnapshot(raw []byte) (snapshotRecord, error) {
 
 // hostOf says what would make a snapshot now.
 func (d *Driver) hostOf(t tools) (snapshotHost, error) {
-	sum, err := d.sums.of(t.binary)
+	sum, err := d.sums.Of(t.binary)
 	if err != nil {
 		return snapshotHost{}, err
 	}
@@ -312,7 +308,7 @@ func (d *Driver) shape(spec vmm.Spec) ([]string, error) {
 		if name == "" {
 			continue
 		}
-		sum, err := d.sums.of(name)
+		sum, err := d.sums.Of(name)
 		if err != nil {
 			return nil, err
 		}
@@ -326,64 +322,4 @@ func (d *Driver) shape(spec vmm.Spec) ([]string, error) {
 		shape = append(shape, fmt.Sprintf("drive=%d,%t", info.Size(), v.ReadOnly))
 	}
 	return shape, nil
-}
-
-// sumFile returns the sha256 of a file in hex.
-func sumFile(name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", fmt.Errorf("open %s: %w", filepath.Base(name), err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	n, err := io.Copy(h, io.LimitReader(f, stateBytesMax+1))
-	if err == nil && n > stateBytesMax {
-		err = fmt.Errorf("it has more than %d bytes", stateBytesMax)
-	}
-	if err != nil {
-		return "", fmt.Errorf("read %s: %w", filepath.Base(name), err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// sums remembers the sha256 of large files that are read at each start, for as
-// long as they look as they did.
-type sums struct {
-	mu    sync.Mutex
-	known map[string]fileSum // guarded by mu
-}
-
-type fileSum struct {
-	size  int64
-	mtime time.Time
-	sum   string
-}
-
-// sumsMax bounds what sums remembers: a kernel and an initrd for each image in
-// use, and the programs.
-const sumsMax = 1024
-
-// of returns the sha256 of a file in hex.
-func (s *sums) of(name string) (string, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return "", fmt.Errorf("look at %s: %w", filepath.Base(name), err)
-	}
-	s.mu.Lock()
-	last, ok := s.known[name]
-	s.mu.Unlock()
-	if ok && last.size == info.Size() && last.mtime.Equal(info.ModTime()) {
-		return last.sum, nil
-	}
-	sum, err := sumFile(name)
-	if err != nil {
-		return "", err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.known) >= sumsMax {
-		clear(s.known)
-	}
-	s.known[name] = fileSum{info.Size(), info.ModTime(), sum}
-	return sum, nil
 }

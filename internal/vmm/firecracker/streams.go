@@ -110,7 +110,7 @@ func (m functionMachine) Dial(ctx context.Context, port uint32) (net.Conn, error
 		reached := m.streams.reached
 		m.streams.mu.Unlock()
 		switch {
-		case m.proc.hasEnded() || m.alive() != nil:
+		case m.proc.HasEnded() || m.alive() != nil:
 			return nil, errs.New(errs.Unavailable, "dial port %d of the guest: the machine has ended", port)
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("dial port %d of the guest: %w: %w", port, context.Cause(ctx), err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 )
 
 // A backup is made by QEMU itself. Above each disk comes a filter that, before
@@ -109,7 +110,7 @@ func (m *machine) writeBackup(b backup) error {
 	if err != nil {
 		return fmt.Errorf("encode the state of a backup: %w", err)
 	}
-	return vmm.DiskError(replaceFile(filepath.Join(m.dir, backupFile), append(raw, '\n')))
+	return vmm.DiskError(process.ReplaceFile(filepath.Join(m.dir, backupFile), append(raw, '\n')))
 }
 
 // checkBackup reports a spec that cannot be carried out.

@@ -23,6 +23,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/cloudinit"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 )
 
 // qemuEnd plays QEMU: it answers each command as the test says.
@@ -121,24 +122,6 @@ func FuzzQMP(f *testing.F) {
 	})
 }
 
-func TestParseStat(t *testing.T) {
-	line := "4242 (qemu (x) y) S 1 4242 4242 0 -1 4194624 1 2 3 4 150 25 0 0 20 0 3 0 987654 500000000 60000 18446744073709551615"
-	got, err := parseStat(line)
-	if want := (stat{pid: 4242, start: 987654, user: 150, system: 25, rssPages: 60000}); err != nil || got != want {
-		t.Errorf("parseStat = %+v, %v; want %+v", got, err, want)
-	}
-	for _, bad := range []string{"", "1", "1 x", "(x) S", "x (y) S 1", "1 (y) S", ")1("} {
-		if _, err := parseStat(bad); err == nil {
-			t.Errorf("parseStat(%q) was taken", bad)
-		}
-	}
-}
-
-func FuzzParseStat(f *testing.F) {
-	f.Add("1 (init) S 0 1 1 0 -1 4194560 1 1 1 1 1 1 1 1 20 0 1 0 2 1 1 1")
-	f.Fuzz(func(_ *testing.T, line string) { _, _ = parseStat(line) })
-}
-
 func FuzzParseRecord(f *testing.F) {
 	f.Add([]byte(`{"id":"x","driver":"qemu"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -157,27 +140,6 @@ func FuzzParseProbe(f *testing.F) {
 	})
 }
 
-func TestProcessIsNotMistaken(t *testing.T) {
-	self, err := readStat(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := openProcess(os.Getpid(), self.start)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p.hasEnded() {
-		t.Error("this process has ended")
-	}
-	p.close()
-	if _, err := openProcess(os.Getpid(), self.start+1); !errors.Is(err, errs.NotFound) {
-		t.Errorf("a process of another time: %v, want not found", err)
-	}
-	if _, err := openProcess(1<<22+1, 1); err == nil {
-		t.Error("a process that cannot exist was opened")
-	}
-}
-
 // TestLockHeldByOthersIsNotNothing: a directory whose lock somebody holds who
 // is not its process must never look free.
 func TestLockHeldByOthersIsNotNothing(t *testing.T) {
@@ -188,14 +150,14 @@ func TestLockHeldByOthersIsNotNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Close()
-	self, err := readStat(os.Getpid())
+	self, err := process.ReadStat(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, line := range map[string]string{
 		"no file":         "",
 		"garbage":         "x",
-		"another process": fmt.Sprintf("%d (x) S 1 1 1 0 -1 1 1 1 1 1 1 1 1 1 1 1 1 1 %d 1 1 1", os.Getpid(), self.start+5),
+		"another process": fmt.Sprintf("%d (x) S 1 1 1 0 -1 1 1 1 1 1 1 1 1 1 1 1 1 1 %d 1 1 1", os.Getpid(), self.Start+5),
 	} {
 		if line != "" {
 			if err := os.WriteFile(filepath.Join(dir, processFile), []byte(line), 0o600); err != nil {
@@ -407,22 +369,4 @@ func TestArguments(t *testing.T) {
 	spec.Net.Egress = true
 	has(machineArgs(spec, vmm.TCG, memory{}), "-netdev", "user,id=net,hostfwd=udp:127.0.0.1:1000-:53")
 	has(machineArgs(spec, vmm.TCG, memory{}), "-append", "quiet no_timer_check lpj=10400000")
-}
-
-func TestMarkerIsFoundAcrossWrites(t *testing.T) {
-	m := &marker{want: []byte("probe ok")}
-	for _, s := range []string{"noise pro", "be o", "k\n"} {
-		if _, err := io.WriteString(m, s); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !m.found {
-		t.Error("the marker was not found")
-	}
-	b := &bounded{}
-	io.WriteString(b, strings.Repeat("x", 5000))
-	io.WriteString(b, "more")
-	if len(b.String()) != 1024 {
-		t.Errorf("kept %d bytes, want 1024", len(b.String()))
-	}
 }

@@ -18,10 +18,10 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/agent"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 )
 
 const (
-	killSignal = unix.SIGKILL
 	// connectPoll is how often a socket that is not there yet is tried.
 	connectPoll = 2 * time.Millisecond
 	// trimEvery is how often the console is looked at: a guest writes some
@@ -41,7 +41,7 @@ type machine struct {
 	d    *Driver
 	dir  string
 	rec  record
-	proc *process
+	proc *process.Process
 
 	qmp     *qmp
 	qmpDone chan struct{} // Closed when the QMP connection has ended.
@@ -60,7 +60,7 @@ type machine struct {
 }
 
 // attach connects to the process that runs in dir and begins to watch it.
-func (d *Driver) attach(ctx context.Context, dir string, p *process) (_ *machine, err error) {
+func (d *Driver) attach(ctx context.Context, dir string, p *process.Process) (_ *machine, err error) {
 	m := &machine{
 		d: d, dir: dir, proc: p, qmpDone: make(chan struct{}), backups: make(chan struct{}, 1), done: make(chan struct{}),
 	}
@@ -164,7 +164,7 @@ func (m *machine) connect(ctx context.Context, name string) (net.Conn, error) {
 		if err == nil {
 			return conn, nil
 		}
-		if m.proc.hasEnded() {
+		if m.proc.HasEnded() {
 			return nil, errs.New(errs.Unavailable, "the process has ended")
 		}
 		select {
@@ -188,13 +188,13 @@ func (m *machine) release() {
 func (m *machine) watch() {
 	defer m.release()
 	ended := make(chan error, 1)
-	go func() { ended <- m.proc.wait() }()
+	go func() { ended <- m.proc.Wait() }()
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-m.d.closing:
-			m.proc.close()
+			m.proc.Close()
 			<-ended //nolint:errcheck // Nobody watches any more.
 			return
 		case <-tick.C:
@@ -219,8 +219,8 @@ func (m *machine) finish() {
 	case <-m.qmpDone:
 	case <-time.After(drainMax):
 	}
-	status, ours := m.proc.reap()
-	m.proc.close()
+	status, ours := m.proc.Reap()
+	m.proc.Close()
 	groups, _ := m.d.cgroups() // What speaks against limits is in the capabilities.
 	if err := groups.remove(m.rec.ID); err != nil {
 		m.d.log.Warn("control group stayed", "vm_id", m.rec.ID, "err", err)
@@ -290,7 +290,7 @@ func (m *machine) onEvent(e event) {
 func (m *machine) ID() string { return m.rec.ID }
 
 // PID implements vmm.Machine.
-func (m *machine) PID() int { return m.proc.pid }
+func (m *machine) PID() int { return m.proc.PID }
 
 // Accelerator implements vmm.Machine.
 func (m *machine) Accelerator() vmm.Accelerator { return m.rec.Accelerator }
@@ -351,16 +351,16 @@ func (m *machine) Info(ctx context.Context) (vmm.Info, error) {
 
 // Stats implements vmm.Machine.
 func (m *machine) Stats(context.Context) (vmm.Stats, error) {
-	s, err := readStat(m.proc.pid)
+	s, err := process.ReadStat(m.proc.PID)
 	if err != nil {
 		return vmm.Stats{}, err
 	}
-	if s.start != m.proc.start || m.alive() != nil {
+	if s.Start != m.proc.Start || m.alive() != nil {
 		return vmm.Stats{}, errs.New(errs.NotFound, "machine %s has ended", m.rec.ID)
 	}
 	return vmm.Stats{
-		CPU:      time.Duration(s.user+s.system) * clockTick,
-		RSSBytes: s.rssPages * int64(os.Getpagesize()),
+		CPU:      s.CPU(),
+		RSSBytes: s.RSSBytes(),
 	}, nil
 }
 
@@ -406,7 +406,7 @@ func (m *machine) Kill(ctx context.Context) error {
 	if m.alive() != nil {
 		return nil //nolint:nilerr // What is dead need not be killed.
 	}
-	if err := m.proc.signal(killSignal); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := m.proc.Kill(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return fmt.Errorf("kill machine %s: %w", m.rec.ID, err)
 	}
 	select {

@@ -1,7 +1,6 @@
 package qemu
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -21,6 +20,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/agent"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 )
 
 const (
@@ -164,16 +164,16 @@ func bootProbe(ctx context.Context, binary string, img vmm.Image, acc vmm.Accele
 	args = append(args, kernelArgs(img, acc, agent.ProbeArgument)...)
 	cmd := exec.CommandContext(ctx, binary, args...)
 	// The two streams are written by two goroutines, each its own.
-	out, stderr := &marker{want: []byte(agent.ProbeMarker)}, &bounded{}
+	out, stderr := &process.Marker{Want: []byte(agent.ProbeMarker)}, &process.Head{}
 	cmd.Stdout, cmd.Stderr = out, stderr
 	// A probe ends with this process, however that ends. The kernel goes by the
 	// thread that started it, so the thread must stay.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: killSignal}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	err := cmd.Run()
 	switch {
-	case out.found:
+	case out.Found:
 		return nil
 	case ctx.Err() != nil:
 		return fmt.Errorf("no kernel has booted by %s in %v", acc, most)
@@ -183,32 +183,6 @@ func bootProbe(ctx context.Context, binary string, img vmm.Image, acc vmm.Accele
 	}
 	return fmt.Errorf("QEMU ended without a sign of the guest")
 }
-
-// marker is a writer that looks for a text.
-type marker struct {
-	want  []byte
-	tail  []byte
-	found bool
-}
-
-func (m *marker) Write(p []byte) (int, error) {
-	m.tail = append(m.tail, p...)
-	m.found = m.found || bytes.Contains(m.tail, m.want)
-	m.tail = m.tail[max(0, len(m.tail)-len(m.want)):]
-	return len(p), nil
-}
-
-// bounded keeps the first bytes that are written to it. It embeds nothing, or
-// io.Copy would find another way in.
-type bounded struct{ kept []byte }
-
-func (b *bounded) Write(p []byte) (int, error) {
-	const keepBytes = 1024
-	b.kept = append(b.kept, p[:min(len(p), keepBytes-len(b.kept))]...)
-	return len(p), nil
-}
-
-func (b *bounded) String() string { return string(b.kept) }
 
 // probeKey names what a result depends on: this boot of the host, QEMU, and
 // the kernel that was booted.
@@ -262,5 +236,5 @@ func (d *Driver) keepProbe(r probeResult) error {
 	if err := os.MkdirAll(d.cfg.CacheDir, 0o755); err != nil {
 		return fmt.Errorf("make cache directory: %w", err)
 	}
-	return replaceFile(filepath.Join(d.cfg.CacheDir, probeFile), raw)
+	return process.ReplaceFile(filepath.Join(d.cfg.CacheDir, probeFile), raw)
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/cloudinit/iso"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qcow2"
 )
 
@@ -337,11 +338,11 @@ func (d *Driver) launch(ctx context.Context, l launch) (*machine, error) {
 // attachChild attaches to a process that this one has just started, and ends
 // it when that fails.
 func (d *Driver) attachChild(ctx context.Context, dir string, pid int) (*machine, error) {
-	s, err := readStat(pid)
+	s, err := process.ReadStat(pid)
 	if err != nil {
 		return nil, err
 	}
-	p, err := openProcess(pid, s.start)
+	p, err := process.Open(pid, s.Start)
 	if err != nil {
 		return nil, err
 	}
@@ -350,10 +351,10 @@ func (d *Driver) attachChild(ctx context.Context, dir string, pid int) (*machine
 		return m, nil
 	}
 	said := lastLine(filepath.Join(dir, logFile))
-	kill := p.signal(killSignal)
-	kill = errors.Join(kill, p.wait())
-	p.reap()
-	p.close()
+	kill := p.Kill()
+	kill = errors.Join(kill, p.Wait())
+	p.Reap()
+	p.Close()
 	if said != "" {
 		return nil, errs.New(errs.Unavailable, "QEMU did not start: %s", said)
 	}
@@ -381,11 +382,11 @@ func (d *Driver) Adopt(ctx context.Context, dir string) (vmm.Machine, error) {
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "a process holds %s and has not said which yet: %w", dir, err)
 	}
-	s, err := parseStat(string(raw))
+	s, err := process.ParseStat(string(raw))
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "read the process of %s: %w", dir, err)
 	}
-	p, err := openProcess(s.pid, s.start)
+	p, err := process.Open(s.PID, s.Start)
 	if err != nil {
 		// Not NotFound: somebody holds the lock, a daemon in the middle of
 		// something for example.
@@ -395,13 +396,13 @@ func (d *Driver) Adopt(ctx context.Context, dir string) (vmm.Machine, error) {
 	defer cancel()
 	m, err := d.attach(ctx, dir, p)
 	if err != nil {
-		ended := p.hasEnded()
-		p.close()
+		ended := p.HasEnded()
+		p.Close()
 		if ended {
 			d.cleanUp(dir)
 			return nil, errs.New(errs.NotFound, "the machine in %s has just ended", dir)
 		}
-		return nil, errs.New(errs.Unavailable, "adopt process %d: %w", s.pid, err)
+		return nil, errs.New(errs.Unavailable, "adopt process %d: %w", s.PID, err)
 	}
 	d.log.Info("machine adopted", "vm_id", m.ID(), "pid", m.PID())
 	return m.public(), nil

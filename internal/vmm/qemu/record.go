@@ -2,13 +2,13 @@ package qemu
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 )
 
 // record is machine.json: what a later daemon needs to know of a machine.
@@ -31,7 +31,7 @@ func writeRecord(spec vmm.Spec, acc vmm.Accelerator, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("encode machine record: %w", err)
 	}
-	return replaceFile(filepath.Join(spec.Dir, machineFile), append(raw, '\n'))
+	return process.ReplaceFile(filepath.Join(spec.Dir, machineFile), append(raw, '\n'))
 }
 
 // readRecord reads machine.json of the directory.
@@ -53,28 +53,4 @@ func parseRecord(raw []byte) (record, error) {
 		return r, fmt.Errorf("machine record is of the driver %q, want %s", r.Driver, Name)
 	}
 	return r, nil
-}
-
-// replaceFile writes a file that is there whole, old or new, at any time.
-func replaceFile(name string, raw []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
-	if err != nil {
-		return fmt.Errorf("make %s: %w", filepath.Base(name), err)
-	}
-	defer func() {
-		f.Close()
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	if _, err := f.Write(raw); err != nil {
-		return fmt.Errorf("write %s: %w", filepath.Base(name), err)
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", filepath.Base(name), err)
-	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return fmt.Errorf("put %s in place: %w", filepath.Base(name), err)
-	}
-	return nil
 }

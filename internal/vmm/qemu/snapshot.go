@@ -2,8 +2,6 @@ package qemu
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,11 +10,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 )
 
 // The files of a snapshot. Beside the guest's memory, which clones map and copy
@@ -34,8 +32,6 @@ const (
 	// migratePoll is how often a migration is asked whether it has ended; it
 	// moves some hundred kilobytes.
 	migratePoll = time.Millisecond
-	// stateBytesMax bounds the state of the devices.
-	stateBytesMax = 256 << 20
 	// snapshotBytesMax bounds snapshot.json.
 	snapshotBytesMax = 1 << 20
 	// inheritedState is the descriptor by which a clone has the state: after
@@ -132,7 +128,7 @@ func (t *template) Save(ctx context.Context, dir string) (err error) {
 	if err := t.Kill(ctx); err != nil {
 		return err
 	}
-	if t.record.StateSum, err = sumFile(state); err != nil {
+	if t.record.StateSum, err = process.SumFile(state); err != nil {
 		return err
 	}
 	t.record.CreatedAt = time.Now().UTC()
@@ -257,7 +253,7 @@ func (d *Driver) openSnapshot(ctx context.Context, spec vmm.Spec, acc vmm.Accele
 		return nil, errs.New(errs.NotFound, "the snapshot has no memory of %d MiB", spec.MemoryMiB)
 	}
 	name := filepath.Join(dir, stateFile)
-	sum, err := sumFile(name)
+	sum, err := process.SumFile(name)
 	if err != nil || sum != rec.StateSum {
 		return nil, errs.New(errs.NotFound, "the snapshot is damaged: its state hashes to %s, want %s: %v", sum, rec.StateSum, err)
 	}
@@ -328,7 +324,7 @@ func (d *Driver) snapshotHost(ctx context.Context, acc vmm.Accelerator) (snapsho
 	if err != nil {
 		return snapshotHost{}, err
 	}
-	sum, err := fileSums.of(binary)
+	sum, err := fileSums.Of(binary)
 	if err != nil {
 		return snapshotHost{}, err
 	}
@@ -371,7 +367,7 @@ func shape(spec vmm.Spec, acc vmm.Accelerator) ([]string, error) {
 		if *name == "" {
 			continue
 		}
-		sum, err := fileSums.of(*name)
+		sum, err := fileSums.Of(*name)
 		if err != nil {
 			return nil, err
 		}
@@ -403,63 +399,4 @@ func sizeOf(name string) (string, error) {
 }
 
 // fileSums remembers sums of large files that are read at each start.
-var fileSums = &sums{known: map[string]fileSum{}} //nolint:gochecknoglobals // A cache of facts about files, the same for every driver.
-
-// sums are the sha256 of files that look as they did.
-type sums struct {
-	mu    sync.Mutex
-	known map[string]fileSum // guarded by mu
-}
-
-type fileSum struct {
-	size  int64
-	mtime time.Time
-	sum   string
-}
-
-// sumsMax bounds what sums remembers: a kernel, an initrd and a program for
-// each image in use.
-const sumsMax = 1024
-
-// of returns the sha256 of a file in hex.
-func (s *sums) of(name string) (string, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return "", fmt.Errorf("look at %s: %w", filepath.Base(name), err)
-	}
-	s.mu.Lock()
-	last, ok := s.known[name]
-	s.mu.Unlock()
-	if ok && last.size == info.Size() && last.mtime.Equal(info.ModTime()) {
-		return last.sum, nil
-	}
-	sum, err := sumFile(name)
-	if err != nil {
-		return "", err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.known) >= sumsMax {
-		clear(s.known)
-	}
-	s.known[name] = fileSum{info.Size(), info.ModTime(), sum}
-	return sum, nil
-}
-
-// sumFile returns the sha256 of a file in hex.
-func sumFile(name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", fmt.Errorf("open %s: %w", filepath.Base(name), err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	n, err := io.Copy(h, io.LimitReader(f, stateBytesMax+1))
-	if err == nil && n > stateBytesMax {
-		err = fmt.Errorf("it has more than %d bytes", stateBytesMax)
-	}
-	if err != nil {
-		return "", fmt.Errorf("read %s: %w", filepath.Base(name), err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
-}
+var fileSums process.Sums //nolint:gochecknoglobals // A cache of facts about files, the same for every driver.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 )
 
 // TestASnapshotServesWhatMadeItOnly: whatever differs, a machine is not started
@@ -57,7 +58,7 @@ func TestASnapshotServesWhatMadeItOnly(t *testing.T) {
 		}
 	}
 	write(rec, "state")
-	if rec.StateSum, err = sumFile(filepath.Join(dir, stateFile)); err != nil {
+	if rec.StateSum, err = process.SumFile(filepath.Join(dir, stateFile)); err != nil {
 		t.Fatal(err)
 	}
 	write(rec, "state")

@@ -25,7 +25,8 @@ func promisesOf(ctx context.Context, r interface {
 	VMs(ctx context.Context, states ...state.VMState) ([]state.VM, error)
 	Acceptances(ctx context.Context) ([]state.Acceptance, error)
 	Leases(ctx context.Context) ([]state.Lease, error)
-}) (p promises, err error) {
+},
+) (p promises, err error) {
 	if p.vms, err = r.VMs(ctx); err != nil {
 		return p, err
 	}

@@ -75,8 +75,16 @@ var modelVMs = []struct {
 	state state.VMState
 	down  bool // StoppedAt is set.
 }{
-	{state.VMWanted, false}, {state.VMBooting, false}, {state.VMRunning, false}, {state.VMPaused, false}, {state.VMPaused, true},
-	{state.VMHalted, false}, {state.VMHalted, true}, {state.VMStopping, false}, {state.VMStopped, true}, {state.VMFailed, true},
+	{state.VMWanted, false},
+	{state.VMBooting, false},
+	{state.VMRunning, false},
+	{state.VMPaused, false},
+	{state.VMPaused, true},
+	{state.VMHalted, false},
+	{state.VMHalted, true},
+	{state.VMStopping, false},
+	{state.VMStopped, true},
+	{state.VMFailed, true},
 }
 
 func vmIs(st state.VMState, down bool) uint8 {

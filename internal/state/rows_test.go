@@ -494,9 +494,13 @@ func TestStepsOfMachines(t *testing.T) {
 		from, to state.VMState
 		can      bool
 	}{
-		{"", state.VMWanted, true}, {"", state.VMRunning, false},
-		{state.VMBooting, state.VMRunning, true}, {state.VMStopping, state.VMRunning, false},
-		{state.VMStopped, state.VMRunning, false}, {state.VMPaused, state.VMRunning, false}, {state.VMHalted, state.VMWanted, true},
+		{"", state.VMWanted, true},
+		{"", state.VMRunning, false},
+		{state.VMBooting, state.VMRunning, true},
+		{state.VMStopping, state.VMRunning, false},
+		{state.VMStopped, state.VMRunning, false},
+		{state.VMPaused, state.VMRunning, false},
+		{state.VMHalted, state.VMWanted, true},
 	} {
 		if got := step.from.CanBecome(step.to); got != step.can {
 			t.Errorf("%q can become %q: %v, want %v", step.from, step.to, got, step.can)

@@ -39,12 +39,17 @@ func (s *Server) findForScheduler(ctx context.Context, vm message.ItemHash) (*Ex
 	return e, err
 }
 
+// scheduledRef returns which machine a scheduler asks for, if it is one that asks.
+func (s *Server) scheduledRef(c *call) (message.ItemHash, error) {
+	if _, err := s.scheduled(c); err != nil {
+		return "", err
+	}
+	return c.ref()
+}
+
 // export lets another node take a machine.
 func (s *Server) export(c *call) error {
-	if _, err := s.scheduled(c); err != nil {
-		return err
-	}
-	vm, err := c.ref()
+	vm, err := s.scheduledRef(c)
 	if err != nil {
 		return err
 	}
@@ -94,10 +99,7 @@ func (s *Server) exporting(ctx context.Context, vm message.ItemHash) (*Export, e
 }
 
 func (s *Server) exportStatus(c *call) error {
-	if _, err := s.scheduled(c); err != nil {
-		return err
-	}
-	vm, err := c.ref()
+	vm, err := s.scheduledRef(c)
 	if err != nil {
 		return err
 	}
@@ -167,10 +169,7 @@ func errNoDisk(name string) error {
 
 // cleanExport ends a machine that another node has taken.
 func (s *Server) cleanExport(c *call) error {
-	if _, err := s.scheduled(c); err != nil {
-		return err
-	}
-	vm, err := c.ref()
+	vm, err := s.scheduledRef(c)
 	if err != nil {
 		return err
 	}
@@ -311,10 +310,7 @@ func wrongFiles(files []DiskFile) (wrong []fieldError) {
 }
 
 func (s *Server) importStatus(c *call) error {
-	if _, err := s.scheduled(c); err != nil {
-		return err
-	}
-	vm, err := c.ref()
+	vm, err := s.scheduledRef(c)
 	if err != nil {
 		return err
 	}

@@ -4,9 +4,6 @@ package machines_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
@@ -20,12 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
+	"github.com/aleph-onchain/aleph-onchain/internal/config"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
-	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
-	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
-	"github.com/aleph-onchain/aleph-onchain/test/devnet"
 )
 
 // program is the code of a function: it tells of itself, and asks its host.
@@ -90,38 +84,11 @@ func newFunctionWorld(t *testing.T) (w *world, runtime string) {
 	if err != nil {
 		t.Fatalf("%v; 'make function-image' makes it, or set ALEPH_FUNCTIONIMAGE", err)
 	}
-	n := chaintest.Start(t)
-	t.Cleanup(n.Run(t))
-	w = &world{T: t, owner: key("owner"), at: time.Now().Add(-time.Hour).Unix(), home: &devnet.CLI{Home: t.TempDir()}}
-	if w.session, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		t.Fatal(err)
-	}
-	coordinator := settings(t, n, job.KindCoordinator)
-	coordinator.Ingest.BalanceAuthority = []string{addressOf(key("balances"))}
-	w.core, _ = run(t, coordinator)
-	status, body := w.request("GET", w.core+"/api/v0/info/public.json", nil)
-	var info struct {
-		Addresses []string `json:"node_multi_addresses"`
-	}
-	if err := json.Unmarshal([]byte(body), &info); err != nil || status != http.StatusOK {
-		t.Fatalf("info: %d %s", status, body)
-	}
-	compute := settings(t, n, job.KindCompute)
-	compute.Network.BootstrapPeers = info.Addresses
-	compute.CoreNode.Servers, compute.CoreNode.StandingTTL = []string{w.core}, time.Second
-	compute.VMNet.Mode, compute.CRN.AllocationSigners = vmnet.User, []string{addressOf(key("scheduler"))}
-	compute.Functions.Image, compute.Functions.Refresh = image, time.Second
-	compute.Functions.InitTimeout, compute.Functions.ConfigTimeout, compute.Functions.RestoreTimeout = long, long, long
-	var end func()
-	w.compute, end = run(t, compute)
-	compute.API.Bind = strings.TrimPrefix(w.compute, "http://")
-	w.restart = func() {
-		end()
-		_, end = run(t, compute)
-	}
-	w.send(key("balances"), message.TypePost, fields{"type": "balances-update", "content": fields{
-		"chain": "ETH", "main_height": 1, "balances": fields{addressOf(w.owner): 1_000_000},
-	}}, "")
+	w = newWorld(t, func(compute *config.Config) {
+		compute.CoreNode.StandingTTL = time.Second
+		compute.Functions.Image, compute.Functions.Refresh = image, time.Second
+		compute.Functions.InitTimeout, compute.Functions.ConfigTimeout, compute.Functions.RestoreTimeout = long, long, long
+	})
 	return w, opened.Rootfs
 }
 
@@ -133,15 +100,9 @@ func (w *world) code(version string, before message.ItemHash) message.ItemHash {
 		w.Fatal(err)
 	}
 	if before == "" {
-		return w.store(path)
+		return w.store(path, nil)
 	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		w.Fatal(err)
-	}
-	status, body := w.request("POST", w.core+"/api/v1/blobs", strings.NewReader(string(raw)), "Content-Type", "application/octet-stream")
-	w.want("upload", status, body, http.StatusCreated, string(message.HashOf(raw)))
-	return w.send(w.owner, message.TypeStore, fields{"item_type": "storage", "item_hash": message.HashOf(raw), "ref": before}, "")
+	return w.store(path, fields{"ref": before})
 }
 
 // function publishes a PROGRAM that is paid by what its owner holds.
@@ -188,7 +149,7 @@ func (w *world) call(method, url, host, body string) told {
 func TestAFunctionOfTheAlephNetwork(t *testing.T) {
 	w, runtime := newFunctionWorld(t)
 	code := w.code("one", "")
-	fn := w.function(code, w.store(runtime))
+	fn := w.function(code, w.store(runtime, nil))
 	url := w.compute + "/vm/" + string(fn)
 
 	first := w.call("GET", url+"/", "", "")
@@ -257,7 +218,7 @@ func (w *world) hold(programs ...message.ItemHash) (int, string) {
 // does not name it any more.
 func TestAFunctionThatASchedulerHolds(t *testing.T) {
 	w, runtime := newFunctionWorld(t)
-	fn := w.function(w.code("one", ""), w.store(runtime))
+	fn := w.function(w.code("one", ""), w.store(runtime, nil))
 	url := w.compute + "/vm/" + string(fn) + "/"
 
 	nobody := message.HashOf([]byte("nobody's"))

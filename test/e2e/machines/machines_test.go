@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"os"
@@ -74,7 +75,8 @@ type world struct {
 	restart       func() // Of the compute node.
 }
 
-func newWorld(t *testing.T) *world {
+// newWorld makes a world whose compute node has settings that change adds to.
+func newWorld(t *testing.T, change func(*config.Config)) *world {
 	t.Helper()
 	image, err := filepath.Abs(cmpOr(os.Getenv("ALEPH_IMAGE"), "../../../build/images/debian.aleph"))
 	if err != nil {
@@ -107,6 +109,7 @@ func newWorld(t *testing.T) *world {
 	compute.CRN.AllocationSigners = []string{addressOf(key("scheduler"))}
 	compute.Executor.Interval, compute.VMNet.Mode = 500*time.Millisecond, vmnet.User
 	compute.QEMU.ProbeImage = image
+	change(&compute)
 	var end func()
 	t.Cleanup(func() { killAll(t, filepath.Join(compute.Node.DataDir, "vms")) }) // Machines outlive nodes, also those of a test that failed.
 	w.compute, end = run(t, compute)
@@ -272,7 +275,7 @@ func (w *world) credits(amount int64) {
 
 // store brings a file and the message that names it. Images are larger than what
 // the form of the message network takes.
-func (w *world) store(path string) message.ItemHash {
+func (w *world) store(path string, more fields) message.ItemHash {
 	w.Helper()
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -280,7 +283,9 @@ func (w *world) store(path string) message.ItemHash {
 	}
 	status, body := w.request("POST", w.core+"/api/v1/blobs", bytes.NewReader(raw), "Content-Type", "application/octet-stream")
 	w.want("upload", status, body, http.StatusCreated, string(message.HashOf(raw)))
-	return w.send(w.owner, message.TypeStore, fields{"item_type": "storage", "item_hash": message.HashOf(raw)}, "")
+	content := fields{"item_type": "storage", "item_hash": message.HashOf(raw)}
+	maps.Copy(content, more)
+	return w.send(w.owner, message.TypeStore, content, "")
 }
 
 // instance publishes an INSTANCE that is paid by credits.
@@ -480,12 +485,12 @@ func (w *world) backUpAndRestore(vm message.ItemHash) {
 // is paid by credits, reached over SSH, stopped, started, rebooted, installed anew,
 // kept over a restart of the node and by a scheduler's list, and erased.
 func TestAnInstanceOfTheAlephNetwork(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(*config.Config) {})
 	image, err := filepath.Abs(cmpOr(os.Getenv("ALEPH_IMAGE"), "../../../build/images/debian.aleph"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	vm := w.instance(w.store(image))
+	vm := w.instance(w.store(image, nil))
 	machine := "/control/machine/" + string(vm)
 
 	status, body := w.request("POST", w.compute+"/control/allocation/notify", fields{"instance": vm})

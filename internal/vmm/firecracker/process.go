@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
@@ -53,8 +54,8 @@ func jailedProcess(dir string, rec record) (*process.Process, error) {
 		return nil, err
 	}
 	// The number may be another's by now: ours has our id among its arguments.
-	args, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
-	if err == nil && !strings.Contains(string(args), rec.ID) {
+	args, err := arguments(p)
+	if err == nil && !strings.Contains(args, rec.ID) {
 		err = errs.New(errs.NotFound, "process %d is not of machine %s", pid, rec.ID)
 	}
 	if err == nil {
@@ -65,4 +66,29 @@ func jailedProcess(dir string, rec record) (*process.Process, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// arguments returns what a process was started with. A process that is just
+// taking up its program shows none for a moment, and one that has ended shows
+// none at all, which is errs.NotFound.
+func arguments(p *process.Process) (string, error) {
+	const (
+		takesUp = time.Second // bounds the moment
+		between = time.Millisecond
+	)
+	for begun := time.Now(); ; time.Sleep(between) {
+		args, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.PID), "cmdline"))
+		if err != nil {
+			return "", fmt.Errorf("read the arguments of process %d: %w", p.PID, err)
+		}
+		if len(args) > 0 {
+			return string(args), nil
+		}
+		if p.HasEnded() {
+			return "", errs.New(errs.NotFound, "process %d has ended", p.PID)
+		}
+		if time.Since(begun) > takesUp {
+			return "", fmt.Errorf("process %d shows no arguments", p.PID)
+		}
+	}
 }

@@ -80,23 +80,35 @@ const (
 	VMFailed    VMState = "failed"  // It cannot run here; Detail says why.
 )
 
-// vmSteps are the states that may follow each.
-var vmSteps = map[VMState][]VMState{
-	"":          {VMWanted},
-	VMWanted:    {VMFetching, VMBooting, VMRunning, VMPaused, VMHalted, VMStopping, VMFailed},
-	VMFetching:  {VMWanted, VMPreparing, VMBooting, VMRunning, VMPaused, VMHalted, VMStopping, VMFailed},
-	VMPreparing: {VMWanted, VMFetching, VMBooting, VMRunning, VMPaused, VMHalted, VMStopping, VMFailed},
-	VMBooting:   {VMWanted, VMFetching, VMRunning, VMPaused, VMHalted, VMStopping, VMFailed},
-	VMRunning:   {VMWanted, VMFetching, VMBooting, VMPaused, VMHalted, VMStopping, VMFailed},
-	VMPaused:    {VMWanted, VMHalted, VMStopping},
-	VMHalted:    {VMWanted, VMPaused, VMStopping},
-	VMStopping:  {VMStopped},
-	VMStopped:   {VMWanted},
-	VMFailed:    {VMWanted, VMStopping},
+// next returns the states that may follow one.
+func (s VMState) next() []VMState {
+	switch s {
+	case "", VMStopped:
+		return []VMState{VMWanted}
+	case VMWanted:
+		return []VMState{VMFetching, VMBooting, VMRunning, VMPaused, VMHalted, VMStopping, VMFailed}
+	case VMFetching:
+		return []VMState{VMWanted, VMPreparing, VMBooting, VMRunning, VMPaused, VMHalted, VMStopping, VMFailed}
+	case VMPreparing:
+		return []VMState{VMWanted, VMFetching, VMBooting, VMRunning, VMPaused, VMHalted, VMStopping, VMFailed}
+	case VMBooting:
+		return []VMState{VMWanted, VMFetching, VMRunning, VMPaused, VMHalted, VMStopping, VMFailed}
+	case VMRunning:
+		return []VMState{VMWanted, VMFetching, VMBooting, VMPaused, VMHalted, VMStopping, VMFailed}
+	case VMPaused:
+		return []VMState{VMWanted, VMHalted, VMStopping}
+	case VMHalted:
+		return []VMState{VMWanted, VMPaused, VMStopping}
+	case VMStopping:
+		return []VMState{VMStopped}
+	case VMFailed:
+		return []VMState{VMWanted, VMStopping}
+	}
+	return nil
 }
 
 // CanBecome reports whether a VM may go from the state to the other.
-func (s VMState) CanBecome(to VMState) bool { return slices.Contains(vmSteps[s], to) }
+func (s VMState) CanBecome(to VMState) bool { return slices.Contains(s.next(), to) }
 
 // Halt is the order of an owner that a machine be shut down, which holds until it
 // is asked for again.

@@ -387,7 +387,7 @@ func (l *launch) start(ctx context.Context) (_ *machine, err error) {
 	if err := l.jail(ctx); err != nil {
 		return nil, err
 	}
-	p, err := jailedProcess(l.spec.Dir, l.rec)
+	p, err := jailedProcess(ctx, l.spec.Dir, l.rec)
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "Firecracker did not start: %w: %s", err, lastLine(filepath.Join(l.spec.Dir, logFile)))
 	}
@@ -448,7 +448,7 @@ func (d *Driver) Adopt(ctx context.Context, dir string) (vmm.Machine, error) {
 	if err != nil {
 		return nil, errs.New(errs.Unavailable, "a process holds %s and has not said which yet: %w", dir, err)
 	}
-	p, err := findProcess(dir, rec)
+	p, err := findProcess(ctx, dir, rec)
 	if err != nil {
 		// Not NotFound: somebody holds the lock, a daemon in the middle of
 		// something for example.

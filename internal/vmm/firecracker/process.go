@@ -1,6 +1,7 @@
 package firecracker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -15,7 +16,7 @@ import (
 
 // findProcess finds the process of the machine: by what the last daemon wrote
 // down, or, where that one died before it could, by what the jailer did.
-func findProcess(dir string, rec record) (*process.Process, error) {
+func findProcess(ctx context.Context, dir string, rec record) (*process.Process, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, processFile))
 	if err == nil {
 		s, err := process.ParseStat(string(raw))
@@ -27,12 +28,12 @@ func findProcess(dir string, rec record) (*process.Process, error) {
 	if !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("read the process of %s: %w", dir, err)
 	}
-	return jailedProcess(dir, rec)
+	return jailedProcess(ctx, dir, rec)
 }
 
 // jailedProcess takes hold of the process that the jailer has started, and
 // writes down which it is.
-func jailedProcess(dir string, rec record) (*process.Process, error) {
+func jailedProcess(ctx context.Context, dir string, rec record) (*process.Process, error) {
 	raw, err := os.ReadFile(filepath.Join(rec.root(dir), rec.Exec+".pid"))
 	if err != nil {
 		return nil, fmt.Errorf("read the number of the process: %w", err)
@@ -54,7 +55,7 @@ func jailedProcess(dir string, rec record) (*process.Process, error) {
 		return nil, err
 	}
 	// The number may be another's by now: ours has our id among its arguments.
-	args, err := arguments(p)
+	args, err := arguments(ctx, p)
 	if err == nil && !strings.Contains(args, rec.ID) {
 		err = errs.New(errs.NotFound, "process %d is not of machine %s", pid, rec.ID)
 	}
@@ -71,12 +72,16 @@ func jailedProcess(dir string, rec record) (*process.Process, error) {
 // arguments returns what a process was started with. A process that is just
 // taking up its program shows none for a moment, and one that has ended shows
 // none at all, which is errs.NotFound.
-func arguments(p *process.Process) (string, error) {
+func arguments(ctx context.Context, p *process.Process) (string, error) {
 	const (
 		takesUp = time.Second // bounds the moment
 		between = time.Millisecond
 	)
-	for begun := time.Now(); ; time.Sleep(between) {
+	ctx, cancel := context.WithTimeout(ctx, takesUp)
+	defer cancel()
+	again := time.NewTicker(between)
+	defer again.Stop()
+	for {
 		args, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.PID), "cmdline"))
 		if err != nil {
 			return "", fmt.Errorf("read the arguments of process %d: %w", p.PID, err)
@@ -87,8 +92,10 @@ func arguments(p *process.Process) (string, error) {
 		if p.HasEnded() {
 			return "", errs.New(errs.NotFound, "process %d has ended", p.PID)
 		}
-		if time.Since(begun) > takesUp {
-			return "", fmt.Errorf("process %d shows no arguments", p.PID)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return "", fmt.Errorf("process %d shows no arguments: %w", p.PID, ctx.Err())
 		}
 	}
 }

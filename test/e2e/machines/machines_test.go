@@ -127,6 +127,7 @@ func newWorld(t *testing.T, change func(*config.Config)) *world {
 
 // killAll ends the machines whose directories are in root.
 func killAll(t *testing.T, root string) {
+	t.Helper()
 	driver := qemu.New(qemu.Config{}, slog.New(slog.DiscardHandler))
 	defer driver.Close()
 	dirs, err := filepath.Glob(filepath.Join(root, "*"))

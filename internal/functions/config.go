@@ -19,6 +19,7 @@ type Config struct {
 	DrainTimeout    time.Duration `toml:"drain_timeout"`     // How long calls may take to end when the node stops.
 	Snapshots       bool          `toml:"snapshots"`         // Start programs from snapshots.
 	SnapshotMiB     int64         `toml:"snapshot_mib"`      // Disk that snapshots take, at most; those that were not used for longest go first.
+	LogRetention    time.Duration `toml:"log_retention"`     // How long what machines of programs have written is kept when they are gone; at least 720h.
 	EventsPerMinute int           `toml:"events_per_minute"` // Calls of one program by messages and by the clock, at most.
 }
 
@@ -27,7 +28,7 @@ func DefaultConfig() Config {
 	return Config{
 		Concurrency: 8, Queue: 64, Machines: 32, ReuseTimeout: time.Hour, Refresh: 5 * time.Second,
 		InitTimeout: 60 * time.Second, ConfigTimeout: 60 * time.Second, RestoreTimeout: 20 * time.Second,
-		DrainTimeout: 30 * time.Second, Snapshots: true, SnapshotMiB: 8 * 1024, EventsPerMinute: 60,
+		DrainTimeout: 30 * time.Second, Snapshots: true, SnapshotMiB: 8 * 1024, LogRetention: 31 * 24 * time.Hour, EventsPerMinute: 60,
 	}
 }
 
@@ -43,6 +44,7 @@ func (c Config) Validate() error {
 		{"config_timeout", c.ConfigTimeout, time.Second},
 		{"restore_timeout", c.RestoreTimeout, time.Second},
 		{"drain_timeout", c.DrainTimeout, 0},
+		{"log_retention", c.LogRetention, 30 * 24 * time.Hour},
 	} {
 		if d.got < d.min {
 			return fmt.Errorf("%s is %v, want at least %v", d.name, d.got, d.min)

@@ -3,6 +3,7 @@ package functions_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/functions"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/protocol/guest"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -369,6 +371,69 @@ func TestHeldProgramsGoOn(t *testing.T) {
 	if n := len(w.host.running()); n != 0 {
 		t.Errorf("%d machines run on", n)
 	}
+}
+
+// TestLogsOutliveMachines: of all that a program had, one after the other, over a
+// restart, until they are old.
+func TestLogsOutliveMachines(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	spec := w.add("hello", nil)
+	s, stop := w.start(nil)
+	if _, err := s.Console(t.Context(), spec, false); errs.KindOf(err) != errs.NotFound {
+		t.Errorf("the log of a program that was never called: %v", err)
+	}
+	for _, line := range []string{"one\n", "two\n", "three\n"} {
+		mustGet(t, s, spec, "/who", 200)
+		if err := os.WriteFile(filepath.Join(w.host.running()[0].spec.Dir, vmm.ConsoleFile), []byte(line), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if line == "three\n" {
+			break // It runs on until the node stops.
+		}
+		if err := s.Stop(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func() string {
+		t.Helper()
+		r, err := s.Console(t.Context(), spec, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		raw, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	if got := read(); got != "one\ntwo\nthree\n" {
+		t.Errorf("the log while the third machine runs is %q", got)
+	}
+	stop()
+	if err := os.RemoveAll(filepath.Join(w.dir, "functions", "programs")); err != nil {
+		t.Fatal(err)
+	}
+
+	s, stop = w.start(nil)
+	if got := read(); got != "one\ntwo\nthree\n" {
+		t.Errorf("the log after a restart is %q", got)
+	}
+	owner, err := s.LogOwner(spec)
+	if err != nil || owner == "" {
+		t.Errorf("the log is of %q, %v", owner, err)
+	}
+	stop()
+	old := time.Now().Add(-32 * 24 * time.Hour)
+	if err := os.Chtimes(filepath.Join(w.dir, "functions", "logs", string(spec), "owner"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	s, _ = w.start(nil)
+	eventually(t, "the old log to go", func() bool {
+		_, err := s.Console(t.Context(), spec, false)
+		return errs.KindOf(err) == errs.NotFound
+	})
 }
 
 func TestVolumesOfPrograms(t *testing.T) {

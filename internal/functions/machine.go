@@ -261,6 +261,9 @@ func (m *machine) cleanUp() {
 // volumes stay.
 func (s *Service) sweep(ctx context.Context, spec message.ItemHash) error {
 	dir := s.programDir(spec)
+	if err := s.keepLog(spec); err != nil {
+		s.log.Error("log of program's machine lost", "item_hash", spec, "err", err)
+	}
 	err := errors.Join(vmm.Remove(filepath.Join(dir, machineDir)), s.parts.Networks.Down(ctx, spec), os.RemoveAll(filepath.Join(dir, tmpDir)))
 	return errors.Join(err, removeFile(filepath.Join(dir, noteFile)))
 }
@@ -275,12 +278,15 @@ const (
 
 // note is function.json: what another process has to know of the machine.
 type note struct {
-	Key  string `json:"plan"` // Of the plan.
-	Held bool   `json:"held"`
+	Key   string `json:"plan"` // Of the plan.
+	Held  bool   `json:"held"`
+	Owner string `json:"owner"` // Of the program.
 }
 
+func (p *plan) note(held bool) note { return note{p.key, held, p.program.Address} }
+
 // note writes what the machine is.
-func (m *machine) note(held bool) error { return m.e.s.writeNote(m.e.spec, note{m.plan.key, held}) }
+func (m *machine) note(held bool) error { return m.e.s.writeNote(m.e.spec, m.plan.note(held)) }
 
 func (s *Service) writeNote(spec message.ItemHash, n note) error {
 	raw, err := json.Marshal(n)

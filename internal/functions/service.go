@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -135,6 +132,7 @@ func (s *Service) Run(ctx context.Context) error {
 		return err
 	}
 	close(s.taken)
+	s.work.Go(func() { s.forgetLogs(ctx) })
 	err := s.keep.run(ctx)
 	s.drain()
 	s.end()
@@ -325,21 +323,6 @@ func (s *Service) Held() []message.ItemHash {
 		}
 	}
 	return out
-}
-
-// Console returns what the machine of a program has written, and with follow what
-// comes, until ctx or the machine ends. What it wrote goes with it: a program without
-// a machine gives errs.NotFound.
-func (s *Service) Console(ctx context.Context, spec message.ItemHash, follow bool) (io.ReadCloser, error) {
-	dir := filepath.Join(s.programDir(spec), machineDir)
-	if _, err := os.Stat(dir); err != nil {
-		return nil, errs.New(errs.NotFound, "program %s has no machine now", spec)
-	}
-	r, err := vmm.Console(ctx, dir, 0, follow)
-	if err != nil {
-		return nil, fmt.Errorf("open console of program %s: %w", spec, err)
-	}
-	return r, nil
 }
 
 // Status is a machine of a program.

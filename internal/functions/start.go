@@ -66,7 +66,7 @@ func (s *Service) startPlan(ctx context.Context, e *entry, p *plan) (_ *machine,
 	if err := os.MkdirAll(filepath.Join(s.programDir(p.spec), volumeDir), 0o700); err != nil {
 		return nil, fmt.Errorf("make directory of program: %w", err)
 	}
-	if err := s.writeNote(p.spec, note{p.key, held}); err != nil {
+	if err := s.writeNote(p.spec, p.note(held)); err != nil {
 		return nil, err
 	}
 	spec, err := s.machineSpec(ctx, p)

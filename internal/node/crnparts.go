@@ -261,7 +261,14 @@ func (e executions) Past(ctx context.Context, spec message.ItemHash) (out *crn.E
 		}
 		return err
 	})
-	return out, err
+	if !errors.Is(err, errs.NotFound) || e.fns == nil {
+		return out, err
+	}
+	owner, err := e.fns.LogOwner(spec)
+	if err != nil {
+		return nil, err
+	}
+	return &crn.Execution{Hash: spec, Kind: crn.MicroVM, Owner: owner, Hypervisor: e.driver}, nil
 }
 
 // Records implements crn.Executions.

@@ -36,6 +36,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/process"
 )
 
 const (
@@ -206,26 +207,9 @@ func writeJSON(path string, v any) (err error) {
 }
 
 // writeFile is writeJSON for bytes.
-func writeFile(path string, raw []byte) (err error) {
-	defer func() { err = vmm.DiskError(err) }()
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return fmt.Errorf("make %s: %w", filepath.Base(path), err)
-	}
-	defer func() {
-		f.Close()
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	if _, err := f.Write(raw); err != nil {
-		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", filepath.Base(path), err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("put %s in place: %w", filepath.Base(path), err)
+func writeFile(path string, raw []byte) error {
+	if err := process.ReplaceFile(path, raw); err != nil {
+		return vmm.DiskError(err)
 	}
 	return syncDir(filepath.Dir(path))
 }

@@ -31,8 +31,12 @@ func (m *machine) Info() agent.Info {
 // Shutdown implements agent.Handler.
 func (m *machine) Shutdown() { m.end(guestShutdown) }
 
-// portMax is how long a stream may take to say where it goes.
-const portMax = 10 * time.Second
+const (
+	// portMax is how long a stream may take to say where it goes.
+	portMax = 10 * time.Second
+	// slowly is how long a call of /slow takes.
+	slowly = 300 * time.Millisecond
+)
 
 // serveStreams plays a function: it says that it is up, takes its configuration
 // and answers calls.
@@ -126,14 +130,14 @@ func (m *machine) configure(s io.Writer, r *bufio.Reader) {
 	}
 }
 
-// Told is what a function tells its caller, as JSON.
-type Told struct {
+// told is what a function tells its caller, as JSON.
+type told struct {
 	PID   int    `json:"pid"`
 	Calls int    `json:"calls"` // Of this machine, with this one.
 	Path  string `json:"path"`
 }
 
-// call answers a call with Told. At /slow it takes its time, at /die the program's
+// call answers a call with told. At /slow it takes its time, at /die the program's
 // process ends.
 func (m *machine) call(s io.Writer, r *bufio.Reader) {
 	run, err := guest.ReadRun(r)
@@ -142,16 +146,16 @@ func (m *machine) call(s io.Writer, r *bufio.Reader) {
 	}
 	switch run.Scope.Path {
 	case "/slow":
-		time.Sleep(300 * time.Millisecond)
+		<-time.After(slowly)
 	case "/die":
 		m.end(guestShutdown)
 		return
 	}
 	m.mu.Lock()
 	m.calls++
-	told := Told{PID: os.Getpid(), Calls: m.calls, Path: run.Scope.Path}
+	answer := told{PID: os.Getpid(), Calls: m.calls, Path: run.Scope.Path}
 	m.mu.Unlock()
-	body, err := json.Marshal(told)
+	body, err := json.Marshal(answer)
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}

@@ -9,7 +9,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -263,12 +262,8 @@ func (m *machine) serve() error {
 func each(l net.Listener, handle func(net.Conn)) {
 	for {
 		c, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
 		if err != nil {
-			time.Sleep(10 * time.Millisecond)
-			continue
+			return
 		}
 		handle(c)
 		c.Close()

@@ -40,7 +40,7 @@ func (p peersOf) Count() int { return len(p.host.Connected()) }
 // the message network know only one.
 func (n *Node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case n.machines != nil && (n.machines.Serves(r) || !isProducts(r.URL.Path)):
+	case n.machines != nil && (n.machines.Serves(r) || !isProducts(r.URL.Path) || n.machines.LeadsToFunction(r)):
 		n.machines.ServeHTTP(w, r)
 	case n.messages == nil:
 		n.handler.ServeHTTP(w, r)

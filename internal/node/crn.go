@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/url"
 	"path/filepath"
 	"strings"
 
@@ -66,7 +67,11 @@ func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, f
 	if core != nil {
 		public.References.APIServer = n.cfg.CoreNode.Servers[0]
 	}
-	n.machines, err = crn.New(crn.Self{Config: door, Secret: secret, Public: public}, parts, n.part("crn"))
+	self := crn.Self{Config: door, Secret: secret, Public: public}
+	if u, err := url.Parse(n.cfg.Node.PublicURL); err == nil && u.Hostname() != "" {
+		self.Names = append(self.Names, u.Hostname())
+	}
+	n.machines, err = crn.New(self, parts, n.part("crn"))
 	if err != nil {
 		return fmt.Errorf("build interface of the compute node: %w", err)
 	}

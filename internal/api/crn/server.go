@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -97,6 +98,8 @@ type Self struct {
 	Secret string
 	// Public is what everybody may know of the node's settings.
 	Public PublicConfig
+	// Names are further names of the node's host, which are no function's.
+	Names []string
 }
 
 // ReadSecret returns the secret in a file, which is made if it is not there. It
@@ -215,10 +218,22 @@ func (s *Server) Serves(r *http.Request) bool {
 	return ok
 }
 
+// LeadsToFunction reports whether the host of a request is a custom domain of a
+// function: then all paths are the function's. It may ask the domain name system.
+func (s *Server) LeadsToFunction(r *http.Request) bool {
+	host := hostname(r)
+	if s.isOwn(host) {
+		return false
+	}
+	_, ok := s.programOfDomain(r.Context(), host)
+	return ok
+}
+
 // isOwn reports whether a host is the node itself rather than a function's: its
 // domain, or an address of the network it is in.
 func (s *Server) isOwn(host string) bool {
-	return strings.EqualFold(host, s.self.Domain) || strings.EqualFold(host, "localhost") || net.ParseIP(strings.Trim(host, "[]")) != nil
+	own := func(name string) bool { return strings.EqualFold(host, name) }
+	return own(s.self.Domain) || slices.ContainsFunc(s.self.Names, own) || strings.EqualFold(host, "localhost") || net.ParseIP(strings.Trim(host, "[]")) != nil
 }
 
 // hostname is the host of a request without port.

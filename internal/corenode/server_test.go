@@ -365,3 +365,43 @@ func TestServersMisbehaveOverRealConnections(t *testing.T) {
 		t.Error("a redirect was followed")
 	}
 }
+
+func TestANodeFindsItselfInTheListOfNodes(t *testing.T) {
+	n := start(t)
+	owner, other, authority := key(t, "owner"), key(t, "other"), key(t, "authority")
+	register := func(k *ecdsa.PrivateKey, at string) message.ItemHash {
+		return n.post(k, "corechan-operation", fields{"action": "create-resource-node", "tags": []string{"create-resource-node", "mainnet"}, "details": fields{"name": "n", "type": "compute", "address": at}}, nil)
+	}
+	entry := func(hash message.ItemHash, k *ecdsa.PrivateKey, at, stream string) fields {
+		return fields{"hash": hash, "owner": addressOf(k), "address": at, "reward": "0xReward", "stream_reward": stream, "score": 0.5}
+	}
+	list := func(nodes ...fields) {
+		n.send(authority, message.TypeAggregate, fields{"key": "corechannel", "content": fields{"nodes": []fields{}, "resource_nodes": nodes}})
+	}
+	find := func(what, reward string, want message.ItemHash, kind errs.Kind) {
+		t.Helper()
+		got, err := n.ListedNode(t.Context(), addressOf(authority), "node.example", reward)
+		wantKind(t, what, err, kind)
+		if got != want {
+			t.Errorf("%s: node %q, want %q", what, got, want)
+		}
+	}
+	find("no list", "", "", errs.NotFound)
+	mine, theirs := register(owner, "https://node.example"), register(other, "https://node.example")
+	list(entry(theirs, other, "https://elsewhere.example", "0xB"))
+	find("not listed", "", "", errs.NotFound)
+	list(entry(theirs, other, "https://elsewhere.example", "0xB"), entry(mine, owner, "https://Node.example:443/", "0xA"))
+	find("listed", "", mine, "")
+	find("listed, for another receiver", "0xC", mine, "")
+	list(entry(theirs, other, "https://node.example", "0xB"), entry(mine, owner, "https://node.example/", "0xA"))
+	find("listed twice", "", "", errs.Conflict)
+	find("listed twice, of one receiver", "0xa", mine, "")
+	find("listed twice, of two rewards", "0xreward", "", errs.Conflict)
+	find("listed twice, of nobody", "0xC", "", errs.Conflict)
+	list(entry(mine, other, "https://node.example", "0xA"))
+	find("a lie about the owner", "", "", errs.NotFound)
+	list(entry(hash, owner, "https://node.example", "0xA"), entry("../x", owner, "https://node.example", "0xA"))
+	find("no such message", "", "", errs.NotFound)
+	n.send(authority, message.TypeAggregate, fields{"key": "corechannel", "content": fields{"resource_nodes": "none"}})
+	find("no list at all", "", "", errs.Unavailable)
+}

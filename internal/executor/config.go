@@ -40,7 +40,7 @@ type Config struct {
 	LeaseRetention     time.Duration `toml:"lease_retention"`       // How long the disk of a machine of the message network is kept that has ended.
 	WatchInterval      time.Duration `toml:"watch_interval"`        // Time between two questions to core channel nodes about messages and payments.
 	BackupMiBPerSecond int64         `toml:"backup_mib_per_second"` // How fast a backup reads each disk, at most; 0 = as fast as it goes.
-	NodeHash           string        `toml:"node_hash"`             // Item hash under which the message network knows the node; "" = machines that name a node are refused.
+	NodeHash           string        `toml:"node_hash"`             // Item hash under which the message network knows the node; "" = it is looked for in the list of nodes by [crn] domain.
 	Receiver           string        `toml:"receiver"`              // Address that streams of tokens for machines must flow to; "" = none are taken.
 	AdInterval         time.Duration `toml:"ad_interval"`           // Time between two capacity ads; changes are advertised at once.
 	OnExit             string        `toml:"on_exit"`               // What happens to machines when the node exits: keep or stop.

@@ -89,6 +89,13 @@ type CoreNodes interface {
 	Aggregate(ctx context.Context, address, key string) (json.RawMessage, error)
 }
 
+// Identity is how the message network knows the node.
+type Identity interface {
+	// NodeHash returns the message that registered the node, and false as long as
+	// it is not known.
+	NodeHash() (message.ItemHash, bool)
+}
+
 // Self is the compute node that executes.
 type Self struct {
 	NodeID      uint32
@@ -115,6 +122,7 @@ type Parts struct {
 	Chain     Chain
 	Core      CoreNodes    // nil on a node that takes no machines from the message network.
 	Exports   ExportSource // nil fetches by HTTP.
+	Identity  Identity     // nil knows what the settings say.
 }
 
 // Supervisor runs machines. Use New.

@@ -390,10 +390,10 @@ func (s *Supervisor) Paid(ctx context.Context, spec message.ItemHash, sender str
 // mayRequest refuses what this node does not start on anybody's word.
 func (s *Supervisor) mayRequest(ctx context.Context, l state.Lease, i *message.Instance) error {
 	if r := i.Requirements; r != nil && r.Node != nil && r.Node.NodeHash != nil {
-		switch want := *r.Node.NodeHash; {
-		case s.cfg.NodeHash == "":
+		switch own, known := s.nodeHash(); {
+		case !known:
 			return refuse(NodeUnknown, "Node hash not yet discovered, cannot accept targeted allocations")
-		case string(want) != s.cfg.NodeHash:
+		case own != *r.Node.NodeHash:
 			return refuse(OtherNode, "Instance is allocated to a different node")
 		}
 	}
@@ -413,6 +413,14 @@ func (s *Supervisor) mayRequest(ctx context.Context, l state.Lease, i *message.I
 	default:
 		return refuse(WrongPayment, "Invalid payment method")
 	}
+}
+
+// nodeHash is the message under which the network knows the node.
+func (s *Supervisor) nodeHash() (message.ItemHash, bool) {
+	if s.cfg.NodeHash != "" || s.parts.Identity == nil {
+		return message.ItemHash(s.cfg.NodeHash), s.cfg.NodeHash != ""
+	}
+	return s.parts.Identity.NodeHash()
 }
 
 // away says that nobody could tell.

@@ -39,10 +39,10 @@ func (n *Node) addCompute(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	messages := found{n.ingest, core}
+	messages, own := found{n.ingest, core}, n.findIdentity(core)
 	parts := executor.Parts{
 		DB: n.db, Driver: driver, Network: network, Messages: messages, Images: images{n.storage, n.blobs},
-		Publisher: publisher{n.host}, Chain: n.mirror,
+		Publisher: publisher{n.host}, Chain: n.mirror, Identity: own,
 	}
 	if core != nil {
 		parts.Core = core
@@ -74,7 +74,7 @@ func (n *Node) addCompute(ctx context.Context) error {
 	n.add("executor", exec.Run)
 	n.add("settlement", settler.Run)
 	n.add("vmnet", network.Run)
-	if err := n.serveMachines(exec, core, fns, driver.Name()); err != nil {
+	if err := n.serveMachines(exec, core, own, fns, driver.Name()); err != nil {
 		return err
 	}
 	n.serve(v1.Compute, v1.Parts{Console: exec, Machines: exec, Drainer: exec})

@@ -31,7 +31,7 @@ func (n *Node) openCoreNodes() (*corenode.Client, error) {
 
 // serveMachines makes the interface that clients and schedulers of the Aleph
 // network know of compute nodes, beside the product's own.
-func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, fns *functions.Service, driver string) error {
+func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, own *identity, fns *functions.Service, driver string) error {
 	secret, err := crn.ReadSecret(filepath.Join(n.cfg.Node.DataDir, "login_token"))
 	if err != nil {
 		return err
@@ -43,7 +43,7 @@ func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, f
 	messages := found{n.ingest, core}
 	parts := crn.Parts{
 		Machines: machines{exec, fns}, Executions: executions{n.db, exec, fns, messages, driver}, Messages: messages, Payments: payments{exec},
-		Rights: rights{core}, Identity: identity(n.cfg.Executor.NodeHash), Host: host, Logs: consoles{exec, fns}, Resolver: net.DefaultResolver,
+		Rights: rights{core}, Identity: own, Host: host, Logs: consoles{exec, fns}, Resolver: net.DefaultResolver,
 		Backups: crnBackups{exec}, Migrations: crnMoves{exec},
 	}
 	door := n.cfg.CRN

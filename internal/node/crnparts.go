@@ -459,12 +459,6 @@ func (r rights) Security(ctx context.Context, owner string) (authz.Security, err
 	return r.core.Security(ctx, owner)
 }
 
-// identity is the message under which the network knows the node; "" for none.
-type identity string
-
-// NodeHash implements crn.Identity.
-func (i identity) NodeHash() (message.ItemHash, bool) { return message.ItemHash(i), i != "" }
-
 // consoles reads what machines have written.
 type consoles struct {
 	exec *executor.Supervisor

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -18,6 +19,9 @@ const settingsKey = "settings"
 
 // signersMax bounds the schedulers that are named.
 const signersMax = 256
+
+// timestampMax bounds the times of settings, in Unix seconds: the year 9999.
+const timestampMax = 253_402_300_800
 
 // Aggregate returns the value of a key of an address's aggregate as it is now, or
 // errs.NotFound. Nothing is kept of it: an owner who has just changed it means what it
@@ -73,39 +77,82 @@ func (c *Client) Security(ctx context.Context, owner string) (authz.Security, er
 	})
 }
 
+// settings are what the settings of the network say.
+type settings struct {
+	signers []common.Address
+	wallet  string
+	since   time.Time
+	// unclear is why nobody can tell who the community is; nil otherwise.
+	unclear error
+}
+
 // Signers returns the schedulers that the settings of the network name; there may be none.
 func (c *Client) Signers(ctx context.Context) ([]common.Address, error) {
-	return c.signers.get(ctx, settingsKey, func(ctx context.Context) ([]common.Address, bool, error) {
+	of, err := c.settingsNow(ctx)
+	return of.signers, err
+}
+
+// Community returns the address that gets a part of the streams that pay machines, and since
+// when: machines that are older pay their node alone. It is "" when the settings of the
+// network name nobody, and all flows to the nodes.
+func (c *Client) Community(ctx context.Context) (wallet string, since time.Time, err error) {
+	of, err := c.settingsNow(ctx)
+	if err == nil {
+		err = of.unclear
+	}
+	return of.wallet, of.since, err
+}
+
+func (c *Client) settingsNow(ctx context.Context) (settings, error) {
+	return c.settings.get(ctx, settingsKey, func(ctx context.Context) (settings, bool, error) {
 		raw, err := c.Aggregate(ctx, c.cfg.SettingsAddress, settingsKey)
 		if errors.Is(err, errs.NotFound) {
-			return nil, true, nil
+			return settings{}, true, nil
 		}
 		if err != nil {
-			return nil, false, err
+			return settings{}, false, err
 		}
-		signers, err := readSigners(raw)
-		return signers, true, err
+		of, err := readSettings(raw)
+		return of, true, err
 	})
 }
 
-// readSigners reads the settings. An entry that is no address names nobody, and the
+// readSettings reads the settings. An entry that is no address names nobody, and the
 // others still count.
-func readSigners(raw []byte) ([]common.Address, error) {
-	var settings struct {
-		Signers []json.RawMessage `json:"authorized_allocation_signers"`
+func readSettings(raw []byte) (settings, error) {
+	var in struct {
+		Signers   []json.RawMessage `json:"authorized_allocation_signers"`
+		Wallet    json.RawMessage   `json:"community_wallet_address"`
+		Timestamp json.RawMessage   `json:"community_wallet_timestamp"`
 	}
-	if err := decode(raw, &settings); err != nil {
-		return nil, errs.New(errs.Unavailable, "settings of the network: %w", err)
+	if err := decode(raw, &in); err != nil {
+		return settings{}, errs.New(errs.Unavailable, "settings of the network: %w", err)
 	}
-	if len(settings.Signers) > signersMax {
-		return nil, errs.New(errs.Unavailable, "settings of the network: they name %d schedulers, at most %d are read", len(settings.Signers), signersMax)
+	if len(in.Signers) > signersMax {
+		return settings{}, errs.New(errs.Unavailable, "settings of the network: they name %d schedulers, at most %d are read", len(in.Signers), signersMax)
 	}
-	var out []common.Address
-	for _, entry := range settings.Signers {
+	var out settings
+	for _, entry := range in.Signers {
 		var text string
 		if json.Unmarshal(entry, &text) == nil && common.IsHexAddress(text) {
-			out = append(out, common.HexToAddress(text))
+			out.signers = append(out.signers, common.HexToAddress(text))
 		}
 	}
+	out.wallet, out.since, out.unclear = readCommunity(in.Wallet, in.Timestamp)
 	return out, nil
+}
+
+// readCommunity reads who gets a part of streams. Settings that are wrong name nobody, and
+// do not say that nobody gets one: who pays its part must not count as one who does not pay.
+func readCommunity(wallet, since json.RawMessage) (address string, at time.Time, err error) {
+	isNone := func(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
+	if isNone(wallet) || isNone(since) {
+		return "", time.Time{}, nil
+	}
+	var seconds float64
+	if json.Unmarshal(wallet, &address) != nil || !common.IsHexAddress(address) || json.Unmarshal(since, &seconds) != nil ||
+		seconds < 0 || seconds > timestampMax {
+		return "", time.Time{}, errs.New(errs.Unavailable, "settings of the network: community wallet %.80s since %.40s is none", wallet, since)
+	}
+	return common.HexToAddress(address).Hex(), time.Unix(int64(seconds), 0).UTC(), nil
 }

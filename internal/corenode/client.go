@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -45,7 +44,7 @@ type Client struct {
 	prices    *cache[*big.Rat]
 	balances  *cache[balance]
 	rights    *cache[authz.Security]
-	signers   *cache[[]common.Address]
+	settings  *cache[settings]
 	versions  *cache[*message.Envelope]
 
 	requests *prometheus.CounterVec
@@ -67,7 +66,7 @@ func New(cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Client, erro
 		prices:    newCache[*big.Rat](cfg.PriceTTL, cfg.CacheEntries),
 		balances:  newCache[balance](cfg.BalanceTTL, cfg.CacheEntries),
 		rights:    newCache[authz.Security](cfg.AggregateTTL, cfg.CacheEntries),
-		signers:   newCache[[]common.Address](cfg.AggregateTTL, 1),
+		settings:  newCache[settings](cfg.AggregateTTL, 1),
 		versions:  newCache[*message.Envelope](cfg.StandingTTL, cfg.CacheEntries),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aleph_corenode_requests_total",

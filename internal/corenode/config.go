@@ -23,7 +23,7 @@ const (
 // Config says which core channel nodes are asked, and how.
 type Config struct {
 	Servers         []string      `toml:"servers"`          // Base URLs of core channel nodes, asked in this order; none = the message network is not asked. https://official.aleph.cloud is one of the public network.
-	SettingsAddress string        `toml:"settings_address"` // Address whose aggregate settings names the schedulers.
+	SettingsAddress string        `toml:"settings_address"` // Address whose aggregate settings names the schedulers, and who gets a part of streams.
 	Timeout         time.Duration `toml:"timeout"`          // The longest that one server may take to answer.
 	Parallel        int           `toml:"parallel"`         // Requests at one time.
 	AnswerMaxBytes  int64         `toml:"answer_max_bytes"` // The longest answer that is read.

@@ -657,3 +657,34 @@ func TestSchedulersAreThoseOfTheSettings(t *testing.T) {
 		}
 	}
 }
+
+func TestTheCommunityIsThatOfTheSettings(t *testing.T) {
+	const wallet = "0x5aBd3258C5492fD378EBC2e0017416E199e5Da56"
+	says := func(value string) http.HandlerFunc {
+		return says(`{"address":"` + corenode.DefaultConfig().SettingsAddress + `","data":{"settings":` + value + `}}`)
+	}
+	for name, tt := range map[string]struct {
+		server http.HandlerFunc
+		wallet string
+		since  time.Time
+		kind   errs.Kind
+	}{
+		"named": {
+			says(`{"community_wallet_address":"` + strings.ToLower(wallet) + `","community_wallet_timestamp":1739301770}`),
+			wallet, time.Unix(1739301770, 0).UTC(), "",
+		},
+		"not named":    {says(`{}`), "", time.Time{}, ""},
+		"without time": {says(`{"community_wallet_address":"` + wallet + `"}`), "", time.Time{}, ""},
+		"no settings":  {unknown(), "", time.Time{}, ""},
+		// Who could pay what nobody can read must not count as unpaid.
+		"no address":   {says(`{"community_wallet_address":"x","community_wallet_timestamp":1}`), "", time.Time{}, errs.Unavailable},
+		"no time":      {says(`{"community_wallet_address":"` + wallet + `","community_wallet_timestamp":"soon"}`), "", time.Time{}, errs.Unavailable},
+		"nobody tells": {nil, "", time.Time{}, errs.Unavailable},
+	} {
+		got, since, err := open(t, &network{servers: map[string]http.HandlerFunc{"a": tt.server}}).Community(t.Context())
+		wantKind(t, name, err, tt.kind)
+		if got != tt.wallet || !since.Equal(tt.since) {
+			t.Errorf("%s: %q since %v, want %q since %v", name, got, since, tt.wallet, tt.since)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/common/hexutil"
@@ -25,6 +26,9 @@ const (
 	flowBits = 96
 	wordLen  = 32
 	decimals = 18
+	// blockAgeMax is how old the newest block of an RPC may be. One that stands still
+	// says nothing of what flows now.
+	blockAgeMax = 10 * time.Minute
 )
 
 // rpc is a JSON-RPC server of a chain.
@@ -88,8 +92,13 @@ func (c *Client) flow(ctx context.Context, r *rpc, name string, call any) (*big.
 		}
 		r.checked.Store(true)
 	}
+	block, err := c.newest(ctx, r, name)
+	if err != nil {
+		return nil, err
+	}
 	var word hexutil.Bytes
-	if err := c.call(ctx, r, name, &word, "eth_call", call, "latest"); err != nil {
+	// Of that block: servers that share a name need not be as far as each other.
+	if err := c.call(ctx, r, name, &word, "eth_call", call, block); err != nil {
 		return nil, err
 	}
 	if len(word) != wordLen {
@@ -100,6 +109,25 @@ func (c *Client) flow(ctx context.Context, r *rpc, name string, call any) (*big.
 		return nil, fmt.Errorf("%s answered with %s, which is no flow", name, word)
 	}
 	return new(big.Rat).SetFrac(flow, new(big.Int).Exp(big.NewInt(10), big.NewInt(decimals), nil)), nil
+}
+
+// newest returns the number of the newest block of an RPC that keeps up with its chain.
+func (c *Client) newest(ctx context.Context, r *rpc, name string) (hexutil.Uint64, error) {
+	var block *struct {
+		Number    *hexutil.Uint64 `json:"number"`
+		Timestamp *hexutil.Uint64 `json:"timestamp"`
+	}
+	if err := c.call(ctx, r, name, &block, "eth_getBlockByNumber", "latest", false); err != nil {
+		return 0, err
+	}
+	if block == nil || block.Number == nil || block.Timestamp == nil || uint64(*block.Timestamp) > timestampMax {
+		return 0, fmt.Errorf("%s answered with no block", name)
+	}
+	at := time.Unix(int64(*block.Timestamp), 0)
+	if age := time.Since(at).Abs(); age > blockAgeMax {
+		return 0, fmt.Errorf("%s has a newest block of %s, more than %s from now: it does not keep up, or the clock here is wrong", name, at.UTC().Format(time.RFC3339), blockAgeMax)
+	}
+	return *block.Number, nil
 }
 
 // call is one call of a JSON-RPC.

@@ -1,12 +1,15 @@
 package corenode_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"math/big"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum/accounts/abi"
 	"github.com/ethereum/go-ethereum/common"
@@ -49,11 +52,15 @@ func chainWith(t *testing.T, id, result string, rate *big.Int) http.HandlerFunc 
 			says(`{"jsonrpc":"2.0","id":1,"result":"`+id+`"}`)(w, r)
 			return
 		}
+		if call.Method == "eth_getBlockByNumber" {
+			says(fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"result":{"number":"0x2a","timestamp":"0x%x"}}`, time.Now().Unix()))(w, r)
+			return
+		}
 		var tx struct {
 			To   common.Address
 			Data hexutil.Bytes
 		}
-		if len(call.Params) != 2 || json.Unmarshal(call.Params[0], &tx) != nil || string(call.Params[1]) != `"latest"` || call.Method != "eth_call" {
+		if len(call.Params) != 2 || json.Unmarshal(call.Params[0], &tx) != nil || string(call.Params[1]) != `"0x2a"` || call.Method != "eth_call" {
 			t.Errorf("call is %s", raw)
 		}
 		if result != "" {
@@ -82,6 +89,23 @@ func chainWith(t *testing.T, id, result string, rate *big.Int) http.HandlerFunc 
 	}
 }
 
+// blockOf is a chain whose newest block is of a time; of none at all for the zero one.
+func blockOf(chain http.HandlerFunc, at time.Time) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		raw, err := io.ReadAll(r.Body)
+		if err == nil && strings.Contains(string(raw), "eth_getBlockByNumber") {
+			block := "null"
+			if !at.IsZero() {
+				block = fmt.Sprintf(`{"number":"0x2a","timestamp":"0x%x"}`, at.Unix())
+			}
+			says(`{"jsonrpc":"2.0","id":1,"result":`+block+`}`)(w, r)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(raw))
+		chain(w, r)
+	}
+}
+
 func streaming(t *testing.T, n *network) *corenode.Client {
 	t.Helper()
 	return open(t, n, func(cfg *corenode.Config) { cfg.Avalanche.RPCURL = "https://rpc/secret, https://spare/secret" })
@@ -98,8 +122,8 @@ func TestFlowsAreReadFromTheContract(t *testing.T) {
 	if err != nil || flow.Sign() != 0 {
 		t.Errorf("flow back is %v, %v, want 0", flow, err)
 	}
-	if got := n.hosts(); got != "rpc rpc rpc" {
-		t.Errorf("asked %q, want the id of the chain once", got)
+	if got := n.hosts(); got != "rpc rpc rpc rpc rpc" {
+		t.Errorf("asked %q, want the id of the chain once, and the newest block each time", got)
 	}
 }
 
@@ -124,6 +148,9 @@ func TestFlowsThatAreNoneAreDoubt(t *testing.T) {
 		"not found":        answers(404, "text/plain", ""),
 		"redirects":        answers(307, "text/plain", "", "Location", "https://spare/"),
 		"too long a reply": says(`"` + strings.Repeat("x", 1<<20) + `"`),
+		"stands still":     blockOf(good, time.Now().Add(-time.Hour)),
+		"is of tomorrow":   blockOf(good, time.Now().Add(24*time.Hour)),
+		"has no block":     blockOf(good, time.Time{}),
 	} {
 		n := &network{servers: map[string]http.HandlerFunc{"rpc": bad}}
 		_, err := streaming(t, n).Flow(t.Context(), "AVAX", payer, receiver)

@@ -28,6 +28,9 @@ type core struct {
 	credits  int64
 	ports    string // "" = there is no aggregate.
 	asked    int
+	flows    map[string]string // Tokens per second, by who gets them.
+	wallet   string            // Of the community.
+	since    time.Time         // When it began to get its part.
 }
 
 func newCore() *core { return &core{standing: "processed", credits: 1_000_000} }
@@ -57,8 +60,24 @@ func (c *core) Balance(context.Context, string) (held, credits *big.Rat, err err
 	return new(big.Rat), big.NewRat(c.credits, 1), c.away
 }
 
-func (c *core) Flow(context.Context, message.Chain, string, string) (*big.Rat, error) {
-	return nil, errs.New(errs.Unavailable, "no flows here")
+func (c *core) Flow(_ context.Context, chain message.Chain, _, to string) (*big.Rat, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if chain != "AVAX" {
+		return nil, errs.New(errs.Invalid, "no streams on %s", chain)
+	}
+	flow, ok := c.flows[to]
+	if !ok {
+		return nil, errs.New(errs.Unavailable, "nobody says what flows to %s", to)
+	}
+	out, _ := new(big.Rat).SetString(flow)
+	return out, c.away
+}
+
+func (c *core) Community(context.Context) (string, time.Time, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wallet, c.since, c.away
 }
 
 func (c *core) Aggregate(context.Context, string, string) (json.RawMessage, error) {

@@ -84,6 +84,9 @@ type CoreNodes interface {
 	Balance(ctx context.Context, address string) (held, credits *big.Rat, err error)
 	// Flow returns the tokens per second that flow from one to the other.
 	Flow(ctx context.Context, chain message.Chain, from, to string) (*big.Rat, error)
+	// Community returns the address that gets a part of streams, and since when;
+	// "" if there is none.
+	Community(ctx context.Context) (wallet string, since time.Time, err error)
 	// Aggregate returns the value of a key of an address's aggregate, or
 	// errs.NotFound.
 	Aggregate(ctx context.Context, address, key string) (json.RawMessage, error)

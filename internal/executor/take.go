@@ -42,7 +42,10 @@ const (
 	TooLittleHeld                  // Its sender holds too little.
 	TooFewCredits                  // Its owner has too few credits.
 	NoFlow                         // No tokens flow.
-	TooLittleFlow                  // Too few tokens flow.
+	TooLittleFlow                  // Too few tokens flow to the node.
+	TooLittleForCommunity          // Too few tokens flow to the community.
+	WrongAddress                   // Its owner has no address that tokens flow from.
+	WrongChain                     // No tokens flow on its chain.
 	CannotRun                      // It asks for what the node cannot give.
 	NetworkAway                    // Nobody could tell whether it is paid.
 	MessageNotFound                // Nobody has its message.
@@ -459,34 +462,6 @@ func (s *Supervisor) enoughHeld(ctx context.Context, l state.Lease) error {
 		return &Refusal{Why: TooLittleHeld, Text: "Insufficient balance for this instance", Required: price, Available: held}
 	}
 	return nil
-}
-
-func (s *Supervisor) enoughFlow(ctx context.Context, l state.Lease, i *message.Instance) error {
-	p := i.Payment
-	if s.cfg.Receiver == "" || p == nil || p.Receiver == nil || *p.Receiver != s.cfg.Receiver {
-		return refuse(OtherReceiver, "Message is not for this instance")
-	}
-	price, err := s.parts.Core.Price(ctx, l.Spec)
-	if err != nil {
-		return away(err)
-	}
-	flow, err := s.parts.Core.Flow(ctx, flowChain(i), l.Owner, s.cfg.Receiver)
-	switch {
-	case err != nil:
-		return away(err)
-	case flow.Sign() == 0:
-		return refuse(NoFlow, "Empty payment stream for this instance")
-	case flow.Cmp(price) < 0:
-		return &Refusal{Why: TooLittleFlow, Text: "Insufficient payment stream", Required: price, Available: flow}
-	}
-	return nil
-}
-
-func flowChain(i *message.Instance) message.Chain {
-	if i.Payment == nil || i.Payment.Chain == nil {
-		return ""
-	}
-	return *i.Payment.Chain
 }
 
 // waitUp waits until the machine's process is up, or it has failed.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/big"
+	"maps"
 	"sync"
 	"time"
 
@@ -145,26 +145,35 @@ func (s *Supervisor) askPaying(ctx context.Context, open []state.Lease, head uin
 		if unknown[a] {
 			continue // Without the price of one, the sum is not known.
 		}
-		have, unit, err := s.balance(ctx, a)
+		said, err := s.judge(ctx, a, of, head)
 		if err != nil {
 			s.log.Debug("nobody said what an owner has", "owner", a.owner, "err", err)
 			continue
 		}
-		for spec, said := range share(of, have, unit, a.payment == string(message.PayCredit), head) {
-			out[spec] = said
-		}
+		maps.Copy(out, said)
 	}
 	return out
 }
 
-func (s *Supervisor) balance(ctx context.Context, a account) (have *big.Rat, unit string, err error) {
+// judge tells which machines of an account are paid, or why nobody can tell.
+func (s *Supervisor) judge(ctx context.Context, a account, of []claim, head uint64) (map[message.ItemHash]answer, error) {
 	if a.payment == string(message.PaySuperfluid) {
-		have, err = s.parts.Core.Flow(ctx, message.Chain(a.chain), a.owner, s.cfg.Receiver)
-		return have, "tokens per second", err
+		c, err := s.community(ctx)
+		if err != nil {
+			return nil, err
+		}
+		have, err := s.flows(ctx, message.Chain(a.chain), a.owner, c)
+		if err != nil {
+			return nil, err
+		}
+		return shareFlows(of, have, c, head), nil
 	}
 	held, credits, err := s.parts.Core.Balance(ctx, a.owner)
-	if a.payment == string(message.PayCredit) {
-		return credits, "credits", err
+	if err != nil {
+		return nil, err
 	}
-	return held, "tokens", err
+	if a.payment == string(message.PayCredit) {
+		return share(of, credits, "credits", true, head), nil
+	}
+	return share(of, held, "tokens", false, head), nil
 }

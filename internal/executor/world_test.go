@@ -568,6 +568,15 @@ func (s *source) held(n int) *message.Envelope {
 		address(s.t, payerKey).Hex(), 1_700_000_000+n, s.image().ItemHash))
 }
 
+// streamed returns the nth INSTANCE message that a stream of tokens to a receiver pays.
+func (s *source) streamed(n int, chain, receiver string) *message.Envelope {
+	s.t.Helper()
+	return s.content(fmt.Sprintf(`{"address":%q,"time":%d,"allow_amend":false,"environment":{"internet":true,"aleph_api":false},
+		"resources":{"vcpus":1,"memory":512,"seconds":30},"payment":{"chain":%q,"receiver":%q,"type":"superfluid"},"volumes":[],
+		"rootfs":{"parent":{"ref":"%s"},"persistence":"host","size_mib":1000}}`,
+		address(s.t, payerKey).Hex(), 1_700_000_000+n, chain, receiver, s.image().ItemHash))
+}
+
 func (s *source) content(content string) *message.Envelope {
 	s.t.Helper()
 	return s.sign(message.TypeInstance, content)

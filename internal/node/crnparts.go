@@ -434,6 +434,12 @@ func (p payments) Check(ctx context.Context, m *crn.Message, want *message.Insta
 		out.Why = crn.NoStream
 	case executor.TooLittleFlow:
 		out.Why = crn.LowStream
+	case executor.TooLittleForCommunity:
+		out.Why = crn.LowCommunityStream
+	case executor.WrongAddress:
+		out.Why = crn.WrongAddress
+	case executor.WrongChain:
+		out.Why = crn.WrongChain
 	default:
 		return errs.New(errs.Unavailable, "%s", r.Text)
 	}

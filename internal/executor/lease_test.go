@@ -335,6 +335,37 @@ func TestOrdersOfTheOwner(t *testing.T) {
 	})
 }
 
+func TestAnOwnerStartsWhatWasStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s, stop := leasing(t)
+		defer stop()
+		ctx, held, paid := t.Context(), w.src.held(1).ItemHash, w.src.instance(2).ItemHash
+		if _, err := s.Allocate(ctx, "0xscheduler", []message.ItemHash{held}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Resume(ctx, paid); err != nil {
+			t.Errorf("Resume of what never ran: %v, want it started as by Request", err)
+		}
+		for _, spec := range []message.ItemHash{held, paid} {
+			time.Sleep(time.Second)
+			if _, err := s.Stop(ctx, spec, "0xowner"); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Resume(ctx, spec); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			w.wantState(spec, state.VMRunning)
+		}
+		if _, err := s.Stop(ctx, paid, "0xowner"); err != nil {
+			t.Fatal(err)
+		}
+		w.core.set(func(c *core) { c.credits = 3599 })
+		w.wantRefusal(s.Resume(ctx, paid), executor.TooFewCredits)
+		w.wantRefusal(s.Request(ctx, held), executor.WrongPayment)
+	})
+}
+
 // TestAnOrderOutlivesACrash stops the node at each of the calls of a reboot and
 // of a reinstallation: the machine runs again, with what was ordered done.
 func TestAnOrderOutlivesACrash(t *testing.T) {

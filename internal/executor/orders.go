@@ -29,6 +29,23 @@ func (s *Supervisor) Stop(ctx context.Context, spec message.ItemHash, by string)
 	return hasProcess(vm.State), s.awaitDown(ctx, spec)
 }
 
+// Resume starts the machine again that its owner stopped, and waits until its
+// process is up. What a scheduler wants needs no payment; the rest is as Request.
+func (s *Supervisor) Resume(ctx context.Context, spec message.ItemHash) error {
+	l, err := s.db.Lease(ctx, spec)
+	if err != nil && !errors.Is(err, errs.NotFound) {
+		return err
+	}
+	kind, by := state.LeaseRequested, ""
+	if err == nil && l.Open() && l.Kind == state.LeaseScheduled {
+		kind, by = l.Kind, l.By
+	}
+	if err := s.take(ctx, spec, kind, by); err != nil {
+		return err
+	}
+	return s.waitUp(ctx, spec)
+}
+
 // Reboot shuts the machine down and starts it again. It reports whether the
 // machine ran; one that did not is started.
 func (s *Supervisor) Reboot(ctx context.Context, spec message.ItemHash, by string) (ran bool, err error) {

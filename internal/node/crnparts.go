@@ -105,6 +105,14 @@ func (m machines) Start(ctx context.Context, vm message.ItemHash) error {
 	return m.exec.Request(ctx, vm)
 }
 
+// Resume implements crn.Machines.
+func (m machines) Resume(ctx context.Context, vm message.ItemHash) error {
+	if m.isProgram(vm) {
+		return m.fns.Hold(ctx, vm)
+	}
+	return told(m.exec.Resume(ctx, vm))
+}
+
 // Reserve implements crn.Machines.
 func (m machines) Reserve(ctx context.Context, _ string, want *message.Instance) (time.Time, error) {
 	return m.exec.Reserve(ctx, want)
@@ -415,7 +423,11 @@ type payments struct{ exec *executor.Supervisor }
 
 // Check implements crn.Payments.
 func (p payments) Check(ctx context.Context, m *crn.Message, want *message.Instance) error {
-	err := p.exec.Paid(ctx, m.Hash, m.Sender, want)
+	return told(p.exec.Paid(ctx, m.Hash, m.Sender, want))
+}
+
+// told is a refusal of the executor as clients are told it.
+func told(err error) error {
 	var r *executor.Refusal
 	if !errors.As(err, &r) {
 		return err

@@ -175,7 +175,7 @@ func (s *Server) notify(c *call) error {
 		return s.wrongBody(c, wrongHash(*in.Instance, "instance"))
 	}
 	c.unhurried()
-	done, err := s.starts.Do(c.r.Context(), vm, func(ctx context.Context) (*notification, error) { return s.start(ctx, vm) })
+	done, err := s.starts.Do(c.r.Context(), vm, func(ctx context.Context) (*notification, error) { return s.startPaid(ctx, vm) })
 	switch {
 	case err != nil:
 		return err
@@ -186,8 +186,8 @@ func (s *Server) notify(c *call) error {
 	}
 }
 
-// start starts an instance if it may start here.
-func (s *Server) start(ctx context.Context, vm message.ItemHash) (*notification, error) {
+// startPaid starts an instance if it may start here.
+func (s *Server) startPaid(ctx context.Context, vm message.ItemHash) (*notification, error) {
 	leave, err := s.look()
 	if err != nil {
 		return nil, err

@@ -97,8 +97,10 @@ func TestOwnersOperate(t *testing.T) {
 	}{
 		{"stop", "POST", "/stop", "", nil, 200, "Stopped VM with ref " + ref, "stop " + ref},
 		{"stop again", "POST", "/stop", "", stopped, 200, "Already stopped, nothing to do", ""},
+		{"start", "POST", "/start", "", stopped, 200, "Started VM with ref " + ref, "resume " + ref},
+		{"start of one that runs", "POST", "/start", "", nil, 200, "Already running, nothing to do", ""},
 		{"reboot", "POST", "/reboot", "", nil, 200, "Rebooted VM with ref " + ref, "reboot " + ref},
-		{"reboot of one that is stopped", "POST", "/reboot", "", stopped, 200, "Starting VM (was not running) with ref " + ref, "start " + ref},
+		{"reboot of one that is stopped", "POST", "/reboot", "", stopped, 200, "Starting VM (was not running) with ref " + ref, "resume " + ref},
 		{"erase", "POST", "/erase", "", nil, 200, "Erased VM with ref " + ref, "erase " + ref},
 		{"reinstall", "POST", "/reinstall", "", nil, 200, "Reinstalled VM with ref " + ref, "reinstall all"},
 		{"reinstall of the root disk", "POST", "/reinstall?erase_volumes=false", "", nil, 200, "Reinstalled VM with ref " + ref, "reinstall root"},

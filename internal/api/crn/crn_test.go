@@ -171,6 +171,10 @@ func (w *world) Start(_ context.Context, vm message.ItemHash) error {
 	return w.note("start " + string(vm))
 }
 
+func (w *world) Resume(_ context.Context, vm message.ItemHash) error {
+	return w.note("resume " + string(vm))
+}
+
 func (w *world) Reserve(_ context.Context, by string, _ *message.Instance) (time.Time, error) {
 	return clock().Add(time.Minute), w.note("reserve " + by)
 }

@@ -66,6 +66,20 @@ func (s *Server) stop(c *call) error {
 	return s.done(c, s.parts.Machines.Stop(c.r.Context(), e.Hash), "Stopped VM with ref ", e.Hash)
 }
 
+// start starts a machine that its owner stopped.
+func (s *Server) start(c *call) error {
+	e, err := s.owned(c)
+	if err != nil {
+		return err
+	}
+	if e.Running {
+		s.text(c, http.StatusOK, "Already running, nothing to do")
+		return nil
+	}
+	c.unhurried()
+	return s.done(c, s.parts.Machines.Resume(c.r.Context(), e.Hash), "Started VM with ref ", e.Hash)
+}
+
 // reboot starts a machine that does not run: the reference only says so.
 func (s *Server) reboot(c *call) error {
 	e, err := s.owned(c)
@@ -74,7 +88,7 @@ func (s *Server) reboot(c *call) error {
 	}
 	c.unhurried()
 	if !e.Running {
-		return s.done(c, s.parts.Machines.Start(c.r.Context(), e.Hash), "Starting VM (was not running) with ref ", e.Hash)
+		return s.done(c, s.parts.Machines.Resume(c.r.Context(), e.Hash), "Starting VM (was not running) with ref ", e.Hash)
 	}
 	return s.done(c, s.parts.Machines.Reboot(c.r.Context(), e.Hash), "Rebooted VM with ref ", e.Hash)
 }

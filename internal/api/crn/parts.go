@@ -115,10 +115,13 @@ type Machines interface {
 	// Admit gives errs.Exhausted if there is no room for a machine that is not
 	// here yet.
 	Admit(ctx context.Context, vm message.ItemHash, want *message.Instance) error
-	// Start starts a machine whose owner or message asks for it, and returns
-	// once it is up. One that runs is left alone. The context bounds the waiting
-	// only: who asked may go away.
+	// Start starts a machine whose message asks for it, and returns once it is
+	// up. One that runs is left alone. The context bounds the waiting only: who
+	// asked may go away.
 	Start(ctx context.Context, vm message.ItemHash) error
+	// Resume is Start for an owner who has stopped the machine: it gives an
+	// *Unpaid if nobody pays for it.
+	Resume(ctx context.Context, vm message.ItemHash) error
 	// Reserve keeps what a machine needs for an address, or gives errs.Exhausted
 	// if there is no room, and errs.Conflict if a device is not free.
 	Reserve(ctx context.Context, by string, want *message.Instance) (until time.Time, err error)

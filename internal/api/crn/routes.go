@@ -87,6 +87,7 @@ func routes() []route {
 		get(vm+"/stream_logs", (*Server).streamLogs),
 		get(vm+"/logs", (*Server).logs),
 		post(vm+"/expire", (*Server).expire),
+		post(vm+"/start", (*Server).start),
 		post(vm+"/stop", (*Server).stop),
 		post(vm+"/reboot", (*Server).reboot),
 		post(vm+"/erase", (*Server).erase),

@@ -22,20 +22,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
-	"github.com/aleph-onchain/aleph-onchain/internal/chain/deploy"
-	"github.com/aleph-onchain/aleph-onchain/internal/chain/devchain"
 	"github.com/aleph-onchain/aleph-onchain/internal/config"
-	"github.com/aleph-onchain/aleph-onchain/internal/keystore"
 	"github.com/aleph-onchain/aleph-onchain/internal/node"
-	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/protocol/job"
+	"github.com/aleph-onchain/aleph-onchain/test/nodes"
 )
 
 // sdkMax bounds the clients' tests, which take some ten seconds.
@@ -63,69 +59,26 @@ const (
 // returns the base URL of its HTTP interface.
 func start(t *testing.T) string {
 	t.Helper()
-	url, _ := run(t, settings(t, chaintest.Start(t)))
+	url, _ := nodes.Run(t, settings(t, chaintest.Start(t)))
 	return url
 }
 
-// settings are those of a coordinator that has joined the chain.
+// settings are those of a coordinator that has joined the chain and believes our keys.
 func settings(t *testing.T, n *chaintest.Net) config.Config {
 	t.Helper()
-	cfg := config.Default()
-	cfg.Node.DataDir = filepath.Join(t.TempDir(), "node")
-	cfg.Chain.RPCURL, cfg.Chain.ChainID, cfg.Chain.Contracts = n.Chain.URL(), devchain.ChainID, n.Deployment.Contracts
-	cfg.Chain.FromBlock, cfg.Chain.PollInterval = n.Deployment.FromBlock, 50*time.Millisecond
-	cfg.API.Bind = "127.0.0.1:0"
+	stop := n.Run(t)
+	defer stop()
+	cfg := nodes.Settings(t, n, job.KindCoordinator)
 	cfg.Ingest.RetryInterval = 100 * time.Millisecond
-	cfg.Ingest.CreditAuthority = addressOf(key(credits))
-	cfg.Ingest.BalanceAuthority = []string{addressOf(key(balances))}
-	cfg.Ingest.PricingAuthority = addressOf(key(prices))
-	join(t, n, cfg.Node.DataDir)
-	if err := cfg.Validate(); err != nil {
-		t.Fatal(err)
-	}
+	believe(&cfg)
 	return cfg
 }
 
-// run runs a node until the test ends or end is called.
-func run(t *testing.T, cfg config.Config) (url string, end func()) {
-	t.Helper()
-	ran, err := node.New(t.Context(), cfg, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- ran.Run(ctx) }()
-	end = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("node ended: %v", err)
-		}
-		if err := ran.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(end)
-	return ran.URL(), end
-}
-
-// join lets the node of a data directory join the chain.
-func join(t *testing.T, n *chaintest.Net, dir string) {
-	t.Helper()
-	keys, err := keystore.Open(dir, "", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	peer, err := p2p.PeerIDOf(keys.Identity)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop := n.Run(t)
-	defer stop()
-	me := deploy.Node{Owner: n.Owner.Key, Signer: keys.Signer, Kind: job.KindCoordinator, PeerID: peer.Bytes(), EtherWei: chaintest.Aleph(1)}
-	if _, err := deploy.Join(t.Context(), n.Client, n.Deployment.Contracts, me); err != nil {
-		t.Fatal(err)
-	}
+// believe lets a node believe our keys.
+func believe(cfg *config.Config) {
+	cfg.Ingest.CreditAuthority = addressOf(key(credits))
+	cfg.Ingest.BalanceAuthority = []string{addressOf(key(balances))}
+	cfg.Ingest.PricingAuthority = addressOf(key(prices))
 }
 
 // TestSDK runs every file of sdk against one node.
@@ -162,19 +115,19 @@ func TestSDKOnANodeForDevelopers(t *testing.T) {
 // sdk runs files of tests of the clients against a node.
 func sdk(t *testing.T, url string, files ...string) {
 	t.Helper()
-	nodeTests(t, ".", []string{
+	nodeTests(t, ".", sdkMax, []string{
 		"CONFORMANCE_NODE=" + url, "CONFORMANCE_CREDITS=" + hex.EncodeToString(crypto.FromECDSA(key(credits))),
 		"CONFORMANCE_BALANCES=" + hex.EncodeToString(crypto.FromECDSA(key(balances))),
 	}, files...)
 }
 
 // nodeTests runs files of tests in a folder with its own packages.
-func nodeTests(t *testing.T, dir string, env []string, files ...string) {
+func nodeTests(t *testing.T, dir string, limit time.Duration, env []string, files ...string) {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join(dir, "node_modules/.package-lock.json")); err != nil {
 		t.Fatalf("what is tested in %s is not installed; run make conformance-deps", dir)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), sdkMax)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", append([]string{"--test", "--test-reporter=spec"}, files...)...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/test/nodes"
 )
 
 // listen opens a WebSocket and returns the hashes of what comes.
@@ -132,21 +133,21 @@ func two(t *testing.T) (a, b client, end func(), again func() client) {
 	t.Parallel()
 	chain := chaintest.Start(t)
 	first, second := settings(t, chain), settings(t, chain)
-	url, _ := run(t, first)
+	url, _ := nodes.Run(t, first)
 	a = visit(t, url)
 	addr, ok := a.ok("/api/v0/info/public.json").field("node_multi_addresses", 0).(string)
 	if !ok {
 		t.Fatal("the first node tells no address")
 	}
 	second.Network.BootstrapPeers = []string{addr}
-	url, end = run(t, second)
+	url, end = nodes.Run(t, second)
 	b = visit(t, url)
 	// Nodes that have met still have to tell each other what they want to hear of.
 	b.until("a first message", func() bool {
 		return b.verdict(a.note(key("a"), fields{"content": a.at.Load()})) == "processed"
 	})
 	return a, b, end, func() client {
-		url, _ := run(t, second)
+		url, _ := nodes.Run(t, second)
 		return visit(t, url)
 	}
 }

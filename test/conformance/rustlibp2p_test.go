@@ -15,6 +15,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
+	"github.com/aleph-onchain/aleph-onchain/test/nodes"
 )
 
 // TestRustLibp2p runs rust-libp2p, whose program CONFORMANCE_RUST_LIBP2P names, against
@@ -51,7 +52,7 @@ func TestRustLibp2p(t *testing.T) {
 			// It is a relay only if it has an address to tell that others can dial, which one on
 			// loopback is not. Nobody looks this one up.
 			cfg.Network.Reachability, cfg.Network.AnnounceAddrs = p2p.ReachPublic, []string{"/dns4/node.example/tcp/4001"}
-			url, _ := run(t, cfg)
+			url, _ := nodes.Run(t, cfg)
 			ctx, cancel := context.WithTimeout(t.Context(), sdkMax)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, program)

@@ -20,6 +20,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/config"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/test/nodes"
 )
 
 // program is the code of a function: it tells of itself, and asks its host.
@@ -76,13 +77,10 @@ type told struct {
 // runtime for them.
 func newFunctionWorld(t *testing.T) (w *world, runtime string) {
 	t.Helper()
-	image, err := filepath.Abs(cmpOr(os.Getenv("ALEPH_FUNCTIONIMAGE"), "../../../build/images/function.aleph"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	image := nodes.FunctionImage(t)
 	opened, err := vmm.OpenImage(t.Context(), image, t.TempDir())
 	if err != nil {
-		t.Fatalf("%v; 'make function-image' makes it, or set ALEPH_FUNCTIONIMAGE", err)
+		t.Fatal(err)
 	}
 	w = newWorld(t, func(compute *config.Config) {
 		compute.CoreNode.StandingTTL = time.Second

@@ -19,32 +19,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"mime/multipart"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/crypto"
 
-	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
-	"github.com/aleph-onchain/aleph-onchain/internal/chain/deploy"
-	"github.com/aleph-onchain/aleph-onchain/internal/chain/devchain"
 	"github.com/aleph-onchain/aleph-onchain/internal/config"
-	"github.com/aleph-onchain/aleph-onchain/internal/errs"
-	"github.com/aleph-onchain/aleph-onchain/internal/keystore"
-	"github.com/aleph-onchain/aleph-onchain/internal/node"
-	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
-	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qemu"
-	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
-	"github.com/aleph-onchain/aleph-onchain/protocol/job"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/signature"
 	"github.com/aleph-onchain/aleph-onchain/test/devnet"
+	"github.com/aleph-onchain/aleph-onchain/test/nodes"
 )
 
 // long bounds every wait: machines boot by translation.
@@ -78,138 +67,25 @@ type world struct {
 // newWorld makes a world whose compute node has settings that change adds to.
 func newWorld(t *testing.T, change func(*config.Config)) *world {
 	t.Helper()
-	image, err := filepath.Abs(cmpOr(os.Getenv("ALEPH_IMAGE"), "../../../build/images/debian.aleph"))
-	if err != nil {
-		t.Fatal(err)
+	pair := nodes.StartPair(t, func(core, compute *config.Config) {
+		core.Ingest.CreditAuthority = addressOf(key("credits"))
+		core.Ingest.BalanceAuthority = []string{addressOf(key("balances"))}
+		compute.CRN.AllocationSigners = []string{addressOf(key("scheduler"))}
+		change(compute)
+	})
+	w := &world{
+		T: t, core: pair.Core, compute: pair.Compute, restart: pair.Restart,
+		owner: key("owner"), at: time.Now().Add(-time.Hour).Unix(), home: &devnet.CLI{Home: t.TempDir()},
 	}
-	if _, err := os.Stat(image); err != nil {
-		t.Fatalf("%v; 'make image' makes it, or set ALEPH_IMAGE", err)
-	}
-	n := chaintest.Start(t)
-	stop := n.Run(t)
-	t.Cleanup(stop)
-	w := &world{T: t, owner: key("owner"), at: time.Now().Add(-time.Hour).Unix(), home: &devnet.CLI{Home: t.TempDir()}}
+	var err error
 	if w.session, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		t.Fatal(err)
-	}
-	coordinator := settings(t, n, job.KindCoordinator)
-	coordinator.Ingest.CreditAuthority = addressOf(key("credits"))
-	coordinator.Ingest.BalanceAuthority = []string{addressOf(key("balances"))}
-	w.core, _ = run(t, coordinator)
-	status, body := w.request("GET", w.core+"/api/v0/info/public.json", nil)
-	var info struct {
-		Addresses []string `json:"node_multi_addresses"`
-	}
-	if err := json.Unmarshal([]byte(body), &info); err != nil || status != http.StatusOK {
-		t.Fatalf("info: %d %s", status, body)
-	}
-	compute := settings(t, n, job.KindCompute)
-	compute.Network.BootstrapPeers = info.Addresses
-	compute.CoreNode.Servers = []string{w.core}
-	compute.CRN.AllocationSigners = []string{addressOf(key("scheduler"))}
-	compute.Executor.Interval, compute.VMNet.Mode = 500*time.Millisecond, vmnet.User
-	compute.QEMU.ProbeImage = image
-	change(&compute)
-	var end func()
-	t.Cleanup(func() { killAll(t, filepath.Join(compute.Node.DataDir, "vms")) }) // Machines outlive nodes, also those of a test that failed.
-	w.compute, end = run(t, compute)
-	compute.API.Bind = strings.TrimPrefix(w.compute, "http://")
-	w.restart = func() {
-		end()
-		_, end = run(t, compute)
 	}
 	w.credits(1_000_000_000_000)
 	w.send(key("balances"), message.TypePost, fields{"type": "balances-update", "content": fields{
 		"chain": "ETH", "main_height": 1, "balances": fields{addressOf(w.owner): 1_000_000},
 	}}, "")
 	return w
-}
-
-// killAll ends the machines whose directories are in root.
-func killAll(t *testing.T, root string) {
-	t.Helper()
-	driver := qemu.New(qemu.Config{}, slog.New(slog.DiscardHandler))
-	defer driver.Close()
-	dirs, err := filepath.Glob(filepath.Join(root, "*"))
-	if err != nil {
-		t.Error(err)
-	}
-	for _, dir := range dirs {
-		m, err := driver.Adopt(context.WithoutCancel(t.Context()), dir)
-		if errs.KindOf(err) == errs.NotFound {
-			continue
-		}
-		if err == nil {
-			err = m.Kill(context.WithoutCancel(t.Context()))
-		}
-		if err != nil {
-			t.Errorf("end machine in %s: %v", dir, err)
-		}
-	}
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
-// settings are those of a node that has joined the chain.
-func settings(t *testing.T, n *chaintest.Net, kind job.NodeKind) config.Config {
-	t.Helper()
-	cfg := config.Default()
-	cfg.Node.DataDir = t.TempDir()
-	cfg.Chain.RPCURL, cfg.Chain.ChainID, cfg.Chain.Contracts = n.Chain.URL(), devchain.ChainID, n.Deployment.Contracts
-	cfg.Chain.FromBlock, cfg.Chain.PollInterval = n.Deployment.FromBlock, 50*time.Millisecond
-	cfg.API.Bind = "127.0.0.1:0"
-	if kind == job.KindCompute {
-		cfg.Node.Role = config.Compute
-	}
-	keys, err := keystore.Open(cfg.Node.DataDir, "", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	peer, err := p2p.PeerIDOf(keys.Identity)
-	if err != nil {
-		t.Fatal(err)
-	}
-	me := deploy.Node{Owner: n.Owner.Key, Signer: keys.Signer, Kind: kind, PeerID: peer.Bytes(), EtherWei: chaintest.Aleph(1)}
-	if _, err := deploy.Join(t.Context(), n.Client, n.Deployment.Contracts, me); err != nil {
-		t.Fatal(err)
-	}
-	return cfg
-}
-
-// run runs a node until the test ends or end is called.
-func run(t *testing.T, cfg config.Config) (url string, end func()) {
-	t.Helper()
-	if err := cfg.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	ran, err := node.New(t.Context(), cfg, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- ran.Run(ctx) }()
-	ended := false
-	end = func() {
-		if ended {
-			return
-		}
-		ended = true
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("node ended: %v", err)
-		}
-		if err := ran.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	t.Cleanup(end)
-	return ran.URL(), end
 }
 
 // request asks one of the nodes and returns status and body.
@@ -487,11 +363,7 @@ func (w *world) backUpAndRestore(vm message.ItemHash) {
 // kept over a restart of the node and by a scheduler's list, and erased.
 func TestAnInstanceOfTheAlephNetwork(t *testing.T) {
 	w := newWorld(t, func(*config.Config) {})
-	image, err := filepath.Abs(cmpOr(os.Getenv("ALEPH_IMAGE"), "../../../build/images/debian.aleph"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	vm := w.instance(w.store(image, nil))
+	vm := w.instance(w.store(nodes.GuestImage(t), nil))
 	machine := "/control/machine/" + string(vm)
 
 	status, body := w.request("POST", w.compute+"/control/allocation/notify", fields{"instance": vm})

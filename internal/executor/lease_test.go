@@ -282,6 +282,7 @@ func TestOrdersOfTheOwner(t *testing.T) {
 		if ran, err := s.Stop(ctx, spec, "0xowner"); err != nil || !ran {
 			t.Errorf("Stop: it ran: %v, %v", ran, err)
 		}
+		synctest.Wait() // The network goes once the row says that the process is gone.
 		if len(w.host.Running()) != 0 || len(w.net.applied()) != 0 {
 			t.Error("the machine runs, or its network is there")
 		}

@@ -26,8 +26,16 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
 )
 
-// passDelayMax bounds the pause after failed passes.
-const passDelayMax = 30 * time.Second
+const (
+	// passDelayMax bounds the pause after failed passes.
+	passDelayMax = 30 * time.Second
+	// passRest and adRest are how often rows that change make a pass and an ad. A
+	// machine that starts changes its row some times, and a pass looks at the rows of
+	// all machines: without a rest, many that start at the same time would cost the
+	// square of their number.
+	passRest = 50 * time.Millisecond
+	adRest   = 250 * time.Millisecond
+)
 
 // Messages gets a message by its hash, from here or from another node. It has
 // checked hash and signature. errs.NotFound and errs.Unavailable mean that it
@@ -235,12 +243,13 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		wake := s.db.Wake("vms", "acceptances", "nodes", "leases", "meta")
-		_ = loop.Every(ctx, s.log, s.cfg.AdInterval, passDelayMax, wake, s.advertise) // It ends with ctx, as the pass below.
+		pace := loop.Pace{Interval: s.cfg.AdInterval, MaxDelay: passDelayMax, Rest: adRest}
+		_ = loop.Spaced(ctx, s.log, pace, wake, s.advertise) // It ends with ctx, as the pass below.
 	})
 	wg.Go(func() { s.watchLeases(ctx) })
 	wg.Go(func() { s.runTasks(ctx) })
 	wake := s.db.Wake("jobs", "vms", "acceptances", "accounts", "leases")
-	err := loop.Every(ctx, s.log, s.cfg.Interval, passDelayMax, wake, s.pass)
+	err := loop.Spaced(ctx, s.log, loop.Pace{Interval: s.cfg.Interval, MaxDelay: passDelayMax, Rest: passRest}, wake, s.pass)
 	wg.Wait()
 	s.wait()
 	if s.cfg.OnExit == OnExitStop {

@@ -70,3 +70,28 @@ func TestWakeRunsAPassEarlyButNotAfterAFailure(t *testing.T) {
 		}
 	})
 }
+
+func TestWakeUpsCountAfterARest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		wake := make(chan struct{}, 1)
+		start := time.Now()
+		var at []time.Duration
+		pass := func(context.Context) error {
+			at = append(at, time.Since(start))
+			if len(at) < 4 {
+				wake <- struct{}{} // As the rows do that a pass writes.
+			}
+			return nil
+		}
+		time.AfterFunc(5*time.Second, func() { wake <- struct{}{} })
+
+		_ = loop.Spaced(ctx, slog.New(slog.DiscardHandler), loop.Pace{Interval: time.Minute, MaxDelay: time.Hour, Rest: 100 * time.Millisecond}, wake, pass)
+
+		ms := time.Millisecond
+		if want := []time.Duration{0, 100 * ms, 200 * ms, 300 * ms, 5000 * ms}; !slices.Equal(at, want) {
+			t.Errorf("passes at %v, want %v", at, want)
+		}
+	})
+}

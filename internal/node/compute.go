@@ -10,6 +10,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/settlement"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/internal/storage"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/firecracker"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm/qemu"
@@ -46,6 +47,11 @@ func (n *Node) addCompute(ctx context.Context) error {
 	}
 	if core != nil {
 		parts.Core = core
+		var servers []storage.Server
+		for _, s := range core.FileServers() {
+			servers = append(servers, s)
+		}
+		n.storage.AskServers(servers...)
 	}
 	exec, err := executor.New(n.cfg.Executor, executor.Self{
 		NodeID: n.id, Key: n.keys.Signer, Domain: n.jobDomain(), PeerID: string(n.host.ID()), Endpoint: n.publicURL(), PublicIP: publicIP,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -33,6 +34,9 @@ const (
 	copyBuffer = 256 << 10
 	// progressStep is how many bytes pass between two reports of progress.
 	progressStep = 1 << 20
+	// unknownStep is for how many bytes room is made at a time while it is not known how
+	// many there are.
+	unknownStep = 64 << 20
 )
 
 // Progress is told how many of total bytes are here. The transfer waits for it, nobody else.
@@ -154,22 +158,62 @@ func (k *Keeper) transfer(ctx context.Context, hash message.ItemHash, sources []
 	return info, nil
 }
 
+// Server has blobs and is no peer; corenode.FileServer is one.
+type Server interface {
+	Name() string
+	// OpenFile opens a blob at an offset and returns its size, negative if that is not
+	// known before its end.
+	OpenFile(ctx context.Context, hash message.ItemHash, offset int64) (io.ReadCloser, int64, error)
+}
+
+// AskServers has blobs that no peer gives fetched from servers. Call it before the
+// Keeper is used.
+func (k *Keeper) AskServers(servers ...Server) { k.servers = servers }
+
+// source is where a blob comes from.
+type source struct {
+	name string
+	open func(ctx context.Context, offset int64) (io.ReadCloser, int64, error)
+}
+
+// ofPeers are the sources of a blob that peers are.
+func (t *transfer) ofPeers(ids []p2p.PeerID) []source {
+	out := make([]source, len(ids))
+	for i, id := range ids {
+		out[i] = source{string(id), func(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
+			return t.k.net.OpenBlob(ctx, id, t.hash, offset)
+		}}
+	}
+	return out
+}
+
+func (t *transfer) ofServers() []source {
+	out := make([]source, len(t.k.servers))
+	for i, s := range t.k.servers {
+		out[i] = source{s.Name(), func(ctx context.Context, offset int64) (io.ReadCloser, int64, error) {
+			return s.OpenFile(ctx, t.hash, offset)
+		}}
+	}
+	return out
+}
+
 // transfer is the state of one: what is written so far, and by whom.
 type transfer struct {
 	k     *Keeper
 	hash  message.ItemHash
 	w     *blob.Writer
-	wrote []p2p.PeerID // who sent the bytes that w has
-	tried []p2p.PeerID
+	wrote []string // names of those who sent the bytes that w has
+	tried []source
 	inWay bool // a source failed while bytes of others were here, which may be more than there are
 	alone bool // bytes of two sources made a bad whole: one at a time from now on
 }
 
-// fromAny tries the given sources, then every peer that says it has the blob.
-func (t *transfer) fromAny(ctx context.Context, sources []p2p.PeerID) (p2p.PeerID, error) {
+// fromAny tries the given sources, then every peer that says it has the blob, then
+// the servers.
+func (t *transfer) fromAny(ctx context.Context, sources []p2p.PeerID) (name string, err error) {
 	var failures, full []error
-	try := func(id p2p.PeerID) (bool, error) {
-		ok, err := t.from(ctx, id)
+	try := func(s source) (bool, error) {
+		ok, err := t.from(ctx, s)
 		if ctx.Err() != nil {
 			return false, errs.New(errs.Unavailable, "%w", context.Cause(ctx))
 		}
@@ -181,18 +225,19 @@ func (t *transfer) fromAny(ctx context.Context, sources []p2p.PeerID) (p2p.PeerI
 		failures = append(failures, err)
 		return ok, nil
 	}
-	for _, find := range []func() []p2p.PeerID{
-		func() []p2p.PeerID { return sources },
-		func() []p2p.PeerID { return t.k.holders(ctx, t.hash, t.tried) },
+	for _, find := range []func() []source{
+		func() []source { return t.ofPeers(sources) },
+		func() []source { return t.ofPeers(t.k.holders(ctx, t.hash, sources)) },
+		t.ofServers,
 	} {
-		for _, id := range find() {
-			if slices.Contains(t.tried, id) {
+		for _, s := range find() {
+			if slices.ContainsFunc(t.tried, func(o source) bool { return o.name == s.name }) {
 				continue
 			}
-			t.tried = append(t.tried, id)
-			ok, err := try(id)
+			t.tried = append(t.tried, s)
+			ok, err := try(s)
 			if err != nil || ok {
-				return id, err
+				return s.name, err
 			}
 		}
 	}
@@ -200,10 +245,10 @@ func (t *transfer) fromAny(ctx context.Context, sources []p2p.PeerID) (p2p.PeerI
 	// of it lied; each gets the chance to send all of it.
 	if t.alone || t.inWay {
 		t.alone = true
-		for _, id := range slices.Clone(t.tried) {
-			ok, err := try(id)
+		for _, s := range t.tried {
+			ok, err := try(s)
 			if err != nil || ok {
-				return id, err
+				return s.name, err
 			}
 		}
 	}
@@ -211,14 +256,14 @@ func (t *transfer) fromAny(ctx context.Context, sources []p2p.PeerID) (p2p.PeerI
 		return "", full[0]
 	}
 	if err := errors.Join(failures...); err != nil {
-		return "", errs.New(errs.Unavailable, "%d peers asked, none gave it: %w", len(t.tried), err)
+		return "", errs.New(errs.Unavailable, "%d peers and servers asked, none gave it: %w", len(t.tried), err)
 	}
 	return "", errs.New(errs.Unavailable, "no peer that is connected has it")
 }
 
 // from fetches what is missing from one source, resuming it a few times. It
 // reports whether the whole blob is here and verified.
-func (t *transfer) from(ctx context.Context, id p2p.PeerID) (bool, error) {
+func (t *transfer) from(ctx context.Context, s source) (bool, error) {
 	if t.alone {
 		if err := t.w.Reset(); err != nil {
 			return false, err
@@ -228,43 +273,74 @@ func (t *transfer) from(ctx context.Context, id p2p.PeerID) (bool, error) {
 	var err error
 	for range resumesMax {
 		before := t.w.Size()
-		if err = t.read(ctx, id); err == nil {
-			return t.verify(id)
+		if err = t.read(ctx, s); err == nil {
+			return t.verify(s.name)
 		}
 		if ctx.Err() != nil || errs.KindOf(err) != errs.Unavailable || t.w.Size() == before {
 			break
 		}
 	}
-	t.inWay = t.inWay || slices.ContainsFunc(t.wrote, func(other p2p.PeerID) bool { return other != id })
-	t.k.log.Warn("source dropped", "item_hash", t.hash, "peer", id, "bytes", t.w.Size(), "err", err)
+	t.inWay = t.inWay || slices.ContainsFunc(t.wrote, func(other string) bool { return other != s.name })
+	level := slog.LevelWarn
+	if errs.KindOf(err) == errs.NotFound {
+		level = slog.LevelDebug // Nobody said that it has it.
+	}
+	t.k.log.Log(ctx, level, "source dropped", "item_hash", t.hash, "peer", s.name, "bytes", t.w.Size(), "err", err)
 	t.k.fetches.WithLabelValues("source_failed").Inc()
 	return false, err
 }
 
 // read appends what one stream of the source gives, to the announced end.
-func (t *transfer) read(ctx context.Context, id p2p.PeerID) (err error) {
+func (t *transfer) read(ctx context.Context, s source) (err error) {
 	offset := t.w.Size()
-	body, size, err := t.k.net.OpenBlob(ctx, id, t.hash, offset)
+	body, size, err := s.open(ctx, offset)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = body.Close() }() // only read from: nothing is lost
+	if size < 0 {
+		return t.readAll(ctx, s, body)
+	}
 	if size < offset {
-		return errs.New(errs.Invalid, "peer %s says the blob has %d bytes, %d are here already", id, size, offset)
+		return errs.New(errs.Invalid, "peer %s says the blob has %d bytes, %d are here already", s.name, size, offset)
 	}
 	if err := t.k.MakeRoom(ctx, size-offset); err != nil {
 		return err
 	}
-	if !slices.Contains(t.wrote, id) && size > offset {
-		t.wrote = append(t.wrote, id)
+	if size > offset {
+		t.isFrom(s)
 	}
 	if err := t.copy(io.LimitReader(body, size-offset), size); err != nil {
 		return err
 	}
 	if t.w.Size() != size {
-		return errs.New(errs.Unavailable, "peer %s broke off at byte %d of %d", id, t.w.Size(), size)
+		return errs.New(errs.Unavailable, "peer %s broke off at byte %d of %d", s.name, t.w.Size(), size)
 	}
 	return nil
+}
+
+// isFrom notes that bytes are a source's.
+func (t *transfer) isFrom(s source) {
+	if !slices.Contains(t.wrote, s.name) {
+		t.wrote = append(t.wrote, s.name)
+	}
+}
+
+// readAll appends what a source gives whose end shows only when it is there.
+func (t *transfer) readAll(ctx context.Context, s source, body io.Reader) error {
+	t.isFrom(s)
+	for {
+		if err := t.k.MakeRoom(ctx, unknownStep); err != nil {
+			return err
+		}
+		before := t.w.Size()
+		if err := t.copy(io.LimitReader(body, unknownStep), 0); err != nil {
+			return err
+		}
+		if t.w.Size()-before < unknownStep {
+			return nil
+		}
+	}
 }
 
 // copy appends r to the blob and reports progress.
@@ -292,14 +368,14 @@ func (t *transfer) copy(r io.Reader, size int64) error {
 }
 
 // verify compares the whole with its name. What does not match is thrown away.
-func (t *transfer) verify(id p2p.PeerID) (bool, error) {
+func (t *transfer) verify(name string) (bool, error) {
 	got := t.w.Sum()
 	if got == t.hash {
 		return true, nil
 	}
 	senders := t.wrote
 	t.alone = t.alone || len(senders) > 1
-	t.k.log.Warn("source dropped", "item_hash", t.hash, "peer", id, "err", fmt.Sprintf("bytes hash to %s", got), "count", len(senders))
+	t.k.log.Warn("source dropped", "item_hash", t.hash, "peer", name, "err", fmt.Sprintf("bytes hash to %s", got), "count", len(senders))
 	t.k.fetches.WithLabelValues("corrupt").Inc()
 	if err := t.w.Reset(); err != nil {
 		return false, err

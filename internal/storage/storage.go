@@ -44,6 +44,7 @@ type Keeper struct {
 	log     *slog.Logger
 	fetches *prometheus.CounterVec // outcome
 	room    Room                   // nil deletes nothing; see Reclaim
+	servers []Server               // See AskServers.
 
 	flights  flight.Group[message.ItemHash, blob.Info]
 	watchers watchers

@@ -405,3 +405,51 @@ func TestANodeFindsItselfInTheListOfNodes(t *testing.T) {
 	n.send(authority, message.TypeAggregate, fields{"key": "corechannel", "content": fields{"resource_nodes": "none"}})
 	find("no list at all", "", "", errs.Unavailable)
 }
+
+func TestMessagesAreHandedInAtTheFirstServerThatTakesThem(t *testing.T) {
+	n := start(t)
+	good := signed(t, key(t, "program"), message.TypePost, fields{"type": "note", "content": "x"})
+	raw, err := json.Marshal(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // A message that comes twice is one.
+		if err := n.Post(t.Context(), raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if status, err := n.Standing(t.Context(), good.ItemHash); err != nil || status != "processed" {
+		t.Errorf("standing is %q, %v", status, err)
+	}
+	good.Signature = "0x00"
+	forged, err := json.Marshal(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantKind(t, "a bad signature", n.Post(t.Context(), forged), errs.Invalid)
+
+	ok := `{"publication_status":{"status":"success","failed":[]},"message_status":"pending"}`
+	for _, tt := range []struct {
+		name  string
+		a, b  http.HandlerFunc
+		kind  errs.Kind
+		asked string
+	}{
+		{"the first takes it", answers(202, "application/json", ok), nil, "", "a"},
+		{"the first is away", nil, says(ok), "", "a b"},
+		{"the first fails", answers(500, "text/plain", "broken"), says(ok), "", "a b"},
+		{"the first is busy", answers(429, "text/plain", "busy"), says(ok), "", "a b"},
+		{"the first could not publish", says(`{"publication_status":{"status":"error","failed":["p2p"]},"message_status":null}`), says(ok), "", "a b"},
+		{"the first published in part", says(`{"publication_status":{"status":"warning","failed":["p2p"]},"message_status":"pending"}`), nil, "", "a"},
+		{"the first talks nonsense", says(`[]`), says(ok), "", "a b"},
+		{"the first refuses it", answers(422, "application/json", `{"details":"x"}`), says(ok), errs.Invalid, "a"},
+		{"the first has rejected it", says(`{"publication_status":{"status":"success","failed":[]},"message_status":"rejected"}`), says(ok), errs.Invalid, "a"},
+		{"nobody takes it", nil, nil, errs.Unavailable, "a b c"},
+	} {
+		net := &network{servers: map[string]http.HandlerFunc{"a": tt.a, "b": tt.b}}
+		wantKind(t, tt.name, open(t, net).Post(t.Context(), raw), tt.kind)
+		if got := net.hosts(); got != tt.asked {
+			t.Errorf("%s: asked %s, want %s", tt.name, got, tt.asked)
+		}
+	}
+}

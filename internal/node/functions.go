@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -19,6 +21,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/api/crn"
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
+	"github.com/aleph-onchain/aleph-onchain/internal/corenode"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/functions"
@@ -53,7 +56,7 @@ func (n *Node) addFunctions(ctx context.Context, driver vmm.Driver, exec *execut
 	if err != nil {
 		return nil, err
 	}
-	host, err := n.openGuestAPI()
+	host, err := n.openGuestAPI(messages.core)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +107,7 @@ func (n *Node) openBoot(ctx context.Context) (boots, error) {
 }
 
 // openGuestAPI opens what answers programs that ask their host.
-func (n *Node) openGuestAPI() (*guestapi.Server, error) {
+func (n *Node) openGuestAPI(core *corenode.Client) (*guestapi.Server, error) {
 	cache, err := guestapi.OpenCache(n.cfg.Dir("functions", "cache"), n.cfg.GuestAPI, time.Now())
 	if err != nil {
 		return nil, err
@@ -119,7 +122,32 @@ func (n *Node) openGuestAPI() (*guestapi.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return guestapi.New(n.cfg.GuestAPI, cache, account, announcer{n.ingest, n.blobs}, network, n.part("guestapi")), nil
+	var publisher guestapi.Publisher = announcer{n.ingest, n.blobs}
+	if core != nil {
+		courier := guestapi.NewCourier(n.db, core, n.part("guestapi"))
+		n.add("courier", courier.Run)
+		publisher = both{publisher, courier, n.part("guestapi")}
+	}
+	return guestapi.New(n.cfg.GuestAPI, cache, account, publisher, network, n.part("guestapi")), nil
+}
+
+// both tells peers of a message and hands it to core channel nodes. These judge it: a
+// compute node knows too little of the network to refuse a message.
+type both struct {
+	peers guestapi.Publisher
+	core  *guestapi.Courier
+	log   *slog.Logger
+}
+
+// Publish implements guestapi.Publisher.
+func (b both) Publish(ctx context.Context, envelope json.RawMessage) error {
+	if err := b.core.Publish(ctx, envelope); err != nil {
+		return err
+	}
+	if err := b.peers.Publish(ctx, envelope); err != nil {
+		b.log.Debug("peers not told of a program's message", "err", err)
+	}
+	return nil
 }
 
 // openAccount opens the account that signs for programs.

@@ -33,23 +33,23 @@ type Why int
 
 // The reasons.
 const (
-	NotInstance     Why = iota + 1 // Its message is no INSTANCE.
-	OtherNode                      // It names another node.
-	NodeUnknown                    // It names a node, and the message network does not know this one.
-	NoRoom                         // The node has no room for it.
-	WrongPayment                   // Its payment starts nothing here.
-	OtherReceiver                  // Its tokens flow to somebody else.
-	TooLittleHeld                  // Its sender holds too little.
-	TooFewCredits                  // Its owner has too few credits.
-	NoFlow                         // No tokens flow.
-	TooLittleFlow                  // Too few tokens flow to the node.
-	TooLittleForCommunity          // Too few tokens flow to the community.
-	WrongAddress                   // Its owner has no address that tokens flow from.
-	WrongChain                     // No tokens flow on its chain.
-	CannotRun                      // It asks for what the node cannot give.
-	NetworkAway                    // Nobody could tell whether it is paid.
-	MessageNotFound                // Nobody has its message.
-	DoesNotStart                   // It was tried, and did not start.
+	NotInstance           Why = iota + 1 // Its message is no INSTANCE.
+	OtherNode                            // It names another node.
+	NodeUnknown                          // It names a node, and the message network does not know this one.
+	NoRoom                               // The node has no room for it.
+	WrongPayment                         // Its payment starts nothing here.
+	OtherReceiver                        // Its tokens flow to somebody else.
+	TooLittleHeld                        // Its sender holds too little.
+	TooFewCredits                        // Its owner has too few credits.
+	NoFlow                               // No tokens flow.
+	TooLittleFlow                        // Too few tokens flow to the node.
+	TooLittleForCommunity                // Too few tokens flow to the community.
+	WrongAddress                         // Its owner has no address that tokens flow from.
+	WrongChain                           // No tokens flow on its chain.
+	CannotRun                            // It asks for what the node cannot give.
+	NetworkAway                          // Nobody could tell whether it is paid.
+	MessageNotFound                      // Nobody has its message.
+	DoesNotStart                         // It was tried, and did not start.
 )
 
 // Refusal is why a machine is not started, for who asked.

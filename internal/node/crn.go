@@ -43,7 +43,7 @@ func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, o
 	messages := found{n.ingest, core}
 	parts := crn.Parts{
 		Machines: machines{exec, fns}, Executions: executions{n.db, exec, fns, messages, driver}, Messages: messages, Payments: payments{exec},
-		Rights: rights{core}, Identity: own, Host: host, Logs: consoles{exec, fns}, Resolver: net.DefaultResolver,
+		Rights: rights{core}, Identity: own, Host: host, Logs: consoles{exec, fns}, Used: used{n.db}, Resolver: net.DefaultResolver,
 		Backups: crnBackups{exec}, Migrations: crnMoves{exec},
 	}
 	door := n.cfg.CRN

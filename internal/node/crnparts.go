@@ -477,6 +477,27 @@ func (r rights) Security(ctx context.Context, owner string) (authz.Security, err
 	return r.core.Security(ctx, owner)
 }
 
+// used keeps which signed requests were used.
+type used struct{ db *state.DB }
+
+// Use implements crn.Used.
+func (u used) Use(ctx context.Context, request string, now, until time.Time) (good bool, err error) {
+	err = u.db.Update(ctx, func(tx *state.Tx) error {
+		good, err = tx.UseRequest(ctx, request, now, until)
+		return err
+	})
+	return good, err
+}
+
+// List implements crn.Used.
+func (u used) List(ctx context.Context, signer string, issuedAt int64) (newest bool, err error) {
+	err = u.db.Update(ctx, func(tx *state.Tx) error {
+		newest, err = tx.TakeList(ctx, signer, issuedAt)
+		return err
+	})
+	return newest, err
+}
+
 // consoles reads what machines have written.
 type consoles struct {
 	exec *executor.Supervisor

@@ -40,6 +40,9 @@ func NewReplays(life time.Duration, limit, perSigner int) *Replays {
 	return &Replays{life: life, max: limit, perSigner: perSigner}
 }
 
+// Life is how old a request may be that is worth something.
+func (r *Replays) Life() time.Duration { return r.life }
+
 // Take uses up a signed request at now. Signers are compared without regard to
 // case.
 func (r *Replays) Take(signer string, operation [sha256.Size]byte, now time.Time) error {

@@ -3,6 +3,7 @@ package crn
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/operator"
 )
 
 func errNotJSON() error { return refuse(http.StatusBadRequest, "Body is not valid JSON") }
@@ -25,11 +27,11 @@ type allocation struct {
 
 // allocate makes run what a scheduler wants, and nothing else of what is its.
 func (s *Server) allocate(c *call) error {
-	body, err := s.scheduled(c)
+	o, err := s.scheduled(c)
 	if err != nil {
 		return err
 	}
-	want, wrong, err := parseAllocation(body)
+	want, wrong, err := parseAllocation(o.body)
 	if err != nil {
 		return err
 	}
@@ -37,6 +39,11 @@ func (s *Server) allocate(c *call) error {
 		return s.json(c, http.StatusBadRequest, wrong)
 	}
 	c.unhurried()
+	s.lists.Lock()
+	defer s.lists.Unlock()
+	if err := s.isNewest(c.r.Context(), o); err != nil {
+		return err
+	}
 	done, err := s.parts.Machines.Allocate(c.r.Context(), want)
 	if err != nil {
 		return err
@@ -268,9 +275,13 @@ func (s *Server) reserve(c *call) error {
 	if err != nil {
 		return s.wrongBody(c, wrongValue(strings.TrimPrefix(err.Error(), "content."), json.RawMessage(body)))
 	}
-	// Anybody has a wallet, and may not fill the memory of those who have machines.
-	if err := replayed(s.strangers.Take(owner.Address, owner.Operation, s.now())); err != nil {
-		return err
+	// Anybody has a wallet, and may fill neither the memory of those who have machines,
+	// nor the node's disk.
+	switch err := s.strangers.Take(owner.Address, owner.Operation, s.now()); {
+	case errors.Is(err, operator.ErrReplay):
+		return errReplayed()
+	case err != nil:
+		return errs.New(errs.Unavailable, "%w", err)
 	}
 	until, err := s.parts.Machines.Reserve(c.r.Context(), owner.Address, want)
 	switch errs.KindOf(err) {

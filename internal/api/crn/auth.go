@@ -2,12 +2,15 @@ package crn
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -49,17 +52,37 @@ func (s *Server) use(c *call, owner *operator.Owner) error {
 	if c.r.Method == http.MethodGet {
 		return nil
 	}
-	return replayed(s.owners.Take(owner.Address, owner.Operation, s.now()))
+	return s.spend(c.r.Context(), s.owners, owner.Address, owner.Operation)
 }
 
-func replayed(err error) error {
+// spend uses up what a signer has signed. Memory bounds it, and the node's state keeps
+// it over a restart, before anything is done.
+func (s *Server) spend(ctx context.Context, memory *operator.Replays, signer string, operation [sha256.Size]byte) error {
+	now := s.now()
+	err := memory.Take(signer, operation, now)
 	switch {
 	case errors.Is(err, operator.ErrReplay):
-		return refuse(http.StatusUnauthorized, "Operation was used before, sign a new one")
+		return errReplayed()
 	case err != nil:
 		return errs.New(errs.Unavailable, "%w", err)
 	}
+	good, err := s.parts.Used.Use(ctx, strings.ToLower(signer)+"/"+hex.EncodeToString(operation[:]), now, now.Add(memory.Life()))
+	switch {
+	case err != nil:
+		return notNoted(err)
+	case !good:
+		return errReplayed()
+	}
 	return nil
+}
+
+// notNoted is of a request that is not obeyed because a restart would forget it.
+func notNoted(err error) error {
+	return errs.Placed(errs.New(errs.Unavailable, "note that a request was used: %w", err), "the request cannot be noted, try again later")
+}
+
+func errReplayed() error {
+	return refuse(http.StatusUnauthorized, "Operation was used before, sign a new one")
 }
 
 // owned returns the machine of a request that its owner, or who may act for them,
@@ -108,15 +131,28 @@ func (s *Server) mayAct(ctx context.Context, address string, e *Execution) bool 
 	return authz.Allowed(security, e.Owner, address, authz.Facts{Chain: e.Chain, Channel: e.Channel, Type: message.TypeInstance})
 }
 
-// scheduled returns the body of a request of a scheduler.
-func (s *Server) scheduled(c *call) ([]byte, error) {
-	denied := refuse(http.StatusUnauthorized, "Authentication token received is invalid")
+// order is a request of a scheduler.
+type order struct {
+	body []byte
+	// signer is "" for one that came with a token, which says no time.
+	signer   string
+	issuedAt int64 // Unix seconds
+}
+
+func errDenied() error {
+	return refuse(http.StatusUnauthorized, "Authentication token received is invalid")
+}
+
+// scheduled returns the order of a scheduler.
+func (s *Server) scheduled(c *call) (*order, error) {
+	denied := errDenied()
 	header := c.r.Header.Get(operator.AllocationHeader)
 	if header == "" {
 		if s.self.AllocationTokenHash == "" || !operator.AllocationToken(c.r.Header.Get(operator.AllocationTokenHeader), s.tokenHash) {
 			return nil, denied
 		}
-		return readBody(c)
+		body, err := readBody(c)
+		return &order{body: body}, err
 	}
 	proof, err := operator.ParseAllocation(header)
 	if err != nil {
@@ -138,11 +174,31 @@ func (s *Server) scheduled(c *call) ([]byte, error) {
 		s.log.Debug("scheduler refused", "path", c.r.URL.Path, "signer", signer, "err", err)
 		return nil, denied
 	}
-	err = s.allocations.Take(signer.Hex(), proof.Operation(), s.now())
-	if errors.Is(err, operator.ErrReplay) {
+	err = s.spend(c.r.Context(), s.allocations, signer.Hex(), proof.Operation())
+	if errs.KindOf(err) == errs.Unavailable {
+		return nil, err
+	}
+	if err != nil {
 		return nil, denied
 	}
-	return body, replayed(err)
+	return &order{body: body, signer: signer.Hex(), issuedAt: proof.IssuedAt}, nil
+}
+
+// isNewest refuses a list that is older than one that was obeyed already: what was held up
+// on its way, or kept back, undoes nothing. The caller holds lists until it has obeyed.
+func (s *Server) isNewest(ctx context.Context, o *order) error {
+	if o.signer == "" {
+		return nil
+	}
+	newest, err := s.parts.Used.List(ctx, o.signer, o.issuedAt)
+	switch {
+	case err != nil:
+		return notNoted(err)
+	case !newest:
+		s.log.Warn("list refused, a newer one was obeyed", "signer", o.signer, "issued_at", o.issuedAt)
+		return errDenied()
+	}
+	return nil
 }
 
 // isScheduler reports whether an address may allocate.

@@ -90,7 +90,7 @@ func newWorld(t testing.TB, change ...func(*crn.Self, *crn.Parts)) *world {
 	me := crn.Self{Config: cfg, Secret: secret}
 	parts := crn.Parts{
 		Machines: w, Executions: w, Messages: inMessages{w}, Payments: w, Rights: w, Identity: w, Host: w, Logs: w, Functions: w, Backups: inBackups{w}, Migrations: inMigrations{w},
-		Confidential: inConfidential{w}, Resolver: w,
+		Confidential: inConfidential{w}, Resolver: w, Used: newUsed(),
 	}
 	for _, f := range change {
 		f(&me, &parts)

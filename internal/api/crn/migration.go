@@ -196,11 +196,11 @@ func (s *Server) cleanExport(c *call) error {
 
 // importVM takes the machine of another node.
 func (s *Server) importVM(c *call) error {
-	body, err := s.scheduled(c)
+	o, err := s.scheduled(c)
 	if err != nil {
 		return err
 	}
-	want, wrong, err := parseImport(body)
+	want, wrong, err := parseImport(o.body)
 	if err != nil {
 		return err
 	}

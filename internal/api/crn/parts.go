@@ -390,6 +390,15 @@ type Resolver interface {
 	LookupTXT(ctx context.Context, name string) ([]string, error)
 }
 
+// Used keeps, over restarts, which signed requests were used.
+type Used interface {
+	// Use uses a request up until it is worth nothing, and reports whether it was good.
+	Use(ctx context.Context, request string, now, until time.Time) (good bool, err error)
+	// List notes when a list of a scheduler was signed, in Unix seconds, and reports
+	// whether it is no older than all that were noted.
+	List(ctx context.Context, signer string, issuedAt int64) (newest bool, err error)
+}
+
 // Parts is what the door passes requests to. Those that may be nil say what a
 // client then hears.
 type Parts struct {
@@ -401,6 +410,8 @@ type Parts struct {
 	Identity   Identity
 	Host       Host
 	Logs       Logs
+
+	Used Used
 
 	Functions    Functions    // Without, programs are refused with 503.
 	Backups      Backups      // Without, backups are refused as unsupported.

@@ -170,6 +170,8 @@ type Server struct {
 
 	draining atomic.Bool
 
+	lists sync.Mutex // Held while a list of a scheduler is obeyed.
+
 	mu        sync.Mutex
 	restoring map[message.ItemHash]bool // guarded by mu
 }

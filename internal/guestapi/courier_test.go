@@ -184,7 +184,7 @@ func TestCourierWakesForAMessage(t *testing.T) {
 	if err := courier.Publish(t.Context(), raw); err != nil {
 		t.Fatal(err)
 	}
-	for {
+	for range time.Tick(10 * time.Millisecond) {
 		left, err := db.CoreMessages(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -192,7 +192,6 @@ func TestCourierWakesForAMessage(t *testing.T) {
 		if len(left) == 0 {
 			break
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) || !c.known[hash] {

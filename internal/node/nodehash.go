@@ -58,7 +58,9 @@ func (n *Node) findIdentity(core *corenode.Client) *identity {
 		return i
 	}
 	i.read()
-	n.add("identity", func(ctx context.Context) error { return loop.Every(ctx, i.log, identityEvery, identityEvery, nil, i.find) })
+	n.add("identity", func(ctx context.Context) error {
+		return loop.Every(ctx, i.log, identityEvery, identityEvery, nil, i.find)
+	})
 	return i
 }
 

@@ -106,6 +106,9 @@ type Spec struct {
 	// itself is its root, read only and shared with others. It has no disk and
 	// no seed of its own, and is configured and called by streams.
 	Function bool
+	// Confidential is set for a machine whose memory the host cannot read; only a
+	// Guard starts it.
+	Confidential *Confidential
 }
 
 // Driver runs machines with one hypervisor.
@@ -216,6 +219,11 @@ func (s Spec) Validate() error {
 	}
 	if len(s.Volumes) > volumesMax {
 		return errs.New(errs.Invalid, "machine has %d volumes, at most %d", len(s.Volumes), volumesMax)
+	}
+	if s.Confidential != nil {
+		if err := s.Confidential.validate(); err != nil {
+			return err
+		}
 	}
 	for _, v := range s.Volumes {
 		if !filepath.IsAbs(v.Path) || strings.ContainsAny(v.Path, ",\n") || v.Format != Raw && v.Format != Qcow2 {

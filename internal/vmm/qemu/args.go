@@ -25,6 +25,9 @@ const (
 	memoryFile   = "memory" // Of a template.
 )
 
+// chipset is that of all machines but confidential ones.
+const chipset = "pc,usb=off,vmport=off,hpet=off,graphics=off"
+
 // baseArgs are the same for machines and probes. Nothing that is not asked
 // for: no default devices, no user configuration, no display.
 func baseArgs(acc vmm.Accelerator, vcpus, memoryMiB int) []string {
@@ -34,7 +37,6 @@ func baseArgs(acc vmm.Accelerator, vcpus, memoryMiB int) []string {
 	}
 	return []string{
 		"-nodefaults", "-no-user-config", "-display", "none",
-		"-machine", "pc,usb=off,vmport=off,hpet=off,graphics=off",
 		"-accel", string(acc), "-cpu", cpu,
 		"-smp", fmt.Sprint(vcpus), "-m", fmt.Sprintf("%dM", memoryMiB),
 		// A guest that breaks out finds no other programs to start.
@@ -43,8 +45,15 @@ func baseArgs(acc vmm.Accelerator, vcpus, memoryMiB int) []string {
 }
 
 // machineArgs is the command line of a machine, without the program.
-func machineArgs(spec vmm.Spec, acc vmm.Accelerator, mem memory) []string {
-	args := append(baseArgs(acc, spec.VCPUs, spec.MemoryMiB),
+// p is the platform of a confidential machine, nil for others.
+func machineArgs(spec vmm.Spec, acc vmm.Accelerator, mem memory, p *vmm.Platform) []string {
+	args := baseArgs(acc, spec.VCPUs, spec.MemoryMiB)
+	if spec.Confidential != nil {
+		args = append(args, sevArgs(spec.Confidential, p)...)
+	} else {
+		args = append(args, "-machine", chipset)
+	}
+	args = append(args,
 		"-name", spec.ID, "-uuid", uuidOf(spec.ID), "-rtc", "base=utc",
 		"-chardev", "socket,id=qmp,path="+qmpSocket+",server=on,wait=off", "-mon", "chardev=qmp,mode=control",
 		"-chardev", "file,id=console,path="+vmm.ConsoleFile+",append=on", "-serial", "chardev:console",
@@ -57,8 +66,11 @@ func machineArgs(spec vmm.Spec, acc vmm.Accelerator, mem memory) []string {
 	}
 	args = append(args, volumeArgs(spec.Volumes)...)
 	args = append(args, netArgs(spec.Net)...)
-	if spec.Function {
+	switch {
+	case spec.Function:
 		return append(args, kernelArgs(spec.Image, acc, guest.FunctionArgument)...)
+	case spec.Confidential != nil:
+		return args // What boots must be measured, and that is the firmware alone.
 	}
 	return append(args, kernelArgs(spec.Image, acc)...)
 }

@@ -353,7 +353,7 @@ func TestArguments(t *testing.T) {
 		}
 		t.Errorf("arguments %q lack %q", args, want)
 	}
-	args := machineArgs(spec, vmm.KVM, memory{})
+	args := machineArgs(spec, vmm.KVM, memory{}, nil)
 	has(args, "-m", "300M")
 	has(args, "-smp", "2")
 	has(args, "-accel", "kvm", "-cpu", "host")
@@ -365,8 +365,8 @@ func TestArguments(t *testing.T) {
 	}
 	forward := vmm.Forward{Protocol: vmm.UDP, HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 1000, GuestPort: 53}
 	spec.Net = vmm.NetDevice{Kind: vmm.NetUser, Forwards: []vmm.Forward{forward}}
-	has(machineArgs(spec, vmm.TCG, memory{}), "-netdev", "user,id=net,ipv6=off,restrict=on,hostfwd=udp:127.0.0.1:1000-:53")
+	has(machineArgs(spec, vmm.TCG, memory{}, nil), "-netdev", "user,id=net,ipv6=off,restrict=on,hostfwd=udp:127.0.0.1:1000-:53")
 	spec.Net.Egress = true
-	has(machineArgs(spec, vmm.TCG, memory{}), "-netdev", "user,id=net,hostfwd=udp:127.0.0.1:1000-:53")
-	has(machineArgs(spec, vmm.TCG, memory{}), "-append", "quiet no_timer_check lpj=10400000")
+	has(machineArgs(spec, vmm.TCG, memory{}, nil), "-netdev", "user,id=net,hostfwd=udp:127.0.0.1:1000-:53")
+	has(machineArgs(spec, vmm.TCG, memory{}, nil), "-append", "quiet no_timer_check lpj=10400000")
 }

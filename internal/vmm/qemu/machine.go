@@ -106,8 +106,11 @@ func (d *Driver) attach(ctx context.Context, dir string, p *process.Process) (_ 
 
 // public is the machine with the abilities that it has.
 func (m *machine) public() vmm.Machine {
-	if m.streams != nil {
+	switch {
+	case m.streams != nil:
 		return functionMachine{m, m.streams}
+	case m.rec.Guarded:
+		return guardedMachine{m, m.qmp}
 	}
 	return m
 }

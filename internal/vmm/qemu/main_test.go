@@ -17,6 +17,7 @@ const (
 	inside  = "inside" // Runs the tests.
 	daemon  = "daemon" // Starts one machine and waits to be killed.
 	prober  = "prober" // Probes by a QEMU that hangs, and waits to be killed.
+	played  = "sev"    // Plays QEMU on a host with SEV.
 	tapHost = "tap"    // Runs one machine on a TAP device, in a namespace.
 )
 
@@ -33,6 +34,12 @@ func TestMain(m *testing.M) {
 	case tapHost:
 		if err := runTapHost(os.Args[len(os.Args)-1]); err != nil {
 			fmt.Fprintln(os.Stderr, "tap host:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	case played:
+		if err := playQEMU(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)

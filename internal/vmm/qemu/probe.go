@@ -160,7 +160,7 @@ func tryKVM(ctx context.Context, binary string, img vmm.Image) error {
 func bootProbe(ctx context.Context, binary string, img vmm.Image, acc vmm.Accelerator, most time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	args := append(baseArgs(acc, 1, probeMemoryMiB), "-no-reboot", "-serial", "stdio")
+	args := append(baseArgs(acc, 1, probeMemoryMiB), "-machine", chipset, "-no-reboot", "-serial", "stdio")
 	args = append(args, kernelArgs(img, acc, agent.ProbeArgument)...)
 	cmd := exec.CommandContext(ctx, binary, args...)
 	// The two streams are written by two goroutines, each its own.

@@ -70,6 +70,10 @@ type Driver struct {
 
 	cgroups func() (cgroups, error) // Opened once, when first needed.
 
+	host       string     // Where the host's devices and parameters are; "/" but in tests.
+	platformMu sync.Mutex // held over a question to the platform
+	platform   *vmm.Platform
+
 	mu       sync.Mutex
 	attached map[string]*machine // By directory, until they end; guarded by mu
 	versions map[string]string   // Of QEMU, by the sum of its program; guarded by mu
@@ -84,7 +88,7 @@ type Driver struct {
 func New(cfg Config, log *slog.Logger) *Driver {
 	return &Driver{
 		cfg: cfg, log: log, cgroups: sync.OnceValues(hostCgroups), attached: map[string]*machine{}, versions: map[string]string{},
-		closing: make(chan struct{}),
+		closing: make(chan struct{}), host: "/",
 	}
 }
 
@@ -152,6 +156,13 @@ func (d *Driver) start(ctx context.Context, spec vmm.Spec, mem memory, state *os
 	if err != nil {
 		return nil, err
 	}
+	platform, err := d.checkConfidential(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if platform != nil {
+		caps.Accelerator = vmm.KVM // SEV is a part of it.
+	}
 	_, statErr := os.Stat(spec.Dir)
 	lock, err := vmm.LockDir(spec.Dir)
 	if err != nil {
@@ -190,7 +201,7 @@ func (d *Driver) start(ctx context.Context, spec vmm.Spec, mem memory, state *os
 		return nil, err
 	}
 	m, err := d.launch(ctx, launch{
-		binary: binary, args: machineArgs(spec, caps.Accelerator, mem), dir: spec.Dir, lock: lock, cgroup: group,
+		binary: binary, args: machineArgs(spec, caps.Accelerator, mem, platform), dir: spec.Dir, lock: lock, cgroup: group,
 		fileBytes: fileBytes, log: logFile, state: state,
 	})
 	if err != nil {
@@ -222,6 +233,13 @@ func (d *Driver) prepare(spec vmm.Spec, acc vmm.Accelerator, u *undo) error {
 	}
 	if !spec.Function {
 		if err := prepareDisks(spec, u); err != nil {
+			return err
+		}
+	}
+	if spec.Confidential != nil {
+		u.add(filepath.Join(spec.Dir, sessionFile))
+		u.add(filepath.Join(spec.Dir, godhFile))
+		if err := writeOwnerFiles(spec.Dir, spec.Confidential); err != nil {
 			return err
 		}
 	}

@@ -105,6 +105,13 @@ func (q *qmp) do(ctx context.Context, command string, arguments, out any) error 
 	return q.doWith(ctx, nil, command, arguments, out)
 }
 
+// closed reports whether the connection has ended.
+func (q *qmp) closed() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.waiting == nil
+}
+
 // setCapability turns a capability of migrations on.
 func (q *qmp) setCapability(ctx context.Context, name string) error {
 	return q.do(ctx, "migrate-set-capabilities", map[string]any{

@@ -18,15 +18,16 @@ type record struct {
 	Accelerator vmm.Accelerator `json:"accelerator"`
 	Image       string          `json:"image"`
 	Agent       bool            `json:"agent"`
-	Function    bool            `json:"function,omitempty"` // It has streams, and no agent.
+	Function    bool            `json:"function,omitempty"`     // It has streams, and no agent.
+	Guarded     bool            `json:"confidential,omitempty"` // It is confidential, and has no agent that is believed.
 	StartedAt   time.Time       `json:"started_at"`
 }
 
 // writeRecord writes machine.json, on disk when it returns.
 func writeRecord(spec vmm.Spec, acc vmm.Accelerator, now time.Time) error {
 	raw, err := json.MarshalIndent(record{
-		ID: spec.ID, Driver: Name, Accelerator: acc, Image: spec.Image.Name, Agent: spec.Image.Agent && !spec.Function,
-		Function: spec.Function, StartedAt: now.UTC(),
+		ID: spec.ID, Driver: Name, Accelerator: acc, Image: spec.Image.Name, Agent: spec.Image.Agent && !spec.Function && spec.Confidential == nil,
+		Function: spec.Function, Guarded: spec.Confidential != nil, StartedAt: now.UTC(),
 	}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode machine record: %w", err)

@@ -387,7 +387,7 @@ func shape(spec vmm.Spec, acc vmm.Accelerator) ([]string, error) {
 	if spec.Net.Kind != vmm.NetNone {
 		spec.Net = vmm.NetDevice{Kind: netNowhere}
 	}
-	return machineArgs(spec, acc, memory{}), nil
+	return machineArgs(spec, acc, memory{}, nil), nil
 }
 
 func sizeOf(name string) (string, error) {

@@ -48,6 +48,9 @@ func (s *Supervisor) BeginBackup(ctx context.Context, spec message.ItemHash, o B
 	if s.archive == nil {
 		return nil, errNoArchive
 	}
+	if err := s.notGuarded(ctx, spec, "backed up"); err != nil {
+		return nil, err
+	}
 	have, err := s.archive.List(spec, time.Now())
 	if err != nil {
 		return nil, err

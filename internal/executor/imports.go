@@ -72,6 +72,9 @@ func (s *Supervisor) BeginImport(ctx context.Context, want ImportRequest) (*Impo
 	if err != nil {
 		return nil, importRefused(err)
 	}
+	if i, _, err := readLease(*lease); err != nil || isConfidential(i) {
+		return nil, errs.New(errs.Invalid, "machine %s is confidential, and is not moved", want.Spec)
+	}
 	lease.Kind = state.LeaseScheduled
 	if err := s.roomFor(ctx, *lease); err != nil {
 		return nil, err

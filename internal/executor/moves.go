@@ -43,6 +43,9 @@ type Export struct {
 // One that leaves already is left alone. errs.Invalid means that it is no machine
 // that can, errs.Conflict that something else is done with its disks.
 func (s *Supervisor) BeginExport(ctx context.Context, spec message.ItemHash) (*Export, error) {
+	if err := s.notGuarded(ctx, spec, "moved"); err != nil {
+		return nil, err
+	}
 	err := s.db.Update(ctx, func(tx *state.Tx) error {
 		row, err := tx.VM(ctx, spec)
 		if err != nil || row.Move != nil {

@@ -137,7 +137,10 @@ func (s *Supervisor) order(ctx context.Context, spec message.ItemHash, h *state.
 			row.State, row.Detail, row.StopReason, row.Failures, row.StoppedAt = state.VMWanted, "is asked for again by "+h.By, "", 0, time.Time{}
 		}
 		row.Halt = h
-		return putVM(ctx, tx, row)
+		if err := putVM(ctx, tx, row); err != nil || h.Again {
+			return err
+		}
+		return forgetSession(ctx, tx, spec)
 	})
 	if err != nil {
 		return nil, err

@@ -46,6 +46,9 @@ func (w *worker) bringUp(ctx context.Context, vm state.VM) (vmm.Machine, error) 
 	if err != nil {
 		return nil, err
 	}
+	if f.firmware != "" {
+		return w.bringUpGuarded(ctx, f)
+	}
 	if err := acquire(ctx, s.starting); err != nil {
 		return nil, err
 	}
@@ -73,6 +76,7 @@ type fetched struct {
 	instance *message.Instance
 	image    string // Path of the image.
 	volumes  []disk.Volume
+	firmware string // Absolute path of that of a confidential machine; "" for others.
 }
 
 // fetch gets the message, the image and the volumes' files of the VM.
@@ -99,6 +103,9 @@ func (w *worker) fetch(ctx context.Context, vm state.VM) (*fetched, error) {
 	if err != nil {
 		return nil, err
 	}
+	if files, err = s.firmwareFile(ctx, instance, vm.Files, files); err != nil {
+		return nil, err
+	}
 	_, err = s.edit(ctx, w.spec, func(row *state.VM) {
 		row.ImageRef, row.ImageHash, row.Detail, row.Files = ref, hash, "fetches image "+string(hash), files
 		row.Resources = state.Resources{VCPUs: needs.VCPUs, MemoryMiB: needs.MemoryMiB, DiskMiB: needs.DiskMiB}
@@ -114,11 +121,15 @@ func (w *worker) fetch(ctx context.Context, vm state.VM) (*fetched, error) {
 	if err != nil {
 		return nil, err
 	}
+	firmware, err := w.fetchFirmware(ctx, instance, files)
+	if err != nil {
+		return nil, err
+	}
 	if vm.RunningAt.IsZero() {
 		_, err = s.edit(ctx, w.spec, func(row *state.VM) { timing(row, "fetch", time.Since(started)) })
 	}
 	s.stages.WithLabelValues("fetch").Observe(time.Since(started).Seconds())
-	return &fetched{instance, path, volumes}, err
+	return &fetched{instance, path, volumes, firmware}, err
 }
 
 // progress tells in the row how much of an image or volume has come.

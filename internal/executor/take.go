@@ -228,7 +228,7 @@ func (s *Supervisor) take(ctx context.Context, spec message.ItemHash, kind state
 			l.Kind, l.TakenAt = kind, time.Now().UTC()
 		}
 		if !l.Open() {
-			l.End, l.Watch = nil, state.Watch{}
+			l.End, l.Watch, l.Session = nil, state.Watch{}, nil
 		}
 		head, err := headTime(ctx, tx)
 		if err != nil {
@@ -345,6 +345,9 @@ func (s *Supervisor) read(ctx context.Context, spec message.ItemHash) (*state.Le
 	if err != nil {
 		return nil, err
 	}
+	if err := s.mayGuard(ctx, instance.Environment.TrustedExecution); err != nil {
+		return nil, err
+	}
 	if needs.Driver != s.parts.Driver.Name() {
 		return nil, refuse(CannotRun, "the node has no %s, only %s", needs.Driver, s.parts.Driver.Name())
 	}
@@ -362,10 +365,7 @@ func readLease(l state.Lease) (*message.Instance, job.Needs, error) {
 	if err != nil {
 		return nil, job.Needs{}, errs.New(errs.Invalid, "message %s: %w", l.Spec, err)
 	}
-	switch {
-	case isConfidential(instance):
-		return nil, job.Needs{}, refuse(CannotRun, "the node runs no confidential machines")
-	case hasGPU(instance):
+	if hasGPU(instance) {
 		return nil, job.Needs{}, refuse(CannotRun, "the node has no GPU to give")
 	}
 	if err := checkVolumes(instance.Volumes); err != nil {
@@ -475,9 +475,13 @@ func (s *Supervisor) waitUp(ctx context.Context, spec message.ItemHash) error {
 		case vm.State == state.VMFailed:
 			return false, refuse(DoesNotStart, "%s", vm.Detail)
 		default:
-			return vm.State == state.VMRunning || vm.State == state.VMBooting && vm.PID != 0, nil
+			return vm.AwaitsOwner || isUp(vm), nil
 		}
 	})
+}
+
+func isUp(vm *state.VM) bool {
+	return vm.State == state.VMRunning || vm.State == state.VMBooting && vm.PID != 0
 }
 
 // await returns when the VM is as holds wants it; it is nil while it has no row.

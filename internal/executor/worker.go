@@ -326,7 +326,10 @@ func (w *worker) confirm(ctx context.Context, bootAt time.Time, adopted bool) er
 		}
 		now := time.Now().UTC()
 		if !adopted {
-			row.State, row.Detail = state.VMRunning, detailRunning
+			row.State, row.Detail, row.AwaitsOwner = state.VMRunning, detailRunning, false
+			if _, ok := w.current().(vmm.Guarded); ok {
+				row.Detail = detailMeasured
+			}
 			if row.RunningAt.IsZero() {
 				row.RunningAt = now
 				timing(row, "boot", time.Since(bootAt))

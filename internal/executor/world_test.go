@@ -85,6 +85,7 @@ type world struct {
 	metrics *prometheus.Registry // of the last supervisor
 
 	core *core // nil for none
+	sev  *sev  // nil for none
 	// copying is called when a machine's disks are copied; nil for nothing.
 	copying func(context.Context) error
 	exports *exports // nil for those of real nodes
@@ -212,7 +213,7 @@ func (w *world) end(spec message.ItemHash, status state.JobStatus, reason string
 // supervisor returns a new one, as after a start of the node.
 func (w *world) supervisor() *executor.Supervisor {
 	w.t.Helper()
-	d := &driver{Driver: w.host.Open(), hook: w.hook, copying: w.copying}
+	d := &driver{Driver: w.host.Open(), hook: w.hook, copying: w.copying, sev: w.sev}
 	w.metrics = prometheus.NewRegistry()
 	w.net.hook, w.src.hook = w.hook, w.hook
 	parts := executor.Parts{
@@ -367,6 +368,7 @@ type driver struct {
 	vmm.Driver
 	hook    *hook
 	copying func(context.Context) error
+	sev     *sev // nil for none
 }
 
 func (d *driver) Name() string { return "qemu" }
@@ -384,6 +386,9 @@ func (d *driver) Adopt(ctx context.Context, dir string) (m vmm.Machine, err erro
 func (d *driver) wrap(m vmm.Machine) vmm.Machine {
 	if m == nil {
 		return nil
+	}
+	if d.sev != nil && d.sev.isGuarded(m.ID()) {
+		return guarded{m, d.sev}
 	}
 	return &machine{m, d.hook, d.copying}
 }

@@ -38,10 +38,21 @@ type Lease struct {
 	// Ports are the guest's that its owner wants forwarded, beside SSH; what was
 	// last known holds while nobody can say.
 	Ports []Port `json:"ports,omitempty"`
+	// Session is what the owner of a confidential machine sent for it; nil while the
+	// machine waits for that.
+	Session *Session `json:"session,omitempty"`
 	// Until ends the lease at a chain time, by its owner's order; 0 = never.
 	Until   uint64    `json:"until,omitempty"`
 	UntilBy string    `json:"until_by,omitempty"` // Who ordered it.
 	End     *LeaseEnd `json:"end,omitempty"`      // nil while it is open.
+}
+
+// Session is what a confidential machine is started with: only the platform that it was
+// made for can open it.
+type Session struct {
+	Session []byte    `json:"session"` // As base64 of the owner's client, as is GODH.
+	GODH    []byte    `json:"godh"`
+	At      time.Time `json:"at"`
 }
 
 // Watch is what the message network said of a lease's message and payment when it

@@ -190,10 +190,13 @@ type VM struct {
 	Halt      *Halt                                 `json:"halt,omitempty"`       // nil for none.
 	Move      *Move                                 `json:"move,omitempty"`       // nil for none.
 	// Arrived is set when its disks came from another node, which starts it no more.
-	Arrived   bool             `json:"arrived,omitempty"`
-	RetryAt   time.Time        `json:"retry_at,omitzero"`
-	TimingsMs map[string]int64 `json:"timings_ms,omitempty"`
-	Steps     int              `json:"steps,omitempty"` // How many steps its history has.
+	Arrived bool `json:"arrived,omitempty"`
+	// AwaitsOwner is set while all is ready for a confidential machine but the session of
+	// its owner.
+	AwaitsOwner bool             `json:"awaits_owner,omitempty"`
+	RetryAt     time.Time        `json:"retry_at,omitzero"`
+	TimingsMs   map[string]int64 `json:"timings_ms,omitempty"`
+	Steps       int              `json:"steps,omitempty"` // How many steps its history has.
 	// Removing is set when what is left of it is about to be deleted: nothing
 	// starts it again.
 	Removing bool `json:"removing,omitempty"`

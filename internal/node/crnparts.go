@@ -220,7 +220,7 @@ func (e executions) program(ctx context.Context, st functions.Status) (*crn.Exec
 		return nil, err
 	}
 	x := &crn.Execution{
-		Hash: st.Spec, Kind: crn.MicroVM, Owner: st.Owner, Chain: env.Chain, Channel: env.Channel, Running: true, Persistent: st.Held, Hypervisor: e.driver,
+		Hash: st.Spec, Kind: crn.MicroVM, Owner: st.Owner, Channel: env.Channel, Running: true, Persistent: st.Held, Hypervisor: e.driver,
 		Times: crn.Times{Defined: st.StartedAt, Preparing: st.StartedAt, Prepared: st.StartedAt, Starting: st.StartedAt, Started: st.StartedAt},
 	}
 	if st.Held {
@@ -315,7 +315,7 @@ func (e executions) execution(ctx context.Context, v *state.View, vm state.VM) (
 		if err != nil {
 			return nil, fmt.Errorf("read message of machine %s: %w", vm.Spec, err)
 		}
-		x.Chain, x.Channel = env.Chain, env.Channel
+		x.Channel = env.Channel
 		instance, err := env.Instance()
 		if err != nil {
 			return nil, fmt.Errorf("read message of machine %s: %w", vm.Spec, err)
@@ -329,7 +329,7 @@ func (e executions) execution(ctx context.Context, v *state.View, vm state.VM) (
 			return nil, err
 		}
 		if err == nil {
-			x.Owner, x.Chain = j.Payer.Hex(), message.Ethereum
+			x.Owner = j.Payer.Hex()
 		}
 	}
 	x.Network, err = e.place(vm)

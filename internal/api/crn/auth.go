@@ -117,7 +117,8 @@ func (s *Server) ownedBy(c *call, find func(context.Context, message.ItemHash) (
 }
 
 // mayAct reports whether an address may act for the owner of a machine. Rights are
-// those to write an INSTANCE message, for programs too. Who cannot be asked allows
+// those to write an INSTANCE message, for programs too. The chain of a right is that
+// of messages; this is none, and the address has signed. Who cannot be asked allows
 // nothing.
 func (s *Server) mayAct(ctx context.Context, address string, e *Execution) bool {
 	if authz.Same(address, e.Owner) {
@@ -128,7 +129,11 @@ func (s *Server) mayAct(ctx context.Context, address string, e *Execution) bool 
 		s.log.Warn("rights not known", "owner", e.Owner, "err", err)
 		return false
 	}
-	return authz.Allowed(security, e.Owner, address, authz.Facts{Chain: e.Chain, Channel: e.Channel, Type: message.TypeInstance})
+	security.Grants = slices.Clone(security.Grants)
+	for i := range security.Grants {
+		security.Grants[i].Chain = ""
+	}
+	return authz.Allowed(security, e.Owner, address, authz.Facts{Channel: e.Channel, Type: message.TypeInstance})
 }
 
 // order is a request of a scheduler.

@@ -152,6 +152,7 @@ func TestWhoMayOperate(t *testing.T) {
 		`{"authorizations":[{"address":"` + other.address + `","types":["STORE"]}]}`:                         403,
 		`{"authorizations":[{"address":"` + other.address + `","types":["INSTANCE"],"channels":["B"]}]}`:     403,
 		`{"authorizations":[{"address":"` + other.address + `","types":["INSTANCE"],"channels":["A","B"]}]}`: 200,
+		`{"authorizations":[{"address":"` + other.address + `","chain":"SOL"}]}`:                             200,
 		`{"authorizations":[{"address":"` + owner.address + `"}]}`:                                           403,
 	} {
 		w.security, e.Channel = authz.Parse([]byte(text)), &channel

@@ -31,8 +31,7 @@ type Execution struct {
 	Hash  message.ItemHash
 	Kind  Kind
 	Owner string // content.address of its message.
-	// Chain and Channel are those of its message: rights may be bound to them.
-	Chain   message.Chain
+	// Channel is that of its message: rights may be bound to it.
 	Channel *string
 
 	Times   Times

@@ -95,15 +95,15 @@ func (s *Server) showBackup(c *call, vm message.ItemHash, b *Backup) error {
 	})
 }
 
-// link is where anybody may download a backup for a day. It leads to the host that
-// the client has asked, which may be another name of the node than its own.
+// link is where anybody may download a backup for a day. It leads to the host and
+// port that the client has asked, which may be others than the node's own.
 func (s *Server) link(c *call, vm message.ItemHash, id string) string {
 	expires := s.now().Add(linkLife).Unix()
 	u := url.URL{
 		Scheme: "https", Host: s.self.Domain, Path: "/control/machine/" + string(vm) + "/backup/" + id,
 		RawQuery: "signature=" + operator.SignBackup([]byte(s.self.Secret), id, vm, expires) + "&expires=" + strconv.FormatInt(expires, 10),
 	}
-	if host := c.r.Host; host != "" && !strings.EqualFold(hostname(c.r), s.self.Domain) {
+	if host := c.r.Host; host != "" && !strings.EqualFold(host, s.self.Domain) {
 		u.Host = host
 		if c.r.TLS == nil && c.r.Header.Get("X-Forwarded-Proto") != "https" {
 			u.Scheme = "http"

@@ -65,12 +65,14 @@ func TestBackupsAreDownloadedByLink(t *testing.T) {
 	w.backup = nil
 	w.want(request("GET", path, ""), 404, `{"error":"Backup `+id+` not found"}`)
 
-	// Behind another name the link leads there.
+	// Behind another name or port the link leads there.
 	w.backup = &crn.Backup{ID: id}
-	r = owner.sign(t, request("GET", machine+"/backup", ""))
-	r.Host = "127.0.0.1:4020"
-	if body := w.do(r).Body.String(); !strings.Contains(body, `"download_url":"http://127.0.0.1:4020/control/`) {
-		t.Errorf("the link is in %s", body)
+	for _, host := range []string{"127.0.0.1:4020", domain + ":4020"} {
+		r = owner.sign(t, request("GET", machine+"/backup", ""))
+		r.Host = host
+		if body := w.do(r).Body.String(); !strings.Contains(body, `"download_url":"http://`+host+`/control/`) {
+			t.Errorf("of %s the link is in %s", host, body)
+		}
 	}
 }
 

@@ -92,7 +92,7 @@ func openSource(ctx context.Context, o Options) (*DB, error) {
 	if err := requireVersion(ctx, e, r); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	return &DB{e: e, r: r, reader: reader{q: pool(e, r), tails: &tails{}}}, nil
+	return &DB{e: e, r: r, reader: reader{q: pool(e, r), tails: &tails{}, vms: newDecodedVMs()}}, nil
 }
 
 // copier is a copy on its way.

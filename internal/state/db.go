@@ -91,7 +91,7 @@ func OpenAs(ctx context.Context, o Options) (_ *DB, err error) {
 	if err != nil {
 		return nil, errors.Join(err, db.free())
 	}
-	db.reader = reader{q: pool(db.e, db.r), tails: &tails{}}
+	db.reader = reader{q: pool(db.e, db.r), tails: &tails{}, vms: newDecodedVMs()}
 	if !o.Replica {
 		if err := errors.Join(db.fillSums(ctx), db.fillBounds(ctx)); err != nil {
 			return nil, errors.Join(err, db.Close())
@@ -255,7 +255,7 @@ func (db *DB) update(ctx context.Context, fn func(*Tx) error) (wrote bool, err e
 	}
 	defer w.end()
 	c := &conn{e: db.e, q: w.tx}
-	tx := &Tx{reader: reader{q: c}, tx: c, touched: map[string]bool{}, known: &db.known}
+	tx := &Tx{reader: reader{q: c, vms: db.vms}, tx: c, touched: map[string]bool{}, known: &db.known}
 	if err := fn(tx); err != nil {
 		return false, db.e.judge(err)
 	}
@@ -305,7 +305,7 @@ func (db *DB) View(ctx context.Context, fn func(*View) error) error {
 		return fmt.Errorf("begin snapshot: %w", db.e.judge(err))
 	}
 	defer func() { _ = sqlTx.Rollback() }() // read only: there is nothing to lose
-	return fn(&View{reader{q: c, tails: db.tails}})
+	return fn(&View{reader{q: c, tails: db.tails, vms: db.vms}})
 }
 
 // View is a snapshot to read from; see DB.View.
@@ -315,6 +315,7 @@ type View struct{ reader }
 type reader struct {
 	q     *conn
 	tails *tails // nil in a transaction that writes
+	vms   *decoded[VM]
 }
 
 // each runs fn with the scan function of every row that a query has.

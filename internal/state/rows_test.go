@@ -507,3 +507,61 @@ func TestStepsOfMachines(t *testing.T) {
 		}
 	}
 }
+
+// TestAListOfVMsIsTheCallers changes all that a list of VMs has: the next list is as it
+// was, and follows what is written.
+func TestAListOfVMsIsTheCallers(t *testing.T) {
+	db, ctx := open(t, t.TempDir()), t.Context()
+	want := filled[state.VM](t)
+	put := func() {
+		t.Helper()
+		if err := db.Update(ctx, func(tx *state.Tx) error { return tx.PutVM(ctx, want) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list := func() state.VM {
+		t.Helper()
+		all, err := db.VMs(ctx)
+		if err != nil || len(all) != 1 {
+			t.Fatalf("VMs: %d, %v", len(all), err)
+		}
+		return all[0]
+	}
+	put()
+	for range 2 { // The first list decodes, the second has it decoded.
+		got := list()
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("VM (-want +got):\n%s", diff)
+		}
+		spoil(reflect.ValueOf(&got).Elem())
+	}
+	want.Detail = "another"
+	put()
+	if got := list(); got.Detail != want.Detail {
+		t.Errorf("after a change the detail is %q, want %q", got.Detail, want.Detail)
+	}
+}
+
+// spoil empties everything that a value leads to.
+func spoil(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		spoil(v.Elem())
+	case reflect.Map:
+		v.Clear()
+	case reflect.Slice:
+		for i := range v.Len() {
+			spoil(v.Index(i))
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Field(i).CanSet() {
+				spoil(v.Field(i))
+			}
+		}
+	default:
+	}
+	if v.CanSet() {
+		v.SetZero()
+	}
+}

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"time"
@@ -228,13 +229,28 @@ func (r reader) VM(ctx context.Context, spec message.ItemHash) (*VM, error) {
 	return vms().one(ctx, r, string(spec))
 }
 
-// VMs returns the VMs with one of the states, or all when none is named.
+// VMs returns the VMs with one of the states, or all when none is named. It decodes
+// none that it has before: they are read again and again while one of many starts.
 func (r reader) VMs(ctx context.Context, states ...VMState) ([]VM, error) {
 	if len(states) == 0 {
-		return vms().list(ctx, r, "TRUE ORDER BY pk")
+		return r.vms.list(ctx, r, vms(), "TRUE ORDER BY pk")
 	}
 	clause, args := in(states)
-	return vms().list(ctx, r, "state IN "+clause+" ORDER BY pk", args...)
+	return r.vms.list(ctx, r, vms(), "state IN "+clause+" ORDER BY pk", args...)
+}
+
+func newDecodedVMs() *decoded[VM] { return &decoded[VM]{clone: VM.clone} }
+
+// clone returns a VM that shares nothing with v that can be changed.
+func (v VM) clone() VM {
+	v.Files, v.Ports, v.TimingsMs, v.Entered = maps.Clone(v.Files), slices.Clone(v.Ports), maps.Clone(v.TimingsMs), maps.Clone(v.Entered)
+	if v.Halt != nil {
+		v.Halt = new(*v.Halt)
+	}
+	if v.Move != nil {
+		v.Move = new(*v.Move)
+	}
+	return v
 }
 
 // Usage is a stretch of time in which this host ran a VM, by chain time. Rows of

@@ -11,6 +11,7 @@ type Config struct {
 	Concurrency     int           `toml:"concurrency"`       // Calls that one machine answers at the same time.
 	Queue           int           `toml:"queue"`             // Calls of one program that wait for it, at most; more are refused.
 	Machines        int           `toml:"machines"`          // Machines of programs at the same time, at most.
+	Starts          int           `toml:"starts"`            // Machines of programs that start at the same time, but for those of a scheduler's list.
 	ReuseTimeout    time.Duration `toml:"reuse_timeout"`     // How long a machine waits for the next call before it is stopped; 0 = not at all.
 	Refresh         time.Duration `toml:"refresh"`           // How long a machine is called without a look whether its program has changed.
 	InitTimeout     time.Duration `toml:"init_timeout"`      // How long a runtime may take to boot.
@@ -26,7 +27,7 @@ type Config struct {
 // DefaultConfig is for a small host.
 func DefaultConfig() Config {
 	return Config{
-		Concurrency: 8, Queue: 64, Machines: 32, ReuseTimeout: time.Hour, Refresh: 5 * time.Second,
+		Concurrency: 8, Queue: 64, Machines: 32, Starts: 4, ReuseTimeout: time.Hour, Refresh: 5 * time.Second,
 		InitTimeout: 60 * time.Second, ConfigTimeout: 60 * time.Second, RestoreTimeout: 20 * time.Second,
 		DrainTimeout: 30 * time.Second, Snapshots: true, SnapshotMiB: 8 * 1024, LogRetention: 31 * 24 * time.Hour, EventsPerMinute: 60,
 	}
@@ -57,6 +58,7 @@ func (c Config) Validate() error {
 		{"concurrency", int64(c.Concurrency), 1, 256},
 		{"queue", int64(c.Queue), 0, 1 << 16},
 		{"machines", int64(c.Machines), 1, 1 << 12},
+		{"starts", int64(c.Starts), 1, 256},
 		{"snapshot_mib", c.SnapshotMiB, 0, 1 << 30},
 		{"events_per_minute", int64(c.EventsPerMinute), 0, 1 << 16},
 	} {

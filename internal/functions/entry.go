@@ -75,7 +75,7 @@ func (s *Service) acquire(ctx context.Context, spec message.ItemHash) (*machine,
 	e.mu.Lock()
 	if e.waiting >= s.cfg.Queue+s.cfg.Concurrency {
 		e.mu.Unlock()
-		return nil, fault(http.StatusServiceUnavailable, textBusy, nil)
+		return nil, &Fault{Status: http.StatusServiceUnavailable, Text: textBusy, RetryAfter: retryAfter}
 	}
 	e.waiting++
 	e.mu.Unlock()

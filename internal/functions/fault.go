@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -17,6 +18,8 @@ type Fault struct {
 	Text string
 	// Plain is set when Text is a program's own and goes out as it is.
 	Plain bool
+	// RetryAfter is when to try again, or zero.
+	RetryAfter time.Duration
 	// Cause is for the log, or nil.
 	Cause error
 }
@@ -48,6 +51,10 @@ const (
 	textBody     = "Request body is larger than this program's runtime takes"
 )
 
+// retryAfter is when who found no room may try again: by then machines have started, or
+// idle ones have ended.
+const retryAfter = 5 * time.Second
+
 func fault(status int, text string, cause error) *Fault {
 	return &Fault{Status: status, Text: text, Cause: cause}
 }
@@ -67,7 +74,7 @@ func startFault(err error) *Fault {
 	case errors.As(err, &f):
 		return f
 	case errors.Is(err, errs.Exhausted):
-		return fault(http.StatusServiceUnavailable, textNoRoom, err)
+		return &Fault{Status: http.StatusServiceUnavailable, Text: textNoRoom, RetryAfter: retryAfter, Cause: err}
 	default:
 		return fault(http.StatusInternalServerError, textStart, err)
 	}

@@ -31,7 +31,7 @@ func newMeter(reg prometheus.Registerer) (*meter, error) {
 			Name: "aleph_functions_calls_total", Help: "Calls of programs, by what came of them: answered, or the status that the caller got.",
 		}, []string{"outcome"}),
 		starts: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "aleph_functions_starts_total", Help: "Starts of machines of programs: boot, snapshot or failed.",
+			Name: "aleph_functions_starts_total", Help: "Starts of machines of programs: boot, snapshot, failed, or refused as too many wait.",
 		}, []string{"how"}),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aleph_functions_events_total", Help: "Events that programs were to be called with, by what came of them.",

@@ -96,6 +96,8 @@ type Service struct {
 
 	taken chan struct{} // Closed when what an earlier process has left is seen to.
 
+	lookups, fetches, starts *turns
+
 	ctx  context.Context //nolint:containedctx // The service's own: machines belong to no call. Ends when Run returns.
 	end  context.CancelFunc
 	work sync.WaitGroup // Goroutines of machines.
@@ -104,6 +106,7 @@ type Service struct {
 	entries  map[message.ItemHash]*entry // guarded by mu
 	draining bool                        // guarded by mu
 	calls    int                         // guarded by mu
+	placed   int                         // Machines that run or start; guarded by mu
 	quiet    chan struct{}               // Closed when draining and no call is left; guarded by mu
 }
 
@@ -120,6 +123,10 @@ func New(ctx context.Context, cfg Config, dir string, parts Parts, reg prometheu
 		cfg: cfg, dir: dir, parts: parts, plans: planner{parts.Messages, parts.Files}, log: log, meter: meter,
 		taken: make(chan struct{}), ctx: ctx, end: end, entries: map[message.ItemHash]*entry{}, quiet: make(chan struct{}),
 	}
+	part := func(atOnce int) int { return max(1, (atOnce+turnsWaiting)/ownerPart) }
+	s.lookups = newTurns(lookupsAtOnce, turnsWaiting, 1) // Of a program, which starts once.
+	s.fetches = newTurns(fetchesAtOnce, turnsWaiting, part(fetchesAtOnce))
+	s.starts = newTurns(cfg.Starts, turnsWaiting, part(cfg.Starts))
 	s.keep = newKeeper(s)
 	return s, nil
 }

@@ -25,10 +25,14 @@ const evictionsMax = 8
 // start starts the machine of a program. Its errors are Faults, or that of ctx.
 func (s *Service) start(ctx context.Context, e *entry) (*machine, error) {
 	begin := time.Now()
-	p, err := s.plans.plan(ctx, e.spec)
+	p, leave, err := s.planInTurn(ctx, e)
 	if err != nil {
+		if errors.Is(err, errs.Exhausted) {
+			s.meter.starts.WithLabelValues("refused").Inc()
+		}
 		return nil, startFault(err)
 	}
+	defer leave()
 	m, err := s.startPlan(ctx, e, p)
 	if err != nil {
 		s.meter.starts.WithLabelValues("failed").Inc()
@@ -93,13 +97,10 @@ func (s *Service) isHeld(e *entry) bool {
 	return e.held
 }
 
-// reserve takes the room of a machine, for which idle ones are ended.
+// reserve takes a place and the room of a machine, for which idle ones are ended.
 func (s *Service) reserve(ctx context.Context, p *plan) (free func(), err error) {
 	for range evictionsMax {
-		err = errs.New(errs.Exhausted, "%d machines of programs run, at most %d", s.running(), s.cfg.Machines)
-		if s.running() < s.cfg.Machines {
-			free, err = s.parts.Room.Reserve(ctx, p.spec, p.resources())
-		}
+		free, err = s.tryReserve(ctx, p)
 		if err == nil || !errors.Is(err, errs.Exhausted) || !s.evict(ctx) {
 			return free, err
 		}
@@ -107,17 +108,17 @@ func (s *Service) reserve(ctx context.Context, p *plan) (free func(), err error)
 	return nil, err
 }
 
-// running counts machines that run.
-func (s *Service) running() int {
-	n := 0
-	for _, e := range s.all() {
-		e.mu.Lock()
-		if e.current != nil {
-			n++
-		}
-		e.mu.Unlock()
+func (s *Service) tryReserve(ctx context.Context, p *plan) (free func(), err error) {
+	leave, ok := s.place()
+	if !ok {
+		return nil, errs.New(errs.Exhausted, "%d machines of programs run or start, no more may", s.cfg.Machines)
 	}
-	return n
+	room, err := s.parts.Room.Reserve(ctx, p.spec, p.resources())
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return func() { room(); leave() }, nil
 }
 
 // machineSpec is the machine of a plan, without a network, with its volumes
@@ -428,10 +429,14 @@ func (s *Service) adopt(ctx context.Context, e *entry, vm vmm.Machine, n note) (
 	if p.key != n.Key {
 		return errs.New(errs.Conflict, "the program has changed")
 	}
-	free, err := s.parts.Room.Reserve(ctx, e.spec, p.resources())
+	room, err := s.parts.Room.Reserve(ctx, e.spec, p.resources())
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	leave := s.placeLocked() // It runs, however many may.
+	s.mu.Unlock()
+	free := func() { room(); leave() }
 	m := &machine{
 		e: e, plan: p, free: free, how: howAdopted, slots: make(chan struct{}, s.cfg.Concurrency),
 		ending: make(chan struct{}), gone: make(chan struct{}),

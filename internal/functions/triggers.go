@@ -32,6 +32,8 @@ const (
 	// cronMax and cronChars bound the expressions of one program.
 	cronMax   = 16
 	cronChars = 128
+	// failedShown bounds the programs in one warning.
+	failedShown = 8
 )
 
 // Assigned says for which programs this node reacts to messages and the clock.
@@ -54,12 +56,13 @@ type Triggers struct {
 	slots chan struct{}
 	calls sync.WaitGroup
 
-	index  *index
-	clocks map[message.ItemHash][]clock
-	ran    map[message.ItemHash]time.Time // The last run by the clock.
-	spent  map[message.ItemHash]int       // Calls in this minute.
-	minute time.Time
-	last   int64 // The newest message that was seen.
+	index    *index
+	patterns map[message.ItemHash][]pattern // In index.
+	clocks   map[message.ItemHash][]clock
+	ran      map[message.ItemHash]time.Time // The last run by the clock.
+	spent    map[message.ItemHash]int       // Calls in this minute.
+	minute   time.Time
+	last     int64 // The newest message that was seen.
 }
 
 // clock is one cron expression.
@@ -120,13 +123,26 @@ func (t *Triggers) review(ctx context.Context) error {
 	}
 	patterns := map[message.ItemHash][]pattern{}
 	clocks := map[message.ItemHash][]clock{}
+	var failed []error
 	for _, spec := range all[:min(len(all), assignedMax)] {
 		p, err := t.s.parts.Messages.Program(ctx, spec)
 		if errors.Is(err, errs.NotFound) {
 			continue
 		}
 		if err != nil {
-			return err
+			// The next review asks again. Until then it is as it was, and keeps no
+			// other from what they react to.
+			failed = append(failed, fmt.Errorf("look up program %s: %w", spec, err))
+			if ps, ok := t.patterns[spec]; ok {
+				patterns[spec] = ps
+			}
+			if cs, ok := t.clocks[spec]; ok {
+				clocks[spec] = cs
+			}
+			if ctx.Err() != nil {
+				break
+			}
+			continue
 		}
 		if ps := parsePatterns(p.On.Message); len(ps) > 0 {
 			patterns[spec] = ps
@@ -135,7 +151,14 @@ func (t *Triggers) review(ctx context.Context) error {
 			clocks[spec] = cs
 		}
 	}
-	t.index, t.clocks = newIndex(patterns), clocks
+	if ctx.Err() != nil {
+		return fmt.Errorf("review programs: %w", context.Cause(ctx))
+	}
+	t.index, t.patterns, t.clocks = newIndex(patterns), patterns, clocks
+	if len(failed) > 0 {
+		// Nothing is forgotten of programs that nobody could tell about.
+		return errors.Join(failed[:min(len(failed), failedShown)]...)
+	}
 	return t.forgetRuns(ctx)
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -90,4 +91,48 @@ func TestMessagesCallPrograms(t *testing.T) {
 	if all := s.Machines(); len(all) != 1 || all[0].Spec != mine || len(events) > n {
 		t.Errorf("%d events, machines %+v; want one for each message at most, of one program", len(events), all)
 	}
+}
+
+// TestOneProgramThatNobodyTellsAboutStopsNoOther: the others react, it reacts as it did,
+// and the next review asks again.
+func TestOneProgramThatNobodyTellsAboutStopsNoOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	db, err := state.Open(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	on := func(p *message.Program) {
+		p.On.Message = []message.Metadata{{"sender": json.RawMessage(`"me"`)}}
+		p.Metadata = message.Metadata{"cron": json.RawMessage(`["* * * * *"]`)}
+	}
+	known, lost, fresh := w.add("known", on), w.add("lost", on), w.add("fresh", on)
+	s, _ := w.start(nil)
+	triggers := functions.NewTriggers(s, db, assigned{fresh, lost, known}, slog.New(slog.DiscardHandler))
+	away := func(specs ...message.ItemHash) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.away = map[message.ItemHash]bool{}
+		for _, spec := range specs {
+			w.away[spec] = true
+		}
+	}
+	review := func(fails bool, want ...message.ItemHash) {
+		t.Helper()
+		if err := functions.Review(t.Context(), triggers); (err != nil) != fails {
+			t.Errorf("review: %v, want an error: %t", err, fails)
+		}
+		slices.Sort(want)
+		if messages, clock := functions.Reacts(triggers); !slices.Equal(messages, want) || !slices.Equal(clock, want) {
+			t.Errorf("%v react to messages and %v to the clock, want %v", messages, clock, want)
+		}
+	}
+	away(fresh)
+	review(true, lost, known)
+	away(lost)
+	review(true, lost, known, fresh)
+	w.forget(lost)
+	away()
+	review(false, known, fresh)
 }

@@ -417,12 +417,14 @@ type world struct {
 	t    *testing.T
 	dir  string
 	host *host
+	nets func(message.ItemHash) // A network is about to be made, of a machine that starts.
 
 	mu       sync.Mutex
 	programs map[message.ItemHash]*message.Program // guarded by mu
 	files    map[message.ItemHash]string           // Newest content by ref; guarded by mu
 	roomMiB  int                                   // That is free; guarded by mu
 	up       map[message.ItemHash]bool             // Networks; guarded by mu
+	away     map[message.ItemHash]bool             // Programs that nobody tells about; guarded by mu
 }
 
 func newWorld(t *testing.T) *world {
@@ -470,6 +472,9 @@ func (w *world) forget(spec message.ItemHash) {
 func (w *world) Program(_ context.Context, spec message.ItemHash) (*message.Program, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.away[spec] {
+		return nil, errs.New(errs.Unavailable, "nobody tells about %s", spec)
+	}
 	if p := w.programs[spec]; p != nil {
 		return p, nil
 	}
@@ -510,6 +515,9 @@ func (w *world) free() int {
 }
 
 func (w *world) Up(_ context.Context, spec message.ItemHash) (functions.Network, error) {
+	if w.nets != nil {
+		w.nets(spec)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.up[spec] = true

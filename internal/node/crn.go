@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/aleph-onchain/aleph-onchain/internal/api/crn"
 	"github.com/aleph-onchain/aleph-onchain/internal/corenode"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
@@ -41,8 +43,12 @@ func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, o
 		Disk: func(ctx context.Context) (total, available int64, err error) { return exec.Disk(ctx) },
 	})
 	messages := found{n.ingest, core}
+	known, err := lru.New[message.ItemHash, *message.Envelope](librarySize)
+	if err != nil {
+		return fmt.Errorf("build memory of messages: %w", err)
+	}
 	parts := crn.Parts{
-		Machines: machines{exec, fns}, Executions: executions{n.db, exec, fns, messages, driver}, Messages: messages, Payments: payments{exec},
+		Machines: machines{exec, fns}, Executions: executions{n.db, exec, fns, remembered{messages, known}, driver}, Messages: messages, Payments: payments{exec},
 		Rights: rights{core}, Identity: own, Host: host, Logs: consoles{exec, fns}, Used: used{n.db}, Resolver: net.DefaultResolver,
 		Backups: crnBackups{exec}, Migrations: crnMoves{exec},
 	}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"github.com/aleph-onchain/aleph-onchain/internal/api/crn"
 	"github.com/aleph-onchain/aleph-onchain/internal/corenode"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -179,8 +181,27 @@ type executions struct {
 	db       *state.DB
 	exec     *executor.Supervisor
 	fns      *functions.Service // nil on a node that runs no programs.
-	messages found
+	messages executor.Messages
 	driver   string // Of the machines of programs.
+}
+
+// remembered remembers messages, which do not change: lists of what runs are asked for
+// by anybody, and must not ask the network for each program.
+type remembered struct {
+	messages executor.Messages
+	known    *lru.Cache[message.ItemHash, *message.Envelope]
+}
+
+// Message implements executor.Messages.
+func (r remembered) Message(ctx context.Context, hash message.ItemHash) (*message.Envelope, error) {
+	if env, ok := r.known.Get(hash); ok {
+		return env, nil
+	}
+	env, err := r.messages.Message(ctx, hash)
+	if err == nil {
+		r.known.Add(hash, env)
+	}
+	return env, err
 }
 
 // List implements crn.Executions.
@@ -205,6 +226,9 @@ func (e executions) List(ctx context.Context) ([]crn.Execution, error) {
 	}
 	for _, st := range e.fns.Machines() {
 		x, err := e.program(ctx, st)
+		if errors.Is(err, errs.Unavailable) || errors.Is(err, errs.NotFound) {
+			continue // One that nobody can tell about keeps no other from the list.
+		}
 		if err != nil {
 			return nil, err
 		}

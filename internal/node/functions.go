@@ -382,5 +382,5 @@ func failureOf(err error) error {
 	if !f.Plain && (f.Status == http.StatusBadRequest || f.Status == http.StatusInternalServerError) {
 		text = strconv.Itoa(f.Status) + ": " + text
 	}
-	return &crn.Failure{Status: f.Status, Text: text, Plain: f.Plain, Cause: f.Cause}
+	return &crn.Failure{Status: f.Status, Text: text, Plain: f.Plain, RetryAfter: f.RetryAfter, Cause: f.Cause}
 }

@@ -20,6 +20,8 @@ type Failure struct {
 	Text   string
 	// Plain tells a text as it is; others are the "error" of an object.
 	Plain bool
+	// RetryAfter tells when to ask again; zero tells nothing.
+	RetryAfter time.Duration
 	// Cause is for the log, or nil.
 	Cause error
 }
@@ -108,6 +110,9 @@ func (s *Server) fail(c *call, err error) {
 	// What is plain of such a failure is a program's own.
 	if f.Status == http.StatusInternalServerError && !f.Plain {
 		s.log.Error("request failed", "method", c.r.Method, "path", c.r.URL.Path, "err", err)
+	}
+	if f.RetryAfter > 0 {
+		c.w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter/time.Second)))
 	}
 	if f.Plain {
 		s.text(c, f.Status, f.Text)

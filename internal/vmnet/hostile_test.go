@@ -3,13 +3,16 @@ package vmnet_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -396,5 +399,80 @@ func TestWhatAMachineReceivesIsLimited(t *testing.T) {
 		if got := rate(); got != uint64(mbit)*125_000 {
 			t.Errorf("%d Mbit/s: the device has a bucket of %d bytes a second", mbit, got)
 		}
+	}
+}
+
+// TestNoDeviceIsUpWithoutItsRules looks at devices and their chains again and again while
+// machines come and go: a device that was up before and after a look had its chain in it.
+func TestNoDeviceIsUpWithoutItsRules(t *testing.T) {
+	n := open(t, withIPv6)
+	var leases []vmnet.Lease
+	for slot := range 12 {
+		leases = append(leases, web(fmt.Sprint("vm", slot), slot, 24000+slot))
+	}
+	devices := map[string]bool{}
+	for _, l := range leases {
+		devices[device(t, n, l).TapName] = true
+	}
+	apply(t, n, leases...)
+	if len(chainsAtDevices(t, "aleph_test")) == 0 {
+		t.Skip("this kernel has no rules at devices")
+	}
+	c, err := nftables.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := func() map[string]int {
+		links, err := netlink.LinkList()
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			t.Error(err)
+		}
+		found := map[string]int{}
+		for _, link := range links {
+			if a := link.Attrs(); devices[a.Name] && a.Flags&net.FlagUp != 0 {
+				found[a.Name] = a.Index
+			}
+		}
+		return found
+	}
+	done := make(chan struct{})
+	var watch sync.WaitGroup
+	looks := 0
+	watch.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			before := up()
+			chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyNetdev)
+			if err != nil {
+				continue // It changed meanwhile.
+			}
+			has := map[string]bool{}
+			for _, ch := range chains {
+				name, _, _ := strings.Cut(ch.Name, "_")
+				has[name] = true
+			}
+			after := up()
+			for name, index := range before {
+				if after[name] == index && !has[name] {
+					t.Errorf("device %s is up without its chain", name)
+					return
+				}
+			}
+			looks++
+		}
+	})
+	for range 15 {
+		apply(t, n, leases...)
+		apply(t, n, leases[:3]...)
+		apply(t, n)
+	}
+	close(done)
+	watch.Wait()
+	if looks == 0 {
+		t.Error("nobody looked")
 	}
 }

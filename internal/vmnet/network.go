@@ -123,7 +123,11 @@ func (n *Network) Apply(ctx context.Context, leases []Lease) error {
 	if err != nil {
 		return err
 	}
-	// Devices are made down, and have their rules before they come up.
+	// Devices are made down, and have their rules before they come up; those that no
+	// lease wants go before their rules do.
+	if err := n.removeTaps(links, devicesOf(endpoints)); err != nil {
+		return err
+	}
 	if err := n.makeTaps(ctx, links, endpoints); err != nil {
 		return err
 	}

@@ -147,16 +147,17 @@ type settledTap struct {
 	bandwidth       uint64
 }
 
-// applyTaps removes the devices that no lease wants and brings the others into
-// the state that theirs want.
-func (n *Network) applyTaps(ctx context.Context, links map[string]netlink.Link, endpoints []endpoint) error {
-	wanted := map[string]bool{}
+// devicesOf names the devices of endpoints.
+func devicesOf(endpoints []endpoint) map[string]bool {
+	all := make(map[string]bool, len(endpoints))
 	for _, e := range endpoints {
-		wanted[e.tap] = true
+		all[e.tap] = true
 	}
-	if err := n.removeTaps(links, wanted); err != nil {
-		return err
-	}
+	return all
+}
+
+// applyTaps brings the devices into the state that their leases want.
+func (n *Network) applyTaps(ctx context.Context, links map[string]netlink.Link, endpoints []endpoint) error {
 	var has map[int][]netip.Prefix
 	look := time.Since(n.lookedAt) > lookInterval
 	if look {
@@ -348,7 +349,8 @@ func addAddresses(link netlink.Link, want settledTap) error {
 	return nil
 }
 
-// removeTaps removes our devices among links but those that are kept.
+// removeTaps removes our devices among links but those that are kept, and takes them
+// out of links.
 func (n *Network) removeTaps(links map[string]netlink.Link, keep map[string]bool) error {
 	for name, link := range links {
 		if keep[name] || !n.isOurs(link) {
@@ -358,6 +360,7 @@ func (n *Network) removeTaps(links map[string]netlink.Link, keep map[string]bool
 		if err := netlink.LinkDel(link); err != nil {
 			return fmt.Errorf("remove TAP device %s: %w", name, err)
 		}
+		delete(links, name)
 	}
 	return nil
 }

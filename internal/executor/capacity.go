@@ -37,10 +37,18 @@ func promisesOf(ctx context.Context, r interface {
 	return p, err
 }
 
-// takesProcessors reports whether a VM in the state has its processors and memory,
-// and not its disk alone.
-func takesProcessors(s state.VMState) bool {
-	return s != state.VMStopped && s != state.VMFailed && s != state.VMHalted
+// takesProcessors reports whether a VM has its processors and memory, and not its
+// disk alone. So does one that is down and will start again by itself: after a
+// reboot, or when its move is called off.
+func takesProcessors(vm state.VM) bool {
+	switch vm.State {
+	case state.VMStopped, state.VMFailed:
+		return false
+	case state.VMHalted:
+		return vm.Halt != nil && vm.Halt.Again || vm.Move != nil && vm.Move.GivenAt.IsZero()
+	default:
+		return true
+	}
 }
 
 // used sums what is taken: all of a VM while it lives, its disk until it is
@@ -51,7 +59,7 @@ func (p promises) used() state.Resources {
 	for _, vm := range p.vms {
 		have[vm.Spec] = true
 		sum.DiskMiB += vm.Resources.DiskMiB
-		if takesProcessors(vm.State) {
+		if takesProcessors(vm) {
 			sum.VCPUs += vm.Resources.VCPUs
 			sum.MemoryMiB += vm.Resources.MemoryMiB
 		}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/protocol/operator"
 )
 
 const (
@@ -59,12 +60,12 @@ func routable(a netip.Addr) bool {
 	return !a.IsLoopback() && !a.IsLinkLocalUnicast() && !a.IsMulticast() && !a.IsUnspecified() && !reserved.Contains(a)
 }
 
-// Open implements ExportSource. An exporter that knows no ranges sends all, of
-// which the beginning is dropped.
-func (e *Exports) Open(ctx context.Context, from Exporter, path string, offset int64) (io.ReadCloser, error) {
+// Open implements ExportSource. Of what an exporter sends that knows no ranges, the
+// beginning is dropped.
+func (e *Exports) Open(ctx context.Context, from Exporter, path string, offset, end int64) (f io.ReadCloser, whole bool, err error) {
 	u, err := url.ParseRequestURI(path)
 	if err != nil {
-		return nil, errs.New(errs.Invalid, "the export names the path %.200q: %w", path, err)
+		return nil, false, errs.New(errs.Invalid, "the export names the path %.200q: %w", path, err)
 	}
 	u.Scheme, u.Host, u.User = "http", net.JoinHostPort(from.Host, strconv.Itoa(int(from.Port))), nil
 	if from.Port == portHTTPS {
@@ -75,11 +76,10 @@ func (e *Exports) Open(ctx context.Context, from Exporter, path string, offset i
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
 	if err != nil {
 		cancel(nil)
-		return nil, errs.New(errs.Invalid, "ask %s: %w", from.Host, err)
+		return nil, false, errs.New(errs.Invalid, "ask %s: %w", from.Host, err)
 	}
-	if offset > 0 {
-		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
-	}
+	r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", offset, end-1))
+	r.Header.Set(operator.VolumesHeader, "yes")
 	resp, err := e.client.Do(r) //nolint:bodyclose // The caller closes it.
 	if err != nil {
 		cancel(nil)
@@ -87,7 +87,7 @@ func (e *Exports) Open(ctx context.Context, from Exporter, path string, offset i
 		if errors.As(err, &plain) {
 			err = plain.Err
 		}
-		return nil, errs.New(errs.Unavailable, "ask %s: %w", from.Host, err)
+		return nil, false, errs.New(errs.Unavailable, "ask %s: %w", from.Host, err)
 	}
 	body := &stallingBody{body: resp.Body, cancel: cancel, stall: e.stall}
 	body.timer = time.AfterFunc(e.stall, func() {
@@ -95,9 +95,9 @@ func (e *Exports) Open(ctx context.Context, from Exporter, path string, offset i
 		cancel(nil)
 	})
 	if err := body.skip(resp, offset); err != nil {
-		return nil, errors.Join(err, body.Close())
+		return nil, false, errors.Join(err, body.Close())
 	}
-	return body, nil
+	return body, resp.StatusCode == http.StatusOK, nil
 }
 
 // stallingBody ends a body that sends nothing for too long.

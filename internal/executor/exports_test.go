@@ -51,22 +51,28 @@ func TestFilesOfAnExportAreFetchedFromAnOffset(t *testing.T) {
 	e := executor.NewExportsTo(func(netip.Addr) bool { return true })
 	for _, path := range []string{"/ranges", "/whole"} {
 		for _, offset := range []int64{0, 4, 9} {
-			r, err := e.Open(t.Context(), exporterAt(t, server, "good"), path, offset)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := io.ReadAll(r)
-			if err := errors.Join(err, r.Close()); err != nil || !bytes.Equal(got, content[offset:]) {
-				t.Errorf("%s from %d: %q (%v), want %q", path, offset, got, err, content[offset:])
+			for _, end := range []int64{offset + 1, 10} {
+				r, whole, err := e.Open(t.Context(), exporterAt(t, server, "good"), path, offset, end)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := content[offset:end]
+				if whole {
+					want = content[offset:]
+				}
+				got, err := io.ReadAll(r)
+				if err := errors.Join(err, r.Close()); err != nil || !bytes.Equal(got, want) || whole != (path == "/whole") {
+					t.Errorf("%s from %d to %d: %q, to its end %v (%v), want %q", path, offset, end, got, whole, err, want)
+				}
 			}
 		}
 	}
 	for path, want := range map[string]errs.Kind{"/no": errs.NotFound, "/elsewhere": errs.Unavailable, "no path": errs.Invalid} {
-		if _, err := e.Open(t.Context(), exporterAt(t, server, "good"), path, 0); !errors.Is(err, want) {
+		if _, _, err := e.Open(t.Context(), exporterAt(t, server, "good"), path, 0, 1); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %s", path, err, want)
 		}
 	}
-	if _, err := e.Open(t.Context(), exporterAt(t, server, "bad"), "/whole", 0); !errors.Is(err, errs.Denied) {
+	if _, _, err := e.Open(t.Context(), exporterAt(t, server, "bad"), "/whole", 0, 1); !errors.Is(err, errs.Denied) {
 		t.Errorf("a wrong token: %v, want denied", err)
 	}
 }
@@ -80,7 +86,7 @@ func TestNoExportLeadsToThisHost(t *testing.T) {
 	from := exporterAt(t, server, "secret")
 	for _, host := range []string{from.Host, "localhost", "169.254.169.254", "::1", "::ffff:127.0.0.1", "0.0.0.0", "240.0.0.1", "fe80::1"} {
 		from.Host = host
-		_, err := executor.NewExports().Open(t.Context(), from, "/x", 0)
+		_, _, err := executor.NewExports().Open(t.Context(), from, "/x", 0, 1)
 		if err == nil || asked || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v, want it refused, without the token in the text", host, err)
 		}

@@ -1,11 +1,13 @@
 package executor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -15,7 +17,8 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
-// importKept is how long what was fetched of a machine waits for being fetched on.
+// importKept is how long what was fetched of a machine waits for being fetched on,
+// from when something of it came last.
 const importKept = 2 * time.Hour
 
 // ImportRequest asks for the machine of another node.
@@ -41,8 +44,9 @@ type ExportedFile struct {
 
 // ExportSource opens files of exports.
 type ExportSource interface {
-	// Open opens the file from an offset on.
-	Open(ctx context.Context, from Exporter, path string, offset int64) (io.ReadCloser, error)
+	// Open opens a file from an offset to before the end. An exporter that knows no
+	// ranges sends it to its own end, and whole is true.
+	Open(ctx context.Context, from Exporter, path string, offset, end int64) (f io.ReadCloser, whole bool, err error)
 }
 
 // Import is a machine on its way here.
@@ -57,16 +61,16 @@ type Import struct {
 }
 
 // BeginImport fetches a machine from another node, and runs it here once its disks
-// are here whole and the other node has given it away. One that comes already is
-// left alone. errs.Invalid means that the machine cannot run here, errs.Exhausted
-// that there is no room, errs.Conflict that it is here.
+// are here whole and the other node has given it away. Its room is kept meanwhile.
+// One that comes already is left alone. errs.Invalid means that the machine cannot
+// run here, errs.Exhausted that there is no room, errs.Conflict that it is here.
 func (s *Supervisor) BeginImport(ctx context.Context, want ImportRequest) (*Import, error) {
 	have, err := s.ImportOf(ctx, want.Spec)
 	if err == nil && have.Err == nil || ignoreNotFound(err) != nil {
 		return have, err
 	}
-	if _, err := s.db.VM(ctx, want.Spec); err == nil {
-		return nil, errs.New(errs.Conflict, "machine %s is here", want.Spec)
+	if err := s.mayArrive(ctx, want.Spec); err != nil {
+		return nil, err
 	}
 	lease, err := s.read(ctx, want.Spec)
 	if err != nil {
@@ -76,12 +80,19 @@ func (s *Supervisor) BeginImport(ctx context.Context, want ImportRequest) (*Impo
 		return nil, errs.New(errs.Invalid, "machine %s is confidential, and is not moved", want.Spec)
 	}
 	lease.Kind = state.LeaseScheduled
-	if err := s.roomFor(ctx, *lease); err != nil {
-		return nil, err
-	}
-	done, err := s.claim(want.Spec, movesHere)
+	want.Files = slices.DeleteFunc(slices.Clone(want.Files), func(f ExportedFile) bool { return disk.IsLeftover(f.Name) })
+	unclaim, err := s.claim(want.Spec, movesHere)
 	if err != nil {
 		return nil, err
+	}
+	free, err := s.Hold(ctx, want.Spec, lease.Resources)
+	if err != nil {
+		unclaim()
+		return nil, err
+	}
+	done := func() {
+		free()
+		unclaim()
 	}
 	job := &Import{State: disk.Importing, StartedAt: time.Now().UTC(), Step: "waits for its turn"}
 	for _, f := range want.Files {
@@ -90,7 +101,7 @@ func (s *Supervisor) BeginImport(ctx context.Context, want ImportRequest) (*Impo
 	s.editImport(func() { s.imports[want.Spec] = job })
 	err = s.submit(ctx, func(ctx context.Context) {
 		defer done()
-		s.runImport(ctx, want, *lease, job)
+		s.runImport(ctx, want, *lease, job, free)
 	})
 	if err != nil {
 		s.editImport(func() { delete(s.imports, want.Spec) })
@@ -115,17 +126,26 @@ func importRefused(err error) error {
 	}
 }
 
-// roomFor gives errs.Exhausted for a lease for which there is no room now.
-func (s *Supervisor) roomFor(ctx context.Context, l state.Lease) error {
+// mayArrive reports what keeps a machine from coming here, whatever room there is:
+// errs.Conflict that it is here, errs.Exhausted that the node takes nothing new. It
+// is asked again before the other node gives the machine away.
+func (s *Supervisor) mayArrive(ctx context.Context, spec message.ItemHash) error {
 	return s.db.View(ctx, func(v *state.View) error {
-		p, err := promisesOf(ctx, v)
-		if err != nil {
+		if _, err := v.VM(ctx, spec); ignoreNotFound(err) != nil || err == nil {
+			return cmp.Or(ignoreNotFound(err), errs.New(errs.Conflict, "machine %s is here", spec))
+		}
+		l, err := v.Lease(ctx, spec)
+		if ignoreNotFound(err) != nil {
 			return err
 		}
-		if err := s.fits(l.Resources, s.used(p)); err != nil {
-			return errs.New(errs.Exhausted, "%w", err)
+		if err == nil && l.Open() {
+			return errs.New(errs.Conflict, "machine %s is leased here", spec)
 		}
-		return nil
+		why, err := s.closed(ctx, v)
+		if err == nil && why != "" {
+			err = errs.New(errs.Exhausted, "%s", why)
+		}
+		return err
 	})
 }
 
@@ -163,11 +183,12 @@ func (s *Supervisor) ImportOf(ctx context.Context, spec message.ItemHash) (*Impo
 	return &Import{State: disk.Importing, StartedAt: m.StartedAt, Err: errs.New(errs.Unavailable, "the node was restarted meanwhile: ask for it again")}, nil
 }
 
-// runImport fetches a machine and says how that ended.
-func (s *Supervisor) runImport(ctx context.Context, want ImportRequest, lease state.Lease, job *Import) {
+// runImport fetches a machine and says how that ended. free gives up the room that
+// is kept for it.
+func (s *Supervisor) runImport(ctx context.Context, want ImportRequest, lease state.Lease, job *Import, free func()) {
 	err := acquire(ctx, s.moving)
 	if err == nil {
-		err = s.fetchMachine(ctx, want, lease, job)
+		err = s.fetchMachine(ctx, want, lease, job, free)
 		release(s.moving)
 	}
 	s.editImport(func() {
@@ -185,7 +206,7 @@ func (s *Supervisor) runImport(ctx context.Context, want ImportRequest, lease st
 
 // fetchMachine makes the machine's disks of the other node's files, and gives it a
 // lease when that node has given it away.
-func (s *Supervisor) fetchMachine(ctx context.Context, want ImportRequest, lease state.Lease, job *Import) error {
+func (s *Supervisor) fetchMachine(ctx context.Context, want ImportRequest, lease state.Lease, job *Import, free func()) error {
 	step := func(text string) { s.editImport(func() { job.Step = text }) }
 	step("fetches its image")
 	instance, _, err := readLease(lease)
@@ -212,19 +233,16 @@ func (s *Supervisor) fetchMachine(ctx context.Context, want ImportRequest, lease
 	if err != nil {
 		return err
 	}
-	files, paths := make([]disk.File, len(want.Files)), map[string]string{}
-	for i, f := range want.Files {
-		files[i], paths[f.Name] = f.File, f.Path
-	}
-	open := func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
-		return s.parts.Exports.Open(ctx, want.From, paths[name], offset)
-	}
+	from := newArriving(s.parts.Exports, want)
 	step("fetches its disks")
-	if err := disk.Import(ctx, vm.Dir, files, spec, open, time.Now()); err != nil {
+	if err := disk.Import(ctx, vm.Dir, from.files, spec, from.open, time.Now()); err != nil {
 		return err
 	}
 	step("takes over")
-	if err := confirmGiven(ctx, files, open); err != nil {
+	if err := s.mayArrive(ctx, want.Spec); err != nil {
+		return err
+	}
+	if err := from.take(ctx); err != nil {
 		return err
 	}
 	lease.TakenAt, vm.CreatedAt = time.Now().UTC(), time.Now().UTC()
@@ -235,6 +253,7 @@ func (s *Supervisor) fetchMachine(ctx context.Context, want ImportRequest, lease
 		if l, err := tx.Lease(ctx, want.Spec); err == nil && l.Open() {
 			return errs.New(errs.Conflict, "machine %s is leased here", want.Spec)
 		}
+		free() // Nobody else can take the room before this is committed.
 		if err := s.commit(ctx, tx, lease); err != nil {
 			return importRefused(err)
 		}
@@ -267,12 +286,44 @@ func (s *Supervisor) importSpec(ctx context.Context, vm state.VM, instance *mess
 	}, nil
 }
 
-// confirmGiven fetches the end of each file once more: what is here of an earlier
-// try may be of an export that was called off. Who gives the ends of all files
-// away starts the machine no more, and has written that down before.
-func confirmGiven(ctx context.Context, files []disk.File, open disk.Fetch) error {
-	for _, f := range files {
-		r, err := open(ctx, f.Name, f.Size-1)
+// arriving fetches the files of an export, one at a time.
+type arriving struct {
+	source ExportSource
+	from   Exporter
+	files  []disk.File
+	paths  map[string]string
+	sizes  map[string]int64
+	given  map[string]bool // Files whose end has come by this request.
+}
+
+func newArriving(source ExportSource, want ImportRequest) *arriving {
+	a := &arriving{source: source, from: want.From, paths: map[string]string{}, sizes: map[string]int64{}, given: map[string]bool{}}
+	for _, f := range want.Files {
+		a.files = append(a.files, f.File)
+		a.paths[f.Name], a.sizes[f.Name] = f.Path, f.Size
+	}
+	return a
+}
+
+// open is a disk.Fetch. What an exporter sends that knows no ranges is read to the
+// file's end, and the end is noted to be given.
+func (a *arriving) open(ctx context.Context, name string, offset, end int64) (io.ReadCloser, error) {
+	r, whole, err := a.source.Open(ctx, a.from, a.paths[name], offset, end)
+	if err != nil || !whole {
+		return r, err
+	}
+	return &wholeBody{ReadCloser: r, left: end - offset, rest: a.sizes[name] - end, note: func() { a.given[name] = true }}, nil
+}
+
+// take gets the end of each file that has not come by this request: what is here
+// of an earlier one may be of an export that was called off. Who gives the ends of
+// all files away starts the machine no more, and has written that down before.
+func (a *arriving) take(ctx context.Context) error {
+	for _, f := range a.files {
+		if a.given[f.Name] {
+			continue
+		}
+		r, err := a.open(ctx, f.Name, f.Size-1, f.Size)
 		if err != nil {
 			return fmt.Errorf("take over %s: %w", f.Name, err)
 		}
@@ -284,6 +335,38 @@ func confirmGiven(ctx context.Context, files []disk.File, open disk.Fetch) error
 	return nil
 }
 
+// wholeBody ends where it was asked to, and reads the rest when it is closed.
+type wholeBody struct {
+	io.ReadCloser
+
+	left, rest int64 // Bytes to the end that was asked for, and from there to the file's.
+	note       func()
+}
+
+// Read implements io.Reader.
+func (b *wholeBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *wholeBody) Close() error {
+	if b.left > 0 {
+		return b.ReadCloser.Close()
+	}
+	n, err := io.CopyN(io.Discard, b.ReadCloser, b.rest)
+	if err == nil {
+		b.note()
+	} else {
+		err = errs.New(errs.Unavailable, "it broke off %d bytes before its end: %w", b.rest-n, err)
+	}
+	return errors.Join(err, b.ReadCloser.Close())
+}
+
 // isComing reports whether the machine comes from another node and has no row
 // yet. What was left of one that does not come any more is removed.
 func (s *Supervisor) isComing(spec message.ItemHash, now time.Time) bool {
@@ -293,13 +376,11 @@ func (s *Supervisor) isComing(spec message.ItemHash, now time.Time) bool {
 	}
 	defer done()
 	dir := s.dir(spec)
-	m, err := disk.MoveOf(dir)
-	switch {
-	case err != nil:
+	last, err := disk.LastImported(dir, now)
+	if err != nil {
 		return false
-	case m.State != disk.Importing && m.State != disk.Placing && m.State != disk.Imported:
-		return false
-	case now.Sub(m.StartedAt) < importKept:
+	}
+	if now.Sub(last) < importKept {
 		return true
 	}
 	if err := errors.Join(disk.CallOff(dir, true), vmm.Remove(dir)); err != nil {

@@ -353,6 +353,8 @@ func (m model) wanted() model {
 	switch {
 	case modelVMs[m.vm].state == state.VMFailed:
 		m.vm = vmIs(state.VMWanted, false)
+	case m.halt == haltStop && modelVMs[m.vm].state == state.VMHalted:
+		m.halt = haltAgain // As startAgain has it.
 	case m.halt == haltStop:
 		m.halt = haltNone
 	}

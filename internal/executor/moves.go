@@ -274,10 +274,10 @@ func (s *Supervisor) moveOn(ctx context.Context, spec message.ItemHash) error {
 	switch {
 	case record.State == disk.Released: // A crash came before its lease ended.
 		return s.movedAway(ctx, spec)
+	case s.isServing(spec):
+		return nil // A large disk takes its time, and nobody is told that the move is off while an end is on its way.
 	case isOver(*vm):
 		return s.callOff(ctx, *vm, errs.New(errs.Unavailable, "the machine ended before its disks were copied"))
-	case !vm.Move.CopiedAt.IsZero() && s.isServing(spec):
-		return nil // A large disk takes its time.
 	case !vm.Move.CopiedAt.IsZero():
 		return s.callOff(ctx, *vm, errs.New(errs.Unavailable, "no node fetched all its files within %v", disk.ExportFor))
 	}
@@ -349,12 +349,16 @@ func (s *Supervisor) parents(ctx context.Context, vm state.VM, imagePath string,
 func (s *Supervisor) callOff(ctx context.Context, vm state.VM, cause error) error {
 	err := disk.CallOff(vm.Dir, false)
 	if errors.Is(err, errs.Conflict) {
-		const detail = "another node has fetched it and may run it; it waits until that is confirmed"
-		if vm.Detail == detail {
+		if !vm.Move.GivenAt.IsZero() {
 			return nil
 		}
 		s.log.Warn("machine waits for word that it has arrived elsewhere", "job_id", vm.Spec, "err", err)
-		_, err = s.edit(ctx, vm.Spec, func(row *state.VM) { row.Detail = detail })
+		_, err = s.edit(ctx, vm.Spec, func(row *state.VM) {
+			row.Detail = "another node has fetched it and may run it; it waits until that is confirmed"
+			if row.Move != nil {
+				row.Move.GivenAt = time.Now().UTC()
+			}
+		})
 		return err
 	}
 	if ignoreNotFound(err) != nil {

@@ -21,14 +21,20 @@ import (
 
 // exports opens files of the exports of a supervisor.
 type exports struct {
-	hook *hook
-	from *executor.Supervisor
-	spec message.ItemHash
-	away error
-	cut  string // File that is not given away; "" for none.
+	hook  *hook
+	from  *executor.Supervisor
+	spec  message.ItemHash
+	away  error
+	cut   string // File that is not given away; "" for none.
+	whole bool   // It knows no ranges.
+	spoil bool   // A byte changes on the way.
+	asked func() // When a file is opened; nil for nothing.
 }
 
-func (e *exports) Open(ctx context.Context, from executor.Exporter, path string, offset int64) (f io.ReadCloser, err error) {
+func (e *exports) Open(ctx context.Context, from executor.Exporter, path string, offset, end int64) (f io.ReadCloser, whole bool, err error) {
+	if e.asked != nil {
+		e.asked()
+	}
 	err = e.hook.around(func() error {
 		if e.away != nil {
 			return e.away
@@ -47,11 +53,24 @@ func (e *exports) Open(ctx context.Context, from executor.Exporter, path string,
 		if err != nil {
 			return err
 		}
-		f = file
 		_, err = file.Seek(offset, io.SeekStart)
+		f = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(file, end-offset), file}
+		if e.whole {
+			f = file
+		}
+		if e.spoil && offset == 0 {
+			f = struct {
+				io.Reader
+				io.Closer
+			}{io.MultiReader(strings.NewReader("x"), io.LimitReader(file, end-1)), file}
+			_, err = file.Seek(1, io.SeekStart)
+		}
 		return err
 	})
-	return f, err
+	return f, e.whole, err
 }
 
 // pair is two nodes, and a machine with a volume that runs on the first.
@@ -65,10 +84,16 @@ type pair struct {
 
 func newPair(t *testing.T) *pair {
 	t.Helper()
+	return newPairWith(t, func(*world) {})
+}
+
+func newPairWith(t *testing.T, change func(*world)) *pair {
+	t.Helper()
 	p := &pair{t: t, from: newWorld(t), to: newWorld(t)}
 	for _, w := range []*world{p.from, p.to} {
 		w.core = newCore()
 		w.cfg.Interval = 10 * time.Second
+		change(w)
 		p.spec = w.src.withVolumes(`{"persistence":"host","name":"data","size_mib":3}`)
 	}
 	p.to.exports = &exports{spec: p.spec}
@@ -264,6 +289,136 @@ func TestFilesOfAnExportThatWasCalledOffGiveNoRight(t *testing.T) {
 		}
 		p.sleep(disk.ExportFor + 2*time.Minute)
 		p.to.wantState(p.spec, state.VMRunning)
+	})
+}
+
+// TestASpoiledFileGivesNothingAway: the target refuses it, and the source goes on.
+func TestASpoiledFileGivesNothingAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		defer p.stop()
+		want, err := p.export()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.to.exports.spoil = true
+		if err := p.imported(want); !errors.Is(err, errs.Unavailable) {
+			t.Errorf("import of a spoiled file: %v, want unavailable", err)
+		}
+		if m, err := disk.MoveOf(p.from.vm(p.spec).Dir); err != nil || len(m.Served) != 0 {
+			t.Errorf("the source has given away %q (%v), want nothing", m.Served, err)
+		}
+		p.sleep(disk.ExportFor + time.Minute)
+		p.from.wantState(p.spec, state.VMRunning)
+		p.to.exports.spoil = false
+		if err := p.move(); err != nil {
+			t.Fatal(err)
+		}
+		p.sleep(30 * time.Second)
+		p.to.wantState(p.spec, state.VMRunning)
+		p.from.wantNothing()
+	})
+}
+
+// TestAnExporterThatKnowsNoRanges gives each file once, and with it its end.
+func TestAnExporterThatKnowsNoRanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		defer p.stop()
+		asked := 0
+		p.to.exports.whole, p.to.exports.asked = true, func() { asked++ }
+		if err := p.move(); err != nil {
+			t.Fatal(err)
+		}
+		if asked != 2 {
+			t.Errorf("it was asked %d times for its two files, want twice", asked)
+		}
+		p.sleep(30 * time.Second)
+		p.to.wantState(p.spec, state.VMRunning)
+		p.from.wantNothing()
+	})
+}
+
+// TestRoomIsKeptForWhatMoves: at the target while it is fetched, and at the source
+// until another node has it.
+func TestRoomIsKeptForWhatMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPairWith(t, func(w *world) { w.cfg.MemoryMiB = 512 })
+		defer p.stop()
+		other := state.Resources{VCPUs: 1, MemoryMiB: 512}
+		hold := func(s *executor.Supervisor) error {
+			free, err := s.Hold(t.Context(), message.HashOf([]byte("other")), other)
+			if err == nil {
+				free()
+			}
+			return err
+		}
+		want, err := p.export()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := hold(p.a); !errors.Is(err, errs.Exhausted) {
+			t.Errorf("room at the source of a machine that may come back: %v, want exhausted", err)
+		}
+		var during error
+		p.to.exports.asked = func() { during = hold(p.b) }
+		p.to.exports.cut = want.Files[1].Name
+		if err := p.imported(want); err == nil {
+			t.Fatal("it came without its second file")
+		}
+		if !errors.Is(during, errs.Exhausted) {
+			t.Errorf("room at the target while it is fetched: %v, want exhausted", during)
+		}
+		if err := hold(p.b); err != nil {
+			t.Errorf("room at the target after that failed: %v", err)
+		}
+		free, err := p.b.Hold(t.Context(), message.HashOf([]byte("other")), other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.to.exports.cut = ""
+		if err := p.imported(want); !errors.Is(err, errs.Exhausted) {
+			t.Errorf("import without room: %v, want exhausted", err)
+		}
+		free()
+		if err := p.imported(want); err != nil {
+			t.Fatal(err)
+		}
+		p.sleep(disk.ExportFor + time.Minute) // Nobody says that it has arrived.
+		p.to.wantState(p.spec, state.VMRunning)
+		if err := hold(p.a); err != nil {
+			t.Errorf("room at the source of a machine that another node has: %v", err)
+		}
+		// Its owner may have what is left of it there erased.
+		if err := p.a.Erase(t.Context(), p.spec, "0xowner"); err != nil {
+			t.Fatal(err)
+		}
+		p.from.wantNothing()
+		p.to.wantState(p.spec, state.VMRunning)
+	})
+}
+
+// TestADrainingNodeIsGivenNoMachine: it says so before it has it.
+func TestADrainingNodeIsGivenNoMachine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t)
+		defer p.stop()
+		want, err := p.export()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.to.exports.asked = func() {
+			if err := p.b.Drain(t.Context(), "operator", time.Now().Add(time.Hour)); err != nil {
+				t.Error(err)
+			}
+		}
+		for range 2 { // While it is fetched, and before.
+			if err := p.imported(want); !errors.Is(err, errs.Exhausted) {
+				t.Errorf("import at a node that drains: %v, want exhausted", err)
+			}
+		}
+		p.sleep(disk.ExportFor + time.Minute)
+		p.from.wantState(p.spec, state.VMRunning)
 	})
 }
 

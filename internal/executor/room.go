@@ -9,11 +9,30 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
-// hold is what a machine of a program takes, as long as it is there. No row has it:
-// it goes with the process, and who takes such a machine over holds it anew.
+// hold is what a machine takes that has no row yet: of a program, as long as it is
+// there, and of one that comes from another node. It goes with the process, and
+// who takes up such a machine holds it anew.
 type hold struct{ resources state.Resources }
 
-// Hold keeps what the machine of a program needs until free is called, or gives
+// roomAgain gives errs.Exhausted when there is no room for a machine that starts
+// again. Its disk is here.
+func (s *Supervisor) roomAgain(ctx context.Context, tx *state.Tx, vm state.VM) error {
+	if takesProcessors(vm) {
+		return nil // It has its room, however little the host has by now.
+	}
+	p, err := promisesOf(ctx, tx)
+	if err != nil {
+		return err
+	}
+	need, used := vm.Resources, s.used(p)
+	need.DiskMiB, used.DiskMiB = 0, 0
+	if err := s.fits(need, used); err != nil {
+		return errs.New(errs.Exhausted, "machine %s does not start again: %w", vm.Spec, err)
+	}
+	return nil
+}
+
+// Hold keeps what a machine without a row needs until free is called, or gives
 // errs.Exhausted if that is not free.
 func (s *Supervisor) Hold(ctx context.Context, spec message.ItemHash, need state.Resources) (free func(), err error) {
 	h := &hold{need}
@@ -30,7 +49,7 @@ func (s *Supervisor) Hold(ctx context.Context, spec message.ItemHash, need state
 			return err
 		}
 		if err := s.fits(need, s.used(p)); err != nil {
-			return errs.New(errs.Exhausted, "program %s: %w", spec, err)
+			return errs.New(errs.Exhausted, "machine %s: %w", spec, err)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -44,7 +63,7 @@ func (s *Supervisor) Hold(ctx context.Context, spec message.ItemHash, need state
 	return free, nil
 }
 
-// used sums what is taken: by machines and promises, and by programs.
+// used sums what is taken: by machines and promises, and by what is held.
 func (s *Supervisor) used(p promises) state.Resources {
 	sum := p.used()
 	s.mu.Lock()

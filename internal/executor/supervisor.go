@@ -155,6 +155,7 @@ type Supervisor struct {
 	allocating sync.Mutex                       // held over a scheduler's list
 	network    sync.Mutex                       // held while ports and slots are chosen, and over Apply
 	lent       map[message.ItemHash]vmnet.Lease // of programs; guarded by network
+	exchanging sync.Mutex                       // held while disks are exchanged as an order says, until the order is done
 
 	mu      sync.Mutex
 	workers map[message.ItemHash]*worker          // guarded by mu
@@ -568,8 +569,8 @@ func (s *Supervisor) markRemoving(ctx context.Context, spec message.ItemHash) (o
 		}
 		gone := row.State == state.VMStopped || row.State == state.VMFailed
 		open, moved := l != nil && l.Open(), l != nil && l.End != nil && l.End.Cause == state.EndMoved
-		if !gone || open || row.Move != nil && !moved {
-			return nil // What is exported may be the only copy.
+		if !gone || open || row.Move != nil && !moved && row.Move.GivenAt.IsZero() {
+			return nil // What is exported may be the only copy, until another node was given it or the move is called off.
 		}
 		ok, row.Removing = true, true
 		return tx.PutVM(ctx, *row)

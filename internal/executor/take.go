@@ -170,12 +170,52 @@ func headTime(ctx context.Context, tx *state.Tx) (uint64, error) {
 }
 
 // Request starts the machine of an INSTANCE message that its payment pays, and
-// waits until its process is up. A refusal is a *Refusal.
+// waits until its process is up. A refusal is a *Refusal. The machine of a job,
+// which the chain pays, is started when an order had stopped it.
 func (s *Supervisor) Request(ctx context.Context, spec message.ItemHash) error {
+	if again, err := s.startJobAgain(ctx, spec); err != nil {
+		return err
+	} else if again {
+		return s.waitUp(ctx, spec)
+	}
 	if err := s.take(ctx, spec, state.LeaseRequested, ""); err != nil {
 		return err
 	}
 	return s.waitUp(ctx, spec)
+}
+
+// startJobAgain takes back the order that has stopped the machine of a live job. It
+// reports whether there was one. errs.Exhausted means that there is no room.
+func (s *Supervisor) startJobAgain(ctx context.Context, spec message.ItemHash) (again bool, err error) {
+	err = s.db.Update(ctx, func(tx *state.Tx) error {
+		again = false
+		j, err := tx.Job(ctx, spec)
+		if err != nil || j.NodeID != s.self.NodeID || j.Status.Ended() {
+			return ignoreNotFound(err)
+		}
+		if l, err := tx.Lease(ctx, spec); ignoreNotFound(err) != nil || err == nil && l.Open() {
+			return ignoreNotFound(err) // It keeps the machine, and is asked.
+		}
+		row, err := tx.VM(ctx, spec)
+		if err != nil || row.Halt == nil || row.Halt.Again || isOver(*row) || row.State == state.VMStopping {
+			return ignoreNotFound(err)
+		}
+		if err := s.roomAgain(ctx, tx, *row); err != nil {
+			return err
+		}
+		again = true
+		startAgain(row)
+		return putVM(ctx, tx, row)
+	})
+	return again, err
+}
+
+// startAgain takes back the order that has stopped a machine. One that goes down, or
+// is down, keeps its room until it starts, as after a reboot.
+func startAgain(row *state.VM) {
+	if row.Halt = nil; row.State == state.VMHalted {
+		row.Halt = &state.Halt{By: "a request", At: time.Now().UTC(), Again: true}
+	}
 }
 
 // take gives the machine a lease, or takes back what keeps the machine of one
@@ -295,7 +335,7 @@ func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) er
 			return refuse(NoRoom, "%s", why)
 		}
 	}
-	if open && own != nil && takesProcessors(own.State) {
+	if open && own != nil && takesProcessors(*own) {
 		return tx.PutLease(ctx, l) // It has its room, however little the host has by now.
 	}
 	if err := s.fits(l.Resources, s.used(p)); err != nil {
@@ -311,7 +351,7 @@ func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) er
 		own.State, own.Detail, own.StopReason, own.Failures, own.StoppedAt = state.VMWanted, "is asked for again", "", 0, time.Time{}
 		return putVM(ctx, tx, own)
 	case own.Halt != nil && (!own.Halt.Again || own.State == state.VMStopped && own.Halt.Wipe == state.WipeNothing && own.Halt.Restore == ""):
-		own.Halt = nil // A reboot that was under way when the machine ended asks for nothing more.
+		startAgain(own) // A reboot that was under way when the machine ended asks for nothing more.
 		return putVM(ctx, tx, own)
 	default:
 		return nil
@@ -489,13 +529,18 @@ func (s *Supervisor) await(ctx context.Context, spec message.ItemHash, holds fun
 	wake := s.db.Wake("vms")
 	tick := time.NewTicker(time.Second) // A wake that another reader had.
 	defer tick.Stop()
+	var vm *state.VM
 	for {
-		vm, err := s.db.VM(ctx, spec)
-		if err != nil && !errors.Is(err, errs.NotFound) {
+		now, err := s.db.VM(ctx, spec)
+		switch {
+		case ctx.Err() != nil: // Told below, by what was there last.
+		case err != nil && !errors.Is(err, errs.NotFound):
 			return err
-		}
-		if done, err := holds(vm); done || err != nil {
-			return err
+		default:
+			vm = now
+			if done, err := holds(vm); done || err != nil {
+				return err
+			}
 		}
 		select {
 		case <-wake:

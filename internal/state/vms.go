@@ -151,6 +151,9 @@ type Move struct {
 	// CopiedAt is when its disks were copied, and could be fetched with the token.
 	CopiedAt time.Time `json:"copied_at,omitzero"`
 	Token    string    `json:"token,omitempty"`
+	// GivenAt is when it was found that another node has fetched all of it and may
+	// run it.
+	GivenAt time.Time `json:"given_at,omitzero"`
 }
 
 // Port is a way into a VM from outside.

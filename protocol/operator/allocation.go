@@ -19,6 +19,10 @@ import (
 const (
 	// AllocationHeader carries the proof of a scheduler.
 	AllocationHeader = "Authorization"
+	// VolumesHeader says that who fetches the files of a move makes volumes of them.
+	// Other software takes what it does not know for disks over the image, or leaves
+	// it out, and the owner's data would be lost.
+	VolumesHeader = "X-Aleph-Volumes"
 	// AllocationTokenHeader carries the token of an older scheduler.
 	AllocationTokenHeader = "X-Auth-Signature" //nolint:gosec // G101: a name.
 	// AllocationWindow is how far the time of a proof may be from that of the

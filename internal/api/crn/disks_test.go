@@ -245,13 +245,22 @@ func TestMigrations(t *testing.T) {
 	w.want(byToken("POST", machine+"/migration/cleanup", ""), 409, `{"error":"No completed export to clean up"}`)
 
 	w.tar = []byte("0123456789")
-	w.export = &crn.Export{State: crn.Exported, Started: clock(), Finished: clock(), Token: "t", Files: []crn.DiskFile{{Name: "rootfs.qcow2", Bytes: 10, SHA256: "ab", DownloadPath: files + "rootfs.qcow2"}}}
+	w.export = &crn.Export{State: crn.Exported, Started: clock(), Finished: clock(), Token: "t", Files: []crn.DiskFile{
+		{Name: "rootfs.qcow2", Bytes: 10, SHA256: "ab", DownloadPath: files + "rootfs.qcow2"}, {Name: "data.raw.qcow2", Bytes: 10, SHA256: "cd", DownloadPath: files + "data.raw.qcow2"},
+	}}
 	w.want(byToken("POST", export, ""), 409, `{"state":"exported",`+begun)
 	w.want(request("GET", files+"rootfs.qcow2?token=x", ""), 401, `{"error":"Invalid or missing export token"}`)
 	w.want(request("GET", files+"other?token=t", ""), 404, `{"error":"Disk file not found: other"}`)
 	r := request("GET", files+"rootfs.qcow2?token=t", "")
 	r.Header.Set("Range", "bytes=8-")
 	w.want(r, 206, "89")
+	// Software that knows no volumes would lose them.
+	if rec := w.do(request("GET", files+"data.raw.qcow2?token=t", "")); rec.Code != 409 || !strings.Contains(rec.Body.String(), "would be lost") {
+		t.Errorf("a volume for who does not take volumes: %d %s", rec.Code, rec.Body)
+	}
+	r = request("GET", files+"data.raw.qcow2?token=t", "")
+	r.Header.Set("X-Aleph-Volumes", "yes")
+	w.want(r, 200, "0123456789")
 	w.fail["cleanup"] = errs.New(errs.Conflict, "x")
 	w.want(byToken("POST", machine+"/migration/cleanup", ""), 409, `{"error":"Cannot clean up while disk download in progress"}`)
 	w.fail["cleanup"] = nil

@@ -14,7 +14,9 @@ import (
 	"strings"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/disk"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
+	"github.com/aleph-onchain/aleph-onchain/protocol/operator"
 )
 
 // diskFilesMax bounds the files of an import.
@@ -151,6 +153,9 @@ func (s *Server) exportedDisk(c *call) error {
 	at := slices.IndexFunc(job.Files, func(f DiskFile) bool { return f.Name == name })
 	if at < 0 {
 		return errNoDisk(name)
+	}
+	if name != disk.RootMember && c.r.Header.Get(operator.VolumesHeader) == "" {
+		return refuse(http.StatusConflict, fmt.Sprintf("%s is of a volume, which the node that fetches must say to take (header %s): else it would be lost", name, operator.VolumesHeader))
 	}
 	f, err := s.parts.Migrations.OpenExport(c.r.Context(), vm, name)
 	if errs.KindOf(err) == errs.NotFound {

@@ -246,10 +246,11 @@ func exportSpace(dir string, disks []member) error {
 	return nil
 }
 
-// exportOne copies a disk. A disk over a parent becomes an image over the same
-// parent with what differs, zeros over its bytes included: an image without
-// parent that is put over one later would show the parent wherever the guest
-// had written zeros.
+// exportOne copies a disk. A disk becomes an image over its parent with what
+// differs, zeros over its bytes included: an image without parent that is put over
+// one later would show the parent wherever the guest had written zeros. So does
+// one that stands alone, as after a restore: nodes of other software put every
+// image over the parent.
 func exportOne(ctx context.Context, folder string, d member, parents map[string]Parent) (File, error) {
 	path := filepath.Join(folder, d.name)
 	argv := []string{"convert", "-f", string(d.format), "-O", "qcow2", "-c"}
@@ -261,7 +262,7 @@ func exportOne(ctx context.Context, folder string, d member, parents map[string]
 		if err != nil {
 			return File{}, err
 		}
-		if over = over && h.Backing != ""; over && h.Backing != p.Path {
+		if over && h.Backing != "" && h.Backing != p.Path {
 			return File{}, errs.New(errs.Invalid, "the disk is over %q, not over %q", h.Backing, p.Path)
 		}
 	}
@@ -428,8 +429,16 @@ func forget(dir, folder string) error {
 	return syncDir(dir)
 }
 
-// Fetch opens a file of the source from an offset on.
-type Fetch func(ctx context.Context, name string, offset int64) (io.ReadCloser, error)
+// Fetch opens a file of the source from an offset to before the end.
+type Fetch func(ctx context.Context, name string, offset, end int64) (io.ReadCloser, error)
+
+// IsLeftover reports whether a file of an export is no disk of the machine but
+// what another implementation has left beside them: it exports every image of the
+// folder, those from before a restore too.
+func IsLeftover(name string) bool {
+	stem, _ := strings.CutSuffix(RootMember, overlaySuffix)
+	return strings.HasPrefix(name, stem+".pre-restore-") || name == stem+".restore-staging"+overlaySuffix || strings.HasSuffix(name, ".export"+overlaySuffix)
+}
 
 // ImportSpec is what the target knows of the machine by its message.
 type ImportSpec struct {
@@ -486,6 +495,16 @@ func (s ImportSpec) check(files []File) error {
 	if !seen[RootMember] {
 		return errs.New(errs.Invalid, "there is no %s among the files", RootMember)
 	}
+	for i, stem := range Names(s.Volumes) {
+		v := s.Volumes[i]
+		name := stem + rawMember
+		if v.Parent != nil {
+			name = volumeMember(stem)
+		}
+		if v.Kind == message.Persistent && !seen[name] {
+			return errs.New(errs.Invalid, "volume %s is not among the files as %s: the machine would lose it; nodes of other software do not move volumes", stem, name)
+		}
+	}
 	return nil
 }
 
@@ -493,7 +512,10 @@ func (s ImportSpec) check(files []File) error {
 // in dir, which has none yet (errs.Conflict). What is here already is not
 // fetched again, also after a crash. Each file must hash to what it is said
 // to, and be a disk that the machine may have; its parent is this node's. The
-// machine does not start before TakeOver.
+// last byte of each file is never asked for: it follows from the hash. So the
+// source, which starts the machine no more once it has given all ends away, gives
+// none before all is here and has been found good. The machine does not start
+// before TakeOver.
 func Import(ctx context.Context, dir string, files []File, spec ImportSpec, fetch Fetch, now time.Time) error {
 	if err := spec.check(files); err != nil {
 		return err
@@ -630,16 +652,32 @@ func (c *coming) get(ctx context.Context, f File) error {
 	}
 	c.here = have
 	c.count(have)
-	if have < f.Size {
+	if have < f.Size-1 {
 		if err := c.stream(ctx, f, part, sum); err != nil {
 			return err
 		}
 	}
-	if got := hex.EncodeToString(sum.Sum(nil)); got != f.SHA256 {
+	whole := hex.EncodeToString(sum.Sum(nil)) == f.SHA256
+	if c.here < f.Size {
+		last, ok, err := lastByte(sum, f.SHA256)
+		if err != nil {
+			return err
+		}
+		if whole = ok; ok {
+			if _, err := part.WriteAt([]byte{last}, c.here); err != nil {
+				return fmt.Errorf("write file: %w", err)
+			}
+			c.here++
+			c.count(1)
+		}
+	}
+	if !whole {
 		if err := os.Remove(path + partSuffix); err != nil {
 			return fmt.Errorf("remove what is wrong: %w", err)
 		}
-		return errs.New(errs.Unavailable, "its bytes hash to %s, not to %s", got, f.SHA256)
+		c.count(-c.here)
+		c.here = 0
+		return errs.New(errs.Unavailable, "its bytes do not hash to %s: they were changed on the way, or are not those that were exported", f.SHA256)
 	}
 	if err := errors.Join(part.Truncate(f.Size), part.Sync()); err != nil {
 		return fmt.Errorf("sync file: %w", err)
@@ -650,14 +688,35 @@ func (c *coming) get(ctx context.Context, f File) error {
 	return syncDir(c.folder)
 }
 
-// stream appends the rest of a file to what is here of it.
-func (c *coming) stream(ctx context.Context, f File, part *os.File, sum hash.Hash) error {
-	r, err := c.fetch(ctx, f.Name, c.here)
+// lastByte returns the byte after what was hashed that makes all of it hash to
+// want, and false if none does.
+func lastByte(sum hash.Hash, want string) (last byte, ok bool, err error) {
+	before, can := sum.(hash.Cloner)
+	if !can {
+		return 0, false, errs.New(errs.Internal, "a hash of type %T cannot be copied", sum)
+	}
+	for b := range 256 {
+		h, err := before.Clone()
+		if err != nil {
+			return 0, false, fmt.Errorf("copy hash: %w", err)
+		}
+		h.Write([]byte{byte(b)}) // A hash never fails.
+		if hex.EncodeToString(h.Sum(nil)) == want {
+			return byte(b), true, nil
+		}
+	}
+	return 0, false, nil
+}
+
+// stream appends the rest of a file, but its last byte, to what is here of it.
+func (c *coming) stream(ctx context.Context, f File, part *os.File, sum hash.Hash) (err error) {
+	end := f.Size - 1
+	r, err := c.fetch(ctx, f.Name, c.here, end)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	in := io.LimitReader(&limited{ctx, r}, f.Size-c.here)
+	defer func() { err = errors.Join(err, r.Close()) }()
+	in := io.LimitReader(&limited{ctx, r}, end-c.here)
 	buf := make([]byte, copyBytes)
 	for {
 		n, err := in.Read(buf)
@@ -670,7 +729,7 @@ func (c *coming) stream(ctx context.Context, f File, part *os.File, sum hash.Has
 			c.count(int64(n))
 		}
 		switch {
-		case errors.Is(err, io.EOF) && c.here < f.Size:
+		case errors.Is(err, io.EOF) && c.here < end:
 			return errs.New(errs.Unavailable, "it broke off after %d of %d bytes", c.here, f.Size)
 		case errors.Is(err, io.EOF):
 			return nil
@@ -740,6 +799,37 @@ func checkFetched(path string, most int64, p Parent) (*Parent, error) {
 		return nil, nil
 	}
 	return &p, nil
+}
+
+// LastImported returns when something last came, until now, of a machine that is
+// on its way to dir, or errs.NotFound when none is. What came later was written
+// under another clock and tells nothing.
+func LastImported(dir string, now time.Time) (time.Time, error) {
+	m, err := MoveOf(dir)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if m.State != Importing && m.State != Placing && m.State != Imported {
+		return time.Time{}, errs.New(errs.NotFound, "the machine is %s", m.State)
+	}
+	last := m.StartedAt
+	entries, err := os.ReadDir(filepath.Join(dir, importFolder))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return last, fmt.Errorf("list what was fetched: %w", err)
+	}
+	for _, e := range entries {
+		fi, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return last, fmt.Errorf("look at what was fetched: %w", err)
+		}
+		if at := fi.ModTime(); at.After(last) && !at.After(now) {
+			last = at
+		}
+	}
+	return last, nil
 }
 
 // TakeOver lets the machine start here. Call it when the source has released

@@ -80,15 +80,18 @@ func pair(t *testing.T) (from, to side) {
 }
 
 // fetch reads from the source, as its door does.
-func (s side) fetch(_ context.Context, name string, offset int64) (io.ReadCloser, error) {
-	f, _, err := disk.OpenExport(s.dir, name)
+func (s side) fetch(_ context.Context, name string, offset, end int64) (io.ReadCloser, error) {
+	f, known, err := disk.OpenExport(s.dir, name)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := f.Seek(offset, io.SeekStart); err != nil {
 		return nil, err
 	}
-	return f, nil
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(f, min(end, known.Size-1)-offset), f}, nil // Nobody needs the last byte.
 }
 
 // mayStart reports whether a machine has a disk here and would start.
@@ -278,6 +281,7 @@ func TestWhatIsFetchedIsChecked(t *testing.T) {
 	}{
 		"no files":       {nil, "0 files"},
 		"no root":        {files[1:], "no rootfs.qcow2"},
+		"no volume":      {files[:2], "volume over is not among the files"},
 		"another name":   {with(func(f *disk.File) { f.Name = "../../x" }), "no disk for the file"},
 		"a kept disk":    {with(func(f *disk.File) { f.Name = "disk.qcow2" }), "no disk for the file"},
 		"twice":          {append(slices.Clone(files), files[0]), "twice"},
@@ -324,10 +328,12 @@ func TestWhatIsFetchedIsChecked(t *testing.T) {
 		sum := slices.Clone(files[:1])
 		sum[0].Size, sum[0].SHA256 = int64(len(raw)), hashOf(raw)
 		to.dir = filepath.Join(t.TempDir(), "vm")
-		fetch := func(context.Context, string, int64) (io.ReadCloser, error) {
+		fetch := func(context.Context, string, int64, int64) (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader(raw)), nil
 		}
-		if err := disk.Import(t.Context(), to.dir, sum, to.spec(), fetch, start); !errors.Is(err, errs.Invalid) {
+		spec := to.spec()
+		spec.Volumes = nil
+		if err := disk.Import(t.Context(), to.dir, sum, spec, fetch, start); !errors.Is(err, errs.Invalid) {
 			t.Errorf("%s: %v, want invalid", name, err)
 		}
 		if to.mayStart(t) {
@@ -354,6 +360,95 @@ func corrupt(t *testing.T, path string) {
 	}
 }
 
+// TestOtherSoftwareMovesMachinesHereAndAway does with the files of an export what
+// aleph-vm does: it flattens disks for an export, and puts whatever it has fetched
+// over the image.
+func TestOtherSoftwareMovesMachinesHereAndAway(t *testing.T) {
+	for _, restored := range []bool{false, true} {
+		from, to := pair(t)
+		if restored {
+			u, err := disk.ReceiveFile(t.Context(), from.dir, standalone(t, "6M"), 8)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := u.Restore(start); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := content(t, filepath.Join(from.dir, "disk.qcow2"), "qcow2")
+		if _, err := disk.Export(t.Context(), from.dir, from.parents(), start); err != nil {
+			t.Fatal(err)
+		}
+		away := filepath.Join(t.TempDir(), "rootfs.qcow2")
+		raw, err := os.ReadFile(filepath.Join(from.dir, "export/rootfs.qcow2"))
+		if err == nil {
+			err = os.WriteFile(away, raw, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		img(t, "rebase", "-u", "-b", to.parent, "-F", "raw", away)
+		if !bytes.Equal(content(t, away, "qcow2"), want) {
+			t.Errorf("restored %v: the disk is another one where aleph-vm has put it over its image", restored)
+		}
+		flat := filepath.Join(t.TempDir(), "rootfs.qcow2")
+		img(t, "convert", "-c", "-O", "qcow2", filepath.Join(from.dir, "disk.qcow2"), flat)
+		if raw, err = os.ReadFile(flat); err != nil {
+			t.Fatal(err)
+		}
+		spec := to.spec()
+		spec.Volumes = nil
+		fetch := func(_ context.Context, _ string, offset, _ int64) (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(raw[offset:])), nil
+		}
+		files := []disk.File{{Name: "rootfs.qcow2", Size: int64(len(raw)), SHA256: hashOf(raw)}}
+		if err := disk.Import(t.Context(), to.dir, files, spec, fetch, start); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(content(t, filepath.Join(to.dir, "disk.qcow2"), "qcow2"), want) {
+			t.Errorf("restored %v: the disk that aleph-vm has flattened is another one here", restored)
+		}
+	}
+	for name, want := range map[string]bool{
+		"rootfs.pre-restore-20260807T152948Z.qcow2": true, "rootfs.restore-staging.qcow2": true, "rootfs.qcow2.export.qcow2": true,
+		"rootfs.qcow2": false, "data.raw.qcow2": false, "rootfs2.qcow2": false,
+	} {
+		if got := disk.IsLeftover(name); got != want {
+			t.Errorf("%s is left over: %v, want %v", name, got, want)
+		}
+	}
+}
+
+// TestWhatHasComeLastIsKnown: how long what was fetched waits is counted from there.
+func TestWhatHasComeLastIsKnown(t *testing.T) {
+	from, to := pair(t)
+	if _, err := disk.LastImported(to.dir, start.Add(2*time.Hour)); !errors.Is(err, errs.NotFound) {
+		t.Errorf("of what does not come: %v, want not found", err)
+	}
+	files, err := disk.Export(t.Context(), from.dir, from.parents(), start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := disk.LastImported(from.dir, start); !errors.Is(err, errs.NotFound) {
+		t.Errorf("of what leaves: %v, want not found", err)
+	}
+	cut := func(ctx context.Context, name string, offset, end int64) (io.ReadCloser, error) {
+		return from.fetch(ctx, name, offset, end-1)
+	}
+	if err := disk.Import(t.Context(), to.dir, files, to.spec(), cut, start); !errors.Is(err, errs.Unavailable) {
+		t.Fatalf("import of what breaks off: %v", err)
+	}
+	last := start.Add(time.Hour)
+	if err := os.Chtimes(filepath.Join(to.dir, "import/rootfs.qcow2.part"), last, last); err != nil {
+		t.Fatal(err)
+	}
+	for now, want := range map[time.Time]time.Time{start.Add(2 * time.Hour): last, start.Add(time.Minute): start} {
+		if at, err := disk.LastImported(to.dir, now); err != nil || !at.Equal(want) {
+			t.Errorf("at %v something came last at %v (%v), want %v", now, at, err, want)
+		}
+	}
+}
+
 // TestAFetchGoesOnWhereItBrokeOff: a source that breaks off at every few bytes
 // gives the file all the same, and no byte is asked for twice.
 func TestAFetchGoesOnWhereItBrokeOff(t *testing.T) {
@@ -364,11 +459,11 @@ func TestAFetchGoesOnWhereItBrokeOff(t *testing.T) {
 	}
 	var total, sent int64
 	for _, f := range files {
-		total += f.Size
+		total += f.Size - 1
 	}
 	piece := total / 7
-	flaky := func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
-		r, err := from.fetch(ctx, name, offset)
+	flaky := func(ctx context.Context, name string, offset, end int64) (io.ReadCloser, error) {
+		r, err := from.fetch(ctx, name, offset, end)
 		if err != nil {
 			return nil, err
 		}
@@ -404,8 +499,8 @@ func runImport(from, to, files string) error {
 	if err := json.Unmarshal([]byte(files), &all); err != nil {
 		return err
 	}
-	slow := func(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
-		r, err := source.fetch(ctx, name, offset)
+	slow := func(ctx context.Context, name string, offset, end int64) (io.ReadCloser, error) {
+		r, err := source.fetch(ctx, name, offset, end)
 		if err != nil {
 			return nil, err
 		}

@@ -265,7 +265,9 @@ func (s *Supervisor) RestoreRef(ctx context.Context, spec, ref message.ItemHash)
 }
 
 // restore writes down which upload becomes the disk, and waits until the machine
-// has started with it. From then on a crash repeats the rest.
+// has started with it. From then on a crash repeats the rest. When the machine has
+// not come to it in bootMax, as one that is paused does not, the order is taken back
+// and the machine goes on with the disk that it had.
 func (s *Supervisor) restore(ctx context.Context, spec message.ItemHash, receive func(*state.VM, int64) (*disk.Upload, error)) error {
 	done, err := s.claim(spec, restores)
 	if err != nil {
@@ -284,14 +286,42 @@ func (s *Supervisor) restore(ctx context.Context, spec message.ItemHash, receive
 	if err != nil {
 		return err
 	}
-	before, err := s.order(ctx, spec, &state.Halt{By: "a restore", Again: true, Restore: up.Name()})
-	if errors.Is(err, errs.Conflict) || errors.Is(err, errs.NotFound) {
+	h := &state.Halt{By: "a restore", Again: true, Restore: up.Name()}
+	before, err := s.order(ctx, spec, h)
+	if errors.Is(err, errs.Conflict) || errors.Is(err, errs.NotFound) || errors.Is(err, errs.Exhausted) {
 		return errors.Join(err, up.Close())
 	}
 	if err != nil {
 		return err // The order may be there: the next start deletes what it does not name.
 	}
-	return s.awaitBoot(ctx, spec, before.Starts)
+	err = s.awaitBoot(ctx, spec, before.Starts)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return errors.Join(err, s.takeBackRestore(ctx, spec, h, up))
+}
+
+// takeBackRestore takes back an order to restore that nothing was done for, and says
+// what is so now.
+func (s *Supervisor) takeBackRestore(ctx context.Context, spec message.ItemHash, h *state.Halt, up *disk.Upload) error {
+	s.exchanging.Lock()
+	defer s.exchanging.Unlock()
+	taken := false
+	vm, err := s.edit(ctx, spec, func(row *state.VM) {
+		if taken = row.Halt.Same(h); taken {
+			row.Halt = nil
+		}
+	})
+	switch {
+	case errors.Is(err, errs.NotFound):
+		return up.Close()
+	case err != nil:
+		return err
+	case !taken:
+		return errs.New(errs.Unavailable, "its disk was restored all the same, and the disk before that is kept: it is %s: %s", vm.State, vm.Detail)
+	}
+	s.log.Warn("restore taken back", "job_id", spec, "state", vm.State, "detail", vm.Detail)
+	return errors.Join(errs.New(errs.Unavailable, "nothing was restored within %v: the machine keeps its disk", bootMax), up.Close())
 }
 
 // swap makes an upload the root disk of a machine whose process is gone.

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -171,6 +172,36 @@ func TestARestoreReplacesTheRootDisk(t *testing.T) {
 		if left, _ := os.ReadDir(filepath.Join(dir, "upload")); len(left) != 0 {
 			t.Errorf("uploads are left: %v", left)
 		}
+	})
+}
+
+// TestARestoreOfAPausedMachineIsTakenBack when it has not come to it in ten minutes:
+// the machine goes on with its disk when it is paid.
+func TestARestoreOfAPausedMachineIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s, stop := leasing(t)
+		defer stop()
+		ctx, spec := t.Context(), w.src.instance(1).ItemHash
+		w.leased(s, spec)
+		w.core.set(func(c *core) { c.credits = 0 })
+		w.pass(2 * time.Hour)
+		dir := w.wantState(spec, state.VMPaused).Dir
+		began := time.Now()
+		err := s.Restore(ctx, spec, bytes.NewReader(qcow2Image(t, "10M")))
+		if took := time.Since(began); !errors.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "not paid") || took < 10*time.Minute || took > 11*time.Minute {
+			t.Errorf("restore of a paused machine: %v after %v, want that it is not paid after ten minutes", err, took)
+		}
+		if vm := w.wantState(spec, state.VMPaused); vm.Halt != nil {
+			t.Errorf("the order is %+v, want none", vm.Halt)
+		}
+		left, _ := filepath.Glob(filepath.Join(dir, "upload/*"))
+		kept, _ := filepath.Glob(filepath.Join(dir, "disk.pre-restore-*.qcow2"))
+		if len(left)+len(kept) > 0 {
+			t.Errorf("there are the uploads %q and the disks from before %q, want none", left, kept)
+		}
+		w.core.set(func(c *core) { c.credits = 1_000_000 })
+		w.pass(5 * time.Minute)
+		w.wantState(spec, state.VMRunning)
 	})
 }
 

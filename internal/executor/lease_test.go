@@ -1,6 +1,7 @@
 package executor_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -282,7 +283,7 @@ func TestOrdersOfTheOwner(t *testing.T) {
 		if ran, err := s.Stop(ctx, spec, "0xowner"); err != nil || !ran {
 			t.Errorf("Stop: it ran: %v, %v", ran, err)
 		}
-		synctest.Wait() // The network goes once the row says that the process is gone.
+		time.Sleep(time.Second)
 		if len(w.host.Running()) != 0 || len(w.net.applied()) != 0 {
 			t.Error("the machine runs, or its network is there")
 		}
@@ -480,6 +481,45 @@ func TestLeasesTakeRoom(t *testing.T) {
 	})
 }
 
+// TestWhatStartsAgainNeedsItsRoom: another machine may have it by then.
+func TestWhatStartsAgainNeedsItsRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.core = newCore()
+		w.cfg.MemoryMiB = 512
+		s := w.supervisor()
+		defer w.run(s)()
+		ctx := t.Context()
+		a, b := w.src.instance(1).ItemHash, w.src.instance(2).ItemHash
+		w.leased(s, a)
+		if _, err := s.Stop(ctx, a, "0xowner"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Request(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+		for name, order := range map[string]func() error{
+			"reboot":    func() error { _, err := s.Reboot(ctx, a, "0xowner"); return err },
+			"reinstall": func() error { return s.Reinstall(ctx, a, "0xowner", false) },
+			"restore":   func() error { return s.Restore(ctx, a, bytes.NewReader(qcow2Image(t, "10M"))) },
+		} {
+			if err := order(); !errors.Is(err, errs.Exhausted) {
+				t.Errorf("%s without room: %v, want exhausted", name, err)
+			}
+		}
+		vm := w.wantState(a, state.VMHalted)
+		if left, _ := os.ReadDir(filepath.Join(vm.Dir, "upload")); vm.Halt.Again || len(left) > 0 {
+			t.Errorf("the order is %+v and uploads are %v, want all as it was", vm.Halt, left)
+		}
+		if _, err := s.Stop(ctx, b, "0xowner"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Reboot(ctx, a, "0xowner"); err != nil {
+			t.Errorf("reboot with room: %v", err)
+		}
+	})
+}
+
 func TestTheConsoleOutlivesTheMachine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -584,6 +624,39 @@ func TestAJobOfTheChainNeedsNoLease(t *testing.T) {
 		w.wantRefusal(s.Request(t.Context(), spec), executor.DoesNotStart)
 		if _, err := w.db.Lease(t.Context(), spec); !errors.Is(err, errs.NotFound) {
 			t.Errorf("the job has a lease: %v", err)
+		}
+	})
+}
+
+// TestTheMachineOfAJobStartsAgain after an order has stopped it, and not by itself.
+func TestTheMachineOfAJobStartsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s, stop := leasing(t)
+		defer stop()
+		spec := w.job(1)
+		time.Sleep(3 * time.Second)
+		if _, err := s.Stop(t.Context(), spec, "0xowner"); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(10 * time.Minute)
+		w.wantState(spec, state.VMHalted)
+		if err := s.Request(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if vm := w.wantState(spec, state.VMRunning); vm.Halt != nil || w.host.Starts(string(spec)) != 2 {
+			t.Errorf("the order is %+v after %d starts, want none and a second start", vm.Halt, w.host.Starts(string(spec)))
+		}
+		w.end(spec, state.JobStopped, "by its payer")
+		time.Sleep(time.Minute)
+		if err := s.Request(t.Context(), spec); err != nil {
+			var r *executor.Refusal
+			if !errors.As(err, &r) {
+				t.Errorf("a request after the job has ended: %v", err)
+			}
+		}
+		if w.host.Starts(string(spec)) > 3 {
+			t.Errorf("%d starts", w.host.Starts(string(spec)))
 		}
 	})
 }

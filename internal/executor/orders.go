@@ -16,8 +16,13 @@ import (
 // What the owner of a machine may order. Who it is the caller has checked: the
 // orders say by whom they are, and are rows before they have any effect.
 
-// expireMax bounds how far ahead a machine can be told to stop.
-const expireMax = 10 * 24 * time.Hour
+const (
+	// expireMax bounds how far ahead a machine can be told to stop.
+	expireMax = 10 * 24 * time.Hour
+	// bootMax bounds the wait for a machine that was told to start anew. One that is
+	// paused starts only when it is paid.
+	bootMax = 10 * time.Minute
+)
 
 // Stop shuts the machine down. It keeps disk and ports and starts again when it
 // is asked for. It reports whether the machine ran.
@@ -133,7 +138,12 @@ func (s *Supervisor) order(ctx context.Context, spec message.ItemHash, h *state.
 			return errs.New(errs.Conflict, "machine %s is being restored", spec)
 		case row.State == state.VMFailed && !h.Again:
 			return nil
-		case row.State == state.VMFailed:
+		case h.Again:
+			if err := s.roomAgain(ctx, tx, *row); err != nil {
+				return err
+			}
+		}
+		if row.State == state.VMFailed {
 			row.State, row.Detail, row.StopReason, row.Failures, row.StoppedAt = state.VMWanted, "is asked for again by "+h.By, "", 0, time.Time{}
 		}
 		row.Halt = h
@@ -157,8 +167,11 @@ func (s *Supervisor) awaitDown(ctx context.Context, spec message.ItemHash) error
 	})
 }
 
-// awaitBoot waits until the machine was started once more and its process is up.
+// awaitBoot waits until the machine was started once more and its process is up,
+// for bootMax at most.
 func (s *Supervisor) awaitBoot(ctx context.Context, spec message.ItemHash, starts int) error {
+	ctx, cancel := context.WithTimeout(ctx, bootMax)
+	defer cancel()
 	return s.await(ctx, spec, func(vm *state.VM) (bool, error) {
 		switch {
 		case vm == nil:
@@ -169,6 +182,17 @@ func (s *Supervisor) awaitBoot(ctx context.Context, spec message.ItemHash, start
 			return vm.Starts > starts && vm.PID != 0 && hasProcess(vm.State), nil
 		}
 	})
+}
+
+// exchange does what an order says to the disks of a machine whose process is gone.
+func (s *Supervisor) exchange(vm state.VM) error {
+	if vm.Halt == nil {
+		return nil
+	}
+	if err := s.wipe(vm); err != nil {
+		return err
+	}
+	return s.swap(vm)
 }
 
 // wipe deletes what an order says of the disks of a machine whose process is

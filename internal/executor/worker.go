@@ -220,11 +220,13 @@ func (w *worker) begin(ctx context.Context) (*state.VM, error) {
 	}
 	down := vm.State == state.VMPaused || vm.State == state.VMHalted || vm.State == state.VMStopped
 	if down && vm.Halt != nil {
-		// Before the order is forgotten, so that a crash repeats it.
-		if err := s.wipe(*vm); err != nil {
+		s.exchanging.Lock()
+		defer s.exchanging.Unlock()
+		if vm, err = s.db.VM(ctx, w.spec); err != nil { // The order may have been taken back.
 			return nil, err
 		}
-		if err := s.swap(*vm); err != nil {
+		// Before the order is forgotten, so that a crash repeats it.
+		if err := s.exchange(*vm); err != nil {
 			return nil, err
 		}
 	}

@@ -63,6 +63,31 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// Core is a coordinator of the message network, and the chain that it follows.
+type Core struct {
+	URL     string // Base URL, on the loopback.
+	Net     *chaintest.Net
+	Compute config.Config // Of a compute node that asks it, not started.
+}
+
+// StartCore runs a coordinator until the test ends. change adds to its settings and to
+// those of the compute node.
+func StartCore(t *testing.T, change func(core, compute *config.Config)) *Core {
+	t.Helper()
+	probe := GuestImage(t)
+	n := chaintest.Start(t)
+	stop := n.Run(t)
+	t.Cleanup(stop)
+	core, compute := Settings(t, n, job.KindCoordinator), Settings(t, n, job.KindCompute)
+	compute.Executor.Interval, compute.VMNet.Mode, compute.QEMU.ProbeImage = 500*time.Millisecond, vmnet.User, probe
+	change(&core, &compute)
+	c := &Core{Net: n}
+	c.URL, _ = Run(t, core)
+	compute.CoreNode.Servers, compute.Network.BootstrapPeers = []string{c.URL}, addresses(t, c.URL)
+	c.Compute = compute
+	return c
+}
+
 // Pair is a coordinator and a compute node that asks it of the message network.
 type Pair struct {
 	Core, Compute string // Base URLs, on the loopback.
@@ -73,17 +98,10 @@ type Pair struct {
 // node's machines are real ones, and end with the test.
 func StartPair(t *testing.T, change func(core, compute *config.Config)) *Pair {
 	t.Helper()
-	probe := GuestImage(t)
-	n := chaintest.Start(t)
-	stop := n.Run(t)
-	t.Cleanup(stop)
-	core, compute := Settings(t, n, job.KindCoordinator), Settings(t, n, job.KindCompute)
-	compute.Executor.Interval, compute.VMNet.Mode, compute.QEMU.ProbeImage = 500*time.Millisecond, vmnet.User, probe
-	change(&core, &compute)
-	p := &Pair{}
-	p.Core, _ = Run(t, core)
-	compute.CoreNode.Servers, compute.Network.BootstrapPeers = []string{p.Core}, addresses(t, p.Core)
-	t.Cleanup(func() { endMachines(t, filepath.Join(compute.Node.DataDir, "vms")) }) // They outlive nodes, also those of a test that failed.
+	core := StartCore(t, change)
+	compute := core.Compute
+	p := &Pair{Core: core.URL}
+	t.Cleanup(func() { EndMachines(t, filepath.Join(compute.Node.DataDir, "vms")) }) // They outlive nodes, also those of a test that failed.
 	var end func()
 	p.Compute, end = Run(t, compute)
 	compute.API.Bind = strings.TrimPrefix(p.Compute, "http://")
@@ -168,8 +186,9 @@ func Run(t *testing.T, cfg config.Config) (url string, end func()) {
 	return ran.URL(), end
 }
 
-// endMachines ends the machines whose directories are in root.
-func endMachines(t *testing.T, root string) {
+// EndMachines ends the machines whose directories are in root.
+func EndMachines(t *testing.T, root string) {
+	t.Helper()
 	driver := qemu.New(qemu.Config{}, slog.New(slog.DiscardHandler))
 	defer driver.Close()
 	dirs, err := filepath.Glob(filepath.Join(root, "*"))

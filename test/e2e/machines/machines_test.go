@@ -68,15 +68,32 @@ type world struct {
 func newWorld(t *testing.T, change func(*config.Config)) *world {
 	t.Helper()
 	pair := nodes.StartPair(t, func(core, compute *config.Config) {
-		core.Ingest.CreditAuthority = addressOf(key("credits"))
-		core.Ingest.BalanceAuthority = []string{addressOf(key("balances"))}
-		compute.CRN.AllocationSigners = []string{addressOf(key("scheduler"))}
+		trust(core, compute)
 		change(compute)
 	})
-	w := &world{
-		T: t, core: pair.Core, compute: pair.Compute, restart: pair.Restart,
-		owner: key("owner"), at: time.Now().Add(-time.Hour).Unix(), home: &devnet.CLI{Home: t.TempDir()},
-	}
+	w := newOwner(t, pair.Core)
+	w.compute, w.restart = pair.Compute, pair.Restart
+	return w
+}
+
+// newCore makes a world without a compute node, with the settings of one.
+func newCore(t *testing.T) (*world, *nodes.Core) {
+	t.Helper()
+	core := nodes.StartCore(t, trust)
+	return newOwner(t, core.URL), core
+}
+
+// trust makes the keys of the test those that the network believes.
+func trust(core, compute *config.Config) {
+	core.Ingest.CreditAuthority = addressOf(key("credits"))
+	core.Ingest.BalanceAuthority = []string{addressOf(key("balances"))}
+	compute.CRN.AllocationSigners = []string{addressOf(key("scheduler"))}
+}
+
+// newOwner makes a world of a coordinator and an owner with credits and tokens.
+func newOwner(t *testing.T, core string) *world {
+	t.Helper()
+	w := &world{T: t, core: core, owner: key("owner"), at: time.Now().Add(-time.Hour).Unix(), home: &devnet.CLI{Home: t.TempDir()}}
 	var err error
 	if w.session, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		t.Fatal(err)
@@ -222,17 +239,22 @@ func (w *world) owned(method, path string, body any, header ...string) (int, str
 // allocate asks the compute node as the scheduler does.
 func (w *world) allocate(list ...message.ItemHash) (int, string) {
 	w.Helper()
-	body := encode(w.T, fields{"persistent_vms": []string{}, "instances": append([]message.ItemHash{}, list...)})
+	return w.scheduled("POST", "/control/allocations", encode(w.T, fields{"persistent_vms": []string{}, "instances": append([]message.ItemHash{}, list...)}))
+}
+
+// scheduled asks the compute node with the scheduler's signature.
+func (w *world) scheduled(method, path string, body []byte) (int, string) {
+	w.Helper()
 	sum := sha256.Sum256(body)
 	w.signed++
 	payload := encode(w.T, fields{
-		"method": "POST", "path": "/control/allocations", "body_sha256": hex.EncodeToString(sum[:]), "iat": time.Now().Unix(), "n": w.signed,
+		"method": method, "path": path, "body_sha256": hex.EncodeToString(sum[:]), "iat": time.Now().Unix(), "n": w.signed,
 	})
 	sig, err := message.SignText(key("scheduler"), payload)
 	if err != nil {
 		w.Fatal(err)
 	}
-	return w.request("POST", w.compute+"/control/allocations", bytes.NewReader(body),
+	return w.request(method, w.compute+path, bytes.NewReader(body),
 		"Authorization", fmt.Sprintf("Aleph-EIP191-V1 sig=%s,payload=0x%x", sig, payload), "Content-Type", "application/json")
 }
 

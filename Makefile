@@ -126,8 +126,9 @@ CONFORMANCE_LIBP2P_DEPS := $(CONFORMANCE_LIBP2P)/node_modules/.package-lock.json
 
 .PHONY: test-conformance test-conformance-libp2p test-conformance-python test-conformance-rust test-conformance-rust-libp2p conformance-deps
 
-test-conformance: check-go $(CONFORMANCE_DEPS) $(CONFORMANCE_LIBP2P_DEPS) ## published clients of the message network, and its numbered cases, against a node
-	@go test -tags conformance -count=1 -timeout 10m ./$(CONFORMANCE)/...
+# What boots real machines needs their images, and time.
+test-conformance: check-go image function-image $(CONFORMANCE_DEPS) $(CONFORMANCE_LIBP2P_DEPS) ## published clients of the message network, and its numbered cases, against a coordinator and a compute node
+	@go test -tags conformance -count=1 -timeout 40m ./$(CONFORMANCE)/...
 
 test-conformance-libp2p: check-go $(CONFORMANCE_LIBP2P_DEPS) ## js-libp2p and Helia's bitswap against a node: noise, yamux, identify, ping, gossipsub, kad, blocks, archives
 	@go test -tags conformance -count=1 -timeout 10m -run 'TestLibp2p|TestIPFS' ./$(CONFORMANCE)/...
@@ -135,8 +136,8 @@ test-conformance-libp2p: check-go $(CONFORMANCE_LIBP2P_DEPS) ## js-libp2p and He
 # Not in make test: it needs Python, and nothing else here does.
 CONFORMANCE_PYTHON := build/python
 
-test-conformance-python: check-go $(CONFORMANCE_PYTHON)/.installed ## the Python client of the message network against a node (needs Python 3.11 with venv)
-	@CONFORMANCE_PYTHON=$(abspath $(CONFORMANCE_PYTHON)) go test -tags conformance -count=1 -timeout 10m -run TestPython ./$(CONFORMANCE)/...
+test-conformance-python: check-go image function-image $(CONFORMANCE_PYTHON)/.installed ## the Python client of the message network against a coordinator and a compute node (needs Python 3.11 with venv)
+	@CONFORMANCE_PYTHON=$(abspath $(CONFORMANCE_PYTHON)) go test -tags conformance -count=1 -timeout 40m -run TestPython ./$(CONFORMANCE)/...
 
 $(CONFORMANCE_PYTHON)/.installed: $(CONFORMANCE)/python/requirements.txt
 	@echo "conformance: installing from the Python package index into $(CONFORMANCE_PYTHON) (about 220 MB) what $< lists"
@@ -148,8 +149,8 @@ $(CONFORMANCE_PYTHON)/.installed: $(CONFORMANCE)/python/requirements.txt
 CONFORMANCE_RUST_VERSION := 0.22.0
 CONFORMANCE_RUST := build/rust-$(CONFORMANCE_RUST_VERSION)/bin/aleph
 
-test-conformance-rust: check-go $(CONFORMANCE_RUST) ## the Rust command line of the message network against a node (needs cargo)
-	@CONFORMANCE_RUST=$(abspath $(CONFORMANCE_RUST)) go test -tags conformance -count=1 -timeout 10m -run 'TestRust$$' ./$(CONFORMANCE)/...
+test-conformance-rust: check-go image function-image $(CONFORMANCE_RUST) ## the Rust command line of the message network against a coordinator and a compute node (needs cargo)
+	@CONFORMANCE_RUST=$(abspath $(CONFORMANCE_RUST)) go test -tags conformance -count=1 -timeout 40m -run 'TestRust$$|TestRustMachines' ./$(CONFORMANCE)/...
 
 $(CONFORMANCE_RUST):
 	@echo "conformance: compiling aleph-cli $(CONFORMANCE_RUST_VERSION) from crates.io into $(dir $(CONFORMANCE_RUST)) (some ten minutes, 2 GB while it lasts)"

@@ -11,7 +11,9 @@
 // over HTTP only, but may sign as those whose posts the node believes. TestLibp2p makes
 // js-libp2p a peer of the node, TestIPFS makes Helia's bitswap one of its IPFS network;
 // their tests are in libp2p. TestRustLibp2p does as TestLibp2p with two releases of
-// rust-libp2p; its checks are the program in rustlibp2p.
+// rust-libp2p; its checks are the program in rustlibp2p. TestMachines, TestPythonMachines
+// and TestRustMachines let clients make machines, and ask a compute node for them; the
+// tests of the first are in crn.
 package conformance_test
 
 import (

@@ -196,6 +196,9 @@ func EndMachines(t *testing.T, root string) {
 		t.Error(err)
 	}
 	for _, dir := range dirs {
+		if at, err := os.Stat(dir); err == nil && !at.IsDir() {
+			continue // What is noted of machines is beside them.
+		}
 		m, err := driver.Adopt(context.WithoutCancel(t.Context()), dir)
 		if errs.KindOf(err) == errs.NotFound {
 			continue

@@ -15,8 +15,7 @@ import (
 // reserveFor is how long who asks whether there is room may rely on the answer.
 const reserveFor = time.Minute
 
-// Admit gives errs.Exhausted if there is no room for an instance that is not here
-// yet.
+// Admit gives errs.Exhausted if there is no room for an instance beside the others.
 func (s *Supervisor) Admit(ctx context.Context, spec message.ItemHash, i *message.Instance) error {
 	need := state.Resources{VCPUs: i.Resources.VCPUs, MemoryMiB: i.Resources.MemoryMiB, DiskMiB: i.Rootfs.SizeMiB}
 	return s.db.View(ctx, func(v *state.View) error {
@@ -25,6 +24,7 @@ func (s *Supervisor) Admit(ctx context.Context, spec message.ItemHash, i *messag
 			return err
 		}
 		p.vms = slices.DeleteFunc(p.vms, func(vm state.VM) bool { return vm.Spec == spec })
+		p.leases = slices.DeleteFunc(p.leases, func(l state.Lease) bool { return l.Spec == spec })
 		if err := s.fits(need, s.used(p)); err != nil {
 			return errs.New(errs.Exhausted, "%w", err)
 		}

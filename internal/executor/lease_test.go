@@ -368,6 +368,38 @@ func TestAnOwnerStartsWhatWasStopped(t *testing.T) {
 	})
 }
 
+func TestAMachineNeedsNoRoomBesideItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.core = newCore()
+		w.cfg.DiskMiB, w.cfg.Interval = 1500, 30*time.Second // One and a half.
+		s := w.supervisor()
+		defer w.run(s)()
+		ctx := t.Context()
+		own, other := w.src.instance(1), w.src.instance(2)
+		content, err := own.Content()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := content.(*message.Instance)
+		if err := s.Request(ctx, own.ItemHash); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Admit(ctx, own.ItemHash, want); err != nil {
+			t.Errorf("while it runs: %v, want it admitted", err)
+		}
+		if _, err := s.Stop(ctx, own.ItemHash, "0xowner"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Admit(ctx, own.ItemHash, want); err != nil {
+			t.Errorf("after it was stopped: %v, want it admitted", err)
+		}
+		if err := s.Admit(ctx, other.ItemHash, want); errs.KindOf(err) != errs.Exhausted {
+			t.Errorf("another beside it: %v, want errs.Exhausted", err)
+		}
+	})
+}
+
 // TestAnOrderOutlivesACrash stops the node at each of the calls of a reboot and
 // of a reinstallation: the machine runs again, with what was ordered done.
 func TestAnOrderOutlivesACrash(t *testing.T) {

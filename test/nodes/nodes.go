@@ -48,7 +48,8 @@ func built(t *testing.T, env, name, how string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for ; root != "/" && !exists(filepath.Join(root, "go.mod")); root = filepath.Dir(root) {
+		for root != "/" && !exists(filepath.Join(root, "go.mod")) {
+			root = filepath.Dir(root)
 		}
 		path = filepath.Join(root, "build", "images", name)
 	}

@@ -77,6 +77,8 @@ type Network interface {
 	Apply(ctx context.Context, leases []vmnet.Lease) error
 	// Traffic gives errs.NotFound where nobody counts.
 	Traffic(vmnet.Lease) (vmnet.Traffic, error)
+	// Strays finds what the host's network has of none of the leases.
+	Strays(leases []vmnet.Lease) ([]vmnet.Stray, error)
 }
 
 // CoreNodes says what core channel nodes, the servers of the message network, do.
@@ -223,7 +225,7 @@ func New(cfg Config, self Self, parts Parts, reg prometheus.Registerer, log *slo
 	if err := s.openArchive(); err != nil {
 		return nil, err
 	}
-	for _, c := range []prometheus.Collector{s.states, s.outcomes, s.stages, newMachineMetrics(s)} {
+	for _, c := range []prometheus.Collector{s.states, s.outcomes, s.stages, newMachineMetrics(s), newLeakMetrics(s)} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

@@ -465,6 +465,17 @@ func (n *network) Traffic(l vmnet.Lease) (vmnet.Traffic, error) {
 	return vmnet.Traffic{Received: 1000, Sent: 2000}, nil
 }
 
+// Strays finds the devices of leases that are applied and not among these.
+func (n *network) Strays(leases []vmnet.Lease) ([]vmnet.Stray, error) {
+	var out []vmnet.Stray
+	for _, l := range n.applied() {
+		if !slices.ContainsFunc(leases, func(o vmnet.Lease) bool { return o.ID == l.ID }) {
+			out = append(out, vmnet.Stray{Kind: vmnet.StrayDevice, What: "device of " + l.ID}, vmnet.Stray{Kind: vmnet.StrayRule, What: "rule of " + l.ID})
+		}
+	}
+	return out, nil
+}
+
 func (n *network) FreeSlot(taken func(int) bool) (int, error) {
 	for i := range 1000 {
 		if !taken(i) {

@@ -23,6 +23,10 @@ const (
 // dirMode keeps the guests' disks, keys and consoles from other users.
 const dirMode = 0o700
 
+// LockFile returns the path of a machine directory's lock, which every process of the
+// machine has open.
+func LockFile(dir string) string { return filepath.Join(dir, lockFile) }
+
 // LockDir makes dir when it is absent and takes its lock, which whoever holds
 // the returned file has: a process that inherits the file keeps the lock after
 // the caller closed it or died. A lock that another process has gives

@@ -35,7 +35,7 @@ ARGS ?=
 
 include contracts/contracts.mk
 
-.PHONY: help build image function-image test check demo devnet bench bench-mesh bench-messages unit sim e2e race faults-messages faults-mesh cover fuzz lint fmt generate check-generated clean check-go
+.PHONY: help build image function-image test check demo devnet bench bench-mesh bench-messages unit sim e2e race faults-messages faults-mesh faults-compute cover fuzz lint fmt generate check-generated clean check-go
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-28s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -207,6 +207,12 @@ faults-messages: build ## kill nodes while messages come in, KILLS (200) times o
 faults-mesh: build ## break a network of nodes in namespaces: cuts, loss, clocks, liars, full disks, NAT; needs root
 	@$(SETUP) test
 	@go test -tags e2e -count=1 -timeout 60m -v ./test/e2e/mesh $(ARGS)
+
+# How many steps make faults-compute does.
+STEPS ?= 10000
+faults-compute: build ## do STEPS (10000) random things to a compute node and what it needs, and look for what is left; needs root
+	@$(SETUP) test
+	@ALEPH_STEPS=$(STEPS) go test -tags e2e -count=1 -timeout 600m -v ./test/e2e/lifecycle $(ARGS)
 
 # Binaries that record coverage are apart from bin, and tell of what e2e ran.
 COVER := build/cover

@@ -34,6 +34,7 @@ const (
 	// What a run is made of, unless the environment says otherwise.
 	seedVar, stepsVar = "ALEPH_STEPSEED", "ALEPH_STEPS"
 	stepsUsual        = 1000
+	realSteps         = 60
 	// batch is how many steps come between two looks, done by so many hands.
 	batch, hands = 50, 4
 	// settleMax bounds how long it takes until all is as it should be.
@@ -53,11 +54,32 @@ func TestRandomLifecyclesLeaveNothing(t *testing.T) {
 	t.Logf("%s=%d %s=%d do these steps again", seedVar, seed, stepsVar, count)
 	bins, stub := builds(t)
 	image := bootable(t, stub)
-	c := &chaos{did: map[string]int{}, took: map[string]time.Duration{}, world: newWorld(t, owners, bins, stub, func(cfg *config.Config) { cfg.Functions.Image = image })}
-	c.settle()
-	c.play(seed, count)
+	c := newChaos(newWorld(t, owners, bins, stub, func(cfg *config.Config) { cfg.Functions.Image = image }))
+	c.play(seed, count, usual())
 	c.finish()
-	t.Logf("%d steps, %d machines, %d programs, %d jobs; the node ended %d times by itself: %v; %v", count, len(c.machines), len(c.programs), len(c.jobs), c.node.ends, c.did, c.took)
+}
+
+// TestRandomLifecyclesOfRealMachines is the same with QEMU, and few steps. The disks
+// are blank, so the machines are up when their process is, and no guest does anything
+// by itself.
+func TestRandomLifecyclesOfRealMachines(t *testing.T) {
+	if !apart(t) {
+		return
+	}
+	seed := uint64(number(t, seedVar, time.Now().UnixNano()))
+	t.Logf("%s=%d does these steps again", seedVar, seed)
+	bins, _ := builds(t)
+	c := newChaos(newWorld(t, owners, bins, "", func(*config.Config) {}))
+	steps := usual()
+	for _, what := range []string{"call", "forget program", "power off", "panic", "reset"} {
+		delete(steps, what)
+	}
+	c.play(seed, realSteps, steps)
+	c.finish()
+}
+
+func newChaos(w *world) *chaos {
+	return &chaos{world: w, did: map[string]int{}, took: map[string]time.Duration{}}
 }
 
 func number(t *testing.T, name string, fallback int64) int64 {
@@ -115,13 +137,14 @@ func member(archive []byte, name string) (io.Reader, error) {
 	}
 }
 
-// play does the steps of a seed, and looks after each batch.
-func (c *chaos) play(seed uint64, count int) {
+// play does steps of a seed, each as often as said, and looks after each batch.
+func (c *chaos) play(seed uint64, count int, usual map[string]int) {
 	c.Helper()
+	c.settle()
 	r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // Nothing is secret here.
 	var known []string
-	for _, what := range slices.Sorted(maps.Keys(usual())) {
-		known = append(known, slices.Repeat([]string{what}, usual()[what])...)
+	for _, what := range slices.Sorted(maps.Keys(usual)) {
+		known = append(known, slices.Repeat([]string{what}, usual[what])...)
 	}
 	began := time.Now()
 	for n := 0; n < count && !c.Failed(); {
@@ -350,6 +373,7 @@ func (c *chaos) finish() {
 		}
 	}
 	c.settle()
+	c.Logf("%d machines, %d programs, %d jobs; the node ended %d times by itself: %v; %v", len(c.machines), len(c.programs), len(c.jobs), c.node.ends, c.did, c.took)
 	for _, m := range c.programs {
 		if status, body, err := c.ask(c.Context(), http.MethodGet, c.node.url+"/vm/"+string(m.hash)+"/", nil); status != http.StatusNotFound {
 			c.Errorf("a call of a forgotten program: %d %s (%v)", status, body, err)
@@ -392,7 +416,7 @@ func TestTheNodeFindsItsLeaks(t *testing.T) {
 		return
 	}
 	bins, stub := builds(t)
-	c := &chaos{did: map[string]int{}, took: map[string]time.Duration{}, world: newWorld(t, 1, bins, stub, func(*config.Config) {})}
+	c := newChaos(newWorld(t, 1, bins, stub, func(*config.Config) {}))
 	c.settle()
 	c.tell(t.Context(), "start", c.publish(c.owners[0]))
 	c.settle()

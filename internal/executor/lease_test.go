@@ -490,6 +490,37 @@ func TestPortsAreWhatTheOwnerWantsAndStayWhileNobodySays(t *testing.T) {
 	})
 }
 
+// TestANewPortIsNoneThatTheMachineHas changes the ports of a machine that is down, so
+// that only its row says which ones are its own.
+func TestANewPortIsNoneThatTheMachineHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s, stop := leasing(t)
+		defer stop()
+		ctx, spec := t.Context(), w.src.instance(1).ItemHash
+		wants := func(ports string) {
+			w.core.set(func(c *core) { c.ports = `{"` + string(spec) + `":{"ports":` + ports + `}}` })
+		}
+		wants(`{"80":{"tcp":true}}`)
+		if err := s.Request(ctx, spec); err != nil {
+			t.Fatal(err)
+		}
+		before := w.vm(spec).Ports
+		if _, err := s.Stop(ctx, spec, "0xowner"); err != nil {
+			t.Fatal(err)
+		}
+		wants(`{"79":{"tcp":true},"80":{"tcp":true}}`)
+
+		if err := s.Request(ctx, spec); err != nil {
+			t.Fatal(err)
+		}
+
+		got := w.vm(spec).Ports
+		if len(got) != 3 || got[0] != before[0] || got[2] != before[1] || got[1].Host == got[0].Host || got[1].Host == got[2].Host {
+			t.Errorf("ports are %+v, want those of before, %+v, and another one", got, before)
+		}
+	})
+}
+
 func TestLeasesTakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -373,6 +373,9 @@ func (s *Supervisor) settleNetwork(ctx context.Context, spec message.ItemHash, p
 	}
 	slot, subnet := 0, 0
 	for _, vm := range all {
+		for _, p := range vm.Ports { // Its own too: a new port must not get what another one of them keeps.
+			taken[vmnet.Protocol(p.Protocol)][int(p.Host)] = true
+		}
 		if vm.Spec == spec {
 			have, slot, subnet = vm.Ports, vm.Net, vm.Net6
 			continue
@@ -380,9 +383,6 @@ func (s *Supervisor) settleNetwork(ctx context.Context, spec message.ItemHash, p
 		if len(vm.Ports) > 0 {
 			slots[vm.Net], subnets[vm.Net6] = true, true
 			others = append(others, lease(vm))
-		}
-		for _, p := range vm.Ports {
-			taken[vmnet.Protocol(p.Protocol)][int(p.Host)] = true
 		}
 	}
 	if len(have) == 0 {

@@ -177,7 +177,7 @@ func (e *entry) begin() *startup {
 		if st.err == nil {
 			e.current = st.m
 			e.s.work.Go(st.m.watch)
-			st.m.setIdle(e.held)
+			st.m.setIdle(e.held, firstCallMax)
 		}
 		e.mu.Unlock()
 		close(st.done)

@@ -252,6 +252,23 @@ func TestAMachineThatIdlesEnds(t *testing.T) {
 }
 
 // TestIdleMachinesMakeRoom: for those that are called.
+// TestAMachineThatIsNotReusedAnswersTheCallThatStartedIt: none ends before that call
+// has begun.
+func TestAMachineThatIsNotReusedAnswersTheCallThatStartedIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	spec := w.add("hello", func(p *message.Program) { p.Metadata = message.Metadata{"snapshot": []byte(`"none"`)} })
+	s, _ := w.start(func(c *functions.Config) { c.ReuseTimeout = 0 })
+
+	for range 5 {
+		mustGet(t, s, spec, "/who", 200)
+	}
+
+	if boots, clones := w.host.counts(); boots > 5 || clones != 0 {
+		t.Errorf("%d boots and %d clones for five calls, want a boot each at most", boots, clones)
+	}
+}
+
 func TestIdleMachinesMakeRoom(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -96,10 +96,16 @@ func (m *machine) rest() {
 	m.e.mu.Lock()
 	held := m.e.held
 	m.e.mu.Unlock()
-	m.setIdle(held)
+	m.setIdle(held, 0)
 }
 
-func (m *machine) setIdle(held bool) {
+// firstCallMax is how long a machine waits for the call that it was started for, however
+// short others wait for the next.
+const firstCallMax = 10 * time.Second
+
+// setIdle ends the machine after the reuse timeout, but no sooner than least, unless a
+// call begins.
+func (m *machine) setIdle(held bool, least time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.idle != nil {
@@ -109,7 +115,7 @@ func (m *machine) setIdle(held bool) {
 	if held || m.isOver || m.calls > 0 {
 		return
 	}
-	m.idle = time.AfterFunc(m.e.s.cfg.ReuseTimeout, m.endIdle)
+	m.idle = time.AfterFunc(max(m.e.s.cfg.ReuseTimeout, least), m.endIdle)
 }
 
 // endIdle ends the machine if no call has begun meanwhile.

@@ -110,11 +110,14 @@ func (w *worker) fetchFirmware(ctx context.Context, i *message.Instance, files m
 // A session with which it does not start is of no use: its owner sends another.
 func (w *worker) bringUpGuarded(ctx context.Context, f *fetched) (vmm.Machine, error) {
 	s := w.s
+	var took time.Duration
 	prepared := func() (vmm.Spec, error) {
 		if err := acquire(ctx, s.starting); err != nil {
 			return vmm.Spec{}, err
 		}
 		defer release(s.starting)
+		started := time.Now()
+		defer func() { took = time.Since(started) }()
 		return w.prepare(ctx, f)
 	}
 	spec, err := prepared()
@@ -132,7 +135,7 @@ func (w *worker) bringUpGuarded(ctx context.Context, f *fetched) (vmm.Machine, e
 		return nil, err
 	}
 	defer release(s.starting)
-	m, err := w.boot(ctx, spec)
+	m, err := w.boot(ctx, spec, took)
 	if err != nil && ctx.Err() == nil {
 		// What its owner hears of the session is in the row.
 		err = errors.Join(err, s.dropSession(ctx, w.spec, session))

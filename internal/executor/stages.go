@@ -53,11 +53,12 @@ func (w *worker) bringUp(ctx context.Context, vm state.VM) (vmm.Machine, error) 
 		return nil, err
 	}
 	defer release(s.starting)
+	started := time.Now()
 	spec, err := w.prepare(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	return w.boot(ctx, spec)
+	return w.boot(ctx, spec, time.Since(started))
 }
 
 func acquire(ctx context.Context, slots chan struct{}) error {
@@ -77,6 +78,7 @@ type fetched struct {
 	image    string // Path of the image.
 	volumes  []disk.Volume
 	firmware string // Absolute path of that of a confidential machine; "" for others.
+	took     time.Duration
 }
 
 // fetch gets the message, the image and the volumes' files of the VM.
@@ -125,11 +127,9 @@ func (w *worker) fetch(ctx context.Context, vm state.VM) (*fetched, error) {
 	if err != nil {
 		return nil, err
 	}
-	if vm.RunningAt.IsZero() {
-		_, err = s.edit(ctx, w.spec, func(row *state.VM) { timing(row, "fetch", time.Since(started)) })
-	}
-	s.stages.WithLabelValues("fetch").Observe(time.Since(started).Seconds())
-	return &fetched{instance, path, volumes, firmware}, err
+	took := time.Since(started)
+	s.stages.WithLabelValues("fetch").Observe(took.Seconds())
+	return &fetched{instance, path, volumes, firmware, took}, nil
 }
 
 // progress tells in the row how much of an image or volume has come.
@@ -202,7 +202,7 @@ func (w *worker) prepare(ctx context.Context, f *fetched) (vmm.Spec, error) {
 	if err != nil {
 		return vmm.Spec{}, err
 	}
-	vm, err := s.settleNetwork(ctx, w.spec, ports)
+	vm, err := s.settleNetwork(ctx, w.spec, ports, f.took)
 	if err != nil {
 		return vmm.Spec{}, fmt.Errorf("give the machine its ports: %w", err)
 	}
@@ -221,11 +221,6 @@ func (w *worker) prepare(ctx context.Context, f *fetched) (vmm.Spec, error) {
 	if err != nil {
 		return vmm.Spec{}, fmt.Errorf("plan the network device: %w", err)
 	}
-	if vm.RunningAt.IsZero() {
-		if _, err := s.edit(ctx, w.spec, func(row *state.VM) { timing(row, "prepare", time.Since(started)) }); err != nil {
-			return vmm.Spec{}, err
-		}
-	}
 	s.stages.WithLabelValues("prepare").Observe(time.Since(started).Seconds())
 	return vmm.Spec{
 		ID: string(w.spec), VCPUs: vm.Resources.VCPUs, MemoryMiB: vm.Resources.MemoryMiB, DiskMiB: int(f.instance.Rootfs.SizeMiB),
@@ -234,12 +229,16 @@ func (w *worker) prepare(ctx context.Context, f *fetched) (vmm.Spec, error) {
 }
 
 // boot starts the process. The row says so before, so that after a crash the
-// process is looked for.
-func (w *worker) boot(ctx context.Context, spec vmm.Spec) (vmm.Machine, error) {
+// process is looked for; and how long its preparation took, since each writing of a row
+// costs the host.
+func (w *worker) boot(ctx context.Context, spec vmm.Spec, prepared time.Duration) (vmm.Machine, error) {
 	s := w.s
 	_, err := s.edit(ctx, w.spec, func(row *state.VM) {
 		row.State, row.Detail = state.VMBooting, "the machine starts"
 		row.Starts++
+		if row.RunningAt.IsZero() {
+			timing(row, "prepare", prepared)
+		}
 	})
 	if err != nil {
 		return nil, err
@@ -357,8 +356,9 @@ func (s *Supervisor) replacePorts(ctx context.Context, spec message.ItemHash, po
 }
 
 // settleNetwork gives the VM its subnet and host ports, once: what its row has
-// already stays as it is, so that ports are stable over restarts.
-func (s *Supervisor) settleNetwork(ctx context.Context, spec message.ItemHash, ports []state.Port) (*state.VM, error) {
+// already stays as it is, so that ports are stable over restarts. The row also gets how
+// long its files took to come.
+func (s *Supervisor) settleNetwork(ctx context.Context, spec message.ItemHash, ports []state.Port, fetched time.Duration) (*state.VM, error) {
 	s.network.Lock()
 	defer s.network.Unlock()
 	all, err := s.db.VMs(ctx)
@@ -408,6 +408,9 @@ func (s *Supervisor) settleNetwork(ctx context.Context, spec message.ItemHash, p
 	}
 	return s.edit(ctx, spec, func(row *state.VM) {
 		row.State, row.Detail, row.Net, row.Net6, row.Ports = state.VMPreparing, "makes disk and network", slot, subnet, have
+		if row.RunningAt.IsZero() {
+			timing(row, "fetch", fetched)
+		}
 	})
 }
 

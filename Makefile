@@ -35,7 +35,7 @@ ARGS ?=
 
 include contracts/contracts.mk
 
-.PHONY: help build image function-image test check demo devnet bench bench-mesh bench-messages unit sim e2e race faults-messages faults-mesh faults-compute cover fuzz lint fmt generate check-generated clean check-go
+.PHONY: help build image function-image test check demo devnet bench bench-mesh bench-messages bench-compute unit sim e2e race faults-messages faults-mesh faults-compute cover fuzz lint fmt generate check-generated clean check-go
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-28s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +105,11 @@ bench-messages: build ## measure the message network, and write bench/messages.*
 
 bench-mesh: check-go ## measure how messages get from node to node, and write bench/mesh*
 	@go run ./test/bench/mesh -out bench $(ARGS)
+
+bench-compute: build image function-image ## measure what machines and functions cost, and write bench/compute*; ARGS="-only supervisor" for a part
+	@$(SETUP) test
+	@go build -o build/stubvm ./test/stubvm
+	@go run ./test/bench/compute -stub build/stubvm -out bench $(ARGS)
 
 unit: check-go ## unit tests of the Go code, with real machines where packages need them
 	@$(SETUP) test

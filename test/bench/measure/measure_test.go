@@ -8,9 +8,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/test/bench/measure"
 )
@@ -183,6 +185,15 @@ func TestThisProcessUsesTimeAndMemory(t *testing.T) {
 	}
 	if _, err := measure.CPUOf(os.Getpid()); err != nil {
 		t.Errorf("CPUOf: %v", err)
+	}
+	if _, err := measure.CPUOfChildren(os.Getpid()); err != nil {
+		t.Errorf("CPUOfChildren: %v", err)
+	}
+	if busy, err := measure.Busy(t.Context(), 50*time.Millisecond); err != nil || busy < 0 || busy > float64(runtime.NumCPU()) {
+		t.Errorf("Busy: %v, %v", busy, err)
+	}
+	if load, err := measure.Load(); err != nil || load < 0 {
+		t.Errorf("Load: %v, %v", load, err)
 	}
 	if held, err := measure.Memory(os.Getpid(), measure.Resident); err != nil || held < 1e6 {
 		t.Errorf("Memory: %v, %v", held, err)

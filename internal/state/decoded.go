@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+
+	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 )
 
 // decodedMax bounds the rows that are kept decoded.
@@ -43,6 +45,22 @@ func (d *decoded[T]) list(ctx context.Context, r reader, t table[T], where strin
 		return nil, fmt.Errorf("list %ss: %w", t.noun, err)
 	}
 	return out, nil
+}
+
+// one is table.one.
+func (d *decoded[T]) one(ctx context.Context, r reader, t table[T], key string) (*T, error) {
+	doc, err := t.raw(ctx, r, key)
+	if err != nil {
+		return nil, err
+	}
+	if !doc.Valid {
+		return nil, errs.New(errs.NotFound, "no %s %s", t.noun, key)
+	}
+	row, err := d.row(key, doc.String)
+	if err != nil {
+		return nil, fmt.Errorf("decode %s %s: %w", t.noun, key, err)
+	}
+	return &row, nil
 }
 
 // row decodes a document, or returns what it was before.

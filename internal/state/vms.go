@@ -229,7 +229,7 @@ func (tx *Tx) RemoveVM(ctx context.Context, spec message.ItemHash) error {
 
 // VM returns the job's VM on this host, or errs.NotFound.
 func (r reader) VM(ctx context.Context, spec message.ItemHash) (*VM, error) {
-	return vms().one(ctx, r, string(spec))
+	return r.vms.one(ctx, r, vms(), string(spec))
 }
 
 // VMs returns the VMs with one of the states, or all when none is named. It decodes

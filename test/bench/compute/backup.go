@@ -20,10 +20,11 @@ const (
 	slowerAim = 20 // %
 	// calmFor is how long the guest writes between backups.
 	calmFor = 15 * time.Second
-	// loginMax bounds one try to log in.
-	loginMax = 30 * time.Second
+	// loginMax bounds one try to log in, and commandMax a command that works.
+	loginMax   = 30 * time.Second
+	commandMax = 4 * time.Minute
 	// fillMiB are on the disk before, and in each backup: bytes that do not compress.
-	fillMiB = 160
+	fillMiB = 96
 )
 
 // The guest writes a MiB at a random place of a file, has it on the disk, and notes when
@@ -65,8 +66,11 @@ func (b *bench) measureBackup(ctx context.Context) (err error) {
 		return err
 	}
 	b.say("waiting for the machine, and filling its disk")
+	if _, err := w.login(ctx, vm, "true", loginMax); err != nil {
+		return err
+	}
 	for _, command := range []string{fmt.Sprintf(fill, fillMiB<<20), writer} {
-		if _, err := w.login(ctx, vm, command); err != nil {
+		if _, err := w.login(ctx, vm, command, commandMax); err != nil {
 			return err
 		}
 	}
@@ -87,7 +91,7 @@ func (b *bench) measureBackup(ctx context.Context) (err error) {
 	if err := sleep(ctx, calmFor); err != nil {
 		return err
 	}
-	lines, err := w.login(ctx, vm, stop)
+	lines, err := w.login(ctx, vm, stop, commandMax)
 	if err != nil {
 		return err
 	}
@@ -120,8 +124,8 @@ func (b *bench) addBackup(calm, busy, took []float64) {
 	b.report.Add(groupBackup, "a backup", "s", took...)
 }
 
-// login runs a command in a machine, trying again while it boots.
-func (w *world) login(ctx context.Context, vm message.ItemHash, command string) (string, error) {
+// login runs a command in a machine, trying again while it boots. most bounds each try.
+func (w *world) login(ctx context.Context, vm message.ItemHash, command string, most time.Duration) (string, error) {
 	path, err := w.home.SSHKey()
 	if err != nil {
 		return "", err
@@ -133,7 +137,7 @@ func (w *world) login(ctx context.Context, vm message.ItemHash, command string) 
 		if err != nil || port == 0 {
 			return false, err
 		}
-		limited, cancel := context.WithTimeout(ctx, loginMax)
+		limited, cancel := context.WithTimeout(ctx, most)
 		defer cancel()
 		out, last = devnet.Login(limited, "127.0.0.1", port, path, command)
 		return last == nil, nil
@@ -143,7 +147,7 @@ func (w *world) login(ctx context.Context, vm message.ItemHash, command string) 
 
 // guestClock reads the guest's clock.
 func (w *world) guestClock(ctx context.Context, vm message.ItemHash) (at float64, err error) {
-	text, err := w.login(ctx, vm, clock)
+	text, err := w.login(ctx, vm, clock, loginMax)
 	if err != nil {
 		return 0, err
 	}

@@ -499,7 +499,7 @@ func (w *world) instance(ctx context.Context, image message.ItemHash) (message.I
 // What machines have.
 const (
 	machineMiB = 256
-	diskMiB    = 2048
+	diskMiB    = 1024
 )
 
 // notify asks the compute node to run an instance.

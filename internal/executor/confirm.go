@@ -15,16 +15,21 @@ func (s *Supervisor) tellRunning(ctx context.Context, v *view, vm state.VM) erro
 	if j == nil || j.Status != state.JobAssigned || vm.State != state.VMRunning {
 		return nil
 	}
+	base := runningBase(vm.Spec, vm.Attempt)
+	// Read first: until the chain has its word, each pass looks at each machine.
+	told, err := tries(ctx, s.db, base)
+	if err != nil || onItsWay(told) {
+		return err
+	}
 	return s.db.Update(ctx, func(tx *state.Tx) error {
 		// As of now: the worker may have told the chain since the pass looked.
 		j, err := tx.Job(ctx, vm.Spec)
 		if err != nil || j.Status != state.JobAssigned {
 			return ignoreNotFound(err)
 		}
-		base := runningBase(vm.Spec, vm.Attempt)
 		told, err := tries(ctx, tx, base)
-		if err != nil || slices.ContainsFunc(told, func(i state.Intent) bool { return !lost(i) }) {
-			return err // One is on its way, or the event is.
+		if err != nil || onItsWay(told) {
+			return err
 		}
 		// The first repetition is at once; a contract that goes on to refuse is not
 		// asked for ever.
@@ -39,4 +44,9 @@ func (s *Supervisor) tellRunning(ctx context.Context, v *view, vm state.VM) erro
 		_, err = tx.Enqueue(ctx, intent)
 		return err
 	})
+}
+
+// onItsWay reports whether one of the tries, or its event, is still to come.
+func onItsWay(told []state.Intent) bool {
+	return slices.ContainsFunc(told, func(i state.Intent) bool { return !lost(i) })
 }

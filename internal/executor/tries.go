@@ -30,10 +30,13 @@ func tryKey(base string, n int) string {
 }
 
 // tries returns the intents of the tries so far, the first one first.
-func tries(ctx context.Context, tx *state.Tx, base string) ([]state.Intent, error) {
+func tries(ctx context.Context, r interface {
+	Intent(ctx context.Context, key string) (*state.Intent, error)
+}, base string,
+) ([]state.Intent, error) {
 	var told []state.Intent
 	for {
-		i, err := tx.Intent(ctx, tryKey(base, len(told)))
+		i, err := r.Intent(ctx, tryKey(base, len(told)))
 		if errors.Is(err, errs.NotFound) {
 			return told, nil
 		}

@@ -163,7 +163,7 @@ func (w *world) backUp(ctx context.Context, vm message.ItemHash) (win window, er
 		return win, err
 	}
 	path := "/control/machine/" + string(vm) + "/backup"
-	status, body, err := w.owned(ctx, http.MethodPost, path+"?skip_fsfreeze=true", nil)
+	status, body, err := w.owned(ctx, http.MethodPost, path+"?skip_fsfreeze=true")
 	if err := want("backup", status, body, err, http.StatusAccepted); err != nil {
 		return win, err
 	}
@@ -171,7 +171,7 @@ func (w *world) backUp(ctx context.Context, vm message.ItemHash) (win window, er
 		ID string `json:"backup_id"`
 	}
 	err = until(ctx, "a backup", 200*time.Millisecond, func() (bool, error) {
-		status, body, err := w.owned(ctx, http.MethodGet, path, nil)
+		status, body, err := w.owned(ctx, http.MethodGet, path)
 		if err != nil || status == http.StatusAccepted {
 			return false, err
 		}
@@ -186,7 +186,7 @@ func (w *world) backUp(ctx context.Context, vm message.ItemHash) (win window, er
 	if win.to, err = w.guestClock(ctx, vm); err != nil {
 		return win, err
 	}
-	status, body, err = w.owned(ctx, http.MethodDelete, path+"/"+made.ID, nil)
+	status, body, err = w.owned(ctx, http.MethodDelete, path+"/"+made.ID)
 	return win, want("delete backup", status, body, err, http.StatusOK)
 }
 

@@ -44,7 +44,7 @@ func (b *bench) measureCalls(ctx context.Context) (err error) {
 		return err
 	}
 	// Both machines are to be copies of the snapshot.
-	status, body, err := f.owned(ctx, http.MethodPost, "/control/machine/"+string(f.function)+"/stop", nil)
+	status, body, err := f.owned(ctx, http.MethodPost, "/control/machine/"+string(f.function)+"/stop")
 	if err := want("stop", status, body, err, http.StatusOK); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,13 +22,11 @@ const (
 	groupInstances = "An instance, from its message to the banner of its SSH"
 	bareQEMU       = "bare QEMU"
 
-	portEvery = 25 * time.Millisecond
-	// A try to reach SSH takes a guest a process, so there are never more than a few
-	// at a time: each may take a part of the time that has passed, within bounds.
-	triesAtATime = 4
-	bannerMin    = 400 * time.Millisecond
-	bannerMax    = time.Minute
-	bannerPart   = 2
+	portEvery    = 25 * time.Millisecond
+	consoleEvery = 5 * time.Millisecond
+	// guestReady is what the guest says on its console when its services are up. Tries
+	// to reach SSH before would each take it a process, and some seconds by translation.
+	guestReady = "ready after"
 )
 
 // created is one machine beside its twin. Times are milliseconds.
@@ -68,7 +67,8 @@ func (b *bench) measureInstances(ctx context.Context) (err error) {
 func (b *bench) addInstances(all []created) {
 	raw := column(all, func(c created) float64 { return c.raw })
 	b.note(groupInstances, "The message goes to the coordinator, the notification to the compute node, as the clients of the network send them. The bare QEMU has the\n"+
-		"same command line, kernel, image and seed, and a new disk; machines and bare QEMUs boot in turns. Processor time of QEMU is until the banner.")
+		"same command line, kernel, image and seed, and a new disk; machines and bare QEMUs boot in turns. SSH is tried when\n"+
+		"the guest says on its console that its services are up. Processor time of QEMU is until the banner.")
 	whole := b.report.Add(groupInstances, "message to banner", "ms", column(all, func(c created) float64 { return c.banner })...)
 	whole.Against(bareQEMU, measure.Quantile(raw, 0.5))
 	whole.CPUUS = 1000 * measure.Quantile(column(all, func(c created) float64 { return c.nodeCPU }), 0.5)
@@ -107,7 +107,7 @@ func (w *world) createInstance(ctx context.Context, image message.ItemHash) (*cr
 	if err != nil {
 		return nil, err
 	}
-	if err := awaitBanner(ctx, port); err != nil {
+	if err := awaitBanner(ctx, filepath.Join(w.compute.dir, "vms", string(vm)), port); err != nil {
 		return nil, err
 	}
 	c.banner = milliseconds(time.Since(began))
@@ -138,39 +138,30 @@ func (w *world) createInstance(ctx context.Context, image message.ItemHash) (*cr
 	return c, err
 }
 
-// awaitBanner returns when an SSH server greets at a port of the host. Tries overlap:
-// one that was begun too early must not hide when the guest came.
-func awaitBanner(ctx context.Context, port int) error {
-	ctx, cancel := context.WithTimeout(ctx, awaitMax)
-	defer cancel()
-	there := make(chan struct{}, 1)
-	for began := time.Now(); ; {
-		most := min(max(bannerMin, time.Since(began)/bannerPart), bannerMax)
-		go func() {
-			if greets(ctx, port, most) {
-				select {
-				case there <- struct{}{}:
-				default:
-				}
-			}
-		}()
-		select {
-		case <-there:
-			return nil
-		case <-time.After(most / triesAtATime):
-		case <-ctx.Done():
-			return fmt.Errorf("no SSH at port %d: %w", port, context.Cause(ctx))
+// awaitBanner returns when the SSH server of a guest greets at a port of the host. dir
+// is where its QEMU works.
+func awaitBanner(ctx context.Context, dir string, port int) error {
+	err := until(ctx, "the services of a guest", consoleEvery, func() (bool, error) {
+		raw, err := os.ReadFile(filepath.Join(dir, "console.log"))
+		if errors.Is(err, os.ErrNotExist) {
+			return false, nil
 		}
+		return bytes.Contains(raw, []byte(guestReady)), err
+	})
+	if err != nil {
+		return err
 	}
+	return until(ctx, "SSH", portEvery, func() (bool, error) { return greets(ctx, port), nil })
 }
 
-func greets(ctx context.Context, port int, most time.Duration) bool {
-	ctx, cancel := context.WithTimeout(ctx, most)
+// greets reports whether an SSH server greets at a port.
+func greets(ctx context.Context, port int) bool {
+	ctx, cancel := context.WithTimeout(ctx, awaitMax)
 	defer cancel()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
-		return false // The machine is not there yet.
+		return false
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
@@ -255,7 +246,7 @@ func (c *command) boot(ctx context.Context, dir string) (ms, cpuMS float64, err 
 	if err := cmd.Start(); err != nil {
 		return 0, 0, fmt.Errorf("start QEMU: %w", err)
 	}
-	err = awaitBanner(ctx, port)
+	err = awaitBanner(ctx, dir, port)
 	ms = milliseconds(time.Since(began))
 	used, cpuErr := measure.CPUOf(cmd.Process.Pid)
 	err = errors.Join(err, cpuErr, cmd.Process.Kill())

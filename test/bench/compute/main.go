@@ -98,8 +98,11 @@ type part struct {
 
 func (b *bench) parts() []part {
 	return []part{
-		{"instances", b.measureInstances}, {"functions", b.measureFunctions}, {"calls", b.measureCalls},
-		{"supervisor", b.measureSupervisor}, {"backup", b.measureBackup},
+		{"instances", b.measureInstances},
+		{"functions", b.measureFunctions},
+		{"calls", b.measureCalls},
+		{"supervisor", b.measureSupervisor},
+		{"backup", b.measureBackup},
 	}
 }
 

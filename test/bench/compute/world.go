@@ -527,13 +527,13 @@ func (w *world) sshPort(ctx context.Context, vm message.ItemHash) (int, error) {
 
 // erase ends a machine and its disk, by the owner's order.
 func (w *world) erase(ctx context.Context, vm message.ItemHash) error {
-	status, body, err := w.owned(ctx, http.MethodPost, "/control/machine/"+string(vm)+"/erase", nil)
+	status, body, err := w.owned(ctx, http.MethodPost, "/control/machine/"+string(vm)+"/erase")
 	return want("erase", status, body, err, http.StatusOK)
 }
 
 // owned asks the compute node as the owner does, with a session key that the wallet
 // has signed.
-func (w *world) owned(ctx context.Context, method, path string, body any) (int, []byte, error) {
+func (w *world) owned(ctx context.Context, method, path string) (int, []byte, error) {
 	pub, err := w.session.PublicKey.Bytes()
 	if err != nil {
 		return 0, nil, fmt.Errorf("encode session key: %w", err)
@@ -574,5 +574,5 @@ func (w *world) owned(ctx context.Context, method, path string, body any) (int, 
 	if err != nil {
 		return 0, nil, fmt.Errorf("encode operation: %w", err)
 	}
-	return request(ctx, method, w.compute.url+path, body, "X-SignedPubKey", string(signedKey), "X-SignedOperation", string(signedOperation))
+	return request(ctx, method, w.compute.url+path, nil, "X-SignedPubKey", string(signedKey), "X-SignedOperation", string(signedOperation))
 }

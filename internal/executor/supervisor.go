@@ -33,7 +33,7 @@ const (
 	// machine that starts changes its row some times, and a pass looks at the rows of
 	// all machines: without a rest, many that start at the same time would cost the
 	// square of their number.
-	passRest = 50 * time.Millisecond
+	passRest = 100 * time.Millisecond
 	adRest   = 250 * time.Millisecond
 )
 

@@ -76,6 +76,7 @@ func hypervisor(ctx context.Context, cfg qemu.Config) []vmnet.Finding {
 	const subject = "hypervisor"
 	driver := qemu.New(cfg, slog.New(slog.DiscardHandler))
 	caps, err := driver.Probe(ctx, vmm.Image{})
+	platform, reason := driver.Platform(ctx)
 	if err = errors.Join(err, driver.Close()); err != nil {
 		return []vmnet.Finding{{
 			Subject: subject, Severity: vmnet.Fatal, What: err.Error(), Why: "No machine can start.",
@@ -85,7 +86,23 @@ func hypervisor(ctx context.Context, cfg qemu.Config) []vmnet.Finding {
 	return []vmnet.Finding{{
 		Subject: subject, Severity: vmnet.Good,
 		What: strings.TrimSpace(fmt.Sprintf("%s %s is installed. %s", caps.Driver, caps.Version, strings.Join(caps.Notes, " "))),
-	}}
+	}, confidential(platform, reason)}
+}
+
+// confidential says whether this machine runs guests whose memory it cannot read. Few
+// do, so that it does not is no fault.
+func confidential(p *vmm.Platform, reason error) vmnet.Finding {
+	f := vmnet.Finding{Subject: "confidential", Severity: vmnet.Good}
+	switch {
+	case reason != nil:
+		f.What = reason.Error() + "."
+		f.Why = "Machines that ask for trusted execution are refused; all others run."
+	case p.ES:
+		f.What = "AMD SEV and SEV-ES work: confidential machines run."
+	default:
+		f.What = "AMD SEV works: confidential machines run. Policies that ask for SEV-ES are refused."
+	}
+	return f
 }
 
 func (a *app) writeFindings(all []vmnet.Finding, asJSON bool) error {

@@ -80,7 +80,7 @@ func (n *Node) addCompute(ctx context.Context) error {
 	n.add("executor", exec.Run)
 	n.add("settlement", settler.Run)
 	n.add("vmnet", network.Run)
-	if err := n.serveMachines(exec, core, own, fns, driver.Name()); err != nil {
+	if err := n.serveMachines(ctx, exec, core, own, fns, driver.Name()); err != nil {
 		return err
 	}
 	n.serve(v1.Compute, v1.Parts{Console: exec, Machines: exec, Drainer: exec})

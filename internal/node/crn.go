@@ -33,7 +33,7 @@ func (n *Node) openCoreNodes() (*corenode.Client, error) {
 
 // serveMachines makes the interface that clients and schedulers of the Aleph
 // network know of compute nodes, beside the product's own.
-func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, own *identity, fns *functions.Service, driver string) error {
+func (n *Node) serveMachines(ctx context.Context, exec *executor.Supervisor, core *corenode.Client, own *identity, fns *functions.Service, driver string) error {
 	secret, err := crn.ReadSecret(filepath.Join(n.cfg.Node.DataDir, "login_token"))
 	if err != nil {
 		return err
@@ -61,6 +61,11 @@ func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, o
 	if fns != nil {
 		parts.Functions = calls{fns}
 	}
+	if _, err := exec.Certificates(ctx); err != nil {
+		n.log.Info("hypervisor note", "note", err.Error())
+	} else {
+		parts.Confidential = crnGuard{exec}
+	}
 	public := crn.PublicConfig{
 		Networking: crn.PublicNetworking{
 			IPv6Pool: n.cfg.VMNet.IPv6Pool, IPv6Policy: "IPv6AllocationPolicy." + string(n.cfg.VMNet.IPv6Policy), IPv6SubnetPrefix: n.cfg.VMNet.IPv6SubnetBits,
@@ -68,7 +73,7 @@ func (n *Node) serveMachines(exec *executor.Supervisor, core *corenode.Client, o
 		},
 		Security:  crn.PublicSecurity{PrintSystemLogs: true, WatchForUpdates: core != nil, AllowNetworking: true},
 		Payment:   crn.PublicPayment{Receiver: n.cfg.Executor.Receiver, MonitorInterval: crn.PythonFloat(n.cfg.Executor.WatchInterval.Seconds())},
-		Computing: crn.PublicComputing{QEMU: n.cfg.Node.Driver == message.QEMU, DefaultHypervisor: n.cfg.Node.Driver},
+		Computing: crn.PublicComputing{QEMU: n.cfg.Node.Driver == message.QEMU, DefaultHypervisor: n.cfg.Node.Driver, Confidential: parts.Confidential != nil},
 	}
 	if core != nil {
 		public.References.APIServer = n.cfg.CoreNode.Servers[0]

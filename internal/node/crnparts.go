@@ -345,6 +345,8 @@ func (e executions) execution(ctx context.Context, v *state.View, vm state.VM) (
 			return nil, fmt.Errorf("read message of machine %s: %w", vm.Spec, err)
 		}
 		x.RootfsBytes = instance.Rootfs.SizeMiB << 20
+		x.Confidential = instance.Environment.TrustedExecution != nil
+		x.AwaitingOwner = x.Confidential && l.Session == nil
 	case !errors.Is(err, errs.NotFound):
 		return nil, err
 	default:

@@ -43,6 +43,8 @@ func (s *Server) beginBackup(c *call) error {
 		return refuse(http.StatusBadRequest, "VM must be running to create backup")
 	case e.Hypervisor != message.QEMU || e.Kind != Instance || s.parts.Backups == nil:
 		return errUnsupported()
+	case e.Confidential:
+		return refuse(http.StatusBadRequest, "Backup is not supported for confidential VMs")
 	case e.RootfsBytes == 0:
 		return refuse(http.StatusBadRequest, "VM has no disk image")
 	}

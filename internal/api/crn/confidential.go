@@ -126,6 +126,8 @@ func (s *Server) inject(c *call) error {
 		return s.wrongBody(c, wrongValue("Value is not base64", nil, "packet_header"))
 	case !e.Confidential || s.parts.Confidential == nil:
 		return s.refuseCode(c, "not_confidential", "Instance is not a confidential instance")
+	case e.AwaitingOwner:
+		return refuse(http.StatusForbidden, "Operation not running")
 	}
 	status, err := s.parts.Confidential.Inject(c.r.Context(), e.Hash, Secret{*in.PacketHeader, *in.Secret})
 	if err != nil {

@@ -197,12 +197,14 @@ func TestConfidential(t *testing.T) {
 	}
 	look := func() *http.Request { return owner.sign(t, request("GET", machine+"/confidential/measurement", "")) }
 	w.want(look(), 403, `{"error":"Operation not running"}`)
+	w.want(owner.sign(t, request("POST", machine+"/confidential/inject_secret", `{"packet_header":"aA==","secret":"cw=="}`)), 403, `{"error":"Operation not running"}`)
 	w.want(form(map[string]string{"session": "s", "godh": "g"}), 200, "Started VM with ref "+string(deca))
 	if w.session != "s|g" {
 		t.Errorf("initialized with %q", w.session)
 	}
 	e.AwaitingOwner, e.Running = false, true
 	w.want(form(map[string]string{"session": "s", "godh": "g"}), 400, `{"code":"vm_running","description":"Operation not allowed, instance already running"}`)
+	w.want(owner.sign(t, request("POST", machine+"/backup", "")), 400, `{"error":"Backup is not supported for confidential VMs"}`)
 	w.want(look(), 425, `{"error":"VM is starting, try again shortly"}`)
 	w.measured = &crn.Measurement{SEVInfo: crn.SEVInfo{Enabled: true, APIMajor: 1, APIMinor: 55, BuildID: 24, Policy: 1, State: "launch-secret", Handle: 1}, Launch: "bQ=="}
 	w.want(look(), 200, `{"sev_info":{"enabled":true,"api_major":1,"api_minor":55,"build_id":24,"policy":1,"state":"launch-secret","handle":1},"launch_measure":"bQ=="}`)

@@ -22,6 +22,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/chainsync"
 	"github.com/aleph-onchain/aleph-onchain/internal/corechannel"
 	"github.com/aleph-onchain/aleph-onchain/internal/corenode"
+	"github.com/aleph-onchain/aleph-onchain/internal/domains"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/functions"
@@ -75,6 +76,7 @@ type Config struct {
 	Fire       firecracker.Config `toml:"firecracker"`
 	Functions  functions.Config   `toml:"functions"`
 	GuestAPI   guestapi.Config    `toml:"guestapi"`
+	Domains    domains.Config     `toml:"domains"`
 }
 
 // Node says what the node is.
@@ -101,7 +103,7 @@ func Default() Config {
 		Storage: Storage{Engine: engineEmbedded, Config: blob.DefaultConfig()}, IPFS: swarm.DefaultConfig(), State: state.DefaultConfig(), Network: p2p.DefaultConfig(), API: api.DefaultConfig(), CCN: ccn.DefaultConfig(),
 		Files: ccn.DefaultFilesConfig(), Log: telemetry.DefaultConfig(), Ingest: ingest.DefaultConfig(), Outbox: outbox.DefaultConfig(), Sync: chainsync.DefaultConfig(), Scheduler: scheduler.DefaultConfig(),
 		Executor: executor.DefaultConfig(), CRN: crn.DefaultConfig(), CoreNode: corenode.DefaultConfig(), Settlement: settlement.DefaultConfig(), Nodes: corechannel.DefaultConfig(), VMNet: vmnet.DefaultConfig(), QEMU: qemu.Config{},
-		Functions: functions.DefaultConfig(), GuestAPI: guestapi.DefaultConfig(),
+		Functions: functions.DefaultConfig(), GuestAPI: guestapi.DefaultConfig(), Domains: domains.DefaultConfig(),
 	}
 }
 
@@ -171,6 +173,7 @@ func (c Config) Validate() error {
 		{"qemu", c.QEMU.Validate},
 		{"functions", c.Functions.Validate},
 		{"guestapi", c.GuestAPI.Validate},
+		{"domains", c.Domains.Validate},
 	} {
 		if err := s.check(); err != nil {
 			return errs.New(errs.Invalid, "[%s] %w", s.name, err)

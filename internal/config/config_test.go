@@ -146,7 +146,7 @@ func TestWrongNamesNameTheRightOnes(t *testing.T) {
 		{"[netwrk]\n", "unknown section [netwrk]; did you mean [network]?"},
 		{"[Node]\n", "unknown section [Node]; it is [node]"},
 		{"[executors]\n", "unknown section [executors]; did you mean [executor]?"},
-		{"[wallet]\n", "unknown section [wallet]; there are api, ccn, chain, corechannel, corenode, crn, executor, files, firecracker, functions, guestapi, ingest, ipfs, log, network, node, outbox, qemu, scheduler, settlement, state, storage, sync, vmnet"},
+		{"[wallet]\n", "unknown section [wallet]; there are api, ccn, chain, corechannel, corenode, crn, domains, executor, files, firecracker, functions, guestapi, ingest, ipfs, log, network, node, outbox, qemu, scheduler, settlement, state, storage, sync, vmnet"},
 		{"[contracts]\n", "unknown section [contracts]; it is [chain.contracts]"},
 		{"[chain.contract]\n", "unknown key [chain] contract; did you mean [chain.contracts]?"},
 		{"role = \"compute\"\n", "unknown section [role]; it is [node] role"},

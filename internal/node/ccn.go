@@ -39,6 +39,10 @@ func (p peersOf) Count() int { return len(p.host.Connected()) }
 // ServeHTTP implements http.Handler: two interfaces share one origin, as clients of
 // the message network know only one.
 func (n *Node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if machine, ok := n.domains.find(r, n); ok {
+		machine.ServeHTTP(w, r)
+		return
+	}
 	switch {
 	case n.machines != nil && (n.machines.Serves(r) || !isProducts(r.URL.Path) || n.machines.LeadsToFunction(r)):
 		n.machines.ServeHTTP(w, r)

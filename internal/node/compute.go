@@ -80,6 +80,9 @@ func (n *Node) addCompute(ctx context.Context) error {
 	n.add("executor", exec.Run)
 	n.add("settlement", settler.Run)
 	n.add("vmnet", network.Run)
+	if err := n.addDomains(ctx, exec, core); err != nil {
+		return err
+	}
 	if err := n.serveMachines(ctx, exec, core, own, fns, driver.Name()); err != nil {
 		return err
 	}

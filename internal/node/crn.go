@@ -48,7 +48,7 @@ func (n *Node) serveMachines(ctx context.Context, exec *executor.Supervisor, cor
 		return fmt.Errorf("build memory of messages: %w", err)
 	}
 	parts := crn.Parts{
-		Machines: machines{exec, fns}, Executions: executions{n.db, exec, fns, remembered{messages, known}, driver}, Messages: messages, Payments: payments{exec},
+		Machines: machines{exec, fns, n.domains}, Executions: executions{n.db, exec, fns, remembered{messages, known}, driver}, Messages: messages, Payments: payments{exec},
 		Rights: rights{core}, Identity: own, Host: host, Logs: consoles{exec, fns}, Used: used{n.db}, Resolver: net.DefaultResolver,
 		Backups: crnBackups{exec}, Migrations: crnMoves{exec},
 	}
@@ -57,6 +57,9 @@ func (n *Node) serveMachines(ctx context.Context, exec *executor.Supervisor, cor
 		parts.Schedulers = core
 	} else if door.AllocationTokenHash == crn.DefaultConfig().AllocationTokenHash {
 		door.AllocationTokenHash = "" // The public network's: this node is none of it.
+	}
+	if n.domains != nil {
+		parts.Proxy = n.domains
 	}
 	if fns != nil {
 		parts.Functions = calls{fns}

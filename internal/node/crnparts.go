@@ -38,6 +38,8 @@ const (
 type machines struct {
 	exec *executor.Supervisor
 	fns  *functions.Service // nil on a node that runs no programs.
+	// domains are looked at when a machine starts; nil for none.
+	domains *byDomain
 }
 
 // Allocate implements crn.Machines.
@@ -104,6 +106,7 @@ func (m machines) Admit(ctx context.Context, vm message.ItemHash, want *message.
 
 // Start implements crn.Machines.
 func (m machines) Start(ctx context.Context, vm message.ItemHash) error {
+	defer m.domains.look()
 	return m.exec.Request(ctx, vm)
 }
 
@@ -122,6 +125,7 @@ func (m machines) Reserve(ctx context.Context, _ string, want *message.Instance)
 
 // UpdatePorts implements crn.Machines.
 func (m machines) UpdatePorts(ctx context.Context, vm message.ItemHash) error {
+	defer m.domains.look()
 	return m.exec.UpdatePorts(ctx, vm)
 }
 

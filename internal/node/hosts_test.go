@@ -2,9 +2,15 @@ package node_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +18,8 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/chain/chaintest"
 	"github.com/aleph-onchain/aleph-onchain/internal/config"
+	"github.com/aleph-onchain/aleph-onchain/internal/p2p/p2ptest"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -103,5 +111,91 @@ func TestADomainOfAProgramHasAllPaths(t *testing.T) {
 		if err != nil || res.StatusCode != tt.status {
 			t.Errorf("%s%s: %d %.200s, %v, want %d", tt.host, tt.path, res.StatusCode, body, err, tt.status)
 		}
+	}
+}
+
+// TestADomainOfAMachineLeadsToIt: by the word of its owner's aggregate and of the domain.
+func TestADomainOfAMachineLeadsToIt(t *testing.T) {
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s%s %s from %s (%v)", r.Method, r.Host, r.URL, body, r.Header.Get("X-Forwarded-For"), err)
+	}))
+	defer site.Close()
+	to := netip.MustParseAddrPort(site.Listener.Addr().String())
+	spec, raw := signed(t, "owner", message.TypeInstance, map[string]any{
+		"allow_amend": false, "environment": map[string]any{"internet": true, "aleph_api": false, "hypervisor": "qemu"}, "volumes": []any{},
+		"resources": map[string]any{"vcpus": 1, "memory": 128, "seconds": 30}, "payment": map[string]any{"chain": "ETH", "type": "credit"},
+		"rootfs": map[string]any{"parent": map[string]any{"ref": message.HashOf([]byte("image"))}, "persistence": "host", "size_mib": 100},
+	})
+	var sent struct {
+		Message json.RawMessage `json:"message"`
+	}
+	if err := json.Unmarshal(raw, &sent); err != nil {
+		t.Fatal(err)
+	}
+	env, err := message.Parse(sent.Message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := env.Sender
+	core := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/api/v0/aggregates/"+owner+".json" || r.URL.Query().Get("keys") != "domains" {
+			http.Error(w, "404: Not Found", http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"address":%q,"data":{"domains":{"shop.example":{"type":"instance","message_id":%q}}}}`, owner, spec)
+	}))
+	defer core.Close()
+	texts(t, map[string]string{"_control.shop.example.": owner})
+	chain := chaintest.Start(t)
+	cfg, _ := join(t, chain, config.Compute)
+	cfg.CoreNode.Servers, cfg.Domains.Interval = []string{core.URL}, time.Second
+	n, end := begin(t, cfg)
+	defer end()
+	waitReady(t, n)
+	now := time.Now().UTC()
+	err = n.DB().Update(t.Context(), func(tx *state.Tx) error {
+		lease := state.Lease{Spec: spec, Kind: state.LeaseRequested, Owner: owner, Sender: owner, Payment: "credit", Message: sent.Message, Sticky: true, TakenAt: now}
+		// It is down, so that the node does not try to start it.
+		vm := state.VM{
+			Spec: spec, State: state.VMHalted, Detail: "down", Driver: "qemu", Dir: t.TempDir(), CreatedAt: now, StoppedAt: now, Halt: &state.Halt{By: "its owner", At: now},
+			Ports: []state.Port{{Protocol: "tcp", Host: to.Port(), HostIP: "127.0.0.1", Guest: 80}},
+		}
+		return errors.Join(tx.PutLease(t.Context(), lease), tx.PutVM(t.Context(), vm))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(host string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, n.URL()+"/api/v1/x?y=z", strings.NewReader("body"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(body)
+	}
+	p2ptest.Wait(t, "the domain leads to the machine", func() bool {
+		code, body := ask("shop.example")
+		return code == http.StatusOK && body == "POST shop.example/api/v1/x?y=z body from 127.0.0.1 (<nil>)"
+	})
+	if code, body := ask("other.example"); code != http.StatusNotFound {
+		t.Errorf("another domain: %d %s", code, body)
+	}
+	if code, body := get(t, n.URL()+"/debug/haproxy"); code != http.StatusOK || !strings.Contains(string(body), `"shop.example":"10.0.2.15"`) {
+		t.Errorf("mappings: %d %s", code, body)
+	}
+	site.Close()
+	if code, body := ask("shop.example"); code != http.StatusServiceUnavailable {
+		t.Errorf("a machine that does not answer: %d %s", code, body)
 	}
 }

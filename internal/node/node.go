@@ -60,6 +60,7 @@ type Node struct {
 
 	handler  *v1.Server
 	machines *crn.Server  // nil but on a compute node
+	domains  *byDomain    // nil but on a compute node that asks core channel nodes
 	messages *ccn.Server  // nil on a node that does not serve the message network
 	owners   http.Handler // Of an API process: answers what only the owner of the database can; nil elsewhere.
 	parts    []part

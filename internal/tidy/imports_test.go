@@ -18,7 +18,7 @@ var strata = [][]string{
 	},
 	{
 		"internal/ingest", "internal/mirror", "internal/chainsync", "internal/outbox", "internal/storage", "internal/scheduler",
-		"internal/executor", "internal/settlement", "internal/corechannel", "internal/functions", "internal/guestapi",
+		"internal/executor", "internal/settlement", "internal/corechannel", "internal/functions", "internal/guestapi", "internal/domains",
 		"sdk/go",
 	},
 	{"internal/api"},

@@ -56,7 +56,7 @@ func (f FileServer) OpenFile(ctx context.Context, hash message.ItemHash, offset 
 	if offset > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
-	res, err := f.c.http.Do(req)
+	res, err := f.c.http.Do(req) //nolint:bodyclose // It is closed with what is returned.
 	if err != nil {
 		f.c.requests.WithLabelValues("away").Inc()
 		if cause := context.Cause(ctx); cause != nil {

@@ -23,6 +23,8 @@ const (
 	// says nothing both ways.
 	dialMax  = 5 * time.Second
 	quietMax = 10 * time.Minute
+	// acceptPause is how long nobody is taken in after that failed.
+	acceptPause = 100 * time.Millisecond
 )
 
 // ServeTLS leads TLS connections to machines by the name that clients ask for, without
@@ -49,7 +51,10 @@ func (k *Keeper) ServeTLS(ctx context.Context, l net.Listener) error {
 		case err != nil: // As when there are too many open files.
 			<-slots
 			k.log.Warn("TLS connection not taken in", "err", err)
-			time.Sleep(100 * time.Millisecond)
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
 			continue
 		}
 		wg.Go(func() {
@@ -65,7 +70,7 @@ func (k *Keeper) ServeTLS(ctx context.Context, l net.Listener) error {
 func (k *Keeper) lead(ctx context.Context, conn net.Conn) error {
 	defer func() { _ = conn.Close() }()                         // What was to be said was said.
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // The node ends.
-	name, hello, err := readHello(conn)
+	name, hello, err := readHello(ctx, conn)
 	if err != nil {
 		return err
 	}
@@ -97,19 +102,19 @@ func (k *Keeper) lead(ctx context.Context, conn net.Conn) error {
 var errRead = errors.New("the name is read")
 
 // readHello reads what a client says first, and the name that it wants.
-func readHello(conn net.Conn) (name string, said []byte, err error) {
+func readHello(ctx context.Context, conn net.Conn) (name string, said []byte, err error) {
 	if err := conn.SetReadDeadline(time.Now().Add(helloMax)); err != nil {
 		return "", nil, fmt.Errorf("bound the client's time: %w", err)
 	}
 	var all bytes.Buffer
 	found := false
-	listener := tls.Server(listening{io.TeeReader(io.LimitReader(conn, helloBytes), &all)}, &tls.Config{ //nolint:gosec // G402: No handshake takes place.
+	listener := tls.Server(listening{io.TeeReader(io.LimitReader(conn, helloBytes), &all)}, &tls.Config{
 		GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 			name, found = h.ServerName, true
 			return nil, errRead
 		},
 	})
-	if err := listener.Handshake(); !found {
+	if err := listener.HandshakeContext(ctx); !found {
 		return "", nil, fmt.Errorf("read the name that a client wants: %w", err)
 	}
 	if err := conn.SetReadDeadline(time.Time{}); err != nil {

@@ -109,11 +109,11 @@ func (c *Courier) deliver(ctx context.Context, m state.CoreMessage) error {
 	if m.Tries > 0 {
 		// One that is gone was there.
 		if status, err := c.core.Standing(ctx, m.Hash); err == nil {
-			return c.done(ctx, m, "message of a program is known", "status", status)
+			return c.done(ctx, m, "it is known", "status", status)
 		}
 	}
 	if c.now().Sub(m.At) > keepMax {
-		return c.done(ctx, m, "message of a program is given up: no core channel node took it", "tries", m.Tries, "err", m.Detail)
+		return c.done(ctx, m, "no core channel node took it for a day", "tries", m.Tries, "err", m.Detail)
 	}
 	m.Tries++
 	m.Due = c.now().Add(min(waitMin<<min(m.Tries, 16), waitMax)).UTC()
@@ -123,9 +123,9 @@ func (c *Courier) deliver(ctx context.Context, m state.CoreMessage) error {
 	err := c.core.Post(ctx, m.Envelope)
 	switch {
 	case err == nil:
-		return c.done(ctx, m, "message of a program handed in", "tries", m.Tries)
+		return c.done(ctx, m, "handed in", "tries", m.Tries)
 	case errors.Is(err, errs.Invalid):
-		return c.done(ctx, m, "message of a program is refused", "err", err)
+		return c.done(ctx, m, "refused", "err", err)
 	}
 	c.log.Debug("message of a program not handed in", "item_hash", m.Hash, "tries", m.Tries, "err", err)
 	m.Detail = err.Error()
@@ -138,6 +138,6 @@ func (c *Courier) put(ctx context.Context, m state.CoreMessage) error {
 
 // done forgets a message, and says why.
 func (c *Courier) done(ctx context.Context, m state.CoreMessage, why string, args ...any) error {
-	c.log.Info(why, append([]any{"item_hash", m.Hash}, args...)...)
+	c.log.Info("message of a program is done with", append([]any{"item_hash", m.Hash, "detail", why}, args...)...)
 	return c.db.Update(ctx, func(tx *state.Tx) error { return tx.RemoveCoreMessage(ctx, m.Hash) })
 }

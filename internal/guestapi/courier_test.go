@@ -179,12 +179,12 @@ func TestCourierWakesForAMessage(t *testing.T) {
 	c := &core{known: map[message.ItemHash]bool{}}
 	courier := guestapi.NewCourier(db, c, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
+	ended, wake := make(chan error, 1), db.Wake("core_messages")
 	go func() { ended <- courier.Run(ctx) }()
 	if err := courier.Publish(t.Context(), raw); err != nil {
 		t.Fatal(err)
 	}
-	for range time.Tick(10 * time.Millisecond) {
+	for {
 		left, err := db.CoreMessages(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -192,6 +192,7 @@ func TestCourierWakesForAMessage(t *testing.T) {
 		if len(left) == 0 {
 			break
 		}
+		<-wake
 	}
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) || !c.known[hash] {

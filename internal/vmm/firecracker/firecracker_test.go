@@ -354,8 +354,11 @@ func TestWhatFirecrackerCannotDo(t *testing.T) {
 	t.Parallel()
 	d := open(t, config(t))
 	for name, change := range map[string]func(*vmm.Spec){
-		"33 processors":          func(s *vmm.Spec) { s.VCPUs = 33 },
-		"user-mode networking":   func(s *vmm.Spec) { s.Net.Kind = vmm.NetUser },
+		"33 processors":        func(s *vmm.Spec) { s.VCPUs = 33 },
+		"user-mode networking": func(s *vmm.Spec) { s.Net.Kind = vmm.NetUser },
+		"a confidential one": func(s *vmm.Spec) {
+			s.Confidential = &vmm.Confidential{Firmware: "/f", Session: []byte("s"), GODH: []byte("g")}
+		},
 		"a disk without kernel":  func(s *vmm.Spec) { s.Image.Kernel, s.Image.Initrd, s.Image.Cmdline = "", "", "" },
 		"a qcow2 image":          func(s *vmm.Spec) { s.Image.Format = vmm.Qcow2 },
 		"a qcow2 volume":         func(s *vmm.Spec) { s.Volumes = []vmm.Volume{{Path: "/v", Format: vmm.Qcow2}} },

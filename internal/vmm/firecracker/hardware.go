@@ -30,6 +30,8 @@ func fits(spec vmm.Spec) error {
 	switch {
 	case spec.VCPUs > vcpusMax:
 		return errs.New(errs.Invalid, "machine has %d vCPUs, Firecracker has at most %d", spec.VCPUs, vcpusMax)
+	case spec.Confidential != nil:
+		return errs.New(errs.Invalid, "Firecracker has no confidential machines")
 	case spec.Net.Kind == vmm.NetUser:
 		return errs.New(errs.Invalid, "Firecracker has no user-mode networking: the node needs root, or CAP_NET_ADMIN and /dev/net/tun")
 	case spec.Image.Kernel == "":

@@ -40,7 +40,7 @@ func TestCallsShareOneMachine(t *testing.T) {
 		t.Errorf("%d boots and %d clones for ten calls, want one boot", boots, clones)
 	}
 	all := s.Machines()
-	if len(all) != 1 || all[0].Spec != spec || all[0].How != "boot" || all[0].Network.IP != "172.16.7.2" {
+	if len(all) != 1 || all[0].Spec != spec || all[0].How != "boot" || all[0].Network.IP != "172.16.7.2/30" {
 		t.Errorf("machines: %+v", all)
 	}
 	m := w.host.running()[0]
@@ -508,4 +508,29 @@ func TestVolumesOfPrograms(t *testing.T) {
 	if _, err := os.Stat(kept); err == nil {
 		t.Error("persistent volume stays after the program was forgotten")
 	}
+}
+
+// TestATemplateThatBootsAnewEndsAlone: what a guest says of itself ends its machine at
+// most.
+func TestATemplateThatBootsAnewEndsAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.host.restless = true
+	spec := w.add("hello", nil)
+	s, _ := w.start(nil)
+	mustGet(t, s, spec, "/who", 200)
+	eventually(t, "the end of a template that started twice", func() bool {
+		w.host.mu.Lock()
+		defer w.host.mu.Unlock()
+		for _, m := range w.host.machines {
+			m.mu.Lock()
+			twice := m.template && m.starts > 1
+			m.mu.Unlock()
+			if twice && m.ended() {
+				return true
+			}
+		}
+		return false
+	})
+	mustGet(t, s, spec, "/who", 200)
 }

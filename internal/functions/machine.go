@@ -363,6 +363,11 @@ const readyMax = 10 * time.Second
 func (m *machine) configure(ctx context.Context, ready guest.Ready, network Network) error {
 	config := m.plan.config
 	config.IP, config.Route, config.DNSServers = network.IP, network.Route, network.DNS
+	if !ready.Has(guest.FeatureReseed) {
+		// A published runtime reads no prefix and takes its network for a /24, of which
+		// nothing but the host is on its link anyway.
+		config.IP, _, _ = strings.Cut(network.IP, "/")
+	}
 	config.IPv6, config.IPv6Gateway = network.IPv6, network.IPv6Gateway
 	raw, err := config.Encode(ready.Version)
 	if err != nil {

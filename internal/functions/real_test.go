@@ -68,7 +68,8 @@ type told struct {
 // realWorld is a world with QEMU and the image of functions.
 type realWorld struct {
 	*world
-	image vmm.Image
+	image     vmm.Image
+	networked functions.Networks // nil for none.
 }
 
 func (w realWorld) Boot(context.Context) (vmm.Image, error) { return w.image, nil }
@@ -86,7 +87,7 @@ func newRealWorld(t testing.TB) realWorld {
 	w := realWorld{&world{
 		dir: t.TempDir(), programs: map[message.ItemHash]*message.Program{}, files: map[message.ItemHash]string{}, roomMiB: 4096,
 		up: map[message.ItemHash]bool{},
-	}, vmmtest.FunctionImage(t)}
+	}, vmmtest.FunctionImage(t), nil}
 	asgi := "asgi"
 	p := &message.Program{}
 	p.Address, p.Resources = "0xowner", message.Resources{VCPUs: 1, MemoryMiB: 256, Seconds: 120}
@@ -105,6 +106,9 @@ func (w realWorld) start(t testing.TB) (s *functions.Service, stop func()) {
 	cfg := functions.DefaultConfig()
 	cfg.InitTimeout, cfg.ConfigTimeout, cfg.RestoreTimeout = 3*time.Minute, 3*time.Minute, time.Minute
 	parts := functions.Parts{Driver: driver, Boots: w, Messages: w, Files: w, Room: w, Networks: w, Hosts: w}
+	if w.networked != nil {
+		parts.Networks = w.networked
+	}
 	s, err := functions.New(t.Context(), cfg, filepath.Join(w.dir, "functions"), parts, prometheus.NewRegistry(), log)
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
@@ -50,13 +51,30 @@ type Networks interface {
 	Down(ctx context.Context, spec message.ItemHash) error
 }
 
-// Network is where a machine is on the network. Addresses are as in a Config of
-// package guest.
+// Network is where a machine is on the network, as a Config of package guest has it: the
+// addresses of the guest with the length of their prefixes.
 type Network struct {
 	Device            vmm.NetDevice
 	IP, Route         string
 	IPv6, IPv6Gateway string
 	DNS               []string
+}
+
+// NetworkAt is the network of a machine at a device.
+func NetworkAt(d vmnet.Device) Network {
+	out := Network{
+		Device: vmm.NetDevice{Kind: vmm.NetUser, MAC: d.MAC, Egress: d.Egress}, IP: d.Address.String(), Route: d.Gateway.String(),
+	}
+	if d.Mode == vmnet.Tap {
+		out.Device = vmm.NetDevice{Kind: vmm.NetTap, MAC: d.MAC, Tap: d.TapName}
+	}
+	if d.Address6.IsValid() {
+		out.IPv6, out.IPv6Gateway = d.Address6.String(), d.Gateway6.String()
+	}
+	for _, server := range d.Nameservers {
+		out.DNS = append(out.DNS, server.String())
+	}
+	return out
 }
 
 // Boots knows what programs' machines boot.

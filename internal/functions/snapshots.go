@@ -216,7 +216,8 @@ func (k *keeper) makeAt(ctx context.Context, p *plan, level string) (err error) 
 	if err != nil {
 		return fmt.Errorf("start template: %w", err)
 	}
-	m := &machine{e: newEntry(k.s, p.spec), plan: p}
+	// It has an end like others: its guest may say at any time that it has booted anew.
+	m := &machine{e: newEntry(k.s, p.spec), plan: p, ending: make(chan struct{}), gone: make(chan struct{})}
 	defer func() {
 		m.closeListeners()
 		kill, cancel := context.WithTimeout(context.WithoutCancel(ctx), killMax)

@@ -34,6 +34,7 @@ type host struct {
 	machines  map[string]*fakeMachine // By directory; guarded by mu
 	features  []string                // Guests announce; guarded by mu
 	failAlone bool                    // Programs need a network to start; guarded by mu
+	restless  bool                    // Guests of templates say that they have booted anew, and start no more; guarded by mu
 	boots     int                     // guarded by mu
 	clones    int                     // guarded by mu
 	specs     []vmm.Spec              // guarded by mu
@@ -157,6 +158,7 @@ type fakeMachine struct {
 	configured bool                     // guarded by mu
 	clone      bool                     // guarded by mu
 	config     guest.Config             // guarded by mu
+	starts     int                      // Of its program; guarded by mu
 	reseed     guest.Reseed             // guarded by mu
 	halted     bool                     // guarded by mu
 	greeting   string                   // What the guest API answered while the program started; guarded by mu
@@ -300,7 +302,16 @@ func (m *fakeMachine) start(r *bufio.Reader, c net.Conn) {
 	}
 	m.h.mu.Lock()
 	alone := m.h.failAlone && config.IP == ""
+	restless := m.h.restless && m.template
 	m.h.mu.Unlock()
+	m.mu.Lock()
+	m.starts++
+	first := m.starts == 1
+	m.mu.Unlock()
+	if restless && !first {
+		answer(c, guest.Result{Error: "not again"})
+		return
+	}
 	if alone || strings.Contains(string(config.Code), "broken") {
 		answer(c, guest.Result{Error: "cannot start", Traceback: "Traceback of the start"})
 		return
@@ -311,6 +322,9 @@ func (m *fakeMachine) start(r *bufio.Reader, c net.Conn) {
 	m.config, m.configured, m.greeting = config, true, greeting
 	m.mu.Unlock()
 	answer(c, guest.Result{Success: true})
+	if restless {
+		m.reboot()
+	}
 }
 
 // ask asks the host.
@@ -521,7 +535,7 @@ func (w *world) Up(_ context.Context, spec message.ItemHash) (functions.Network,
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.up[spec] = true
-	return functions.Network{Device: vmm.NetDevice{Kind: vmm.NetUser, MAC: "52:54:00:00:00:07"}, IP: "172.16.7.2", Route: "172.16.7.1"}, nil
+	return functions.Network{Device: vmm.NetDevice{Kind: vmm.NetUser, MAC: "52:54:00:00:00:07"}, IP: "172.16.7.2/30", Route: "172.16.7.1"}, nil
 }
 
 func (w *world) Down(_ context.Context, spec message.ItemHash) error {

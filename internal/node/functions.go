@@ -29,7 +29,6 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/keystore"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
-	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/signature"
 )
@@ -310,19 +309,7 @@ func (n networks) Up(ctx context.Context, spec message.ItemHash) (functions.Netw
 	if err != nil {
 		return functions.Network{}, err
 	}
-	out := functions.Network{
-		Device: vmm.NetDevice{Kind: vmm.NetUser, MAC: d.MAC, Egress: d.Egress}, IP: d.Address.Addr().String(), Route: d.Gateway.String(),
-	}
-	if d.Mode == vmnet.Tap {
-		out.Device = vmm.NetDevice{Kind: vmm.NetTap, MAC: d.MAC, Tap: d.TapName}
-	}
-	if d.Address6.IsValid() {
-		out.IPv6, out.IPv6Gateway = d.Address6.String(), d.Gateway6.String()
-	}
-	for _, server := range d.Nameservers {
-		out.DNS = append(out.DNS, server.String())
-	}
-	return out, nil
+	return functions.NetworkAt(d), nil
 }
 
 // Down implements functions.Networks.

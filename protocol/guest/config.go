@@ -118,8 +118,9 @@ type Config struct {
 	Encoding   Encoding
 	Entrypoint string
 	Code       []byte // For Plain and Zip.
-	// IP is the IPv4 address of the guest, whose network is a /24, and Route the
-	// host's. Both are "" for a guest without a network.
+	// IP is the IPv4 address of the guest, and Route the host's. Both are "" for a guest
+	// without a network. A guest with FeatureReseed takes the address with the length of
+	// its prefix; without, and for other guests, the network is a /24.
 	IP, Route  string
 	DNSServers []string
 	Volumes    []Volume

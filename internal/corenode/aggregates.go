@@ -20,6 +20,9 @@ const settingsKey = "settings"
 // signersMax bounds the schedulers that are named.
 const signersMax = 256
 
+// gpusMax bounds the GPUs that are named.
+const gpusMax = 1024
+
 // timestampMax bounds the times of settings, in Unix seconds: the year 9999.
 const timestampMax = 253_402_300_800
 
@@ -82,6 +85,7 @@ type settings struct {
 	signers []common.Address
 	wallet  string
 	since   time.Time
+	gpus    map[string]string // Models, by the id of the device.
 	// unclear is why nobody can tell who the community is; nil otherwise.
 	unclear error
 }
@@ -101,6 +105,17 @@ func (c *Client) Community(ctx context.Context) (wallet string, since time.Time,
 		err = of.unclear
 	}
 	return of.wallet, of.since, err
+}
+
+// GPU returns what the settings of the network call a device, by its id like 10de:27b0,
+// and whether they name it; while nobody can tell they do not.
+func (c *Client) GPU(ctx context.Context, id string) (model string, compatible bool) {
+	of, err := c.settingsNow(ctx)
+	if err != nil {
+		c.log.Debug("settings of the network not known", "err", err)
+	}
+	model, compatible = of.gpus[id]
+	return model, compatible
 }
 
 func (c *Client) settingsNow(ctx context.Context) (settings, error) {
@@ -124,6 +139,7 @@ func readSettings(raw []byte) (settings, error) {
 		Signers   []json.RawMessage `json:"authorized_allocation_signers"`
 		Wallet    json.RawMessage   `json:"community_wallet_address"`
 		Timestamp json.RawMessage   `json:"community_wallet_timestamp"`
+		GPUs      []json.RawMessage `json:"compatible_gpus"`
 	}
 	if err := decode(raw, &in); err != nil {
 		return settings{}, errs.New(errs.Unavailable, "settings of the network: %w", err)
@@ -136,6 +152,20 @@ func readSettings(raw []byte) (settings, error) {
 		var text string
 		if json.Unmarshal(entry, &text) == nil && common.IsHexAddress(text) {
 			out.signers = append(out.signers, common.HexToAddress(text))
+		}
+	}
+	out.gpus = map[string]string{}
+	for _, entry := range in.GPUs[:min(len(in.GPUs), gpusMax)] {
+		var g struct {
+			Model string `json:"model"`
+			ID    string `json:"device_id"`
+		}
+		// The first of an id counts, as with those who make prices of the list.
+		if json.Unmarshal(entry, &g) != nil {
+			continue
+		}
+		if _, known := out.gpus[g.ID]; !known {
+			out.gpus[g.ID] = g.Model
 		}
 	}
 	out.wallet, out.since, out.unclear = readCommunity(in.Wallet, in.Timestamp)

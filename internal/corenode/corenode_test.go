@@ -688,3 +688,15 @@ func TestTheCommunityIsThatOfTheSettings(t *testing.T) {
 		}
 	}
 }
+
+func TestGPUsAreNamedByTheSettings(t *testing.T) {
+	n := &network{servers: map[string]http.HandlerFunc{"a": says(`{"address":"` + corenode.DefaultConfig().SettingsAddress +
+		`","data":{"settings":{"compatible_gpus":[5,{"device_id":"10de:27b0","model":"RTX 4000 ADA"},{"device_id":"10de:27b0","model":"Later"}]}}}`)}}
+	c := open(t, n)
+	if model, ok := c.GPU(t.Context(), "10de:27b0"); model != "RTX 4000 ADA" || !ok {
+		t.Errorf("it is called %q, %t", model, ok)
+	}
+	if model, ok := c.GPU(t.Context(), "10de:0000"); model != "" || ok {
+		t.Errorf("one that is not named is called %q, %t", model, ok)
+	}
+}

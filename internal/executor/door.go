@@ -33,15 +33,14 @@ func (s *Supervisor) Admit(ctx context.Context, spec message.ItemHash, i *messag
 }
 
 // Reserve tells until when an instance of these needs would have room. Nothing but
-// devices is worth being kept for strangers, and there are none.
-func (s *Supervisor) Reserve(ctx context.Context, i *message.Instance) (time.Time, error) {
-	if hasGPU(i) {
-		return time.Time{}, errs.New(errs.Conflict, "Failed to find available GPU matching spec %v", i.Requirements.GPU)
-	}
+// GPUs is worth being kept for strangers: those are the address's until then, and
+// errs.Conflict names one that is not free.
+func (s *Supervisor) Reserve(ctx context.Context, by string, i *message.Instance) (time.Time, error) {
 	if err := s.Admit(ctx, "", i); err != nil {
 		return time.Time{}, err
 	}
-	return time.Now().Add(reserveFor).UTC(), nil
+	until := time.Now().Add(reserveFor).UTC()
+	return until, s.reserveGPUs(ctx, by, i, until)
 }
 
 // Place returns where a machine is on the network, as long as it has a place

@@ -214,6 +214,10 @@ func (w *worker) prepare(ctx context.Context, f *fetched) (vmm.Spec, error) {
 	if err != nil {
 		return vmm.Spec{}, err
 	}
+	gpus, err := s.gpusOf(ctx, w.spec)
+	if err != nil {
+		return vmm.Spec{}, err
+	}
 	if err := s.applyNetwork(ctx); err != nil {
 		return vmm.Spec{}, fmt.Errorf("set up the network: %w", err)
 	}
@@ -224,7 +228,7 @@ func (w *worker) prepare(ctx context.Context, f *fetched) (vmm.Spec, error) {
 	s.stages.WithLabelValues("prepare").Observe(time.Since(started).Seconds())
 	return vmm.Spec{
 		ID: string(w.spec), VCPUs: vm.Resources.VCPUs, MemoryMiB: vm.Resources.MemoryMiB, DiskMiB: int(f.instance.Rootfs.SizeMiB),
-		Image: image, Dir: vm.Dir, Seed: seed(w.spec, f.instance, device), Net: netDevice(device, *vm), Volumes: drives,
+		Image: image, Dir: vm.Dir, Seed: seed(w.spec, f.instance, device), Net: netDevice(device, *vm), Volumes: drives, GPUs: gpus,
 	}, nil
 }
 

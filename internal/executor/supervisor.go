@@ -136,6 +136,7 @@ type Parts struct {
 	Core      CoreNodes    // nil on a node that takes no machines from the message network.
 	Exports   ExportSource // nil fetches by HTTP.
 	Identity  Identity     // nil knows what the settings say.
+	Devices   Devices      // nil on a host without GPUs.
 }
 
 // Supervisor runs machines. Use New.
@@ -160,19 +161,22 @@ type Supervisor struct {
 	exchanging sync.Mutex                       // held while disks are exchanged as an order says, until the order is done
 
 	mu      sync.Mutex
-	workers map[message.ItemHash]*worker          // guarded by mu
-	holds   map[*hold]bool                        // of programs; guarded by mu
-	cleaned time.Time                             // of the last look for leftovers; guarded by mu
-	metered time.Time                             // guarded by mu
-	ad      wire.CapacityAd                       // the last one; guarded by mu
-	warmed  map[message.ItemHash]message.ItemHash // images of promised jobs that were asked for, "" while not known; guarded by mu
-	warming sync.WaitGroup
-	claims  map[message.ItemHash]string  // what is done with a machine's disks; guarded by mu
-	failed  map[message.ItemHash]error   // backups that failed last; guarded by mu
-	exports map[message.ItemHash]*Export // those that failed last; guarded by mu
-	imports map[message.ItemHash]*Import // guarded by mu
-	serving map[message.ItemHash]int     // files of exports that are open; guarded by mu
-	moving  chan struct{}                // slots
+	workers map[message.ItemHash]*worker // guarded by mu
+	holds   map[*hold]bool               // of programs; guarded by mu
+	// gpuHolds are GPUs that are kept for who asked, by their addresses; guarded by mu
+	gpuHolds  map[string]gpuHold
+	reserving sync.Mutex                            // Held while GPUs are chosen for who asks.
+	cleaned   time.Time                             // of the last look for leftovers; guarded by mu
+	metered   time.Time                             // guarded by mu
+	ad        wire.CapacityAd                       // the last one; guarded by mu
+	warmed    map[message.ItemHash]message.ItemHash // images of promised jobs that were asked for, "" while not known; guarded by mu
+	warming   sync.WaitGroup
+	claims    map[message.ItemHash]string  // what is done with a machine's disks; guarded by mu
+	failed    map[message.ItemHash]error   // backups that failed last; guarded by mu
+	exports   map[message.ItemHash]*Export // those that failed last; guarded by mu
+	imports   map[message.ItemHash]*Import // guarded by mu
+	serving   map[message.ItemHash]int     // files of exports that are open; guarded by mu
+	moving    chan struct{}                // slots
 
 	states   *prometheus.GaugeVec
 	outcomes *prometheus.CounterVec
@@ -201,7 +205,7 @@ func New(cfg Config, self Self, parts Parts, reg prometheus.Registerer, log *slo
 	s := &Supervisor{
 		cfg: cfg, self: self, parts: parts, db: parts.DB, table: table, log: log, totals: totals,
 		fetching: make(chan struct{}, cfg.Fetches), starting: make(chan struct{}, cfg.Boots),
-		lent: lent, holds: map[*hold]bool{},
+		lent: lent, holds: map[*hold]bool{}, gpuHolds: map[string]gpuHold{},
 		workers: map[message.ItemHash]*worker{}, warmed: map[message.ItemHash]message.ItemHash{},
 		images: vmm.NewCache(self.ImageCache), tasks: make(chan func(context.Context)),
 		claims: map[message.ItemHash]string{}, failed: map[message.ItemHash]error{},

@@ -341,6 +341,13 @@ func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) er
 	if err := s.fits(l.Resources, s.used(p)); err != nil {
 		return refuse(NoRoom, "%v", err)
 	}
+	instance, _, err := readLease(l)
+	if err != nil {
+		return err
+	}
+	if l.GPUs, err = s.chooseGPUs(ctx, instance, l.Owner, l.GPUs, p); err != nil {
+		return refuse(NoRoom, "%v", err)
+	}
 	if err := tx.PutLease(ctx, l); err != nil {
 		return err
 	}
@@ -404,9 +411,6 @@ func readLease(l state.Lease) (*message.Instance, job.Needs, error) {
 	instance, err := env.Instance()
 	if err != nil {
 		return nil, job.Needs{}, errs.New(errs.Invalid, "message %s: %w", l.Spec, err)
-	}
-	if hasGPU(instance) {
-		return nil, job.Needs{}, refuse(CannotRun, "the node has no GPU to give")
 	}
 	if err := checkVolumes(instance.Volumes); err != nil {
 		return nil, job.Needs{}, refuse(CannotRun, "%v", err)

@@ -86,6 +86,8 @@ type world struct {
 
 	core *core // nil for none
 	sev  *sev  // nil for none
+	// devices are the host's GPUs; nil for none.
+	devices executor.Devices
 	// copying is called when a machine's disks are copied; nil for nothing.
 	copying func(context.Context) error
 	exports *exports // nil for those of real nodes
@@ -222,6 +224,7 @@ func (w *world) supervisor() *executor.Supervisor {
 	if w.core != nil {
 		parts.Core = w.core
 	}
+	parts.Devices = w.devices
 	if w.exports != nil {
 		w.exports.hook = w.hook
 		parts.Exports = w.exports

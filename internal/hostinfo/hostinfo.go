@@ -29,7 +29,7 @@ type Options struct {
 	DataDir string
 	// GPU says what the network calls a device, by its id like 10de:27b0, and
 	// whether it is one of those that machines may ask for. nil knows none.
-	GPU func(id string) (model string, compatible bool)
+	GPU func(ctx context.Context, id string) (model string, compatible bool)
 	// UsedGPUs returns the PCI addresses that machines have. nil is none.
 	UsedGPUs func(ctx context.Context) ([]string, error)
 	// Domain is the name of the node, which must resolve.
@@ -238,7 +238,7 @@ func vendorOf(id string) string {
 
 // GPUs returns the devices that are kept for machines: those of the driver
 // vfio-pci.
-func (h *Host) GPUs() []GPU {
+func (h *Host) GPUs(ctx context.Context) []GPU {
 	found := []GPU{}
 	for _, addr := range h.list(pciDir) {
 		dir := path.Join(pciDir, addr)
@@ -255,7 +255,7 @@ func (h *Host) GPUs() []GPU {
 			PCIHost: strings.TrimPrefix(addr, "0000:"), DeviceID: vendor + ":" + device,
 		}
 		if h.o.GPU != nil {
-			g.Model, g.Compatible = h.o.GPU(g.DeviceID)
+			g.Model, g.Compatible = h.o.GPU(ctx, g.DeviceID)
 		}
 		found = append(found, g)
 	}

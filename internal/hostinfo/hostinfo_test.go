@@ -59,7 +59,7 @@ func newHost(t *testing.T, used ...string) *hostinfo.Host {
 	h := hostinfo.New(hostinfo.Options{
 		Root:     os.DirFS(host(t)),
 		Disk:     func(context.Context) (total, available int64, err error) { return 1919566543001, 1519566544999, nil },
-		GPU:      func(id string) (string, bool) { return "RTX 4000 ADA", id == "10de:27b0" },
+		GPU:      func(_ context.Context, id string) (string, bool) { return "RTX 4000 ADA", id == "10de:27b0" },
 		UsedGPUs: func(context.Context) ([]string, error) { return used, nil },
 	})
 	h.SetClock(time.Date(2026, 8, 7, 12, 0, 59, 1, time.FixedZone("", 3600)))

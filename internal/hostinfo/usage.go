@@ -87,7 +87,7 @@ func (h *Host) Usage(ctx context.Context) (*Usage, error) {
 	if err != nil {
 		return nil, err
 	}
-	gpus := GPUUsage{Devices: h.GPUs(), Available: []GPU{}}
+	gpus := GPUUsage{Devices: h.GPUs(ctx), Available: []GPU{}}
 	var used []string
 	if h.o.UsedGPUs != nil {
 		if used, err = h.o.UsedGPUs(ctx); err != nil {

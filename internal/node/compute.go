@@ -8,6 +8,7 @@ import (
 
 	v1 "github.com/aleph-onchain/aleph-onchain/internal/api/v1"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/hostinfo"
 	"github.com/aleph-onchain/aleph-onchain/internal/settlement"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/storage"
@@ -44,6 +45,9 @@ func (n *Node) addCompute(ctx context.Context) error {
 	parts := executor.Parts{
 		DB: n.db, Driver: driver, Network: network, Messages: messages, Images: images{n.storage, n.blobs},
 		Publisher: publisher{n.host}, Chain: n.mirror, Identity: own,
+	}
+	if driver.Name() == qemu.Name { // The only one that gives devices to machines.
+		parts.Devices = hostinfo.New(hostinfo.Options{DataDir: n.cfg.Node.DataDir})
 	}
 	if core != nil {
 		parts.Core = core

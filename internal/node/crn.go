@@ -31,6 +31,14 @@ func (n *Node) openCoreNodes() (*corenode.Client, error) {
 	return core, nil
 }
 
+// gpuNames is what the network calls GPUs; nil without one.
+func gpuNames(core *corenode.Client) func(ctx context.Context, id string) (string, bool) {
+	if core == nil {
+		return nil
+	}
+	return core.GPU
+}
+
 // serveMachines makes the interface that clients and schedulers of the Aleph
 // network know of compute nodes, beside the product's own.
 func (n *Node) serveMachines(ctx context.Context, exec *executor.Supervisor, core *corenode.Client, own *identity, fns *functions.Service, driver string) error {
@@ -41,6 +49,7 @@ func (n *Node) serveMachines(ctx context.Context, exec *executor.Supervisor, cor
 	host := hostinfo.New(hostinfo.Options{
 		DataDir: n.cfg.Node.DataDir, Domain: n.cfg.CRN.Domain,
 		Disk: func(ctx context.Context) (total, available int64, err error) { return exec.Disk(ctx) },
+		GPU:  gpuNames(core), UsedGPUs: exec.UsedGPUs,
 	})
 	messages := found{n.ingest, core}
 	known, err := lru.New[message.ItemHash, *message.Envelope](librarySize)
@@ -76,7 +85,7 @@ func (n *Node) serveMachines(ctx context.Context, exec *executor.Supervisor, cor
 		},
 		Security:  crn.PublicSecurity{PrintSystemLogs: true, WatchForUpdates: core != nil, AllowNetworking: true},
 		Payment:   crn.PublicPayment{Receiver: n.cfg.Executor.Receiver, MonitorInterval: crn.PythonFloat(n.cfg.Executor.WatchInterval.Seconds())},
-		Computing: crn.PublicComputing{QEMU: n.cfg.Node.Driver == message.QEMU, DefaultHypervisor: n.cfg.Node.Driver, Confidential: parts.Confidential != nil},
+		Computing: crn.PublicComputing{QEMU: n.cfg.Node.Driver == message.QEMU, DefaultHypervisor: n.cfg.Node.Driver, Confidential: parts.Confidential != nil, GPU: len(host.GPUs(ctx)) > 0},
 	}
 	if core != nil {
 		public.References.APIServer = n.cfg.CoreNode.Servers[0]

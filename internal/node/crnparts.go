@@ -119,8 +119,8 @@ func (m machines) Resume(ctx context.Context, vm message.ItemHash) error {
 }
 
 // Reserve implements crn.Machines.
-func (m machines) Reserve(ctx context.Context, _ string, want *message.Instance) (time.Time, error) {
-	return m.exec.Reserve(ctx, want)
+func (m machines) Reserve(ctx context.Context, by string, want *message.Instance) (time.Time, error) {
+	return m.exec.Reserve(ctx, by, want)
 }
 
 // UpdatePorts implements crn.Machines.

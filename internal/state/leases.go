@@ -41,6 +41,8 @@ type Lease struct {
 	// Session is what the owner of a confidential machine sent for it; nil while the
 	// machine waits for that.
 	Session *Session `json:"session,omitempty"`
+	// GPUs are the devices of the host that its machine has for itself.
+	GPUs []GPU `json:"gpus,omitempty"`
 	// Until ends the lease at a chain time, by its owner's order; 0 = never.
 	Until   uint64    `json:"until,omitempty"`
 	UntilBy string    `json:"until_by,omitempty"` // Who ordered it.
@@ -53,6 +55,14 @@ type Session struct {
 	Session []byte    `json:"session"` // As base64 of the owner's client, as is GODH.
 	GODH    []byte    `json:"godh"`
 	At      time.Time `json:"at"`
+}
+
+// GPU is a device that a machine has for itself.
+type GPU struct {
+	PCIHost  string `json:"pci_host"`  // Such as 01:00.0.
+	DeviceID string `json:"device_id"` // Such as 10de:27b0.
+	// Display is set for one that may be the machine's display.
+	Display bool `json:"display,omitempty"`
 }
 
 // Watch is what the message network said of a lease's message and payment when it

@@ -109,6 +109,8 @@ type Spec struct {
 	// Confidential is set for a machine whose memory the host cannot read; only a
 	// Guard starts it.
 	Confidential *Confidential
+	// GPUs are devices of the host that the machine has for itself; at most 8.
+	GPUs []GPU
 }
 
 // Driver runs machines with one hypervisor.
@@ -229,6 +231,9 @@ func (s Spec) Validate() error {
 		if !filepath.IsAbs(v.Path) || strings.ContainsAny(v.Path, ",\n") || v.Format != Raw && v.Format != Qcow2 {
 			return errs.New(errs.Invalid, "volume %q of format %q, want an absolute path without commas, and raw or qcow2", v.Path, v.Format)
 		}
+	}
+	if err := validateGPUs(s.GPUs); err != nil {
+		return err
 	}
 	if err := s.Net.validate(); err != nil {
 		return err

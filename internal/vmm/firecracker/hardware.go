@@ -39,6 +39,9 @@ func fits(spec vmm.Spec) error {
 	case spec.Image.Format != vmm.Raw:
 		return errs.New(errs.Invalid, "image %q is a %s disk, Firecracker has raw ones only", spec.Image.Name, spec.Image.Format)
 	}
+	if len(spec.GPUs) > 0 {
+		return errs.New(errs.Invalid, "the machine wants %d GPUs, Firecracker gives none", len(spec.GPUs))
+	}
 	for _, v := range spec.Volumes {
 		if v.Format != vmm.Raw {
 			return errs.New(errs.Invalid, "volume %s is a %s disk, Firecracker has raw ones only", v.Path, v.Format)

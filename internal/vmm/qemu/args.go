@@ -66,13 +66,14 @@ func machineArgs(spec vmm.Spec, acc vmm.Accelerator, mem memory, p *vmm.Platform
 	}
 	args = append(args, volumeArgs(spec.Volumes)...)
 	args = append(args, netArgs(spec.Net)...)
+	args = append(args, gpuArgs(spec.GPUs, acc)...)
 	switch {
 	case spec.Function:
 		return append(args, kernelArgs(spec.Image, acc, guest.FunctionArgument)...)
 	case spec.Confidential != nil:
 		return args // What boots must be measured, and that is the firmware alone.
 	}
-	return append(args, kernelArgs(spec.Image, acc)...)
+	return append(args, kernelArgs(spec.Image, acc, gpuCmdline(spec.GPUs)...)...)
 }
 
 // instanceArgs are the devices of a machine with a disk of its own.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -219,5 +220,46 @@ func TestListenOnATakenPort(t *testing.T) {
 	}
 	if err := s.Serve(t.Context(), http.NotFoundHandler()); err == nil {
 		t.Error("Serve after Close returned nil")
+	}
+}
+
+// TestASlowClientIsCutOff: who sends a header byte by byte does not keep a connection, and
+// nobody else waits for them.
+func TestASlowClientIsCutOff(t *testing.T) {
+	t.Parallel()
+	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "fine") }))
+	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, c) // Until the node ends it.
+	}()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	late := time.After(2 * time.Minute)
+	for i := 0; ; i++ {
+		text := "x"
+		if i == 0 {
+			text = "GET / HTTP/1.1\r\nHost: node\r\nX-Slow: "
+		}
+		_, _ = io.WriteString(c, text) // Fails once it is cut off.
+		select {
+		case <-ended:
+			return
+		case <-late:
+			t.Fatal("a header that does not end keeps its connection")
+		case <-tick.C:
+		}
+		if i == 0 {
+			answer, err := http.Get(url)
+			if err != nil {
+				t.Fatalf("beside a slow client: %v", err)
+			}
+			answer.Body.Close()
+		}
 	}
 }

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/functions"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -29,7 +29,9 @@ func TestManyStrangersStartFewMachines(t *testing.T) {
 		starting++
 		most = max(most, starting)
 		mu.Unlock()
-		time.Sleep(2 * time.Millisecond)
+		for range 1000 { // Others may begin meanwhile, if they are let.
+			runtime.Gosched()
+		}
 		mu.Lock()
 		starting--
 		mu.Unlock()

@@ -82,7 +82,7 @@ func TestAProgramOnARealNetwork(t *testing.T) {
 		t.Skip("machines on TAP devices need root")
 	}
 	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAProgramOnARealNetwork$", "-test.v", "-test.timeout=15m") //nolint:gosec // G204: this test itself.
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAProgramOnARealNetwork$", "-test.v", "-test.timeout=15m")
 	cmd.Env = append(os.Environ(), insideTap+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	out, err := cmd.CombinedOutput()
@@ -134,6 +134,7 @@ func (n *tapped) apply(ctx context.Context) error {
 }
 
 func onARealNetwork(t *testing.T) {
+	t.Helper()
 	w := newRealWorld(t)
 	const internet, internet6, host, port = "198.51.100.2", "2001:db8:1:2::ffff", "198.51.100.1", 8081
 	serveInternet(t, host+"/24", internet+"/24", "2001:db8:1:2::1/64", internet6+"/64", port)

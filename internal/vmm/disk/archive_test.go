@@ -356,9 +356,13 @@ func TestABackupSurvivesBeingKilled(t *testing.T) {
 	dir := t.TempDir()
 	_, members := subject(t)
 	rng := rand.New(rand.NewPCG(1, 2))
-	kills, whole := 0, 0
+	began, kills, whole := time.Now(), 0, 0
+	if !killed(t, time.Hour, "archive", t.TempDir(), members[0].Path, members[1].Path) {
+		t.Fatal("it was killed")
+	}
+	took := time.Since(began)
 	for range 30 {
-		ended := killed(t, time.Duration(5+rng.IntN(120))*time.Millisecond, "archive", dir, members[0].Path, members[1].Path)
+		ended := killed(t, time.Duration(rng.Int64N(int64(took+took/2))), "archive", dir, members[0].Path, members[1].Path)
 		if !ended {
 			kills++
 		}

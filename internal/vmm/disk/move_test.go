@@ -519,12 +519,32 @@ func (p pausing) Read(b []byte) (int, error) {
 	return p.r.Read(b[:min(len(b), 4<<10)])
 }
 
+// importTakes is how long a whole import takes on this host as it is now.
+func importTakes(t *testing.T) time.Duration {
+	t.Helper()
+	from, to := pair(t)
+	files, err := disk.Export(t.Context(), from.dir, from.parents(), start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if !killed(t, time.Hour, "import", from.dir, to.dir, string(raw)) {
+		t.Fatal("it was killed")
+	}
+	return time.Since(began)
+}
+
 // TestAMachineNeverStartsAtTwoNodes takes random steps of a move on both
 // sides, with kills of the target in between, and looks after each where the
 // machine may start.
 func TestAMachineNeverStartsAtTwoNodes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	kills, moved, called := 0, 0, 0
+	took := importTakes(t)
 	for range 6 {
 		from, to := pair(t)
 		want := from.contents(t)
@@ -557,7 +577,7 @@ func TestAMachineNeverStartsAtTwoNodes(t *testing.T) {
 				if m, err := disk.MoveOf(to.dir); err == nil && m.State != disk.Importing && !slices.Equal(m.Files, move.Files) {
 					continue // What is imported is of an earlier export.
 				}
-				if !killed(t, time.Duration(5+rng.IntN(400))*time.Millisecond, "import", from.dir, to.dir, string(files)) {
+				if !killed(t, time.Duration(rng.Int64N(int64(took+took/2))), "import", from.dir, to.dir, string(files)) {
 					kills++
 				}
 			default:

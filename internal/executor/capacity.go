@@ -45,7 +45,7 @@ func takesProcessors(vm state.VM) bool {
 	case state.VMStopped, state.VMFailed:
 		return false
 	case state.VMHalted:
-		return vm.Halt != nil && vm.Halt.Again || vm.Move != nil && vm.Move.GivenAt.IsZero()
+		return vm.Halt != nil && vm.Halt.Again || vm.Move != nil && !vm.Move.Given()
 	default:
 		return true
 	}

@@ -141,6 +141,13 @@ func (s *Supervisor) mayArrive(ctx context.Context, spec message.ItemHash) error
 		if err == nil && l.Open() {
 			return errs.New(errs.Conflict, "machine %s is leased here", spec)
 		}
+		j, err := v.Job(ctx, spec)
+		if ignoreNotFound(err) != nil {
+			return err
+		}
+		if err == nil && j.NodeID == s.self.NodeID && !j.Status.Ended() {
+			return errs.New(errs.Conflict, "machine %s is a job on the chain, which gave it to this node", spec)
+		}
 		why, err := s.closed(ctx, v)
 		if err == nil && why != "" {
 			err = errs.New(errs.Exhausted, "%s", why)

@@ -190,7 +190,7 @@ func (s *Supervisor) FinishExport(ctx context.Context, spec message.ItemHash) er
 	if err != nil {
 		return errs.New(errs.Conflict, "machine %s has no export: %w", spec, err)
 	}
-	if m.State == disk.Exported && len(m.Served) < len(m.Files) {
+	if m.State == disk.Exported && !m.Given() {
 		return errs.New(errs.Conflict, "of machine %s only %d of %d files were fetched, so no node can have it", spec, len(m.Served), len(m.Files))
 	}
 	if err := disk.Release(vm.Dir); err != nil {
@@ -234,8 +234,7 @@ func (s *Supervisor) movedAway(ctx context.Context, spec message.ItemHash) error
 // tendMoves goes on with machines that leave.
 func (s *Supervisor) tendMoves(ctx context.Context, v *view) error {
 	for _, vm := range v.vms {
-		m := vm.Move
-		if m == nil || m.CopiedAt.IsZero() && !isDown(vm) && !isOver(vm) || !m.CopiedAt.IsZero() && !overdue(*m, v.now) {
+		if step, _ := nextMove(vm, "", s.isServing(vm.Spec), v.now); step == moveWaits || vm.Move.Given() && !isOver(vm) {
 			continue
 		}
 		done, err := s.claim(vm.Spec, movesAway)
@@ -260,6 +259,38 @@ func isOver(vm state.VM) bool { return vm.State == state.VMStopped || vm.State =
 
 func overdue(m state.Move, now time.Time) bool { return now.Sub(m.CopiedAt) >= disk.ExportFor }
 
+// moveStep is what becomes next of a machine that leaves.
+type moveStep int
+
+const (
+	moveWaits  moveStep = iota
+	moveCopies          // Its disks are copied.
+	moveOff             // It is called off, unless another node may have it.
+	moveEnds            // Its lease ends, since it was released.
+)
+
+// nextMove says what becomes next of a machine that leaves, and why a move is called
+// off. serving is whether files of its export are open: a large disk takes its time,
+// and nothing is called off while an end is on its way.
+func nextMove(vm state.VM, record disk.MoveState, serving bool, now time.Time) (moveStep, error) {
+	switch m := vm.Move; {
+	case m == nil:
+		return moveWaits, nil
+	case record == disk.Released: // A crash came before its lease ended.
+		return moveEnds, nil
+	case serving:
+		return moveWaits, nil
+	case isOver(vm):
+		return moveOff, errs.New(errs.Unavailable, "the machine ended before another node had it")
+	case m.CopiedAt.IsZero() && isDown(vm):
+		return moveCopies, nil
+	case !m.CopiedAt.IsZero() && overdue(*m, now):
+		return moveOff, errs.New(errs.Unavailable, "no node fetched all its files within %v", disk.ExportFor)
+	default:
+		return moveWaits, nil
+	}
+}
+
 // moveOn copies the disks of a machine that is down, or calls off an export that
 // waits for too long.
 func (s *Supervisor) moveOn(ctx context.Context, spec message.ItemHash) error {
@@ -271,15 +302,14 @@ func (s *Supervisor) moveOn(ctx context.Context, spec message.ItemHash) error {
 	if err != nil && !errors.Is(err, errs.NotFound) {
 		return err
 	}
-	switch {
-	case record.State == disk.Released: // A crash came before its lease ended.
+	switch step, cause := nextMove(*vm, record.State, s.isServing(spec), time.Now()); step {
+	case moveEnds:
 		return s.movedAway(ctx, spec)
-	case s.isServing(spec):
-		return nil // A large disk takes its time, and nobody is told that the move is off while an end is on its way.
-	case isOver(*vm):
-		return s.callOff(ctx, *vm, errs.New(errs.Unavailable, "the machine ended before its disks were copied"))
-	case !vm.Move.CopiedAt.IsZero():
-		return s.callOff(ctx, *vm, errs.New(errs.Unavailable, "no node fetched all its files within %v", disk.ExportFor))
+	case moveOff:
+		return s.callOff(ctx, *vm, cause)
+	case moveWaits:
+		return nil
+	case moveCopies:
 	}
 	if err := acquire(ctx, s.moving); err != nil {
 		return err
@@ -349,7 +379,7 @@ func (s *Supervisor) parents(ctx context.Context, vm state.VM, imagePath string,
 func (s *Supervisor) callOff(ctx context.Context, vm state.VM, cause error) error {
 	err := disk.CallOff(vm.Dir, false)
 	if errors.Is(err, errs.Conflict) {
-		if !vm.Move.GivenAt.IsZero() {
+		if vm.Move.Given() {
 			return nil
 		}
 		s.log.Warn("machine waits for word that it has arrived elsewhere", "job_id", vm.Spec, "err", err)

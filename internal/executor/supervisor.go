@@ -573,15 +573,24 @@ func (s *Supervisor) markRemoving(ctx context.Context, spec message.ItemHash) (o
 		if ignoreNotFound(err) != nil {
 			return err
 		}
-		gone := row.State == state.VMStopped || row.State == state.VMFailed
-		open, moved := l != nil && l.Open(), l != nil && l.End != nil && l.End.Cause == state.EndMoved
-		if !gone || open || row.Move != nil && !moved && row.Move.GivenAt.IsZero() {
-			return nil // What is exported may be the only copy, until another node was given it or the move is called off.
+		if !mayRemove(*row, l) {
+			return nil
 		}
 		ok, row.Removing = true, true
 		return tx.PutVM(ctx, *row)
 	})
 	return ok, ignoreNotFound(err)
+}
+
+// mayRemove reports whether what is left of a VM may be deleted; l is nil for none.
+// What is exported may be the only copy, until another node was given it or the
+// move is called off.
+func mayRemove(vm state.VM, l *state.Lease) bool {
+	if !isOver(vm) || l != nil && l.Open() {
+		return false
+	}
+	moved := l != nil && l.End.Cause == state.EndMoved
+	return vm.Move == nil || vm.Move.Given() || moved
 }
 
 // forgetAcceptances frees what was kept for jobs that cannot come any more.

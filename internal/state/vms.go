@@ -156,6 +156,9 @@ type Move struct {
 	GivenAt time.Time `json:"given_at,omitzero"`
 }
 
+// Given reports whether another node may run the machine.
+func (m *Move) Given() bool { return !m.GivenAt.IsZero() }
+
 // Port is a way into a VM from outside.
 type Port struct {
 	Protocol string `json:"protocol"` // tcp or udp.

@@ -80,8 +80,9 @@ type Move struct {
 	Served []string `json:"served,omitempty"`
 }
 
-// fetched reports whether somebody may have the machine whole.
-func (m Move) fetched() bool {
+// Given reports whether somebody may have the machine whole: the ends of all files
+// were given away.
+func (m Move) Given() bool {
 	return m.State == Exported && len(m.Served) >= len(m.Files)
 }
 
@@ -399,7 +400,7 @@ func CallOff(dir string, force bool) error {
 	}
 	switch m.State {
 	case Exporting, Exported:
-		if m.fetched() && !force {
+		if m.Given() && !force {
 			return errs.New(errs.Conflict, "all files were fetched, so the machine may run elsewhere")
 		}
 		return forget(dir, exportFolder)

@@ -2,19 +2,30 @@ package executor_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
+	"github.com/aleph-onchain/aleph-onchain/internal/state"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/disk"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 // exporterAt is the node at the server's address, with the token.
@@ -74,6 +85,130 @@ func TestFilesOfAnExportAreFetchedFromAnOffset(t *testing.T) {
 	}
 	if _, _, err := e.Open(t.Context(), exporterAt(t, server, "bad"), "/whole", 0, 1); !errors.Is(err, errs.Denied) {
 		t.Errorf("a wrong token: %v, want denied", err)
+	}
+}
+
+// alephVM plays a node of aleph-vm (views/migration.py) that exports a machine: it
+// sends files whole, whatever range is asked for, and with them what lay beside the
+// machine's disk.
+type alephVM struct {
+	spec  message.ItemHash
+	files map[string][]byte // By name.
+
+	mu    sync.Mutex
+	asked []string // guarded by mu
+}
+
+// status is the body of an export's status.
+func (a *alephVM) status() string {
+	var files []string
+	for _, name := range slices.Sorted(maps.Keys(a.files)) {
+		files = append(files, fmt.Sprintf(`{"name":%q,"size_bytes":%d,"sha256":%q,"download_path":"/control/machine/%s/migration/disk/%s"}`,
+			name, len(a.files[name]), message.HashOf(a.files[name]), a.spec, name))
+	}
+	return fmt.Sprintf(`{"vm_hash":%q,"state":"exported","started_at":"2026-08-07T15:29:48.123456+00:00","finished_at":"2026-08-07T15:30:02.654321+00:00",`+
+		`"error":null,"disk_files":[%s],"export_token":"m3zJ5QkAbc_-defGhIjKlMnOpQrStUvWxYz01234567"}`, a.spec, strings.Join(files, ","))
+}
+
+func (a *alephVM) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name, ours := strings.CutPrefix(r.URL.Path, "/control/machine/"+string(a.spec)+"/migration/disk/")
+	a.mu.Lock()
+	a.asked = append(a.asked, name)
+	a.mu.Unlock()
+	switch body, there := a.files[name]; {
+	case r.URL.Query().Get("token") != "m3zJ5QkAbc_-defGhIjKlMnOpQrStUvWxYz01234567":
+		http.Error(w, "Invalid or missing export token", http.StatusUnauthorized)
+	case !ours || !there:
+		http.Error(w, "Disk file not found: "+name, http.StatusNotFound)
+	default:
+		w.Header().Set("Content-Type", "application/octet-stream")
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, _ = w.Write(body) // Who asks may go.
+	}
+}
+
+// request is what a scheduler makes of the status.
+func (a *alephVM) request(t *testing.T, server *httptest.Server) executor.ImportRequest {
+	t.Helper()
+	var got struct {
+		Token string `json:"export_token"`
+		Files []struct {
+			disk.File
+
+			Path string `json:"download_path"`
+		} `json:"disk_files"`
+	}
+	if err := json.Unmarshal([]byte(a.status()), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := executor.ImportRequest{Spec: a.spec, From: exporterAt(t, server, got.Token)}
+	for _, f := range got.Files {
+		want.Files = append(want.Files, executor.ExportedFile{File: f.File, Path: f.Path})
+	}
+	return want
+}
+
+// TestAMachineComesFromAlephVM, in each way in which it exports: flattened, each file
+// once, and without what is left of a restore. One whose volumes it does not export
+// stays there.
+func TestAMachineComesFromAlephVM(t *testing.T) {
+	w := newWorld(t)
+	w.core, w.cfg.Interval, w.fetches = newCore(), 100*time.Millisecond, executor.NewExportsTo(func(netip.Addr) bool { return true })
+	s := w.supervisor()
+	defer w.run(s)()
+	img := func(name string, args ...string) {
+		t.Helper()
+		if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", name, err, out)
+		}
+	}
+	dir := t.TempDir()
+	own, flat := filepath.Join(dir, "rootfs.qcow2"), filepath.Join(dir, "flat.qcow2")
+	img("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", w.src.path, own, "1000M")
+	img("qemu-io", "-f", "qcow2", "-c", "write -P 0x42 512k 1M", own)
+	img("qemu-img", "convert", "-c", "-O", "qcow2", own, flat)
+	raw, err := os.ReadFile(flat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	imported := func(a *alephVM, change func(*executor.ImportRequest)) error {
+		t.Helper()
+		server := httptest.NewServer(a)
+		defer server.Close()
+		want := a.request(t, server)
+		change(&want)
+		job, err := s.BeginImport(t.Context(), want)
+		for end := time.Now().Add(2 * time.Minute); err == nil && job.State == disk.Importing && job.Err == nil && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			job, err = s.ImportOf(t.Context(), a.spec)
+		}
+		if err != nil {
+			return err
+		}
+		return job.Err
+	}
+	as := func(*executor.ImportRequest) {}
+	a := &alephVM{spec: w.src.instance(1).ItemHash, files: map[string][]byte{"rootfs.pre-restore-20260807T152948Z.qcow2": []byte("old"), "rootfs.qcow2": raw}}
+	if err := imported(a, func(r *executor.ImportRequest) { r.From.Token = "old" }); !errors.Is(err, errs.Denied) {
+		t.Errorf("with a wrong token: %v, want denied", err)
+	}
+	if err := imported(a, func(r *executor.ImportRequest) { r.Files[1].Path += "x" }); !errors.Is(err, errs.NotFound) {
+		t.Errorf("of another file: %v, want not found", err)
+	}
+	a.asked = nil
+	if err := imported(a, as); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(a.asked, []string{"rootfs.qcow2"}) {
+		t.Errorf("it was asked for %q, want the machine's disk, once", a.asked)
+	}
+	for end := time.Now().Add(time.Minute); w.vm(a.spec).State != state.VMRunning && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	vm := w.wantState(a.spec, state.VMRunning)
+	img("qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", own, filepath.Join(vm.Dir, "disk.qcow2"))
+	with := &alephVM{spec: w.src.withVolumes(`{"persistence":"host","name":"data","size_mib":3}`), files: map[string][]byte{"rootfs.qcow2": raw}}
+	if err := imported(with, as); !errors.Is(err, errs.Invalid) || !strings.Contains(err.Error(), "volume data") {
+		t.Errorf("a machine without its volume: %v, want it refused", err)
 	}
 }
 

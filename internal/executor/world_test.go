@@ -90,8 +90,9 @@ type world struct {
 	devices executor.Devices
 	// copying is called when a machine's disks are copied; nil for nothing.
 	copying func(context.Context) error
-	exports *exports // nil for those of real nodes
-	hook    *hook    // nil for none
+	exports *exports          // nil for those of real nodes
+	fetches *executor.Exports // nil for one that asks no address of this host
+	hook    *hook             // nil for none
 	synced  atomic.Bool
 	asked   func() // When it is asked whether it is synced; nil for none.
 }
@@ -228,6 +229,9 @@ func (w *world) supervisor() *executor.Supervisor {
 	if w.exports != nil {
 		w.exports.hook = w.hook
 		parts.Exports = w.exports
+	}
+	if w.fetches != nil {
+		parts.Exports = w.fetches
 	}
 	s, err := executor.New(w.cfg, executor.Self{
 		NodeID: self, Key: keyOf(w.t, self), Domain: domain(), PeerID: "peer", Endpoint: "http://127.0.0.1:1", PublicIP: "192.0.2.7",

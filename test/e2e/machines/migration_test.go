@@ -124,20 +124,31 @@ func (m *mover) kill() {
 	_ = m.cmd.Wait()         // It was killed.
 }
 
+// locked reports whether somebody has the machine's directory: its process, or who
+// copies its disks.
+func (m *mover) locked(vm message.ItemHash) bool {
+	locked, err := vmm.Running(filepath.Join(m.root, string(vm)))
+	return err != nil || locked
+}
+
 // runs reports whether a process of the machine lives on the node, whatever the
 // node says.
 func (m *mover) runs(vm message.ItemHash) bool {
-	dir := filepath.Join(m.root, string(vm))
-	if locked, err := vmm.Running(dir); err == nil && !locked {
-		return false // Who copies its disks has the lock too.
+	if !m.locked(vm) {
+		return false
 	}
-	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	dir := filepath.Join(m.root, string(vm))
+	all, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
-	for _, path := range lines {
-		raw, err := os.ReadFile(path)
-		if err == nil && bytes.Contains(raw, []byte("qemu-system")) && bytes.Contains(raw, []byte(dir)) {
+	for _, path := range all {
+		line, err := os.ReadFile(filepath.Join(path, "cmdline"))
+		if err != nil || !bytes.Contains(line, []byte("qemu-system")) {
+			continue // Another one, or it has ended.
+		}
+		at, err := os.Readlink(filepath.Join(path, "cwd"))
+		if err == nil && at == dir || bytes.Contains(line, []byte(dir)) {
 			return true
 		}
 	}
@@ -307,7 +318,7 @@ func (p *pair) one() {
 				return
 			case <-tick.C:
 			}
-			if p.a.runs(p.vm) && p.b.runs(p.vm) {
+			if p.a.locked(p.vm) && p.b.locked(p.vm) && p.a.runs(p.vm) && p.b.runs(p.vm) {
 				p.Error("the machine runs on both nodes")
 				return
 			}
@@ -368,6 +379,9 @@ func TestAMachineMovesBetweenTwoNodes(t *testing.T) {
 	mark := p.a.login(p.vm, "echo kept > /root/mark && dd if=/dev/urandom of=/root/data bs=1M count=8 2>/dev/null && sync && "+read)
 	if !strings.HasPrefix(mark, "kept\n") {
 		t.Fatalf("the machine has %q, want the mark and a hash", mark)
+	}
+	if !p.a.runs(p.vm) || p.b.runs(p.vm) {
+		t.Fatal("no process of the machine is found on the source alone")
 	}
 
 	// The source is killed while it copies, and goes on with it.

@@ -28,6 +28,9 @@ const (
 	apiSocket = "/tmp/socat-socket"
 	// configTimeout and the others bound what a host may take for its words.
 	haltGrace = 10 * time.Second
+	// rehearseMax bounds what a rehearsal takes of a template's start. What was not
+	// rehearsed copies do for the first time.
+	rehearseMax = 10 * time.Second
 	// answerGrace is for the last bytes to the host before the machine ends.
 	answerGrace = 100 * time.Millisecond
 )
@@ -38,6 +41,8 @@ type function struct {
 	streams streams
 	shim    *shim // nil where the runtime has no Python
 	slots   chan struct{}
+	output  *output
+	random  *os.File // The kernel's generator, open so that a copy need not look for it.
 
 	mu         sync.Mutex
 	configured bool     // guarded by mu; a config came
@@ -108,12 +113,15 @@ func (g *guest) bringUpFunction(ctx context.Context) error {
 	if err := linkUp("lo"); err != nil {
 		return err
 	}
-	f := &function{g: g, slots: make(chan struct{}, callsMax)}
+	f := &function{g: g, slots: make(chan struct{}, callsMax), output: newOutput(dataDir)}
 	if f.shim, err = g.startShim(ctx); err != nil {
 		return err
 	}
 	if f.streams, err = openStreams("/sys"); err != nil {
 		return err
+	}
+	if f.random, err = os.OpenFile("/dev/urandom", os.O_RDWR, 0); err != nil {
+		return fmt.Errorf("open the kernel's generator: %w", err)
 	}
 	if err := f.listen(ctx); err != nil {
 		return err
@@ -302,11 +310,16 @@ func (f *function) configure(ctx context.Context, config words.Config) error {
 
 // takeRun calls the program.
 func (f *function) takeRun(ctx context.Context, c net.Conn, r *bufio.Reader) {
-	defer c.Close()
-	run, err := words.ReadRun(r)
 	f.mu.Lock()
 	p := f.program
 	f.mu.Unlock()
+	f.takeRunOf(ctx, p, c, r)
+}
+
+// takeRunOf calls a program, which is nil if there is none.
+func (f *function) takeRunOf(ctx context.Context, p program, c net.Conn, r *bufio.Reader) {
+	defer c.Close()
+	run, err := words.ReadRun(r)
 	if err == nil && p == nil {
 		err = errors.New("the program is not up")
 	}

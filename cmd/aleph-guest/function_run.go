@@ -11,9 +11,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -44,7 +47,7 @@ func (f *function) runWhole(ctx context.Context, p program, scope words.Scope, c
 		return nil
 	}
 	reply := words.Reply{Status: w.status, Headers: w.headers, Body: w.body.Bytes()}
-	if reply.OutputData, err = outputData(dataDir); err != nil {
+	if reply.OutputData, err = f.output.data(); err != nil {
 		f.g.logf("output data: %v", err)
 	}
 	f.send(c, reply)
@@ -92,7 +95,7 @@ func (f *function) runStreamed(ctx context.Context, p program, scope words.Scope
 	reply := words.Reply{}
 	if err != nil {
 		reply = failed(err)
-	} else if reply.OutputData, err = outputData(dataDir); err != nil {
+	} else if reply.OutputData, err = f.output.data(); err != nil {
 		f.g.logf("output data: %v", err)
 	}
 	f.send(c, reply)
@@ -148,12 +151,51 @@ func (w *streamedReply) start(status int, headers []words.Header) error {
 // Write implements io.Writer.
 func (w *streamedReply) Write(p []byte) (int, error) { return w.body.Write(p) }
 
-// outputData is a zip of what lies in dir, unless that is a volume.
-func outputData(dir string) ([]byte, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) == 0 || isMountPoint(dir) {
-		return nil, nil // Most programs have no such directory.
+// output is the directory of what programs give back. Most have none or leave it
+// empty, which is known by its times and costs no listing at each call.
+type output struct {
+	dir   string
+	empty atomic.Int64 // When the directory, found empty, had changed, in nanoseconds of Unix time.
+}
+
+// emptyAge is how long a directory must not have changed for its time to tell of
+// the next change: file systems count time in ticks.
+const emptyAge = time.Second
+
+func newOutput(dir string) *output {
+	o := &output{dir: dir}
+	o.empty.Store(math.MinInt64)
+	return o
+}
+
+func (o *output) isEmpty() bool {
+	var st unix.Stat_t
+	if err := unix.Stat(o.dir, &st); err != nil {
+		return true
 	}
+	changed := st.Mtim.Nano()
+	if changed == o.empty.Load() {
+		return true
+	}
+	entries, err := os.ReadDir(o.dir)
+	if err != nil {
+		return true
+	}
+	if len(entries) > 0 {
+		return false
+	}
+	if time.Since(time.Unix(0, changed)) > emptyAge {
+		o.empty.Store(changed)
+	}
+	return true
+}
+
+// data is a zip of what lies in the directory, unless that is a volume.
+func (o *output) data() ([]byte, error) {
+	if o.isEmpty() || isMountPoint(o.dir) {
+		return nil, nil
+	}
+	dir := o.dir
 	var buf bytes.Buffer
 	w := zip.NewWriter(&limitedBuffer{&buf, words.MaxInline})
 	root, err := os.OpenRoot(dir)

@@ -275,11 +275,21 @@ func TestPlaceExecutable(t *testing.T) {
 
 func TestOutputData(t *testing.T) {
 	dir := t.TempDir()
-	if raw, err := outputData(filepath.Join(dir, "absent")); raw != nil || err != nil {
+	if raw, err := newOutput(filepath.Join(dir, "absent")).data(); raw != nil || err != nil {
 		t.Errorf("output of no directory is %d bytes, %v", len(raw), err)
 	}
+	o := newOutput(dir)
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(dir, old, old); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // The second time without a listing.
+		if raw, err := o.data(); raw != nil || err != nil {
+			t.Errorf("output of an empty directory is %d bytes, %v", len(raw), err)
+		}
+	}
 	write(t, filepath.Join(dir, "a/b"), "text", 0o644)
-	raw, err := outputData(dir)
+	raw, err := o.data()
 	if err != nil {
 		t.Fatal(err)
 	}

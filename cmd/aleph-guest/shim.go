@@ -59,6 +59,7 @@ type shim struct {
 	mu      sync.Mutex // Held over a question on the control channel.
 	control net.Conn
 	r       *bufio.Reader
+	loaded  bool // guarded by mu; calls are taken
 
 	calls string // The socket for calls.
 	idle  chan *shimConn
@@ -221,14 +222,47 @@ func (s *shim) load(ctx context.Context, load shimLoad) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, loadMax)
 	defer cancel()
-	return s.ask(ctx, frameLoad, raw)
+	if err := s.ask(ctx, frameLoad, raw); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.loaded = true
+	s.mu.Unlock()
+	return nil
 }
 
 // stop implements program: it ends the program's lifespan.
 func (s *shim) stop(ctx context.Context) error { return s.ask(ctx, frameQuit, nil) }
 
-// reseed implements program.
-func (s *shim) reseed(ctx context.Context) error { return s.ask(ctx, frameReseed, nil) }
+// reseed implements program. A shim that takes calls is told on a connection for
+// them: what it runs for that it runs for the call that follows, too.
+func (s *shim) reseed(ctx context.Context) error {
+	s.mu.Lock()
+	loaded := s.loaded
+	s.mu.Unlock()
+	if !loaded {
+		return s.ask(ctx, frameReseed, nil)
+	}
+	c, err := s.connect(ctx)
+	if err != nil {
+		return s.orGone(err)
+	}
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	err = writeFrame(c, frameReseed, nil)
+	var end shimEnd
+	if err == nil {
+		end, err = receive(c.r, &wholeReply{})
+	}
+	if !stop() || err != nil {
+		c.Close()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return s.orGone(err)
+	}
+	s.release(c)
+	return end.err()
+}
 
 // kill ends a shim that has nothing to run.
 func (s *shim) kill() {
@@ -271,11 +305,24 @@ type shimScope struct {
 	Path    string      `json:"path"`
 	Query   string      `json:"query_string"`
 	Headers [][2]string `json:"headers"`
+	// Rehearsal is that the shim answers itself.
+	Rehearsal bool `json:"rehearsal,omitempty"`
 }
 
 // call implements program.
 func (s *shim) call(ctx context.Context, scope words.Scope, body io.Reader, to replyWriter) error {
-	given := shimScope{Type: scope.Type, Method: scope.Method, Path: scope.Path, Query: scope.QueryString, Headers: [][2]string{}}
+	return s.callOf(ctx, scope, false, body, to)
+}
+
+// rehearse does all that a call does, but for the program's part.
+func (s *shim) rehearse(ctx context.Context, scope words.Scope, body io.Reader, to replyWriter) error {
+	return s.callOf(ctx, scope, true, body, to)
+}
+
+func (s *shim) callOf(ctx context.Context, scope words.Scope, rehearsal bool, body io.Reader, to replyWriter) error {
+	given := shimScope{
+		Type: scope.Type, Method: scope.Method, Path: scope.Path, Query: scope.QueryString, Headers: [][2]string{}, Rehearsal: rehearsal,
+	}
 	for _, h := range scope.Headers {
 		given.Headers = append(given.Headers, [2]string{latin1(h.Name), latin1(h.Value)})
 	}
@@ -305,14 +352,19 @@ func (s *shim) call(ctx context.Context, scope words.Scope, body io.Reader, to r
 	}
 	// The connection is free when the rest of the body is through; a caller that
 	// has its answer does not wait for that.
-	go func() {
-		err := <-sent
+	free := func(err error) {
 		if stop() && err == nil {
 			s.release(c)
 			return
 		}
 		c.Close()
-	}()
+	}
+	select {
+	case err := <-sent:
+		free(err)
+	default:
+		go func() { free(<-sent) }()
+	}
 	return end.err()
 }
 

@@ -12,6 +12,7 @@ the process is up.
 A call: C is its scope (JSON), B a piece of the body, E its end. The answer: S is
 status and headers (JSON), B a piece of the body, E the end (JSON: error and
 traceback if the program raised). The connection is then free for the next call.
+R is taken here too once a program is loaded, and answered by E.
 """
 
 import asyncio
@@ -216,7 +217,7 @@ class Call:
         self.connection.resume_reading()
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """A connection for calls, one at a time.
 
     What the program did not read of a call comes before the next, and is passed
@@ -226,6 +227,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, program):
         self.program = program
         self.transport = None
+        self.incoming = memoryview(bytearray(PIECE_MAX))
         self.buffer = bytearray()
         self.out = []
         self.writable = asyncio.Event()
@@ -259,8 +261,11 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"".join(self.out))
         self.out.clear()
 
-    def data_received(self, data):
-        self.buffer += data
+    def get_buffer(self, sizehint):
+        return self.incoming
+
+    def buffer_updated(self, size):
+        self.buffer += self.incoming[:size]
         at = 0
         while len(self.buffer) - at >= HEAD.size:
             kind, size = HEAD.unpack_from(self.buffer, at)
@@ -279,6 +284,14 @@ class Connection(asyncio.Protocol):
             given = json.loads(payload)
             self.call = Call(self, given)
             self.task = asyncio.get_running_loop().create_task(self.program.run(self.call, given))
+        elif kind == b"R":
+            result = {}
+            try:
+                reseed()
+            except Exception as error:
+                result = failure(error)
+            self.write(b"E", json.dumps(result).encode())
+            self.flush()
         elif self.call is None or self.call.done:
             pass
         elif kind == b"B":
@@ -334,11 +347,19 @@ class Program:
             )
         result = {}
         try:
-            await self.app(scope, call.receive, call.send)
+            await (rehearsal if "rehearsal" in given else self.app)(scope, call.receive, call.send)
         except (Exception, asyncio.CancelledError) as error:
             result = failure(error)
             print(result["traceback"], end="", file=sys.stderr, flush=True)
         call.finish(result)
+
+
+async def rehearsal(scope, receive, send):
+    """Stands in for the program in a call that only warms up everything else."""
+    while (await receive())["more_body"]:
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": b"{}"})
 
 
 def reseed():
@@ -347,7 +368,8 @@ def reseed():
     The kernel's generator is new already; those in the process are not.
     """
     if "random" in sys.modules:
-        sys.modules["random"].seed(os.urandom(64))
+        # Of bytes it would take a hash first.
+        sys.modules["random"].seed(int.from_bytes(os.urandom(64), "little"))
     if "tempfile" in sys.modules:
         sys.modules["tempfile"]._name_sequence = None
     if "ssl" in sys.modules:

@@ -136,6 +136,36 @@ func TestShimCalls(t *testing.T) {
 	}
 }
 
+// A rehearsal does all that a call does but for the program, and leaves a connection
+// for the call and the reseed that follow.
+func TestShimRehearses(t *testing.T) {
+	t.Parallel()
+	s := load(t, `
+async def app(scope, receive, send):
+    raise RuntimeError("called")
+`)
+	f := &function{g: &guest{}, slots: make(chan struct{}, 1), output: newOutput(t.TempDir())}
+	if err := f.rehearse(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	w := &wholeReply{}
+	if err := s.rehearse(t.Context(), get("/"), bytes.NewReader([]byte("body")), w); err != nil || w.status != 200 {
+		t.Errorf("a rehearsed call is answered %d, %v; want 200", w.status, err)
+	}
+	if len(s.idle) != 1 {
+		t.Errorf("%d connections are kept, want one", len(s.idle))
+	}
+	if err := s.reseed(t.Context()); err != nil {
+		t.Errorf("reseed after a rehearsal: %v", err)
+	}
+	if err := s.call(t.Context(), get("/"), strings.NewReader(""), &wholeReply{}); err == nil || !strings.Contains(err.Error(), "called") {
+		t.Errorf("a call: %v, want what the program raises", err)
+	}
+	if len(s.idle) != 1 {
+		t.Errorf("%d connections are kept after that, want the same one", len(s.idle))
+	}
+}
+
 // What the program raises comes with its traceback, and the next call is served.
 func TestShimErrors(t *testing.T) {
 	t.Parallel()

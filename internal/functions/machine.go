@@ -323,9 +323,10 @@ func (s *Service) readNote(spec message.ItemHash) (note, error) {
 
 // listenReady takes what the guest says when it is up, for as long as the
 // machine runs: a guest that has booted anew gets its configuration again. The
-// first word goes to ready, which has room for it.
+// first word goes to ready, which has room for it, unless that is nil: a copy was
+// up before it began.
 func (m *machine) listenReady(l net.Listener, ready chan<- guest.Ready) {
-	for first := true; ; {
+	for first := ready != nil; ; {
 		c, err := l.Accept()
 		if err != nil {
 			return
@@ -378,10 +379,11 @@ func (m *machine) configure(ctx context.Context, ready guest.Ready, network Netw
 
 // reseed tells a copy of a snapshot who it is. Its name is that of all machines of
 // the program, which it has already, or gets with its configuration.
-func (m *machine) reseed(ctx context.Context) error {
+func (m *machine) reseed(ctx context.Context, rehearsal bool) error {
 	r := guest.Reseed{
 		Seed: newSeed(), Time: time.Now().UnixNano(), MAC: m.network.Device.MAC,
 		IP: m.network.IP, Route: m.network.Route, IPv6: m.network.IPv6, IPv6Gateway: m.network.IPv6Gateway, DNSServers: m.network.DNS,
+		Rehearsal: rehearsal,
 	}
 	raw, err := r.Encode()
 	if err != nil {

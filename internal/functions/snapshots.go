@@ -252,7 +252,7 @@ func (k *keeper) makeAt(ctx context.Context, p *plan, level string) (err error) 
 func (k *keeper) rehearse(ctx context.Context, m *machine) error {
 	ctx, cancel := context.WithTimeout(ctx, k.s.cfg.RestoreTimeout)
 	defer cancel()
-	return m.reseed(ctx)
+	return m.reseed(ctx, true)
 }
 
 // spec is a template's machine: in place of volumes that are written to there

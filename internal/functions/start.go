@@ -203,11 +203,11 @@ func (s *Service) bring(ctx context.Context, m *machine, spec vmm.Spec) error {
 	if err != nil {
 		return fault(http.StatusInternalServerError, textSetup, err)
 	}
+	m.how = howBoot
 	ready, err := s.attach(m, vm) //nolint:contextcheck // What a machine says is heard for as long as it runs.
 	if err != nil {
 		return fault(http.StatusInternalServerError, textSetup, err)
 	}
-	m.how = howBoot
 	if m.ready, err = s.awaitReady(ctx, vm, ready, s.cfg.InitTimeout); err != nil {
 		return fault(http.StatusInternalServerError, textRuntime, err)
 	}
@@ -235,13 +235,13 @@ func (s *Service) restore(ctx context.Context, m *machine, spec vmm.Spec, k kept
 	if err != nil {
 		return err
 	}
+	m.how, m.ready = howSnapshot, k.Ready
 	if _, err := s.attach(m, vm); err != nil { //nolint:contextcheck // What a machine says is heard for as long as it runs.
 		return err
 	}
-	m.how, m.ready = howSnapshot, k.Ready
 	limited, cancel := context.WithTimeout(ctx, s.cfg.RestoreTimeout)
 	defer cancel()
-	if err := m.reseed(limited); err != nil {
+	if err := m.reseed(limited, false); err != nil {
 		return err
 	}
 	if k.Level == levelProgram {
@@ -250,8 +250,8 @@ func (s *Service) restore(ctx context.Context, m *machine, spec vmm.Spec, k kept
 	return s.begin(ctx, m)
 }
 
-// attach takes what the guest says from now on. The channel has its first
-// word.
+// attach takes what the guest says from now on. The channel has its first word;
+// there is none for a copy, which has said it in the template.
 func (s *Service) attach(m *machine, vm vmm.Machine) (<-chan guest.Ready, error) {
 	m.vm = vm
 	streams, ok := vm.(vmm.Streamer)
@@ -275,7 +275,10 @@ func (s *Service) attach(m *machine, vm vmm.Machine) (<-chan guest.Ready, error)
 		return nil, err
 	}
 	m.listeners = append(m.listeners, run)
-	ready := make(chan guest.Ready, 1)
+	var ready chan guest.Ready
+	if m.how != howSnapshot {
+		ready = make(chan guest.Ready, 1)
+	}
 	s.work.Go(func() { m.listenReady(run, ready) })
 	return ready, nil
 }

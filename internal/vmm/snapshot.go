@@ -32,7 +32,7 @@ type Template interface {
 	Machine
 	Streamer
 
-	// Save ends all streams, stops the guest, writes the snapshot to dir,
+	// Save waits for the end of all streams, ends those that stay, stops the guest, writes the snapshot to dir,
 	// which must not be there and be on the file system of the machine's own
 	// directory, and ends the machine: it appears whole or not at all.
 	Save(ctx context.Context, dir string) error

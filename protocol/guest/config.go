@@ -357,6 +357,10 @@ type Reseed struct {
 	IP, Route         string
 	DNSServers        []string
 	IPv6, IPv6Gateway string
+	// Rehearsal is for the machine that copies are made of: the guest also does
+	// once what it does for a call, all but the program, so that copies have it
+	// behind them. Guests that do not know it pass over it.
+	Rehearsal bool
 }
 
 // SeedBytes is the length of a Reseed's seed.
@@ -368,7 +372,11 @@ func (r Reseed) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode reseed: seed has %d bytes, want %d", len(r.Seed), SeedBytes)
 	}
 	return encode("reseed", MaxReseed, func(w *writer) {
-		w.mapOf(9)
+		n := 9
+		if r.Rehearsal {
+			n = 10
+		}
+		w.mapOf(n)
 		w.text("seed")
 		w.binary(r.Seed)
 		w.text("time")
@@ -381,6 +389,10 @@ func (r Reseed) Encode() ([]byte, error) {
 		}
 		w.text("dns_servers")
 		w.strings(r.DNSServers)
+		if r.Rehearsal {
+			w.text("rehearsal")
+			w.boolean(true)
+		}
 	})
 }
 
@@ -390,6 +402,7 @@ func ReadReseed(r *bufio.Reader) (Reseed, error) {
 	err := decode("reseed", r, MaxReseed, fields{
 		"seed": binaryTo(&s.Seed), "hostname": text(&s.Hostname), "mac": text(&s.MAC), "ip": text(&s.IP), "route": text(&s.Route),
 		"dns_servers": texts(&s.DNSServers), "ipv6": text(&s.IPv6), "ipv6_gateway": text(&s.IPv6Gateway),
+		"rehearsal": boolean(&s.Rehearsal),
 		"time": func(d *reader) (err error) {
 			s.Time, err = d.dec.DecodeInt64()
 			return err

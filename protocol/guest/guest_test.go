@@ -180,6 +180,14 @@ func TestExtensions(t *testing.T) {
 	if got, err := guest.ReadReseed(stream(raw)); err != nil || !reflect.DeepEqual(got, reseed) {
 		t.Errorf("reseed = %+v, %v; want %+v", got, err, reseed)
 	}
+	reseed.Rehearsal = true
+	raw, err = reseed.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := guest.ReadReseed(stream(raw)); err != nil || !reflect.DeepEqual(got, reseed) {
+		t.Errorf("reseed of a rehearsal = %+v, %v; want %+v", got, err, reseed)
+	}
 	if _, err := (guest.Reseed{Seed: []byte("short")}).Encode(); err == nil {
 		t.Error("a short seed was encoded")
 	}

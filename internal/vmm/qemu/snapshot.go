@@ -26,9 +26,12 @@ const (
 )
 
 const (
-	// settle is how long a guest has to notice that its streams have ended,
-	// before it is stopped. One that has not, notices as a clone.
-	settle = 200 * time.Millisecond
+	// settle is how long a guest has to notice that its streams have ended, and to
+	// come to rest, before it is stopped. What it has not done it does as a clone.
+	settle = 500 * time.Millisecond
+	// quietMax is how long streams may take to end by themselves.
+	quietMax  = 5 * time.Second
+	quietPoll = 10 * time.Millisecond
 	// migratePoll is how often a migration is asked whether it has ended; it
 	// moves some hundred kilobytes.
 	migratePoll = time.Millisecond
@@ -48,6 +51,7 @@ type snapshotRecord struct {
 	Host      snapshotHost `json:"host"`
 	Args      []string     `json:"args"` // Those that must be the same, see shape.
 	StateSum  string       `json:"state_sha256"`
+	Session   bool         `json:"session"` // The guest is in a session of streams, and has none in it.
 	CreatedAt time.Time    `json:"created_at"`
 }
 
@@ -103,13 +107,8 @@ func (t *template) Save(ctx context.Context, dir string) (err error) {
 			err = kerr
 		}
 	}()
-	if err := t.streams.close(); err != nil {
+	if t.record.Session, err = t.settle(ctx); err != nil {
 		return err
-	}
-	select {
-	case <-time.After(settle):
-	case <-ctx.Done():
-		return fmt.Errorf("save snapshot: %w", context.Cause(ctx))
 	}
 	tmp := dir + ".new"
 	if err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o700)); err != nil {
@@ -146,6 +145,34 @@ func (t *template) Save(ctx context.Context, dir string) (err error) {
 		return fmt.Errorf("put snapshot in place: %w", err)
 	}
 	return nil
+}
+
+// settle waits until the guest has nothing to do. It reports whether clones go on
+// in its session; they can unless a program keeps streams open, which are ended.
+func (t *template) settle(ctx context.Context) (session bool, err error) {
+	wait := func(d time.Duration) error {
+		select {
+		case <-time.After(d):
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("save snapshot: %w", context.Cause(ctx))
+		}
+	}
+	for late := time.Now().Add(quietMax); !t.streams.areQuiet() && time.Now().Before(late); {
+		if err := wait(quietPoll); err != nil {
+			return false, err
+		}
+	}
+	if err := wait(settle); err != nil {
+		return false, err
+	}
+	if t.streams.areQuiet() {
+		return true, nil
+	}
+	if err := t.streams.close(); err != nil {
+		return false, err
+	}
+	return false, wait(settle)
 }
 
 // migrate stops the guest and writes the state of its devices to a file.
@@ -206,7 +233,7 @@ func (d *Driver) StartClone(ctx context.Context, spec vmm.Spec, dir string) (vmm
 	if err != nil {
 		return nil, err
 	}
-	state, err := d.openSnapshot(ctx, spec, caps.Accelerator, dir)
+	state, session, err := d.openSnapshot(ctx, spec, caps.Accelerator, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +242,11 @@ func (d *Driver) StartClone(ctx context.Context, spec vmm.Spec, dir string) (vmm
 	if err != nil {
 		return nil, err
 	}
-	if err := m.restore(ctx); err != nil {
+	err = m.resumeSession(ctx, session)
+	if err == nil {
+		err = m.restore(ctx)
+	}
+	if err != nil {
 		said := lastLine(filepath.Join(m.dir, logFile))
 		err = errors.Join(err, m.Kill(context.WithoutCancel(ctx)))
 		if ctx.Err() != nil {
@@ -226,42 +257,57 @@ func (d *Driver) StartClone(ctx context.Context, spec vmm.Spec, dir string) (vmm
 	return m.public(), nil
 }
 
-// openSnapshot returns the state of the devices of a snapshot that fits.
-func (d *Driver) openSnapshot(ctx context.Context, spec vmm.Spec, acc vmm.Accelerator, dir string) (_ *os.File, err error) {
+// openSnapshot returns the state of the devices of a snapshot that fits, and
+// whether its guest is in a session.
+func (d *Driver) openSnapshot(ctx context.Context, spec vmm.Spec, acc vmm.Accelerator, dir string) (_ *os.File, session bool, err error) {
 	if strings.ContainsAny(dir, ",\n") {
-		return nil, errs.New(errs.Invalid, "directory of snapshots %q has a comma", dir)
+		return nil, false, errs.New(errs.Invalid, "directory of snapshots %q has a comma", dir)
 	}
 	rec, err := readSnapshot(dir)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	host, err := d.snapshotHost(ctx, acc)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if host != rec.Host {
-		return nil, errs.New(errs.NotFound, "the snapshot was made by %+v, and this is %+v", rec.Host, host)
+		return nil, false, errs.New(errs.NotFound, "the snapshot was made by %+v, and this is %+v", rec.Host, host)
 	}
 	args, err := shape(spec, acc)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if !slices.Equal(args, rec.Args) {
-		return nil, errs.New(errs.NotFound, "the snapshot is of a machine of another shape: %q, want %q", rec.Args, args)
+		return nil, false, errs.New(errs.NotFound, "the snapshot is of a machine of another shape: %q, want %q", rec.Args, args)
 	}
 	if info, err := os.Stat(filepath.Join(dir, memoryFile)); err != nil || info.Size() != int64(spec.MemoryMiB)<<20 {
-		return nil, errs.New(errs.NotFound, "the snapshot has no memory of %d MiB", spec.MemoryMiB)
+		return nil, false, errs.New(errs.NotFound, "the snapshot has no memory of %d MiB", spec.MemoryMiB)
 	}
 	name := filepath.Join(dir, stateFile)
 	sum, err := process.SumFile(name)
 	if err != nil || sum != rec.StateSum {
-		return nil, errs.New(errs.NotFound, "the snapshot is damaged: its state hashes to %s, want %s: %v", sum, rec.StateSum, err)
+		return nil, false, errs.New(errs.NotFound, "the snapshot is damaged: its state hashes to %s, want %s: %v", sum, rec.StateSum, err)
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("open state of snapshot: %w", err)
+		return nil, false, fmt.Errorf("open state of snapshot: %w", err)
 	}
-	return f, nil
+	return f, rec.Session, nil
+}
+
+// resumeSession connects to the streams of a guest that is in a session, before
+// there is a guest which would notice that it had been left.
+func (m *machine) resumeSession(ctx context.Context, session bool) error {
+	if !session {
+		return nil
+	}
+	conn, err := m.connect(ctx, streamSocket)
+	if err != nil {
+		return fmt.Errorf("connect to the guest's streams: %w", err)
+	}
+	m.streams.resume(conn)
+	return nil
 }
 
 // restore makes a machine that waits for its state what the snapshot was.

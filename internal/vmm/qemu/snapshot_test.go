@@ -62,7 +62,7 @@ func TestASnapshotServesWhatMadeItOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(rec, "state")
-	f, err := d.openSnapshot(t.Context(), spec, vmm.TCG, dir)
+	f, _, err := d.openSnapshot(t.Context(), spec, vmm.TCG, dir)
 	if err != nil {
 		t.Fatalf("a machine with another name and network: %v", err)
 	}
@@ -106,7 +106,7 @@ func TestASnapshotServesWhatMadeItOnly(t *testing.T) {
 			driver = New(Config{Binary: c.binary}, slog.New(slog.DiscardHandler))
 		}
 		write(r, state)
-		f, err := driver.openSnapshot(t.Context(), s, acc, dir)
+		f, _, err := driver.openSnapshot(t.Context(), s, acc, dir)
 		if err == nil {
 			f.Close()
 		}
@@ -114,7 +114,7 @@ func TestASnapshotServesWhatMadeItOnly(t *testing.T) {
 			t.Errorf("%s: %v, want not found, %q", name, err, c.want)
 		}
 	}
-	if _, err := d.openSnapshot(t.Context(), spec, vmm.TCG, filepath.Join(dir, "absent")); !errors.Is(err, errs.NotFound) {
+	if _, _, err := d.openSnapshot(t.Context(), spec, vmm.TCG, filepath.Join(dir, "absent")); !errors.Is(err, errs.NotFound) {
 		t.Errorf("no snapshot: %v, want not found", err)
 	}
 }

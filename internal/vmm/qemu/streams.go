@@ -51,6 +51,7 @@ type streams struct {
 	done   sync.WaitGroup
 
 	mu        sync.Mutex
+	resumed   net.Conn                   // Carries a session that the guest is in the middle of; nil for none; guarded by mu
 	session   *yamux.Session             // nil while there is none; guarded by mu
 	changed   chan struct{}              // closed when session changes; guarded by mu
 	listeners map[uint32]*streamListener // guarded by mu
@@ -68,6 +69,9 @@ func (s *streams) close() error {
 	s.once.Do(func() {}) // Nothing begins any more.
 	s.done.Wait()
 	s.mu.Lock()
+	if s.resumed != nil {
+		_ = s.resumed.Close() // Nobody has used it.
+	}
 	all := s.listeners
 	s.listeners = map[uint32]*streamListener{}
 	s.mu.Unlock()
@@ -75,6 +79,45 @@ func (s *streams) close() error {
 		l.end()
 	}
 	return nil
+}
+
+// resume makes the first session the one that the guest has from a snapshot, in
+// which there are no streams. It is called before the guest runs and before the
+// first use.
+func (s *streams) resume(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.resumed = conn
+}
+
+// areQuiet reports whether there is a session, and no stream in it.
+func (s *streams) areQuiet() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.session != nil && s.session.NumStreams() == 0
+}
+
+// open returns a connection on which the guest is in a session.
+func (s *streams) open() (net.Conn, error) {
+	s.mu.Lock()
+	conn := s.resumed
+	s.resumed = nil
+	s.mu.Unlock()
+	if conn != nil {
+		return conn, nil
+	}
+	conn, err := s.connect(s.ctx)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(s.ctx, func() { conn.Close() })
+	defer stop()
+	greeted, err := greet(conn)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return greeted, nil
 }
 
 // begin starts to make sessions.
@@ -97,17 +140,13 @@ func (s *streams) run() {
 
 // serve makes one session and takes in streams until it ends.
 func (s *streams) serve() error {
-	conn, err := s.connect(s.ctx)
+	conn, err := s.open()
 	if err != nil {
 		return err
 	}
 	stop := context.AfterFunc(s.ctx, func() { conn.Close() })
 	defer stop()
 	defer conn.Close()
-	conn, err = greet(conn)
-	if err != nil {
-		return err
-	}
 	session, err := yamux.Client(conn, sessionConfig(), nil)
 	if err != nil {
 		return fmt.Errorf("begin session: %w", err)

@@ -108,6 +108,58 @@ func TestStreamsGoBothWays(t *testing.T) {
 	}
 }
 
+// TestStreamsGoOnInTheSessionOfASnapshot: the first session is the one that the
+// guest is in, where it has had streams of the same numbers, and only the next one
+// is greeted.
+func TestStreamsGoOnInTheSessionOfASnapshot(t *testing.T) {
+	t.Parallel()
+	s, ends := pipes(t)
+	us, them := net.Pipe()
+	s.resume(us)
+	end, err := yamux.Server(them, sessionConfig(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	echo := func(end *yamux.Session) {
+		for {
+			stream, err := end.AcceptStream()
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(stream, stream)
+			_ = stream.Close()
+		}
+	}
+	call := func() {
+		t.Helper()
+		c, err := s.Dial(limited(t), 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.(*yamux.Stream).CloseWrite()
+		if raw, err := io.ReadAll(c); err != nil || string(raw) != "\x00\x00\x00\x07" {
+			t.Errorf("guest says %q, %v", raw, err)
+		}
+	}
+	go echo(end)
+	call()
+	for late := limited(t); !s.areQuiet(); {
+		select {
+		case <-late.Done():
+			t.Fatal("a session whose only stream has ended is not quiet")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	select {
+	case <-ends:
+		t.Error("the guest was greeted in the middle of its session")
+	default:
+	}
+	end.Close()
+	go echo(streamsEnd(t, <-ends, ""))
+	call()
+}
+
 // TestStreamsBeginAnew: a session that ends is followed by another, in which
 // listeners go on; and what ends with the machine is told.
 func TestStreamsBeginAnew(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
@@ -35,6 +36,8 @@ type Cache struct {
 	cfg Config
 	db  *pebble.DB
 
+	ballast ballast
+
 	mu       sync.Mutex
 	programs map[message.ItemHash]*shelf // guarded by mu
 	bytes    int64                       // Of all programs; guarded by mu
@@ -53,15 +56,19 @@ type slot struct {
 
 // OpenCache opens the cache in dir, which is made when it is absent.
 func OpenCache(dir string, cfg Config, now time.Time) (*Cache, error) {
+	spare := ballastIn(dir)
+	if err := spare.fill(); err != nil {
+		return nil, err
+	}
 	blocks := pebble.NewCache(indexBytes)
 	defer blocks.Unref()
 	db, err := pebble.Open(dir, &pebble.Options{
-		Logger: quiet{}, FormatMajorVersion: pebble.FormatNewest, Cache: blocks, MemTableSize: tableBytes, MaxOpenFiles: 64,
+		FS: vfs.OnDiskFull(vfs.Default, spare.drop), Logger: quiet{}, FormatMajorVersion: pebble.FormatNewest, Cache: blocks, MemTableSize: tableBytes, MaxOpenFiles: 64,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the cache of programs in %s: %w", dir, err)
 	}
-	c := &Cache{cfg: cfg, db: db, programs: map[message.ItemHash]*shelf{}}
+	c := &Cache{cfg: cfg, db: db, ballast: spare, programs: map[message.ItemHash]*shelf{}}
 	if err := c.load(now); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
@@ -74,7 +81,7 @@ type quiet struct{}
 func (quiet) Infof(string, ...any)  {}
 func (quiet) Errorf(string, ...any) {}
 func (quiet) Fatalf(format string, args ...any) {
-	panic(fmt.Sprintf("BUG: the cache of programs: "+format, args...))
+	panic(fmt.Sprintf("the cache of programs: "+format, args...)) // The store must not go on, and is whole when it is opened again.
 }
 
 // Close closes the cache.
@@ -94,7 +101,7 @@ func (c *Cache) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case now := <-tick.C:
-			if err := c.Sweep(now); err != nil {
+			if err := errors.Join(c.Sweep(now), c.ballast.fill()); err != nil {
 				return err
 			}
 		}

@@ -47,6 +47,7 @@ func hypervisor(t *testing.T, dir string) {
 // TestLeaksOfEachKindAreFound plants one after the other, in a node that otherwise has
 // one machine that has ended and been removed.
 func TestLeaksOfEachKindAreFound(t *testing.T) {
+	t.Parallel()
 	stray := message.HashOf([]byte("stray"))
 	dirOf := func(w *world) string { return filepath.Join(w.dir, "vms", string(stray)) }
 	old := func(w *world, s state.VMState) state.VM {

@@ -118,9 +118,10 @@ func parse(args []string) (options, error) {
 			o.kernelArgs = value
 		case "-chardev":
 			kind, f := fieldsOf(value)
-			if kind == "socket" {
+			switch kind {
+			case "socket":
 				o.sockets[f["id"]] = f["path"]
-			} else if kind == "file" {
+			case "file":
 				o.console = f["path"]
 			}
 		case "-blockdev":

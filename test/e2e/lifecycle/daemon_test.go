@@ -80,7 +80,7 @@ func (d *daemon) run() {
 		default:
 		}
 		d.mu.Lock()
-		cmd := exec.Command(d.bins[d.build], "--config", d.config) //nolint:noctx // It is ended by end.
+		cmd := exec.Command(d.bins[d.build], "--config", d.config)
 		cmd.Stdout, cmd.Stderr = d.log, d.log
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		err := cmd.Start()

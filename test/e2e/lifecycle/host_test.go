@@ -128,7 +128,7 @@ type gate struct {
 // newGate makes a gate before a server.
 func newGate(t *testing.T, server string) *gate {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // It is there for as long as the test.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func (g *gate) pass(c net.Conn, server string) {
 	if g.shut.Load() {
 		return
 	}
-	to, err := net.Dial("tcp", server) //nolint:noctx // As above.
+	to, err := net.Dial("tcp", server)
 	if err != nil {
 		return
 	}
@@ -187,7 +187,7 @@ func (g *gate) set(shut bool) {
 // freeAddr is an address to listen on that is free now.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // It is closed at once.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -202,7 +202,7 @@ func (w *world) compareProcesses(want expected) error {
 		}
 		to[spec] = true
 		if running, err := vmm.Running(p.dir); err != nil || !running {
-			all = append(all, fmt.Errorf("process %d has no lock of %s (%v)", p.pid, p.dir, err))
+			all = append(all, fmt.Errorf("process %d has no lock of %s", p.pid, p.dir), err)
 		}
 	}
 	return errors.Join(append(all, differ("process of machine", machines, want.up), differ("process of program", programs, want.programs))...)
@@ -231,7 +231,7 @@ func (w *world) compareFiles(want expected) error {
 	all = append(all, err, differ("directory of machine", got, union(want.up, want.down)))
 	for h := range got {
 		if running, err := vmm.Running(filepath.Join(w.dir, "vms", string(h))); err != nil || running != want.up[h] {
-			all = append(all, fmt.Errorf("lock of %.8s is held: %v, want %v (%v)", h, running, want.up[h], err))
+			all = append(all, fmt.Errorf("lock of %.8s is held: %v, want %v", h, running, want.up[h]), err)
 		}
 	}
 	backups, _ := os.ReadDir(filepath.Join(w.dir, "backups"))

@@ -238,9 +238,6 @@ func (c *chaos) tell(ctx context.Context, what string, m *machine) string {
 		return c.backUp(ctx, m)
 	case "restore":
 		status, body, err = c.restore(ctx, m)
-		if err == nil && status != http.StatusOK && status != 0 {
-			wants = map[string]want{} // It was refused, or will have been: see below.
-		}
 	case "expire":
 		if status, body, err = c.owned(ctx, m.owner, http.MethodPost, path+"/expire?timeout=1", nil); err == nil && status == http.StatusOK {
 			err = c.awaitDown(ctx, m)
@@ -248,15 +245,13 @@ func (c *chaos) tell(ctx context.Context, what string, m *machine) string {
 	default:
 		status, body, err = c.owned(ctx, m.owner, http.MethodPost, path+"/"+what, nil)
 	}
-	to, decides := wants[what]
 	switch {
 	case err == nil && status == http.StatusOK:
-		m.want, m.unsure = to, false
+		m.want, m.unsure = wants[what], false
 		return done
 	case what == "erase" && err == nil && status == http.StatusNotFound:
 		m.want, m.unsure = gone, false
 		return "not there"
-	case !decides:
 	}
 	m.unsure = true
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -240,6 +241,11 @@ func (e *entry) setHeld(held bool) (was bool) {
 	m := e.current
 	e.mu.Unlock()
 	if m == nil {
+		if was && !held { // The note of its last machine has stayed for the next.
+			if err := removeFile(filepath.Join(e.s.programDir(e.spec), noteFile)); err != nil {
+				e.s.log.Warn("end of hold not noted", "item_hash", e.spec, "err", err)
+			}
+		}
 		return was
 	}
 	if err := m.note(held); err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -451,6 +452,46 @@ func TestLogsOutliveMachines(t *testing.T) {
 		_, err := s.Console(t.Context(), spec, false)
 		return errs.KindOf(err) == errs.NotFound
 	})
+}
+
+// TestAHoldOutlivesItsMachine: a program whose machine has ended is held by the next
+// process too, and the one after, although neither can start it; until it is let go.
+func TestAHoldOutlivesItsMachine(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	spec := w.add("held", nil)
+	s, stop := w.start(nil)
+	if err := s.Hold(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	runtime := w.takeFile(hashOf("runtime"))
+	w.host.running()[0].Kill(t.Context())
+	eventually(t, "its machine to be gone", func() bool { return len(s.Machines()) == 0 })
+	stop()
+
+	for range 2 {
+		s, stop = w.start(nil)
+		eventually(t, "the program to be held", func() bool { return slices.Equal(s.Held(), []message.ItemHash{spec}) })
+		stop()
+	}
+	w.setFile(hashOf("runtime"), runtime)
+	s, stop = w.start(nil)
+	eventually(t, "another machine", func() bool { return len(w.host.running()) == 1 })
+	w.takeFile(hashOf("runtime"))
+	w.host.running()[0].Kill(t.Context())
+	eventually(t, "that to be gone", func() bool { return len(s.Machines()) == 0 })
+	if err := s.Stop(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+
+	w.setFile(hashOf("runtime"), runtime)
+	s, stop = w.start(nil)
+	defer stop()
+	mustGet(t, s, spec, "/who", 200)
+	if held := s.Held(); len(held) > 0 {
+		t.Errorf("held is %v, want nothing after it was let go", held)
+	}
 }
 
 func TestVolumesOfPrograms(t *testing.T) {

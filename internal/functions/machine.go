@@ -257,20 +257,24 @@ func (m *machine) cleanUp() {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.e.s.ctx), killMax)
 	defer cancel()
-	if err := m.e.s.sweep(ctx, m.e.spec); err != nil {
+	if err := m.e.s.sweep(ctx, m.e.spec, m.e.s.isHeld(m.e)); err != nil {
 		m.e.s.log.Error("files of machine stayed", "item_hash", m.e.spec, "err", err)
 	}
 	m.free()
 }
 
 // sweep removes what a machine that has ended had of the host. Persistent
-// volumes stay.
-func (s *Service) sweep(ctx context.Context, spec message.ItemHash) error {
+// volumes stay, and so does the note of a program that is held: a process that comes
+// before its next machine must know of it.
+func (s *Service) sweep(ctx context.Context, spec message.ItemHash, held bool) error {
 	dir := s.programDir(spec)
 	if err := s.keepLog(spec); err != nil {
 		s.log.Error("log of program's machine lost", "item_hash", spec, "err", err)
 	}
 	err := errors.Join(vmm.Remove(filepath.Join(dir, machineDir)), s.parts.Networks.Down(ctx, spec), os.RemoveAll(filepath.Join(dir, tmpDir)))
+	if held {
+		return err
+	}
 	return errors.Join(err, removeFile(filepath.Join(dir, noteFile)))
 }
 

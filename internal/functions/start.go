@@ -414,7 +414,7 @@ func (s *Service) takeOverOne(ctx context.Context, spec message.ItemHash) error 
 			return err
 		}
 	}
-	if err := s.sweep(ctx, spec); err != nil {
+	if err := s.sweep(ctx, spec, n.Held); err != nil {
 		return err
 	}
 	if n.Held {

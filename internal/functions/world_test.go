@@ -477,6 +477,15 @@ func (w *world) setFile(ref message.ItemHash, content string) {
 	w.files[ref] = content
 }
 
+// takeFile lets nobody have a file any more, and returns what is in it.
+func (w *world) takeFile(ref message.ItemHash) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	content := w.files[ref]
+	delete(w.files, ref)
+	return content
+}
+
 func (w *world) forget(spec message.ItemHash) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -45,7 +45,7 @@ import (
 const (
 	poll = 50 * time.Millisecond
 	// requestMax bounds a step's question to the node.
-	requestMax = 30 * time.Second
+	requestMax = 10 * time.Second
 	// plenty are the credits of an owner who pays.
 	plenty = 1_000_000_000_000
 )

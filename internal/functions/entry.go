@@ -177,6 +177,9 @@ func (e *entry) begin() *startup {
 		e.starting = nil
 		if st.err == nil {
 			e.current = st.m
+			if err := st.m.note(e.held); err != nil { // It may have been held, or let go, since the start began.
+				e.s.log.Warn("hold not noted", "item_hash", e.spec, "err", err)
+			}
 			e.s.work.Go(st.m.watch)
 			st.m.setIdle(e.held, firstCallMax)
 		}

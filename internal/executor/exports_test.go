@@ -148,6 +148,20 @@ func (a *alephVM) request(t *testing.T, server *httptest.Server) executor.Import
 	return want
 }
 
+// until waits for what is to happen where time is not virtual: the network is not.
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	tick, over := time.NewTicker(20*time.Millisecond), time.After(2*time.Minute)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-over:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
 // TestAMachineComesFromAlephVM, in each way in which it exports: flattened, each file
 // once, and without what is left of a restore. One whose volumes it does not export
 // stays there.
@@ -178,9 +192,12 @@ func TestAMachineComesFromAlephVM(t *testing.T) {
 		want := a.request(t, server)
 		change(&want)
 		job, err := s.BeginImport(t.Context(), want)
-		for end := time.Now().Add(2 * time.Minute); err == nil && job.State == disk.Importing && job.Err == nil && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-			job, err = s.ImportOf(t.Context(), a.spec)
-		}
+		until(t, "the end of the import", func() bool {
+			if err == nil {
+				job, err = s.ImportOf(t.Context(), a.spec)
+			}
+			return err != nil || job.State != disk.Importing || job.Err != nil
+		})
 		if err != nil {
 			return err
 		}
@@ -201,9 +218,7 @@ func TestAMachineComesFromAlephVM(t *testing.T) {
 	if !slices.Equal(a.asked, []string{"rootfs.qcow2"}) {
 		t.Errorf("it was asked for %q, want the machine's disk, once", a.asked)
 	}
-	for end := time.Now().Add(time.Minute); w.vm(a.spec).State != state.VMRunning && time.Now().Before(end); {
-		time.Sleep(20 * time.Millisecond)
-	}
+	until(t, "the machine", func() bool { return w.vm(a.spec).State == state.VMRunning })
 	vm := w.wantState(a.spec, state.VMRunning)
 	img("qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", own, filepath.Join(vm.Dir, "disk.qcow2"))
 	with := &alephVM{spec: w.src.withVolumes(`{"persistence":"host","name":"data","size_mib":3}`), files: map[string][]byte{"rootfs.qcow2": raw}}

@@ -387,8 +387,12 @@ func TestAMachineMovesBetweenTwoNodes(t *testing.T) {
 	// The source is killed while it copies, and goes on with it.
 	code, body = p.a.scheduled("POST", machine+"/migration/export", nil)
 	p.a.want("export", code, body, http.StatusAccepted, `"state":"exporting"`)
-	for end := time.Now().Add(long); p.a.moveFile(p.vm).State != disk.Exporting; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
+	tick, late := time.NewTicker(time.Millisecond), time.After(long) // The copy is made in a moment.
+	defer tick.Stop()
+	for p.a.moveFile(p.vm).State != disk.Exporting {
+		select {
+		case <-tick.C:
+		case <-late:
 			t.Fatalf("its disks are not copied within %v", long)
 		}
 	}

@@ -37,7 +37,7 @@ var functionModules = []moduleGroup{ //nolint:gochecknoglobals // The recipe.
 // keep from it, which should be up in a moment. What is turned off here is what a
 // copy of a snapshot would have to run, and under translation to translate, before
 // its first answer; GODEBUG is for aleph-guest, to which the kernel passes it on.
-// See decision 34.
+// See decision 32.
 const functionCmdline = "aleph.function=1 console=ttyS0 quiet reboot=t panic=-1 nokaslr mitigations=off init_on_alloc=0 " +
 	"random.trust_cpu=on cryptomgr.notests audit=0 lsm=capability psi=0 cgroup_disable=memory nowatchdog 8250.nr_uarts=1 " +
 	"GODEBUG=asyncpreemptoff=1 " +

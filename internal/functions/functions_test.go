@@ -494,6 +494,44 @@ func TestAHoldOutlivesItsMachine(t *testing.T) {
 	}
 }
 
+// TestAHoldDuringAStartIsNoted: the next process holds a program whose hold came while
+// a call's start was under way.
+func TestAHoldDuringAStartIsNoted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	spec := w.add("held", nil)
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	w.nets = func(message.ItemHash) { // After the note of the machine was written.
+		close(begun)
+		<-goOn
+	}
+	s, stop := w.start(func(c *functions.Config) { c.Snapshots = false })
+	var both sync.WaitGroup
+	both.Go(func() {
+		if status, body, err := get(t.Context(), s, spec, http.MethodGet, "/who", ""); err != nil || status != http.StatusOK {
+			t.Errorf("the call: %d %q, %v", status, body, err)
+		}
+	})
+	<-begun
+	both.Go(func() {
+		if err := s.Hold(t.Context(), spec); err != nil {
+			t.Error(err)
+		}
+	})
+	eventually(t, "the hold", func() bool { return len(s.Held()) == 1 })
+	close(goOn)
+	both.Wait()
+	w.nets = nil
+	first := w.host.running()
+	stop()
+
+	s, _ = w.start(nil)
+	eventually(t, "the machine to be taken over", func() bool { all := s.Machines(); return len(all) == 1 && all[0].How == "adopted" })
+	if all := w.host.running(); len(first) != 1 || len(all) != 1 || all[0] != first[0] || len(s.Held()) != 1 {
+		t.Errorf("%d machines run, %d programs are held; want the one that ran, held", len(all), len(s.Held()))
+	}
+}
+
 func TestVolumesOfPrograms(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

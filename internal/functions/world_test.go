@@ -136,7 +136,7 @@ func (h *host) add(spec vmm.Spec, template bool) (*fakeMachine, error) {
 	if err := os.MkdirAll(spec.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	m := &fakeMachine{h: h, spec: spec, template: template, done: make(chan struct{}), listeners: map[uint32]*pipeListener{}}
+	m := &fakeMachine{h: h, spec: spec, template: template, done: make(chan struct{}), again: make(chan struct{}), listeners: map[uint32]*pipeListener{}}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.machines[spec.Dir] = m
@@ -159,6 +159,7 @@ type fakeMachine struct {
 	clone      bool                     // guarded by mu
 	config     guest.Config             // guarded by mu
 	starts     int                      // Of its program; guarded by mu
+	again      chan struct{}            // Closed when it was started a second time, if it is restless
 	reseed     guest.Reseed             // guarded by mu
 	halted     bool                     // guarded by mu
 	greeting   string                   // What the guest API answered while the program started; guarded by mu
@@ -308,7 +309,15 @@ func (m *fakeMachine) start(r *bufio.Reader, c net.Conn) {
 	m.starts++
 	first := m.starts == 1
 	m.mu.Unlock()
-	if restless && !first {
+	switch {
+	case restless && first:
+		m.reboot() // Before the host has an answer, so that it is still at it.
+		select {
+		case <-m.again:
+		case <-m.done:
+		}
+	case restless:
+		close(m.again)
 		answer(c, guest.Result{Error: "not again"})
 		return
 	}
@@ -322,9 +331,6 @@ func (m *fakeMachine) start(r *bufio.Reader, c net.Conn) {
 	m.config, m.configured, m.greeting = config, true, greeting
 	m.mu.Unlock()
 	answer(c, guest.Result{Success: true})
-	if restless {
-		m.reboot()
-	}
 }
 
 // ask asks the host.

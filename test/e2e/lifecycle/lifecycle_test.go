@@ -33,7 +33,7 @@ import (
 const (
 	// What a run is made of, unless the environment says otherwise.
 	seedVar, stepsVar = "ALEPH_STEPSEED", "ALEPH_STEPS"
-	stepsUsual        = 1000
+	stepsUsual        = 300
 	realSteps         = 60
 	// batch is how many steps come between two looks, done by so many hands.
 	batch, hands = 50, 4

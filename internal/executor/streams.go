@@ -43,6 +43,11 @@ func (c community) parts(price *big.Rat, takenAt time.Time) flow {
 	return flow{node: floorFlow(new(big.Rat).Sub(price, part)), community: floorFlow(part)}
 }
 
+// withoutShare is what is left of a flow without the community's.
+func withoutShare(r *big.Rat) *big.Rat {
+	return new(big.Rat).Mul(r, big.NewRat(communityShare-1, communityShare))
+}
+
 // floorFlow rounds down to what can flow.
 func floorFlow(r *big.Rat) *big.Rat {
 	one := new(big.Int).Exp(big.NewInt(10), big.NewInt(decimals), nil)
@@ -71,7 +76,12 @@ func shareFlows(claims []claim, have flow, c community, head uint64) map[message
 		a := answer{head: head, paying: payingYes, detail: fmt.Sprintf(
 			"%s tokens per second flow to the node and %s to the community, %s and %s are needed by this machine and the older ones of its owner",
 			have.node.FloatString(decimals), have.community.FloatString(decimals), sum.node.FloatString(decimals), sum.community.FloatString(decimals))}
-		if isShort(have.node, sum.node) || isShort(have.community, sum.community) {
+		switch {
+		case isShort(have.node, sum.node) && c.wallet == "" && !isShort(have.node, withoutShare(sum.node)):
+			// As much flows as where there is a community; who it is may just not be
+			// known to who was asked.
+			a.paying = payingUnknown
+		case isShort(have.node, sum.node) || isShort(have.community, sum.community):
 			a.paying = payingNo
 		}
 		out[of.lease.Spec] = a

@@ -88,6 +88,26 @@ func TestWithoutACommunityAllFlowsToTheNode(t *testing.T) {
 	})
 }
 
+// TestWhoDoesNotKnowTheCommunityIsNoEvidence: four fifths flow where there is one, and
+// who was asked may not have heard of it.
+func TestWhoDoesNotKnowTheCommunityIsNoEvidence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s, stop := streaming(t)
+		defer stop()
+		spec := w.src.streamed(1, "AVAX", receiver).ItemHash
+		w.flow("0.8", "0.2")
+		if err := s.Request(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		w.core.set(func(c *core) { c.wallet = "" })
+		w.pass(5 * time.Hour)
+		w.wantState(spec, state.VMRunning)
+		w.flow("0.7", "0.2")
+		w.pass(5 * time.Hour)
+		w.wantState(spec, state.VMPaused)
+	})
+}
+
 // TestStreamsStopOnEvidenceOnly: the younger of two machines stops when too little flows
 // to either side, after its grace; while one of the flows is not told, nothing does.
 func TestStreamsStopOnEvidenceOnly(t *testing.T) {

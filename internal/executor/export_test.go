@@ -17,6 +17,11 @@ func (s *Supervisor) Keep(ctx context.Context, spec message.ItemHash) {
 	<-w.done
 }
 
+// Claim keeps others from the machine's disks until done is called, as a copy does.
+func (s *Supervisor) Claim(spec message.ItemHash) (done func(), err error) {
+	return s.claim(spec, movesAway)
+}
+
 // NewExportsTo returns an Exports that connects to the addresses that allowed
 // names.
 func NewExportsTo(allowed func(netip.Addr) bool) *Exports { return newExports(allowed) }

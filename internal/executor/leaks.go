@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,6 +42,8 @@ const (
 	// leakPause is the time between two looks: what both see is no step that is
 	// under way.
 	leakPause = time.Second
+	// leaksFor is how long what was found is told to all who scrape.
+	leaksFor = 10 * time.Second
 	// rowSlack is how long a row may stay beyond its time.
 	rowSlack = time.Minute
 )
@@ -128,11 +131,11 @@ func (s *Supervisor) strayDirs(rows map[string]*state.VM, running map[string][]i
 	var out []Leak
 	for _, e := range entries {
 		spec, err := message.ParseItemHash(e.Name())
-		if err != nil || !e.IsDir() || s.isComing(spec, now) {
-			continue
-		}
 		dir := filepath.Join(s.self.Root, e.Name())
 		vm := rows[dir]
+		if err != nil || !e.IsDir() || vm == nil && s.comes(spec, now) {
+			continue
+		}
 		if vm == nil {
 			out = append(out, Leak{LeakDisk, "directory " + dir})
 		}
@@ -140,9 +143,10 @@ func (s *Supervisor) strayDirs(rows map[string]*state.VM, running map[string][]i
 		if err != nil {
 			return nil, err
 		}
-		// A machine that starts is locked by this process first.
+		// A machine that starts is locked by this process first, and so is one whose
+		// disks are copied or exchanged.
 		starts := vm != nil && !hasEnded(vm.State) && !isDown(*vm) && vm.State != state.VMRunning
-		if locked && len(running[dir]) == 0 && !starts {
+		if locked && len(running[dir]) == 0 && !starts && s.claimed(spec) == "" {
 			out = append(out, Leak{LeakLock, "lock of " + dir})
 		}
 	}
@@ -211,7 +215,10 @@ func (s *Supervisor) strayRows(v *view) []Leak {
 // process works in its directory and has the directory's lock open, whatever the
 // files say of it.
 func hypervisorsBelow(root string) (map[string][]int, error) {
-	root, err := filepath.Abs(root)
+	real, err := filepath.Abs(root)
+	if err == nil {
+		real, err = filepath.EvalSymlinks(real) // As the kernel names where processes are.
+	}
 	if err != nil {
 		return nil, fmt.Errorf("find machines: %w", err)
 	}
@@ -222,13 +229,14 @@ func hypervisorsBelow(root string) (map[string][]int, error) {
 	out := map[string][]int{}
 	for _, link := range links {
 		dir, err := os.Readlink(link)
-		if err != nil || !strings.HasPrefix(dir, root+"/") {
+		if err != nil || !strings.HasPrefix(dir, real+"/") {
 			continue // It has ended, or is somebody else's.
 		}
 		proc := filepath.Dir(link)
 		dir = strings.TrimSuffix(dir, " (deleted)")
 		var pid int
 		if _, err := fmt.Sscan(filepath.Base(proc), &pid); err == nil && hasLock(proc, dir) {
+			dir = filepath.Join(root, strings.TrimPrefix(dir, real))
 			out[dir] = append(out[dir], pid)
 		}
 	}
@@ -251,10 +259,15 @@ func hasLock(proc, dir string) bool {
 type leakMetrics struct {
 	s    *Supervisor
 	desc *prometheus.Desc
+
+	mu     sync.Mutex       // Held over a look.
+	at     time.Time        // Of the last; guarded by mu
+	counts map[LeakKind]int // guarded by mu
+	known  map[Leak]bool    // Those that were logged; guarded by mu
 }
 
 func newLeakMetrics(s *Supervisor) *leakMetrics {
-	return &leakMetrics{s, prometheus.NewDesc(
+	return &leakMetrics{s: s, desc: prometheus.NewDesc(
 		"aleph_executor_leaks", "What is on the host of machines, and no machine accounts for it.", []string{"kind"}, nil)}
 }
 
@@ -263,6 +276,22 @@ func (c *leakMetrics) Describe(out chan<- *prometheus.Desc) { out <- c.desc }
 
 // Collect implements prometheus.Collector. What cannot be looked at has no value.
 func (c *leakMetrics) Collect(out chan<- prometheus.Metric) {
+	counts, ok := c.look()
+	if !ok {
+		return
+	}
+	for _, kind := range leakKinds() {
+		out <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(counts[kind]), string(kind))
+	}
+}
+
+// look counts the leaks. Anybody may scrape: one look serves all for a while.
+func (c *leakMetrics) look() (counts map[LeakKind]int, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.counts != nil && time.Since(c.at) < leaksFor {
+		return c.counts, true
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeMax+leakPause) //nolint:forbidigo // A Collector is given none.
 	defer cancel()
 	leaks, err := c.s.Leaks(ctx)
@@ -270,14 +299,16 @@ func (c *leakMetrics) Collect(out chan<- prometheus.Metric) {
 		if !errors.Is(err, errs.NotFound) {
 			c.s.log.Warn("leaks not looked for", "err", err)
 		}
-		return
+		return nil, false
 	}
-	counts := map[LeakKind]int{}
+	counts, known := map[LeakKind]int{}, map[Leak]bool{}
 	for _, l := range leaks {
-		c.s.log.Warn("leak", "kind", l.Kind, "what", l.What)
 		counts[l.Kind]++
+		known[l] = true
+		if !c.known[l] {
+			c.s.log.Warn("leak", "kind", l.Kind, "what", l.What)
+		}
 	}
-	for _, kind := range leakKinds() {
-		out <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(counts[kind]), string(kind))
-	}
+	c.at, c.counts, c.known = time.Now(), counts, known
+	return counts, true
 }

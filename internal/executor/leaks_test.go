@@ -137,6 +137,32 @@ func TestLeaksOfEachKindAreFound(t *testing.T) {
 }
 
 // TestLeaksAreCounted reads the metric.
+// TestDisksThatAreCopiedAreNoLeak: who copies them has the lock.
+func TestDisksThatAreCopiedAreNoLeak(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.supervisor()
+	vm := state.VM{Spec: message.HashOf([]byte("copied")), State: state.VMHalted, StoppedAt: time.Now()}
+	vm.Dir = filepath.Join(w.dir, "vms", string(vm.Spec))
+	w.update(func(ctx context.Context, tx *state.Tx) error { return tx.PutVM(ctx, vm) })
+	lock, err := vmm.LockDir(vm.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	done, err := s.Claim(vm.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{0, 1} {
+		leaks, err := s.Leaks(t.Context())
+		if err != nil || len(leaks) != want {
+			t.Errorf("leaks %v, %v, want %d", leaks, err, want)
+		}
+		done() // From here it is locked for nothing.
+	}
+}
+
 func TestLeaksAreCounted(t *testing.T) {
 	w := newWorld(t)
 	w.supervisor()

@@ -79,6 +79,12 @@ func (s *Supervisor) setAsideStray(ctx context.Context, now time.Time, have map[
 		if s.isComing(hash, now) {
 			continue
 		}
+		// It may have come since the rows were read: its row is written before it is
+		// no longer on its way.
+		if _, err := s.db.VM(ctx, hash); !errors.Is(err, errs.NotFound) {
+			failed = errors.Join(failed, err)
+			continue
+		}
 		to := filepath.Join(s.self.Root, lostDir, fmt.Sprintf("%s-%d", hash, now.Unix()))
 		err = s.evict(ctx, dir)
 		if err == nil {

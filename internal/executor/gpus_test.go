@@ -61,6 +61,10 @@ func TestAGPUIsOneMachinesOnly(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		w.wantState(a, state.VMRunning)
+		// The other node could find that it has none when it has been given all.
+		if _, err := s.BeginExport(t.Context(), a); errs.KindOf(err) != errs.Invalid {
+			t.Errorf("BeginExport: %v, want errs.Invalid", err)
+		}
 		// A machine that its owner stops keeps its GPU, and starts with it again.
 		if _, err := s.Stop(t.Context(), a, "its owner"); err != nil {
 			t.Fatal(err)

@@ -76,8 +76,10 @@ func (s *Supervisor) BeginImport(ctx context.Context, want ImportRequest) (*Impo
 	if err != nil {
 		return nil, importRefused(err)
 	}
-	if i, _, err := readLease(*lease); err != nil || isConfidential(i) {
-		return nil, errs.New(errs.Invalid, "machine %s is confidential, and is not moved", want.Spec)
+	if i, _, err := readLease(*lease); err != nil {
+		return nil, importRefused(err)
+	} else if why := staysHere(i); why != "" {
+		return nil, errs.New(errs.Invalid, "machine %s %s, and is not moved", want.Spec, why)
 	}
 	lease.Kind = state.LeaseScheduled
 	want.Files = slices.DeleteFunc(slices.Clone(want.Files), func(f ExportedFile) bool { return disk.IsLeftover(f.Name) })
@@ -261,7 +263,7 @@ func (s *Supervisor) fetchMachine(ctx context.Context, want ImportRequest, lease
 			return errs.New(errs.Conflict, "machine %s is leased here", want.Spec)
 		}
 		free() // Nobody else can take the room before this is committed.
-		if err := s.commit(ctx, tx, lease); err != nil {
+		if err := s.commit(ctx, tx, lease, true); err != nil {
 			return importRefused(err)
 		}
 		return putVM(ctx, tx, &vm)
@@ -372,6 +374,12 @@ func (b *wholeBody) Close() error {
 		err = errs.New(errs.Unavailable, "it broke off %d bytes before its end: %w", b.rest-n, err)
 	}
 	return errors.Join(err, b.ReadCloser.Close())
+}
+
+// comes reports whether the machine is on its way from another node.
+func (s *Supervisor) comes(spec message.ItemHash, now time.Time) bool {
+	_, err := disk.LastImported(s.dir(spec), now)
+	return err == nil || s.claimed(spec) == movesHere
 }
 
 // isComing reports whether the machine comes from another node and has no row

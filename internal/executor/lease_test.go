@@ -368,6 +368,28 @@ func TestAnOwnerStartsWhatWasStopped(t *testing.T) {
 	})
 }
 
+// TestAnOwnerStartsTheMachineOfAJob that was stopped by order: the chain goes on with
+// taking its price.
+func TestAnOwnerStartsTheMachineOfAJob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s, stop := leasing(t)
+		defer stop()
+		spec := w.job(1)
+		time.Sleep(time.Minute)
+		w.wantState(spec, state.VMRunning)
+		for name, again := range map[string]func(context.Context, message.ItemHash) error{"Resume": s.Resume, "Request": s.Request} {
+			if _, err := s.Stop(t.Context(), spec, "0xowner"); err != nil {
+				t.Fatal(err)
+			}
+			if err := again(t.Context(), spec); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			time.Sleep(time.Second)
+			w.wantState(spec, state.VMRunning)
+		}
+	})
+}
+
 func TestAMachineNeedsNoRoomBesideItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -39,13 +39,23 @@ type Export struct {
 	Files                 []disk.File
 }
 
+// staysHere is why a machine cannot go to another node, "" when it can: a host may have
+// no such device, or none that is free, and would know only when it was given all.
+func staysHere(i *message.Instance) string {
+	switch {
+	case isConfidential(i):
+		return "is confidential"
+	case hasGPU(i):
+		return "has a GPU of its host"
+	default:
+		return ""
+	}
+}
+
 // BeginExport shuts a leased machine down and copies its disks for another node.
 // One that leaves already is left alone. errs.Invalid means that it is no machine
 // that can, errs.Conflict that something else is done with its disks.
 func (s *Supervisor) BeginExport(ctx context.Context, spec message.ItemHash) (*Export, error) {
-	if err := s.notGuarded(ctx, spec, "moved"); err != nil {
-		return nil, err
-	}
 	err := s.db.Update(ctx, func(tx *state.Tx) error {
 		row, err := tx.VM(ctx, spec)
 		if err != nil || row.Move != nil {
@@ -57,6 +67,13 @@ func (s *Supervisor) BeginExport(ctx context.Context, spec message.ItemHash) (*E
 		}
 		if err != nil {
 			return err
+		}
+		i, _, err := readLease(*l)
+		if err != nil {
+			return err
+		}
+		if why := staysHere(i); why != "" {
+			return errs.New(errs.Invalid, "machine %s %s, and is not moved", spec, why)
 		}
 		switch busy := s.claimed(spec); {
 		case !l.Open() || row.State != state.VMRunning:
@@ -234,7 +251,7 @@ func (s *Supervisor) movedAway(ctx context.Context, spec message.ItemHash) error
 // tendMoves goes on with machines that leave.
 func (s *Supervisor) tendMoves(ctx context.Context, v *view) error {
 	for _, vm := range v.vms {
-		if step, _ := nextMove(vm, "", s.isServing(vm.Spec), v.now); step == moveWaits || vm.Move.Given() && !isOver(vm) {
+		if step, _ := nextMove(vm, "", s.isServing(vm.Spec), v.now); step == moveWaits || !s.mayTend(vm) {
 			continue
 		}
 		done, err := s.claim(vm.Spec, movesAway)
@@ -253,6 +270,21 @@ func (s *Supervisor) tendMoves(ctx context.Context, v *view) error {
 		}
 	}
 	return nil
+}
+
+// mayTend reports whether there may be something to do about a machine that leaves. One
+// that was given away waits for its end, unless that has begun: its record says so.
+func (s *Supervisor) mayTend(vm state.VM) bool {
+	if !vm.Move.Given() || isOver(vm) {
+		return true // The record, which is a file, need not be read in each pass.
+	}
+	m, err := disk.MoveOf(vm.Dir)
+	return err != nil || tends(vm, m.State)
+}
+
+// tends is mayTend with the record.
+func tends(vm state.VM, record disk.MoveState) bool {
+	return !vm.Move.Given() || isOver(vm) || record == disk.Released
 }
 
 func isOver(vm state.VM) bool { return vm.State == state.VMStopped || vm.State == state.VMFailed }

@@ -157,6 +157,9 @@ func (h *haul) pass() {
 
 // tend is the next thing that the source does for the move.
 func (h *haul) tend() {
+	if vm := h.vm(); vm.Move != nil && !tends(vm, h.record) {
+		return
+	}
 	step, _ := nextMove(h.vm(), h.record, h.open != 0, haulNow())
 	switch step {
 	case moveWaits:

@@ -35,8 +35,14 @@ func (s *Supervisor) Stop(ctx context.Context, spec message.ItemHash, by string)
 }
 
 // Resume starts the machine again that its owner stopped, and waits until its
-// process is up. What a scheduler wants needs no payment; the rest is as Request.
+// process is up. What a scheduler wants, and what a job on the chain pays, needs no
+// payment; the rest is as Request.
 func (s *Supervisor) Resume(ctx context.Context, spec message.ItemHash) error {
+	if again, err := s.startJobAgain(ctx, spec); err != nil {
+		return err
+	} else if again {
+		return s.waitUp(ctx, spec)
+	}
 	l, err := s.db.Lease(ctx, spec)
 	if err != nil && !errors.Is(err, errs.NotFound) {
 		return err

@@ -528,6 +528,7 @@ func (s *Supervisor) remove(ctx context.Context, vm state.VM) error {
 	busy := w != nil && !w.ended()
 	if !busy {
 		delete(s.workers, vm.Spec)
+		delete(s.exports, vm.Spec)
 		delete(s.imports, vm.Spec)
 	}
 	s.mu.Unlock()

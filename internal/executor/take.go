@@ -280,7 +280,7 @@ func (s *Supervisor) take(ctx context.Context, spec message.ItemHash, kind state
 		if kind == state.LeaseScheduled {
 			l.By = by
 		}
-		return s.commit(ctx, tx, l)
+		return s.commit(ctx, tx, l, false)
 	})
 }
 
@@ -302,8 +302,9 @@ func (s *Supervisor) notGone(ctx context.Context, l state.Lease) error {
 }
 
 // commit writes a lease for which there is room, and sees to it that its machine
-// is tried.
-func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) error {
+// is tried. arrives is set for one that another node has given away: it was asked before
+// whether this one takes machines, and is nowhere else by now.
+func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease, arrives bool) error {
 	p, err := promisesOf(ctx, tx)
 	if err != nil {
 		return err
@@ -326,7 +327,7 @@ func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) er
 	case own != nil && own.Removing:
 		return refuse(DoesNotStart, "what is left of the machine is being removed; ask again in a minute")
 	}
-	if !open {
+	if !open && !arrives {
 		why, err := s.closed(ctx, tx)
 		if err != nil {
 			return err
@@ -335,7 +336,7 @@ func (s *Supervisor) commit(ctx context.Context, tx *state.Tx, l state.Lease) er
 			return refuse(NoRoom, "%s", why)
 		}
 	}
-	if open && own != nil && takesProcessors(*own) {
+	if open && own != nil && takesProcessors(*own) && (own.Halt == nil || own.Halt.Again) {
 		return tx.PutLease(ctx, l) // It has its room, however little the host has by now.
 	}
 	if err := s.fits(l.Resources, s.used(p)); err != nil {

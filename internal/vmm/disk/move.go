@@ -814,6 +814,9 @@ func LastImported(dir string, now time.Time) (time.Time, error) {
 		return time.Time{}, errs.New(errs.NotFound, "the machine is %s", m.State)
 	}
 	last := m.StartedAt
+	if m.DoneAt.After(last) && !m.DoneAt.After(now) {
+		last = m.DoneAt
+	}
 	entries, err := os.ReadDir(filepath.Join(dir, importFolder))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return last, fmt.Errorf("list what was fetched: %w", err)

@@ -21,6 +21,7 @@ type Config struct {
 	Snapshots       bool          `toml:"snapshots"`         // Start programs from snapshots.
 	SnapshotMiB     int64         `toml:"snapshot_mib"`      // Disk that snapshots take, at most; those that were not used for longest go first.
 	LogRetention    time.Duration `toml:"log_retention"`     // How long what machines of programs have written is kept when they are gone; at least 720h.
+	LogMiB          int64         `toml:"log_mib"`           // Disk that what they have written takes, at most; that of the programs whose machines ended first goes first.
 	EventsPerMinute int           `toml:"events_per_minute"` // Calls of one program by messages and by the clock, at most.
 }
 
@@ -29,7 +30,7 @@ func DefaultConfig() Config {
 	return Config{
 		Concurrency: 8, Queue: 64, Machines: 32, Starts: 4, ReuseTimeout: time.Hour, Refresh: 5 * time.Second,
 		InitTimeout: 60 * time.Second, ConfigTimeout: 60 * time.Second, RestoreTimeout: 20 * time.Second,
-		DrainTimeout: 30 * time.Second, Snapshots: true, SnapshotMiB: 8 * 1024, LogRetention: 31 * 24 * time.Hour, EventsPerMinute: 60,
+		DrainTimeout: 30 * time.Second, Snapshots: true, SnapshotMiB: 8 * 1024, LogRetention: 31 * 24 * time.Hour, LogMiB: 1024, EventsPerMinute: 60,
 	}
 }
 
@@ -60,6 +61,7 @@ func (c Config) Validate() error {
 		{"machines", int64(c.Machines), 1, 1 << 12},
 		{"starts", int64(c.Starts), 1, 256},
 		{"snapshot_mib", c.SnapshotMiB, 0, 1 << 30},
+		{"log_mib", c.LogMiB, 4 * keptLogMax >> 20, 1 << 30},
 		{"events_per_minute", int64(c.EventsPerMinute), 0, 1 << 16},
 	} {
 		if n.got < n.min || n.got > n.max {

@@ -443,6 +443,27 @@ func TestLogsOutliveMachines(t *testing.T) {
 		t.Errorf("the log is of %q, %v", owner, err)
 	}
 	stop()
+	// Another program's is newer, and with it there is more than may be.
+	other := w.add("other", nil)
+	s, stop = w.start(func(c *functions.Config) { c.LogMiB = 16 })
+	mustGet(t, s, other, "/who", 200)
+	if err := os.WriteFile(filepath.Join(w.host.running()[0].spec.Dir, vmm.ConsoleFile), make([]byte, vmm.ConsoleMax), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(w.dir, "functions", "logs", string(spec), vmm.ConsoleFile), 15<<20+1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.LogOwner(spec); errs.KindOf(err) != errs.NotFound {
+		t.Errorf("the older log, with which there is more than may be: %v, want errs.NotFound", err)
+	}
+	if _, err := s.LogOwner(other); err != nil {
+		t.Errorf("the newer log: %v", err)
+	}
+	spec = other
+	stop()
 	old := time.Now().Add(-32 * 24 * time.Hour)
 	if err := os.Chtimes(filepath.Join(w.dir, "functions", "logs", string(spec), "owner"), old, old); err != nil {
 		t.Fatal(err)

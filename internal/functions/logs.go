@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -67,6 +68,7 @@ func (s *Service) keepLog(spec message.ItemHash) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("keep console: %w", err)
 	}
+	s.trimLogs(time.Now()) // Strangers call programs as often as they like.
 	return nil
 }
 
@@ -141,9 +143,7 @@ func (s *Service) forgetLogs(ctx context.Context) {
 	every := time.NewTicker(forgetEvery)
 	defer every.Stop()
 	for {
-		if err := s.forgetLogsOf(time.Now()); err != nil {
-			s.log.Warn("old logs of programs stayed", "err", err)
-		}
+		s.trimLogs(time.Now())
 		select {
 		case <-ctx.Done():
 			return
@@ -152,19 +152,48 @@ func (s *Service) forgetLogs(ctx context.Context) {
 	}
 }
 
-// forgetLogsOf removes the logs of programs of which none was added to within
-// what is kept of logs.
-func (s *Service) forgetLogsOf(now time.Time) error {
+// trimLogs removes the logs of programs that were kept for long enough, and those of
+// which the last machine ended first until the others take no more than they may.
+func (s *Service) trimLogs(now time.Time) {
+	s.trimming.Lock()
+	defer s.trimming.Unlock()
+	if err := s.trimLogsOf(now); err != nil {
+		s.log.Warn("old logs of programs stayed", "err", err)
+	}
+}
+
+func (s *Service) trimLogsOf(now time.Time) error {
 	owners, err := filepath.Glob(filepath.Join(s.dir, "logs", "*", ownerFile))
 	if err != nil {
 		return fmt.Errorf("list logs: %w", err)
 	}
-	var all error
+	type one struct {
+		dir   string
+		at    time.Time
+		bytes int64
+	}
+	var all []one
 	for _, name := range owners {
-		// It is written anew with each machine that ends.
-		if info, err := os.Stat(name); err == nil && now.Sub(info.ModTime()) > s.cfg.LogRetention {
-			all = errors.Join(all, os.RemoveAll(filepath.Dir(name)))
+		info, err := os.Stat(name)
+		if err != nil {
+			continue // It has just gone.
+		}
+		o := one{filepath.Dir(name), info.ModTime(), 0} // The file is written anew with each machine that ends.
+		for _, part := range []string{vmm.ConsoleOldFile, vmm.ConsoleFile} {
+			if info, err := os.Stat(filepath.Join(o.dir, part)); err == nil {
+				o.bytes += info.Size()
+			}
+		}
+		all = append(all, o)
+	}
+	slices.SortFunc(all, func(a, b one) int { return b.at.Compare(a.at) }) // The newest first.
+	var failed error
+	var total int64
+	for _, o := range all {
+		total += o.bytes
+		if total > s.cfg.LogMiB<<20 || now.Sub(o.at) > s.cfg.LogRetention {
+			failed = errors.Join(failed, os.RemoveAll(o.dir))
 		}
 	}
-	return all
+	return failed
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
@@ -47,6 +48,7 @@ type machine struct {
 	free      func() // Gives back what was reserved.
 	listeners []net.Listener
 
+	begun  atomic.Bool   // It was told what it is.
 	slots  chan struct{} // One for each call that runs.
 	ending chan struct{} // Closed when no call may begin any more.
 	gone   chan struct{} // Closed when it has ended and everything is free.
@@ -347,8 +349,8 @@ func (m *machine) listenReady(l net.Listener, ready chan<- guest.Ready) {
 			first = false
 			continue
 		}
-		if r.Configured {
-			continue
+		if r.Configured || ready == nil && !m.begun.Load() {
+			continue // Nothing to do, or a copy that is being told what it is.
 		}
 		m.e.s.log.Info("guest has booted anew", "item_hash", m.e.spec)
 		ctx, cancel := context.WithTimeout(m.e.s.ctx, m.e.s.cfg.ConfigTimeout)

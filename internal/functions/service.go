@@ -120,6 +120,8 @@ type Service struct {
 	end  context.CancelFunc
 	work sync.WaitGroup // Goroutines of machines.
 
+	trimming sync.Mutex // Held while logs are looked through.
+
 	mu       sync.Mutex
 	entries  map[message.ItemHash]*entry // guarded by mu
 	draining bool                        // guarded by mu

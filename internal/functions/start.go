@@ -86,6 +86,7 @@ func (s *Service) startPlan(ctx context.Context, e *entry, p *plan) (_ *machine,
 	if err := s.bring(ctx, m, spec); err != nil {
 		return nil, err
 	}
+	m.begun.Store(true)
 	now := time.Now()
 	m.startedAt, m.idleAt, m.checkedAt = now, now, now
 	return m, nil

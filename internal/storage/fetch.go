@@ -11,9 +11,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/internal/flight"
+	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
 	"github.com/aleph-onchain/aleph-onchain/internal/p2p"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -111,9 +114,10 @@ func (k *Keeper) Fetch(ctx context.Context, hash message.ItemHash) (blob.Info, e
 // FetchFrom makes the blob be here: at once if it is, else from peers. Callers
 // that want the same blob share one transfer, which ends when the last of them
 // gives up. Without a peer that has the blob the error is errs.Unavailable;
-// without room for it, also after what need not stay is gone, errs.Exhausted.
+// without room for it, also after what need not stay is gone, errs.Exhausted. A file
+// of IPFS becomes the blob that the result names; see FetchContent.
 func (k *Keeper) FetchFrom(ctx context.Context, hash message.ItemHash, opts FetchOptions) (blob.Info, error) {
-	info, err := k.blobs.Use(hash, time.Now())
+	info, err := k.use(hash)
 	if err == nil || errs.KindOf(err) != errs.NotFound {
 		return info, err
 	}
@@ -131,10 +135,22 @@ func (k *Keeper) FetchFrom(ctx context.Context, hash message.ItemHash, opts Fetc
 	return info, nil
 }
 
+// use notes that the blob is used, if it is here.
+func (k *Keeper) use(hash message.ItemHash) (blob.Info, error) {
+	name := k.Blob(hash)
+	if k.names != nil && name.Type() == message.IPFS {
+		if _, err := ipfs.ParseCID(string(name)); err != nil {
+			return blob.Info{}, err
+		}
+		return blob.Info{}, errs.New(errs.NotFound, "no blob is known to be %s", name)
+	}
+	return k.blobs.Use(name, time.Now())
+}
+
 // transfer fetches the blob into the store.
 func (k *Keeper) transfer(ctx context.Context, hash message.ItemHash, sources []p2p.PeerID) (_ blob.Info, err error) {
 	// Another transfer may have ended between the caller's look and now.
-	if info, err := k.blobs.Use(hash, time.Now()); err == nil {
+	if info, err := k.use(hash); err == nil {
 		return info, nil
 	}
 	start := time.Now()
@@ -144,12 +160,23 @@ func (k *Keeper) transfer(ctx context.Context, hash message.ItemHash, sources []
 	}
 	defer func() { err = errors.Join(err, w.Abort()) }()
 	t := &transfer{k: k, hash: hash, w: w}
+	if hash.Type() == message.IPFS {
+		if t.content, err = newContent(hash); err != nil {
+			return blob.Info{}, err
+		}
+	}
 	from, err := t.fromAny(ctx, sources)
 	if err != nil {
 		k.fetches.WithLabelValues("failed").Inc()
 		return blob.Info{}, err
 	}
-	info, err := w.Commit(hash)
+	name := w.Sum()
+	if t.content != nil {
+		if err := k.names.note(t.content.id, name); err != nil {
+			return blob.Info{}, err
+		}
+	}
+	info, err := w.Commit(name)
 	if err != nil {
 		return blob.Info{}, err
 	}
@@ -202,6 +229,8 @@ type transfer struct {
 	k     *Keeper
 	hash  message.ItemHash
 	w     *blob.Writer
+	// Set if hash is a CID: what w has is written to it too.
+	content *content
 	wrote []string // names of those who sent the bytes that w has
 	tried []source
 	inWay bool // a source failed while bytes of others were here, which may be more than there are
@@ -225,11 +254,15 @@ func (t *transfer) fromAny(ctx context.Context, sources []p2p.PeerID) (name stri
 		failures = append(failures, err)
 		return ok, nil
 	}
-	for _, find := range []func() []source{
+	finds := []func() []source{
 		func() []source { return t.ofPeers(sources) },
 		func() []source { return t.ofPeers(t.k.holders(ctx, t.hash, sources)) },
 		t.ofServers,
-	} {
+	}
+	if t.content != nil {
+		finds = finds[2:] // Peers know blobs only.
+	}
+	for _, find := range finds {
 		for _, s := range find() {
 			if slices.ContainsFunc(t.tried, func(o source) bool { return o.name == s.name }) {
 				continue
@@ -258,6 +291,9 @@ func (t *transfer) fromAny(ctx context.Context, sources []p2p.PeerID) (name stri
 	if err := errors.Join(failures...); err != nil {
 		return "", errs.New(errs.Unavailable, "%d peers and servers asked, none gave it: %w", len(t.tried), err)
 	}
+	if t.content != nil {
+		return "", errs.New(errs.Unavailable, "files of IPFS come from core channel nodes; name one in [corenode] servers")
+	}
 	return "", errs.New(errs.Unavailable, "no peer that is connected has it")
 }
 
@@ -265,10 +301,9 @@ func (t *transfer) fromAny(ctx context.Context, sources []p2p.PeerID) (name stri
 // reports whether the whole blob is here and verified.
 func (t *transfer) from(ctx context.Context, s source) (bool, error) {
 	if t.alone {
-		if err := t.w.Reset(); err != nil {
+		if err := t.reset(); err != nil {
 			return false, err
 		}
-		t.wrote = nil
 	}
 	var err error
 	for range resumesMax {
@@ -350,7 +385,7 @@ func (t *transfer) copy(r io.Reader, size int64) error {
 	for {
 		n, err := r.Read(buf)
 		if n > 0 {
-			if _, err := t.w.Write(buf[:n]); err != nil {
+			if err := t.write(buf[:n]); err != nil {
 				return err
 			}
 		}
@@ -367,21 +402,63 @@ func (t *transfer) copy(r io.Reader, size int64) error {
 	}
 }
 
+// write appends bytes.
+func (t *transfer) write(p []byte) error {
+	n, err := t.w.Write(p)
+	if t.content != nil {
+		_, cerr := t.content.Write(p[:n])
+		err = errors.Join(err, cerr)
+	}
+	return err
+}
+
 // verify compares the whole with its name. What does not match is thrown away.
 func (t *transfer) verify(name string) (bool, error) {
 	got := t.w.Sum()
-	if got == t.hash {
+	right, why := got == t.hash, fmt.Sprintf("bytes hash to %s", got)
+	if t.content != nil {
+		var err error
+		if right, err = t.content.Matches(); err != nil {
+			return false, err
+		}
+		why += ", which is not that file, or one that was not laid out as Kubo does it unasked (leaves of 256 KiB)"
+	}
+	if right {
 		return true, nil
 	}
 	senders := t.wrote
 	t.alone = t.alone || len(senders) > 1
-	t.k.log.Warn("source dropped", "item_hash", t.hash, "peer", name, "err", fmt.Sprintf("bytes hash to %s", got), "count", len(senders))
+	t.k.log.Warn("source dropped", "item_hash", t.hash, "peer", name, "err", why, "count", len(senders))
 	t.k.fetches.WithLabelValues("corrupt").Inc()
-	if err := t.w.Reset(); err != nil {
+	if err := t.reset(); err != nil {
 		return false, err
 	}
+	return false, errs.New(errs.Invalid, "from %v: %s", senders, why)
+}
+
+// reset forgets what came.
+func (t *transfer) reset() error {
+	if t.content != nil {
+		t.content.Reset()
+	}
 	t.wrote = nil
-	return false, errs.New(errs.Invalid, "bytes of peers %v hash to %s", senders, got)
+	return t.w.Reset()
+}
+
+// content is a file of IPFS as it comes.
+type content struct {
+	*ipfs.Matcher
+
+	id cid.Cid
+}
+
+func newContent(hash message.ItemHash) (*content, error) {
+	id, err := ipfs.ParseCID(string(hash))
+	if err != nil {
+		return nil, err
+	}
+	m, err := ipfs.NewMatcher(id)
+	return &content{m, id}, err
 }
 
 // holders asks the peers that are connected, and the bootstrap peers, who has

@@ -50,4 +50,4 @@ func (k *Keeper) fetching(hash message.ItemHash) bool { return k.flights.Has(has
 
 // Drop deletes a blob that is of no use as it is, so that the next Fetch brings
 // it anew.
-func (k *Keeper) Drop(hash message.ItemHash) error { return k.blobs.Delete(hash) }
+func (k *Keeper) Drop(hash message.ItemHash) error { return k.blobs.Delete(k.Blob(hash)) }

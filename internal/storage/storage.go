@@ -45,6 +45,7 @@ type Keeper struct {
 	fetches *prometheus.CounterVec // outcome
 	room    Room                   // nil deletes nothing; see Reclaim
 	servers []Server               // See AskServers.
+	names   *names                 // nil fetches no files of IPFS; see FetchContent
 
 	flights  flight.Group[message.ItemHash, blob.Info]
 	watchers watchers

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
@@ -62,7 +64,8 @@ func (s *Supervisor) Needed(ctx context.Context) (blob.Keep, error) {
 
 // imagesNeeded returns the images of machines, also of those that have ended
 // while their row is there, and of promises. The image of a promise is known
-// once it was asked for; if it goes before, it is fetched again.
+// once it was asked for; if it goes before, it is fetched again. They are under the names
+// that machines have for them, and under those by which they are kept.
 func (s *Supervisor) imagesNeeded(ctx context.Context) (map[message.ItemHash]bool, error) {
 	needed := map[message.ItemHash]bool{}
 	s.mu.Lock()
@@ -84,6 +87,9 @@ func (s *Supervisor) imagesNeeded(ctx context.Context) (map[message.ItemHash]boo
 		for _, file := range vm.Files {
 			needed[file] = true
 		}
+	}
+	for _, hash := range slices.Collect(maps.Keys(needed)) {
+		needed[s.parts.Images.Blob(hash)] = true
 	}
 	return needed, nil
 }

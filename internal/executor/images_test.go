@@ -150,3 +150,22 @@ func TestImagesOfMachinesAndPromisesAreNeeded(t *testing.T) {
 		}
 	})
 }
+
+// A file that is known by its CID stays under the name by which it is kept.
+func TestImagesAreNeededUnderTheNamesOfTheirBlobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		kept := message.HashOf([]byte("kept"))
+		w.src.blobs = map[message.ItemHash]message.ItemHash{imageHash(): kept}
+		s := w.supervisor()
+		if r := s.Accept(t.Context(), peerOf(t, coordinator), w.ask(1, nil)); !r.Accepted {
+			t.Fatalf("node declined: %s%s", r.Reason, r.Error)
+		}
+		defer w.run(s)()
+		time.Sleep(3 * time.Second)
+		needed, err := s.Needed(t.Context())
+		if err != nil || !needed(kept, time.Time{}) || !needed(imageHash(), time.Time{}) || needed(message.HashOf([]byte("other")), time.Time{}) {
+			t.Errorf("the image of a promise is not needed under both its names, or another is (%v)", err)
+		}
+	})
+}

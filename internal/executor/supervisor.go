@@ -50,6 +50,9 @@ type Images interface {
 	// returns where it is. It has checked the hash of one that has just come.
 	// progress is told bytes; total is 0 while it is not known.
 	Fetch(ctx context.Context, hash message.ItemHash, progress func(done, total int64)) (path string, err error)
+	// Blob returns the sha256 under which the file is kept and its image unpacked, or the
+	// hash as it is: that of a CID is known once the file has come.
+	Blob(hash message.ItemHash) message.ItemHash
 	// Drop deletes a file that has rotted, so that Fetch gets it anew.
 	Drop(hash message.ItemHash) error
 	// MakeRoom frees so many bytes of the disk by deleting files that are not

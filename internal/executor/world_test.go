@@ -543,6 +543,7 @@ type source struct {
 	fetched int   // images
 	dropped int   // images
 	room    []int64
+	blobs   map[message.ItemHash]message.ItemHash // under which names files are kept; most under their own
 }
 
 // imageBytes is a raw disk.
@@ -658,6 +659,15 @@ func (s *source) Fetch(ctx context.Context, hash message.ItemHash, progress func
 		return fail
 	})
 	return s.path, err
+}
+
+func (s *source) Blob(hash message.ItemHash) message.ItemHash {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if blob, ok := s.blobs[hash]; ok {
+		return blob
+	}
+	return hash
 }
 
 // Drop gives the image its bytes back, as the next Fetch would.

@@ -176,6 +176,28 @@ func BenchmarkAdd(b *testing.B) {
 }
 
 // BenchmarkSmall adds files of 1 KiB, each acknowledged when it is on the disk.
+// BenchmarkMatcher is what it costs to check a file that comes by its CID, beside the
+// sha256 of its bytes; see BenchmarkAdd.
+func BenchmarkMatcher(b *testing.B) {
+	const size = 64 << 20
+	id := newNode(b).add(b, noise(1, 1024), ipfs.V0).CID
+	b.SetBytes(size)
+	b.ReportAllocs()
+	buf := make([]byte, chunk)
+	for range b.N {
+		m, err := ipfs.NewMatcher(id)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.CopyBuffer(struct{ io.Writer }{m}, newStream(size), buf); err != nil {
+			b.Fatal(err)
+		}
+		if ok, err := m.Matches(); ok || err != nil {
+			b.Fatal(ok, err)
+		}
+	}
+}
+
 func BenchmarkSmall(b *testing.B) {
 	n := newNode(b)
 	data := noise(1, 1024)

@@ -2,7 +2,9 @@ package ipfs
 
 import (
 	"crypto/sha256"
+	"errors"
 	"slices"
+	"sync"
 
 	"github.com/ipfs/go-cid"
 
@@ -60,14 +62,24 @@ func (m *Matcher) Write(p []byte) (written int, err error) {
 		if len(m.chunk) < chunkSize {
 			break
 		}
-		for i := range m.shapes {
-			if err := m.shapes[i].leaf(m.chunk); err != nil {
-				return written, err
-			}
+		if err := m.leaf(); err != nil {
+			return written, err
 		}
 		m.chunk = m.chunk[:0]
 	}
 	return written, nil
+}
+
+// leaf links the leaf of the bytes that wait, in all shapes at once: hashing is what
+// takes the time.
+func (m *Matcher) leaf() error {
+	var wg sync.WaitGroup
+	failed := make([]error, len(m.shapes))
+	for i := range m.shapes {
+		wg.Go(func() { failed[i] = m.shapes[i].leaf(m.chunk) })
+	}
+	wg.Wait()
+	return errors.Join(failed...)
 }
 
 // leaf links the leaf of these bytes.

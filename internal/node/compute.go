@@ -57,6 +57,9 @@ func (n *Node) addCompute(ctx context.Context) error {
 		}
 		n.storage.AskServers(servers...)
 	}
+	if err := n.storage.FetchContent(n.cfg.Dir("cids")); err != nil {
+		return err
+	}
 	exec, err := executor.New(n.cfg.Executor, executor.Self{
 		NodeID: n.id, Key: n.keys.Signer, Domain: n.jobDomain(), PeerID: string(n.host.ID()), Endpoint: n.publicURL(), PublicIP: publicIP,
 		Accelerator: caps.Accelerator, Root: root, ImageCache: filepath.Join(filepath.Dir(root), "images"),

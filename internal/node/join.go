@@ -70,11 +70,15 @@ type images struct {
 
 // Fetch implements executor.Images.
 func (i images) Fetch(ctx context.Context, hash message.ItemHash, progress func(done, total int64)) (string, error) {
-	if _, err := i.keeper.FetchFrom(ctx, hash, storage.FetchOptions{Progress: progress}); err != nil {
+	info, err := i.keeper.FetchFrom(ctx, hash, storage.FetchOptions{Progress: progress})
+	if err != nil {
 		return "", err
 	}
-	return i.blobs.Path(hash)
+	return i.blobs.Path(info.Hash)
 }
+
+// Blob implements executor.Images.
+func (i images) Blob(hash message.ItemHash) message.ItemHash { return i.keeper.Blob(hash) }
 
 // Drop implements executor.Images.
 func (i images) Drop(hash message.ItemHash) error { return i.keeper.Drop(hash) }

@@ -4,8 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -174,6 +178,47 @@ func TestExecutorGetsMessagesAndImagesFromTheirKeepers(t *testing.T) {
 	}
 	if _, err := n.Messages().Message(ctx, message.HashOf([]byte("elsewhere"))); err == nil {
 		t.Error("a message that nobody has was found")
+	}
+}
+
+// A compute node has a file of IPFS from the first core channel node that sends the right
+// one, once, and machines open it under its sha256.
+func TestAComputeNodeFetchesFilesByCID(t *testing.T) {
+	const id = message.ItemHash("QmTSZuGYUpVrhMmC4duxRJbPtKXTUZyx73oebV8oRMiDTs") // Of the network's vectors.
+	data := strings.Repeat("x", 262_145)
+	var asked [2]atomic.Int32
+	var urls []string
+	for i, body := range []string{strings.Replace(data, "x", "y", 1), data} {
+		core := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/api/v0/storage/raw/"+string(id) {
+				http.Error(w, "404: Not Found", http.StatusNotFound)
+				return
+			}
+			asked[i].Add(1)
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(body))
+		}))
+		defer core.Close()
+		urls = append(urls, core.URL)
+	}
+	cfg, _ := join(t, chaintest.Start(t), config.Compute)
+	cfg.CoreNode.Servers = urls
+	sha := message.HashOf([]byte(data))
+	for _, start := range []string{"first", "second"} {
+		n, end := begin(t, cfg)
+		path, err := n.Images().Fetch(t.Context(), id, nil)
+		if err != nil {
+			t.Fatalf("%s start: %v", start, err)
+		}
+		if raw, err := os.ReadFile(path); err != nil || string(raw) != data || filepath.Base(path) != string(sha) {
+			t.Errorf("%s start: %d bytes at %s, %v", start, len(raw), path, err)
+		}
+		if blob := n.Images().Blob(id); blob != sha {
+			t.Errorf("%s start: it is kept as %s", start, blob)
+		}
+		if a, b := asked[0].Load(), asked[1].Load(); a != 1 || b != 1 {
+			t.Errorf("%s start: the servers were asked %d and %d times, want once each", start, a, b)
+		}
+		end()
 	}
 }
 

@@ -2,7 +2,8 @@
 // needs them, and serves to others what is here.
 //
 // No peer is trusted: a blob becomes visible after its bytes hash to its name.
-// A peer that sends other bytes is not asked for that blob again.
+// A peer that sends other bytes is not asked for that blob again. A file of IPFS, which
+// compute nodes fetch from servers, becomes a blob after its bytes match its CID.
 //
 // It also deletes the files that no row pins any more; see Collector.
 package storage

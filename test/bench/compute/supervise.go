@@ -465,6 +465,9 @@ func (s *source) Fetch(context.Context, message.ItemHash, func(done, total int64
 	return s.image, nil
 }
 
+// Blob implements executor.Images.
+func (s *source) Blob(hash message.ItemHash) message.ItemHash { return hash }
+
 // Drop implements executor.Images.
 func (s *source) Drop(hash message.ItemHash) error {
 	return errs.New(errs.Internal, "image %s has changed while it was used", hash)

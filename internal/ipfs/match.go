@@ -15,10 +15,10 @@ import (
 // it was laid out as Kubo does it unasked. It keeps none of them: it holds less
 // than a leaf, and an unfinished node per level. Use NewMatcher.
 type Matcher struct {
-	want  cid.Cid
+	want   cid.Cid
 	shapes []shape
-	chunk []byte // of the leaf that is not full yet
-	size  int64
+	chunk  []byte // of the leaf that is not full yet
+	size   int64
 }
 
 // shape is one way to lay out a file.

@@ -48,8 +48,10 @@ func TestMatcherKnowsTheFilesOfGoldens(t *testing.T) {
 				write(t, m, rest[:n])
 				rest = rest[n:]
 			}
-			if !matches(t, m) || !matches(t, m) {
-				t.Errorf("%s is not found to be %s", v.Name, spelling)
+			for range 2 { // Asking changes nothing.
+				if !matches(t, m) {
+					t.Errorf("%s is not found to be %s", v.Name, spelling)
+				}
 			}
 			write(t, m, []byte("y"))
 			if matches(t, m) {

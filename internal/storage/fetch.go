@@ -229,12 +229,12 @@ type transfer struct {
 	k     *Keeper
 	hash  message.ItemHash
 	w     *blob.Writer
-	// Set if hash is a CID: what w has is written to it too.
-	content *content
 	wrote []string // names of those who sent the bytes that w has
 	tried []source
 	inWay bool // a source failed while bytes of others were here, which may be more than there are
 	alone bool // bytes of two sources made a bad whole: one at a time from now on
+
+	content *content // Set if hash is a CID: what w has is written to it too.
 }
 
 // fromAny tries the given sources, then every peer that says it has the blob, then

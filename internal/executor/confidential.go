@@ -213,7 +213,7 @@ func (s *Supervisor) Certificates(ctx context.Context) ([]byte, error) {
 
 // Initialize starts a confidential machine with the session of its owner, and waits until
 // its process is up. errs.Invalid means that the session is none, or that the platform did
-// not take it.
+// not take it, and errs.Conflict that the machine is stopped and starts by no session.
 func (s *Supervisor) Initialize(ctx context.Context, spec message.ItemHash, session, godh []byte) error {
 	for _, part := range []struct {
 		name string
@@ -226,8 +226,7 @@ func (s *Supervisor) Initialize(ctx context.Context, spec message.ItemHash, sess
 		}
 	}
 	now := &state.Session{Session: bytes.TrimSpace(session), GODH: bytes.TrimSpace(godh), At: time.Now().UTC()}
-	err := s.editLease(ctx, spec, func(l *state.Lease, _ uint64) { l.Session = now })
-	if err != nil {
+	if err := s.setSession(ctx, spec, now); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, upMax)
@@ -247,6 +246,27 @@ func (s *Supervisor) Initialize(ctx context.Context, spec message.ItemHash, sess
 			return false, errs.New(errs.Invalid, "the machine did not start with this session: %s", vm.Detail)
 		}
 		return false, nil
+	})
+}
+
+// setSession keeps the session of a machine that is to start.
+func (s *Supervisor) setSession(ctx context.Context, spec message.ItemHash, session *state.Session) error {
+	return s.db.Update(ctx, func(tx *state.Tx) error {
+		l, err := tx.Lease(ctx, spec)
+		if err != nil {
+			return err
+		}
+		vm, err := tx.VM(ctx, spec)
+		switch {
+		case err != nil:
+			return err
+		case !l.Open():
+			return errs.New(errs.NotFound, "machine %s has ended", spec)
+		case vm.Halt != nil && !vm.Halt.Again:
+			return errs.New(errs.Conflict, "machine %s is stopped: start it, then send its session", spec)
+		}
+		l.Session = session
+		return tx.PutLease(ctx, *l)
 	})
 }
 

@@ -179,6 +179,9 @@ func TestAConfidentialMachineStartsWithTheSessionOfItsOwner(t *testing.T) {
 		if _, err := s.Stop(ctx, spec, "its owner"); err != nil {
 			t.Fatal(err)
 		}
+		if err := s.Initialize(ctx, spec, ofOwner(128), ofOwner(2084)); errs.KindOf(err) != errs.Conflict {
+			t.Errorf("a session for a machine that is stopped: %v", err)
+		}
 		if err := s.Request(ctx, spec); err != nil {
 			t.Fatal(err)
 		}

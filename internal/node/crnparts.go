@@ -350,7 +350,7 @@ func (e executions) execution(ctx context.Context, v *state.View, vm state.VM) (
 		}
 		x.RootfsBytes = instance.Rootfs.SizeMiB << 20
 		x.Confidential = instance.Environment.TrustedExecution != nil
-		x.AwaitingOwner = x.Confidential && l.Session == nil
+		x.AwaitingOwner = x.Confidential && awaitsOwner(vm, l)
 	case !errors.Is(err, errs.NotFound):
 		return nil, err
 	default:
@@ -364,6 +364,12 @@ func (e executions) execution(ctx context.Context, v *state.View, vm state.VM) (
 	}
 	x.Network, err = e.place(vm)
 	return x, err
+}
+
+// awaitsOwner reports whether a confidential machine waits for nothing but the session
+// of its owner. Its row says that it did also when it has stopped, or is made anew.
+func awaitsOwner(vm state.VM, l *state.Lease) bool {
+	return vm.AwaitsOwner && vm.State == state.VMPreparing && vm.Halt == nil && l.Open() && l.Session == nil
 }
 
 // place is where a machine is reached; nil while it has no addresses.

@@ -98,3 +98,6 @@ func (i *identity) Find(ctx context.Context) error {
 	i.asked = time.Time{}
 	return i.find(ctx)
 }
+
+// AwaitsOwner reports whether a machine waits for the session of its owner.
+func AwaitsOwner(vm state.VM, l *state.Lease) bool { return awaitsOwner(vm, l) }

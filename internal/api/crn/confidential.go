@@ -86,7 +86,7 @@ func (s *Server) measurement(c *call) error {
 	if !e.Confidential || s.parts.Confidential == nil {
 		return s.refuseCode(c, "not_confidential", "Instance is not a confidential instance")
 	}
-	if e.AwaitingOwner {
+	if e.AwaitingOwner || e.stopped() {
 		return refuse(http.StatusForbidden, "Operation not running")
 	}
 	m, err := s.parts.Confidential.Measurement(c.r.Context(), e.Hash)
@@ -126,7 +126,7 @@ func (s *Server) inject(c *call) error {
 		return s.wrongBody(c, wrongValue("Value is not base64", nil, "packet_header"))
 	case !e.Confidential || s.parts.Confidential == nil:
 		return s.refuseCode(c, "not_confidential", "Instance is not a confidential instance")
-	case e.AwaitingOwner:
+	case e.AwaitingOwner || e.stopped():
 		return refuse(http.StatusForbidden, "Operation not running")
 	}
 	status, err := s.parts.Confidential.Inject(c.r.Context(), e.Hash, Secret{*in.PacketHeader, *in.Secret})

@@ -89,6 +89,9 @@ func TestPublishedClientsAreUnderstood(t *testing.T) {
 func TestOwnersOperate(t *testing.T) {
 	const ref = string(deca)
 	stopped := func(e *crn.Execution) { e.Running, e.Times.Stopped = false, clock(); e.Times.Stopping = clock() }
+	fetches := func(e *crn.Execution) {
+		e.Running, e.Times = false, crn.Times{Defined: clock(), Preparing: clock()}
+	}
 	tests := []struct {
 		name, method, path, body string
 		change                   func(*crn.Execution)
@@ -96,6 +99,7 @@ func TestOwnersOperate(t *testing.T) {
 		answer, asked            string
 	}{
 		{"stop", "POST", "/stop", "", nil, 200, "Stopped VM with ref " + ref, "stop " + ref},
+		{"stop before its disks are here", "POST", "/stop", "", fetches, 200, "Stopped VM with ref " + ref, "stop " + ref},
 		{"stop again", "POST", "/stop", "", stopped, 200, "Already stopped, nothing to do", ""},
 		{"start", "POST", "/start", "", stopped, 200, "Started VM with ref " + ref, "resume " + ref},
 		{"start of one that runs", "POST", "/start", "", nil, 200, "Already running, nothing to do", ""},

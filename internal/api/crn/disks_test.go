@@ -202,7 +202,12 @@ func TestConfidential(t *testing.T) {
 	if w.session != "s|g" {
 		t.Errorf("initialized with %q", w.session)
 	}
-	e.AwaitingOwner, e.Running = false, true
+	times := e.Times
+	e.AwaitingOwner, e.Times = false, crn.Times{Defined: times.Defined, Preparing: times.Preparing}
+	w.want(look(), 425, `{"error":"VM is starting, try again shortly"}`)
+	e.Times.Stopping = time.Now()
+	w.want(look(), 403, `{"error":"Operation not running"}`)
+	e.Times, e.Running = times, true
 	w.want(form(map[string]string{"session": "s", "godh": "g"}), 400, `{"code":"vm_running","description":"Operation not allowed, instance already running"}`)
 	w.want(owner.sign(t, request("POST", machine+"/backup", "")), 400, `{"error":"Backup is not supported for confidential VMs"}`)
 	w.want(look(), 425, `{"error":"VM is starting, try again shortly"}`)

@@ -58,7 +58,7 @@ func (s *Server) stop(c *call) error {
 	if err != nil {
 		return err
 	}
-	if !e.Running && !e.Starting() && !e.AwaitingOwner {
+	if !e.Running && !e.comesUp() && !e.AwaitingOwner {
 		s.text(c, http.StatusOK, "Already stopped, nothing to do")
 		return nil
 	}

@@ -51,8 +51,16 @@ type Execution struct {
 
 // Starting reports whether it is asked to run and does not yet.
 func (e *Execution) Starting() bool {
-	return !e.Times.Starting.IsZero() && e.Times.Started.IsZero() && e.Times.Stopping.IsZero()
+	return !e.Times.Starting.IsZero() && e.Times.Started.IsZero() && !e.stopped()
 }
+
+// comesUp reports whether it will run, though its process may not be there yet.
+func (e *Execution) comesUp() bool {
+	return e.Starting() || !e.Times.Preparing.IsZero() && e.Times.Started.IsZero() && !e.stopped()
+}
+
+// stopped reports whether it was stopped since it was last asked to run.
+func (e *Execution) stopped() bool { return !e.Times.Stopping.IsZero() }
 
 // Times is when an execution came to a stage, zero if it did not.
 type Times struct {

@@ -3,7 +3,6 @@ package corenode
 import (
 	"context"
 	"encoding/json"
-	"slices"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
 	"github.com/aleph-onchain/aleph-onchain/protocol/authz"
@@ -41,28 +40,24 @@ func (c *Client) ListedNode(ctx context.Context, authority, domain, reward strin
 	if err := json.Unmarshal(raw, &list); err != nil {
 		return "", errs.New(errs.Unavailable, "the list of nodes of %s: %w", authority, err)
 	}
-	nodes := list.Nodes[:0]
+	var own, others []listedNode
 	for _, n := range list.Nodes {
-		hash, err := message.ParseItemHash(n.Hash)
-		if err != nil || !isSame(n.Address, want) {
-			continue
-		}
-		// The list says where it is now, the message by whom it was registered.
-		is, err := c.registers(ctx, hash, n.Owner, want, true)
-		if err != nil {
-			return "", err
-		}
-		if is {
-			nodes = append(nodes, n)
+		switch _, err := message.ParseItemHash(n.Hash); {
+		case err != nil || !isSame(n.Address, want):
+		case reward != "" && (authz.Same(n.Stream, reward) || authz.Same(n.Reward, reward)):
+			own = append(own, n)
+		default:
+			others = append(others, n)
 		}
 	}
-	if len(nodes) > 1 && reward != "" {
-		own := slices.DeleteFunc(slices.Clone(nodes), func(n listedNode) bool {
-			return !authz.Same(n.Stream, reward) && !authz.Same(n.Reward, reward)
-		})
-		if len(own) > 0 {
-			nodes = own
-		}
+	// Those of others are looked at when there is no own one: what a stranger lists at
+	// this domain, and cannot be read, must not fail the search.
+	nodes, err := c.registered(ctx, own, want)
+	if err == nil && len(nodes) == 0 {
+		nodes, err = c.registered(ctx, others, want)
+	}
+	if err != nil {
+		return "", err
 	}
 	switch len(nodes) {
 	case 0:
@@ -72,4 +67,19 @@ func (c *Client) ListedNode(ctx context.Context, authority, domain, reward strin
 	default:
 		return "", errs.New(errs.Conflict, "the list of nodes has %d compute nodes at %s: set the hash of the node", len(nodes), want)
 	}
+}
+
+// registered returns those that their owner has registered: the list says where a node is
+// now, the message by whom it was registered.
+func (c *Client) registered(ctx context.Context, nodes []listedNode, want string) (out []listedNode, err error) {
+	for _, n := range nodes {
+		is, err := c.registers(ctx, message.ItemHash(n.Hash), n.Owner, want, true)
+		if err != nil {
+			return nil, err
+		}
+		if is {
+			out = append(out, n)
+		}
+	}
+	return out, nil
 }

@@ -9,6 +9,8 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -398,6 +400,21 @@ func TestANodeFindsItselfInTheListOfNodes(t *testing.T) {
 	find("listed twice, of one receiver", "0xa", mine, "")
 	find("listed twice, of two rewards", "0xreward", "", errs.Conflict)
 	find("listed twice, of nobody", "0xC", "", errs.Conflict)
+	to, err := url.Parse(n.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxied := httputil.NewSingleHostReverseProxy(to)
+	unreadable := open(t, &network{servers: map[string]http.HandlerFunc{"a": func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, string(theirs)) {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		proxied.ServeHTTP(w, r)
+	}}})
+	if got, err := unreadable.ListedNode(t.Context(), addressOf(authority), "node.example", "0xA"); err != nil || got != mine {
+		t.Errorf("a stranger's entry that cannot be read: node %q, %v, want %q", got, err, mine)
+	}
 	list(entry(mine, other, "https://node.example", "0xA"))
 	find("a lie about the owner", "", "", errs.NotFound)
 	list(entry(hash, owner, "https://node.example", "0xA"), entry("../x", owner, "https://node.example", "0xA"))

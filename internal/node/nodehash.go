@@ -25,6 +25,9 @@ const (
 	// node, and identityLife how often after that.
 	identityEvery = 5 * time.Minute
 	identityLife  = time.Hour
+	// identityMisses is how many lists in a row must lack the node before its hash is
+	// forgotten: one that was just made anew may lack any node.
+	identityMisses = 3
 )
 
 // identity is the message under which the message network knows this node: that of the
@@ -36,9 +39,10 @@ type identity struct {
 	owners [2]string // Whose the list of nodes is; to whom streams flow, "" for nobody.
 	log    *slog.Logger
 
-	mu    sync.Mutex
-	hash  message.ItemHash // "" while it is not known; guarded by mu
-	asked time.Time        // When it was found last; guarded by mu
+	mu     sync.Mutex
+	hash   message.ItemHash // "" while it is not known; guarded by mu
+	asked  time.Time        // When it was found last; guarded by mu
+	missed int              // How often in a row it was not found; guarded by mu
 }
 
 // registry tells which nodes are registered; corenode.Client does.
@@ -102,6 +106,10 @@ func (i *identity) find(ctx context.Context) error {
 	}
 	switch {
 	case errors.Is(err, errs.NotFound):
+		if i.misses() < identityMisses && known != "" {
+			i.log.Warn("the message network does not show this node", "domain", i.domain, "node_hash", known)
+			return nil
+		}
 		hash = ""
 	case errors.Is(err, errs.Conflict):
 		i.log.Warn("several nodes are registered at this node's domain: set [executor] node_hash", "domain", i.domain, "node_hash", known, "err", err)
@@ -111,6 +119,9 @@ func (i *identity) find(ctx context.Context) error {
 	}
 	i.mu.Lock()
 	i.hash, i.asked = hash, time.Now()
+	if hash != "" {
+		i.missed = 0
+	}
 	i.mu.Unlock()
 	if hash == known {
 		return nil
@@ -126,4 +137,12 @@ func (i *identity) find(ctx context.Context) error {
 		return fmt.Errorf("keep hash of the node: %w", err)
 	}
 	return nil
+}
+
+// misses counts that the node was not found, and returns how often in a row it was not.
+func (i *identity) misses() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.missed++
+	return i.missed
 }

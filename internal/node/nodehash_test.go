@@ -47,7 +47,7 @@ func TestWhatIsKnownOfTheNodeStaysWhileNobodyCanSayMore(t *testing.T) {
 		{"nobody answers any more", registrations{listedErr: away}, one, true},
 		{"somebody else claims it", registrations{listedErr: several}, one, false},
 		{"registered anew", registrations{listed: other}, other, false},
-		{"dropped", registrations{listedErr: none, operatedErr: none}, "", false},
+		{"not in one list", registrations{listedErr: none, operatedErr: none}, other, false},
 	} {
 		i := node.NewIdentity(&step.says, file) // As after a restart.
 		if err := i.Find(t.Context()); (err != nil) != step.fails {
@@ -56,6 +56,20 @@ func TestWhatIsKnownOfTheNodeStaysWhileNobodyCanSayMore(t *testing.T) {
 		if got, known := i.NodeHash(); got != step.want || known != (step.want != "") {
 			t.Errorf("%s: %q, %v, want %q", step.name, got, known, step.want)
 		}
+	}
+	says := &registrations{listedErr: none, operatedErr: none}
+	i := node.NewIdentity(says, file)
+	for n, want := range []message.ItemHash{other, other, other, other, other, ""} {
+		if n == 2 { // What is between two begins the count anew.
+			says.listed, says.listedErr = other, nil
+		}
+		if err := i.Find(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := i.NodeHash(); got != want {
+			t.Errorf("list %d: %q, want %q", n, got, want)
+		}
+		says.listed, says.listedErr = "", none
 	}
 	if _, err := os.Stat(file); !os.IsNotExist(err) {
 		t.Errorf("what is kept of a node that was dropped: %v", err)

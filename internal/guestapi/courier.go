@@ -16,13 +16,18 @@ import (
 )
 
 const (
-	// waitingMax bounds the messages that wait for a core channel node.
-	waitingMax = 10_000
+	// ownMax and ownBytes bound the messages of one program that wait for a core channel
+	// node, and allBytes those of all: none takes the room of the others.
+	ownMax, ownBytes, allBytes = 256, 8 << 20, 64 << 20
 	// waitMin and waitMax bound the pause between two tries of one message, keepMax for
 	// how long it is tried: nodes refuse messages that are much older than they say.
 	waitMin, waitMax, keepMax = 2 * time.Second, 10 * time.Minute, 24 * time.Hour
 	// courierEvery is how often is looked what is due.
 	courierEvery = 5 * time.Second
+	// courierRest is from one pass to the next when rows wake it, as those of a pass do.
+	courierRest = 2 * time.Second
+	// courierBatch bounds the messages that are in memory at once.
+	courierBatch = 16
 )
 
 // Core takes messages into the message network; corenode.Client does.
@@ -51,8 +56,9 @@ func NewCourier(db *state.DB, core Core, log *slog.Logger) *Courier {
 	return &Courier{db: db, core: core, log: log, wake: db.Wake("core_messages"), now: time.Now}
 }
 
-// Publish implements Publisher. What it returns nil for is not lost.
-func (c *Courier) Publish(ctx context.Context, envelope json.RawMessage) error {
+// Publish implements Publisher. What it returns nil for is not lost; errs.Exhausted means
+// that too much waits already.
+func (c *Courier) Publish(ctx context.Context, program message.ItemHash, envelope json.RawMessage) error {
 	env, err := message.Parse(envelope)
 	if err != nil {
 		return errs.New(errs.Invalid, "read message: %w", err)
@@ -62,74 +68,78 @@ func (c *Courier) Publish(ctx context.Context, envelope json.RawMessage) error {
 	}
 	now := c.now().UTC()
 	return c.db.Update(ctx, func(tx *state.Tx) error {
-		all, err := tx.CoreMessages(ctx)
-		if err != nil {
+		if _, err := tx.CoreMessage(ctx, env.ItemHash); !errors.Is(err, errs.NotFound) {
+			return err // It is on its way.
+		}
+		own, all, err := tx.CoreLoads(ctx, program)
+		switch {
+		case err != nil:
 			return err
+		case own.Messages >= ownMax || own.Bytes+int64(len(envelope)) > ownBytes:
+			return errs.New(errs.Exhausted, "%d messages of the program wait for a core channel node already", own.Messages)
+		case all.Bytes+int64(len(envelope)) > allBytes:
+			return errs.New(errs.Exhausted, "%d messages of programs wait for a core channel node already", all.Messages)
 		}
-		for _, m := range all {
-			if m.Hash == env.ItemHash {
-				return nil // It is on its way.
-			}
-		}
-		if len(all) >= waitingMax {
-			return errs.New(errs.Exhausted, "%d messages wait for a core channel node already", len(all))
-		}
-		return tx.PutCoreMessage(ctx, state.CoreMessage{Hash: env.ItemHash, Envelope: envelope, At: now, Due: now})
+		return tx.PutCoreMessage(ctx, state.CoreMessage{Hash: env.ItemHash, Program: program, Envelope: envelope, At: now, Due: now})
 	})
 }
 
 // Run hands in messages until ctx ends.
 func (c *Courier) Run(ctx context.Context) error {
-	return loop.Every(ctx, c.log, courierEvery, courierEvery, c.wake, c.pass)
+	return loop.Spaced(ctx, c.log, loop.Pace{Interval: courierEvery, MaxDelay: courierEvery, Rest: courierRest}, c.wake, c.pass)
 }
 
-// pass hands in what is due.
+// pass hands in what is due, what is due longest first, and ends with the first message
+// that nobody takes: others would not be taken either, and each would wait for the
+// timeouts of all servers. That one is due later, so the next pass begins with another.
 func (c *Courier) pass(ctx context.Context) error {
-	all, err := c.db.CoreMessages(ctx)
-	if err != nil {
-		return fmt.Errorf("read messages to hand in: %w", err)
+	now := c.now()
+	for {
+		due, err := c.db.DueCoreMessages(ctx, now, courierBatch)
+		if err != nil {
+			return fmt.Errorf("read messages to hand in: %w", err)
+		}
+		for _, m := range due {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if taken, err := c.deliver(ctx, m); err != nil || !taken {
+				return err
+			}
+		}
+		if len(due) < courierBatch {
+			return nil
+		}
 	}
-	for _, m := range all {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if c.now().Before(m.Due) {
-			continue
-		}
-		if err := c.deliver(ctx, m); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // deliver tries one message once. That it is tried is written down before, so that after
-// a crash it is asked for.
-func (c *Courier) deliver(ctx context.Context, m state.CoreMessage) error {
+// a crash it is asked for. It reports whether the message is done with.
+func (c *Courier) deliver(ctx context.Context, m state.CoreMessage) (bool, error) {
 	if m.Tries > 0 {
 		// One that is gone was there.
 		if status, err := c.core.Standing(ctx, m.Hash); err == nil {
-			return c.done(ctx, m, "it is known", "status", status)
+			return true, c.done(ctx, m, "it is known", "status", status)
 		}
 	}
 	if c.now().Sub(m.At) > keepMax {
-		return c.done(ctx, m, "no core channel node took it for a day", "tries", m.Tries, "err", m.Detail)
+		return true, c.done(ctx, m, "no core channel node took it for a day", "tries", m.Tries, "err", m.Detail)
 	}
 	m.Tries++
 	m.Due = c.now().Add(min(waitMin<<min(m.Tries, 16), waitMax)).UTC()
 	if err := c.put(ctx, m); err != nil {
-		return err
+		return false, err
 	}
 	err := c.core.Post(ctx, m.Envelope)
 	switch {
 	case err == nil:
-		return c.done(ctx, m, "handed in", "tries", m.Tries)
+		return true, c.done(ctx, m, "handed in", "tries", m.Tries)
 	case errors.Is(err, errs.Invalid):
-		return c.done(ctx, m, "refused", "err", err)
+		return true, c.done(ctx, m, "refused", "err", err)
 	}
 	c.log.Debug("message of a program not handed in", "item_hash", m.Hash, "tries", m.Tries, "err", err)
 	m.Detail = err.Error()
-	return c.put(ctx, m)
+	return false, c.put(ctx, m)
 }
 
 func (c *Courier) put(ctx context.Context, m state.CoreMessage) error {

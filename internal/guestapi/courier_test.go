@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -96,7 +98,7 @@ func TestMessagesOfProgramsAreHandedInOnce(t *testing.T) {
 			at := time.Now()
 			courier := guestapi.NewCourier(db, c, slog.New(slog.DiscardHandler))
 			for range 2 { // A program that says it twice says it once.
-				if err := courier.Publish(t.Context(), raw); err != nil {
+				if err := courier.Publish(t.Context(), spec, raw); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -127,7 +129,7 @@ func TestWhatNobodyTakesIsGivenUpAfterADay(t *testing.T) {
 		c.answers = append(c.answers, answer{err: errs.New(errs.Unavailable, "away")})
 	}
 	courier := guestapi.NewCourier(db, c, slog.New(slog.DiscardHandler))
-	if err := courier.Publish(t.Context(), raw); err != nil {
+	if err := courier.Publish(t.Context(), spec, raw); err != nil {
 		t.Fatal(err)
 	}
 	begin := time.Now()
@@ -163,7 +165,7 @@ func TestOnlySignedMessagesAreKeptForCoreNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, bad := range []string{"{}", "nonsense", string(forged)} {
-		if err := courier.Publish(t.Context(), []byte(bad)); errs.KindOf(err) != errs.Invalid {
+		if err := courier.Publish(t.Context(), spec, []byte(bad)); errs.KindOf(err) != errs.Invalid {
 			t.Errorf("%.40s: %v, want it refused", bad, err)
 		}
 	}
@@ -181,7 +183,7 @@ func TestCourierWakesForAMessage(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended, wake := make(chan error, 1), db.Wake("core_messages")
 	go func() { ended <- courier.Run(ctx) }()
-	if err := courier.Publish(t.Context(), raw); err != nil {
+	if err := courier.Publish(t.Context(), spec, raw); err != nil {
 		t.Fatal(err)
 	}
 	for {
@@ -198,4 +200,95 @@ func TestCourierWakesForAMessage(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) || !c.known[hash] {
 		t.Errorf("Run ended with %v, known %v", err, c.known[hash])
 	}
+}
+
+// courierOf returns one of an empty database.
+func courierOf(t *testing.T, c guestapi.Core) (*guestapi.Courier, *state.DB) {
+	t.Helper()
+	db, err := state.Open(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return guestapi.NewCourier(db, c, slog.New(slog.DiscardHandler)), db
+}
+
+func TestAPassEndsWithTheFirstMessageThatNobodyTakes(t *testing.T) {
+	away := answer{err: errs.New(errs.Unavailable, "away")}
+	c := &core{known: map[message.ItemHash]bool{}, answers: []answer{away, away}}
+	courier, db := courierOf(t, c)
+	for n := range 40 {
+		_, raw := envelope(t, strconv.Itoa(n))
+		if err := courier.Publish(t.Context(), spec, raw); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := time.Now().Add(time.Second)
+	for _, step := range []struct {
+		after         time.Duration
+		posted, known int
+	}{{0, 1, 0}, {0, 2, 0}, {0, 40, 38}, {time.Minute, 42, 40}} {
+		if err := courier.PassAt(t.Context(), at.Add(step.after)); err != nil {
+			t.Fatal(err)
+		}
+		if c.posted != step.posted || len(c.known) != step.known {
+			t.Fatalf("posted %d times, %d known, want %d and %d", c.posted, len(c.known), step.posted, step.known)
+		}
+	}
+	if left, err := db.CoreMessages(t.Context()); err != nil || len(left) > 0 {
+		t.Errorf("%d are left, %v", len(left), err)
+	}
+}
+
+func TestOneProgramLeavesRoomToTheOthers(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		padding int
+		fit     int // How many of one program are taken.
+	}{{"many", 0, 256}, {"large", 150_000, 55}} {
+		t.Run(tt.name, func(t *testing.T) {
+			courier, _ := courierOf(t, &core{})
+			padding := strings.Repeat("x", tt.padding)
+			var first json.RawMessage
+			for n := range tt.fit {
+				_, raw := envelope(t, padding+strconv.Itoa(n))
+				if n == 0 {
+					first = raw
+				}
+				if err := courier.Publish(t.Context(), spec, raw); err != nil {
+					t.Fatalf("message %d: %v", n, err)
+				}
+			}
+			_, raw := envelope(t, padding+"more")
+			if err := courier.Publish(t.Context(), spec, raw); errs.KindOf(err) != errs.Exhausted {
+				t.Errorf("one more: %v, want it refused", err)
+			}
+			if err := courier.Publish(t.Context(), spec, first); err != nil {
+				t.Errorf("one that waits already: %v", err)
+			}
+			if err := courier.Publish(t.Context(), other, raw); err != nil {
+				t.Errorf("another program's: %v", err)
+			}
+		})
+	}
+}
+
+func TestAllProgramsTogetherAreBounded(t *testing.T) {
+	courier, _ := courierOf(t, &core{})
+	padding := strings.Repeat("x", 190_000)
+	for n := range 400 {
+		_, raw := envelope(t, padding+strconv.Itoa(n))
+		err := courier.Publish(t.Context(), message.HashOf([]byte(strconv.Itoa(n/40))), raw)
+		if errs.KindOf(err) == errs.Exhausted && n > 340 && n < 352 {
+			return
+		}
+		if err != nil {
+			t.Fatalf("message %d: %v", n, err)
+		}
+	}
+	t.Error("64 MiB are no bound")
 }

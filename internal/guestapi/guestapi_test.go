@@ -32,7 +32,7 @@ type network struct {
 	refuse    error
 }
 
-func (n *network) Publish(_ context.Context, raw json.RawMessage) error {
+func (n *network) Publish(_ context.Context, _ message.ItemHash, raw json.RawMessage) error {
 	n.published = append(n.published, string(raw))
 	return n.refuse
 }

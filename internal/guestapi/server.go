@@ -36,8 +36,8 @@ const (
 
 // Publisher takes in messages.
 type Publisher interface {
-	// Publish takes in a signed message, as a client's.
-	Publish(ctx context.Context, envelope json.RawMessage) error
+	// Publish takes in a signed message of a program, as a client's.
+	Publish(ctx context.Context, program message.ItemHash, envelope json.RawMessage) error
 }
 
 // Account signs for programs. It is an account of its own: what it signs is
@@ -346,7 +346,7 @@ func (g *guest) publish(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if err := g.publisher.Publish(r.Context(), raw); err != nil {
+	if err := g.publisher.Publish(r.Context(), g.spec, raw); err != nil {
 		var rejected *message.RejectError
 		if errors.As(err, &rejected) || errs.KindOf(err) == errs.Invalid {
 			tell(w, http.StatusUnprocessableEntity, err.Error())

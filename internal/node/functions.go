@@ -121,11 +121,10 @@ func (n *Node) openGuestAPI(core *corenode.Client) (*guestapi.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	var publisher guestapi.Publisher = announcer{n.ingest, n.blobs}
+	publisher := both{peers: announcer{n.ingest, n.blobs}, log: n.part("guestapi")}
 	if core != nil {
-		courier := guestapi.NewCourier(n.db, core, n.part("guestapi"))
-		n.add("courier", courier.Run)
-		publisher = both{publisher, courier, n.part("guestapi")}
+		publisher.core = guestapi.NewCourier(n.db, core, n.part("guestapi"))
+		n.add("courier", publisher.core.Run)
 	}
 	return guestapi.New(n.cfg.GuestAPI, cache, account, publisher, network, n.part("guestapi")), nil
 }
@@ -133,14 +132,17 @@ func (n *Node) openGuestAPI(core *corenode.Client) (*guestapi.Server, error) {
 // both tells peers of a message and hands it to core channel nodes. These judge it: a
 // compute node knows too little of the network to refuse a message.
 type both struct {
-	peers guestapi.Publisher
-	core  *guestapi.Courier
+	peers announcer
+	core  *guestapi.Courier // nil for none: then peers judge it.
 	log   *slog.Logger
 }
 
 // Publish implements guestapi.Publisher.
-func (b both) Publish(ctx context.Context, envelope json.RawMessage) error {
-	if err := b.core.Publish(ctx, envelope); err != nil {
+func (b both) Publish(ctx context.Context, program message.ItemHash, envelope json.RawMessage) error {
+	if b.core == nil {
+		return b.peers.Publish(ctx, envelope)
+	}
+	if err := b.core.Publish(ctx, program, envelope); err != nil {
 		return err
 	}
 	if err := b.peers.Publish(ctx, envelope); err != nil {

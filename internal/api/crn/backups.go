@@ -98,7 +98,8 @@ func (s *Server) showBackup(c *call, vm message.ItemHash, b *Backup) error {
 }
 
 // link is where anybody may download a backup for a day. It leads to the host and
-// port that the client has asked, which may be others than the node's own.
+// port that the client has asked, which may be others than the node's own. The node's
+// own name is reached by TLS, which a proxy ends; nothing ends it on localhost.
 func (s *Server) link(c *call, vm message.ItemHash, id string) string {
 	expires := s.now().Add(linkLife).Unix()
 	u := url.URL{
@@ -107,7 +108,8 @@ func (s *Server) link(c *call, vm message.ItemHash, id string) string {
 	}
 	if host := c.r.Host; host != "" && !strings.EqualFold(host, s.self.Domain) {
 		u.Host = host
-		if c.r.TLS == nil && c.r.Header.Get("X-Forwarded-Proto") != "https" {
+		own := strings.EqualFold(hostname(c.r), s.self.Domain) && !strings.EqualFold(s.self.Domain, DefaultConfig().Domain)
+		if !own && c.r.TLS == nil && c.r.Header.Get("X-Forwarded-Proto") != "https" {
 			u.Scheme = "http"
 		}
 	}

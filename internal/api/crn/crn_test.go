@@ -374,6 +374,7 @@ func (c inConfidential) Inject(_ context.Context, _ message.ItemHash, s crn.Secr
 
 // wallet is an owner with a key for the browser.
 type wallet struct {
+	domain  string // That it signs for.
 	address string
 	pubKey  string
 	session *ecdsa.PrivateKey
@@ -407,7 +408,7 @@ func newWallet(t testing.TB) *wallet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &wallet{address: address, session: session, pubKey: signedText(hex.EncodeToString(payload), sig)}
+	return &wallet{domain: domain, address: address, session: session, pubKey: signedText(hex.EncodeToString(payload), sig)}
 }
 
 func signedText(payload, signature string) string {
@@ -423,7 +424,7 @@ func (k *wallet) operation(t testing.TB, method, path string) string {
 	t.Helper()
 	k.n++ // No two are of one time.
 	payload, err := json.Marshal(map[string]string{
-		"time": clock().Add(time.Duration(k.n) * time.Microsecond).Format(time.RFC3339Nano), "method": method, "path": path, "domain": domain,
+		"time": clock().Add(time.Duration(k.n) * time.Microsecond).Format(time.RFC3339Nano), "method": method, "path": path, "domain": k.domain,
 	})
 	if err != nil {
 		t.Fatal(err)

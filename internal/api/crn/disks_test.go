@@ -67,12 +67,20 @@ func TestBackupsAreDownloadedByLink(t *testing.T) {
 
 	// Behind another name or port the link leads there.
 	w.backup = &crn.Backup{ID: id}
-	for _, host := range []string{"127.0.0.1:4020", domain + ":4020"} {
+	for host, want := range map[string]string{domain: "https://" + domain, domain + ":4020": "https://" + domain + ":4020", "127.0.0.1:4020": "http://127.0.0.1:4020"} {
 		r = owner.sign(t, request("GET", machine+"/backup", ""))
 		r.Host = host
-		if body := w.do(r).Body.String(); !strings.Contains(body, `"download_url":"http://`+host+`/control/`) {
+		if body := w.do(r).Body.String(); !strings.Contains(body, `"download_url":"`+want+`/control/`) {
 			t.Errorf("of %s the link is in %s", host, body)
 		}
+	}
+	local := newWorld(t, func(me *crn.Self, _ *crn.Parts) { me.Domain = "localhost" })
+	local.here[deca], local.backup = instance(owner.address), w.backup
+	owner.domain = "localhost"
+	r = owner.sign(t, request("GET", machine+"/backup", ""))
+	r.Host = "localhost:4020"
+	if body := local.do(r).Body.String(); !strings.Contains(body, `"download_url":"http://localhost:4020/control/`) {
+		t.Errorf("of a local node the link is in %s", body)
 	}
 }
 

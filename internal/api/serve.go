@@ -120,7 +120,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	slots, streams := make(chan struct{}, inFlightMax), make(chan struct{}, streamsMax)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start, id := time.Now(), strconv.FormatUint(seq.Add(1), 36)
-		rec := &recorder{ResponseWriter: w, status: http.StatusOK, slot: slots, streams: streams}
+		rec := &recorder{ResponseWriter: w, status: http.StatusOK, leave: func() { <-slots }, streams: streams}
 		rec.Header().Set("X-Request-Id", id)
 		rec.Header().Set("X-Content-Type-Options", "nosniff")
 		defer func() {
@@ -132,7 +132,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}()
 		select {
 		case slots <- struct{}{}:
-			defer func() { <-rec.slot }()
+			defer func() { rec.leave() }()
 			next.ServeHTTP(rec, r)
 		default:
 			Refuse(s.log, rec, r, errs.New(errs.Unavailable, "%d requests are being served already; try again", inFlightMax))
@@ -144,14 +144,37 @@ func (s *Server) guard(next http.Handler) http.Handler {
 // that it does not count among the requests in flight. It gives errs.Unavailable
 // when too many do so already; call it before the answer begins.
 func BeginStream(w http.ResponseWriter) error {
+	if rec := recorderOf(w); rec != nil {
+		return rec.beginStream()
+	}
+	return nil // Nobody counts.
+}
+
+// Move takes a request out of those in flight, once enter has given it a place
+// elsewhere, which it leaves when it is answered. Call it before the answer begins.
+func Move(w http.ResponseWriter, enter func() (leave func(), err error)) error {
+	rec := recorderOf(w)
+	if rec == nil {
+		return nil // Nobody counts.
+	}
+	leave, err := enter()
+	if err != nil {
+		return err
+	}
+	rec.leave()
+	rec.leave = leave
+	return nil
+}
+
+func recorderOf(w http.ResponseWriter) *recorder {
 	for {
 		switch t := w.(type) {
 		case *recorder:
-			return t.beginStream()
+			return t
 		case interface{ Unwrap() http.ResponseWriter }:
 			w = t.Unwrap()
 		default:
-			return nil // Nobody counts.
+			return nil
 		}
 	}
 }
@@ -176,18 +199,19 @@ type recorder struct {
 	bytes  int64
 	begun  bool
 
-	slot    chan struct{} // Where the request has its place.
-	streams chan struct{} // Where one that streams has it.
+	leave   func()        // Gives up the place that the request has.
+	streams chan struct{} // Where one that streams has its place.
+	stream  bool          // It does.
 }
 
 func (r *recorder) beginStream() error {
-	if r.slot == r.streams {
+	if r.stream {
 		return nil
 	}
 	select {
 	case r.streams <- struct{}{}:
-		<-r.slot
-		r.slot = r.streams
+		r.leave()
+		r.leave, r.stream = func() { <-r.streams }, true
 		return nil
 	default:
 		return errs.New(errs.Unavailable, "%d answers are being streamed already; try again later", streamsMax)

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,6 +154,20 @@ func TestStreamsDoNotCountAmongTheRequests(t *testing.T) {
 		}
 		wait(w, r)
 	})
+	var moved, left atomic.Int32
+	mux.HandleFunc("/visit", func(w http.ResponseWriter, r *http.Request) {
+		err := api.Move(w, func() (func(), error) {
+			if moved.Add(1) > 2 {
+				return nil, errs.New(errs.Unavailable, "too many visits")
+			}
+			return func() { left.Add(1) }, nil
+		})
+		if err != nil {
+			api.Refuse(slog.New(slog.DiscardHandler), w, r, err)
+			return
+		}
+		wait(w, r)
+	})
 	guarded := api.Guard(slog.New(slog.DiscardHandler), mux)
 	get := func(path string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
@@ -181,10 +196,15 @@ func TestStreamsDoNotCountAmongTheRequests(t *testing.T) {
 
 	enter("/follow", api.StreamsMax)
 	refused("/follow", "256 answers are being streamed already")
+	enter("/visit", 2)
+	refused("/visit", "too many visits")
 	enter("/wait", api.InFlightMax)
 	refused("/wait", "1024 requests are being served already")
 	close(end)
 	all.Wait()
+	if left.Load() != 2 {
+		t.Errorf("%d of 2 visits left", left.Load())
+	}
 
 	end = make(chan struct{})
 	enter("/follow", 1)

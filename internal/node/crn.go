@@ -104,9 +104,11 @@ func (n *Node) serveMachines(ctx context.Context, exec *executor.Supervisor, cor
 // isProducts reports whether a path is of the product's own interface rather than
 // of one that clients of the Aleph network know.
 func isProducts(path string) bool {
-	switch path {
-	case "/healthz", "/readyz", "/metrics":
-		return true
-	}
-	return strings.HasPrefix(path, "/api/v1/")
+	return isWatched(path) || strings.HasPrefix(path, "/api/v1/")
+}
+
+// isWatched reports whether a path is for what watches the node, and must be answered
+// whatever the domain name system does.
+func isWatched(path string) bool {
+	return path == "/healthz" || path == "/readyz" || path == "/metrics"
 }

@@ -87,6 +87,7 @@ func TestADomainOfAProgramHasAllPaths(t *testing.T) {
 		host, path string
 		status     int // 503: a program is called, and this node runs none; 404: the node has no such path.
 	}{
+		{"shop.example", "/healthz", 200}, // Nobody has asked yet whose it is.
 		{"shop.example", "/api/v1/nodes", 503},
 		{"SHOP.example.", "/api/v1/nodes", 503},
 		{"shop.example:8080", "/healthz", 503},

@@ -103,7 +103,7 @@ type knownDomain struct {
 
 // programOfDomain is the program that a text record of a domain names.
 func (s *Server) programOfDomain(ctx context.Context, domain string) (message.ItemHash, bool) {
-	domain = strings.TrimSuffix(strings.ToLower(domain), ".")
+	domain = plain(domain)
 	if s.parts.Resolver == nil || !strings.Contains(domain, ".") || len(domain) > 253 {
 		return "", false
 	}
@@ -113,7 +113,7 @@ func (s *Server) programOfDomain(ctx context.Context, domain string) (message.It
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	texts, err := s.parts.Resolver.LookupTXT(ctx, "_aleph-id."+domain)
+	texts, err := s.parts.Resolver.LookupTXT(ctx, "_aleph-id."+domain+".")
 	if err != nil {
 		s.log.Debug("domain not resolved", "domain", domain, "err", err)
 	}
@@ -126,6 +126,16 @@ func (s *Server) programOfDomain(ctx context.Context, domain string) (message.It
 	}
 	s.domains.end(domain, knownDomain{found, s.now().Add(life)})
 	return found, found != ""
+}
+
+// plain is the name of a domain in one form.
+func plain(domain string) string { return strings.TrimSuffix(strings.ToLower(domain), ".") }
+
+// leads reports whether a domain led to a program when it was last asked for.
+func (d *domains) leads(domain string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.known[plain(domain)].program != ""
 }
 
 // begin returns what is known of a domain. If nothing is, the caller asks and calls

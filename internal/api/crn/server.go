@@ -221,11 +221,15 @@ func (s *Server) Serves(r *http.Request) bool {
 }
 
 // LeadsToFunction reports whether the host of a request is a custom domain of a
-// function: then all paths are the function's. It may ask the domain name system.
-func (s *Server) LeadsToFunction(r *http.Request) bool {
+// function: then all paths are the function's. Unless it may ask the domain name
+// system, it goes by what is known.
+func (s *Server) LeadsToFunction(r *http.Request, ask bool) bool {
 	host := hostname(r)
 	if s.isOwn(host) {
 		return false
+	}
+	if !ask {
+		return s.domains.leads(host)
 	}
 	_, ok := s.programOfDomain(r.Context(), host)
 	return ok

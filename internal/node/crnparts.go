@@ -48,6 +48,7 @@ func (m machines) Allocate(ctx context.Context, want crn.Allocation) (*crn.Alloc
 	if err != nil {
 		return nil, err
 	}
+	m.domains.look()
 	out := &crn.Allocated{Stopped: got.Stopped, Failed: got.Failed}
 	if m.fns == nil {
 		for _, program := range want.Programs {
@@ -106,8 +107,11 @@ func (m machines) Admit(ctx context.Context, vm message.ItemHash, want *message.
 
 // Start implements crn.Machines.
 func (m machines) Start(ctx context.Context, vm message.ItemHash) error {
-	defer m.domains.look()
-	return m.exec.Request(ctx, vm)
+	err := m.exec.Request(ctx, vm)
+	if err == nil {
+		m.domains.look()
+	}
+	return err
 }
 
 // Resume implements crn.Machines.
@@ -125,8 +129,11 @@ func (m machines) Reserve(ctx context.Context, by string, want *message.Instance
 
 // UpdatePorts implements crn.Machines.
 func (m machines) UpdatePorts(ctx context.Context, vm message.ItemHash) error {
-	defer m.domains.look()
-	return m.exec.UpdatePorts(ctx, vm)
+	err := m.exec.UpdatePorts(ctx, vm)
+	if err == nil { // Anybody may ask for machines that are not here.
+		m.domains.look()
+	}
+	return err
 }
 
 // Stop implements crn.Machines.

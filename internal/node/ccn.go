@@ -44,7 +44,7 @@ func (n *Node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
-	case n.machines != nil && (n.machines.Serves(r) || !isProducts(r.URL.Path) || n.machines.LeadsToFunction(r)):
+	case n.machines != nil && (n.machines.Serves(r) || !isProducts(r.URL.Path) || n.machines.LeadsToFunction(r, !isWatched(r.URL.Path))):
 		n.machines.ServeHTTP(w, r)
 	case n.messages == nil:
 		n.handler.ServeHTTP(w, r)

@@ -16,6 +16,8 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,18 +37,38 @@ const (
 	sol   = "7xKXtg2CW87d97TXJSDpbD5jBkheTqA83TZRuJosgAsU"
 )
 
+// guest is a machine and where it is.
+type guest struct {
+	domains.Machine
+	domains.Place
+	down atomic.Bool
+}
+
 // world is who has which machine and which domain, and what of it can be asked.
 type world struct {
-	machines   []domains.Machine
+	machines   []*guest
 	aggregates map[string]string
 	texts      map[string][]string
 	away       bool // Core channel nodes.
 	dark       bool // The domain name system.
 }
 
-func (w *world) keeper(cfg domains.Config) *domains.Keeper {
+func (w *world) keeper(t *testing.T, cfg domains.Config) *domains.Keeper {
 	return domains.New(cfg, domains.Parts{
-		Machines: func(context.Context) ([]domains.Machine, error) { return w.machines, nil },
+		Machines: func(context.Context) (out []domains.Machine, err error) {
+			for _, g := range w.machines {
+				out = append(out, g.Machine)
+			}
+			return out, nil
+		},
+		Place: func(_ context.Context, spec message.ItemHash) (domains.Place, error) {
+			for _, g := range w.machines {
+				if g.Spec == spec && !g.down.Load() {
+					return g.Place, nil
+				}
+			}
+			return domains.Place{}, errs.New(errs.NotFound, "it is down")
+		},
 		Aggregate: func(_ context.Context, address, key string) (json.RawMessage, error) {
 			text, ok := w.aggregates[address]
 			switch {
@@ -58,7 +80,10 @@ func (w *world) keeper(cfg domains.Config) *domains.Keeper {
 			return json.RawMessage(text), nil
 		},
 		Texts: func(_ context.Context, name string) ([]string, error) {
-			texts, ok := w.texts[name]
+			texts, ok := w.texts[strings.TrimSuffix(name, ".")]
+			if !strings.HasSuffix(name, ".") {
+				t.Errorf("%q is asked for, which is looked for in domains of this host, too", name)
+			}
 			switch {
 			case w.dark:
 				return nil, &net.DNSError{Err: "timeout", IsTimeout: true}
@@ -70,11 +95,11 @@ func (w *world) keeper(cfg domains.Config) *domains.Keeper {
 	}, []string{"node.example", "localhost", ""}, slog.New(slog.DiscardHandler))
 }
 
-func machine(name, owner string, last byte) domains.Machine {
+func machine(name, owner string, last byte) *guest {
 	ip := netip.AddrFrom4([4]byte{172, 16, last, 2})
-	return domains.Machine{
-		Spec: message.HashOf([]byte(name)), Owner: owner, IP: ip,
-		Ports: map[uint16]netip.AddrPort{80: netip.AddrPortFrom(ip, 80), 443: netip.AddrPortFrom(ip, 443)},
+	return &guest{
+		Machine: domains.Machine{Spec: message.HashOf([]byte(name)), Owner: owner},
+		Place:   domains.Place{IP: ip, Ports: map[uint16]netip.AddrPort{80: netip.AddrPortFrom(ip, 80), 443: netip.AddrPortFrom(ip, 443)}},
 	}
 }
 
@@ -85,7 +110,7 @@ func entry(spec message.ItemHash) string {
 func TestADomainNeedsTheWordOfItsOwnerAndOfTheMachines(t *testing.T) {
 	one, two, three := machine("one", alice, 1), machine("two", bob, 2), machine("three", sol, 3)
 	w := &world{
-		machines: []domains.Machine{one, two, three},
+		machines: []*guest{one, two, three},
 		aggregates: map[string]string{
 			alice: `{"Shop.example":` + entry(one.Spec) + `,"gone.example":null,"bank.example":` + entry(one.Spec) + `,"node.example":` + entry(one.Spec) +
 				`,"others.example":` + entry(two.Spec) + `,"10.0.0.1":` + entry(one.Spec) + `,"bad host.example":` + entry(one.Spec) + `,"odd.example":[1],
@@ -99,29 +124,44 @@ func TestADomainNeedsTheWordOfItsOwnerAndOfTheMachines(t *testing.T) {
 			"_control.node.example": {alice}, "_control.others.example": {alice}, "_control.site.example": {alice}, "_control.10.0.0.1": {alice},
 		},
 	}
-	k := w.keeper(domains.DefaultConfig())
+	k := w.keeper(t, domains.DefaultConfig())
 	want := func(what string, routes map[string]netip.Addr) {
 		t.Helper()
 		if err := k.Look(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(routes, k.Routes(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		if diff := cmp.Diff(routes, k.Routes(t.Context()), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
 	}
 	all := map[string]netip.Addr{"shop.example": one.IP, "old.example": one.IP, "two.example": two.IP, "three.example": three.IP}
 	want("at first", all)
-	if to, ok := k.Find("SHOP.example.", domains.PortTLS); !ok || to != one.Ports[443] {
-		t.Errorf("shop.example leads to %v, %v", to, ok)
+	if way, err := k.Find(t.Context(), "SHOP.example.", domains.PortTLS); err != nil || way != (domains.Way{Spec: one.Spec, To: one.Ports[443]}) {
+		t.Errorf("shop.example leads to %v, %v", way, err)
 	}
 	for _, name := range []string{"", "example", "bank.example", "node.example", "10.0.0.1", "x.shop.example"} {
-		if to, ok := k.Find(name, domains.PortHTTP); ok {
-			t.Errorf("%q leads to %v", name, to)
+		if way, err := k.Find(t.Context(), name, domains.PortHTTP); !errors.Is(err, errs.NotFound) {
+			t.Errorf("%q leads to %v, %v", name, way, err)
 		}
 	}
-	if _, ok := k.Find("shop.example", 22); ok {
-		t.Error("a domain leads to port 22")
+	if way, err := k.Find(t.Context(), "shop.example", 22); !errors.Is(err, errs.Unavailable) {
+		t.Errorf("a domain leads to port 22: %v, %v", way, err)
 	}
+	// The next machine may get the address of one that is down: nothing leads there.
+	one.down.Store(true)
+	if way, err := k.Find(t.Context(), "shop.example", domains.PortHTTP); !errors.Is(err, errs.Unavailable) {
+		t.Errorf("the domain of a machine that is down leads to %v, %v", way, err)
+	}
+	if ip, ok := k.Routes(t.Context())["shop.example"]; ok {
+		t.Errorf("the domain of a machine that is down is shown to lead to %v", ip)
+	}
+	one.down.Store(false)
+	at := one.Ports[80]
+	one.Ports[80] = two.Ports[80]
+	if way, err := k.Find(t.Context(), "shop.example", domains.PortHTTP); err != nil || way.To != two.Ports[80] {
+		t.Errorf("the domain of a machine that has moved leads to %v, %v", way, err)
+	}
+	one.Ports[80] = at
 
 	w.away = true
 	want("while core channel nodes are away", all)
@@ -140,6 +180,50 @@ func TestADomainNeedsTheWordOfItsOwnerAndOfTheMachines(t *testing.T) {
 	want("one that names two", map[string]netip.Addr{"old.example": one.IP, "new.example": two.IP})
 	w.machines = w.machines[1:]
 	want("a machine ends", map[string]netip.Addr{"new.example": two.IP})
+}
+
+func TestAMachineHasOnlySoManyDomains(t *testing.T) {
+	one, two := machine("one", alice, 1), machine("two", alice, 2)
+	w := &world{machines: []*guest{one, two}, texts: map[string][]string{}}
+	all := []string{`"z.example":` + entry(two.Spec)}
+	w.texts["_control.z.example"] = []string{alice}
+	for i := range 40 {
+		name := fmt.Sprintf("a%d.example", i)
+		all = append(all, fmt.Sprintf("%q:%s", name, entry(one.Spec)))
+		w.texts["_control."+name] = []string{alice}
+	}
+	w.aggregates = map[string]string{alice: "{" + strings.Join(all, ",") + "}"}
+	k := w.keeper(t, domains.DefaultConfig())
+	if err := k.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := map[netip.Addr]int{}
+	for _, ip := range k.Routes(t.Context()) {
+		got[ip]++
+	}
+	if diff := cmp.Diff(map[netip.Addr]int{one.IP: 32, two.IP: 1}, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Errorf("domains by machine (-want +got):\n%s", diff)
+	}
+}
+
+func TestCrowdBoundsEachAndAll(t *testing.T) {
+	c := domains.NewCrowd[string](2, 3)
+	enter := func(key string, fits bool) func() {
+		t.Helper()
+		leave, err := c.Enter(key)
+		if (err == nil) != fits || err != nil && !errors.Is(err, errs.Unavailable) {
+			t.Fatalf("%s: %v, want room: %v", key, err, fits)
+		}
+		return leave
+	}
+	leave := enter("a", true)
+	enter("a", true)
+	enter("a", false)
+	enter("b", true)
+	enter("b", false)
+	leave()
+	enter("b", true)
+	enter("a", false)
 }
 
 // secure is a server of TLS that says its name to whoever has said something.
@@ -192,13 +276,15 @@ func TestTLSIsLedByNameAndNotOpened(t *testing.T) {
 	m := machine("one", alice, 1)
 	m.Ports[443] = inside
 	w := &world{
-		machines: []domains.Machine{m}, aggregates: map[string]string{alice: `{"shop.example":` + entry(m.Spec) + `}`},
+		machines: []*guest{m}, aggregates: map[string]string{alice: `{"shop.example":` + entry(m.Spec) + `}`},
 		texts: map[string][]string{"_control.shop.example": {alice}},
 	}
+	connections := domains.DefaultConfig().Connections
 	serve := func(fallback string) (addr string, stop func()) {
 		cfg := domains.DefaultConfig()
+		cfg.Connections = connections
 		cfg.TLSFallback = fallback
-		k := w.keeper(cfg)
+		k := w.keeper(t, cfg)
 		if err := k.Look(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -240,6 +326,26 @@ func TestTLSIsLedByNameAndNotOpened(t *testing.T) {
 	if got, err := talk(addr, "node.example", outsidePool); err != nil || got != "node.example heard 1048576 bytes" {
 		t.Errorf("the node answered %q, %v", got, err)
 	}
+	m.down.Store(true)
+	if got, err := talk(addr, "shop.example", insidePool); err == nil {
+		t.Errorf("a machine that is down answered %q", got)
+	}
+	m.down.Store(false)
+	stop()
+	// One machine takes not all: here it may have one of eight.
+	connections = 8
+	addr, stop = serve(outside.String())
+	held, err := tls.Dial("tcp", addr, &tls.Config{ServerName: "shop.example", RootCAs: insidePool, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := talk(addr, "shop.example", insidePool); err == nil {
+		t.Errorf("a machine that has all it may have answered %q", got)
+	}
+	if got, err := talk(addr, "node.example", outsidePool); err != nil || got == "" {
+		t.Errorf("while a machine is busy, the node answered %q, %v", got, err)
+	}
+	held.Close()
 	stop()
 	addr, stop = serve("")
 	if got, err := talk(addr, "node.example", outsidePool); err == nil {

@@ -32,29 +32,47 @@ const (
 const (
 	// aggregateKey is the key of the aggregate in which owners name their domains.
 	aggregateKey = "domains"
-	// ownerMax bounds the domains of one owner, nameMax the letters of a domain.
-	ownerMax, nameMax = 256, 253
+	// ownerMax bounds the domains of one owner, machineMax those of one machine, nameMax
+	// the letters of a domain.
+	ownerMax, machineMax, nameMax = 256, 32, 253
+	// rest is the time between two looks that somebody asks for: whose machine is here
+	// can ask as often as they like, and each look asks the network.
+	rest = 30 * time.Second
 	// lookups bounds the questions to the domain name system at one time, lookupMax how
 	// long one takes.
 	lookups, lookupMax = 8, 5 * time.Second
 )
 
-// Machine is a machine that is up.
+// Machine is a machine that is here, whether or not it runs.
 type Machine struct {
 	Spec  message.ItemHash
 	Owner string
-	IP    netip.Addr // Of the machine, as others are shown it.
+}
+
+// Place is where a machine is that runs.
+type Place struct {
+	IP netip.Addr // Of the machine, as others are shown it.
 	// Ports are where ports of the machine are reached from this host.
 	Ports map[uint16]netip.AddrPort
 }
 
+// Way is where a domain leads to.
+type Way struct {
+	Spec message.ItemHash // The machine.
+	To   netip.AddrPort   // Where its port is reached from this host.
+}
+
 // Parts are what a Keeper asks.
 type Parts struct {
-	// Machines returns the machines that are up.
+	// Machines returns the machines that are here.
 	Machines func(ctx context.Context) ([]Machine, error)
+	// Place returns where a machine is, or an error if it does not run. It is asked for
+	// each request: the next machine may have the addresses of one that is gone.
+	Place func(ctx context.Context, spec message.ItemHash) (Place, error)
 	// Aggregate returns the value of a key of an address's aggregate, or errs.NotFound.
 	Aggregate func(ctx context.Context, address, key string) (json.RawMessage, error)
-	// Texts returns the text records of a name; net.Resolver.LookupTXT does.
+	// Texts returns the text records of a name, which ends in a dot;
+	// net.Resolver.LookupTXT does.
 	Texts func(ctx context.Context, name string) ([]string, error)
 	// Wake has the domains looked at sooner; nil never does.
 	Wake <-chan struct{}
@@ -70,13 +88,13 @@ type Keeper struct {
 	looking sync.Mutex // held over a look
 
 	mu     sync.Mutex
-	routes map[string]Machine // By domain; guarded by mu
+	routes map[string]message.ItemHash // Machines by domain; guarded by mu
 }
 
 // New returns a Keeper that leads nothing yet. The names are those of the node itself,
 // which lead to no machine.
 func New(cfg Config, parts Parts, names []string, log *slog.Logger) *Keeper {
-	k := &Keeper{cfg: cfg, parts: parts, log: log, routes: map[string]Machine{}}
+	k := &Keeper{cfg: cfg, parts: parts, log: log, routes: map[string]message.ItemHash{}}
 	for _, name := range names {
 		if name, ok := normal(name); ok {
 			k.own = append(k.own, name)
@@ -87,32 +105,42 @@ func New(cfg Config, parts Parts, names []string, log *slog.Logger) *Keeper {
 
 // Run looks again and again who has which domain.
 func (k *Keeper) Run(ctx context.Context) error {
-	return loop.Every(ctx, k.log, k.cfg.Interval, k.cfg.Interval, k.parts.Wake, k.Look)
+	return loop.Spaced(ctx, k.log, loop.Pace{Interval: k.cfg.Interval, MaxDelay: k.cfg.Interval, Rest: rest}, k.parts.Wake, k.Look)
 }
 
 // Find returns where a port of the machine is reached that a domain leads to.
-func (k *Keeper) Find(name string, port uint16) (netip.AddrPort, bool) {
+// errs.NotFound means that the domain leads to no machine, errs.Unavailable that its
+// machine is not reached now.
+func (k *Keeper) Find(ctx context.Context, name string, port uint16) (Way, error) {
 	name, ok := normal(name)
-	if !ok {
-		return netip.AddrPort{}, false
-	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	m, ok := k.routes[name]
-	if !ok {
-		return netip.AddrPort{}, false
+	spec, known := k.routes[name]
+	k.mu.Unlock()
+	if !ok || !known {
+		return Way{}, errs.New(errs.NotFound, "nothing is at %.253q", name)
 	}
-	to, ok := m.Ports[port]
-	return to, ok
+	place, err := k.parts.Place(ctx, spec)
+	if err != nil {
+		k.log.Debug("domain leads to a machine that has no place", "domain", name, "job_id", spec, "err", err)
+		return Way{}, errs.New(errs.Unavailable, "the machine of this domain does not run")
+	}
+	to, ok := place.Ports[port]
+	if !ok {
+		return Way{}, errs.New(errs.Unavailable, "port %d of the machine of this domain is not forwarded", port)
+	}
+	return Way{Spec: spec, To: to}, nil
 }
 
-// Routes returns the addresses of machines by the domains that lead to them.
-func (k *Keeper) Routes() map[string]netip.Addr {
+// Routes returns the addresses of the machines that run by the domains that lead to them.
+func (k *Keeper) Routes(ctx context.Context) map[string]netip.Addr {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	out := make(map[string]netip.Addr, len(k.routes))
-	for name, m := range k.routes {
-		out[name] = m.IP
+	routes := maps.Clone(k.routes)
+	k.mu.Unlock()
+	out := make(map[string]netip.Addr, len(routes))
+	for name, spec := range routes {
+		if place, err := k.parts.Place(ctx, spec); err == nil {
+			out[name] = place.IP
+		}
 	}
 	return out
 }
@@ -136,14 +164,14 @@ func (k *Keeper) Look(ctx context.Context) error {
 	k.mu.Lock()
 	k.routes = routes
 	k.mu.Unlock()
-	for name, m := range routes {
-		if had[name].Spec != m.Spec {
-			k.log.Info("domain leads to a machine", "domain", name, "job_id", m.Spec)
+	for name, spec := range routes {
+		if had[name] != spec {
+			k.log.Info("domain leads to a machine", "domain", name, "job_id", spec)
 		}
 	}
-	for name, m := range had {
+	for name, spec := range had {
 		if _, ok := routes[name]; !ok {
-			k.log.Info("domain leads to no machine any more", "domain", name, "job_id", m.Spec)
+			k.log.Info("domain leads to no machine any more", "domain", name, "job_id", spec)
 		}
 	}
 	return nil
@@ -157,7 +185,7 @@ type claim struct {
 
 // claims reads what the owners of machines say. Of one who cannot be asked what was
 // known counts.
-func (k *Keeper) claims(ctx context.Context, machines []Machine, had map[string]Machine) []claim {
+func (k *Keeper) claims(ctx context.Context, machines []Machine, had map[string]message.ItemHash) []claim {
 	of := map[string][]Machine{}
 	for _, m := range machines {
 		owner := strings.ToLower(m.Owner)
@@ -173,7 +201,7 @@ func (k *Keeper) claims(ctx context.Context, machines []Machine, had map[string]
 			k.log.Debug("nobody said which domains an owner has", "owner", owner, "err", err)
 			for name, was := range had {
 				for _, m := range of[owner] {
-					if m.Spec == was.Spec {
+					if m.Spec == was {
 						out = append(out, claim{name, m})
 					}
 				}
@@ -193,6 +221,7 @@ func (k *Keeper) claimed(raw json.RawMessage, machines []Machine) []claim {
 		return nil
 	}
 	var out []claim
+	of := map[message.ItemHash]int{}
 	for _, text := range slices.Sorted(maps.Keys(all)) {
 		var entry *struct {
 			Type    string           `json:"type"`
@@ -207,9 +236,10 @@ func (k *Keeper) claimed(raw json.RawMessage, machines []Machine) []claim {
 			continue
 		}
 		i := slices.IndexFunc(machines, func(m Machine) bool { return m.Spec == entry.Target })
-		if i < 0 {
+		if i < 0 || of[entry.Target] == machineMax {
 			continue
 		}
+		of[entry.Target]++
 		if out = append(out, claim{name, machines[i]}); len(out) == ownerMax {
 			break
 		}
@@ -219,10 +249,10 @@ func (k *Keeper) claimed(raw json.RawMessage, machines []Machine) []claim {
 
 // confirmed are the claims that the domain itself confirms. One that was confirmed
 // stays while the domain name system does not answer.
-func (k *Keeper) confirmed(ctx context.Context, claims []claim, had map[string]Machine) map[string]Machine {
+func (k *Keeper) confirmed(ctx context.Context, claims []claim, had map[string]message.ItemHash) map[string]message.ItemHash {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	out := map[string]Machine{}
+	out := map[string]message.ItemHash{}
 	slots := make(chan struct{}, lookups)
 	for _, c := range claims {
 		slots <- struct{}{}
@@ -232,12 +262,12 @@ func (k *Keeper) confirmed(ctx context.Context, claims []claim, had map[string]M
 			if err != nil {
 				k.log.Debug("domain not confirmed", "domain", c.name, "err", err)
 				was, known := had[c.name]
-				ok = known && was.Spec == c.machine.Spec
+				ok = known && was == c.machine.Spec
 			}
 			if ok {
 				mu.Lock()
 				defer mu.Unlock()
-				out[c.name] = c.machine
+				out[c.name] = c.machine.Spec
 			}
 		})
 	}
@@ -250,7 +280,7 @@ func (k *Keeper) confirmed(ctx context.Context, claims []claim, had map[string]M
 func (k *Keeper) isOwner(ctx context.Context, c claim) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupMax)
 	defer cancel()
-	texts, err := k.parts.Texts(ctx, "_control."+c.name)
+	texts, err := k.parts.Texts(ctx, "_control."+c.name+".")
 	var dns *net.DNSError
 	if errors.As(err, &dns) && dns.IsNotFound {
 		return false, nil

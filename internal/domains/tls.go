@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/errs"
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 const (
@@ -25,6 +27,9 @@ const (
 	quietMax = 10 * time.Minute
 	// acceptPause is how long nobody is taken in after that failed.
 	acceptPause = 100 * time.Millisecond
+	// Of all connections one machine has at most one in machineShare and one client one
+	// in clientShare; one in fallbackShare is kept from machines, for the fallback.
+	machineShare, clientShare, fallbackShare = 8, 16, 4
 )
 
 // ServeTLS leads TLS connections to machines by the name that clients ask for, without
@@ -36,6 +41,10 @@ func (k *Keeper) ServeTLS(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
 	slots := make(chan struct{}, k.cfg.Connections)
+	led := led{
+		machines: NewCrowd[message.ItemHash](k.cfg.Connections/machineShare, k.cfg.Connections-k.cfg.Connections/fallbackShare),
+		clients:  NewCrowd[netip.Prefix](k.cfg.Connections/clientShare, k.cfg.Connections),
+	}
 	for {
 		select {
 		case slots <- struct{}{}:
@@ -59,27 +68,62 @@ func (k *Keeper) ServeTLS(ctx context.Context, l net.Listener) error {
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if err := k.lead(ctx, conn); err != nil {
+			if err := k.lead(ctx, conn, led); err != nil {
 				k.log.Debug("TLS connection not led", "peer", conn.RemoteAddr(), "err", err)
 			}
 		})
 	}
 }
 
+// led are the connections that are led.
+type led struct {
+	machines *Crowd[message.ItemHash]
+	clients  *Crowd[netip.Prefix]
+}
+
+// client is whom a connection is counted for: an address, or in IPv6 the network that
+// one client has. A proxy on this host speaks for many, and is not counted.
+func client(conn net.Conn) (netip.Prefix, bool) {
+	from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	addr := from.Addr().Unmap().WithZone("")
+	if err != nil || addr.IsLoopback() {
+		return netip.Prefix{}, false
+	}
+	bits := addr.BitLen()
+	if addr.Is6() {
+		bits = 64
+	}
+	of, err := addr.Prefix(bits)
+	return of, err == nil
+}
+
 // lead passes one connection on.
-func (k *Keeper) lead(ctx context.Context, conn net.Conn) error {
+func (k *Keeper) lead(ctx context.Context, conn net.Conn, led led) error {
 	defer func() { _ = conn.Close() }()                         // What was to be said was said.
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // The node ends.
+	if of, ok := client(conn); ok {
+		leave, err := led.clients.Enter(of)
+		if err != nil {
+			return err
+		}
+		defer leave()
+	}
 	name, hello, err := readHello(ctx, conn)
 	if err != nil {
 		return err
 	}
 	to := k.cfg.TLSFallback
-	if addr, ok := k.Find(name, PortTLS); ok {
-		to = addr.String()
-	}
-	if to == "" {
-		return errs.New(errs.NotFound, "nothing is at %.253q", name)
+	way, err := k.Find(ctx, name, PortTLS)
+	switch {
+	case err == nil:
+		leave, err := led.machines.Enter(way.Spec)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		to = way.To.String()
+	case !errors.Is(err, errs.NotFound) || to == "":
+		return err
 	}
 	dialer := net.Dialer{Timeout: dialMax}
 	machine, err := dialer.DialContext(ctx, "tcp", to)

@@ -39,8 +39,7 @@ func (p peersOf) Count() int { return len(p.host.Connected()) }
 // ServeHTTP implements http.Handler: two interfaces share one origin, as clients of
 // the message network know only one.
 func (n *Node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if machine, ok := n.domains.find(r, n); ok {
-		machine.ServeHTTP(w, r)
+	if n.domains.serve(w, r) {
 		return
 	}
 	switch {

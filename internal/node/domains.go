@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/netip"
 	"net/url"
-	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/api"
 	"github.com/aleph-onchain/aleph-onchain/internal/corenode"
@@ -18,14 +16,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
-)
-
-// How long machines may take to be reached and to answer, and idle connections to them
-// are kept.
-const (
-	machineDial = 5 * time.Second
-	machineMax  = 10 * time.Minute
-	machineIdle = time.Minute
+	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
 
 // addDomains adds what leads custom domains to machines of the message network; without
@@ -39,10 +30,11 @@ func (n *Node) addDomains(ctx context.Context, exec *executor.Supervisor, core *
 	if u, err := url.Parse(n.cfg.Node.PublicURL); err == nil {
 		names = append(names, u.Hostname())
 	}
+	here, log := reached{n.db, exec}, n.part("domains")
 	keeper := domains.New(n.cfg.Domains, domains.Parts{
-		Machines: reached{n.db, exec}.list, Aggregate: core.Aggregate, Texts: net.DefaultResolver.LookupTXT, Wake: wake,
-	}, names, n.part("domains"))
-	n.domains = &byDomain{keeper, wake}
+		Machines: here.list, Place: here.place, Aggregate: core.Aggregate, Texts: net.DefaultResolver.LookupTXT, Wake: wake,
+	}, names, log)
+	n.domains = &byDomain{keeper, newMachineProxy(log), wake}
 	n.add("domains", keeper.Run)
 	if n.cfg.Domains.TLSBind == "" {
 		return nil
@@ -64,7 +56,9 @@ func (n *Node) addDomains(ctx context.Context, exec *executor.Supervisor, core *
 // reached are the machines that domains can lead to.
 type reached struct {
 	db   *state.DB
-	exec *executor.Supervisor
+	exec interface {
+		Place(vm state.VM) (vmnet.Device, error)
+	}
 }
 
 // list is domains.Parts.Machines.
@@ -79,18 +73,14 @@ func (r reached) list(ctx context.Context) ([]domains.Machine, error) {
 			if !l.Open() {
 				continue
 			}
-			vm, err := v.VM(ctx, l.Spec)
+			_, err := v.VM(ctx, l.Spec)
 			if errors.Is(err, errs.NotFound) {
 				continue
 			}
 			if err != nil {
 				return err
 			}
-			d, err := r.exec.Place(*vm)
-			if err != nil {
-				continue // It has no place yet.
-			}
-			out = append(out, domains.Machine{Spec: l.Spec, Owner: l.Owner, IP: d.Address.Addr(), Ports: portsOf(d, *vm)})
+			out = append(out, domains.Machine{Spec: l.Spec, Owner: l.Owner})
 		}
 		return nil
 	})
@@ -98,6 +88,26 @@ func (r reached) list(ctx context.Context) ([]domains.Machine, error) {
 		return nil, fmt.Errorf("list machines: %w", err)
 	}
 	return out, nil
+}
+
+// place is domains.Parts.Place.
+func (r reached) place(ctx context.Context, spec message.ItemHash) (domains.Place, error) {
+	var vm *state.VM
+	err := r.db.View(ctx, func(v *state.View) (err error) {
+		vm, err = v.VM(ctx, spec)
+		return err
+	})
+	if err != nil {
+		return domains.Place{}, fmt.Errorf("find machine %s: %w", spec, err)
+	}
+	if vm.State != state.VMRunning && (vm.State != state.VMBooting || vm.PID == 0) {
+		return domains.Place{}, errs.New(errs.Unavailable, "machine %s is %s", spec, vm.State)
+	}
+	d, err := r.exec.Place(*vm)
+	if err != nil {
+		return domains.Place{}, err
+	}
+	return domains.Place{IP: d.Address.Addr(), Ports: portsOf(d, *vm)}, nil
 }
 
 // portsOf are the ports of a machine that this host reaches: all of one on a TAP device,
@@ -126,6 +136,7 @@ func portsOf(d vmnet.Device, vm state.VM) map[uint16]netip.AddrPort {
 // byDomain leads HTTP to machines, and tells of it.
 type byDomain struct {
 	keeper *domains.Keeper
+	proxy  *machineProxy
 	wake   chan<- struct{}
 }
 
@@ -140,52 +151,32 @@ func (d *byDomain) look() {
 	}
 }
 
-// find returns what answers requests of a host that leads to a machine; d may be nil.
-func (d *byDomain) find(r *http.Request, n *Node) (http.Handler, bool) {
+// serve answers a request if its host leads to a machine, and reports whether it does;
+// d may be nil.
+func (d *byDomain) serve(w http.ResponseWriter, r *http.Request) bool {
 	if d == nil {
-		return nil, false
+		return false
 	}
 	host := r.Host
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	to, ok := d.keeper.Find(host, domains.PortHTTP)
-	if !ok {
-		return nil, false
+	way, err := d.keeper.Find(r.Context(), host, domains.PortHTTP)
+	switch {
+	case errors.Is(err, errs.NotFound):
+		return false
+	case err != nil:
+		api.Refuse(d.proxy.log, w, r, err)
+	default:
+		d.proxy.pass(w, r, way)
 	}
-	log := n.part("domains")
-	pass := &httputil.ReverseProxy{
-		Rewrite: func(p *httputil.ProxyRequest) {
-			p.SetURL(&url.URL{Scheme: "http", Host: to.String()})
-			p.Out.Host = p.In.Host
-			p.SetXForwarded()
-		},
-		Transport:     toMachines,
-		FlushInterval: -1,
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			log.Debug("machine does not answer", "domain", host, "err", err)
-			api.Refuse(log, w, r, errs.New(errs.Unavailable, "the machine of this domain does not answer"))
-		},
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = struct {
-			*api.PatientBody
-			closing
-		}{api.NewPatientBody(w, r.Body), closing{r.Body.Close}}
-		pass.ServeHTTP(api.NewPatientWriter(w), r)
-	}), true
-}
-
-// toMachines connects to machines, directly and by no proxy.
-var toMachines = &http.Transport{ //nolint:gochecknoglobals // Connections that are kept, for all requests.
-	DialContext: (&net.Dialer{Timeout: machineDial}).DialContext, ResponseHeaderTimeout: machineMax, MaxIdleConnsPerHost: 4, IdleConnTimeout: machineIdle,
-	DisableCompression: true,
+	return true
 }
 
 // Mappings implements crn.Proxy, in the words of the proxy of published nodes.
-func (d *byDomain) Mappings(context.Context) (map[string]map[string]string, error) {
+func (d *byDomain) Mappings(ctx context.Context) (map[string]map[string]string, error) {
 	to := map[string]string{}
-	for name, ip := range d.keeper.Routes() {
+	for name, ip := range d.keeper.Routes(ctx) {
 		to[name] = ip.String()
 	}
 	return map[string]map[string]string{"bk_http": to, "bk_ssl": to, "bk_ssh": {}}, nil

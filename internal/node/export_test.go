@@ -3,9 +3,11 @@ package node
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/aleph-onchain/aleph-onchain/internal/blob"
+	"github.com/aleph-onchain/aleph-onchain/internal/domains"
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/ingest"
 	"github.com/aleph-onchain/aleph-onchain/internal/ipfs"
@@ -13,6 +15,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/scheduler"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/storage"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 	"github.com/aleph-onchain/aleph-onchain/protocol/wire"
 )
@@ -101,3 +104,17 @@ func (i *identity) Find(ctx context.Context) error {
 
 // AwaitsOwner reports whether a machine waits for the session of its owner.
 func AwaitsOwner(vm state.VM, l *state.Lease) bool { return awaitsOwner(vm, l) }
+
+// MachineProxy returns what passes requests on to machines, of which each may have so
+// many.
+func MachineProxy(idle, quiet time.Duration, each int) func(http.ResponseWriter, *http.Request, domains.Way) {
+	return (&machineProxy{slog.New(slog.DiscardHandler), domains.NewCrowd[message.ItemHash](each, visitsMax), idle, quiet}).pass
+}
+
+// PlaceOf returns where a machine is by its row.
+func PlaceOf(ctx context.Context, db *state.DB, network interface {
+	Place(vm state.VM) (vmnet.Device, error)
+}, spec message.ItemHash,
+) (domains.Place, error) {
+	return reached{db, network}.place(ctx, spec)
+}

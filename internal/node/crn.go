@@ -78,6 +78,8 @@ func (n *Node) serveMachines(ctx context.Context, exec *executor.Supervisor, cor
 	} else {
 		parts.Confidential = crnGuard{exec}
 	}
+	// Whether there are any is to be known: their names would be asked of servers.
+	unnamed := hostinfo.New(hostinfo.Options{DataDir: n.cfg.Node.DataDir})
 	public := crn.PublicConfig{
 		Networking: crn.PublicNetworking{
 			IPv6Pool: n.cfg.VMNet.IPv6Pool, IPv6Policy: "IPv6AllocationPolicy." + string(n.cfg.VMNet.IPv6Policy), IPv6SubnetPrefix: n.cfg.VMNet.IPv6SubnetBits,
@@ -85,7 +87,7 @@ func (n *Node) serveMachines(ctx context.Context, exec *executor.Supervisor, cor
 		},
 		Security:  crn.PublicSecurity{PrintSystemLogs: true, WatchForUpdates: core != nil, AllowNetworking: true},
 		Payment:   crn.PublicPayment{Receiver: n.cfg.Executor.Receiver, MonitorInterval: crn.PythonFloat(n.cfg.Executor.WatchInterval.Seconds())},
-		Computing: crn.PublicComputing{QEMU: n.cfg.Node.Driver == message.QEMU, DefaultHypervisor: n.cfg.Node.Driver, Confidential: parts.Confidential != nil, GPU: len(host.GPUs(ctx)) > 0},
+		Computing: crn.PublicComputing{QEMU: n.cfg.Node.Driver == message.QEMU, DefaultHypervisor: n.cfg.Node.Driver, Confidential: parts.Confidential != nil, GPU: len(unnamed.GPUs(ctx)) > 0},
 	}
 	if core != nil {
 		public.References.APIServer = n.cfg.CoreNode.Servers[0]

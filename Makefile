@@ -121,7 +121,7 @@ sim: check-go ## simulate 1,000 nodes with faults on virtual time (3 GB, many mi
 
 e2e: build image function-image ## tests with the real binaries, chain and machines
 	@$(SETUP) test
-	@go test -tags e2e -count=1 -timeout 60m ./test/e2e/... $(ARGS)
+	@go test -tags e2e -p 1 -count=1 -timeout 60m ./test/e2e/... $(ARGS)
 
 CONFORMANCE := test/conformance
 CONFORMANCE_DEPS := $(CONFORMANCE)/node_modules/.package-lock.json
@@ -230,7 +230,7 @@ cover: image function-image contracts-cover ## coverage of Go, at least 80 %, an
 	@go build -cover -covermode=atomic -coverpkg=./... -ldflags '$(LDFLAGS)' -o $(COVER)/bin/ ./cmd/aleph-node ./cmd/aleph
 	@CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o $(COVER)/bin/ ./cmd/aleph-guest
 	@GOCOVERDIR=$(abspath $(COVER)/data) ALEPH_BIN=$(abspath $(COVER)/bin) \
-		go test -tags e2e -count=1 -timeout 60m ./test/e2e/...
+		go test -tags e2e -p 1 -count=1 -timeout 60m ./test/e2e/...
 	@go tool covdata textfmt -i=$(COVER)/data -o=$(COVER)/e2e.out
 	@go run ./test/cover -min 80 $(COVER)/unit.out $(COVER)/e2e.out
 

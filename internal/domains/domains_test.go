@@ -54,6 +54,7 @@ type world struct {
 }
 
 func (w *world) keeper(t *testing.T, cfg domains.Config) *domains.Keeper {
+	t.Helper()
 	return domains.New(cfg, domains.Parts{
 		Machines: func(context.Context) (out []domains.Machine, err error) {
 			for _, g := range w.machines {

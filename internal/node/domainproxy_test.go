@@ -140,7 +140,7 @@ func TestVisitorsOfOneMachineLeaveRoomForOthers(t *testing.T) {
 	conn.SetDeadline(time.Now().Add(time.Minute))
 	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 	heard := bufio.NewReader(conn)
-	res, err := http.ReadResponse(heard, nil)
+	res, err := http.ReadResponse(heard, nil) //nolint:bodyclose // The connection is closed.
 	if err != nil || res.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("upgrade: %v, %v", res, err)
 	}

@@ -53,7 +53,7 @@ func TestImageCorruptedAtItsSourceIsRefusedAndAnotherTried(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if j.VM == nil || j.VM.State != string(state.VMFetching) || !strings.Contains(j.VM.Detail, "2 peers asked, none gave it") ||
+		if j.VM == nil || j.VM.State != string(state.VMFetching) || !strings.Contains(j.VM.Detail, "2 peers and servers asked, none gave it") ||
 			strings.Count(j.VM.Detail, "hash to") != len(sources) || !strings.Contains(j.VM.Detail, "tried again at") {
 			return fmt.Errorf("machine is %+v", j.VM)
 		}

@@ -46,7 +46,7 @@ func trimProgram() error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	maps, err := os.ReadFile("/proc/self/maps")
+	maps, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return fmt.Errorf("read mappings: %w", err)
 	}
@@ -62,25 +62,39 @@ func trimProgram() error {
 // mapping is a range of addresses.
 type mapping struct{ start, end uintptr }
 
-// programMaps returns the mappings of the file exe that are private and that
-// nobody may write to, from the text of /proc/PID/maps.
-func programMaps(maps []byte, exe string) []mapping {
+// programMaps returns the mappings of the file exe that are private, that nobody may
+// write to, and that nobody has: what the dynamic linker filled in and then protected
+// is not in the file. It reads the text of /proc/PID/smaps.
+func programMaps(smaps []byte, exe string) []mapping {
 	var out []mapping
-	lines := bufio.NewScanner(bytes.NewReader(maps))
+	var last mapping
+	ours := false // The mapping whose fields come is one to trim, if it has no pages of its own.
+	lines := bufio.NewScanner(bytes.NewReader(smaps))
 	for lines.Scan() {
-		// "00402000-0216c000 r-xp 00002000 fe:00 9980963    /usr/bin/aleph-node"
+		// "00402000-0216c000 r-xp 00002000 fe:00 9980963    /usr/bin/aleph-node", and
+		// then fields like "Anonymous:             4 kB".
 		fields := strings.Fields(lines.Text())
 		const path, mode = 5, 1
-		if len(fields) <= path || strings.Join(fields[path:], " ") != exe || (fields[mode] != "r-xp" && fields[mode] != "r--p") {
-			continue
+		switch {
+		case len(fields) == 3 && fields[0] == "Anonymous:":
+			if ours && fields[1] == "0" {
+				out = append(out, last)
+			}
+			ours = false
+		case len(fields) > mode && !strings.HasSuffix(fields[0], ":"):
+			ours = false
+			if len(fields) > path && strings.Join(fields[path:], " ") == exe && (fields[mode] == "r-xp" || fields[mode] == "r--p") {
+				last, ours = parseRange(fields[0])
+			}
 		}
-		from, to, _ := strings.Cut(fields[0], "-")
-		start, err1 := strconv.ParseUint(from, 16, 64)
-		end, err2 := strconv.ParseUint(to, 16, 64)
-		if err1 != nil || err2 != nil || end <= start {
-			continue
-		}
-		out = append(out, mapping{uintptr(start), uintptr(end)})
 	}
 	return out
+}
+
+// parseRange reads addresses like "00402000-0216c000".
+func parseRange(text string) (m mapping, ok bool) {
+	from, to, _ := strings.Cut(text, "-")
+	start, err1 := strconv.ParseUint(from, 16, 64)
+	end, err2 := strconv.ParseUint(to, 16, 64)
+	return mapping{uintptr(start), uintptr(end)}, err1 == nil && err2 == nil && start < end
 }

@@ -215,9 +215,9 @@ func (s *Supervisor) strayRows(v *view) []Leak {
 // process works in its directory and has the directory's lock open, whatever the
 // files say of it.
 func hypervisorsBelow(root string) (map[string][]int, error) {
-	real, err := filepath.Abs(root)
+	resolved, err := filepath.Abs(root)
 	if err == nil {
-		real, err = filepath.EvalSymlinks(real) // As the kernel names where processes are.
+		resolved, err = filepath.EvalSymlinks(resolved) // As the kernel names where processes are.
 	}
 	if err != nil {
 		return nil, fmt.Errorf("find machines: %w", err)
@@ -229,14 +229,14 @@ func hypervisorsBelow(root string) (map[string][]int, error) {
 	out := map[string][]int{}
 	for _, link := range links {
 		dir, err := os.Readlink(link)
-		if err != nil || !strings.HasPrefix(dir, real+"/") {
+		if err != nil || !strings.HasPrefix(dir, resolved+"/") {
 			continue // It has ended, or is somebody else's.
 		}
 		proc := filepath.Dir(link)
 		dir = strings.TrimSuffix(dir, " (deleted)")
 		var pid int
 		if _, err := fmt.Sscan(filepath.Base(proc), &pid); err == nil && hasLock(proc, dir) {
-			dir = filepath.Join(root, strings.TrimPrefix(dir, real))
+			dir = filepath.Join(root, strings.TrimPrefix(dir, resolved))
 			out[dir] = append(out[dir], pid)
 		}
 	}

@@ -158,7 +158,8 @@ async def app(scope, receive, send):
 	if err := s.reseed(t.Context()); err != nil {
 		t.Errorf("reseed after a rehearsal: %v", err)
 	}
-	if err := s.call(t.Context(), get("/"), strings.NewReader(""), &wholeReply{}); err == nil || !strings.Contains(err.Error(), "called") {
+	// A small body is through before the answer, so the connection is free with it.
+	if err := s.call(t.Context(), get("/"), bytes.NewReader(nil), &wholeReply{}); err == nil || !strings.Contains(err.Error(), "called") {
 		t.Errorf("a call: %v, want what the program raises", err)
 	}
 	if len(s.idle) != 1 {

@@ -38,11 +38,6 @@ func (s *Supervisor) Stop(ctx context.Context, spec message.ItemHash, by string)
 // process is up. What a scheduler wants, and what a job on the chain pays, needs no
 // payment; the rest is as Request.
 func (s *Supervisor) Resume(ctx context.Context, spec message.ItemHash) error {
-	if again, err := s.startJobAgain(ctx, spec); err != nil {
-		return err
-	} else if again {
-		return s.waitUp(ctx, spec)
-	}
 	l, err := s.db.Lease(ctx, spec)
 	if err != nil && !errors.Is(err, errs.NotFound) {
 		return err
@@ -51,10 +46,7 @@ func (s *Supervisor) Resume(ctx context.Context, spec message.ItemHash) error {
 	if err == nil && l.Open() && l.Kind == state.LeaseScheduled {
 		kind, by = l.Kind, l.By
 	}
-	if err := s.take(ctx, spec, kind, by); err != nil {
-		return err
-	}
-	return s.waitUp(ctx, spec)
+	return s.startFor(ctx, spec, kind, by)
 }
 
 // Reboot shuts the machine down and starts it again. It reports whether the

@@ -173,12 +173,18 @@ func headTime(ctx context.Context, tx *state.Tx) (uint64, error) {
 // waits until its process is up. A refusal is a *Refusal. The machine of a job,
 // which the chain pays, is started when an order had stopped it.
 func (s *Supervisor) Request(ctx context.Context, spec message.ItemHash) error {
+	return s.startFor(ctx, spec, state.LeaseRequested, "")
+}
+
+// startFor starts the machine of a job that an order had stopped, or takes the machine
+// by a lease of the kind, and waits until its process is up.
+func (s *Supervisor) startFor(ctx context.Context, spec message.ItemHash, kind state.LeaseKind, by string) error {
 	if again, err := s.startJobAgain(ctx, spec); err != nil {
 		return err
 	} else if again {
 		return s.waitUp(ctx, spec)
 	}
-	if err := s.take(ctx, spec, state.LeaseRequested, ""); err != nil {
+	if err := s.take(ctx, spec, kind, by); err != nil {
 		return err
 	}
 	return s.waitUp(ctx, spec)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"github.com/aleph-onchain/aleph-onchain/internal/executor"
 	"github.com/aleph-onchain/aleph-onchain/internal/state"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/vmmtest"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -25,23 +25,6 @@ func kindsOf(leaks []executor.Leak) []executor.LeakKind {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
-}
-
-// hypervisor is a process that works in a machine's directory and holds its lock, as
-// those of the drivers do.
-func hypervisor(t *testing.T, dir string) {
-	t.Helper()
-	lock, err := vmm.LockDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Close()
-	cmd := exec.CommandContext(t.Context(), "sleep", "600")
-	cmd.Dir, cmd.ExtraFiles = dir, []*os.File{lock}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) // It may have been killed.
 }
 
 // TestLeaksOfEachKindAreFound plants one after the other, in a node that otherwise has
@@ -63,16 +46,16 @@ func TestLeaksOfEachKindAreFound(t *testing.T) {
 		"nothing": {func(*testing.T, *world) {}, nil},
 		"a process of no row": {func(t *testing.T, w *world) {
 			t.Helper()
-			hypervisor(t, dirOf(w))
+			vmmtest.Occupy(t, dirOf(w))
 		}, []executor.LeakKind{executor.LeakDisk, executor.LeakProcess}},
 		"a process of an ended machine": {func(t *testing.T, w *world) {
 			t.Helper()
 			put(w, old(w, state.VMStopped))
-			hypervisor(t, dirOf(w))
+			vmmtest.Occupy(t, dirOf(w))
 		}, []executor.LeakKind{executor.LeakProcess, executor.LeakRow}},
 		"a process whose directory was deleted": {func(t *testing.T, w *world) {
 			t.Helper()
-			hypervisor(t, dirOf(w))
+			vmmtest.Occupy(t, dirOf(w))
 			if err := os.RemoveAll(dirOf(w)); err != nil {
 				t.Fatal(err)
 			}
@@ -80,16 +63,16 @@ func TestLeaksOfEachKindAreFound(t *testing.T) {
 		"a second process": {func(t *testing.T, w *world) {
 			t.Helper()
 			put(w, old(w, state.VMRunning))
-			hypervisor(t, dirOf(w))
+			vmmtest.Occupy(t, dirOf(w))
 			if err := os.Rename(dirOf(w), dirOf(w)+".old"); err != nil {
 				t.Fatal(err)
 			}
-			hypervisor(t, dirOf(w))
+			vmmtest.Occupy(t, dirOf(w))
 		}, []executor.LeakKind{executor.LeakProcess}},
 		"a machine that runs": {func(t *testing.T, w *world) {
 			t.Helper()
 			put(w, old(w, state.VMRunning))
-			hypervisor(t, dirOf(w))
+			vmmtest.Occupy(t, dirOf(w))
 		}, nil},
 		"a directory": {func(t *testing.T, w *world) {
 			t.Helper()

@@ -19,8 +19,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
 )
 
 // apartVar is set in the process that has namespaces of its own. In one word: of two,
@@ -193,22 +191,6 @@ func freeAddr(t *testing.T) string {
 	}
 	defer l.Close()
 	return netip.MustParseAddrPort(l.Addr().String()).String()
-}
-
-// plantProcess leaves a process in a directory as a machine's is in its own.
-func plantProcess(t *testing.T, dir string) {
-	t.Helper()
-	lock, err := vmm.LockDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Close()
-	cmd := exec.CommandContext(t.Context(), "sleep", "600")
-	cmd.Dir, cmd.ExtraFiles = dir, []*os.File{lock}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }) // It may have been killed.
 }
 
 // plantDevice leaves a device that a network marked, and a rule that names it.

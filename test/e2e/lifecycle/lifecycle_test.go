@@ -26,6 +26,7 @@ import (
 
 	"github.com/aleph-onchain/aleph-onchain/internal/config"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmm"
+	"github.com/aleph-onchain/aleph-onchain/internal/vmm/vmmtest"
 	"github.com/aleph-onchain/aleph-onchain/internal/vmnet"
 	"github.com/aleph-onchain/aleph-onchain/protocol/message"
 )
@@ -427,7 +428,7 @@ func TestTheNodeFindsItsLeaks(t *testing.T) {
 	}
 	stray := message.HashOf([]byte("stray"))
 	dir := filepath.Join(c.dir, "vms", string(stray))
-	plantProcess(t, dir)
+	vmmtest.Occupy(t, dir)
 	lock, err := vmm.LockDir(filepath.Join(c.dir, "vms", string(message.HashOf([]byte("locked")))))
 	c.must(err)
 	defer lock.Close()
